@@ -1,0 +1,98 @@
+"""A bounded pool of daemon threads.
+
+`concurrent.futures` waits for its threads when the process ends; a job that never returns would keep the process for
+ever. These threads are daemons, and each is told apart by the name of the pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+
+class Ended(NamedTuple):
+    """How a call in a thread ended. An exception is data here: a future refuses to carry some, like StopIteration."""
+
+    value: object
+    error: BaseException | None
+
+
+class _Call(NamedTuple):
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Ended]
+    context: contextvars.Context
+    function: Callable[..., object]
+    arguments: tuple[object, ...]
+
+
+class ThreadPool:
+    """Runs functions in at most `size` threads, which are made when needed and end when idle for a while."""
+
+    def __init__(self, size: int, name: str, idle_seconds: float = 30.0) -> None:
+        self.size = size
+        self._name = name
+        self._idle_seconds = idle_seconds
+        self._calls: deque[_Call] = deque()
+        self._wake = threading.Condition()
+        self._threads = 0
+        self._idle = 0
+        self._made = 0
+
+    def submit(self, function: Callable[..., object], *arguments: object) -> asyncio.Future[Ended]:
+        """Call the function in a thread, with a copy of the caller's context; the future gives how it ended."""
+        loop = asyncio.get_running_loop()
+        call = _Call(loop, loop.create_future(), contextvars.copy_context(), function, arguments)
+        with self._wake:
+            self._calls.append(call)
+            if self._idle >= len(self._calls):
+                self._wake.notify()
+            elif self._threads < self.size:
+                self._threads += 1
+                self._made += 1
+                threading.Thread(target=self._work, name=f"{self._name}-{self._made}", daemon=True).start()
+        return call.future
+
+    async def run(self, function: Callable[..., T], *arguments: object) -> T:
+        """Call the function in a thread; returns what it returns and raises what it raises."""
+        ended = await self.submit(function, *arguments)
+        if ended.error is not None:
+            if isinstance(ended.error, StopIteration):
+                raise RuntimeError("StopIteration left a function") from ended.error
+            raise ended.error
+        return ended.value  # type: ignore[return-value]
+
+    def _work(self) -> None:
+        while (call := self._next()) is not None:
+            try:
+                ended = Ended(call.context.run(call.function, *call.arguments), None)
+            except BaseException as error:
+                ended = Ended(None, error)
+            try:
+                call.loop.call_soon_threadsafe(_settle, call.future, ended)
+            except RuntimeError:
+                pass  # the loop is closed: nobody waits for this any more
+            # Nothing of a finished call may live on in an idle thread.
+            del call, ended
+
+    def _next(self) -> _Call | None:
+        with self._wake:
+            self._idle += 1
+            try:
+                while not self._calls:
+                    if not self._wake.wait(self._idle_seconds) and not self._calls:
+                        self._threads -= 1
+                        return None
+                return self._calls.popleft()
+            finally:
+                self._idle -= 1
+
+
+def _settle(future: asyncio.Future[Ended], ended: Ended) -> None:
+    if not future.done():
+        future.set_result(ended)

@@ -1,0 +1,64 @@
+"""Where the scheduler gets its time from and how it waits.
+
+All waiting goes through a `Clock`, so that a test can run a month in a second (`fastapi_crons.testing`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Protocol
+
+UTC = timezone.utc
+
+
+class Timer(Protocol):
+    """A pending call, as `asyncio` hands it out."""
+
+    def cancel(self) -> None: ...
+
+
+class Clock(Protocol):
+    """Wall clock, monotonic clock and timers. Durations in seconds, instants in Unix seconds (UTC)."""
+
+    def now(self) -> float:
+        """The wall clock, in seconds since 1970-01-01T00:00Z. It may be stepped in either direction."""
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that only goes forward, from an arbitrary start."""
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
+        """Call `callback` on the running event loop `delay` seconds from now."""
+
+    async def sleep(self, delay: float) -> None:
+        """Wait `delay` seconds."""
+
+
+class SystemClock:
+    """The machine's own clocks and the running event loop's timers."""
+
+    __slots__ = ()
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
+        return asyncio.get_running_loop().call_later(delay, callback)
+
+    async def sleep(self, delay: float) -> None:
+        await asyncio.sleep(delay)
+
+
+def utc_datetime(seconds: float) -> datetime:
+    """The aware UTC datetime of an instant in Unix seconds."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def iso_utc(seconds: float) -> str:
+    """An instant in Unix seconds as ISO 8601 text with offset, e.g. `2026-03-01T12:00:00+00:00`."""
+    return utc_datetime(seconds).isoformat()

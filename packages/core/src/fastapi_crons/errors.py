@@ -1,0 +1,80 @@
+"""Every error that FastAPI Crons raises, in one hierarchy.
+
+    CronsError
+    ├── ScheduleError (ValueError)            a cron expression or a time zone that can't be used
+    ├── JobDefinitionError (ValueError)       a job that can't be defined as asked
+    │   └── DuplicateJobError                 a second job of the same name
+    ├── UnknownJobError (LookupError)         no job of that name
+    ├── JobLockedError                        a manual run was refused: the job is running
+    ├── RunCancelledError                     a run was cancelled before it ended
+    ├── ConfigurationError (ValueError)       settings that can't be used
+    ├── PluginError                           a plugin that can't be loaded or used
+    ├── MissingDistributionError (ImportError)  a name that another distribution brings
+    └── StoreError                            a state or lock store
+        ├── StoreUnavailableError             it does not answer now; trying again makes sense
+        └── StoreUnusableError                it answers, but can't be used as it is
+
+`SkipRun` is not an error: a before-run hook raises it to veto a run.
+"""
+
+from __future__ import annotations
+
+
+class CronsError(Exception):
+    """Base of all errors raised by FastAPI Crons and its distributions."""
+
+
+class ScheduleError(CronsError, ValueError):
+    """A cron expression or a time zone that can't be used; the message names the field and the value."""
+
+
+class JobDefinitionError(CronsError, ValueError):
+    """A job that can't be defined as asked; the message names the parameter and the value."""
+
+
+class DuplicateJobError(JobDefinitionError):
+    """A job with this name is registered already."""
+
+
+class UnknownJobError(CronsError, LookupError):
+    """No job has this name."""
+
+
+class JobLockedError(CronsError):
+    """A manual run was refused because the job is running and `force` was not given."""
+
+
+class RunCancelledError(CronsError):
+    """The awaited run was cancelled, or cut off by a stop, before it ended by itself."""
+
+
+class ConfigurationError(CronsError, ValueError):
+    """Settings that can't be used; the message lists every fault with its variable."""
+
+
+class PluginError(CronsError):
+    """A plugin that can't be loaded or used; the message names its distribution and entry point."""
+
+
+class MissingDistributionError(CronsError, ImportError):
+    """A name that belongs to a distribution which is not installed; the message says which."""
+
+
+class StoreError(CronsError):
+    """Base of the errors of state and lock stores. Messages never hold a password."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store does not answer at the moment; the same call may succeed later."""
+
+
+class StoreUnusableError(StoreError):
+    """The store can't be used as it is (not a database, read-only, written by a newer version)."""
+
+
+class SkipRun(Exception):  # noqa: N818 - a signal, not an error
+    """Raised by a before-run hook to veto the run; `reason` is kept with the tick's record."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason

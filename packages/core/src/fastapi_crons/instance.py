@@ -1,0 +1,71 @@
+"""Instance: one running scheduler, and the evidence of whether its process still lives."""
+
+from __future__ import annotations
+
+import os
+import platform
+import secrets
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One running scheduler, as the lock store knows it. `started_ts` in Unix seconds (UTC)."""
+
+    id: str
+    host: str
+    boot: str
+    """Tells one boot, and one pid namespace, of a host from another; empty where the system does not say."""
+    pid: int
+    pid_started: str
+    """When the process began, in the system's own terms; tells a process from a later one with the same pid."""
+    started_ts: float
+
+    @classmethod
+    def of_this_process(cls, instance_id: str | None = None) -> Instance:
+        """The instance that this process is; with a new id unless one is given."""
+        host, pid = platform.node() or "localhost", os.getpid()
+        return cls(
+            id=instance_id or f"{host}-{pid}-{secrets.token_hex(3)}",
+            host=host,
+            boot=_boot(),
+            pid=pid,
+            pid_started=_pid_started(pid) or "",
+            started_ts=time.time(),
+        )
+
+    def process_alive(self, here: Instance) -> bool | None:
+        """Whether this instance's process lives, as `here` can see it; None where `here` can't know.
+
+        A process can be judged only from the same boot and pid namespace. Elsewhere the heartbeat has to tell.
+        """
+        if not self.boot or (self.host, self.boot) != (here.host, here.boot):
+            return None
+        return _pid_started(self.pid) == self.pid_started
+
+
+def _boot() -> str:
+    if not sys.platform.startswith("linux"):
+        return ""
+    try:
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _pid_started(pid: int) -> str | None:
+    """The start time of a living process in clock ticks since boot; None when there is no such process."""
+    try:
+        stat = (_PROC / str(pid) / "stat").read_text()
+    except OSError:
+        return None
+    # The second field is the command in parentheses and may itself hold blanks and parentheses.
+    fields = stat.rpartition(")")[2].split()
+    state, started = fields[0], fields[19]
+    return None if state in ("Z", "X") else started

@@ -1,0 +1,254 @@
+"""CronJob and the registry of jobs: what is to run, and when."""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from fastapi_crons.clock import UTC
+from fastapi_crons.errors import DuplicateJobError, JobDefinitionError, ScheduleError
+from fastapi_crons.schedule import Schedule, cron_schedule
+
+if TYPE_CHECKING:
+    from fastapi_crons.config import CronConfig
+
+Overlap = Literal["skip", "queue", "allow"]
+# A job may return and take whatever it likes; the scheduler passes both through.
+JobFunc = Callable[..., Any]
+
+MAX_NAME_LENGTH = 200
+_OVERLAPS: tuple[Overlap, ...] = ("skip", "queue", "allow")
+# Control characters, line and paragraph separators, surrogates and characters that reorder text.
+_UNFIT = re.compile("[/\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CronJob:
+    """An immutable definition of a job.
+
+    `func` is called without arguments, on the event loop if it is a coroutine function, else in a thread.
+    `expr` is a cron expression or any object that keeps the `Schedule` protocol. `name` defaults to the
+    function's name: 1 to 200 printable characters without `/`. Durations are seconds. An option left at None
+    takes the scheduler's setting (`CRON_TIMEZONE`, `CRON_COALESCE`, …) when the job is registered.
+
+    Raises `JobDefinitionError` or `ScheduleError` (both are `ValueError`), naming the parameter.
+    """
+
+    func: JobFunc
+    expr: str | Schedule
+    name: str = ""
+    tags: Sequence[str] = ()
+    timezone: str | None = field(default=None, kw_only=True)
+    coalesce: bool | None = field(default=None, kw_only=True)
+    misfire_grace_time: float | None = field(default=None, kw_only=True)
+    overlap: Overlap = field(default="skip", kw_only=True)
+    max_retries: int = field(default=0, kw_only=True)
+    retry_delay: float = field(default=1.0, kw_only=True)
+    retry_on: tuple[type[BaseException], ...] = field(default=(Exception,), kw_only=True)
+    timeout: float | None = field(default=None, kw_only=True)
+    jitter: float = field(default=0.0, kw_only=True)
+    enabled: bool = field(default=True, kw_only=True)
+    store_result: bool = field(default=True, kw_only=True)
+    schedule: Schedule = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        if not callable(self.func):
+            raise JobDefinitionError(f"func must be callable, not {_short(self.func)}; pass the function itself")
+        # None is what the documented signatures call "not given".
+        if not self.name:
+            put(self, "name", _default_name(self.func) if self.name in ("", None) else self.name)
+        _check_name(self.name)
+        if self.tags.__class__ is not tuple or self.tags:
+            put(self, "tags", _checked_tags(self.name, self.tags))
+        put(self, "schedule", _schedule(self.name, self.expr, self.timezone))
+        self._check_options()
+
+    def _check_options(self) -> None:
+        if self.overlap not in _OVERLAPS:
+            raise self._fault("overlap", self.overlap, f"choose one of {', '.join(_OVERLAPS)}")
+        if self.misfire_grace_time is not None:
+            self._check_seconds("misfire_grace_time", self.misfire_grace_time, zero=False)
+        if self.timeout is not None:
+            self._check_seconds("timeout", self.timeout, zero=False)
+        if self.retry_delay != 1.0:
+            self._check_seconds("retry_delay", self.retry_delay, zero=True)
+        if self.jitter != 0.0:
+            self._check_seconds("jitter", self.jitter, zero=True)
+        if self.max_retries.__class__ is not int or self.max_retries < 0:
+            raise self._fault("max_retries", self.max_retries, "give a whole number, 0 or more")
+        if self.retry_on != (Exception,):
+            object.__setattr__(self, "retry_on", self._checked_retry_on())
+        for option in ("enabled", "store_result"):
+            if getattr(self, option).__class__ is not bool:
+                raise self._fault(option, getattr(self, option), "give True or False")
+        if self.coalesce is not None and self.coalesce.__class__ is not bool:
+            raise self._fault("coalesce", self.coalesce, "give True, False or None")
+
+    def _check_seconds(self, option: str, value: object, *, zero: bool) -> None:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not math.isfinite(value) or value < 0 or (value == 0 and not zero):  # type: ignore[arg-type,operator]
+            raise self._fault(option, value, f"give seconds, {'0 or more' if zero else 'more than 0'}")
+
+    def _checked_retry_on(self) -> tuple[type[BaseException], ...]:
+        given = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
+        if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in given):
+            raise self._fault("retry_on", self.retry_on, "give exception classes")
+        return given
+
+    def _fault(self, option: str, value: object, advice: str) -> JobDefinitionError:
+        return JobDefinitionError(f"{option} of job {_short(self.name)} can't be {_short(value)}; {advice}")
+
+    @property
+    def next_run(self) -> datetime | None:
+        """The next tick after now by the machine's clock (aware, UTC); None when there is none or the job is disabled."""
+        return self.schedule.next_after(datetime.now(UTC)) if self.enabled else None
+
+    @property
+    def function_name(self) -> str:
+        """Where the function was defined, as `module:qualname`."""
+        func = getattr(self.func, "func", self.func)
+        return f"{getattr(func, '__module__', '?')}:{getattr(func, '__qualname__', type(func).__qualname__)}"
+
+    def with_defaults(self, config: CronConfig) -> CronJob:
+        """This job with the options that were left open filled in from the settings."""
+        zone_open = self.timezone is None and isinstance(self.expr, str) and config.timezone != "UTC"
+        grace_open = self.misfire_grace_time is None and config.misfire_grace_time is not None
+        timeout_open = self.timeout is None and config.default_timeout is not None
+        if not (zone_open or grace_open or timeout_open or self.coalesce is None):
+            return self
+        job = copy(self)
+        put = object.__setattr__
+        if zone_open:
+            put(job, "timezone", config.timezone)
+            put(job, "schedule", _schedule(self.name, self.expr, config.timezone))
+        if self.coalesce is None:
+            put(job, "coalesce", config.coalesce)
+        if grace_open:
+            put(job, "misfire_grace_time", config.misfire_grace_time)
+        if timeout_open:
+            put(job, "timeout", config.default_timeout)
+        return job
+
+
+class JobRegistry(Sequence[CronJob]):
+    """The jobs of one scheduler, in the order they were registered. Reads like a list; names are unique.
+
+    Safe to append to from any thread.
+    """
+
+    def __init__(self, config: CronConfig, on_append: Callable[[CronJob], None]) -> None:
+        self._config = config
+        self._on_append = on_append
+        self._jobs: dict[str, CronJob] = {}
+        self._lock = threading.Lock()
+
+    def append(self, job: CronJob) -> None:
+        """Register a job. Raises `DuplicateJobError` where its name is taken; then nothing has changed."""
+        if not isinstance(job, CronJob):
+            raise JobDefinitionError(f"only a CronJob can be registered, not {_short(job)}; make one or use @crons.cron")
+        job = job.with_defaults(self._config)
+        with self._lock:
+            known = self._jobs.setdefault(job.name, job)
+        if known is not job:
+            raise DuplicateJobError(
+                f"a job named {_short(job.name)} is registered already, for {known.function_name}; give this one another name"
+            )
+        self._on_append(job)
+
+    def extend(self, jobs: Iterable[CronJob]) -> None:
+        """Register several jobs, one by one."""
+        for job in jobs:
+            self.append(job)
+
+    def get(self, name: str) -> CronJob | None:
+        """The job of this name, or None."""
+        return self._jobs.get(name)
+
+    def names(self) -> frozenset[str]:
+        """The names of all jobs."""
+        return frozenset(self._snapshot_names())
+
+    def _snapshot_names(self) -> list[str]:
+        with self._lock:
+            return list(self._jobs)
+
+    def _snapshot(self) -> list[CronJob]:
+        with self._lock:
+            return list(self._jobs.values())
+
+    @overload
+    def __getitem__(self, index: int) -> CronJob: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[CronJob]: ...
+    def __getitem__(self, index: int | slice) -> CronJob | list[CronJob]:
+        return self._snapshot()[index]
+
+    def __iter__(self) -> Iterator[CronJob]:
+        return iter(self._snapshot())
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __contains__(self, item: object) -> bool:
+        return isinstance(item, CronJob) and self._jobs.get(item.name) is item
+
+    def __repr__(self) -> str:
+        return f"JobRegistry({', '.join(self._snapshot_names())})"
+
+
+def _default_name(func: JobFunc) -> str:
+    func = getattr(func, "func", func)  # functools.partial
+    return getattr(func, "__name__", None) or type(func).__name__
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise JobDefinitionError(f"name must be text, not {_short(name)}")
+    if not name.strip() or len(name) > MAX_NAME_LENGTH:
+        raise JobDefinitionError(
+            f"name {_short(name)} has {len(name)} characters; give 1 to {MAX_NAME_LENGTH}, not only blanks"
+        )
+    unfit = _UNFIT.search(name)
+    if unfit is not None:
+        raise JobDefinitionError(
+            f"name {_short(name)} holds {unfit.group()!a}; use printable characters without '/' and control characters"
+        )
+    if name in (".", ".."):
+        raise JobDefinitionError(f"name {name!r} has a meaning of its own in URLs; choose another")
+
+
+def _checked_tags(name: str, tags: object) -> tuple[str, ...]:
+    if tags is None:
+        return ()
+    if isinstance(tags, str) or not isinstance(tags, Iterable):
+        raise JobDefinitionError(f"tags of job {_short(name)} must be a list of texts, not {_short(tags)}")
+    given = tuple(tags)
+    if not all(isinstance(tag, str) and tag.strip() for tag in given):
+        raise JobDefinitionError(f"tags of job {_short(name)} must be texts that are not blank, not {_short(tags)}")
+    return given
+
+
+def _schedule(name: str, expr: object, timezone: str | None) -> Schedule:
+    if isinstance(expr, str):
+        return cron_schedule(expr, "UTC" if timezone is None else timezone)
+    if not isinstance(expr, Schedule):
+        raise ScheduleError(f"expr of job {_short(name)} must be a cron expression or a Schedule, not {_short(expr)}")
+    if timezone is not None:
+        raise JobDefinitionError(f"timezone of job {_short(name)} goes with a cron expression; its Schedule has its own")
+    return expr
+
+
+def _short(value: object) -> str:
+    """A value for an error message: escaped, and not longer than 60 characters."""
+    try:
+        text = ascii(value)
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,158 @@
+"""The contract of lock stores: who may run which tick.
+
+A lock store keeps one record per job (see `records`). Every call is a batch; every claim is decided atomically in the
+store and by the store's clock. A backend raises `StoreUnavailableError` when it does not answer and
+`StoreUnusableError` when it can't be used as it is; anything else it raises counts as unavailable.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Literal, NamedTuple
+
+from fastapi_crons.clock import Clock
+from fastapi_crons.instance import Instance
+from fastapi_crons.job import Overlap
+
+#: How far a store is shared: by one process, by all processes of a host, or by a fleet of hosts.
+Reach = Literal["process", "host", "fleet"]
+
+Outcome = Literal["granted", "stale", "busy", "early", "not_in_force", "unknown"]
+
+
+class Definition(NamedTuple):
+    """What an instance registers of a job."""
+
+    job: str
+    schedule: str
+    """The schedule's text."""
+    timezone: str
+    """Its zone; empty for schedules that have none."""
+    function: str
+    """`module:qualname`"""
+    mark: int = 0
+    """The newest tick that this instance knows to be handled: a store that lost its records resumes from it."""
+
+
+class Replaced(NamedTuple):
+    """The schedule that a registration replaced, and the newest tick handled under it."""
+
+    schedule: str
+    timezone: str
+    mark: int
+
+
+class Enrolment(NamedTuple):
+    """The store's answer to a `Definition`."""
+
+    mark: int
+    """The newest tick that was claimed or let go; for a job seen for the first time, the store's now."""
+    replaced: Replaced | None = None
+    other_function: str | None = None
+    """The function that the job name stood for until now, where it was another one."""
+
+
+class ClaimRequest(NamedTuple):
+    """One tick, or one manual run, that an instance wants. `run_id` is the nonce: asked again, the answer is the same."""
+
+    job: str
+    run_id: str
+    tick: int | None
+    """Unix seconds; None for a manual run, which leaves the mark alone."""
+    schedule: str
+    timezone: str
+    overlap: Overlap = "skip"
+    force: bool = False
+    """Grant the claim although the job is running."""
+    let_go: bool = False
+    """Only move the mark: the ticks up to `tick` are not to be run."""
+    replaces: str | None = None
+    """The run, cut off by its holder's death, whose tick is to run again."""
+    attempt: int = 1
+
+
+class ClaimResult(NamedTuple):
+    """What became of a `ClaimRequest`.
+
+    `granted`: the lease is the caller's (or, with `let_go`, the mark was moved); `mark` is what the mark was before.
+    `stale`: the tick was handled before; `mark` says up to where.
+    `busy`: another run holds the job. Where `skipped`, the mark was moved past the tick and `mark` is what it was before.
+    `early`: the tick lies more than a second ahead of the store's clock.
+    `not_in_force`: another schedule was registered for this job since.
+    `unknown`: the store has no record of the job; register it again.
+    """
+
+    outcome: Outcome
+    mark: int = 0
+    token: int = 0
+    holder: str = ""
+    skipped: bool = False
+
+
+class Lease(NamedTuple):
+    """The right to execute one run. `expires` in Unix seconds by the store's clock."""
+
+    job: str
+    run_id: str
+    tick: int | None
+    instance: str
+    token: int
+    attempt: int
+    expires: float
+
+
+class LeaseRef(NamedTuple):
+    """Names a lease that an instance holds."""
+
+    job: str
+    run_id: str
+    token: int
+
+
+class LeaseTerms(NamedTuple):
+    """How long leases and instances are good for, in seconds."""
+
+    lease: float
+    instance: float
+
+
+class LockBackend(ABC):
+    """A lock store. `open` is called before, `close` after everything else; both on the loop that makes the calls."""
+
+    #: How far the promises of this store reach.
+    reach: ClassVar[Reach]
+
+    @abstractmethod
+    async def open(self, instance: Instance, namespace: str, terms: LeaseTerms, clock: Clock) -> None:
+        """Connect, prepare the store and make this instance known.
+
+        `clock` is the scheduler's: the store's clock too, for a store that has none of its own.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Take this instance off the store and disconnect. Never raises for a store that does not answer."""
+
+    @abstractmethod
+    async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
+        """Register jobs. The last registration of a job is the one in force."""
+
+    @abstractmethod
+    async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
+        """Decide each request, in order."""
+
+    @abstractmethod
+    async def release(self, leases: Sequence[LeaseRef]) -> list[bool]:
+        """Give leases back. False for one that is not the caller's any more."""
+
+    @abstractmethod
+    async def renew(self, leases: Sequence[LeaseRef]) -> list[bool]:
+        """Extend leases to a full term from now. False for one that is not the caller's any more."""
+
+    @abstractmethod
+    async def beat(self) -> list[Lease]:
+        """Say that this instance lives; returns the leases whose holders do not.
+
+        A dead holder's lease stays on record until a claim with `replaces`, or a `release`, names it.
+        """

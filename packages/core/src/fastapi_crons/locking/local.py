@@ -1,0 +1,85 @@
+"""The local lock: one process, nothing kept after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from fastapi_crons.clock import Clock, SystemClock
+from fastapi_crons.hookspecs import hookimpl
+from fastapi_crons.instance import Instance
+from fastapi_crons.locking.base import (
+    ClaimRequest,
+    ClaimResult,
+    Definition,
+    Enrolment,
+    Lease,
+    LeaseRef,
+    LeaseTerms,
+    LockBackend,
+    Reach,
+)
+from fastapi_crons.locking.records import JobRecord, claim_in
+
+if TYPE_CHECKING:
+    from fastapi_crons.plugins import LockBackendSpec
+
+
+class LocalLockBackend(LockBackend):
+    """Records in this process's memory. A lease here lasts as long as its holder keeps it."""
+
+    reach: ClassVar[Reach] = "process"
+
+    def __init__(self) -> None:
+        self._clock: Clock = SystemClock()
+        self._records: dict[str, JobRecord] = {}
+        self._instance = ""
+        self._term = 0.0
+
+    async def open(self, instance: Instance, namespace: str, terms: LeaseTerms, clock: Clock) -> None:
+        self._instance, self._term, self._clock = instance.id, terms.lease, clock
+
+    async def close(self) -> None:
+        for record in self._records.values():
+            record.leases = None
+
+    async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
+        now, records = self._clock.now(), self._records
+        answers = []
+        for definition in definitions:
+            record = records.get(definition.job)
+            if record is None:
+                record = records[definition.job] = JobRecord(definition, now)
+                answers.append(Enrolment(record.mark))
+            else:
+                answers.append(record.enrol(definition, now))
+        return answers
+
+    async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
+        now = self._clock.now()
+        return [claim_in(self._records, request, self._instance, now, self._term, _alive) for request in requests]
+
+    async def release(self, leases: Sequence[LeaseRef]) -> list[bool]:
+        return [self._on_record(lease, lambda record, lease: record.release(lease)) for lease in leases]
+
+    async def renew(self, leases: Sequence[LeaseRef]) -> list[bool]:
+        expires = self._clock.now() + self._term
+        return [self._on_record(lease, lambda record, lease: record.renew(lease, expires)) for lease in leases]
+
+    async def beat(self) -> list[Lease]:
+        return []
+
+    def _on_record(self, lease: LeaseRef, action: Callable[[JobRecord, LeaseRef], bool]) -> bool:
+        record = self._records.get(lease.job)
+        return record is not None and action(record, lease)
+
+
+def _alive(lease: Lease) -> bool:
+    return True
+
+
+@hookimpl
+def lock_backends() -> Mapping[str, LockBackendSpec]:
+    from fastapi_crons.plugins import LockBackendSpec
+
+    return {"local": LockBackendSpec("fastapi_crons.locking.local:LocalLockBackend", lambda config: LocalLockBackend())}

@@ -1,0 +1,122 @@
+"""Run: one execution of a job, and what is kept of it."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from fastapi_crons.clock import utc_datetime
+
+RunStatus = Literal["running", "completed", "failed", "timed_out", "cancelled", "interrupted"]
+Trigger = Literal["schedule", "catch_up", "cli", "api", "code"]
+MissedReason = Literal["misfire_grace_time", "max_catch_up", "overlap", "vetoed", "schedule_changed", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunError:
+    """What a failed run raised, as text that is safe to store: no surrogates, no NUL, limited in size."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution of a job, or the part of it that has happened so far.
+
+    Instants are Unix seconds (UTC) in the `…_ts` fields; `tick`, `started` and `ended` give them as aware datetimes.
+    """
+
+    id: str
+    """Unique, and sorts by the time the run was claimed (UUID version 7, RFC 9562)."""
+    job: str
+    tick_ts: int | None
+    """The scheduled time; None for a manual run."""
+    trigger: Trigger
+    attempt: int
+    """How many times the function has been started for this tick, this one included."""
+    instance: str
+    token: int
+    """The fencing token of the claim: greater than that of any earlier claim of the job."""
+    status: RunStatus
+    started_ts: float
+    ended_ts: float | None = None
+    error: RunError | None = None
+    result: str | None = None
+    """What the function returned, as JSON text; None when it returned None or nothing is to be kept."""
+    missed_ticks: int = 0
+    """How many earlier ticks this run stands for (`coalesce`)."""
+    missed_since_ts: int | None = None
+    """The oldest of those."""
+    actor: str | None = None
+    """Who asked for a manual run."""
+    note: str | None = None
+
+    @property
+    def tick(self) -> datetime | None:
+        """The scheduled time (aware, UTC); None for a manual run."""
+        return None if self.tick_ts is None else utc_datetime(self.tick_ts)
+
+    @property
+    def started(self) -> datetime:
+        """When the run began (aware, UTC)."""
+        return utc_datetime(self.started_ts)
+
+    @property
+    def ended(self) -> datetime | None:
+        """When the run ended (aware, UTC); None while it goes on."""
+        return None if self.ended_ts is None else utc_datetime(self.ended_ts)
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from start to end; None while the run goes on."""
+        return None if self.ended_ts is None else max(0.0, self.ended_ts - self.started_ts)
+
+
+@dataclass(frozen=True, slots=True)
+class MissedTicks:
+    """A row of a job's ticks that were let go, as one record."""
+
+    job: str
+    first_ts: int
+    last_ts: int
+    count: int
+    """How many; where `more` is true, at least so many."""
+    reason: MissedReason
+    recorded_ts: float
+    instance: str
+    more: bool = False
+    detail: str | None = None
+
+    @property
+    def first(self) -> datetime:
+        """The oldest of the ticks (aware, UTC)."""
+        return utc_datetime(self.first_ts)
+
+    @property
+    def last(self) -> datetime:
+        """The newest of the ticks (aware, UTC)."""
+        return utc_datetime(self.last_ts)
+
+
+class RunIds:
+    """Makes run ids: UUID version 7, strictly increasing within one instance of this class."""
+
+    __slots__ = ("_last", "_now", "_randbits")
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self._last = 0
+        self._randbits = random.SystemRandom().getrandbits
+
+    def __call__(self) -> str:
+        # 48 bits of milliseconds and 12 bits that count within one: together a number that only grows.
+        stamp = max(self._last + 1, int(self._now() * 1000) << 12)
+        self._last = stamp
+        digits = f"{stamp >> 12:012x}7{stamp & 0xFFF:03x}{0x8 << 60 | self._randbits(62):016x}"
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -1,0 +1,86 @@
+"""The contract of state stores: what has become of jobs, and the history of their runs.
+
+Every write is a batch. A backend raises `StoreUnavailableError` when it does not answer and `StoreUnusableError` when it
+can't be used as it is; anything else it raises counts as unavailable.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from fastapi_crons.run import MissedTicks, Run, RunStatus
+
+if TYPE_CHECKING:
+    from fastapi_crons.locking.base import LockBackend, Reach
+
+Record = Run | MissedTicks
+
+
+class HistoryLimits(NamedTuple):
+    """How much history is kept: so many runs per job, none older than so many days."""
+
+    keep: int
+    days: float
+
+
+class JobState(NamedTuple):
+    """What a listing shows of a job. Instants in Unix seconds (UTC)."""
+
+    job: str
+    status: RunStatus
+    instance: str
+    last_run_ts: float
+    """When the job's latest run began."""
+
+
+class StateBackend(ABC):
+    """A state store. `open` is called before, `close` after everything else; both on the loop that makes the calls."""
+
+    #: How far the store is shared.
+    reach: ClassVar[Reach]
+    #: Whether what is written outlives the process.
+    durable: ClassVar[bool] = True
+
+    @abstractmethod
+    async def open(self, namespace: str, limits: HistoryLimits) -> None:
+        """Connect and prepare the store."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Disconnect. Never raises for a store that does not answer."""
+
+    @abstractmethod
+    async def write(self, records: Sequence[Record]) -> None:
+        """Keep records, all or none. A run that is on record as ended never changes again."""
+
+    @abstractmethod
+    async def states(self, jobs: Collection[str] | None = None) -> dict[str, JobState]:
+        """The states of the named jobs, or of all, by name; jobs that never ran are left out. One query."""
+
+    @abstractmethod
+    async def runs(
+        self, job: str, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
+    ) -> list[Run]:
+        """A job's runs, newest first; those older than the run `before` where it is given."""
+
+    @abstractmethod
+    async def run(self, run_id: str) -> Run | None:
+        """One run, or None."""
+
+    @abstractmethod
+    async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:
+        """A job's records of ticks that were let go, newest first."""
+
+    @abstractmethod
+    async def unfinished(self) -> list[Run]:
+        """All runs that are on record as running."""
+
+    @abstractmethod
+    async def prune(self, now: float) -> None:
+        """Delete what is beyond the limits. Called every minute or so; to be done in small transactions."""
+
+    def companion_lock(self) -> LockBackend | None:
+        """A lock store that lives in the same place, for a scheduler that was given only this state store."""
+        return None

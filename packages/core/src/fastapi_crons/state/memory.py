@@ -1,0 +1,99 @@
+"""The memory state: a history within this process, gone with it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from fastapi_crons.hookspecs import hookimpl
+from fastapi_crons.run import MissedTicks, Run, RunStatus
+from fastapi_crons.state.base import HistoryLimits, JobState, Record, StateBackend
+
+if TYPE_CHECKING:
+    from fastapi_crons.locking.base import LockBackend, Reach
+    from fastapi_crons.plugins import StateBackendSpec
+
+
+class MemoryStateBackend(StateBackend):
+    """Keeps the newest runs of each job in this process's memory."""
+
+    reach: ClassVar[Reach] = "process"
+    durable: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self._limits = HistoryLimits(100, 30)
+        # By job, each oldest first.
+        self._runs: dict[str, dict[str, Run]] = {}
+        self._missed: dict[str, list[MissedTicks]] = {}
+
+    async def open(self, namespace: str, limits: HistoryLimits) -> None:
+        self._limits = limits
+
+    async def close(self) -> None:
+        """Keeps what it has: a scheduler that is started again goes on with it."""
+
+    async def write(self, records: Sequence[Record]) -> None:
+        keep, by_job = self._limits.keep, self._runs
+        for record in records:
+            if record.__class__ is MissedTicks:
+                missed = self._missed.setdefault(record.job, [])
+                missed.append(record)
+                del missed[:-keep]
+                continue
+            runs = by_job.get(record.job)
+            if runs is None:
+                runs = by_job[record.job] = {}
+            known = runs.get(record.id)
+            if known is None or known.status == "running":
+                runs[record.id] = record
+                if len(runs) > keep:
+                    del runs[next(iter(runs))]
+
+    async def states(self, jobs: Collection[str] | None = None) -> dict[str, JobState]:
+        states = {}
+        for name in self._runs if jobs is None else jobs:
+            runs = self._runs.get(name)
+            if not runs:
+                continue
+            run = runs[max(runs)]
+            states[name] = JobState(name, run.status, run.instance, run.started_ts)
+        return states
+
+    async def runs(
+        self, job: str, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
+    ) -> list[Run]:
+        newest_first = sorted(self._runs.get(job, {}).values(), key=lambda run: run.id, reverse=True)
+        return [
+            run
+            for run in newest_first
+            if (before is None or run.id < before) and (status is None or run.status == status)
+        ][:limit]
+
+    async def run(self, run_id: str) -> Run | None:
+        return next((runs[run_id] for runs in self._runs.values() if run_id in runs), None)
+
+    async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:
+        return self._missed.get(job, [])[::-1][:limit]
+
+    async def unfinished(self) -> list[Run]:
+        return [run for runs in self._runs.values() for run in runs.values() if run.status == "running"]
+
+    async def prune(self, now: float) -> None:
+        oldest = now - self._limits.days * 86400
+        for runs in self._runs.values():
+            for run_id in [run.id for run in runs.values() if run.started_ts < oldest and run.status != "running"]:
+                del runs[run_id]
+
+    def companion_lock(self) -> LockBackend:
+        from fastapi_crons.locking.local import LocalLockBackend
+
+        return LocalLockBackend()
+
+
+@hookimpl
+def state_backends() -> Mapping[str, StateBackendSpec]:
+    from fastapi_crons.plugins import StateBackendSpec
+
+    return {
+        "memory": StateBackendSpec("fastapi_crons.state.memory:MemoryStateBackend", lambda config: MemoryStateBackend())
+    }
