@@ -23,6 +23,10 @@ class Timer(Protocol):
 class Clock(Protocol):
     """Wall clock, monotonic clock and timers. Durations in seconds, instants in Unix seconds (UTC)."""
 
+    @property
+    def max_sleep(self) -> float:
+        """The longest wait, in seconds, after which the wall clock is looked at again, in case it was stepped."""
+
     def now(self) -> float:
         """The wall clock, in seconds since 1970-01-01T00:00Z. It may be stepped in either direction."""
 
@@ -40,6 +44,8 @@ class SystemClock:
     """The machine's own clocks and the running event loop's timers."""
 
     __slots__ = ()
+
+    max_sleep = 1.0
 
     def now(self) -> float:
         return time.time()

@@ -6,7 +6,6 @@
     │   └── DuplicateJobError                 a second job of the same name
     ├── UnknownJobError (LookupError)         no job of that name
     ├── JobLockedError                        a manual run was refused: the job is running
-    ├── RunCancelledError                     a run was cancelled before it ended
     ├── ConfigurationError (ValueError)       settings that can't be used
     ├── PluginError                           a plugin that can't be loaded or used
     ├── MissingDistributionError (ImportError)  a name that another distribution brings
@@ -42,10 +41,6 @@ class UnknownJobError(CronsError, LookupError):
 
 class JobLockedError(CronsError):
     """A manual run was refused because the job is running and `force` was not given."""
-
-
-class RunCancelledError(CronsError):
-    """The awaited run was cancelled, or cut off by a stop, before it ended by itself."""
 
 
 class ConfigurationError(CronsError, ValueError):

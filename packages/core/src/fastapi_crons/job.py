@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from fastapi_crons._callables import label, unwrapped
 from fastapi_crons.clock import UTC
 from fastapi_crons.errors import DuplicateJobError, JobDefinitionError, ScheduleError
 from fastapi_crons.schedule import Schedule, cron_schedule
@@ -113,8 +114,7 @@ class CronJob:
     @property
     def function_name(self) -> str:
         """Where the function was defined, as `module:qualname`."""
-        func = getattr(self.func, "func", self.func)
-        return f"{getattr(func, '__module__', '?')}:{getattr(func, '__qualname__', type(func).__qualname__)}"
+        return label(self.func)
 
     def with_defaults(self, config: CronConfig) -> CronJob:
         """This job with the options that were left open filled in from the settings."""
@@ -204,8 +204,8 @@ class JobRegistry(Sequence[CronJob]):
 
 
 def _default_name(func: JobFunc) -> str:
-    func = getattr(func, "func", func)  # functools.partial
-    return getattr(func, "__name__", None) or type(func).__name__
+    inner = unwrapped(func)
+    return getattr(inner, "__name__", None) or type(inner).__name__
 
 
 def _check_name(name: object) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import pluggy
 
 from fastapi_crons import hookspecs
+from fastapi_crons._callables import is_coroutine_function, label
 from fastapi_crons._threads import ThreadPool
 from fastapi_crons.errors import ConfigurationError, PluginError, SkipRun
 from fastapi_crons.hookspecs import PROJECT, HookContext, hookimpl
@@ -42,6 +43,8 @@ class BackendSpec(Generic[BackendT_co]):
     """Makes a backend from the environment's settings; raises `ConfigurationError` where it can't."""
     settings: Callable[[], type[BaseSettings]] | None = None
     """Gives the class of the backend's own settings."""
+    preference: int = -1
+    """With no backend named in the settings, the one with the highest preference is used; below 0: only when named."""
 
     @property
     def class_name(self) -> str:
@@ -104,7 +107,7 @@ class Plugins:
         """Add a plain function as an implementation of a run hook, for one job or for all."""
         if not callable(function):
             raise PluginError(f"a {hook} hook must be callable, not {function!r}; pass the function itself")
-        self.register(_ADDED_HOOKS[hook](function, job_name), f"{_function_label(function)}#{id(function):x}/{len(self._added())}")
+        self.register(_ADDED_HOOKS[hook](function, job_name), f"{label(function)}#{id(function):x}/{len(self._added())}")
 
     def jobs_named_by_functions(self) -> frozenset[str]:
         """The job names that added functions are bound to."""
@@ -175,25 +178,25 @@ class Plugins:
 class HookCall:
     """One implementation of one hook."""
 
-    __slots__ = ("_arguments", "_is_coroutine_function", "_job_name", "function", "hook", "plugin_name")
+    __slots__ = ("_is_coroutine_function", "_job_name", "arguments", "function", "hook", "plugin_name")
 
     def __init__(self, hook: str, implementation: pluggy.HookImpl) -> None:
         plugin = implementation.plugin
         self.hook = hook
         self.plugin_name = implementation.plugin_name
         self.function: Callable[..., Any] = implementation.function
-        self._arguments = implementation.argnames
+        self.arguments = implementation.argnames
         self._job_name: str | None = None
         if isinstance(plugin, _AddedHook):
-            self.function, self._arguments, self._job_name = plugin.function, (), plugin.job_name
-        self._is_coroutine_function = _is_coroutine_function(self.function)
+            self.function, self.arguments, self._job_name = plugin.function, (), plugin.job_name
+        self._is_coroutine_function = is_coroutine_function(self.function)
 
     def concerns(self, job_name: str) -> bool:
         return self._job_name is None or self._job_name == job_name
 
     async def run(self, pool: ThreadPool, positional: tuple[object, ...], by_name: Mapping[str, object]) -> object:
         """Call it: on the loop when it is a coroutine function, else in the pool; await what can be awaited."""
-        arguments = [by_name[name] for name in self._arguments] if self._arguments else positional
+        arguments = [by_name[name] for name in self.arguments] if self.arguments else positional
         if self._is_coroutine_function:
             result = self.function(*arguments)
         else:
@@ -314,27 +317,20 @@ def find_class(specs: Mapping[str, BackendSpec[BackendT_co]], class_name: str) -
 
 
 def chosen_backend(
-    specs: Mapping[str, BackendSpec[BackendT_co]], name: str, variable: str
+    specs: Mapping[str, BackendSpec[BackendT_co]], name: str | None, variable: str
 ) -> BackendSpec[BackendT_co]:
-    """The backend of this name. Raises `ConfigurationError`, naming the variable and what there is instead."""
+    """The backend of this name, or with None the preferred one.
+
+    Raises `ConfigurationError`, naming the variable and what there is instead.
+    """
+    if name is None:
+        return max(specs.values(), key=lambda spec: spec.preference)
     spec = specs.get(name)
     if spec is None:
         raise ConfigurationError(
             f"{variable}={name!r}: no installed plugin brings this backend; there are {', '.join(sorted(specs))}"
         )
     return spec
-
-
-def _is_coroutine_function(function: Callable[..., object]) -> bool:
-    target = function
-    while hasattr(target, "func"):  # functools.partial
-        target = target.func
-    return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(getattr(target, "__call__", None))  # noqa: B004
-
-
-def _function_label(function: Callable[..., object]) -> str:
-    function = getattr(function, "func", function)
-    return getattr(function, "__qualname__", None) or type(function).__qualname__
 
 
 def _origin(entry_point: EntryPoint) -> str:

@@ -8,7 +8,7 @@ store and by the store's clock. A backend raises `StoreUnavailableError` when it
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar, Literal, NamedTuple
 
 from fastapi_crons.clock import Clock
@@ -156,3 +156,7 @@ class LockBackend(ABC):
 
         A dead holder's lease stays on record until a claim with `replaces`, or a `release`, names it.
         """
+
+    @abstractmethod
+    async def leased(self, run_ids: Collection[str]) -> set[str]:
+        """Those of the runs that have a lease on record, whether its holder lives or not."""

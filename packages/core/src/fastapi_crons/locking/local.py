@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from fastapi_crons.clock import Clock, SystemClock
@@ -69,6 +69,10 @@ class LocalLockBackend(LockBackend):
     async def beat(self) -> list[Lease]:
         return []
 
+    async def leased(self, run_ids: Collection[str]) -> set[str]:
+        held = {run_id for record in self._records.values() for run_id in record.leases or ()}
+        return held.intersection(run_ids)
+
     def _on_record(self, lease: LeaseRef, action: Callable[[JobRecord, LeaseRef], bool]) -> bool:
         record = self._records.get(lease.job)
         return record is not None and action(record, lease)
@@ -82,4 +86,8 @@ def _alive(lease: Lease) -> bool:
 def lock_backends() -> Mapping[str, LockBackendSpec]:
     from fastapi_crons.plugins import LockBackendSpec
 
-    return {"local": LockBackendSpec("fastapi_crons.locking.local:LocalLockBackend", lambda config: LocalLockBackend())}
+    return {
+        "local": LockBackendSpec(
+            "fastapi_crons.locking.local:LocalLockBackend", lambda config: LocalLockBackend(), preference=0
+        )
+    }

@@ -95,5 +95,7 @@ def state_backends() -> Mapping[str, StateBackendSpec]:
     from fastapi_crons.plugins import StateBackendSpec
 
     return {
-        "memory": StateBackendSpec("fastapi_crons.state.memory:MemoryStateBackend", lambda config: MemoryStateBackend())
+        "memory": StateBackendSpec(
+            "fastapi_crons.state.memory:MemoryStateBackend", lambda config: MemoryStateBackend(), preference=0
+        )
     }

@@ -1,0 +1,57 @@
+"""FastAPI Crons: cron jobs for FastAPI apps."""
+
+from fastapi_crons.config import CronConfig
+from fastapi_crons.errors import (
+    ConfigurationError,
+    CronsError,
+    DuplicateJobError,
+    JobDefinitionError,
+    JobLockedError,
+    MissingDistributionError,
+    PluginError,
+    ScheduleError,
+    SkipRun,
+    StoreError,
+    StoreUnavailableError,
+    StoreUnusableError,
+    UnknownJobError,
+)
+from fastapi_crons.hookspecs import hookimpl
+from fastapi_crons.job import CronJob
+from fastapi_crons.run import MissedTicks, Run, RunError
+from fastapi_crons.schedule import CronSchedule, Schedule
+from fastapi_crons.scheduler import Crons
+
+__all__ = [
+    "ConfigurationError",
+    "CronConfig",
+    "CronJob",
+    "CronSchedule",
+    "Crons",
+    "CronsError",
+    "DuplicateJobError",
+    "JobDefinitionError",
+    "JobLockedError",
+    "MissedTicks",
+    "MissingDistributionError",
+    "PluginError",
+    "Run",
+    "RunError",
+    "Schedule",
+    "ScheduleError",
+    "SkipRun",
+    "StoreError",
+    "StoreUnavailableError",
+    "StoreUnusableError",
+    "UnknownJobError",
+    "get_cron_router",
+    "hookimpl",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "get_cron_router":  # its models are made when they are wanted
+        from fastapi_crons.api import get_cron_router
+
+        return get_cron_router
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,32 @@
+"""Names that other distributions bring: found through plugins, or refused with a hint of what to install."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi_crons.errors import MissingDistributionError
+
+#: The only place in core that knows of the distributions built on it.
+BROUGHT_BY = {
+    "SQLiteStateBackend": "fastapi-crons-sqlite",
+    "SQLiteLockBackend": "fastapi-crons-sqlite",
+    "RedisStateBackend": "fastapi-crons-redis-state",
+    "RedisLockBackend": "fastapi-crons-redis-lock",
+}
+
+
+def backend_class(module: str, kind: Literal["state_backends", "lock_backends"], name: str) -> object:
+    """The backend class that a plugin registered under this name, for a module's `__getattr__`.
+
+    Raises `MissingDistributionError` for a known name whose distribution is not installed, else `AttributeError`.
+    """
+    if name[:1].isupper():
+        from fastapi_crons.plugins import Plugins, find_class
+
+        found = find_class(getattr(Plugins(), kind), name)
+        if found is not None:
+            return found
+    distribution = BROUGHT_BY.get(name)
+    if distribution is not None:
+        raise MissingDistributionError(f"{name} is part of {distribution}, which is not installed: pip install {distribution}")
+    raise AttributeError(f"module {module!r} has no attribute {name!r}")

@@ -1,0 +1,97 @@
+"""Who may do what through the management API.
+
+With a token or dependencies of the app's own, whoever passes them may do everything. With neither, anybody may read
+lists and states, while results, error texts and changes are for local clients only. A cross-site browser request never
+changes anything.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from urllib.parse import urlsplit
+
+from fastapi import HTTPException, Request
+
+from fastapi_crons.config import CronConfig
+
+_PROXY_HEADERS = ("forwarded", "via")
+_TEST_CLIENT = "testclient"
+
+
+class Access:
+    """The access rules of one router. `guarded` says that the app put dependencies of its own in front."""
+
+    def __init__(self, config: CronConfig, *, guarded: bool) -> None:
+        self._token = config.api_token
+        self._open = config.api_open
+        self._guarded = guarded
+
+    @property
+    def unguarded(self) -> bool:
+        """Whether neither a token nor dependencies nor `CRON_API_OPEN` were set."""
+        return self._token is None and not self._guarded and not self._open
+
+    def check_read(self, request: Request) -> None:
+        """Raises a 401 where a token is wanted and not given."""
+        if self._token is not None and not self._has_token(request):
+            raise HTTPException(401, "a bearer token is wanted (CRON_API_TOKEN)", {"WWW-Authenticate": "Bearer"})
+
+    def check_change(self, request: Request) -> None:
+        """Raises a 401 or 403 where this client may not change anything, or a 415 where the body is not JSON."""
+        self.check_read(request)
+        if _is_cross_site(request):
+            raise HTTPException(403, "requests from other sites are refused")
+        body = int(request.headers.get("content-length") or 0) or "transfer-encoding" in request.headers
+        if body and request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise HTTPException(415, "the body must be JSON, with Content-Type: application/json")
+        if self.unguarded and not is_local(request):
+            raise HTTPException(
+                403, "without CRON_API_TOKEN, changes are accepted from this machine only, and not through a proxy"
+            )
+
+    def sees_details(self, request: Request) -> bool:
+        """Whether this client is shown results, error texts and log lines."""
+        return not self.unguarded or is_local(request)
+
+    def _has_token(self, request: Request) -> bool:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        assert self._token is not None
+        wanted = self._token.get_secret_value().encode()
+        return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), wanted)
+
+
+def is_local(request: Request) -> bool:
+    """Whether the client is on this machine: a loopback peer, no proxy in front, and a host name of no public site.
+
+    A page that rebinds its own DNS name to 127.0.0.1 still sends that name, and public names have dots.
+    """
+    if any(name in _PROXY_HEADERS or name.startswith("x-forwarded-") for name in request.headers):
+        return False
+    peer = request.client.host if request.client is not None else ""
+    return (peer == _TEST_CLIENT or _is_loopback(peer)) and _is_local_name(_host_name(request.headers.get("host", "")))
+
+
+def _is_cross_site(request: Request) -> bool:
+    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        return True
+    origin = request.headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower()
+
+
+def _host_name(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_local_name(name: str) -> bool:
+    return bool(name) and (("." not in name and ":" not in name) or _is_loopback(name))
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,142 @@
+"""The endpoints of the management API."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import datetime, timezone
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.params import Depends
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+
+from fastapi_crons.api.access import Access
+from fastapi_crons.api.models import JobModel, Problem, RunAnswer, RunModel, RunPage, RunRequest
+from fastapi_crons.errors import CronsError, JobLockedError, StoreError, UnknownJobError
+from fastapi_crons.run import RunStatus
+from fastapi_crons.scheduler import Crons
+from fastapi_crons.service import Service
+
+logger = logging.getLogger(__name__)
+
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    code: {"model": Problem, "description": HTTPStatus(code).phrase} for code in (401, 403, 404, 503)
+}
+
+
+def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depends] | None = None) -> APIRouter:
+    """The management endpoints, to be included in an app under a prefix of its choice.
+
+    `crons` defaults to the scheduler of this process at the time of each request. `dependencies` guard every endpoint;
+    without them and without `CRON_API_TOKEN`, changes are accepted from local clients only.
+    """
+    router = APIRouter(
+        tags=["crons"], dependencies=dependencies, route_class=_ProblemRoute, responses=_PROBLEMS
+    )
+    guarded = bool(dependencies)
+    if Access((crons or Crons()).config, guarded=guarded).unguarded:
+        logger.warning(
+            "the management API has neither CRON_API_TOKEN nor dependencies: everybody may read lists and states; "
+            "changes, results and error texts are for local clients only"
+        )
+
+    def asked(request: Request) -> tuple[Service, Access]:
+        scheduler = crons or Crons()
+        return Service(scheduler), Access(scheduler.config, guarded=guarded)
+
+    @router.get("/crons")
+    async def list_jobs(request: Request, tag: str | None = None) -> list[JobModel]:
+        """All jobs with their latest state."""
+        service, access = asked(request)
+        access.check_read(request)
+        return [JobModel.of(view) for view in await service.jobs(tag=tag)]
+
+    @router.get("/crons/{name}")
+    async def one_job(request: Request, name: str) -> JobModel:
+        """One job with its latest state."""
+        service, access = asked(request)
+        access.check_read(request)
+        return JobModel.of(await service.job(name))
+
+    @router.get("/crons/{name}/runs")
+    async def job_runs(
+        request: Request,
+        name: str,
+        limit: Annotated[int, Query(ge=1, le=500)] = 50,
+        before: Annotated[str | None, Query(max_length=100)] = None,
+        status: RunStatus | None = None,
+    ) -> RunPage:
+        """A job's runs, newest first."""
+        service, access = asked(request)
+        access.check_read(request)
+        runs = await service.runs(name, limit=limit, before=before, status=status)
+        details = access.sees_details(request)
+        return RunPage(
+            runs=[RunModel.of(run, details=details) for run in runs], next=runs[-1].id if len(runs) == limit else None
+        )
+
+    @router.get("/crons/{name}/runs/{run_id}")
+    async def one_run(request: Request, name: str, run_id: str) -> RunModel:
+        """One run of a job."""
+        service, access = asked(request)
+        access.check_read(request)
+        run = await service.run(name, run_id)
+        if run is None:
+            raise HTTPException(404, "this job has no such run")
+        return RunModel.of(run, details=access.sees_details(request))
+
+    @router.post("/crons/{name}/run", responses={409: {"model": Problem}, 500: {"model": RunAnswer}})
+    async def run_job(request: Request, response: Response, name: str, body: RunRequest | None = None) -> RunAnswer:
+        """Run a job now and wait for its end. A client that goes away cancels nothing."""
+        service, access = asked(request)
+        access.check_change(request)
+        wanted = body or RunRequest()
+        run = await service.run_job(name, force=wanted.force, triggered_by="api", note=wanted.note)
+        succeeded = run.status == "completed"
+        response.status_code = 200 if succeeded else 500
+        error = None if run.error is None else f"{run.error.type}: {run.error.message}"
+        return RunAnswer(
+            status="success" if succeeded else "failed",
+            message=f"Job '{name}' executed successfully" if succeeded else f"Job '{name}' {run.status}",
+            execution_time=round(run.duration or 0.0, 6),
+            instance_id=run.instance,
+            timestamp=datetime.now(timezone.utc).replace(microsecond=0),
+            run_id=run.id,
+            error=error,
+        )
+
+    for call in (crons or Crons()).plugins.calls("routes"):
+        call.function(*[{"router": router, "crons": crons}[argument] for argument in call.arguments])
+    return router
+
+
+class _ProblemRoute(APIRoute):
+    """Answers our own errors as problem details (RFC 9457)."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except HTTPException as error:
+                return _problem(error.status_code, str(error.detail), error.headers)
+            except UnknownJobError as error:
+                return _problem(404, str(error)[:300])
+            except JobLockedError as error:
+                return _problem(409, str(error)[:300])
+            except StoreError:
+                logger.exception("the management API could not reach a store")
+                return _problem(503, "the store does not answer; the log says why")
+            except CronsError as error:
+                return _problem(503, str(error)[:300])
+
+        return handled
+
+
+def _problem(status: int, detail: str, headers: Any = None) -> JSONResponse:
+    content = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail).model_dump()
+    return JSONResponse(content, status, headers, media_type="application/problem+json")

@@ -1,0 +1,129 @@
+"""CronConfig: the scheduler's settings, from the environment (`CRON_…`), a `.env` file, or code."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from fastapi_crons.errors import ConfigurationError, ScheduleError
+from fastapi_crons.schedule import check_timezone
+
+PREFIX = "CRON_"
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class CronConfig(BaseSettings):
+    """Settings of one scheduler. Durations are seconds.
+
+    Each is read from the variable `CRON_` and its name in capitals, else from a `.env` file in the current folder.
+    Raises `ConfigurationError`, which lists every fault with its variable.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+
+    enabled: bool = Field(True, description="False registers every job and runs none.")
+    instance_id: str | None = Field(
+        None, min_length=1, max_length=200, description="Unique name of this instance; made up when unset."
+    )
+    namespace: str = Field(
+        "default", pattern=r"^[A-Za-z0-9._-]{1,100}$", description="Keeps apart what shares a store: letters, digits, . _ -"
+    )
+    timezone: str = Field("UTC", description="Time zone of cron expressions that do not name one.")
+
+    state_backend: str | None = Field(None, description="Name of the state store; SQLite where installed, else memory.")
+    lock_backend: str | None = Field(None, description="Name of the lock store; by default the state store's own.")
+    enable_distributed_locking: bool = Field(False, description="True wants a lock that reaches further than one host.")
+    disabled_plugins: Annotated[frozenset[str], NoDecode] = Field(
+        frozenset(), description="Names of plugins to leave alone, separated by commas."
+    )
+
+    coalesce: bool = Field(True, description="True runs the newest of several late ticks once; False runs each.")
+    misfire_grace_time: Seconds | None = Field(None, description="A tick later than this is not run; unset: no limit.")
+    max_catch_up: int = Field(100, ge=1, description="With coalesce false, how many late ticks of a job are run.")
+    catch_up_concurrency: int = Field(5, ge=1, description="How many late ticks run at a time.")
+    rerun_interrupted: bool = Field(True, description="Run a tick again whose run was cut off by a crash.")
+    max_reruns: int = Field(1, ge=0, description="How often, at most.")
+
+    default_timeout: Seconds | None = Field(None, description="Time limit of runs whose job has none of its own.")
+    max_concurrent_runs: int = Field(1000, ge=1, description="How many runs this instance has at a time.")
+    max_threads: int = Field(40, ge=1, description="How many sync functions run at a time.")
+    max_retry_delay: Seconds = Field(300.0, description="Ceiling of the growing delay between retries.")
+    hook_timeout: Seconds = Field(10.0, description="Time limit of one hook.")
+    shutdown_timeout: float = Field(30.0, ge=0, allow_inf_nan=False, description="How long a stop waits for running jobs.")
+
+    history_keep: int = Field(100, ge=1, description="How many runs are kept per job.")
+    history_days: Annotated[float, Field(gt=0)] = Field(30.0, description="For how many days runs are kept.")
+    max_result_bytes: int = Field(65_536, ge=0, description="A larger result is not kept.")
+    max_error_chars: int = Field(8_192, ge=100, description="Longer error messages and tracebacks are cut.")
+    max_buffered_records: int = Field(
+        100_000, ge=1, description="How many records wait in memory while the state store is down; then the oldest go."
+    )
+
+    lock_timeout: Seconds = Field(300.0, description="How long a lease lasts unless it is renewed.")
+    lock_renewal_interval: Seconds = Field(60.0, description="How often leases are renewed.")
+    heartbeat_interval: Seconds = Field(5.0, description="How often an instance says that it lives.")
+    instance_timeout: Seconds = Field(30.0, description="An instance that was silent for so long counts as dead.")
+    api_token: SecretStr | None = Field(None, min_length=1, description="Bearer token that every management endpoint wants.")
+    api_open: bool = Field(False, description="True lets everybody use the management API, from anywhere.")
+
+    store_timeout: Seconds = Field(5.0, description="Deadline of every call to a store.")
+
+    def __init__(self, **values: Any) -> None:
+        unknown = values.keys() - type(self).model_fields.keys() - {key for key in values if key.startswith("_")}
+        if unknown:
+            raise ConfigurationError(
+                f"CronConfig has no setting {', '.join(map(repr, sorted(unknown)))}; check the spelling"
+            )
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigurationError(describe_faults(error, PREFIX)) from None
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_timezone(cls, value: str) -> str:
+        try:
+            check_timezone(value)
+        except ScheduleError as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    @field_validator("disabled_plugins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+    @field_validator("lock_renewal_interval")
+    @classmethod
+    def _renewed_in_time(cls, value: float, info: Any) -> float:
+        lease = info.data.get("lock_timeout")
+        if lease is not None and value > lease / 2:
+            raise ValueError(f"must be at most half of lock_timeout ({lease:g}), or a lease can run out while it is held")
+        return value
+
+    @field_validator("instance_timeout")
+    @classmethod
+    def _outlives_heartbeats(cls, value: float, info: Any) -> float:
+        beat = info.data.get("heartbeat_interval")
+        if beat is not None and value < 2 * beat:
+            raise ValueError(f"must be at least twice heartbeat_interval ({beat:g}), or a living instance counts as dead")
+        return value
+
+
+def describe_faults(error: ValidationError, prefix: str) -> str:
+    """All faults of some settings in one text, each with its variable and value; secrets are not shown."""
+    faults = []
+    for fault in error.errors(include_url=False, include_context=False):
+        name = "_".join(str(part) for part in fault["loc"])
+        message = fault["msg"].removeprefix("Value error, ")
+        faults.append(f"{prefix}{name.upper()}={_shown(name, fault.get('input'))}: {message}")
+    return "settings can't be used: " + "; ".join(faults)
+
+
+def _shown(name: str, value: object) -> str:
+    secret = any(word in name.lower() for word in ("password", "token", "secret", "url"))
+    text = "***" if secret else ascii(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

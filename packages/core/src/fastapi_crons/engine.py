@@ -1,0 +1,243 @@
+"""Engine: a scheduler from its start to its stop: its stores, its tasks, its runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from fastapi_crons._signals import InterruptWatch
+from fastapi_crons._threads import ThreadPool
+from fastapi_crons.clock import Clock
+from fastapi_crons.config import CronConfig
+from fastapi_crons.dispatcher import Dispatcher, manual_request
+from fastapi_crons.errors import ConfigurationError, CronsError, JobLockedError, StoreError, UnknownJobError
+from fastapi_crons.instance import Instance
+from fastapi_crons.job import CronJob
+from fastapi_crons.locking.manager import DistributedLockManager
+from fastapi_crons.plugins import HookCaller, Plugins, chosen_backend
+from fastapi_crons.recorder import Recorder
+from fastapi_crons.run import Run, RunError, Trigger
+from fastapi_crons.runner import ActiveRun, Runner
+from fastapi_crons.state.base import HistoryLimits, StateBackend
+from fastapi_crons.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from fastapi_crons.scheduler import Crons
+
+logger = logging.getLogger(__name__)
+
+#: How long (seconds) cancelled runs get to end at a stop before they are left behind.
+CANCEL_GRACE = 1.0
+#: How often (seconds) the history is cut back to its limits.
+PRUNE_INTERVAL = 60.0
+
+
+class Engine:
+    """Everything that lives between `start()` and `stop()`. Made, used and stopped on one event loop."""
+
+    def __init__(
+        self,
+        crons: Crons,
+        config: CronConfig,
+        clock: Clock,
+        plugins: Plugins,
+        state: StateBackend,
+        locks: DistributedLockManager,
+    ) -> None:
+        self._crons = crons
+        self._config = config
+        self._clock = clock
+        self._plugins = plugins
+        self.state = state
+        self.locks = locks
+        self.instance = Instance.of_this_process(config.instance_id)
+        self.pid = os.getpid()
+        self.loop = asyncio.get_running_loop()
+        self.supervisor = Supervisor()
+        self._interrupts = InterruptWatch()
+        self.hooks = HookCaller(plugins, ThreadPool(8, "fastapi-crons-hook"), config.hook_timeout)
+        self.recorder = Recorder(
+            state, locks, clock, store_timeout=config.store_timeout, max_buffered=config.max_buffered_records
+        )
+        self.runner = Runner(
+            config, clock, plugins, self.hooks, self.recorder, self.instance.id, self._interrupts, self._released
+        )
+        self.dispatcher = Dispatcher(config, clock, locks, state, self.recorder, self.runner, self._registered)
+        self.stopping = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is to be done before the next tick, runs that go on aside."""
+        return self.dispatcher.idle and self.recorder.idle
+
+    async def start(self) -> None:
+        """Open the stores, register the jobs, see to what the last process left behind, and begin.
+
+        Raises what the stores raise when they can't be opened; then everything is closed again.
+        """
+        try:
+            await self._open_stores()
+            if self._config.enabled:
+                await self._begin()
+        except BaseException:
+            await self._close()
+            raise
+        await self.hooks.for_scheduler("scheduler_started", crons=self._crons)
+
+    async def stop(self) -> None:
+        """Claim nothing more, let running jobs finish within `shutdown_timeout`, cut off the rest, flush and close."""
+        self.stopping = True
+        self.dispatcher.stop()
+        await self.supervisor.finish("dispatch", self._config.store_timeout)
+        await self._end_runs()
+        for task in ("heartbeat", "prune", "record", "release"):
+            await self.supervisor.stop(task, self._config.store_timeout)
+        await self.runner.drain(self._config.hook_timeout)
+        await self.recorder.flush(self._config.store_timeout)
+        await self._close()
+        await self.hooks.for_scheduler("scheduler_stopped", crons=self._crons)
+
+    def add(self, jobs: Iterable[CronJob]) -> None:
+        """Take up jobs; one that is known already is left as it is. Safe to call from any thread."""
+        self.dispatcher.add(jobs)
+
+    async def run_job(
+        self,
+        name: str,
+        *,
+        force: bool,
+        timeout: float | None,
+        triggered_by: Trigger,
+        actor: str | None,
+        note: str | None,
+    ) -> Run:
+        """Run a job now and wait for its end. A caller that goes away cancels nothing."""
+        if self.stopping or not self._config.enabled:
+            raise CronsError(f"job {name!r} can't be run: this scheduler is {'stopping' if self.stopping else 'disabled'}")
+        await self.dispatcher.enrol_new_jobs()
+        entry = self.dispatcher.entries.get(name)
+        if entry is None:
+            raise UnknownJobError(f"there is no job named {name!r}; see get_jobs() for those there are")
+        run_id = self.dispatcher.new_run_id()
+        result = await self.locks.claim_now(manual_request(entry, run_id, force=force))
+        if result.outcome == "busy":
+            raise JobLockedError(f"job {name!r} is running already (run {result.holder}); force=True runs it all the same")
+        if result.outcome != "granted":
+            raise CronsError(f"job {name!r} can't be run by this instance: {result.outcome.replace('_', ' ')}")
+        run = ActiveRun(entry, run_id, None, triggered_by, result.token, 1)
+        run.timeout = entry.job.timeout if timeout is None else timeout
+        run.actor, run.note = actor, note
+        run.ended = asyncio.Event()
+        self.runner.start(run)
+        await run.ended.wait()
+        return run.snapshot()
+
+    async def _open_stores(self) -> None:
+        await self.locks.open(self.instance, self._clock)
+        await asyncio.wait_for(
+            self.state.open(
+                self._config.namespace, HistoryLimits(self._config.history_keep, self._config.history_days)
+            ),
+            self._config.store_timeout,
+        )
+
+    async def _begin(self) -> None:
+        self._interrupts.start()
+        self.supervisor.start("record", self.recorder.write_forever)
+        self.supervisor.start("release", self.recorder.release_forever)
+        await self.dispatcher.enrol_new_jobs()
+        await self._see_to_the_dead()
+        await self._close_orphans()
+        self.supervisor.start("dispatch", self.dispatcher.run_forever)
+        if self.locks.backend.reach != "process":
+            self.supervisor.start("heartbeat", self._beat_forever)
+        self.supervisor.start("prune", self._prune_forever)
+
+    async def _see_to_the_dead(self) -> None:
+        await self.dispatcher.take_over(await self.locks.beat())
+
+    async def _close_orphans(self) -> None:
+        """Close the records of runs that nobody holds a lease for: their process died between release and record."""
+        unfinished = {run.id: run for run in await self.state.unfinished()}
+        leased = await self.locks.leased(unfinished.keys()) if unfinished else set()
+        now = self._clock.now()
+        for run in unfinished.values():
+            job = self._crons.get_job(run.job)
+            if run.id not in leased and run.id not in self.runner.active and job is not None:
+                error = RunError("Interrupted", "its process died before it could say how the run ended")
+                self.runner.closed_elsewhere(job, replace(run, status="interrupted", ended_ts=now, error=error))
+
+    async def _beat_forever(self) -> None:
+        while True:
+            await self._clock.sleep(self._config.heartbeat_interval)
+            try:
+                await self._see_to_the_dead()
+            except StoreError as error:
+                logger.warning("no heartbeat could be left in the lock store: %s", error)
+
+    async def _prune_forever(self) -> None:
+        while True:
+            try:
+                await self.state.prune(self._clock.now())
+            except StoreError as error:
+                logger.warning("the history could not be cut back: %s", error)
+            await self._clock.sleep(PRUNE_INTERVAL)
+
+    async def _end_runs(self) -> None:
+        await self._wait_for_runs(self._config.shutdown_timeout)
+        for run in list(self.runner.active.values()):
+            run.cut_off("cancelled" if run.entry.is_async else "interrupted")
+        await self._wait_for_runs(CANCEL_GRACE)
+        for run in list(self.runner.active.values()):
+            self.runner.abandon(run)
+
+    async def _wait_for_runs(self, timeout: float) -> None:
+        tasks = {run.task for run in self.runner.active.values() if run.task is not None}
+        if tasks and timeout > 0:
+            await asyncio.wait(tasks, timeout=timeout)
+
+    async def _close(self) -> None:
+        self._interrupts.stop()
+        for task in ("dispatch", "heartbeat", "prune", "record", "release"):
+            await self.supervisor.stop(task, self._config.store_timeout)
+        try:
+            await asyncio.wait_for(self.state.close(), self._config.store_timeout)
+        except Exception as error:
+            logger.warning("the state store did not close cleanly: %s", error)
+        await self.locks.close()
+
+    def _released(self, run: ActiveRun) -> None:
+        self.dispatcher.released(run)
+
+    def _registered(self, jobs: list[CronJob]) -> None:
+        if self._plugins.calls("job_registered"):
+            self.runner.in_background(self._tell_registered(jobs))
+
+    async def _tell_registered(self, jobs: list[CronJob]) -> None:
+        for job in jobs:
+            await self.hooks.for_scheduler("job_registered", crons=self._crons, job=job)
+
+
+def choose_backends(
+    config: CronConfig, plugins: Plugins, state: StateBackend | None, locks: DistributedLockManager | None
+) -> tuple[StateBackend, DistributedLockManager]:
+    """The stores to use: those given, else those named in the settings, else the preferred ones that are installed."""
+    if state is None:
+        state = chosen_backend(plugins.state_backends, config.state_backend, "CRON_STATE_BACKEND").create(config)
+    if locks is None:
+        lock = None if config.lock_backend is not None else state.companion_lock()
+        if lock is None:
+            lock = chosen_backend(plugins.lock_backends, config.lock_backend, "CRON_LOCK_BACKEND").create(config)
+        locks = DistributedLockManager(lock, config)
+    if config.enable_distributed_locking and locks.backend.reach != "fleet":
+        raise ConfigurationError(
+            f"CRON_ENABLE_DISTRIBUTED_LOCKING is on, but {type(locks.backend).__name__} reaches no further than one "
+            f"{locks.backend.reach}; install and name a lock for a fleet (pip install fastapi-crons-redis-lock)"
+        )
+    if not state.durable:
+        logger.warning("the history is kept in memory: nothing of it outlives this process (pip install fastapi-crons)")
+    return state, locks

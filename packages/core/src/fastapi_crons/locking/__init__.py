@@ -1,0 +1,32 @@
+"""Lock stores: who may run which tick."""
+
+from fastapi_crons._imports import backend_class
+from fastapi_crons.locking.base import (
+    ClaimRequest,
+    ClaimResult,
+    Definition,
+    Enrolment,
+    Lease,
+    LeaseRef,
+    LeaseTerms,
+    LockBackend,
+)
+from fastapi_crons.locking.local import LocalLockBackend
+from fastapi_crons.locking.manager import DistributedLockManager
+
+__all__ = [
+    "ClaimRequest",
+    "ClaimResult",
+    "Definition",
+    "DistributedLockManager",
+    "Enrolment",
+    "Lease",
+    "LeaseRef",
+    "LeaseTerms",
+    "LocalLockBackend",
+    "LockBackend",
+]
+
+
+def __getattr__(name: str) -> object:
+    return backend_class(__name__, "lock_backends", name)

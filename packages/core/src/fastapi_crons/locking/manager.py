@@ -1,0 +1,131 @@
+"""DistributedLockManager: how a scheduler talks to its lock store.
+
+Every call has a deadline; a store that does not answer is asked again with a growing, jittered delay, one for the whole
+scheduler. Claims carry nonces, so asking again is safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import TypeVar
+
+from fastapi_crons.clock import Clock, SystemClock
+from fastapi_crons.config import CronConfig
+from fastapi_crons.errors import StoreUnavailableError, StoreUnusableError
+from fastapi_crons.instance import Instance
+from fastapi_crons.locking.base import (
+    ClaimRequest,
+    ClaimResult,
+    Definition,
+    Enrolment,
+    Lease,
+    LeaseRef,
+    LeaseTerms,
+    LockBackend,
+)
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+FIRST_DELAY, MAX_DELAY = 0.1, 5.0
+
+
+class Backoff:
+    """Growing, jittered delays in seconds between attempts, from 0.1 to 5."""
+
+    __slots__ = ("_delay",)
+
+    def __init__(self) -> None:
+        self._delay = 0.0
+
+    def next(self) -> float:
+        self._delay = min(MAX_DELAY, self._delay * 2 or FIRST_DELAY)
+        return self._delay * random.uniform(0.5, 1.0)
+
+
+class DistributedLockManager:
+    """The leases of one scheduler in one lock store."""
+
+    def __init__(self, lock_backend: LockBackend, config: CronConfig | None = None) -> None:
+        self.backend = lock_backend
+        self.config = config or CronConfig()
+        self._clock: Clock = SystemClock()
+        #: Why the store does not answer at the moment; None while it does.
+        self.fault: str | None = None
+
+    async def open(self, instance: Instance, clock: Clock) -> None:
+        """Connect. Raises `StoreUnusableError` or `StoreUnavailableError`; nothing is tried again here."""
+        self._clock = clock
+        terms = LeaseTerms(self.config.lock_timeout, self.config.instance_timeout)
+        await self._bounded(self.backend.open(instance, self.config.namespace, terms, clock))
+        self.fault = None
+
+    async def close(self) -> None:
+        """Disconnect, within the store's deadline."""
+        try:
+            await self._bounded(self.backend.close())
+        except Exception as error:
+            logger.warning("the lock store did not close cleanly: %s", error)
+
+    async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
+        """Register jobs; waits while the store is down."""
+        return await self._until_answered(lambda: self.backend.enrol(definitions))
+
+    async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
+        """Claim ticks; waits while the store is down."""
+        return await self._until_answered(lambda: self.backend.claim(requests))
+
+    async def claim_now(self, request: ClaimRequest) -> ClaimResult:
+        """Claim for somebody who waits. Raises `StoreUnavailableError` where the store is down."""
+        return (await self._bounded(self.backend.claim([request])))[0]
+
+    async def release(self, leases: Sequence[LeaseRef]) -> list[bool]:
+        """Give leases back; waits while the store is down."""
+        return await self._until_answered(lambda: self.backend.release(leases))
+
+    async def release_now(self, leases: Sequence[LeaseRef]) -> None:
+        """Give leases back at a stop: one attempt, a store that is down is only logged."""
+        try:
+            await self._bounded(self.backend.release(leases))
+        except Exception as error:
+            logger.warning("%d leases could not be given back: %s; they run out by themselves", len(leases), error)
+
+    async def renew(self, leases: Sequence[LeaseRef]) -> list[bool]:
+        """Extend leases, one attempt. Raises `StoreUnavailableError` where the store is down."""
+        return await self._bounded(self.backend.renew(leases))
+
+    async def beat(self) -> list[Lease]:
+        """Say that this instance lives; returns dead holders' leases. One attempt."""
+        return await self._bounded(self.backend.beat())
+
+    async def leased(self, run_ids: Collection[str]) -> set[str]:
+        """Those of the runs that have a lease on record. One attempt."""
+        return await self._bounded(self.backend.leased(run_ids))
+
+    async def _until_answered(self, call: Callable[[], Awaitable[T]]) -> T:
+        backoff = Backoff()
+        while True:
+            try:
+                answer = await self._bounded(call())
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                delay = backoff.next()
+                self.fault = f"{type(error).__name__}: {error}"
+                logger.error("the lock store does not answer, nothing is started until it does: %s", self.fault)
+                await self._clock.sleep(delay)
+                continue
+            if self.fault is not None:
+                logger.warning("the lock store answers again")
+                self.fault = None
+            return answer
+
+    async def _bounded(self, call: Awaitable[T]) -> T:
+        try:
+            return await asyncio.wait_for(call, self.config.store_timeout)
+        except asyncio.TimeoutError:
+            raise StoreUnavailableError(f"no answer within {self.config.store_timeout:g} s") from None

@@ -1,0 +1,72 @@
+"""What a run returned or raised, as text that is safe to keep: bounded, and free of what a store could not take."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Iterator
+
+from fastapi_crons.run import RunError
+
+_SIMPLE = (bool, int, float, type(None))
+
+
+def result_json(value: object, limit: int) -> str | None:
+    """A result as JSON text of at most `limit` bytes; None for None.
+
+    What can't be kept (not JSON, cyclic, NaN, too large) becomes `{"type": …, "stored": false, "reason": …}`.
+    """
+    if value is None:
+        return None
+    try:
+        if isinstance(value, (str, bytes)) and len(value) > limit:
+            return _not_stored(value, f"larger than {limit} bytes")
+        text = _bounded_json(value, limit)
+    except RecursionError:
+        return _not_stored(value, "nested too deeply")
+    except Exception as error:
+        return _not_stored(value, safe_text(error, 200))
+    return _not_stored(value, f"larger than {limit} bytes") if text is None else text
+
+
+def error_of(error: BaseException, limit: int) -> RunError:
+    """An exception's type, message and traceback, each cut to `limit` characters."""
+    try:
+        lines = "".join(traceback.format_exception(type(error), error, error.__traceback__, limit=-20))
+    except Exception:
+        lines = "".join(traceback.format_tb(error.__traceback__, limit=-20))
+    return RunError(type(error).__name__, safe_text(error, limit), cut(lines, limit))
+
+
+def safe_text(value: object, limit: int) -> str:
+    """`str(value)`, whatever that does, cut to `limit` characters."""
+    try:
+        text = str(value)
+    except BaseException as error:
+        text = f"<{type(value).__name__} whose text can't be made: {type(error).__name__}>"
+    return cut(text, limit)
+
+
+def cut(text: str, limit: int) -> str:
+    """At most `limit` characters of a text and its full length, without NUL and lone surrogates."""
+    kept = text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+    return kept.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
+
+
+def _bounded_json(value: object, limit: int) -> str | None:
+    """The JSON text, or None as soon as it is longer than `limit` bytes."""
+    if isinstance(value, _SIMPLE):
+        text = json.dumps(value, allow_nan=False)
+        return text if len(text) <= limit else None
+    pieces, size = [], 0
+    chunks: Iterator[str] = json.JSONEncoder(ensure_ascii=True, allow_nan=False).iterencode(value)
+    for chunk in chunks:
+        size += len(chunk)
+        if size > limit:
+            return None
+        pieces.append(chunk)
+    return "".join(pieces)
+
+
+def _not_stored(value: object, reason: str) -> str:
+    return json.dumps({"type": type(value).__name__, "stored": False, "reason": reason})

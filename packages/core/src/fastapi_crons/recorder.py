@@ -1,0 +1,179 @@
+"""Recorder: writes what happens to runs into the state store, and gives leases back.
+
+Everything noted in one turn of the loop goes out as one batch; while it is on its way the next one gathers. While the
+state store is down, records wait in memory, bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from itertools import islice
+from typing import Protocol
+
+from fastapi_crons.clock import Clock
+from fastapi_crons.locking.base import LeaseRef
+from fastapi_crons.locking.manager import Backoff, DistributedLockManager
+from fastapi_crons.run import MissedTicks, Run
+from fastapi_crons.state.base import Record, StateBackend
+
+logger = logging.getLogger(__name__)
+
+#: Larger batches would hold the event loop while they are put together.
+MAX_BATCH = 1000
+
+
+class Ongoing(Protocol):
+    """A run that goes on, and can say how far it is."""
+
+    def snapshot(self) -> Run: ...
+
+
+class Recorder:
+    """The write-behind buffer of one scheduler."""
+
+    def __init__(
+        self,
+        state: StateBackend,
+        locks: DistributedLockManager,
+        clock: Clock,
+        *,
+        store_timeout: float,
+        max_buffered: int,
+    ) -> None:
+        self._state = state
+        self._locks = locks
+        self._clock = clock
+        self._store_timeout = store_timeout
+        self._max_buffered = max_buffered
+        self._pending: dict[object, Ongoing | Record] = {}
+        #: Leases to give back: those whose outcome is still to be written, and those that are only to be given back.
+        self._releases: list[tuple[LeaseRef, Callable[[], None]]] = []
+        self._written: list[tuple[LeaseRef, Callable[[], None]]] = []
+        self._wake = asyncio.Event()
+        self._release_wake = asyncio.Event()
+        self._busy = 0
+        self.dropped = 0
+        #: Why the state store does not answer at the moment; None while it does.
+        self.fault: str | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything noted so far is written and given back."""
+        return not (self._pending or self._releases or self._written or self._busy)
+
+    def started(self, run_id: str, run: Ongoing) -> None:
+        """Note that a run goes on. One that has ended by the time of the write is written once."""
+        self._pending[run_id] = run
+        self._wake.set()
+
+    def ended(self, run: Run) -> None:
+        """Note a run's outcome."""
+        self._pending[run.id] = run
+        self._wake.set()
+
+    def missed(self, ticks: MissedTicks) -> None:
+        """Note ticks that were let go."""
+        self._pending[id(ticks)] = ticks
+        self._wake.set()
+
+    def release(self, lease: LeaseRef, released: Callable[[], None]) -> None:
+        """Give a lease back, after what was noted before is written; `released` is called when it is done."""
+        self._releases.append((lease, released))
+        self._wake.set()
+
+    async def write_forever(self) -> None:
+        """Write batches as they gather; the scheduler's recorder task."""
+        backoff = Backoff()
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._pending or self._releases:
+                if await self._write_batch():
+                    backoff = Backoff()
+                else:
+                    await self._clock.sleep(backoff.next())
+
+    async def release_forever(self) -> None:
+        """Give leases back as they come; the scheduler's release task."""
+        while True:
+            await self._release_wake.wait()
+            self._release_wake.clear()
+            while self._written:
+                batch, self._written = self._written, []
+                self._busy += 1
+                try:
+                    await self._locks.release([lease for lease, _ in batch])
+                except BaseException:
+                    self._written[:0] = batch
+                    raise
+                finally:
+                    self._busy -= 1
+                for _, released in batch:
+                    released()
+
+    async def flush(self, timeout: float) -> None:
+        """Write and give back what is left, at a stop, after the two tasks have ended. Bounded, in seconds."""
+        deadline = self._clock.monotonic() + timeout
+        while self._pending or self._releases:
+            if not await self._write_batch() and self._clock.monotonic() >= deadline:
+                logger.error("%d records could not be written to the state store: %s", len(self._pending), self.fault)
+                break
+            if self.fault is not None:
+                await asyncio.sleep(0.05)
+        left, self._written = self._written, []
+        left += self._releases
+        if left:
+            await self._locks.release_now([lease for lease, _ in left])
+            for _, released in left:
+                released()
+
+    async def _write_batch(self) -> bool:
+        """Write one batch; False where the store did not take it."""
+        batch = dict(islice(self._pending.items(), MAX_BATCH))
+        for key in batch:
+            del self._pending[key]
+        releases = len(self._releases)
+        self._busy += 1
+        try:
+            await self._write([_record(noted) for noted in batch.values()])
+        except asyncio.CancelledError:
+            self._put_back(batch)
+            raise
+        except Exception as error:
+            self._put_back(batch)
+            self._report(error)
+        finally:
+            self._busy -= 1
+        # Outcomes first, then the leases: a crash in between leaves a lease whose run is known to have ended.
+        # While the store is down that order has to give way, or jobs would stay locked.
+        self._written += self._releases[:releases]
+        del self._releases[:releases]
+        self._release_wake.set()
+        return self.fault is None
+
+    async def _write(self, records: list[Record]) -> None:
+        if records:
+            await asyncio.wait_for(self._state.write(records), self._store_timeout)
+            if self.fault is not None:
+                logger.warning("the state store answers again; %d records still wait", len(self._pending))
+                self.fault = None
+
+    def _put_back(self, batch: dict[object, Ongoing | Record]) -> None:
+        self._pending = {**batch, **self._pending}
+        excess = len(self._pending) - self._max_buffered
+        if excess > 0:
+            for key in list(islice(self._pending, excess)):
+                del self._pending[key]
+            self.dropped += excess
+            logger.error("%d records were dropped: the state store is down for too long", excess)
+
+    def _report(self, error: Exception) -> None:
+        reason = f"no answer within {self._store_timeout:g} s" if isinstance(error, asyncio.TimeoutError) else str(error)
+        self.fault = f"{type(error).__name__}: {reason}"
+        logger.error("the state store does not answer, %d records wait: %s", len(self._pending), self.fault)
+
+
+def _record(noted: Ongoing | Record) -> Record:
+    return noted if isinstance(noted, (Run, MissedTicks)) else noted.snapshot()

@@ -1,0 +1,262 @@
+"""Crons: the scheduler as its users see it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, ClassVar, TypedDict, TypeVar
+
+from fastapi_crons import logs
+from fastapi_crons.clock import Clock, SystemClock
+from fastapi_crons.config import CronConfig
+from fastapi_crons.engine import Engine, choose_backends
+from fastapi_crons.errors import ConfigurationError, CronsError
+from fastapi_crons.job import CronJob, JobFunc, JobRegistry, Overlap
+from fastapi_crons.lifespan import attach
+from fastapi_crons.locking.manager import DistributedLockManager
+from fastapi_crons.plugins import HookFunc, Plugins
+from fastapi_crons.run import Run, Trigger
+from fastapi_crons.schedule import Schedule
+from fastapi_crons.state.base import StateBackend
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from typing_extensions import Unpack
+
+logger = logging.getLogger(__name__)
+
+FuncT = TypeVar("FuncT", bound=JobFunc)
+
+
+class JobOptions(TypedDict, total=False):
+    """What `cron()` takes besides expression, name and tags; see `CronJob`."""
+
+    timezone: str | None
+    coalesce: bool | None
+    misfire_grace_time: float | None
+    overlap: Overlap
+    max_retries: int
+    retry_delay: float
+    retry_on: tuple[type[BaseException], ...]
+    timeout: float | None
+    jitter: float
+    enabled: bool
+    store_result: bool
+
+
+class Crons:
+    """A scheduler: its jobs, its hooks, its start and its stop.
+
+    `Crons(app)` starts and stops with the app. `Crons()` with no arguments is the scheduler of this process: the one
+    made last, or a new one where there is none. A `Crons()` that was made before the app, and has not started, becomes
+    the scheduler of the first `Crons(app, …)`. `state_backend` and `lock_manager` default to what the settings name and
+    what is installed; `config` to the environment's.
+
+    Raises `ConfigurationError` where the settings can't be used.
+    """
+
+    _of_process: ClassVar[Crons | None] = None
+    _making: ClassVar[threading.RLock] = threading.RLock()
+
+    def __new__(
+        cls,
+        app: FastAPI | None = None,
+        state_backend: StateBackend | None = None,
+        lock_manager: DistributedLockManager | None = None,
+        config: CronConfig | None = None,
+        *,
+        clock: Clock | None = None,
+    ) -> Crons:
+        with cls._making:
+            current = Crons._of_process
+            asked_for = any(given is not None for given in (app, state_backend, lock_manager, config, clock))
+            if current is not None and (not asked_for or current._adoptable(app, config, clock)):
+                return current
+            return super().__new__(cls)
+
+    def __init__(
+        self,
+        app: FastAPI | None = None,
+        state_backend: StateBackend | None = None,
+        lock_manager: DistributedLockManager | None = None,
+        config: CronConfig | None = None,
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        with Crons._making:
+            if Crons._of_process is not self:
+                self._set_up(config or (lock_manager.config if lock_manager else None), clock)
+                Crons._of_process = self
+            if state_backend is not None:
+                self._given_state = state_backend
+            if lock_manager is not None:
+                self._given_locks = lock_manager
+            if app is not None:
+                self.app = app
+                attach(app, self)
+
+    def _set_up(self, config: CronConfig | None, clock: Clock | None) -> None:
+        self.config = config or CronConfig()
+        self.clock: Clock = clock or SystemClock()
+        self.app: FastAPI | None = None
+        self.jobs = JobRegistry(self.config, self._job_appended)
+        self._given_state: StateBackend | None = None
+        self._given_locks: DistributedLockManager | None = None
+        self._plugins: Plugins | None = None
+        self._engine: Engine | None = None
+        self._turn: asyncio.Lock | None = None
+
+    def _adoptable(self, app: FastAPI | None, config: CronConfig | None, clock: Clock | None) -> bool:
+        """Whether this is a bare `Crons()` that an app may take as its own."""
+        if app is None or config is not None or clock is not None:
+            return False
+        return self.app is None and self._given_state is None and self._given_locks is None and self.engine is None
+
+    @property
+    def engine(self) -> Engine | None:
+        """What runs between start and stop; None otherwise, and in a process forked from the one that started it."""
+        engine = self._engine
+        return engine if engine is not None and engine.pid == os.getpid() else None
+
+    @property
+    def running(self) -> bool:
+        """Whether the scheduler has started and not stopped."""
+        return self.engine is not None
+
+    @property
+    def plugins(self) -> Plugins:
+        """The plugins of this scheduler, loaded at the first use. Raises `PluginError` where one can't be loaded."""
+        if self._plugins is None:
+            self._plugins = Plugins(self.config.disabled_plugins)
+        return self._plugins
+
+    def cron(
+        self,
+        expr: str | Schedule,
+        *,
+        name: str | None = None,
+        tags: Sequence[str] | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Callable[[FuncT], FuncT]:
+        """Decorator that registers a function as a job and gives it back unchanged. Parameters as for `CronJob`."""
+
+        def register(func: FuncT) -> FuncT:
+            options.setdefault("coalesce", self.config.coalesce)
+            self.jobs.append(CronJob(func, expr, name or "", tags or (), **options))
+            return func
+
+        return register
+
+    def get_jobs(self, tags: Collection[str] | None = None) -> list[CronJob]:
+        """All jobs in the order they were registered; with `tags`, those that have every one of these tags."""
+        if tags is None:
+            return list(self.jobs)
+        wanted = {tags} if isinstance(tags, str) else set(tags)
+        return [job for job in self.jobs if wanted.issubset(job.tags)]
+
+    def get_job(self, name: str) -> CronJob | None:
+        """The job of this name, or None."""
+        return self.jobs.get(name)
+
+    def add_before_run_hook(self, hook: HookFunc, job_name: str | None = None) -> None:
+        """Call `hook(job_name, context)` before each run, of one job or of all. It may raise `SkipRun` to veto the run."""
+        self.plugins.add_function("before_run", hook, job_name)
+
+    def add_after_run_hook(self, hook: HookFunc, job_name: str | None = None) -> None:
+        """Call `hook(job_name, context)` after each run that succeeded, of one job or of all."""
+        self.plugins.add_function("after_run", hook, job_name)
+
+    def add_on_error_hook(self, hook: HookFunc, job_name: str | None = None) -> None:
+        """Call `hook(job_name, context)` after each run that did not succeed, of one job or of all."""
+        self.plugins.add_function("on_error", hook, job_name)
+
+    async def start(self) -> None:
+        """Start the scheduler on the running event loop; without effect when it runs already.
+
+        Raises `ConfigurationError`, `PluginError` or a `StoreError`; then nothing was started.
+        """
+        async with self._one_at_a_time():
+            if self.engine is not None:
+                return
+            self._check_hook_names()
+            state, locks = choose_backends(self.config, self.plugins, self._given_state, self._given_locks)
+            engine = self._engine = Engine(self, self.config, self.clock, self.plugins, state, locks)
+            # From here on another thread's new jobs go to the engine by themselves; some may come twice, none is lost.
+            engine.add(self.jobs)
+            try:
+                await engine.start()
+            except BaseException:
+                self._engine = None
+                raise
+            logs.adopt_server_handlers()
+            if self.config.enabled:
+                logger.info("Cron scheduler started with %d jobs", len(self.jobs))
+            else:
+                logger.warning("Cron scheduler is disabled (CRON_ENABLED=false): %d jobs will not run here", len(self.jobs))
+
+    async def stop(self) -> None:
+        """Stop gracefully: running jobs get `shutdown_timeout` seconds to finish. Without effect when it is not running."""
+        async with self._one_at_a_time():
+            engine = self.engine
+            if engine is None:
+                return
+            try:
+                await engine.stop()
+            finally:
+                self._engine = None
+            logger.info("Cron scheduler stopped")
+
+    async def run_job(
+        self,
+        name: str,
+        force: bool = False,
+        timeout: float | None = None,
+        *,
+        triggered_by: Trigger = "code",
+        actor: str | None = None,
+        note: str | None = None,
+    ) -> Run:
+        """Run a job now, on the same path as a scheduled run, and wait for its end; the run says how it went.
+
+        `force` runs it although it is running already. `timeout` (seconds) takes the place of the job's own. `actor` and
+        `note` are kept with the run.
+
+        Raises `UnknownJobError`, `JobLockedError` (it is running, and `force` was not given), `StoreUnavailableError`,
+        or `CronsError` where the scheduler is not running.
+        """
+        engine = self.engine
+        if engine is None:
+            raise CronsError(f"job {name!r} can't be run: the scheduler has not started; await crons.start() first")
+        return await engine.run_job(
+            name, force=force, timeout=timeout, triggered_by=triggered_by, actor=actor, note=note
+        )
+
+    def _job_appended(self, job: CronJob) -> None:
+        engine = self.engine
+        if engine is not None:
+            engine.add([job])
+
+    def _one_at_a_time(self) -> asyncio.Lock:
+        # Made anew for each event loop: a scheduler may be started and stopped on several, one after another.
+        if self._turn is None or (self.engine is None and not self._turn.locked()):
+            self._turn = asyncio.Lock()
+        return self._turn
+
+    def _check_hook_names(self) -> None:
+        unknown = self.plugins.jobs_named_by_functions() - self.jobs.names()
+        if unknown:
+            raise ConfigurationError(
+                f"hooks were added for jobs that do not exist: {', '.join(map(repr, sorted(unknown)))}; "
+                f"check job_name, or register the job"
+            )
+
+    def __repr__(self) -> str:
+        return f"<Crons with {len(self.jobs)} jobs, {'running' if self.running else 'not running'}>"
+
+
+def reset() -> None:
+    """Forget the scheduler of this process. For tests."""
+    Crons._of_process = None

@@ -1,0 +1,11 @@
+"""State stores: what became of jobs, and the history of their runs."""
+
+from fastapi_crons._imports import backend_class
+from fastapi_crons.state.base import HistoryLimits, JobState, StateBackend
+from fastapi_crons.state.memory import MemoryStateBackend
+
+__all__ = ["HistoryLimits", "JobState", "MemoryStateBackend", "StateBackend"]
+
+
+def __getattr__(name: str) -> object:
+    return backend_class(__name__, "state_backends", name)

@@ -1,0 +1,68 @@
+"""Supervisor: owns the scheduler's own tasks; none of them dies silently."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from fastapi_crons.locking.manager import Backoff
+
+logger = logging.getLogger(__name__)
+
+#: A task that lived for so long (seconds) before it failed starts again without delay.
+_HEALTHY_AFTER = 60.0
+
+
+class Supervisor:
+    """Runs tasks that are meant to go on until the scheduler stops, and starts one that failed again."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        #: What failed last, by task; an operator should look at it.
+        self.faults: dict[str, str] = {}
+
+    def start(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Run `work` for ever: it is started again with growing delays when it fails."""
+        self._tasks[name] = asyncio.create_task(self._keep(name, work), name=f"fastapi-crons {name}")
+
+    def own_tasks(self, *names: str) -> list[asyncio.Task[None]]:
+        """The tasks of these names."""
+        return [self._tasks[name] for name in names if name in self._tasks]
+
+    async def finish(self, name: str, timeout: float) -> None:
+        """Wait for a task that was asked to end by itself; cancel it when it does not within the bound."""
+        task = self._tasks.get(name)
+        if task is not None:
+            await asyncio.wait({task}, timeout=timeout)
+        await self.stop(name, 1.0)
+
+    async def stop(self, name: str, timeout: float) -> None:
+        """Cancel a task and wait for its end; one that swallows the cancellation is cancelled again, within the bound."""
+        task = self._tasks.pop(name, None)
+        if task is None:
+            return
+        deadline = asyncio.get_running_loop().time() + timeout
+        while not task.done() and asyncio.get_running_loop().time() < deadline:
+            task.cancel()
+            await asyncio.wait({task}, timeout=min(0.1, timeout))
+        if not task.done():
+            logger.error("the scheduler's %s task did not end within %g s", name, timeout)
+
+    async def _keep(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        loop = asyncio.get_running_loop()
+        backoff = Backoff()
+        while True:
+            began = loop.time()
+            try:
+                await work()
+                return
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                # KeyboardInterrupt and SystemExit too: they belong to whoever runs the loop, and reach it by signals.
+                self.faults[name] = f"{type(error).__name__}: {error}"
+                logger.exception("the scheduler's %s task failed and is started again", name)
+                if loop.time() - began > _HEALTHY_AFTER:
+                    backoff = Backoff()
+            await asyncio.sleep(backoff.next())

@@ -1,0 +1,133 @@
+"""VirtualClock: time that passes when a test says so."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from math import inf
+from typing import TYPE_CHECKING
+
+from fastapi_crons.clock import UTC, utc_datetime
+
+if TYPE_CHECKING:
+    from fastapi_crons.engine import Engine
+    from fastapi_crons.scheduler import Crons
+
+#: How many turns of the event loop without any change count as rest.
+_QUIET_TURNS = 5
+#: How long (seconds, real) to wait for threads between two looks.
+_THREAD_WAIT = 0.0005
+
+
+class VirtualTimer:
+    """A pending call on a virtual clock."""
+
+    __slots__ = ("callback", "cancelled")
+
+    def __init__(self, callback: Callable[[], object]) -> None:
+        self.callback = callback
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class VirtualClock:
+    """A `Clock` for tests: `advance` goes from timer to timer, and lets everything that is due happen in between.
+
+    `start` is an aware datetime or ISO 8601 text with offset. `max_sleep` (seconds) bounds the scheduler's sleeps, which
+    matters only to tests that `step` the wall clock.
+    """
+
+    def __init__(self, start: datetime | str = "2026-01-01T00:00:00+00:00", *, max_sleep: float = inf) -> None:
+        if isinstance(start, str):
+            start = datetime.fromisoformat(start.replace("Z", "+00:00"))
+        if start.tzinfo is None:
+            raise ValueError(f"start must be aware, not {start.isoformat()}; add an offset, e.g. +00:00")
+        self.max_sleep = max_sleep
+        self._wall = start.timestamp()
+        self._elapsed = 0.0
+        self._timers: list[tuple[float, int, VirtualTimer]] = []
+        self._sequence = 0
+        self._sleepers: set[asyncio.Task[object]] = set()
+
+    def now(self) -> float:
+        return self._wall + self._elapsed
+
+    @property
+    def datetime(self) -> datetime:
+        """The wall clock (aware, UTC)."""
+        return utc_datetime(self.now()).astimezone(UTC)
+
+    def monotonic(self) -> float:
+        return self._elapsed
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> VirtualTimer:
+        timer = VirtualTimer(callback)
+        if delay != inf:
+            self._sequence += 1
+            heapq.heappush(self._timers, (self._elapsed + max(0.0, delay), self._sequence, timer))
+        return timer
+
+    async def sleep(self, delay: float) -> None:
+        """Wait for virtual time to pass; for jobs under test, too."""
+        woken = asyncio.get_running_loop().create_future()
+        timer = self.call_later(delay, lambda: None if woken.done() else woken.set_result(None))
+        task = asyncio.current_task()
+        assert task is not None
+        self._sleepers.add(task)
+        try:
+            await woken
+        finally:
+            self._sleepers.discard(task)
+            timer.cancel()
+
+    def step(self, seconds: float) -> None:
+        """Step the wall clock, as an operator or NTP would; the monotonic clock goes on as it was."""
+        self._wall += seconds
+
+    async def advance(
+        self,
+        *schedulers: Crons,
+        days: float = 0,
+        hours: float = 0,
+        minutes: float = 0,
+        seconds: float = 0,
+        finish_runs: bool = True,
+    ) -> None:
+        """Let time pass for these schedulers.
+
+        Before time moves on, everything that is due is done and written. `finish_runs` waits for runs as well, as long as
+        they do not sleep on this clock; switch it off for jobs that wait for something the test has yet to do.
+        """
+        until = self._elapsed + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds()
+        await self.settle(*schedulers, finish_runs=finish_runs)
+        while self._timers and self._timers[0][0] <= until:
+            due, _, timer = heapq.heappop(self._timers)
+            if timer.cancelled:
+                continue
+            self._elapsed = max(self._elapsed, due)
+            timer.callback()
+            await self.settle(*schedulers, finish_runs=finish_runs)
+        self._elapsed = until
+        await self.settle(*schedulers, finish_runs=finish_runs)
+
+    async def settle(self, *schedulers: Crons, finish_runs: bool = True) -> None:
+        """Wait until nothing is left to do at this instant."""
+        quiet = 0
+        while quiet < _QUIET_TURNS:
+            await asyncio.sleep(0)
+            if all(self._at_rest(crons.engine, finish_runs) for crons in schedulers):
+                quiet += 1
+            else:
+                quiet = 0
+                await asyncio.sleep(_THREAD_WAIT)
+
+    def _at_rest(self, engine: Engine | None, finish_runs: bool) -> bool:
+        if engine is None:
+            return True
+        if finish_runs and any(run.task not in self._sleepers for run in engine.runner.active.values()):
+            return False
+        return engine.idle or any(task in self._sleepers for task in engine.supervisor.own_tasks("dispatch", "record"))

@@ -1,0 +1,149 @@
+"""Which ticks of a job lie in (mark, now], and what its policy makes of them.
+
+Pure functions of (schedule, mark, now, policy): start-up, ordinary wake-ups, stalls, clock steps and catch-up all ask here.
+Instants are whole Unix seconds (UTC).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+from fastapi_crons.clock import utc_datetime
+from fastapi_crons.run import MissedReason
+from fastapi_crons.schedule import CronSchedule, Schedule
+
+#: Counting a row of ticks stops here: "or more".
+MAX_COUNT = 10_000
+
+_FIRST_SPAN = 64
+
+
+class TickSource(Protocol):
+    """A schedule in whole Unix seconds."""
+
+    def next_tick(self, after: int) -> int | None: ...
+
+    def ticks_between(self, after: int, until: int) -> Iterator[int]: ...
+
+
+class Policy(NamedTuple):
+    """How late ticks are treated. `grace` in seconds; None for no limit."""
+
+    coalesce: bool
+    grace: float | None
+    max_catch_up: int
+
+
+class Row(NamedTuple):
+    """A row of ticks: the oldest, the newest, how many; with `more`, at least so many."""
+
+    first: int
+    last: int
+    count: int
+    more: bool = False
+
+
+class Step(NamedTuple):
+    """What is to be done next for a job.
+
+    `run` is the tick to run, None when there is none; `covered` the earlier ticks that it stands for; `missed` the rows
+    to let go; `more` whether further ticks wait after it.
+    """
+
+    run: int | None
+    covered: Row | None = None
+    missed: tuple[tuple[Row, MissedReason], ...] = ()
+    more: bool = False
+
+
+NOTHING = Step(None)
+
+
+def next_step(source: TickSource, mark: int, now: float, policy: Policy) -> Step:
+    """The next thing to do about the ticks in (mark, now]."""
+    first = source.next_tick(mark)
+    if first is None or first > now:
+        return NOTHING
+    newest = int(now)
+    following = source.next_tick(first)
+    only = following is None or following > now
+    in_grace = policy.grace is None or now - first <= policy.grace
+    if only and in_grace:
+        return Step(first)
+    missed: tuple[tuple[Row, MissedReason], ...] = ()
+    after = mark
+    if not in_grace and policy.grace is not None:
+        # The last whole second that is out of grace.
+        after = max(mark, math.ceil(now - policy.grace) - 1)
+        row = count_row(source, mark, after)
+        if row is not None:
+            missed = ((row, "misfire_grace_time"),)
+    if policy.coalesce:
+        latest = newest_ticks(source, after, newest, 1)
+        if not latest:
+            return Step(None, missed=missed)
+        return Step(latest[0], count_row(source, after, latest[0] - 1), missed)
+    due = newest_ticks(source, after, newest, policy.max_catch_up)
+    if not due:
+        return Step(None, missed=missed)
+    row = count_row(source, after, due[0] - 1)
+    if row is not None:
+        missed = (*missed, (row, "max_catch_up"))
+    return Step(due[0], None, missed, len(due) > 1)
+
+
+def count_row(source: TickSource, after: int, until: int) -> Row | None:
+    """The ticks in (after, until] as one row; None when there are none. Counting stops at `MAX_COUNT`."""
+    first = source.next_tick(after)
+    if first is None or first > until:
+        return None
+    count, last = 1, first
+    for last in islice(source.ticks_between(first, until), MAX_COUNT - 1):
+        count += 1
+    following = source.next_tick(last) if count == MAX_COUNT else None
+    if following is None or following > until:
+        return Row(first, last, count)
+    return Row(first, newest_ticks(source, last, until, 1)[0], count, True)
+
+
+def newest_ticks(source: TickSource, after: int, until: int, count: int) -> list[int]:
+    """The newest `count` ticks in (after, until], oldest first; fewer where there are fewer.
+
+    Looks back over growing spans, so that years of ticks cost no more than the ones that are asked for.
+    """
+    span = _FIRST_SPAN
+    while True:
+        start = max(after, until - span)
+        found = deque(source.ticks_between(start, until), maxlen=count)
+        if len(found) == count or start == after:
+            return list(found)
+        span *= 4
+
+
+def tick_source(schedule: Schedule) -> TickSource:
+    """A schedule in whole seconds; any kind of `Schedule` will do."""
+    return schedule if isinstance(schedule, CronSchedule) else _ForeignTicks(schedule)
+
+
+class _ForeignTicks:
+    """A schedule that came from elsewhere, with its instants rounded up to whole seconds."""
+
+    __slots__ = ("_schedule",)
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+
+    def next_tick(self, after: int) -> int | None:
+        instant = self._schedule.next_after(utc_datetime(after))
+        # A tick that is not later than asked would hold the scheduler in place.
+        return None if instant is None else max(after + 1, math.ceil(instant.timestamp()))
+
+    def ticks_between(self, after: int, until: int) -> Iterator[int]:
+        tick = self.next_tick(after)
+        while tick is not None and tick <= until:
+            yield tick
+            tick = self.next_tick(tick)
