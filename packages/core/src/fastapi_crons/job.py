@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from fastapi_crons._callables import label, unwrapped
 from fastapi_crons.clock import UTC
 from fastapi_crons.errors import DuplicateJobError, JobDefinitionError, ScheduleError
-from fastapi_crons.schedule import Schedule, cron_schedule
+from fastapi_crons.schedule import Schedule, check_timezone, cron_schedule
 
 if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
@@ -237,7 +237,10 @@ def _checked_tags(name: str, tags: object) -> tuple[str, ...]:
 
 def _schedule(name: str, expr: object, timezone: str | None) -> Schedule:
     if isinstance(expr, str):
-        return cron_schedule(expr, "UTC" if timezone is None else timezone)
+        if timezone is None:
+            return cron_schedule(expr)
+        check_timezone(timezone)
+        return cron_schedule(expr, timezone)
     if not isinstance(expr, Schedule):
         raise ScheduleError(f"expr of job {_short(name)} must be a cron expression or a Schedule, not {_short(expr)}")
     if timezone is not None:

@@ -1,0 +1,303 @@
+"""Parses cron expressions into small tables: on which days, and at which times of the day, a wall clock matches.
+
+croniter is the parser; the day-of-month markers `15W` and `LW` and the spelling `5L` are read here.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from calendar import monthrange
+from collections.abc import Iterable
+from datetime import date
+from functools import lru_cache
+from typing import NamedTuple
+
+from fastapi_crons.errors import ScheduleError
+
+#: Longer expressions are refused unread.
+MAX_LENGTH = 1000
+#: An expression that is not due within so many years has no next tick.
+SEARCH_YEARS = 50
+#: 1970-01-01 as a proleptic ordinal.
+_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+_FIELDS = ("minute", "hour", "day of month", "month", "day of week", "second")
+_FIT = re.compile(r"[0-9A-Za-z*?,/#-]+")
+_LONG_NUMBER = re.compile(r"[0-9]{4,}")
+_NEAREST = re.compile(r"(?:W([0-9]{1,2})|([0-9]{1,2}|L)W)", re.IGNORECASE)
+_LAST_WEEKDAY = re.compile(r"([0-7]|sun|mon|tue|wed|thu|fri|sat)L", re.IGNORECASE)
+_RANDOM = re.compile(r"(?<![A-Za-z])[HR](?![A-Za-z])", re.IGNORECASE)
+_ALIASES = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+
+
+class Times(NamedTuple):
+    """The times of a day that match: minutes since midnight, and seconds of the minute, both ascending."""
+
+    minutes: tuple[int, ...]
+    seconds: tuple[int, ...]
+
+    def next_time(self, second: int) -> int | None:
+        """The first matching second of the day at or after `second`; None when the day has no more."""
+        minute, second_of_minute = divmod(second, 60)
+        at = bisect_left(self.minutes, minute)
+        if at == len(self.minutes):
+            return None
+        found = self.minutes[at]
+        if found > minute:
+            return found * 60 + self.seconds[0]
+        if second_of_minute <= self.seconds[-1]:
+            return found * 60 + self.seconds[bisect_left(self.seconds, second_of_minute)]
+        at += 1
+        return None if at == len(self.minutes) else self.minutes[at] * 60 + self.seconds[0]
+
+
+class Days:
+    """The days that match, numbered from 1970-01-01."""
+
+    __slots__ = ("_by_month", "_month_days", "_months", "_nearest", "_nth", "_weekdays", "every", "_either", "_last_day")
+
+    def __init__(
+        self,
+        month_days: frozenset[int],
+        last_day: bool,
+        nearest: frozenset[int],
+        months: frozenset[int],
+        weekdays: frozenset[int],
+        nth: frozenset[tuple[int, int]],
+        either: bool,
+    ) -> None:
+        #: Days of the month 1 to 31; the last one; the weekdays nearest to some (0 stands for the last day).
+        self._month_days, self._last_day, self._nearest = month_days, last_day, nearest
+        self._months = months
+        #: Days of the week, 0 for Sunday; and pairs of (day of the week, which one in the month; 0 for the last).
+        self._weekdays, self._nth = weekdays, nth
+        self._either = either
+        #: Whether every day matches.
+        self.every = len(month_days) == 31 and len(months) == 12 and len(weekdays) == 7 and not either
+        # A month's matching days as bits, by (its number, its length, its first weekday): few kinds of months exist.
+        self._by_month: dict[tuple[int, int, int], int] = {}
+
+    def next_day(self, day: int) -> int | None:
+        """The first matching day at or after `day`; None when there is none in `SEARCH_YEARS` years."""
+        if self.every:
+            return day
+        try:
+            start = date.fromordinal(day + _EPOCH_ORDINAL)
+        except (ValueError, OverflowError):
+            return None
+        year, month, first = start.year, start.month, start.day
+        for _ in range(12 * SEARCH_YEARS):
+            if month in self._months:
+                left = self._bits(year, month) >> first
+                if left:
+                    found = first + (left & -left).bit_length() - 1
+                    return date(year, month, found).toordinal() - _EPOCH_ORDINAL
+            first = 1
+            month += 1
+            if month == 13:
+                year, month = year + 1, 1
+                if year > 9999:
+                    return None
+        return None
+
+    def _bits(self, year: int, month: int) -> int:
+        monday_first, length = monthrange(year, month)
+        first_weekday = (monday_first + 1) % 7
+        kind = (month, length, first_weekday)
+        bits = self._by_month.get(kind)
+        if bits is None:
+            bits = self._by_month[kind] = sum(
+                1 << day for day in range(1, length + 1) if self._matches(day, length, first_weekday)
+            )
+        return bits
+
+    def _matches(self, day: int, length: int, first_weekday: int) -> bool:
+        weekday = (first_weekday + day - 1) % 7
+        in_month = (
+            day in self._month_days
+            or (self._last_day and day == length)
+            or any(day == _nearest_weekday(near or length, length, first_weekday) for near in self._nearest)
+        )
+        which = (day - 1) // 7 + 1
+        in_week = (
+            weekday in self._weekdays
+            or (weekday, which) in self._nth
+            or ((weekday, 0) in self._nth and day + 7 > length)
+        )
+        return in_month or in_week if self._either else in_month and in_week
+
+
+class Parsed(NamedTuple):
+    """A cron expression, ready to be searched."""
+
+    text: str
+    times: Times
+    days: Days
+    interval_like: bool
+    """Says how often rather than when (see `schedule`)."""
+
+
+def parse(expr: str) -> Parsed:
+    """Parse an expression. Raises `ScheduleError`, naming the field and the value."""
+    if not isinstance(expr, str):
+        raise ScheduleError(f"a cron expression must be text, not {type(expr).__name__}; e.g. '*/5 * * * *'")
+    if len(expr) > MAX_LENGTH:
+        raise ScheduleError(f"the cron expression has {len(expr)} characters; at most {MAX_LENGTH} are read")
+    text = " ".join(expr.split())
+    if text.startswith("@"):
+        if text.lower() == "@reboot":
+            raise ScheduleError("'@reboot' is no point in time; call the function when the app starts instead")
+        if text.lower() not in _ALIASES:
+            raise ScheduleError(f"{_short(text)} is not known; there are {', '.join(_ALIASES)}")
+        fields = _ALIASES[text.lower()].split()
+    else:
+        fields = text.split(" ")
+    if len(fields) not in (5, 6):
+        raise ScheduleError(
+            f"cron expression {_short(text)} has {len(fields) if text else 0} fields; give five (minute, hour, day of month, "
+            "month, day of week) or six, with seconds last"
+        )
+    return _parse_fields(text, fields)
+
+
+def _parse_fields(text: str, fields: list[str]) -> Parsed:
+    for field, value in zip(_FIELDS, fields, strict=False):
+        _check_characters(field, value)
+    minute, hour, month_day, month, weekday = fields[:5]
+    plain_days, nearest = _take_nearest(month_day)
+    weekday_text = ",".join(
+        f"L{item[:-1]}" if _LAST_WEEKDAY.fullmatch(item) else item for item in weekday.split(",")
+    )
+    minutes, _ = _expand("minute", minute)
+    hours, _ = _expand("hour", hour)
+    days, _ = _expand("day of month", plain_days) if plain_days else ([], {})
+    months, _ = _expand("month", month)
+    weekdays, nth = _expand("day of week", weekday_text, shown=weekday)
+    seconds, _ = _expand("second", fields[5]) if len(fields) == 6 else ([0], {})
+    last_day = "l" in days
+    parsed = Parsed(
+        text,
+        _times(_numbers(minutes, range(60)), _numbers(hours, range(24)), _numbers(seconds, range(60))),
+        _days(
+            frozenset(_numbers([day for day in days if day != "l"], range(1, 32))),
+            last_day,
+            nearest,
+            frozenset(_numbers(months, range(1, 13))),
+            # A weekday with a number stands for that one only.
+            frozenset(_numbers([day for day in weekdays if day not in nth], range(7))),
+            frozenset((day, 0 if which == "l" else int(which)) for day, whiches in nth.items() for which in whiches),
+            month_day[0] not in "*?" and weekday[0] not in "*?",
+        ),
+        minute[0] == "*" or hour[0] == "*",
+    )
+    if parsed.days.next_day(0) is None:
+        raise ScheduleError(
+            f"cron expression {_short(text)} is never due: day of month {_short(month_day)} and month {_short(month)} "
+            "do not meet"
+        )
+    return parsed
+
+
+def _check_characters(field: str, value: str) -> None:
+    if not _FIT.fullmatch(value):
+        raise _fault(field, value, "it has characters that no cron field has")
+    if _LONG_NUMBER.search(value):
+        raise _fault(field, value, "a number is too large")
+    if _RANDOM.search(value):
+        raise _fault(field, value, "H and R stand for other times in each process; write the time out")
+
+
+def _take_nearest(month_day: str) -> tuple[str, frozenset[int]]:
+    """The day-of-month field without its `W` items, and the days that these name (0: the last of the month)."""
+    rest, nearest = [], set()
+    for item in month_day.split(","):
+        match = _NEAREST.fullmatch(item)
+        if match is None:
+            if "w" in item.lower():
+                raise _fault("day of month", month_day, "W goes with one day, as in 15W or LW")
+            rest.append(item)
+            continue
+        number = match[1] or match[2]
+        day = 0 if number in ("L", "l") else int(number)
+        if day > 31 or (day == 0 and number not in ("L", "l")):
+            raise _fault("day of month", month_day, "days go from 1 to 31")
+        nearest.add(day)
+    return ",".join(rest), frozenset(nearest)
+
+
+def _expand(field: str, value: str, *, shown: str | None = None) -> tuple[list[int | str], dict[int, set[int | str]]]:
+    """One field's values as croniter reads them, and the n-th weekdays."""
+    from croniter import croniter  # costs 40 ms, and not everybody who imports us parses
+
+    place = _FIELDS.index(field)
+    fields = ["*"] * 6
+    fields[place] = value
+    try:
+        # Seconds only matter where they are asked for: croniter reads five fields with fewer surprises.
+        values, nth = croniter.expand(" ".join(fields if field == "second" else fields[:5]))
+    except Exception as error:
+        raise _fault(field, shown or value, _reason(error)) from None
+    return list(values[place]), {day: set(whiches) for day, whiches in nth.items()}
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    if "out of bands" in text or "out of range" in text:
+        return "a number is out of range"
+    if "mixing" in text:
+        return "days and numbered days (5#2, L5) don't mix"
+    return "it can't be read"
+
+
+def _numbers(values: Iterable[int | str], everything: range) -> tuple[int, ...]:
+    found = list(values)
+    if "*" in found:
+        return tuple(everything)
+    return tuple(sorted({int(value) for value in found}))
+
+
+@lru_cache(maxsize=4096)
+def _times(minutes: tuple[int, ...], hours: tuple[int, ...], seconds: tuple[int, ...]) -> Times:
+    return Times(tuple(hour * 60 + minute for hour in hours for minute in minutes), seconds)
+
+
+@lru_cache(maxsize=4096)
+def _days(
+    month_days: frozenset[int],
+    last_day: bool,
+    nearest: frozenset[int],
+    months: frozenset[int],
+    weekdays: frozenset[int],
+    nth: frozenset[tuple[int, int]],
+    either: bool,
+) -> Days:
+    return Days(month_days, last_day, nearest, months, weekdays, nth, either)
+
+
+def _nearest_weekday(day: int, length: int, first_weekday: int) -> int:
+    """The day from Monday to Friday nearest to `day` in its month; 0 where the month has no such day."""
+    if day > length:
+        return 0
+    weekday = (first_weekday + day - 1) % 7
+    if weekday == 6:
+        return day - 1 if day > 1 else day + 2
+    if weekday == 0:
+        return day + 1 if day < length else day - 2
+    return day
+
+
+def _fault(field: str, value: str, reason: str) -> ScheduleError:
+    return ScheduleError(f"{field} field {_short(value)} can't be used: {reason}")
+
+
+def _short(value: str) -> str:
+    text = ascii(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,164 @@
+"""Schedules: at which instants a job is due.
+
+The rule for clock changes is that of Debian cron (`man 8 cron` there). An expression is *interval-like* when its minute
+or hour field begins with `*`: it is due at every instant whose wall clock matches. Otherwise it is *fixed-time*: every
+matching wall-clock time is due exactly once; at the first of two where a change repeats it, and at the first instant
+after the gap where a change skips it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import datetime
+from functools import lru_cache
+from typing import Protocol, runtime_checkable
+
+from fastapi_crons._cron import Parsed, parse
+from fastapi_crons._zones import FIRST, LAST, zone
+from fastapi_crons.clock import utc_datetime
+from fastapi_crons.errors import ScheduleError
+
+_DAY = 86_400
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """When something is due. Cron is the kind we ship; plugins and apps can bring others.
+
+    A schedule must be hashable. Jobs whose schedules are equal share one place in the timeline.
+    """
+
+    @property
+    def text(self) -> str:
+        """Identifies the schedule: another text means that it was changed."""
+
+    def next_after(self, instant: datetime) -> datetime | None:
+        """The first due instant strictly later than `instant` (aware), aware and in UTC; None when there is none."""
+
+    def between(self, after: datetime, until: datetime) -> Iterator[datetime]:
+        """The due instants in (after, until], ascending, aware and in UTC."""
+
+
+class CronSchedule:
+    """A cron expression read in a time zone. Immutable; equal where expression and zone are.
+
+    Five fields (minute, hour, day of month, month, day of week), or six with seconds last; names, lists, ranges, steps,
+    `L`, `15W`, `LW`, `5#2`, `5L`, and `@hourly` and its kin. When both day fields are restricted, a day matches when
+    either does.
+
+    Raises `ScheduleError` (a `ValueError`) for an expression that can't be read or is never due, naming the field, and for
+    an unknown zone.
+    """
+
+    __slots__ = ("_days", "_interval_like", "_times", "_zone", "text", "timezone")
+
+    text: str
+    timezone: str
+
+    def __init__(self, expr: str, timezone: str = "UTC") -> None:
+        parsed = _parse(expr) if isinstance(expr, str) and len(expr) < 200 else parse(expr)
+        put = object.__setattr__
+        put(self, "_zone", zone(_checked_name(timezone)))
+        put(self, "text", parsed.text)
+        put(self, "timezone", timezone)
+        put(self, "_times", parsed.times)
+        put(self, "_days", parsed.days)
+        put(self, "_interval_like", parsed.interval_like)
+
+    def next_after(self, instant: datetime) -> datetime | None:
+        """The first tick strictly later than `instant` (aware), in UTC; None where there is none within 50 years."""
+        tick = self.next_tick(math.floor(_seconds(instant, "instant")))
+        return None if tick is None else utc_datetime(tick)
+
+    def between(self, after: datetime, until: datetime) -> Iterator[datetime]:
+        """The ticks in (after, until], ascending, in UTC. Both ends must be aware."""
+        first, last = math.floor(_seconds(after, "after")), math.floor(_seconds(until, "until"))
+        return (utc_datetime(tick) for tick in self.ticks_between(first, last))
+
+    def ticks_between(self, after: int, until: int) -> Iterator[int]:
+        """The ticks in (after, until], ascending, in Unix seconds."""
+        tick = self.next_tick(after)
+        while tick is not None and tick <= until:
+            yield tick
+            tick = self.next_tick(tick)
+
+    def next_tick(self, after: int) -> int | None:
+        """The first tick strictly later than `after`, both in Unix seconds."""
+        instant = after + 1
+        if instant < FIRST:
+            instant = FIRST
+        while instant < LAST:
+            _, end, offset, seen_until = self._zone.segment(instant)
+            wall = instant + offset
+            if wall < seen_until and not self._interval_like:
+                wall = seen_until
+            wall_tick = self._next_wall(wall)
+            if wall_tick is None:
+                return None
+            tick = wall_tick - offset
+            if tick < end:
+                return tick
+            # Not in this segment. No wall-clock time before this one matches, so whole segments can be passed over.
+            if end < LAST and not self._interval_like and wall_tick < end + self._zone.segment(end).offset:
+                return end  # the wall-clock time falls into the gap that opens here
+            instant = max(end, wall_tick - 2 * _DAY)
+        return None
+
+    def _next_wall(self, wall: int) -> int | None:
+        """The first matching wall-clock time at or after `wall`, both as seconds since 1970 on that clock."""
+        day, second = divmod(wall, _DAY)
+        found = self._days.next_day(day)
+        if found == day:
+            time = self._times.next_time(second)
+            if time is not None:
+                return day * _DAY + time
+            found = self._days.next_day(day + 1)
+        if found is None:
+            return None
+        return found * _DAY + self._times.minutes[0] * 60 + self._times.seconds[0]
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a CronSchedule is immutable; make a new one instead of setting {name}")
+
+    def __reduce__(self) -> tuple[type[CronSchedule], tuple[str, str]]:
+        return CronSchedule, (self.text, self.timezone)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CronSchedule):
+            return NotImplemented
+        return self is other or (self.text == other.text and self.timezone == other.timezone)
+
+    def __hash__(self) -> int:
+        return hash((self.text, self.timezone))
+
+    def __repr__(self) -> str:
+        return f"CronSchedule({self.text!r}, {self.timezone!r})"
+
+
+@lru_cache(maxsize=16_384)
+def cron_schedule(expr: str, timezone: str = "UTC") -> CronSchedule:
+    """A `CronSchedule`; the same object for the same expression and zone."""
+    return CronSchedule(expr, timezone)
+
+
+@lru_cache(maxsize=16_384)
+def _parse(expr: str) -> Parsed:
+    return parse(expr)
+
+
+def check_timezone(name: str) -> None:
+    """Raises `ScheduleError` where the tz database has no zone of this name."""
+    zone(_checked_name(name))
+
+
+def _checked_name(timezone: object) -> str:
+    if not isinstance(timezone, str):
+        raise ScheduleError(f"timezone must be the name of a zone, not {type(timezone).__name__}; e.g. 'Europe/Berlin'")
+    return timezone
+
+
+def _seconds(instant: datetime, what: str) -> float:
+    if instant.tzinfo is None:
+        raise ScheduleError(f"{what} must be an aware datetime, not {instant.isoformat()}; add tzinfo")
+    return instant.timestamp()
