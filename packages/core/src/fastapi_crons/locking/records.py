@@ -45,6 +45,15 @@ class JobRecord:
         self.token = 0
         self.leases: dict[str, Lease] | None = None
 
+    @classmethod
+    def restored(cls, definition: Definition, since: float, mark_before: int, mark_nonce: str, token: int) -> JobRecord:
+        """A record as a store kept it; its mark is that of the definition. Its leases are to be added."""
+        record = cls.__new__(cls)
+        _, record.schedule, record.timezone, record.function, record.mark = definition
+        record.since, record.mark_before, record.mark_nonce, record.token = since, mark_before, mark_nonce, token
+        record.leases = None
+        return record
+
     def enrol(self, definition: Definition, now: float) -> Enrolment:
         """Put a definition in force; where the schedule is another one, its past ends now."""
         other = self.function if self.function != definition.function else None

@@ -1,0 +1,260 @@
+"""Database: one file, opened with care, written in whole transactions.
+
+Batches travel as one JSON parameter and come back as one JSON value: `sqlite3` gives the interpreter lock away around every
+single step, and a batch of rows taken step by step would crawl while the event loop is busy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sqlite3
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+from weakref import WeakValueDictionary
+
+import aiosqlite
+from fastapi_crons.errors import ConfigurationError, StoreError, StoreUnavailableError, StoreUnusableError
+
+from fastapi_crons_sqlite._schema import prepare
+
+logger = logging.getLogger("fastapi_crons_sqlite")
+
+T = TypeVar("T")
+#: What a column can hold, as JSON.
+Value = str | int | float | None
+Row = list[Any]
+
+_HEADER = b"SQLite format 3\x00"
+_NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs")
+#: A larger file is not checked page by page at the start.
+_CHECKED_BYTES = 64 * 1024 * 1024
+
+# Writers of one file in one process take turns here rather than in SQLite's busy handler, which sleeps.
+_turns: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
+
+
+class Database:
+    """Connections to one file: one that writes, and one that reads beside it.
+
+    Raises `StoreUnusableError` from `open` for a file that can't be used as it is, and `StoreUnavailableError` from
+    everything else. `synchronous` is SQLite's: FULL survives a power cut, NORMAL may lose the last transactions then.
+    """
+
+    def __init__(self, path: str | Path, *, busy_timeout: float, synchronous: Literal["FULL", "NORMAL"]) -> None:
+        given = os.fspath(path)
+        if given in ("", ":memory:") or given.startswith("file:"):
+            raise ConfigurationError(
+                f"db_path can't be {given!r}: give the path of a file, or use MemoryStateBackend for a store in memory"
+            )
+        self.path = os.path.abspath(given)
+        self._busy_timeout = busy_timeout
+        self._synchronous = synchronous
+        self._writer: aiosqlite.Connection | None = None
+        self._reader: aiosqlite.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        self._turn: asyncio.Lock | None = None
+
+    async def open(self) -> None:
+        """Open the file, making it where there is none, and bring it to our layout."""
+        _check_file(self.path)
+        key = (id(asyncio.get_running_loop()), os.path.realpath(self.path))
+        self._turn = _turns.setdefault(key, asyncio.Lock())
+        try:
+            async with self._turn:
+                await self._connect()
+        except sqlite3.Error as error:
+            await self._disconnect()
+            if _is_passing(error):
+                raise self._unavailable(error) from error
+            raise StoreUnusableError(f"{self.path} can't be used as a database: {error}") from error
+        except BaseException:
+            await self._disconnect()
+            raise
+
+    async def close(self) -> None:
+        """Close the connections once what is under way has ended."""
+        if self._turn is not None:
+            async with self._turn:
+                await self._disconnect()
+
+    async def write(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Do `work` in one transaction, which is committed when it returns and undone when it raises.
+
+        A caller that is cancelled does not cancel the transaction.
+        """
+
+        async def whole() -> T:
+            async with self._open_turn():
+                await self._follow_file()
+                connection = self._connected(self._writer)
+                await connection.execute("BEGIN IMMEDIATE")
+                try:
+                    result = await work(Transaction(connection))
+                    await connection.execute("COMMIT")
+                except BaseException:
+                    await _roll_back(connection)
+                    raise
+                return result
+
+        return await self._guarded(whole())
+
+    async def read(self, sql: str, *parameters: Value) -> list[Row]:
+        """The rows of a query whose first column is a JSON array of rows."""
+
+        async def whole() -> list[Row]:
+            return await Transaction(self._connected(self._reader)).rows(sql, *parameters)
+
+        return await self._guarded(whole())
+
+    async def _guarded(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.ensure_future(work)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # The transaction goes on; nobody is left to hear how it ends.
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            raise
+        except (sqlite3.Error, ValueError) as error:
+            # aiosqlite answers with ValueError once a connection is closed.
+            raise self._unavailable(error) from error
+
+    def _open_turn(self) -> asyncio.Lock:
+        if self._turn is None:
+            raise StoreUnavailableError(f"{self.path} is not open")
+        return self._turn
+
+    def _connected(self, connection: aiosqlite.Connection | None) -> aiosqlite.Connection:
+        if connection is None:
+            raise StoreUnavailableError(f"{self.path} is not open")
+        return connection
+
+    async def _connect(self) -> None:
+        self._writer = await self._new_connection()
+        mode = list(await self._writer.execute_fetchall("PRAGMA journal_mode = WAL"))[0][0]
+        if mode != "wal":
+            logger.warning("%s: write-ahead logging can't be had (%s): readers and writers wait for each other", self.path, mode)
+        _warn_of_network(self.path)
+        await self._writer.execute(f"PRAGMA synchronous = {self._synchronous}")
+        if os.path.getsize(self.path) <= _CHECKED_BYTES:
+            found = list(await self._writer.execute_fetchall("PRAGMA quick_check(1)"))[0][0]
+            if found != "ok":
+                raise StoreUnusableError(f"{self.path} is damaged: {found}; restore it from a backup, or move it away")
+        await prepare(self._writer, self.path)
+        self._reader = await self._new_connection()
+        await self._reader.execute("PRAGMA query_only = ON")
+        self._identity = _identity(self.path)
+
+    async def _new_connection(self) -> aiosqlite.Connection:
+        connection = aiosqlite.connect(self.path, timeout=self._busy_timeout, isolation_level=None)
+        # Its thread must not keep a process that wants to end.
+        thread = connection if hasattr(connection, "daemon") else getattr(connection, "_thread", None)
+        if thread is not None:
+            thread.daemon = True
+        return await connection
+
+    async def _disconnect(self) -> None:
+        for connection in (self._writer, self._reader):
+            if connection is not None:
+                try:
+                    await connection.close()
+                except (sqlite3.Error, ValueError):
+                    logger.debug("closing %s", self.path, exc_info=True)
+        self._writer = self._reader = None
+
+    async def _follow_file(self) -> None:
+        """A file that was deleted or replaced while we have it open would take our writes to nowhere."""
+        if self._writer is not None and _identity(self.path) == self._identity:
+            return
+        if self._writer is not None:
+            logger.warning("%s was deleted or replaced while in use; it is opened, and made where missing, anew", self.path)
+        await self._disconnect()
+        _check_file(self.path)
+        await self._connect()
+
+    def _unavailable(self, error: Exception) -> StoreError:
+        return StoreUnavailableError(f"{self.path}: {error}")
+
+
+class Transaction:
+    """Statements on one connection, each with its batch of rows as JSON."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+
+    async def rows(self, sql: str, *parameters: Value) -> list[Row]:
+        """The rows of a query whose first column is a JSON array of rows."""
+        for (text,) in await self._connection.execute_fetchall(sql, parameters):
+            rows: list[Row] = json.loads(text)
+            return rows
+        return []
+
+    async def execute(self, sql: str, *parameters: Value) -> int:
+        """Run a statement; returns how many rows it changed."""
+        async with self._connection.execute(sql, parameters) as cursor:
+            return cursor.rowcount
+
+
+def as_json(rows: Sequence[object]) -> str:
+    """A batch as the one parameter that it travels as."""
+    return json.dumps(rows, ensure_ascii=False)
+
+
+async def _roll_back(connection: aiosqlite.Connection) -> None:
+    try:
+        if connection.in_transaction:
+            await connection.execute("ROLLBACK")
+    except (sqlite3.Error, ValueError):
+        logger.debug("rolling back", exc_info=True)
+
+
+def _is_passing(error: sqlite3.Error) -> bool:
+    return any(word in str(error) for word in ("locked", "busy", "full", "disk I/O"))
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _check_file(path: str) -> None:
+    """Refuse what is no database before SQLite touches it."""
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        raise StoreUnusableError(f"{path} can't be made: there is no folder {folder}")
+    try:
+        with open(path, "rb") as file:
+            header = file.read(len(_HEADER))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StoreUnusableError(f"{path} can't be read: {error.strerror}") from error
+    if header and header != _HEADER:
+        raise StoreUnusableError(f"{path} is not a database; it is left as it is. Set CRON_SQLITE_PATH to another file")
+
+
+def _warn_of_network(path: str) -> None:
+    kind = _file_system(path)
+    if kind in _NETWORK_FILE_SYSTEMS:
+        logger.warning("%s lies on a network file system (%s): SQLite can't coordinate several hosts there", path, kind)
+
+
+def _file_system(path: str) -> str:
+    """The type of the file system that holds a path, where Linux says so."""
+    best, kind = "", ""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text()
+    except OSError:
+        return ""
+    for line in mounts.splitlines():
+        before, _, after = line.partition(" - ")
+        mount = before.split()[4]
+        if (path == mount or path.startswith(mount.rstrip("/") + "/")) and len(mount) >= len(best):
+            best, kind = mount, after.split()[0]
+    return kind

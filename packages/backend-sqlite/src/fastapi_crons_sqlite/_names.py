@@ -1,0 +1,24 @@
+"""How job names of several namespaces share tables that are keyed by name."""
+
+from __future__ import annotations
+
+_DEFAULT = "default"
+
+
+class Names:
+    """Keys of one namespace: the bare name in the default one, else `namespace/name`. Job names hold no slash."""
+
+    __slots__ = ("_prefix",)
+
+    def __init__(self, namespace: str) -> None:
+        self._prefix = "" if namespace == _DEFAULT else f"{namespace}/"
+
+    def key(self, job: str) -> str:
+        """The key of a job."""
+        return f"{self._prefix}{job}" if self._prefix else job
+
+    def own(self, key: str) -> str | None:
+        """The job of a key, or None where it belongs to another namespace."""
+        if not self._prefix:
+            return None if "/" in key else key
+        return key[len(self._prefix) :] if key.startswith(self._prefix) else None

@@ -1,0 +1,97 @@
+"""The layout of the database file, and the migrations that lead to it.
+
+Layout versions live together: a change is additive first, and what it replaces goes a version later. The file says which
+version wrote it and which is the oldest that may still work on it.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import aiosqlite
+from fastapi_crons.errors import StoreUnusableError
+
+logger = logging.getLogger("fastapi_crons_sqlite")
+
+#: The layout that this version writes, and the oldest version of the layout that may work on it.
+VERSION = 1
+COMPATIBLE_FROM = 1
+
+# job_state and job_status are the documented tables, with the documented columns; a database of fastapi-crons 2.x has
+# them already. In the others, `job` and `name` hold the job's name, behind the namespace and a slash unless that is the
+# default one. Instants are Unix seconds.
+_MIGRATIONS: dict[int, tuple[str, ...]] = {
+    1: (
+        """CREATE TABLE IF NOT EXISTS job_state (
+            name TEXT PRIMARY KEY, last_run TEXT, created_at TEXT, updated_at TEXT)""",
+        """CREATE TABLE IF NOT EXISTS job_status (
+            name TEXT PRIMARY KEY, status TEXT, instance_id TEXT, started_at TEXT)""",
+        """CREATE TABLE job_run (
+            id TEXT PRIMARY KEY, job TEXT NOT NULL, tick_ts INTEGER, trigger TEXT NOT NULL, attempt INTEGER NOT NULL,
+            instance TEXT NOT NULL, token INTEGER NOT NULL, status TEXT NOT NULL, started_ts REAL NOT NULL, ended_ts REAL,
+            error_type TEXT, error_message TEXT, error_traceback TEXT, result TEXT, missed_ticks INTEGER NOT NULL,
+            missed_since_ts INTEGER, actor TEXT, note TEXT) WITHOUT ROWID""",
+        "CREATE INDEX job_run_by_job ON job_run (job, id)",
+        "CREATE INDEX job_run_unfinished ON job_run (job) WHERE status = 'running'",
+        """CREATE TABLE job_missed (
+            id INTEGER PRIMARY KEY, job TEXT NOT NULL, first_ts INTEGER NOT NULL, last_ts INTEGER NOT NULL,
+            count INTEGER NOT NULL, more INTEGER NOT NULL, reason TEXT NOT NULL, recorded_ts REAL NOT NULL,
+            instance TEXT NOT NULL, detail TEXT)""",
+        "CREATE INDEX job_missed_by_job ON job_missed (job, id)",
+        """CREATE TABLE lock_job (
+            name TEXT PRIMARY KEY, schedule TEXT NOT NULL, timezone TEXT NOT NULL, function TEXT NOT NULL,
+            mark INTEGER NOT NULL, since REAL NOT NULL, mark_before INTEGER NOT NULL, mark_nonce TEXT NOT NULL,
+            token INTEGER NOT NULL) WITHOUT ROWID""",
+        """CREATE TABLE lock_lease (
+            run_id TEXT PRIMARY KEY, job TEXT NOT NULL, tick INTEGER, instance TEXT NOT NULL, token INTEGER NOT NULL,
+            attempt INTEGER NOT NULL, expires REAL NOT NULL, namespace TEXT NOT NULL) WITHOUT ROWID""",
+        "CREATE INDEX lock_lease_by_job ON lock_lease (job)",
+        """CREATE TABLE lock_instance (
+            id TEXT PRIMARY KEY, namespace TEXT NOT NULL, host TEXT NOT NULL, boot TEXT NOT NULL, pid INTEGER NOT NULL,
+            pid_started TEXT NOT NULL, started_ts REAL NOT NULL, heartbeat_ts REAL NOT NULL) WITHOUT ROWID""",
+        "CREATE TABLE crons_layout (version INTEGER NOT NULL, compatible_from INTEGER NOT NULL)",
+        "INSERT INTO crons_layout VALUES (1, 1)",
+    ),
+}
+
+
+async def prepare(connection: aiosqlite.Connection, path: str) -> None:
+    """Bring the file to our layout, in one transaction. Raises `StoreUnusableError` where that can't be done."""
+    # Takes the write lock even when there is nothing to do: a file that can't be written is found out now.
+    await connection.execute("BEGIN IMMEDIATE")
+    try:
+        found = await _layout(connection, path)
+        for version in range(found + 1, VERSION + 1):
+            for statement in _MIGRATIONS[version]:
+                await connection.execute(statement)
+            await connection.execute(f"PRAGMA user_version = {version}")
+        if 0 < found < VERSION:
+            await connection.execute(
+                "UPDATE crons_layout SET version = ?, compatible_from = ?", (VERSION, COMPATIBLE_FROM)
+            )
+            logger.info("%s: migrated from layout %d to %d", path, found, VERSION)
+        await connection.execute("COMMIT")
+    except BaseException:
+        await connection.execute("ROLLBACK")
+        raise
+
+
+async def _layout(connection: aiosqlite.Connection, path: str) -> int:
+    """The file's layout version; 0 for none. A newer one that still lets us work on it counts as ours."""
+    has_layout = await connection.execute_fetchall("SELECT 1 FROM sqlite_master WHERE name = 'crons_layout'")
+    if not has_layout:
+        rows = list(await connection.execute_fetchall("PRAGMA user_version"))
+        if rows[0][0] != 0:
+            raise StoreUnusableError(
+                f"{path} is the database of another program (user_version {rows[0][0]}); set CRON_SQLITE_PATH to a file of "
+                "its own"
+            )
+        return 0
+    rows = list(await connection.execute_fetchall("SELECT version, compatible_from FROM crons_layout"))
+    version, compatible_from = rows[0]
+    if compatible_from > VERSION:
+        raise StoreUnusableError(
+            f"{path} was written by a newer version of fastapi-crons-sqlite (layout {version}, which needs at least "
+            f"{compatible_from}; this version has {VERSION}); install that version again"
+        )
+    return min(int(version), VERSION)

@@ -1,0 +1,278 @@
+"""The SQLite lock store: claims for all processes of one host, in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from fastapi_crons.clock import Clock, SystemClock
+from fastapi_crons.instance import Instance
+from fastapi_crons.locking.base import (
+    ClaimRequest,
+    ClaimResult,
+    Definition,
+    Enrolment,
+    Lease,
+    LeaseRef,
+    LeaseTerms,
+    LockBackend,
+    Reach,
+)
+from fastapi_crons.locking.records import JobRecord, claim_in
+
+from fastapi_crons_sqlite._database import Database, Row, Transaction, as_json
+from fastapi_crons_sqlite._names import Names
+
+_JOB_COLUMNS = "name, schedule, timezone, function, mark, since, mark_before, mark_nonce, token"
+_LEASE_COLUMNS = "run_id, job, tick, instance, token, attempt, expires"
+_INSTANCE_COLUMNS = "id, host, boot, pid, pid_started, started_ts"
+
+_READ_JOBS = f"""SELECT json_group_array(json_array({_JOB_COLUMNS})) FROM lock_job
+    WHERE name IN (SELECT value FROM json_each(?))"""
+_READ_LEASES = f"""SELECT json_group_array(json_array({_LEASE_COLUMNS})) FROM lock_lease
+    WHERE job IN (SELECT value FROM json_each(?))"""
+_WRITE_JOBS = f"""INSERT OR REPLACE INTO lock_job ({_JOB_COLUMNS})
+    SELECT {", ".join(f"json_extract(value, '$[{place}]')" for place in range(9))} FROM json_each(?)"""
+_WRITE_LEASES = f"""INSERT OR REPLACE INTO lock_lease ({_LEASE_COLUMNS}, namespace)
+    SELECT {", ".join(f"json_extract(value, '$[{place}]')" for place in range(7))}, ? FROM json_each(?)"""
+_DELETE_LEASES = "DELETE FROM lock_lease WHERE run_id IN (SELECT value FROM json_each(?))"
+
+# What is known of the holder of a lease, and its last heartbeat.
+_Holders = dict[str, tuple[Instance, float]]
+
+
+class SQLiteLockBackend(LockBackend):
+    """Job records, leases and instances in a SQLite file, shared by all processes of a host.
+
+    A holder on the same boot and in the same pid namespace is judged by its process; another one by its heartbeat.
+    """
+
+    reach: ClassVar[Reach] = "host"
+
+    def __init__(self, db_path: str | Path = "crons.db", *, busy_timeout: float = 4.0) -> None:
+        # A claim that a power cut takes back could run its tick twice.
+        self._database = Database(db_path, busy_timeout=busy_timeout, synchronous="FULL")
+        self._clock: Clock = SystemClock()
+        self._names = Names("default")
+        self._namespace = "default"
+        self._terms = LeaseTerms(300, 30)
+        self._instance: Instance | None = None
+
+    @property
+    def path(self) -> str:
+        """The database file."""
+        return self._database.path
+
+    async def open(self, instance: Instance, namespace: str, terms: LeaseTerms, clock: Clock) -> None:
+        self._instance, self._namespace, self._terms, self._clock = instance, namespace, terms, clock
+        self._names = Names(namespace)
+        await self._database.open()
+        await self._database.write(self._say_alive)
+
+    async def close(self) -> None:
+        instance, self._instance = self._instance, None
+        try:
+            if instance is not None:
+                await self._database.write(
+                    lambda transaction: transaction.execute("DELETE FROM lock_instance WHERE id = ?", instance.id)
+                )
+        finally:
+            await self._database.close()
+
+    async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
+        named = [definition._replace(job=self._names.key(definition.job)) for definition in definitions]
+        names = as_json([definition.job for definition in named])
+
+        async def work(transaction: Transaction) -> list[Enrolment]:
+            now = self._clock.now()
+            records = {row[0]: _record(row) for row in await transaction.rows(_READ_JOBS, names)}
+            before = {name: _job_row(name, record) for name, record in records.items()}
+            answers = []
+            for definition in named:
+                record = records.get(definition.job)
+                if record is None:
+                    record = records[definition.job] = JobRecord(definition, now)
+                    answers.append(Enrolment(record.mark))
+                else:
+                    answers.append(record.enrol(definition, now))
+            await _write_jobs(transaction, records, before)
+            return answers
+
+        return await self._database.write(work)
+
+    async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
+        key, instance = self._names.key, self._me().id
+        named = [request._replace(job=key(request.job)) for request in requests]
+        names = as_json([request.job for request in named])
+
+        async def work(transaction: Transaction) -> list[ClaimResult]:
+            records = {row[0]: _record(row) for row in await transaction.rows(_READ_JOBS, names)}
+            before = {name: _job_row(name, record) for name, record in records.items()}
+            leases = [_lease(row) for row in await transaction.rows(_READ_LEASES, names)]
+            for lease in leases:
+                record = records.get(lease.job)
+                if record is not None:
+                    record.leases = {**(record.leases or {}), lease.run_id: lease}
+            holders = await self._holders(transaction) if leases else {}
+            now, term = self._clock.now(), self._terms.lease
+            results = [
+                claim_in(records, request, instance, now, term, lambda lease: self._alive(lease, holders, now))
+                for request in named
+            ]
+            await _write_jobs(transaction, records, before)
+            await self._write_leases(transaction, records, {lease.run_id for lease in leases})
+            return results
+
+        return await self._database.write(work)
+
+    async def release(self, leases: Sequence[LeaseRef]) -> list[bool]:
+        run_ids = as_json([lease.run_id for lease in leases])
+
+        async def work(transaction: Transaction) -> list[bool]:
+            found = await transaction.rows(
+                "SELECT json_group_array(json_array(run_id, token)) FROM lock_lease "
+                "WHERE run_id IN (SELECT value FROM json_each(?))",
+                run_ids,
+            )
+            held = {(run_id, token) for run_id, token in found}
+            released = [(lease.run_id, lease.token) in held for lease in leases]
+            await transaction.execute(
+                _DELETE_LEASES, as_json([lease.run_id for lease, ours in zip(leases, released, strict=True) if ours])
+            )
+            return released
+
+        return await self._database.write(work)
+
+    async def renew(self, leases: Sequence[LeaseRef]) -> list[bool]:
+        expires = self._clock.now() + self._terms.lease
+
+        async def work(transaction: Transaction) -> list[bool]:
+            return [
+                bool(
+                    await transaction.execute(
+                        "UPDATE lock_lease SET expires = max(expires, ?) WHERE run_id = ? AND token = ?",
+                        expires,
+                        lease.run_id,
+                        lease.token,
+                    )
+                )
+                for lease in leases
+            ]
+
+        return await self._database.write(work)
+
+    async def beat(self) -> list[Lease]:
+        me = self._me()
+
+        async def work(transaction: Transaction) -> list[Lease]:
+            await self._say_alive(transaction)
+            holders, now = await self._holders(transaction), self._clock.now()
+            rows = await transaction.rows(
+                f"SELECT json_group_array(json_array({_LEASE_COLUMNS})) FROM lock_lease WHERE namespace = ? AND instance <> ?",
+                self._namespace,
+                me.id,
+            )
+            leases = [_lease(row) for row in rows]
+            await self._forget_dead(transaction, holders, {lease.instance for lease in leases}, now)
+            return [
+                lease._replace(job=job)
+                for lease in leases
+                if not self._alive(lease, holders, now) and (job := self._names.own(lease.job)) is not None
+            ]
+
+        return await self._database.write(work)
+
+    async def leased(self, run_ids: Collection[str]) -> set[str]:
+        rows = await self._database.read(
+            "SELECT json_group_array(run_id) FROM lock_lease WHERE run_id IN (SELECT value FROM json_each(?))",
+            as_json(list(run_ids)),
+        )
+        return {str(run_id) for run_id in rows}
+
+    def _me(self) -> Instance:
+        assert self._instance is not None, "open() comes first"
+        return self._instance
+
+    async def _say_alive(self, transaction: Transaction) -> None:
+        me = self._me()
+        await transaction.execute(
+            f"INSERT OR REPLACE INTO lock_instance ({_INSTANCE_COLUMNS}, namespace, heartbeat_ts) VALUES (?,?,?,?,?,?,?,?)",
+            me.id,
+            me.host,
+            me.boot,
+            me.pid,
+            me.pid_started,
+            me.started_ts,
+            self._namespace,
+            self._clock.now(),
+        )
+
+    async def _holders(self, transaction: Transaction) -> _Holders:
+        rows = await transaction.rows(
+            f"SELECT json_group_array(json_array({_INSTANCE_COLUMNS}, heartbeat_ts)) FROM lock_instance"
+        )
+        return {row[0]: (Instance(*row[:6]), row[6]) for row in rows}
+
+    def _alive(self, lease: Lease, holders: _Holders, now: float) -> bool:
+        if lease.instance == self._me().id:
+            return True
+        return lease.instance in holders and self._lives(holders[lease.instance], lease.expires, now)
+
+    def _lives(self, holder: tuple[Instance, float], expires: float, now: float) -> bool:
+        instance, heartbeat = holder
+        seen = instance.process_alive(self._me())
+        return now < expires and now - heartbeat < self._terms.instance if seen is None else seen
+
+    async def _forget_dead(self, transaction: Transaction, holders: _Holders, needed: set[str], now: float) -> None:
+        """Take dead instances off the list once nothing that they held is left."""
+        dead = [
+            name for name, holder in holders.items() if name not in needed and not self._lives(holder, float("inf"), now)
+        ]
+        if dead:
+            await transaction.execute("DELETE FROM lock_instance WHERE id IN (SELECT value FROM json_each(?))", as_json(dead))
+
+    async def _write_leases(self, transaction: Transaction, records: dict[str, JobRecord], before: set[str]) -> None:
+        after = {run_id: lease for record in records.values() for run_id, lease in (record.leases or {}).items()}
+        gone = before - after.keys()
+        if gone:
+            await transaction.execute(_DELETE_LEASES, as_json(list(gone)))
+        new = [
+            (lease.run_id, lease.job, lease.tick, lease.instance, lease.token, lease.attempt, lease.expires)
+            for run_id, lease in after.items()
+            if run_id not in before
+        ]
+        if new:
+            await transaction.execute(_WRITE_LEASES, self._namespace, as_json(new))
+
+
+async def _write_jobs(transaction: Transaction, records: dict[str, JobRecord], before: dict[str, Row]) -> None:
+    changed = [row for name, record in records.items() if (row := _job_row(name, record)) != before.get(name)]
+    if changed:
+        await transaction.execute(_WRITE_JOBS, as_json(changed))
+
+
+def _record(row: Row) -> JobRecord:
+    name, schedule, timezone, function, mark, since, mark_before, mark_nonce, token = row
+    return JobRecord.restored(
+        Definition(name, schedule, timezone, function, mark), since, mark_before, mark_nonce, token
+    )
+
+
+def _job_row(name: str, record: JobRecord) -> Row:
+    return [
+        name,
+        record.schedule,
+        record.timezone,
+        record.function,
+        record.mark,
+        record.since,
+        record.mark_before,
+        record.mark_nonce,
+        record.token,
+    ]
+
+
+def _lease(row: Row) -> Lease:
+    run_id, job, tick, instance, token, attempt, expires = row
+    return Lease(job, run_id, tick, instance, token, attempt, expires)

@@ -1,0 +1,255 @@
+"""The SQLite state store: job states and the history of runs in one file."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from fastapi_crons.locking.base import Reach
+from fastapi_crons.run import MissedTicks, Run, RunError, RunStatus
+from fastapi_crons.state.base import HistoryLimits, JobState, Record, StateBackend
+
+from fastapi_crons_sqlite._database import Database, Row, Transaction, as_json
+from fastapi_crons_sqlite._names import Names
+
+if TYPE_CHECKING:
+    from fastapi_crons.locking.base import LockBackend
+
+_RUN_COLUMNS = (
+    "id, job, tick_ts, trigger, attempt, instance, token, status, started_ts, ended_ts, error_type, error_message, "
+    "error_traceback, result, missed_ticks, missed_since_ts, actor, note"
+)
+_MISSED_COLUMNS = "job, first_ts, last_ts, count, reason, recorded_ts, instance, more, detail"
+
+
+def _from_json(columns: str) -> str:
+    return ", ".join(f"json_extract(value, '$[{place}]')" for place in range(len(columns.split(","))))
+
+
+def _iso(column: str) -> str:
+    return f"strftime('%Y-%m-%dT%H:%M:%f', {column}, 'unixepoch') || '+00:00'"
+
+
+# A record that is closed never changes again.
+_WRITE_RUNS = f"""
+    INSERT INTO job_run ({_RUN_COLUMNS}) SELECT {_from_json(_RUN_COLUMNS)} FROM json_each(?) WHERE true
+    ON CONFLICT (id) DO UPDATE SET
+        status = excluded.status, attempt = excluded.attempt, ended_ts = excluded.ended_ts,
+        error_type = excluded.error_type, error_message = excluded.error_message,
+        error_traceback = excluded.error_traceback, result = excluded.result
+    WHERE job_run.status = 'running'"""
+_WRITE_MISSED = f"INSERT INTO job_missed ({_MISSED_COLUMNS}) SELECT {_from_json(_MISSED_COLUMNS)} FROM json_each(?)"
+_WRITE_STATUS = f"""
+    INSERT INTO job_status (name, status, instance_id, started_at)
+    SELECT run.job, run.status, run.instance, {_iso("run.started_ts")} FROM json_each(?) JOIN job_run AS run ON run.id = value
+    WHERE true
+    ON CONFLICT (name) DO UPDATE SET
+        status = excluded.status, instance_id = excluded.instance_id, started_at = excluded.started_at
+    WHERE job_status.started_at IS NULL OR excluded.started_at >= job_status.started_at"""
+_WRITE_STATE = f"""
+    INSERT INTO job_state (name, last_run, created_at, updated_at)
+    SELECT run.job, {_iso("run.started_ts")}, {_iso("run.started_ts")}, {_iso("coalesce(run.ended_ts, run.started_ts)")}
+    FROM json_each(?) JOIN job_run AS run ON run.id = value WHERE true
+    ON CONFLICT (name) DO UPDATE SET last_run = excluded.last_run, updated_at = excluded.updated_at
+    WHERE job_state.last_run IS NULL OR excluded.last_run >= job_state.last_run"""
+_JSON_RUN = f"json_array({_RUN_COLUMNS})"
+# A database of fastapi-crons 2.x may have rows in only one of the tables, and times without an offset.
+_STATES = """
+    SELECT json_group_array(json_array(
+        status.name, status.status, coalesce(status.instance_id, ''),
+        (julianday(coalesce(status.started_at, state.last_run)) - 2440587.5) * 86400.0))
+    FROM job_status AS status LEFT JOIN job_state AS state ON state.name = status.name
+    WHERE coalesce(status.started_at, state.last_run) IS NOT NULL"""
+#: How many jobs are cut back in one transaction, and how many rows of old history go in one.
+_PRUNE_JOBS, _PRUNE_ROWS = 200, 2_000
+
+
+class SQLiteStateBackend(StateBackend):
+    """Job states and history in a SQLite file (`crons.db` by default), shared by all processes of a host."""
+
+    reach: ClassVar[Reach] = "host"
+
+    def __init__(self, db_path: str | Path = "crons.db", *, busy_timeout: float = 4.0) -> None:
+        self._database = Database(db_path, busy_timeout=busy_timeout, synchronous="NORMAL")
+        self._busy_timeout = busy_timeout
+        self._names = Names("default")
+        self._limits = HistoryLimits(100, 30)
+        #: Jobs with runs that were written since the history was last cut back; None for all.
+        self._grown: set[str] | None = None
+
+    @property
+    def path(self) -> str:
+        """The database file."""
+        return self._database.path
+
+    async def open(self, namespace: str, limits: HistoryLimits) -> None:
+        self._names, self._limits, self._grown = Names(namespace), limits, None
+        await self._database.open()
+
+    async def close(self) -> None:
+        await self._database.close()
+
+    def companion_lock(self) -> LockBackend:
+        from fastapi_crons_sqlite.lock import SQLiteLockBackend
+
+        return SQLiteLockBackend(self.path, busy_timeout=self._busy_timeout)
+
+    async def write(self, records: Sequence[Record]) -> None:
+        key = self._names.key
+        runs, missed, newest = [], [], {}
+        for record in records:
+            if isinstance(record, Run):
+                job = key(record.job)
+                runs.append(_run_row(record, job))
+                if record.id >= newest.get(job, ""):
+                    newest[job] = record.id
+            else:
+                missed.append(_missed_row(record, key(record.job)))
+        runs_json, missed_json, newest_json = as_json(runs), as_json(missed), as_json(list(newest.values()))
+
+        async def work(transaction: Transaction) -> None:
+            if runs:
+                await transaction.execute(_WRITE_RUNS, runs_json)
+                await transaction.execute(_WRITE_STATUS, newest_json)
+                await transaction.execute(_WRITE_STATE, newest_json)
+            if missed:
+                await transaction.execute(_WRITE_MISSED, missed_json)
+
+        await self._database.write(work)
+        if self._grown is not None:
+            self._grown.update(newest)
+
+    async def states(self, jobs: Collection[str] | None = None) -> dict[str, JobState]:
+        if jobs is None:
+            rows = await self._database.read(_STATES)
+        else:
+            names = as_json([self._names.key(job) for job in jobs])
+            rows = await self._database.read(f"{_STATES} AND status.name IN (SELECT value FROM json_each(?))", names)
+        own = self._names.own
+        return {
+            job: JobState(job, status, instance, started)
+            for name, status, instance, started in rows
+            if (job := own(name)) is not None
+        }
+
+    async def runs(
+        self, job: str, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
+    ) -> list[Run]:
+        rows = await self._database.read(
+            f"""SELECT json_group_array(json(row)) FROM (
+                SELECT {_JSON_RUN} AS row FROM job_run
+                WHERE job = ? AND (? IS NULL OR id < ?) AND (? IS NULL OR status = ?) ORDER BY id DESC LIMIT ?)""",
+            self._names.key(job),
+            before,
+            before,
+            status,
+            status,
+            limit,
+        )
+        return [_run(row, job) for row in rows]
+
+    async def run(self, run_id: str) -> Run | None:
+        rows = await self._database.read(f"SELECT json_group_array({_JSON_RUN}) FROM job_run WHERE id = ?", run_id)
+        return next((_run(row, job) for row in rows if (job := self._names.own(row[1])) is not None), None)
+
+    async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:
+        rows = await self._database.read(
+            f"""SELECT json_group_array(json(row)) FROM (
+                SELECT json_array({_MISSED_COLUMNS}) AS row FROM job_missed WHERE job = ? ORDER BY id DESC LIMIT ?)""",
+            self._names.key(job),
+            limit,
+        )
+        return [MissedTicks(job, *row[1:7], more=bool(row[7]), detail=row[8]) for row in rows]
+
+    async def unfinished(self) -> list[Run]:
+        rows = await self._database.read(f"SELECT json_group_array({_JSON_RUN}) FROM job_run WHERE status = 'running'")
+        return [_run(row, job) for row in rows if (job := self._names.own(row[1])) is not None]
+
+    async def prune(self, now: float) -> None:
+        """Cut the history back: to `keep` records a job for jobs that have grown, and to `days` for all."""
+        grown, self._grown = self._grown, set()
+        if grown is None:
+            rows = await self._database.read("SELECT json_group_array(job) FROM (SELECT DISTINCT job FROM job_run)")
+            grown = {str(job) for job in rows}
+        jobs = sorted(grown)
+        for start in range(0, len(jobs), _PRUNE_JOBS):
+            await self._keep_newest(as_json(jobs[start : start + _PRUNE_JOBS]))
+        while await self._delete_older(now - self._limits.days * 86_400):
+            pass
+
+    async def _keep_newest(self, jobs: str) -> None:
+        keep = self._limits.keep
+
+        async def work(transaction: Transaction) -> None:
+            for table in ("job_run", "job_missed"):
+                await transaction.execute(
+                    f"""DELETE FROM {table} WHERE id IN (
+                        SELECT old.id FROM json_each(?1) JOIN {table} AS old ON old.job = value
+                        WHERE old.id <= (SELECT id FROM {table} WHERE job = value ORDER BY id DESC LIMIT 1 OFFSET ?2))""",
+                    jobs,
+                    keep,
+                )
+
+        await self._database.write(work)
+
+    async def _delete_older(self, oldest: float) -> bool:
+        async def work(transaction: Transaction) -> bool:
+            # Run ids begin with the time they were made at, in milliseconds as hexadecimal digits.
+            digits = f"{max(0, int(oldest * 1000)):012x}"
+            runs = await transaction.execute(
+                "DELETE FROM job_run WHERE id IN (SELECT id FROM job_run WHERE id < ? AND status <> 'running' LIMIT ?)",
+                f"{digits[:8]}-{digits[8:]}",
+                _PRUNE_ROWS,
+            )
+            missed = await transaction.execute(
+                "DELETE FROM job_missed WHERE id IN (SELECT id FROM job_missed WHERE recorded_ts < ? LIMIT ?)",
+                oldest,
+                _PRUNE_ROWS,
+            )
+            return max(runs, missed) == _PRUNE_ROWS
+
+        return await self._database.write(work)
+
+
+def _run_row(run: Run, job: str) -> tuple[str | int | float | None, ...]:
+    error = run.error
+    return (
+        run.id,
+        job,
+        run.tick_ts,
+        run.trigger,
+        run.attempt,
+        run.instance,
+        run.token,
+        run.status,
+        run.started_ts,
+        run.ended_ts,
+        None if error is None else error.type,
+        None if error is None else error.message,
+        None if error is None else error.traceback,
+        run.result,
+        run.missed_ticks,
+        run.missed_since_ts,
+        run.actor,
+        run.note,
+    )
+
+
+def _run(row: Row, job: str) -> Run:
+    error = None if row[10] is None else RunError(row[10], row[11], row[12])
+    return Run(row[0], job, *row[2:10], error, *row[13:])
+
+
+def _missed_row(ticks: MissedTicks, job: str) -> tuple[str | int | float | None, ...]:
+    return (
+        job,
+        ticks.first_ts,
+        ticks.last_ts,
+        ticks.count,
+        ticks.reason,
+        ticks.recorded_ts,
+        ticks.instance,
+        int(ticks.more),
+        ticks.detail,
+    )
