@@ -1,0 +1,1 @@
+"""Benchmarks: what a run costs, beside bare asyncio and beside APScheduler, measured in one go."""
