@@ -170,14 +170,18 @@ async def _crons(state: object, jobs: int) -> Figures:
         crons.cron("* * * * * *", name=f"job-{number}")(job)
     await crons.start()
     await asyncio.sleep(1.0 - time.time() % 1.0 + 0.5)  # the middle of a second, after the first ticks
-    held = Held()
-    held.start()
     runs, began = 0, process_time()
     await asyncio.sleep(SECONDS)
     cpu, counted = process_time() - began, runs
+    # The watch costs CPU of its own, so it has its own seconds.
+    held = Held()
+    held.start()
+    await asyncio.sleep(SECONDS)
     await held.stop()
+    missed = sum([sum(row.count for row in await state.missed(f"job-{number}")) for number in range(jobs)])
+    missed += sum([sum(run.missed_ticks for run in await state.runs(f"job-{number}")) for number in range(0, jobs, 50)])
     await crons.stop()
-    return {"runs": counted, "cpu": cpu, "missed": jobs * SECONDS - counted, "held_ms": held.longest * 1000}
+    return {"runs": counted, "cpu": cpu, "missed": missed, "held_ms": held.longest * 1000}
 
 
 async def _apscheduler(url: str | None) -> Figures:

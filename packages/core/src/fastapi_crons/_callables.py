@@ -23,6 +23,9 @@ def unwrapped(function: Callable[..., object]) -> Callable[..., object]:
 
 def label(function: Callable[..., object]) -> str:
     """`module:qualname`"""
-    inner = unwrapped(function)
-    module = getattr(inner, "__module__", None) or "?"
-    return f"{module}:{getattr(inner, '__qualname__', None) or type(inner).__qualname__}"
+    try:
+        return f"{function.__module__}:{function.__qualname__}"
+    except AttributeError:
+        inner = unwrapped(function)
+        module = getattr(inner, "__module__", None) or "?"
+        return f"{module}:{getattr(inner, '__qualname__', None) or type(inner).__qualname__}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from calendar import monthrange
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import lru_cache
 from typing import NamedTuple
@@ -178,10 +178,10 @@ def _parse_fields(text: str, fields: list[str]) -> Parsed:
     )
     minutes, _ = _expand("minute", minute)
     hours, _ = _expand("hour", hour)
-    days, _ = _expand("day of month", plain_days) if plain_days else ([], {})
+    days, _ = _expand("day of month", plain_days) if plain_days else ((), {})
     months, _ = _expand("month", month)
     weekdays, nth = _expand("day of week", weekday_text, shown=weekday)
-    seconds, _ = _expand("second", fields[5]) if len(fields) == 6 else ([0], {})
+    seconds, _ = _expand("second", fields[5]) if len(fields) == 6 else ((0,), {})
     last_day = "l" in days
     parsed = Parsed(
         text,
@@ -233,8 +233,22 @@ def _take_nearest(month_day: str) -> tuple[str, frozenset[int]]:
     return ",".join(rest), frozenset(nearest)
 
 
-def _expand(field: str, value: str, *, shown: str | None = None) -> tuple[list[int | str], dict[int, set[int | str]]]:
+def _expand(
+    field: str, value: str, *, shown: str | None = None
+) -> tuple[tuple[int | str, ...], Mapping[int, frozenset[int | str]]]:
     """One field's values as croniter reads them, and the n-th weekdays."""
+    try:
+        return _expanded(field, value)
+    except _UnreadableError as error:
+        raise _fault(field, shown or value, str(error)) from None
+
+
+class _UnreadableError(Exception):
+    """Why croniter does not take a field."""
+
+
+@lru_cache(maxsize=4096)
+def _expanded(field: str, value: str) -> tuple[tuple[int | str, ...], Mapping[int, frozenset[int | str]]]:
     from croniter import croniter  # costs 40 ms, and not everybody who imports us parses
 
     place = _FIELDS.index(field)
@@ -244,8 +258,8 @@ def _expand(field: str, value: str, *, shown: str | None = None) -> tuple[list[i
         # Seconds only matter where they are asked for: croniter reads five fields with fewer surprises.
         values, nth = croniter.expand(" ".join(fields if field == "second" else fields[:5]))
     except Exception as error:
-        raise _fault(field, shown or value, _reason(error)) from None
-    return list(values[place]), {day: set(whiches) for day, whiches in nth.items()}
+        raise _UnreadableError(_reason(error)) from None
+    return tuple(values[place]), {day: frozenset(whiches) for day, whiches in nth.items()}
 
 
 def _reason(error: Exception) -> str:

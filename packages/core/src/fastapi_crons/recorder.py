@@ -88,6 +88,8 @@ class Recorder:
         backoff = Backoff()
         while True:
             await self._wake.wait()
+            # Runs that were started in this turn and end at once are then written once.
+            await asyncio.sleep(0)
             self._wake.clear()
             while self._pending or self._releases:
                 if await self._write_batch():

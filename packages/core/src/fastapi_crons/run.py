@@ -112,7 +112,8 @@ class RunIds:
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
         self._last = 0
-        self._randbits = random.SystemRandom().getrandbits
+        # Seeded anew for each: two processes must not draw the same numbers.
+        self._randbits = random.Random(random.SystemRandom().getrandbits(128)).getrandbits
 
     def __call__(self) -> str:
         # 48 bits of milliseconds and 12 bits that count within one: together a number that only grows.

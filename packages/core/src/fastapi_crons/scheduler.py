@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING, ClassVar, TypedDict, TypeVar
 from fastapi_crons import logs
 from fastapi_crons.clock import Clock, SystemClock
 from fastapi_crons.config import CronConfig
-from fastapi_crons.engine import Engine, choose_backends
 from fastapi_crons.errors import ConfigurationError, CronsError
 from fastapi_crons.job import CronJob, JobFunc, JobRegistry, Overlap
 from fastapi_crons.lifespan import attach
-from fastapi_crons.locking.manager import DistributedLockManager
 from fastapi_crons.plugins import HookFunc, Plugins
 from fastapi_crons.run import Run, Trigger
 from fastapi_crons.schedule import Schedule
-from fastapi_crons.state.base import StateBackend
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from typing_extensions import Unpack
+
+    from fastapi_crons.engine import Engine
+    from fastapi_crons.locking.manager import DistributedLockManager
+    from fastapi_crons.state.base import StateBackend
 
 logger = logging.getLogger(__name__)
 
@@ -178,6 +179,8 @@ class Crons:
 
         Raises `ConfigurationError`, `PluginError` or a `StoreError`; then nothing was started.
         """
+        from fastapi_crons.engine import Engine, choose_backends  # most of the code: wanted only where jobs run
+
         async with self._one_at_a_time():
             if self.engine is not None:
                 return

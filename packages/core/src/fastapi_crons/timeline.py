@@ -17,13 +17,13 @@ from fastapi_crons.ticks import Policy, Step, TickSource, next_step, tick_source
 class Entry:
     """What this instance knows of a job that it has registered with the store."""
 
-    __slots__ = ("group", "in_force", "is_async", "job", "late", "mark", "policy", "queued", "running", "waiting")
+    __slots__ = ("_is_async", "group", "in_force", "job", "late", "mark", "policy", "queued", "running", "waiting")
 
     def __init__(self, job: CronJob, group: Group, policy: Policy, mark: int) -> None:
         self.job = job
         self.group = group
         self.policy = policy
-        self.is_async = is_coroutine_function(job.func)
+        self._is_async: bool | None = None
         #: The newest tick known to be handled, in Unix seconds. Only grows.
         self.mark = mark
         #: Whether the job waits for its turn to claim a tick, and whether it was late when that was noticed.
@@ -34,6 +34,13 @@ class Entry:
         #: Runs of this job in this instance, and whether more ticks wait for one of them to end.
         self.running = 0
         self.waiting = False
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the function runs on the event loop. Looked at when it is first wanted: most jobs are idle."""
+        if self._is_async is None:
+            self._is_async = is_coroutine_function(self.job.func)
+        return self._is_async
 
     def step(self, now: float) -> Step:
         """What to do next about this job's ticks in (mark, now]."""
