@@ -7,10 +7,12 @@ moment is claimed in one call, and what was granted is started. Late ticks have 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
 from typing import NamedTuple
@@ -149,16 +151,20 @@ class Dispatcher:
         while self._new_jobs and not self._stopping:
             jobs = [self._new_jobs.popleft() for _ in range(min(len(self._new_jobs), MAX_ENROLMENTS))]
             jobs = [job for job in jobs if job.name not in self.entries]
-            try:
-                answers = await self._locks.enrol([_definition(job, 0) for job in jobs])
-            except BaseException:
-                self._new_jobs.extendleft(reversed(jobs))
-                raise
-            now = self._clock.now()
-            for job, answer in zip(jobs, answers, strict=True):
-                self._place(job, answer, now)
-            self._on_registered(jobs)
+            with _without_collections():
+                await self._enrol(jobs)
             await asyncio.sleep(0)
+
+    async def _enrol(self, jobs: list[CronJob]) -> None:
+        try:
+            answers = await self._locks.enrol([_definition(job, 0) for job in jobs])
+        except BaseException:
+            self._new_jobs.extendleft(reversed(jobs))
+            raise
+        now = self._clock.now()
+        for job, answer in zip(jobs, answers, strict=True):
+            self._place(job, answer, now)
+        self._on_registered(jobs)
 
     async def take_over(self, dead: Iterable[Lease]) -> None:
         """See to runs that were cut off because their process died: run the tick again, or only record it."""
@@ -389,6 +395,18 @@ class Dispatcher:
         finally:
             self._waiting = False
             timer.cancel()
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Very many jobs are very many objects that stay; the collector would look at all of them over and over."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def interrupted(known: Run | None, lease: Lease, now: float) -> Run:

@@ -86,9 +86,10 @@ class CronJob:
             raise self._fault("max_retries", self.max_retries, "give a whole number, 0 or more")
         if self.retry_on != (Exception,):
             object.__setattr__(self, "retry_on", self._checked_retry_on())
-        for option in ("enabled", "store_result"):
-            if getattr(self, option).__class__ is not bool:
-                raise self._fault(option, getattr(self, option), "give True or False")
+        if self.enabled.__class__ is not bool:
+            raise self._fault("enabled", self.enabled, "give True or False")
+        if self.store_result.__class__ is not bool:
+            raise self._fault("store_result", self.store_result, "give True or False")
         if self.coalesce is not None and self.coalesce.__class__ is not bool:
             raise self._fault("coalesce", self.coalesce, "give True, False or None")
 
@@ -215,7 +216,7 @@ def _check_name(name: object) -> None:
         raise JobDefinitionError(
             f"name {_short(name)} has {len(name)} characters; give 1 to {MAX_NAME_LENGTH}, not only blanks"
         )
-    unfit = _UNFIT.search(name)
+    unfit = None if name.isascii() and name.isprintable() and "/" not in name else _UNFIT.search(name)
     if unfit is not None:
         raise JobDefinitionError(
             f"name {_short(name)} holds {unfit.group()!a}; use printable characters without '/' and control characters"

@@ -51,7 +51,7 @@ class CronSchedule:
     an unknown zone.
     """
 
-    __slots__ = ("_days", "_interval_like", "_times", "_zone", "text", "timezone")
+    __slots__ = ("_days", "_hash", "_interval_like", "_times", "_zone", "text", "timezone")
 
     text: str
     timezone: str
@@ -60,6 +60,7 @@ class CronSchedule:
         parsed = _parse(expr) if isinstance(expr, str) and len(expr) < 200 else parse(expr)
         put = object.__setattr__
         put(self, "_zone", zone(_checked_name(timezone)))
+        put(self, "_hash", hash((parsed.text, timezone)))
         put(self, "text", parsed.text)
         put(self, "timezone", timezone)
         put(self, "_times", parsed.times)
@@ -108,12 +109,13 @@ class CronSchedule:
     def _next_wall(self, wall: int) -> int | None:
         """The first matching wall-clock time at or after `wall`, both as seconds since 1970 on that clock."""
         day, second = divmod(wall, _DAY)
-        found = self._days.next_day(day)
+        days = self._days
+        found = day if days.every else days.next_day(day)
         if found == day:
             time = self._times.next_time(second)
             if time is not None:
                 return day * _DAY + time
-            found = self._days.next_day(day + 1)
+            found = days.next_day(day + 1)
         if found is None:
             return None
         return found * _DAY + self._times.minutes[0] * 60 + self._times.seconds[0]
@@ -130,7 +132,7 @@ class CronSchedule:
         return self is other or (self.text == other.text and self.timezone == other.timezone)
 
     def __hash__(self) -> int:
-        return hash((self.text, self.timezone))
+        return self._hash
 
     def __repr__(self) -> str:
         return f"CronSchedule({self.text!r}, {self.timezone!r})"
