@@ -147,9 +147,7 @@ def crons_idle_memory() -> Figures:
 
 def import_time() -> Figures:
     """Milliseconds that `import fastapi_crons` takes beyond `import fastapi`; the median of several fresh processes."""
-    code = (
-        "import time, fastapi; began = time.perf_counter(); import fastapi_crons; print(time.perf_counter() - began)"
-    )
+    code = "import time, fastapi; began = time.perf_counter(); import fastapi_crons; print(time.perf_counter() - began)"
     times = sorted(float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(7))
     return {"milliseconds": times[3] * 1000}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from croniter import croniter
@@ -86,7 +87,7 @@ def test_between_is_next_after_repeated(expr: str, zone_and_start: tuple[str, da
         tick = schedule.next_after(tick)
     in_one_go = [tick for _, tick in zip(range(500), schedule.between(start, until), strict=False)]
     assert in_one_go == one_by_one
-    assert all(earlier < later for earlier, later in zip(in_one_go, in_one_go[1:], strict=False))
+    assert all(earlier < later for earlier, later in pairwise(in_one_go))
 
 
 @settings(max_examples=200, deadline=None)

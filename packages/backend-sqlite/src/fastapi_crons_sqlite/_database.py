@@ -17,8 +17,8 @@ from typing import Any, Literal, TypeVar
 from weakref import WeakValueDictionary
 
 import aiosqlite
-from fastapi_crons.errors import ConfigurationError, StoreError, StoreUnavailableError, StoreUnusableError
 
+from fastapi_crons.errors import ConfigurationError, StoreError, StoreUnavailableError, StoreUnusableError
 from fastapi_crons_sqlite._schema import prepare
 
 logger = logging.getLogger("fastapi_crons_sqlite")
@@ -134,13 +134,15 @@ class Database:
 
     async def _connect(self) -> None:
         self._writer = await self._new_connection()
-        mode = list(await self._writer.execute_fetchall("PRAGMA journal_mode = WAL"))[0][0]
+        mode = await _pragma(self._writer, "journal_mode = WAL")
         if mode != "wal":
-            logger.warning("%s: write-ahead logging can't be had (%s): readers and writers wait for each other", self.path, mode)
+            logger.warning(
+                "%s: write-ahead logging can't be had (%s): readers and writers wait for each other", self.path, mode
+            )
         _warn_of_network(self.path)
         await self._writer.execute(f"PRAGMA synchronous = {self._synchronous}")
         if os.path.getsize(self.path) <= _CHECKED_BYTES:
-            found = list(await self._writer.execute_fetchall("PRAGMA quick_check(1)"))[0][0]
+            found = await _pragma(self._writer, "quick_check(1)")
             if found != "ok":
                 raise StoreUnusableError(f"{self.path} is damaged: {found}; restore it from a backup, or move it away")
         await prepare(self._writer, self.path)
@@ -170,7 +172,9 @@ class Database:
         if self._writer is not None and _identity(self.path) == self._identity:
             return
         if self._writer is not None:
-            logger.warning("%s was deleted or replaced while in use; it is opened, and made where missing, anew", self.path)
+            logger.warning(
+                "%s was deleted or replaced while in use; it is opened, and made where missing, anew", self.path
+            )
         await self._disconnect()
         _check_file(self.path)
         await self._connect()
@@ -201,6 +205,12 @@ class Transaction:
 def as_json(rows: Sequence[object]) -> str:
     """A batch as the one parameter that it travels as."""
     return json.dumps(rows, ensure_ascii=False)
+
+
+async def _pragma(connection: aiosqlite.Connection, pragma: str) -> object:
+    """What a pragma answers."""
+    ((answer,),) = await connection.execute_fetchall(f"PRAGMA {pragma}")
+    return answer
 
 
 async def _roll_back(connection: aiosqlite.Connection) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 
 import aiosqlite
+
 from fastapi_crons.errors import StoreUnusableError
 
 logger = logging.getLogger("fastapi_crons_sqlite")

@@ -20,7 +20,6 @@ from fastapi_crons.locking.base import (
     Reach,
 )
 from fastapi_crons.locking.records import JobRecord, claim_in
-
 from fastapi_crons_sqlite._database import Database, Row, Transaction, as_json
 from fastapi_crons_sqlite._names import Names
 
@@ -227,10 +226,14 @@ class SQLiteLockBackend(LockBackend):
     async def _forget_dead(self, transaction: Transaction, holders: _Holders, needed: set[str], now: float) -> None:
         """Take dead instances off the list once nothing that they held is left."""
         dead = [
-            name for name, holder in holders.items() if name not in needed and not self._lives(holder, float("inf"), now)
+            name
+            for name, holder in holders.items()
+            if name not in needed and not self._lives(holder, float("inf"), now)
         ]
         if dead:
-            await transaction.execute("DELETE FROM lock_instance WHERE id IN (SELECT value FROM json_each(?))", as_json(dead))
+            await transaction.execute(
+                "DELETE FROM lock_instance WHERE id IN (SELECT value FROM json_each(?))", as_json(dead)
+            )
 
     async def _write_leases(self, transaction: Transaction, records: dict[str, JobRecord], before: set[str]) -> None:
         after = {run_id: lease for record in records.values() for run_id, lease in (record.leases or {}).items()}

@@ -9,10 +9,11 @@ from fastapi_crons.hookspecs import hookimpl
 from fastapi_crons.plugins import LockBackendSpec, StateBackendSpec
 
 if TYPE_CHECKING:
+    from pydantic_settings import BaseSettings
+
     from fastapi_crons.config import CronConfig
     from fastapi_crons.locking.base import LockBackend
     from fastapi_crons.state.base import StateBackend
-    from pydantic_settings import BaseSettings
 
 #: Preferred to stores that keep nothing over a restart.
 _PREFERENCE = 10

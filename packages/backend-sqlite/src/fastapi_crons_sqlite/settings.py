@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi_crons.config import describe_faults
-from fastapi_crons.errors import ConfigurationError
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fastapi_crons.config import describe_faults
+from fastapi_crons.errors import ConfigurationError
 
 PREFIX = "CRON_SQLITE_"
 

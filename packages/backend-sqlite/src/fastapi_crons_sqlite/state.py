@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar
 from fastapi_crons.locking.base import Reach
 from fastapi_crons.run import MissedTicks, Run, RunError, RunStatus
 from fastapi_crons.state.base import HistoryLimits, JobState, Record, StateBackend
-
 from fastapi_crons_sqlite._database import Database, Row, Transaction, as_json
 from fastapi_crons_sqlite._names import Names
 
@@ -97,7 +96,9 @@ class SQLiteStateBackend(StateBackend):
 
     async def write(self, records: Sequence[Record]) -> None:
         key = self._names.key
-        runs, missed, newest = [], [], {}
+        runs: list[Row] = []
+        missed: list[Row] = []
+        newest: dict[str, str] = {}
         for record in records:
             if isinstance(record, Run):
                 job = key(record.job)
@@ -160,7 +161,7 @@ class SQLiteStateBackend(StateBackend):
             self._names.key(job),
             limit,
         )
-        return [MissedTicks(job, *row[1:7], more=bool(row[7]), detail=row[8]) for row in rows]
+        return [_missed(row, job) for row in rows]
 
     async def unfinished(self) -> list[Run]:
         rows = await self._database.read(f"SELECT json_group_array({_JSON_RUN}) FROM job_run WHERE status = 'running'")
@@ -212,9 +213,9 @@ class SQLiteStateBackend(StateBackend):
         return await self._database.write(work)
 
 
-def _run_row(run: Run, job: str) -> tuple[str | int | float | None, ...]:
+def _run_row(run: Run, job: str) -> Row:
     error = run.error
-    return (
+    return [
         run.id,
         job,
         run.tick_ts,
@@ -233,16 +234,40 @@ def _run_row(run: Run, job: str) -> tuple[str | int | float | None, ...]:
         run.missed_since_ts,
         run.actor,
         run.note,
-    )
+    ]
 
 
 def _run(row: Row, job: str) -> Run:
     error = None if row[10] is None else RunError(row[10], row[11], row[12])
-    return Run(row[0], job, *row[2:10], error, *row[13:])
+    run_id, _, tick, trigger, attempt, instance, token, status, started, ended = row[:10]
+    result, missed_ticks, missed_since, actor, note = row[13:]
+    return Run(
+        run_id,
+        job,
+        tick,
+        trigger,
+        attempt,
+        instance,
+        token,
+        status,
+        started,
+        ended,
+        error,
+        result,
+        missed_ticks,
+        missed_since,
+        actor,
+        note,
+    )
 
 
-def _missed_row(ticks: MissedTicks, job: str) -> tuple[str | int | float | None, ...]:
-    return (
+def _missed(row: Row, job: str) -> MissedTicks:
+    _, first, last, count, reason, recorded, instance, more, detail = row
+    return MissedTicks(job, first, last, count, reason, recorded, instance, bool(more), detail)
+
+
+def _missed_row(ticks: MissedTicks, job: str) -> Row:
+    return [
         job,
         ticks.first_ts,
         ticks.last_ts,
@@ -252,4 +277,4 @@ def _missed_row(ticks: MissedTicks, job: str) -> tuple[str | int | float | None,
         ticks.instance,
         int(ticks.more),
         ticks.detail,
-    )
+    ]

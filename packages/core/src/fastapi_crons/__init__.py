@@ -1,5 +1,7 @@
 """FastAPI Crons: cron jobs for FastAPI apps."""
 
+from typing import TYPE_CHECKING
+
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import (
     ConfigurationError,
@@ -21,6 +23,9 @@ from fastapi_crons.job import CronJob
 from fastapi_crons.run import MissedTicks, Run, RunError
 from fastapi_crons.schedule import CronSchedule, Schedule
 from fastapi_crons.scheduler import Crons
+
+if TYPE_CHECKING:
+    from fastapi_crons.api import get_cron_router
 
 __all__ = [
     "ConfigurationError",

@@ -11,7 +11,7 @@ def is_coroutine_function(function: Callable[..., object]) -> bool:
     if inspect.iscoroutinefunction(function):
         return True
     inner = unwrapped(function)
-    return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(getattr(type(inner), "__call__", None))
+    return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(getattr(type(inner), "__call__", None))  # noqa: B004
 
 
 def unwrapped(function: Callable[..., object]) -> Callable[..., object]:

@@ -62,7 +62,17 @@ class Times(NamedTuple):
 class Days:
     """The days that match, numbered from 1970-01-01."""
 
-    __slots__ = ("_by_month", "_month_days", "_months", "_nearest", "_nth", "_weekdays", "every", "_either", "_last_day")
+    __slots__ = (
+        "_by_month",
+        "_either",
+        "_last_day",
+        "_month_days",
+        "_months",
+        "_nearest",
+        "_nth",
+        "_weekdays",
+        "every",
+    )
 
     def __init__(
         self,
@@ -173,9 +183,7 @@ def _parse_fields(text: str, fields: list[str]) -> Parsed:
         _check_characters(field, value)
     minute, hour, month_day, month, weekday = fields[:5]
     plain_days, nearest = _take_nearest(month_day)
-    weekday_text = ",".join(
-        f"L{item[:-1]}" if _LAST_WEEKDAY.fullmatch(item) else item for item in weekday.split(",")
-    )
+    weekday_text = ",".join(f"L{item[:-1]}" if _LAST_WEEKDAY.fullmatch(item) else item for item in weekday.split(","))
     minutes, _ = _expand("minute", minute)
     hours, _ = _expand("hour", hour)
     days, _ = _expand("day of month", plain_days) if plain_days else ((), {})

@@ -28,5 +28,7 @@ def backend_class(module: str, kind: Literal["state_backends", "lock_backends"],
             return found
     distribution = BROUGHT_BY.get(name)
     if distribution is not None:
-        raise MissingDistributionError(f"{name} is part of {distribution}, which is not installed: pip install {distribution}")
+        raise MissingDistributionError(
+            f"{name} is part of {distribution}, which is not installed: pip install {distribution}"
+        )
     raise AttributeError(f"module {module!r} has no attribute {name!r}")

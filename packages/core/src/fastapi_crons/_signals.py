@@ -17,15 +17,18 @@ class InterruptWatch:
         self.seen = False
 
     def start(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-                signal.signal(signal.SIGINT, self._notice)
+        if _in_main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._notice)
 
     def stop(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            if signal.getsignal(signal.SIGINT) == self._notice:
-                signal.signal(signal.SIGINT, signal.default_int_handler)
+        if _in_main_thread() and signal.getsignal(signal.SIGINT) == self._notice:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
         self.seen = True
         signal.default_int_handler(number, frame)
+
+
+def _in_main_thread() -> bool:
+    """Signal handlers can be set in the main thread only."""
+    return threading.current_thread() is threading.main_thread()

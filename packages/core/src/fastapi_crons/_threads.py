@@ -11,6 +11,7 @@ import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -73,10 +74,8 @@ class ThreadPool:
                 ended = Ended(call.context.run(call.function, *call.arguments), None)
             except BaseException as error:
                 ended = Ended(None, error)
-            try:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more
                 call.loop.call_soon_threadsafe(_settle, call.future, ended)
-            except RuntimeError:
-                pass  # the loop is closed: nobody waits for this any more
             # Nothing of a finished call may live on in an idle thread.
             del call, ended
 

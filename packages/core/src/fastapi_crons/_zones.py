@@ -77,13 +77,12 @@ class Zone:
 
     def _changes(self, start: int, end: int) -> list[int]:
         changes = []
-        before = self._offset(start)
-        for probe in range(start + _PROBE, end + _PROBE, _PROBE):
-            probe = min(probe, end)
+        before, earlier = self._offset(start), start
+        for probe in (*range(start + _PROBE, end, _PROBE), end):
             after = self._offset(probe)
             if after != before:
-                changes.append(self._bisect(max(start, probe - _PROBE), probe, before))
-            before = after
+                changes.append(self._bisect(earlier, probe, before))
+            before, earlier = after, probe
         return [change for change in changes if change < end]
 
     def _bisect(self, low: int, high: int, before: int) -> int:

@@ -29,7 +29,9 @@ class CronConfig(BaseSettings):
         None, min_length=1, max_length=200, description="Unique name of this instance; made up when unset."
     )
     namespace: str = Field(
-        "default", pattern=r"^[A-Za-z0-9._-]{1,100}$", description="Keeps apart what shares a store: letters, digits, . _ -"
+        "default",
+        pattern=r"^[A-Za-z0-9._-]{1,100}$",
+        description="Keeps apart what shares a store: letters, digits, . _ -",
     )
     timezone: str = Field("UTC", description="Time zone of cron expressions that do not name one.")
 
@@ -52,7 +54,9 @@ class CronConfig(BaseSettings):
     max_threads: int = Field(40, ge=1, description="How many sync functions run at a time.")
     max_retry_delay: Seconds = Field(300.0, description="Ceiling of the growing delay between retries.")
     hook_timeout: Seconds = Field(10.0, description="Time limit of one hook.")
-    shutdown_timeout: float = Field(30.0, ge=0, allow_inf_nan=False, description="How long a stop waits for running jobs.")
+    shutdown_timeout: float = Field(
+        30.0, ge=0, allow_inf_nan=False, description="How long a stop waits for running jobs."
+    )
 
     history_keep: int = Field(100, ge=1, description="How many runs are kept per job.")
     history_days: Annotated[float, Field(gt=0)] = Field(30.0, description="For how many days runs are kept.")
@@ -66,7 +70,9 @@ class CronConfig(BaseSettings):
     lock_renewal_interval: Seconds = Field(60.0, description="How often leases are renewed.")
     heartbeat_interval: Seconds = Field(5.0, description="How often an instance says that it lives.")
     instance_timeout: Seconds = Field(30.0, description="An instance that was silent for so long counts as dead.")
-    api_token: SecretStr | None = Field(None, min_length=1, description="Bearer token that every management endpoint wants.")
+    api_token: SecretStr | None = Field(
+        None, min_length=1, description="Bearer token that every management endpoint wants."
+    )
     api_open: bool = Field(False, description="True lets everybody use the management API, from anywhere.")
 
     store_timeout: Seconds = Field(5.0, description="Deadline of every call to a store.")
@@ -101,7 +107,9 @@ class CronConfig(BaseSettings):
     def _renewed_in_time(cls, value: float, info: Any) -> float:
         lease = info.data.get("lock_timeout")
         if lease is not None and value > lease / 2:
-            raise ValueError(f"must be at most half of lock_timeout ({lease:g}), or a lease can run out while it is held")
+            raise ValueError(
+                f"must be at most half of lock_timeout ({lease:g}), or a lease can run out while it is held"
+            )
         return value
 
     @field_validator("instance_timeout")
@@ -109,7 +117,9 @@ class CronConfig(BaseSettings):
     def _outlives_heartbeats(cls, value: float, info: Any) -> float:
         beat = info.data.get("heartbeat_interval")
         if beat is not None and value < 2 * beat:
-            raise ValueError(f"must be at least twice heartbeat_interval ({beat:g}), or a living instance counts as dead")
+            raise ValueError(
+                f"must be at least twice heartbeat_interval ({beat:g}), or a living instance counts as dead"
+            )
         return value
 
 

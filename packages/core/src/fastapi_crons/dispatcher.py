@@ -299,7 +299,12 @@ class Dispatcher:
                     self._queue(entry, late=want.late)
                 return
         run = ActiveRun(
-            entry, want.request.run_id, tick, "catch_up" if want.late else "schedule", result.token, want.request.attempt
+            entry,
+            want.request.run_id,
+            tick,
+            "catch_up" if want.late else "schedule",
+            result.token,
+            want.request.attempt,
         )
         if step.covered is not None and step.run == tick:
             run.missed = step.covered

@@ -117,7 +117,9 @@ class Engine:
     ) -> Run:
         """Run a job now and wait for its end. A caller that goes away cancels nothing."""
         if self.stopping or not self._config.enabled:
-            raise CronsError(f"job {name!r} can't be run: this scheduler is {'stopping' if self.stopping else 'disabled'}")
+            raise CronsError(
+                f"job {name!r} can't be run: this scheduler is {'stopping' if self.stopping else 'disabled'}"
+            )
         await self.dispatcher.enrol_new_jobs()
         entry = self.dispatcher.entries.get(name)
         if entry is None:
@@ -125,7 +127,9 @@ class Engine:
         run_id = self.dispatcher.new_run_id()
         result = await self.locks.claim_now(manual_request(entry, run_id, force=force))
         if result.outcome == "busy":
-            raise JobLockedError(f"job {name!r} is running already (run {result.holder}); force=True runs it all the same")
+            raise JobLockedError(
+                f"job {name!r} is running already (run {result.holder}); force=True runs it all the same"
+            )
         if result.outcome != "granted":
             raise CronsError(f"job {name!r} can't be run by this instance: {result.outcome.replace('_', ' ')}")
         run = ActiveRun(entry, run_id, None, triggered_by, result.token, 1)

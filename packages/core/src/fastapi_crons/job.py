@@ -86,12 +86,13 @@ class CronJob:
             raise self._fault("max_retries", self.max_retries, "give a whole number, 0 or more")
         if self.retry_on != (Exception,):
             object.__setattr__(self, "retry_on", self._checked_retry_on())
-        if self.enabled.__class__ is not bool:
-            raise self._fault("enabled", self.enabled, "give True or False")
-        if self.store_result.__class__ is not bool:
-            raise self._fault("store_result", self.store_result, "give True or False")
-        if self.coalesce is not None and self.coalesce.__class__ is not bool:
-            raise self._fault("coalesce", self.coalesce, "give True, False or None")
+        for option, value in (
+            ("enabled", self.enabled),
+            ("store_result", self.store_result),
+            ("coalesce", self.coalesce),
+        ):
+            if value is not True and value is not False and not (value is None and option == "coalesce"):
+                raise self._fault(option, value, "give True or False")
 
     def _check_seconds(self, option: str, value: object, *, zero: bool) -> None:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -153,11 +154,15 @@ class JobRegistry(Sequence[CronJob]):
     def append(self, job: CronJob) -> None:
         """Register a job. Raises `DuplicateJobError` where its name is taken; then nothing has changed."""
         if not isinstance(job, CronJob):
-            raise JobDefinitionError(f"only a CronJob can be registered, not {_short(job)}; make one or use @crons.cron")
+            raise JobDefinitionError(
+                f"only a CronJob can be registered, not {_short(job)}; make one or use @crons.cron"
+            )
         job = job.with_defaults(self._config)
         with self._lock:
-            known = self._jobs.setdefault(job.name, job)
-        if known is not job:
+            known = self._jobs.get(job.name)
+            if known is None:
+                self._jobs[job.name] = job
+        if known is not None:
             raise DuplicateJobError(
                 f"a job named {_short(job.name)} is registered already, for {known.function_name}; give this one another name"
             )
@@ -245,7 +250,9 @@ def _schedule(name: str, expr: object, timezone: str | None) -> Schedule:
     if not isinstance(expr, Schedule):
         raise ScheduleError(f"expr of job {_short(name)} must be a cron expression or a Schedule, not {_short(expr)}")
     if timezone is not None:
-        raise JobDefinitionError(f"timezone of job {_short(name)} goes with a cron expression; its Schedule has its own")
+        raise JobDefinitionError(
+            f"timezone of job {_short(name)} goes with a cron expression; its Schedule has its own"
+        )
     return expr
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -63,5 +63,5 @@ def attach(app: FastAPI, crons: Crons) -> None:
             # A server that is torn down without the shutdown message must not leave a scheduler behind.
             await crons.stop()
 
-    router.lifespan_context = context
+    router.lifespan_context = cast("Any", context)
     router.lifespan = protocol  # type: ignore[method-assign]

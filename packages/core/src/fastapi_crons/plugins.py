@@ -107,7 +107,9 @@ class Plugins:
         """Add a plain function as an implementation of a run hook, for one job or for all."""
         if not callable(function):
             raise PluginError(f"a {hook} hook must be callable, not {function!r}; pass the function itself")
-        self.register(_ADDED_HOOKS[hook](function, job_name), f"{label(function)}#{id(function):x}/{len(self._added())}")
+        self.register(
+            _ADDED_HOOKS[hook](function, job_name), f"{label(function)}#{id(function):x}/{len(self._added())}"
+        )
 
     def jobs_named_by_functions(self) -> frozenset[str]:
         """The job names that added functions are bound to."""

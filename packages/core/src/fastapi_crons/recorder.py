@@ -172,7 +172,9 @@ class Recorder:
             logger.error("%d records were dropped: the state store is down for too long", excess)
 
     def _report(self, error: Exception) -> None:
-        reason = f"no answer within {self._store_timeout:g} s" if isinstance(error, asyncio.TimeoutError) else str(error)
+        reason = (
+            f"no answer within {self._store_timeout:g} s" if isinstance(error, asyncio.TimeoutError) else str(error)
+        )
         self.fault = f"{type(error).__name__}: {reason}"
         logger.error("the state store does not answer, %d records wait: %s", len(self._pending), self.fault)
 

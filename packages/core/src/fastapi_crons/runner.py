@@ -71,7 +71,9 @@ class ActiveRun:
         "trigger",
     )
 
-    def __init__(self, entry: Entry, run_id: str, tick_ts: int | None, trigger: Trigger, token: int, attempt: int) -> None:
+    def __init__(
+        self, entry: Entry, run_id: str, tick_ts: int | None, trigger: Trigger, token: int, attempt: int
+    ) -> None:
         self.entry = entry
         self.job: CronJob = entry.job
         self.id = run_id
@@ -123,7 +125,7 @@ class ActiveRun:
             ended_ts,
             error,
             result,
-            0 if missed is None else missed.count,
+            0 if missed is None else missed.number,
             None if missed is None else missed.first,
             self.actor,
             self.note,
@@ -174,14 +176,14 @@ class Runner:
     def let_go(self, job: CronJob, row: Row, reason: MissedReason, detail: str | None = None) -> None:
         """Record ticks that are not run, and tell the hooks."""
         ticks = MissedTicks(
-            job.name, row.first, row.last, row.count, reason, self._clock.now(), self._instance_id, row.more, detail
+            job.name, row.first, row.last, row.number, reason, self._clock.now(), self._instance_id, row.more, detail
         )
         self._recorder.missed(ticks)
         logger.warning(
             "job %r: %s%d ticks up to %s not run: %s",
             job.name,
             "at least " if row.more else "",
-            row.count,
+            row.number,
             ticks.last.isoformat(),
             reason if detail is None else f"{reason}: {detail}",
         )
@@ -310,7 +312,11 @@ class Runner:
                 raised = error
             delay = min(self._config.max_retry_delay, job.retry_delay * 2**failures) * random.uniform(0.75, 1.25)
             logger.warning(
-                "job %r failed (%s), attempt %d follows in %.1f s", job.name, safe_text(raised, 200), run.attempt + 1, delay
+                "job %r failed (%s), attempt %d follows in %.1f s",
+                job.name,
+                safe_text(raised, 200),
+                run.attempt + 1,
+                delay,
             )
             await self._clock.sleep(delay)
             run.attempt += 1

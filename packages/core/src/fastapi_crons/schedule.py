@@ -14,8 +14,8 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
-from fastapi_crons._cron import Parsed, parse
-from fastapi_crons._zones import FIRST, LAST, zone
+from fastapi_crons._cron import Days, Parsed, Times, parse
+from fastapi_crons._zones import FIRST, LAST, Zone, zone
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.errors import ScheduleError
 
@@ -55,9 +55,14 @@ class CronSchedule:
 
     text: str
     timezone: str
+    _times: Times
+    _days: Days
+    _zone: Zone
+    _interval_like: bool
+    _hash: int
 
     def __init__(self, expr: str, timezone: str = "UTC") -> None:
-        parsed = _parse(expr) if isinstance(expr, str) and len(expr) < 200 else parse(expr)
+        parsed = _parse(expr) if _is_short(expr) else parse(expr)
         put = object.__setattr__
         put(self, "_zone", zone(_checked_name(timezone)))
         put(self, "_hash", hash((parsed.text, timezone)))
@@ -87,8 +92,7 @@ class CronSchedule:
     def next_tick(self, after: int) -> int | None:
         """The first tick strictly later than `after`, both in Unix seconds."""
         instant = after + 1
-        if instant < FIRST:
-            instant = FIRST
+        instant = max(instant, FIRST)
         while instant < LAST:
             _, end, offset, seen_until = self._zone.segment(instant)
             wall = instant + offset
@@ -147,6 +151,11 @@ def cron_schedule(expr: str, timezone: str = "UTC") -> CronSchedule:
 @lru_cache(maxsize=16_384)
 def _parse(expr: str) -> Parsed:
     return parse(expr)
+
+
+def _is_short(expr: object) -> bool:
+    """Whether the text can be a key of the cache."""
+    return isinstance(expr, str) and len(expr) < 200
 
 
 def check_timezone(name: str) -> None:

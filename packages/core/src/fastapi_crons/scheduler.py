@@ -91,10 +91,11 @@ class Crons:
             if Crons._of_process is not self:
                 self._set_up(config or (lock_manager.config if lock_manager else None), clock)
                 Crons._of_process = self
-            if state_backend is not None:
-                self._given_state = state_backend
-            if lock_manager is not None:
-                self._given_locks = lock_manager
+                self.app: FastAPI | None = None
+                self._given_state: StateBackend | None = None
+                self._given_locks: DistributedLockManager | None = None
+            self._given_state = state_backend or self._given_state
+            self._given_locks = lock_manager or self._given_locks
             if app is not None:
                 self.app = app
                 attach(app, self)
@@ -102,10 +103,7 @@ class Crons:
     def _set_up(self, config: CronConfig | None, clock: Clock | None) -> None:
         self.config = config or CronConfig()
         self.clock: Clock = clock or SystemClock()
-        self.app: FastAPI | None = None
         self.jobs = JobRegistry(self.config, self._job_appended)
-        self._given_state: StateBackend | None = None
-        self._given_locks: DistributedLockManager | None = None
         self._plugins: Plugins | None = None
         self._engine: Engine | None = None
         self._turn: asyncio.Lock | None = None
@@ -198,7 +196,9 @@ class Crons:
             if self.config.enabled:
                 logger.info("Cron scheduler started with %d jobs", len(self.jobs))
             else:
-                logger.warning("Cron scheduler is disabled (CRON_ENABLED=false): %d jobs will not run here", len(self.jobs))
+                logger.warning(
+                    "Cron scheduler is disabled (CRON_ENABLED=false): %d jobs will not run here", len(self.jobs)
+                )
 
     async def stop(self) -> None:
         """Stop gracefully: running jobs get `shutdown_timeout` seconds to finish. Without effect when it is not running."""

@@ -43,7 +43,7 @@ class Row(NamedTuple):
 
     first: int
     last: int
-    count: int
+    number: int
     more: bool = False
 
 
@@ -102,8 +102,8 @@ def count_row(source: TickSource, after: int, until: int) -> Row | None:
     if first is None or first > until:
         return None
     count, last = 1, first
-    for last in islice(source.ticks_between(first, until), MAX_COUNT - 1):
-        count += 1
+    for tick in islice(source.ticks_between(first, until), MAX_COUNT - 1):
+        count, last = count + 1, tick
     following = source.next_tick(last) if count == MAX_COUNT else None
     if following is None or following > until:
         return Row(first, last, count)

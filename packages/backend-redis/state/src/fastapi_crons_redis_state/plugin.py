@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from fastapi_crons import hookimpl
 from fastapi_crons.config import CronConfig
-from fastapi_crons.state.base import StateBackend
 from fastapi_crons.plugins import StateBackendSpec
+from fastapi_crons.state.base import StateBackend
 
 
 @hookimpl

@@ -111,8 +111,8 @@ class RunRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    force: bool = Field(False, description="Run it although it is running already")
-    note: str | None = Field(None, max_length=1000, description="Kept with the run")
+    force: bool = Field(default=False, description="Run it although it is running already")
+    note: str | None = Field(default=None, max_length=1000, description="Kept with the run")
 
 
 class RunAnswer(BaseModel):

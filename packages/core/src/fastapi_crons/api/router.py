@@ -33,9 +33,7 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
     `crons` defaults to the scheduler of this process at the time of each request. `dependencies` guard every endpoint;
     without them and without `CRON_API_TOKEN`, changes are accepted from local clients only.
     """
-    router = APIRouter(
-        tags=["crons"], dependencies=dependencies, route_class=_ProblemRoute, responses=_PROBLEMS
-    )
+    router = APIRouter(tags=["crons"], dependencies=dependencies, route_class=_ProblemRoute, responses=_PROBLEMS)
     guarded = bool(dependencies)
     if Access((crons or Crons()).config, guarded=guarded).unguarded:
         logger.warning(

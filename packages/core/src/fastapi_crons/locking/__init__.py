@@ -1,5 +1,7 @@
 """Lock stores: who may run which tick."""
 
+from typing import Any
+
 from fastapi_crons._imports import backend_class
 from fastapi_crons.locking.base import (
     ClaimRequest,
@@ -28,5 +30,5 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:  # a class that only its distribution knows
     return backend_class(__name__, "lock_backends", name)

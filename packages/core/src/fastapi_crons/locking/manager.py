@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from fastapi_crons.clock import Clock, SystemClock
 from fastapi_crons.config import CronConfig
-from fastapi_crons.errors import StoreUnavailableError, StoreUnusableError
+from fastapi_crons.errors import StoreUnavailableError
 from fastapi_crons.instance import Instance
 from fastapi_crons.locking.base import (
     ClaimRequest,

@@ -1,5 +1,7 @@
 """State stores: what became of jobs, and the history of their runs."""
 
+from typing import Any
+
 from fastapi_crons._imports import backend_class
 from fastapi_crons.state.base import HistoryLimits, JobState, StateBackend
 from fastapi_crons.state.memory import MemoryStateBackend
@@ -7,5 +9,5 @@ from fastapi_crons.state.memory import MemoryStateBackend
 __all__ = ["HistoryLimits", "JobState", "MemoryStateBackend", "StateBackend"]
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:  # a class that only its distribution knows
     return backend_class(__name__, "state_backends", name)

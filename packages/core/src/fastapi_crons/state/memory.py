@@ -35,7 +35,7 @@ class MemoryStateBackend(StateBackend):
     async def write(self, records: Sequence[Record]) -> None:
         keep, by_job = self._limits.keep, self._runs
         for record in records:
-            if record.__class__ is MissedTicks:
+            if isinstance(record, MissedTicks):
                 missed = self._missed.setdefault(record.job, [])
                 missed.append(record)
                 del missed[:-keep]

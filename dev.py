@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""Sets up a development environment in .venv and works in it. Needs only Python and pip.
+
+python3 dev.py demo    start the example app and say what to look at
+python3 dev.py test    run the linters, the type checker, all tests and the builds
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+STAMP = VENV / "installed"
+OLDEST = (3, 10)
+_INPUTS = ("requirements-dev.txt", "VERSION", "packages/*/pyproject.toml", "packages/*/*/pyproject.toml")
+
+
+def main(arguments: list[str]) -> int:
+    """Do what the command line asks for; returns the exit code."""
+    commands = {"demo": demo, "test": test}
+    if sys.version_info < OLDEST:
+        return complain(f"Python {'.'.join(map(str, OLDEST))} or newer is needed; this is {sys.version.split()[0]}")
+    if len(arguments) < 1 or arguments[0] not in commands:
+        print(__doc__)
+        return 2
+    try:
+        set_up()
+    except subprocess.CalledProcessError as error:
+        return complain(f"setting up failed: {' '.join(map(str, error.cmd))} ended with {error.returncode}")
+    try:
+        return commands[arguments[0]](arguments[1:])
+    except KeyboardInterrupt:
+        return 130
+
+
+def demo(arguments: list[str]) -> int:
+    """Start the example app on a loopback port."""
+    port = free_port(8000)
+    site = f"http://127.0.0.1:{port}"
+    print(
+        f"""
+The example app starts at {site}. Its jobs fire every few seconds; their runs are logged below.
+
+  open      {site}/api/crons                    all jobs
+            {site}/api/crons/flaky_sync/runs    the history of one
+            {site}/docs                         every endpoint
+  try       curl -X POST {site}/api/crons/daily_report/run
+  then      stop it with Ctrl-C and start it again: the history is still there
+            (examples/quickstart/crons.db), and what fell due in between is made up for
+""",
+        flush=True,
+    )
+    command: list[str | Path] = [
+        PYTHON,
+        "-m",
+        "uvicorn",
+        "app:app",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        *arguments,
+    ]
+    return run(command, cwd=ROOT / "examples" / "quickstart")
+
+
+def test(arguments: list[str]) -> int:
+    """Run the checks and tests; arguments go to nox."""
+    return run([PYTHON, "-m", "nox", "--non-interactive", *arguments], cwd=ROOT)
+
+
+def set_up() -> None:
+    """Make .venv and install the workspace into it, unless that is done already."""
+    digest = hashlib.sha256(sys.version.encode())
+    for pattern in _INPUTS:
+        for path in sorted(ROOT.glob(pattern)):
+            digest.update(path.read_bytes())
+    if PYTHON.exists() and STAMP.exists() and STAMP.read_text() == digest.hexdigest():
+        return
+    print("Setting up .venv (once; takes a minute) ...", flush=True)
+    pip = make_environment()
+    subprocess.run([*pip, "install", "--quiet", "--requirement", "requirements-dev.txt"], cwd=ROOT, check=True)
+    STAMP.write_text(digest.hexdigest())
+
+
+def make_environment() -> list[str]:
+    """Make .venv; returns how pip is called for it."""
+    try:
+        venv.create(VENV, with_pip=True, clear=True)
+    except (subprocess.CalledProcessError, ImportError):
+        # Debian's Python comes without ensurepip; the pip of the machine can install into another environment.
+        venv.create(VENV, with_pip=False, clear=True)
+        return [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(PYTHON)]
+    return [str(PYTHON), "-m", "pip", "--disable-pip-version-check"]
+
+
+def free_port(wanted: int) -> int:
+    """`wanted` where it is free on the loopback interface, else any port that is."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise OSError("no free port on the loopback interface")
+
+
+def run(command: list[str | Path], cwd: Path) -> int:
+    """Run a program to its end, also through Ctrl-C, which it hears of by itself; returns its exit code."""
+    process = subprocess.Popen(command, cwd=cwd)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue
+
+
+def complain(message: str) -> int:
+    """Say what is wrong; returns the exit code for it."""
+    print(message, file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

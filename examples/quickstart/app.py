@@ -1,0 +1,63 @@
+"""A FastAPI app with a handful of cron jobs: `uvicorn app:app` in this folder runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+from fastapi import FastAPI
+
+from fastapi_crons import Crons, get_cron_router
+
+app = FastAPI(title="My App with Cron Jobs")
+crons = Crons(app)
+
+# The management endpoints: /api/crons lists the jobs.
+app.include_router(get_cron_router(), prefix="/api")
+
+
+@crons.cron("* * * * * */5", name="cleanup", tags=["maintenance"])
+async def cleanup() -> str:
+    """Every five seconds, on the event loop. The sixth field stands for seconds."""
+    await asyncio.sleep(0.1)
+    return "🧹 Cleanup completed"
+
+
+@crons.cron("* * * * * */7", name="measure", tags=["metrics"])
+def measure() -> dict[str, float]:
+    """Every seven seconds of the minute, in a thread: a plain function never holds up the app."""
+    return {"temperature": round(random.uniform(18, 24), 1)}
+
+
+@crons.cron("* * * * * */10", name="flaky_sync", tags=["sync"])
+async def flaky_sync() -> str:
+    """Fails now and then; its history says when and why."""
+    if random.random() < 0.3:
+        raise ConnectionError("the other side does not answer")
+    return "in sync"
+
+
+@crons.cron("*/2 * * * *", name="warm_cache", tags=["maintenance"])
+async def warm_cache() -> None:
+    """Every two minutes."""
+
+
+@crons.cron("0 0 * * *", name="daily_report", tags=["reporting", "critical"], timezone="Europe/Berlin")
+def daily_report() -> str:
+    """At midnight in Berlin. A midnight that was slept through is made up for at the next start."""
+    return "📊 Report generated"
+
+
+async def alert(job_name: str, context: dict[str, Any]) -> None:
+    """An error hook: called after each run that did not succeed."""
+    print(f"🚨 {job_name} failed: {context['error']}")
+
+
+crons.add_on_error_hook(alert)
+
+
+@app.get("/")
+async def index() -> dict[str, str]:
+    """Where to look."""
+    return {"jobs": "/api/crons", "history": "/api/crons/cleanup/runs", "docs": "/docs"}

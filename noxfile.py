@@ -1,0 +1,103 @@
+"""Checks, tests, builds and benchmarks: `nox -l` lists them, `nox` runs all but the benchmarks."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "tests", "build"]
+
+ROOT = Path(__file__).parent
+OLDEST = (3, 10)
+NEWEST = (3, 14)
+PACKAGES = (
+    "packages/core",
+    "packages/backend-sqlite",
+    "packages/backend-redis/state",
+    "packages/backend-redis/lock",
+    "packages/cli",
+    ".",
+)
+
+
+def interpreters() -> list[str]:
+    """A CPython of each minor version from 3.10 up that works on this machine: on PATH, or where pyenv keeps them."""
+    kept = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found = []
+    for minor in range(OLDEST[1], NEWEST[1] + 1):
+        if sys.version_info[:2] == (3, minor):
+            found.append(sys.executable)
+            continue
+        candidates = [
+            shutil.which(f"python3.{minor}"),
+            *sorted(map(str, kept.glob(f"3.{minor}.*/bin/python")), reverse=True),
+        ]
+        # A shim of pyenv is on PATH even where the version it stands for is not selected.
+        found += [path for path in candidates if path is not None and _is_version(path, minor)][:1]
+    return found
+
+
+def _is_version(path: str, minor: int) -> bool:
+    code = "import sys; print(sys.implementation.name, *sys.version_info[:2])"
+    answer = subprocess.run([path, "-c", code], capture_output=True, text=True, check=False)
+    return answer.stdout.split() == ["cpython", "3", str(minor)]
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff: rules and format."""
+    session.install("ruff>=0.9")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy, strict."""
+    session.install("-r", "requirements-dev.txt")
+    session.run("mypy")
+
+
+@nox.session(python=interpreters())
+def tests(session: nox.Session) -> None:
+    """All tests; on other interpreters than this one without those that build, install and run whole programs."""
+    session.install("-r", "requirements-dev.txt")
+    version = session.run("python", "-c", "import sys; print(*sys.version_info[:2])", silent=True)
+    this = str(version).split() == [str(part) for part in sys.version_info[:2]]
+    session.run("pytest", *([] if this else ["-m", "not slow"]), *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build every distribution, install each wheel alone with core in a fresh environment, and find its plugin."""
+    session.install("build")
+    dist = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    for package in PACKAGES:
+        session.run("python", "-m", "build", "--outdir", str(dist), package, silent=True)
+    core = next(dist.glob("fastapi_crons_core-*.whl"))
+    for wheel in sorted(dist.glob("*.whl")):
+        name = re.sub(r"-.*", "", wheel.name)
+        if name == "fastapi_crons":
+            continue  # no code: it names the others
+        fresh = Path(session.create_tmp()) / f"fresh-{name}"
+        python = fresh / "bin" / "python"
+        session.run("python", "-m", "venv", "--clear", str(fresh))
+        session.run(str(python), "-m", "pip", "install", "-q", str(core), str(wheel), external=True)
+        session.run(str(python), "tests/system/check_installed.py", name, external=True)
+
+
+@nox.session
+def benchmarks(session: nox.Session) -> None:
+    """What a run costs, beside bare asyncio and APScheduler."""
+    session.install("-r", "requirements-dev.txt")
+    session.run("python", "-m", "benchmarks")
