@@ -81,7 +81,9 @@ class Dispatcher:
         self._policies: dict[tuple[bool, float | None], Policy] = {}
         self.entries: dict[str, Entry] = {}
         self._new_jobs: deque[CronJob] = deque()
-        # Jobs that are due: those that run on the loop, those that need a thread, and those that are late.
+        # Jobs that are due: those that are running here, which are refused their tick and need no room; those that run
+        # on the loop; those that need a thread; and those that are late.
+        self._running: deque[Entry] = deque()
         self._on_loop: deque[Entry] = deque()
         self._in_threads: deque[Entry] = deque()
         self._late: deque[Entry] = deque()
@@ -128,7 +130,7 @@ class Dispatcher:
         if entry.waiting and not entry.running:
             entry.waiting = False
             self._queue(entry, late=run.trigger == "catch_up")
-        if self._on_loop or self._in_threads or self._late or self._again:
+        if self._running or self._on_loop or self._in_threads or self._late or self._again:
             self._wake.set()
 
     async def run_forever(self) -> None:
@@ -231,7 +233,10 @@ class Dispatcher:
     def _queue(self, entry: Entry, *, late: bool) -> None:
         if not entry.queued:
             entry.queued, entry.late = True, late
-            (self._late if late else self._on_loop if entry.is_async else self._in_threads).append(entry)
+            if entry.running and entry.job.overlap != "allow":
+                self._running.append(entry)
+            else:
+                (self._late if late else self._on_loop if entry.is_async else self._in_threads).append(entry)
 
     def _decide(self, now: float) -> list[Wanted]:
         """What is to be claimed now, as far as there is room to run it."""
@@ -244,6 +249,9 @@ class Dispatcher:
             again = self._again.popleft()
             threads -= not again.entry.is_async
             wanted.append(again)
+        while self._running and len(wanted) < MAX_CLAIMS and perf_counter() < until:
+            self._want(self._running.popleft(), now, wanted)
+        room += len(wanted)
         for lane in (self._on_loop, self._in_threads, self._late):
             while lane and len(wanted) < room and perf_counter() < until:
                 entry = lane[0]
@@ -256,11 +264,14 @@ class Dispatcher:
                         break
                     catch_up -= 1
                 lane.popleft()
-                entry.queued = False
-                step = entry.step(now)
-                if step is not NOTHING:
-                    wanted.append(self._wanted(entry, step))
+                self._want(entry, now, wanted)
         return wanted
+
+    def _want(self, entry: Entry, now: float, wanted: list[Wanted]) -> None:
+        entry.queued = False
+        step = entry.step(now)
+        if step is not NOTHING:
+            wanted.append(self._wanted(entry, step))
 
     def _wanted(self, entry: Entry, step: Step) -> Wanted:
         job = entry.job

@@ -1,0 +1,46 @@
+"""What all tests share: a folder of their own, no scheduler left over, virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from fastapi_crons import CronConfig, Crons
+from fastapi_crons.state import MemoryStateBackend
+from fastapi_crons.testing import VirtualClock, reset
+
+MakeCrons = Callable[..., Crons]
+
+
+@pytest.fixture(autouse=True)
+def _on_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    reset()
+    yield
+    reset()
+
+
+@pytest.fixture
+def clock() -> VirtualClock:
+    return VirtualClock("2026-03-01T00:00:00Z")
+
+
+@pytest_asyncio.fixture
+async def make_crons(clock: VirtualClock) -> AsyncIterator[MakeCrons]:
+    """Makes schedulers on the virtual clock, in memory unless told otherwise, and stops them at the end."""
+    made: list[Crons] = []
+
+    def make(**options: Any) -> Crons:
+        state = options.pop("state_backend", None) or MemoryStateBackend()
+        locks = options.pop("lock_manager", None)
+        crons = Crons(state_backend=state, lock_manager=locks, config=CronConfig(**options), clock=clock)
+        made.append(crons)
+        return crons
+
+    yield make
+    for crons in made:
+        await crons.stop()

@@ -1,0 +1,193 @@
+"""Ticks that come late: after downtime, after a stall, by policy. Virtual time throughout."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastapi_crons import Crons
+from fastapi_crons.state import MemoryStateBackend
+from fastapi_crons.testing import VirtualClock
+from tests.conftest import MakeCrons
+from tests.support import at, missed_of, runs_of
+
+
+async def _nothing() -> None: ...
+
+
+async def _downtime(clock: VirtualClock, crons: Crons, **length: float) -> None:
+    """The scheduler is down for a while; its stores keep what they know."""
+    await crons.stop()
+    await clock.advance(**length)
+    await crons.start()
+    await clock.settle(crons)
+
+
+@pytest.mark.parametrize("expr", ["*/5 * * * *", "0,5,10,15,20,25,30,35,40,45,50,55 0-23 * * *"])
+async def test_after_downtime_the_newest_tick_runs_once_and_names_the_others(
+    clock: VirtualClock, make_crons: MakeCrons, expr: str
+) -> None:
+    crons = make_crons()
+    crons.cron(expr, name="sync")(_nothing)
+    await crons.start()
+    await clock.advance(crons, minutes=10)
+    await _downtime(clock, crons, hours=2, minutes=1)
+    runs = await runs_of(crons, "sync")
+    assert [at(run) for run in runs] == ["00:05:00", "00:10:00", "02:10:00"]
+    assert (runs[-1].trigger, runs[-1].missed_ticks) == ("catch_up", 23)
+    assert runs[-1].missed_since_ts == runs[1].tick_ts + 300  # type: ignore[operator]
+
+
+async def test_without_coalescing_every_missed_tick_runs_oldest_first(
+    clock: VirtualClock, make_crons: MakeCrons
+) -> None:
+    crons = make_crons(coalesce=False)
+    crons.cron("0 * * * *", name="report")(_nothing)
+    await crons.start()
+    await clock.advance(crons, hours=1)
+    await _downtime(clock, crons, hours=4, minutes=30)
+    runs = await runs_of(crons, "report")
+    assert [at(run) for run in runs] == [f"{hour:02}:00:00" for hour in range(1, 6)]
+    assert [run.trigger for run in runs] == ["schedule", *["catch_up"] * 4]
+    await clock.advance(crons, hours=1)
+    assert at((await runs_of(crons, "report"))[-1]) == "06:00:00"
+
+
+async def test_at_most_max_catch_up_ticks_run_and_the_rest_is_on_record(
+    clock: VirtualClock, make_crons: MakeCrons
+) -> None:
+    crons = make_crons(coalesce=False, max_catch_up=3)
+    crons.cron("0 * * * *", name="report")(_nothing)
+    await crons.start()
+    await clock.advance(crons, minutes=1)
+    await _downtime(clock, crons, hours=10)
+    assert [at(run) for run in await runs_of(crons, "report")] == ["08:00:00", "09:00:00", "10:00:00"]
+    (missed,) = await missed_of(crons, "report")
+    assert (missed.reason, missed.count, missed.first.hour, missed.last.hour) == ("max_catch_up", 7, 1, 7)
+
+
+async def test_a_tick_older_than_its_grace_time_is_recorded_and_not_run(
+    clock: VirtualClock, make_crons: MakeCrons
+) -> None:
+    crons = make_crons(misfire_grace_time=3600)
+    crons.cron("0 * * * *", name="mail")(_nothing)
+    crons.cron("0 3 * * *", name="nightly")(_nothing)
+    await crons.start()
+    await _downtime(clock, crons, hours=5, minutes=30)
+    assert [at(run) for run in await runs_of(crons, "mail")] == ["05:00:00"]
+    (mail,) = await missed_of(crons, "mail")
+    assert (mail.reason, mail.count) == ("misfire_grace_time", 4)
+    assert await runs_of(crons, "nightly") == []
+    (nightly,) = await missed_of(crons, "nightly")
+    assert (nightly.reason, nightly.first.hour) == ("misfire_grace_time", 3)
+
+
+async def test_a_very_long_row_of_missed_ticks_is_counted_up_to_a_bound(
+    clock: VirtualClock, make_crons: MakeCrons
+) -> None:
+    crons = make_crons(misfire_grace_time=60)
+    crons.cron("* * * * * *", name="tick")(_nothing)
+    await crons.start()
+    await _downtime(clock, crons, days=700)
+    (missed,) = await missed_of(crons, "tick")
+    assert (missed.count, missed.more) == (10_000, True)
+    assert clock.now() - missed.last_ts == 61
+    (run,) = await runs_of(crons, "tick")
+    assert (run.tick_ts, run.missed_ticks) == (clock.now(), 60)
+
+
+async def test_a_job_seen_for_the_first_time_has_no_past(clock: VirtualClock, make_crons: MakeCrons) -> None:
+    crons = make_crons()
+    crons.cron("0 0 * * *", name="daily")(_nothing)
+    await crons.start()
+    await clock.advance(crons, hours=23)
+    assert await runs_of(crons, "daily") == []
+    await clock.advance(crons, hours=2)
+    assert len(await runs_of(crons, "daily")) == 1
+
+
+async def test_a_clock_that_jumps_ahead_runs_each_job_once_for_the_gap(
+    clock: VirtualClock, make_crons: MakeCrons
+) -> None:
+    clock.max_sleep = 1.0
+    crons = make_crons()
+    crons.cron("*/10 * * * *", name="poll")(_nothing)
+    await crons.start()
+    await clock.advance(crons, minutes=15)
+    clock.step(3600)
+    await clock.advance(crons, minutes=10)
+    runs = await runs_of(crons, "poll")
+    assert [at(run) for run in runs] == ["00:10:00", "01:10:00", "01:20:00"]
+    assert runs[1].missed_ticks == 5
+
+
+async def test_a_clock_that_is_set_back_runs_no_tick_twice(clock: VirtualClock, make_crons: MakeCrons) -> None:
+    clock.max_sleep = 1.0
+    crons = make_crons()
+    crons.cron("* * * * * */10", name="poll")(_nothing)
+    await crons.start()
+    await clock.advance(crons, seconds=65)
+    clock.step(-40)
+    await clock.advance(crons, seconds=60)
+    ticks = [run.tick_ts for run in await runs_of(crons, "poll")]
+    assert len(ticks) == len(set(ticks))
+    assert ticks == sorted(ticks)  # type: ignore[type-var]
+    assert clock.now() - ticks[-1] < 10  # type: ignore[operator]
+
+
+async def test_an_edited_schedule_fires_nothing_at_once_and_loses_nothing_silently(
+    clock: VirtualClock, make_crons: MakeCrons
+) -> None:
+    first = make_crons()
+    first.cron("0 * * * *", name="sync")(_nothing)
+    await first.start()
+    await clock.advance(first, hours=2)
+    assert first.engine is not None
+    state, locks = first.engine.state, first.engine.locks
+    await first.stop()
+    await clock.advance(hours=3, minutes=30)
+
+    second = Crons(state_backend=state, lock_manager=locks, config=locks.config, clock=clock)
+    second.cron("*/20 * * * *", name="sync")(_nothing)
+    await second.start()
+    await clock.settle(second)
+    assert len(await runs_of(second, "sync")) == 2
+    (missed,) = await missed_of(second, "sync")
+    assert (missed.reason, missed.count) == ("schedule_changed", 3)
+    await clock.advance(second, minutes=10)
+    assert at((await runs_of(second, "sync"))[-1]) == "05:40:00"
+    await second.stop()
+
+
+async def test_late_ticks_of_many_jobs_start_a_few_at_a_time(clock: VirtualClock, make_crons: MakeCrons) -> None:
+    crons = make_crons(catch_up_concurrency=2)
+    together: list[int] = []
+    running = 0
+
+    async def job() -> None:
+        nonlocal running
+        running += 1
+        together.append(running)
+        await clock.sleep(1)
+        running -= 1
+
+    for number in range(6):
+        crons.cron("0 0 * * *", name=f"job-{number}")(job)
+    await crons.start()
+    await _downtime(clock, crons, hours=30)
+    await clock.advance(crons, seconds=10)
+    assert (len(together), max(together)) == (6, 2)
+
+
+async def test_a_month_of_five_minute_ticks_misses_none(clock: VirtualClock) -> None:
+    crons = Crons(state_backend=MemoryStateBackend(), clock=clock)
+    ran = 0
+
+    @crons.cron("*/5 * * * *")
+    async def count() -> None:
+        nonlocal ran
+        ran += 1
+
+    await crons.start()
+    await clock.advance(crons, days=31)
+    await crons.stop()
+    assert ran == 31 * 24 * 12

@@ -1,0 +1,384 @@
+"""What becomes of a run, whatever its function does."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fastapi_crons import CronsError, JobLockedError, Run, UnknownJobError
+from fastapi_crons.testing import VirtualClock
+from tests.conftest import MakeCrons
+from tests.support import at, missed_of, runs_of
+
+
+class _Unprintable(Exception):  # noqa: N818
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+async def _result(make_crons: MakeCrons, func: Callable[..., Any], **options: Any) -> Run:
+    crons = make_crons(**options)
+    crons.cron("0 0 1 1 *", name="job")(func)
+    await crons.start()
+    return await crons.run_job("job")
+
+
+def _raiser(error: BaseException) -> Callable[[], None]:
+    def job() -> None:
+        raise error
+
+    return job
+
+
+def _async_raiser(error: BaseException) -> Callable[[], Any]:
+    async def job() -> None:
+        raise error
+
+    return job
+
+
+@pytest.mark.parametrize("make", [_raiser, _async_raiser], ids=["in a thread", "on the loop"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("wrong"),
+        SystemExit(3),
+        KeyboardInterrupt(),
+        GeneratorExit(),
+        StopIteration(1),
+        StopAsyncIteration(),
+        asyncio.CancelledError(),
+        BaseException("base"),
+        _Unprintable(),
+        ValueError("x" * 10_000_000),
+        ValueError("nul \x00 surrogate \ud800"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_whatever_a_job_raises_is_a_failed_run_and_nothing_else(
+    make_crons: MakeCrons, clock: VirtualClock, make: Callable[[BaseException], Any], error: BaseException
+) -> None:
+    crons = make_crons()
+    crons.cron("* * * * *", name="bad")(make(error))
+    crons.cron("* * * * *", name="good")(_raiser_free)
+    await crons.start()
+    await clock.advance(crons, minutes=3)
+    bad, good = await runs_of(crons, "bad"), await runs_of(crons, "good")
+    assert [run.status for run in bad] == ["failed"] * 3
+    assert [run.status for run in good] == ["completed"] * 3
+    assert bad[0].error is not None
+    assert bad[0].error.type in (type(error).__name__, "RuntimeError")  # PEP 479 makes StopIteration one
+    assert len(bad[0].error.message) < 9_000
+    bad[0].error.message.encode()
+    assert "\x00" not in bad[0].error.message
+
+
+async def _raiser_free() -> None: ...
+
+
+def _cyclic() -> list[object]:
+    loop: list[object] = []
+    loop.append(loop)
+    return loop
+
+
+def _deep() -> list[object]:
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    return deep
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (None, None),
+        ({"rows": [1, 2.5, "ü", None, True]}, {"rows": [1, 2.5, "ü", None, True]}),
+        ("text", "text"),
+        (float("nan"), "float"),
+        ({"a": float("inf")}, "dict"),
+        (b"bytes", "bytes"),
+        (object(), "object"),
+        ("x" * 50_000_000, "str"),
+        (["x" * 1000] * 1000, "list"),
+        (_cyclic(), "list"),
+        (_deep(), "list"),
+        ("lone \ud800", "lone \ud800"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_a_result_is_kept_as_json_or_named(make_crons: MakeCrons, value: object, kept: object) -> None:
+    run = await _result(make_crons, lambda: value)
+    assert run.status == "completed"
+    result = None if run.result is None else json.loads(run.result)
+    if isinstance(result, dict) and result.get("stored") is False:
+        assert result["type"] == kept
+    else:
+        assert result == kept
+
+
+class _Callable:
+    async def __call__(self) -> str:
+        return "object"
+
+    async def method(self) -> str:
+        return "method"
+
+
+async def _coroutine(value: str = "function") -> str:
+    return value
+
+
+@pytest.mark.parametrize(
+    ("func", "expected"),
+    [
+        (_coroutine, "function"),
+        (lambda: "lambda", "lambda"),
+        (lambda: _coroutine("made by a lambda"), "made by a lambda"),
+        (functools.partial(_coroutine, "partial"), "partial"),
+        (functools.partial(str.upper, "sync partial"), "SYNC PARTIAL"),
+        (_Callable(), "object"),
+        (_Callable().method, "method"),
+    ],
+)
+async def test_every_kind_of_callable_runs(make_crons: MakeCrons, func: Callable[..., Any], expected: str) -> None:
+    run = await _result(make_crons, func)
+    assert run.result == json.dumps(expected)
+
+
+async def test_sync_jobs_run_in_threads_of_their_own(make_crons: MakeCrons) -> None:
+    run = await _result(make_crons, lambda: threading.current_thread().name)
+    assert run.result is not None
+    assert run.result.startswith('"fastapi-crons-job')
+
+
+async def test_hung_threads_starve_neither_async_jobs_nor_hooks(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons(max_threads=2, shutdown_timeout=0.05)
+    let_go, hooked = threading.Event(), []
+    for name in ("hung-1", "hung-2", "waits"):
+        crons.cron("* * * * *", name=name)(let_go.wait)
+    crons.cron("* * * * *", name="async")(_raiser_free)
+    crons.add_after_run_hook(lambda job, context: hooked.append(job))
+    await crons.start()
+    await clock.advance(crons, minutes=2, finish_runs=False)
+    try:
+        while len(hooked) < 2:
+            await asyncio.sleep(0.01)
+        assert hooked == ["async", "async"]
+        assert await runs_of(crons, "waits") == []
+        (missed,) = await missed_of(crons, "hung-1")
+        assert (missed.reason, missed.count) == ("overlap", 1)
+    finally:
+        await crons.stop()
+        let_go.set()
+
+
+async def test_an_async_job_past_its_timeout_is_cancelled(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons()
+    crons.cron("0 * * * *", name="slow", timeout=90)(lambda: clock.sleep(1000))
+    await crons.start()
+    await clock.advance(crons, hours=1, minutes=2)
+    (run,) = await runs_of(crons, "slow")
+    assert (run.status, run.duration) == ("timed_out", 90)
+    assert run.error is not None
+    assert "90 s" in run.error.message
+
+
+async def test_a_timed_out_thread_holds_the_job_until_it_ends(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons()
+    let_go = threading.Event()
+    crons.cron("* * * * *", name="slow", timeout=5)(let_go.wait)
+    await crons.start()
+    await clock.advance(crons, minutes=2, seconds=30, finish_runs=False)
+    (run,) = await runs_of(crons, "slow")
+    assert run.status == "timed_out"
+    with pytest.raises(JobLockedError, match="running already"):
+        await crons.run_job("slow")
+    let_go.set()
+    await clock.advance(crons, minutes=1)
+    runs = await runs_of(crons, "slow")
+    assert [(at(run), run.status) for run in runs] == [("00:01:00", "timed_out"), ("00:03:00", "completed")]
+    (missed,) = await missed_of(crons, "slow")
+    assert (missed.reason, missed.count) == ("overlap", 1)
+
+
+async def test_failures_are_retried_with_growing_delays(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons()
+    attempts: list[float] = []
+
+    @crons.cron("0 * * * *", name="shaky", max_retries=3, retry_delay=10)
+    async def shaky() -> str:
+        attempts.append(clock.now())
+        if len(attempts) < 4:
+            raise ConnectionError("not yet")
+        return "done"
+
+    await crons.start()
+    await clock.advance(crons, hours=1, minutes=10)
+    (run,) = await runs_of(crons, "shaky")
+    assert (run.status, run.attempt) == ("completed", 4)
+    first, second, third = (later - earlier for earlier, later in zip(attempts, attempts[1:], strict=False))
+    assert 7.5 <= first <= 12.5 < 15 <= second <= 25 < 30 <= third <= 50
+
+
+async def test_only_the_named_errors_are_retried(make_crons: MakeCrons) -> None:
+    calls: list[int] = []
+
+    def job() -> None:
+        calls.append(1)
+        raise KeyError("other")
+
+    crons = make_crons()
+    crons.cron("0 0 1 1 *", name="job", max_retries=5, retry_on=(ConnectionError,))(job)
+    await crons.start()
+    assert (await crons.run_job("job")).status == "failed"
+    assert len(calls) == 1
+
+
+async def test_overlap_is_skipped_queued_or_allowed(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons()
+    for overlap in ("skip", "queue", "allow"):
+        crons.cron("* * * * *", name=overlap, overlap=overlap)(lambda: clock.sleep(90))
+    await crons.start()
+    await clock.advance(crons, minutes=6)
+    starts = {name: [run.started.strftime("%M:%S") for run in await runs_of(crons, name)] for name in crons.jobs.names()}
+    assert starts["skip"] == ["01:00", "03:00", "05:00"]
+    assert starts["queue"] == ["01:00", "02:30", "04:00", "05:30"]
+    assert starts["allow"] == [f"0{minute}:00" for minute in range(1, 7)]
+    assert sum(missed.count for missed in await missed_of(crons, "skip")) == 3
+
+
+async def test_a_manual_run_takes_the_same_path_and_says_so(make_crons: MakeCrons) -> None:
+    crons = make_crons()
+    contexts: list[dict[str, Any]] = []
+    crons.cron("0 0 1 1 *", name="job", tags=["a"])(lambda: {"rows": 3})
+    crons.add_after_run_hook(lambda job, context: contexts.append(context))
+    await crons.start()
+    run = await crons.run_job("job", actor="ops", note="because")
+    assert (run.trigger, run.tick, run.actor, run.note) == ("code", None, "ops", "because")
+    (context,) = contexts
+    assert (context["manual_trigger"], context["triggered_by"], context["scheduled_time"]) == (True, "code", None)
+    assert context["trigger_time"] == "2026-03-01T00:00:00+00:00"
+    assert [kept.id for kept in await runs_of(crons, "job")] == [run.id]
+    with pytest.raises(UnknownJobError, match="no job named 'nope'"):
+        await crons.run_job("nope")
+
+
+async def test_a_manual_run_of_a_running_job_is_refused_unless_forced(
+    make_crons: MakeCrons, clock: VirtualClock
+) -> None:
+    crons = make_crons()
+    crons.cron("* * * * *", name="slow")(lambda: clock.sleep(30))
+    await crons.start()
+    await clock.advance(crons, minutes=1)
+    with pytest.raises(JobLockedError, match="force=True"):
+        await crons.run_job("slow")
+    forced = asyncio.create_task(crons.run_job("slow", force=True))
+    await clock.advance(crons, minutes=1, seconds=30)
+    assert (await forced).status == "completed"
+    assert [run.trigger for run in await runs_of(crons, "slow")] == ["schedule", "code", "schedule"]
+
+
+async def test_a_scheduler_that_has_not_started_runs_nothing(make_crons: MakeCrons) -> None:
+    crons = make_crons()
+    crons.cron("* * * * *", name="job")(_raiser_free)
+    with pytest.raises(CronsError, match="has not started"):
+        await crons.run_job("job")
+
+
+async def test_a_disabled_job_and_a_disabled_scheduler_run_nothing(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons()
+    crons.cron("* * * * *", name="off", enabled=False)(_raiser_free)
+    await crons.start()
+    await clock.advance(crons, minutes=5)
+    assert await runs_of(crons, "off") == []
+    web_only = make_crons(enabled=False)
+    web_only.cron("* * * * *", name="job")(_raiser_free)
+    await web_only.start()
+    assert await runs_of(web_only, "job") == []
+
+
+async def test_jobs_registered_while_it_runs_are_picked_up(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons()
+    await crons.start()
+    crons.cron("* * * * *", name="from the loop")(_raiser_free)
+    await asyncio.to_thread(lambda: crons.cron("* * * * *", name="from a thread")(_raiser_free))
+    await clock.advance(crons, minutes=2)
+    assert len(await runs_of(crons, "from the loop")) == 2
+    assert len(await runs_of(crons, "from a thread")) == 2
+
+
+async def test_stop_lets_running_jobs_finish(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons()
+    done = asyncio.Event()
+
+    async def job() -> str:
+        await done.wait()
+        return "finished"
+
+    crons.cron("* * * * *", name="job")(job)
+    await crons.start()
+    await clock.advance(crons, minutes=1, finish_runs=False)
+    state = crons.engine.state if crons.engine else None
+    stopping = asyncio.create_task(crons.stop())
+    await asyncio.sleep(0.01)
+    assert not stopping.done()
+    done.set()
+    await stopping
+    assert state is not None
+    (run,) = await state.runs("job")
+    assert (run.status, run.result) == ("completed", '"finished"')
+
+
+async def test_stop_cancels_what_does_not_finish_and_is_bounded_even_then(
+    make_crons: MakeCrons, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    crons = make_crons(shutdown_timeout=0.05)
+    let_go = threading.Event()
+    free = asyncio.Event()
+
+    async def polite() -> None:
+        await asyncio.Event().wait()
+
+    async def stubborn() -> None:
+        while not free.is_set():
+            try:
+                await free.wait()
+            except asyncio.CancelledError:
+                continue
+
+    for job in (polite, stubborn):
+        crons.cron("* * * * *")(job)
+    crons.cron("* * * * *", name="thread")(let_go.wait)
+    await crons.start()
+    await clock.advance(crons, minutes=1, finish_runs=False)
+    assert crons.engine is not None
+    state = crons.engine.state
+    with caplog.at_level(logging.ERROR, "fastapi_crons"):
+        await asyncio.wait_for(crons.stop(), 5)
+    let_go.set()
+    free.set()
+    statuses = {name: (await state.runs(name))[0].status for name in ("polite", "stubborn", "thread")}
+    assert statuses == {"polite": "cancelled", "stubborn": "interrupted", "thread": "interrupted"}
+    assert "'stubborn' did not end in time" in caplog.text
+
+
+async def test_starting_twice_starts_once_and_a_stopped_scheduler_starts_again(
+    make_crons: MakeCrons, clock: VirtualClock
+) -> None:
+    crons = make_crons()
+    crons.cron("* * * * *", name="job")(_raiser_free)
+    await asyncio.gather(crons.start(), crons.start())
+    await clock.advance(crons, minutes=1)
+    await crons.stop()
+    await crons.stop()
+    await crons.start()
+    await clock.advance(crons, minutes=1)
+    assert len(await runs_of(crons, "job")) == 2
