@@ -52,7 +52,6 @@ _WRITE_STATE = f"""
     FROM json_each(?) JOIN job_run AS run ON run.id = value WHERE true
     ON CONFLICT (name) DO UPDATE SET last_run = excluded.last_run, updated_at = excluded.updated_at
     WHERE job_state.last_run IS NULL OR excluded.last_run >= job_state.last_run"""
-_JSON_RUN = f"json_array({_RUN_COLUMNS})"
 # A database of fastapi-crons 2.x may have rows in only one of the tables, and times without an offset.
 _STATES = """
     SELECT json_group_array(json_array(
@@ -137,10 +136,9 @@ class SQLiteStateBackend(StateBackend):
     async def runs(
         self, job: str, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
     ) -> list[Run]:
-        rows = await self._database.read(
-            f"""SELECT json_group_array(json(row)) FROM (
-                SELECT {_JSON_RUN} AS row FROM job_run
-                WHERE job = ? AND (? IS NULL OR id < ?) AND (? IS NULL OR status = ?) ORDER BY id DESC LIMIT ?)""",
+        rows = await self._database.read_plain(
+            f"""SELECT {_RUN_COLUMNS} FROM job_run
+                WHERE job = ? AND (? IS NULL OR id < ?) AND (? IS NULL OR status = ?) ORDER BY id DESC LIMIT ?""",
             self._names.key(job),
             before,
             before,
@@ -151,20 +149,19 @@ class SQLiteStateBackend(StateBackend):
         return [_run(row, job) for row in rows]
 
     async def run(self, run_id: str) -> Run | None:
-        rows = await self._database.read(f"SELECT json_group_array({_JSON_RUN}) FROM job_run WHERE id = ?", run_id)
+        rows = await self._database.read_plain(f"SELECT {_RUN_COLUMNS} FROM job_run WHERE id = ?", run_id)
         return next((_run(row, job) for row in rows if (job := self._names.own(row[1])) is not None), None)
 
     async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:
-        rows = await self._database.read(
-            f"""SELECT json_group_array(json(row)) FROM (
-                SELECT json_array({_MISSED_COLUMNS}) AS row FROM job_missed WHERE job = ? ORDER BY id DESC LIMIT ?)""",
+        rows = await self._database.read_plain(
+            f"SELECT {_MISSED_COLUMNS} FROM job_missed WHERE job = ? ORDER BY id DESC LIMIT ?",
             self._names.key(job),
             limit,
         )
         return [_missed(row, job) for row in rows]
 
     async def unfinished(self) -> list[Run]:
-        rows = await self._database.read(f"SELECT json_group_array({_JSON_RUN}) FROM job_run WHERE status = 'running'")
+        rows = await self._database.read_plain(f"SELECT {_RUN_COLUMNS} FROM job_run WHERE status = 'running'")
         return [_run(row, job) for row in rows if (job := self._names.own(row[1])) is not None]
 
     async def prune(self, now: float) -> None:

@@ -249,9 +249,10 @@ class Dispatcher:
             again = self._again.popleft()
             threads -= not again.entry.is_async
             wanted.append(again)
+        needing_room = len(wanted)
         while self._running and len(wanted) < MAX_CLAIMS and perf_counter() < until:
             self._want(self._running.popleft(), now, wanted)
-        room += len(wanted)
+        room += len(wanted) - needing_room
         for lane in (self._on_loop, self._in_threads, self._late):
             while lane and len(wanted) < room and perf_counter() < until:
                 entry = lane[0]

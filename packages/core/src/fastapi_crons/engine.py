@@ -86,6 +86,8 @@ class Engine:
         except BaseException:
             await self._close()
             raise
+        # What was begun about the jobs is told before the scheduler itself.
+        await self.runner.drain(self._config.hook_timeout)
         await self.hooks.for_scheduler("scheduler_started", crons=self._crons)
 
     async def stop(self) -> None:

@@ -180,7 +180,7 @@ class Runner:
         )
         self._recorder.missed(ticks)
         logger.warning(
-            "job %r: %s%d ticks up to %s not run: %s",
+            "job %r: %s%d tick(s) up to %s not run: %s",
             job.name,
             "at least " if row.more else "",
             row.number,

@@ -1,0 +1,270 @@
+"""Hooks: what they are told, and that none of them can hurt."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import json
+import logging
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import pytest
+
+from fastapi_crons import ConfigurationError, CronJob, Crons, PluginError, SkipRun, hookimpl
+from fastapi_crons.testing import VirtualClock
+from tests.conftest import MakeCrons
+from tests.support import missed_of, runs_of
+
+Context = dict[str, Any]
+DOCUMENTED = {
+    "job_name": str,
+    "tags": list,
+    "expr": str,
+    "instance_id": str,
+    "manual_trigger": bool,
+    "triggered_by": str,
+    "start_time": str,
+    "end_time": str,
+    "duration": float,
+    "success": bool,
+}
+
+
+async def _ok() -> dict[str, int]:
+    return {"rows": 3}
+
+
+async def _broken() -> None:
+    raise ValueError("no rows")
+
+
+async def test_hooks_are_told_what_is_documented(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons()
+    seen: dict[str, Context] = {}
+    crons.cron("0 * * * *", name="ok", tags=["a", "b"])(_ok)
+    crons.cron("0 * * * *", name="broken")(_broken)
+    crons.add_before_run_hook(lambda job, context: seen.setdefault(f"before {job}", context))
+    crons.add_after_run_hook(lambda job, context: seen.setdefault(f"after {job}", context))
+    crons.add_on_error_hook(lambda job, context: seen.setdefault(f"error {job}", context))
+    await crons.start()
+    await clock.advance(crons, hours=1)
+    assert set(seen) == {"before ok", "before broken", "after ok", "error broken"}
+    for context in seen.values():
+        json.dumps(context)
+        assert set(context) == set(seen["after ok"])
+    after, error, before = seen["after ok"], seen["error broken"], seen["before ok"]
+    for key, kind in DOCUMENTED.items():
+        assert isinstance(after[key], kind), key
+    assert (after["result"], after["error"], after["success"]) == ({"rows": 3}, None, True)
+    assert (error["result"], error["error"], error["success"]) == (None, "no rows", False)
+    assert (before["end_time"], before["duration"], before["success"]) == (None, None, None)
+    assert (after["manual_trigger"], after["triggered_by"], after["trigger_time"]) == (False, "schedule", None)
+    assert after["scheduled_time"] == "2026-03-01T01:00:00+00:00"
+    assert (after["tags"], after["expr"]) == (["a", "b"], "0 * * * *")
+
+
+async def test_every_kind_of_hook_is_called(make_crons: MakeCrons) -> None:
+    crons = make_crons()
+    called: list[str] = []
+
+    class Hooks:
+        def method(self, job: str, context: Context) -> None:
+            called.append("method")
+
+        async def __call__(self, job: str, context: Context) -> None:
+            called.append("callable object")
+
+    async def coroutine(label: str, job: str, context: Context) -> None:
+        called.append(label)
+
+    crons.cron("0 0 1 1 *", name="job")(_ok)
+    crons.add_after_run_hook(Hooks().method)
+    crons.add_after_run_hook(Hooks())
+    crons.add_after_run_hook(functools.partial(coroutine, "partial"))
+    crons.add_after_run_hook(lambda job, context: coroutine("lambda", job, context))
+    crons.add_after_run_hook(Hooks().method)
+    await crons.start()
+    await crons.run_job("job")
+    assert called == ["method", "callable object", "partial", "lambda", "method"]
+
+
+async def test_a_hook_can_be_for_one_job(make_crons: MakeCrons) -> None:
+    crons = make_crons()
+    called: list[str] = []
+    crons.add_before_run_hook(lambda job, context: called.append(job), job_name="one")
+    for name in ("one", "two"):
+        crons.cron("0 0 1 1 *", name=name)(_ok)
+    await crons.start()
+    for name in ("one", "two"):
+        await crons.run_job(name)
+    assert called == ["one"]
+
+
+async def test_a_hook_for_a_job_that_does_not_exist_stops_the_start(make_crons: MakeCrons) -> None:
+    crons = make_crons()
+    crons.add_before_run_hook(lambda job, context: None, job_name="tyop")
+    with pytest.raises(ConfigurationError, match="'tyop'"):
+        await crons.start()
+    assert not crons.running
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("no"), SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError()], ids=repr
+)
+@pytest.mark.parametrize("sync", [True, False])
+async def test_a_hook_that_raises_stops_neither_the_job_nor_other_hooks(
+    make_crons: MakeCrons, caplog: pytest.LogCaptureFixture, error: BaseException, sync: bool
+) -> None:
+    crons = make_crons()
+    called: list[str] = []
+
+    def bad(job: str, context: Context) -> None:
+        raise error
+
+    async def bad_coroutine(job: str, context: Context) -> None:
+        raise error
+
+    crons.cron("0 0 1 1 *", name="job")(_ok)
+    for add in (crons.add_before_run_hook, crons.add_after_run_hook):
+        add(bad if sync else bad_coroutine)
+        add(lambda job, context: called.append(job))
+    await crons.start()
+    with caplog.at_level(logging.ERROR, "fastapi_crons"):
+        assert (await crons.run_job("job")).status == "completed"
+    assert called == ["job", "job"]
+    assert "bad" in caplog.text
+
+
+async def test_a_hook_that_hangs_is_left_behind(make_crons: MakeCrons, caplog: pytest.LogCaptureFixture) -> None:
+    crons = make_crons(hook_timeout=0.05)
+    let_go = threading.Event()
+
+    async def stubborn(job: str, context: Context) -> None:
+        while not let_go.is_set():
+            try:
+                await asyncio.sleep(0.2)
+            except asyncio.CancelledError:
+                continue
+
+    crons.cron("0 0 1 1 *", name="job")(_ok)
+    crons.add_before_run_hook(lambda job, context: let_go.wait())
+    crons.add_before_run_hook(stubborn)
+    await crons.start()
+    assert (await crons.run_job("job")).status == "completed"
+    let_go.set()
+    assert caplog.text.count("did not end within 0.05 s") == 2
+    await asyncio.sleep(0.25)
+
+
+async def test_each_hook_gets_a_context_of_its_own(make_crons: MakeCrons) -> None:
+    crons = make_crons()
+    sizes: list[tuple[int, int]] = []
+
+    def spoil(job: str, context: Context) -> str:
+        sizes.append((len(context), len(context["tags"])))
+        context["tags"].clear()
+        context.clear()
+        return "junk"
+
+    crons.cron("0 0 1 1 *", name="job", tags=["a"])(_ok)
+    crons.add_before_run_hook(spoil)
+    crons.add_before_run_hook(spoil)
+    await crons.start()
+    assert (await crons.run_job("job")).status == "completed"
+    assert sizes[0] == sizes[1]
+
+
+async def test_a_before_hook_can_veto_a_run(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons()
+    ran, skipped = [], []
+
+    class Plugin:
+        @hookimpl
+        def run_skipped(self, context: Context) -> None:
+            skipped.append((context["reason"], context["detail"]))
+
+    async def veto(job: str, context: Context) -> None:
+        raise SkipRun("maintenance window")
+
+    crons.plugins.register(Plugin())
+    crons.cron("0 * * * *", name="job")(lambda: ran.append(1))
+    crons.add_before_run_hook(veto)
+    await crons.start()
+    await clock.advance(crons, hours=1)
+    assert ran == []
+    assert [run.status for run in await runs_of(crons, "job")] == ["cancelled"]
+    (missed,) = await missed_of(crons, "job")
+    assert (missed.reason, missed.detail) == ("vetoed", "maintenance window")
+    await clock.settle(crons)
+    assert skipped == [("vetoed", "maintenance window")]
+
+
+async def test_plugins_hear_of_the_life_cycle_and_hold_scopes_around_runs(make_crons: MakeCrons) -> None:
+    crons = make_crons()
+    heard: list[str] = []
+    tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="none")
+
+    class Plugin:
+        @hookimpl
+        async def scheduler_started(self, crons: Crons) -> None:
+            heard.append("started")
+
+        @hookimpl
+        def scheduler_stopped(self) -> None:
+            heard.append("stopped")
+
+        @hookimpl
+        def job_registered(self, job: CronJob) -> None:
+            heard.append(f"registered {job.name}")
+
+        @hookimpl
+        @contextmanager
+        def run_scope(self, job_name: str) -> Iterator[None]:
+            token = tenant.set("acme")
+            yield
+            tenant.reset(token)
+
+    class AsyncScope:
+        @hookimpl
+        def run_scope(self, context: Context) -> Any:
+            @asynccontextmanager
+            async def scope() -> AsyncIterator[None]:
+                heard.append(f"enter {context['job_name']}")
+                yield
+                heard.append("leave")
+
+            return scope()
+
+    crons.plugins.register(Plugin())
+    crons.plugins.register(AsyncScope())
+    crons.cron("0 0 1 1 *", name="job")(tenant.get)
+    await crons.start()
+    assert (await crons.run_job("job")).result == '"acme"'
+    await crons.stop()
+    assert heard == ["registered job", "started", "enter job", "leave", "stopped"]
+
+
+async def test_a_plugin_that_does_not_fit_is_refused_and_named(make_crons: MakeCrons) -> None:
+    crons = make_crons()
+
+    class Misspelt:
+        @hookimpl
+        def befor_run(self, job_name: str) -> None: ...
+
+    class WrongArgument:
+        @hookimpl
+        def before_run(self, jobname: str) -> None: ...
+
+    with pytest.raises(PluginError, match="befor_run"):
+        crons.plugins.register(Misspelt(), "misspelt")
+    with pytest.raises(PluginError, match="jobname"):
+        crons.plugins.register(WrongArgument(), "wrong")
+    with pytest.raises(PluginError, match="must be callable"):
+        crons.add_before_run_hook("nope")  # type: ignore[arg-type]
+    crons.cron("0 0 1 1 *", name="job")(_ok)
+    await crons.start()
+    assert (await crons.run_job("job")).status == "completed"

@@ -1,0 +1,178 @@
+"""Job definitions: what is refused, how, and what registering does."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from fastapi_crons import (
+    CronConfig,
+    CronJob,
+    Crons,
+    DuplicateJobError,
+    JobDefinitionError,
+    Schedule,
+    ScheduleError,
+)
+from fastapi_crons.testing import VirtualClock
+from tests.conftest import MakeCrons
+from tests.support import runs_of
+
+
+def job() -> None: ...
+
+
+@pytest.mark.parametrize("name", ["a", "x" * 200, "ünïcødé", "a:b*c %d", "日本語", "rocket 🚀", "zero\u200djoiner", " padded "])
+def test_names_of_printable_characters_are_fine(name: str) -> None:
+    assert CronJob(job, "* * * * *", name).name == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [" ", "\t", "x" * 201, "a/b", "line\nbreak", "nul\x00", "\x7f", "\ud800", "\u202eabc", "\u2066a", "\u2028", ".", "..", 3],
+)
+def test_other_names_are_refused_whole(name: Any) -> None:
+    with pytest.raises(JobDefinitionError) as caught:
+        CronJob(job, "* * * * *", name)
+    assert str(caught.value).startswith("name ")
+    assert str(caught.value).isascii()
+    assert len(str(caught.value)) <= 200
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"timeout": 0}, "timeout"),
+        ({"timeout": -1}, "timeout"),
+        ({"timeout": "5"}, "timeout"),
+        ({"timeout": float("nan")}, "timeout"),
+        ({"misfire_grace_time": 0}, "misfire_grace_time"),
+        ({"overlap": "maybe"}, "overlap"),
+        ({"max_retries": -1}, "max_retries"),
+        ({"max_retries": True}, "max_retries"),
+        ({"retry_delay": -1}, "retry_delay"),
+        ({"retry_on": "ValueError"}, "retry_on"),
+        ({"jitter": float("inf")}, "jitter"),
+        ({"coalesce": 1}, "coalesce"),
+        ({"enabled": None}, "enabled"),
+        ({"store_result": "no"}, "store_result"),
+        ({"tags": "one"}, "tags"),
+        ({"tags": [1]}, "tags"),
+        ({"timezone": "Mars/Base"}, "timezone"),
+        ({"timezone": "../etc/passwd"}, "timezone"),
+        ({"timezone": 5}, "timezone"),
+    ],
+)
+def test_a_bad_option_is_refused_and_named(options: dict[str, Any], field: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        CronJob(job, "* * * * *", "job", **options)
+
+
+@pytest.mark.parametrize("func", [None, 3, "job"])
+def test_what_can_not_be_called_is_refused(func: Any) -> None:
+    with pytest.raises(JobDefinitionError, match="func must be callable"):
+        CronJob(func, "* * * * *")
+
+
+def test_a_job_can_not_be_changed() -> None:
+    definition = CronJob(func=job, expr="0 2 * * *", name="database_backup", tags=["backup", "database"])
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        definition.name = "other"  # type: ignore[misc]
+    assert definition.tags == ("backup", "database")
+
+
+def test_the_name_defaults_to_that_of_the_function() -> None:
+    assert CronJob(job, "* * * * *").name == "job"
+    assert CronJob(job, "* * * * *", None).name == "job"  # type: ignore[arg-type]
+
+
+def test_the_next_run_is_after_now_in_the_jobs_zone() -> None:
+    tick = CronJob(job, "30 4 * * *", timezone="Asia/Tokyo").next_run
+    assert tick is not None
+    assert tick > datetime.now(timezone.utc)
+    assert (tick.utcoffset(), tick.hour, tick.minute) == (timedelta(0), 19, 30)
+    assert CronJob(job, "* * * * *", enabled=False).next_run is None
+
+
+def test_appending_registers_and_a_second_job_of_the_same_name_is_an_error() -> None:
+    crons = Crons()
+    crons.jobs.append(CronJob(job, "* * * * *", "one", ["x"]))
+    crons.cron("* * * * *", name="two", tags=["x", "y"])(job)
+    with pytest.raises(DuplicateJobError, match="'one'"):
+        crons.cron("0 * * * *", name="one")(job)
+    with pytest.raises(DuplicateJobError):
+        crons.jobs.append(crons.jobs[1])
+    assert [known.name for known in crons.get_jobs()] == ["one", "two"]
+    assert [known.name for known in crons.get_jobs(tags=["x", "y"])] == ["two"]
+    assert crons.get_job("one") is crons.jobs[0]
+    assert crons.get_job("three") is None
+    assert crons.get_jobs()[0].schedule.text == "* * * * *"
+
+
+def test_a_refused_job_leaves_nothing_behind() -> None:
+    crons = Crons()
+    with pytest.raises(ScheduleError):
+        crons.cron("61 * * * *", name="bad")(job)
+    assert crons.get_jobs() == []
+    crons.cron("1 * * * *", name="bad")(job)
+
+
+def test_open_options_take_the_schedulers_settings() -> None:
+    crons = Crons(config=CronConfig(timezone="Europe/Berlin", coalesce=False, default_timeout=9, misfire_grace_time=60))
+    crons.cron("0 0 * * *", name="decorated")(job)
+    crons.jobs.append(CronJob(job, "0 0 * * *", "appended"))
+    crons.jobs.append(CronJob(job, "0 0 * * *", "own", timezone="UTC", coalesce=True, timeout=1, misfire_grace_time=5))
+    for name in ("decorated", "appended"):
+        known = crons.get_job(name)
+        assert known is not None
+        assert (known.timezone, known.coalesce, known.timeout, known.misfire_grace_time) == ("Europe/Berlin", False, 9, 60)
+    own = crons.get_job("own")
+    assert own is not None
+    assert (own.timezone, own.coalesce, own.timeout, own.misfire_grace_time) == ("UTC", True, 1, 5)
+
+
+def test_crons_without_arguments_is_the_scheduler_of_the_process() -> None:
+    first = Crons()
+    found: list[Crons] = []
+    threads = [threading.Thread(target=lambda: found.append(Crons())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(crons is first for crons in found)
+    other = Crons(config=CronConfig(timezone="Asia/Tokyo"))
+    assert other is not first
+    assert Crons() is other
+    other.cron("* * * * *", name="only here")(job)
+    assert first.get_job("only here") is None
+
+
+class EveryFullMinute:
+    """A schedule of another kind, as a plugin may bring it."""
+
+    text = "every full minute"
+
+    def next_after(self, instant: datetime) -> datetime | None:
+        return instant.replace(second=0, microsecond=0) + timedelta(minutes=1)
+
+    def between(self, after: datetime, until: datetime) -> Iterator[datetime]:
+        tick = self.next_after(after)
+        while tick is not None and tick <= until:
+            yield tick
+            tick = self.next_after(tick)
+
+
+async def test_a_schedule_of_another_kind_works(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons()
+    assert isinstance(EveryFullMinute(), Schedule)
+    crons.cron(EveryFullMinute(), name="job")(job)
+    await crons.start()
+    await clock.advance(crons, minutes=3)
+    assert len(await runs_of(crons, "job")) == 3
+    with pytest.raises(ScheduleError, match="Schedule"):
+        crons.cron(42, name="bad")(job)  # type: ignore[arg-type]

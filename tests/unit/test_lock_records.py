@@ -1,0 +1,138 @@
+"""The rule of claims, walked at random: what must hold after every step."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from fastapi_crons.job import Overlap
+from fastapi_crons.locking import ClaimRequest, ClaimResult, Definition, Lease, LeaseRef
+from fastapi_crons.locking.records import JobRecord
+
+START = 1_000_000
+instances = st.sampled_from(["a", "b", "c"])
+
+
+class Claims(RuleBasedStateMachine):
+    """Three instances claim, release, die and repeat themselves, on one job."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.now = float(START)
+        self.record = JobRecord(Definition("job", "* * * * *", "UTC", "m:f"), self.now)
+        self.dead: set[str] = set()
+        self.claimed: dict[int, str] = {}
+        self.answers: list[tuple[ClaimRequest, str, ClaimResult]] = []
+        self.highest_mark = self.record.mark
+        self.highest_token = 0
+        self.requests = 0
+
+    def alive(self, lease: Lease) -> bool:
+        return lease.instance not in self.dead and lease.expires > self.now
+
+    def ask(self, request: ClaimRequest, instance: str) -> ClaimResult:
+        return self.record.claim(request, instance, self.now, 300, self.alive)
+
+    @rule(seconds=st.integers(-5, 400))
+    def time_passes(self, seconds: int) -> None:
+        self.now += seconds
+
+    @rule(
+        instance=instances,
+        offset=st.integers(-30, 5),
+        overlap=st.sampled_from(["skip", "queue", "allow"]),
+        let_go=st.booleans(),
+    )
+    def claim(self, instance: str, offset: int, overlap: Overlap, let_go: bool) -> None:
+        tick = int(self.now) + offset
+        live = [lease for lease in (self.record.leases or {}).values() if self.alive(lease)]
+        self.requests += 1
+        request = ClaimRequest("job", f"run-{self.requests}", tick, "* * * * *", "UTC", overlap, False, let_go)
+        result = self.ask(request, instance)
+        self.answers.append((request, instance, result))
+        if tick > self.now + 1:
+            assert result.outcome == "early"
+        if result.outcome == "granted":
+            assert tick not in self.claimed, "a tick was claimed twice"
+            assert tick > self.highest_mark
+            assert tick <= self.now + 1
+            self.claimed[tick] = request.run_id
+            if not let_go:
+                assert overlap == "allow" or not live, "two live leases on a job that must not overlap"
+                assert result.token > self.highest_token, "a token did not grow"
+                self.highest_token = result.token
+
+    @rule(which=st.integers(0, 10_000))
+    def ask_the_last_claim_again(self, which: int) -> None:
+        if self.answers:
+            request, instance, result = self.answers[-1]
+            moved = result.outcome == "granted" or result.skipped
+            if moved and (request.let_go or result.skipped or request.run_id in (self.record.leases or {})):
+                assert self.ask(request, instance) == result
+
+    @rule(which=st.integers(0, 10_000), right_token=st.booleans())
+    def release(self, which: int, right_token: bool) -> None:
+        leases = list((self.record.leases or {}).values())
+        if leases:
+            lease = leases[which % len(leases)]
+            token = lease.token if right_token else lease.token - 1
+            assert self.record.release(LeaseRef("job", lease.run_id, token)) is right_token
+            assert (lease.run_id in (self.record.leases or {})) is not right_token
+
+    @rule(instance=instances)
+    def die(self, instance: str) -> None:
+        self.dead.add(instance)
+
+    @rule(instance=instances)
+    def come_back(self, instance: str) -> None:
+        if not any(lease.instance == instance for lease in (self.record.leases or {}).values()):
+            self.dead.discard(instance)
+
+    @rule(instance=instances, which=st.integers(0, 10_000))
+    def take_over(self, instance: str, which: int) -> None:
+        leases = list((self.record.leases or {}).values())
+        if leases:
+            lease = leases[which % len(leases)]
+            was_alive = self.alive(lease)
+            self.requests += 1
+            request = ClaimRequest(
+                "job", f"run-{self.requests}", lease.tick, "* * * * *", "UTC", replaces=lease.run_id, attempt=2
+            )
+            result = self.ask(request, instance)
+            assert (result.outcome == "granted") is not was_alive
+            if result.outcome == "granted":
+                assert result.token > self.highest_token
+                self.highest_token = result.token
+                assert not self.record.release(LeaseRef("job", lease.run_id, lease.token)), "a zombie gave a lease back"
+
+    @rule()
+    def another_schedule_is_refused(self) -> None:
+        request = ClaimRequest("job", "other", int(self.now), "0 * * * *", "UTC")
+        assert self.ask(request, "a").outcome == "not_in_force"
+
+    @invariant()
+    def the_mark_never_goes_back(self) -> None:
+        if hasattr(self, "record"):
+            assert self.record.mark >= self.highest_mark
+            self.highest_mark = self.record.mark
+
+
+TestClaims = Claims.TestCase
+TestClaims.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_an_edited_schedule_has_no_past() -> None:
+    record = JobRecord(Definition("job", "0 * * * *", "UTC", "m:f"), START)
+    answer = record.enrol(Definition("job", "*/5 * * * *", "UTC", "m:f"), START + 900)
+    assert answer.replaced == ("0 * * * *", "UTC", START)
+    assert answer.mark == START + 900
+    back = record.enrol(Definition("job", "0 * * * *", "UTC", "other:f"), START + 1800)
+    assert back.replaced is not None
+    assert (back.mark, back.other_function) == (START + 1800, "m:f")
+
+
+def test_a_store_that_lost_its_records_goes_on_from_the_mark_of_the_instances() -> None:
+    record = JobRecord(Definition("job", "0 * * * *", "UTC", "m:f", mark=START + 50), START)
+    assert record.mark == START + 50
+    assert record.enrol(Definition("job", "0 * * * *", "UTC", "m:f", mark=START + 70), START).mark == START + 70
