@@ -143,6 +143,11 @@ class Database:
 
     async def _connect(self) -> None:
         self._writer = await self._new_connection()
+        # Before anything is written: a damaged file is left as it is.
+        if os.path.getsize(self.path) <= _CHECKED_BYTES:
+            found = await _pragma(self._writer, "quick_check(1)")
+            if found != "ok":
+                raise StoreUnusableError(f"{self.path} is damaged: {found}; restore it from a backup, or move it away")
         mode = await _pragma(self._writer, "journal_mode = WAL")
         if mode != "wal":
             logger.warning(
@@ -150,10 +155,6 @@ class Database:
             )
         _warn_of_network(self.path)
         await self._writer.execute(f"PRAGMA synchronous = {self._synchronous}")
-        if os.path.getsize(self.path) <= _CHECKED_BYTES:
-            found = await _pragma(self._writer, "quick_check(1)")
-            if found != "ok":
-                raise StoreUnusableError(f"{self.path} is damaged: {found}; restore it from a backup, or move it away")
         await prepare(self._writer, self.path)
         self._reader = await self._new_connection()
         await self._reader.execute("PRAGMA query_only = ON")

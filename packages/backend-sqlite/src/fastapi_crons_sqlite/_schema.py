@@ -58,10 +58,11 @@ _MIGRATIONS: dict[int, tuple[str, ...]] = {
 
 async def prepare(connection: aiosqlite.Connection, path: str) -> None:
     """Bring the file to our layout, in one transaction. Raises `StoreUnusableError` where that can't be done."""
-    # Takes the write lock even when there is nothing to do: a file that can't be written is found out now.
     await connection.execute("BEGIN IMMEDIATE")
     try:
         found = await _layout(connection, path)
+        # Written even when there is nothing to do: a file that can't be written is found out now.
+        await connection.execute(f"PRAGMA user_version = {await _user_version(connection)}")
         for version in range(found + 1, VERSION + 1):
             for statement in _MIGRATIONS[version]:
                 await connection.execute(statement)
@@ -81,18 +82,24 @@ async def _layout(connection: aiosqlite.Connection, path: str) -> int:
     """The file's layout version; 0 for none. A newer one that still lets us work on it counts as ours."""
     has_layout = await connection.execute_fetchall("SELECT 1 FROM sqlite_master WHERE name = 'crons_layout'")
     if not has_layout:
-        rows = list(await connection.execute_fetchall("PRAGMA user_version"))
-        if rows[0][0] != 0:
+        version = await _user_version(connection)
+        if version != 0:
             raise StoreUnusableError(
-                f"{path} is the database of another program (user_version {rows[0][0]}); set CRON_SQLITE_PATH to a file of "
+                f"{path} is the database of another program (user_version {version}); set CRON_SQLITE_PATH to a file of "
                 "its own"
             )
         return 0
-    rows = list(await connection.execute_fetchall("SELECT version, compatible_from FROM crons_layout"))
-    version, compatible_from = rows[0]
+    ((version, compatible_from),) = await connection.execute_fetchall(
+        "SELECT version, compatible_from FROM crons_layout"
+    )
     if compatible_from > VERSION:
         raise StoreUnusableError(
             f"{path} was written by a newer version of fastapi-crons-sqlite (layout {version}, which needs at least "
             f"{compatible_from}; this version has {VERSION}); install that version again"
         )
     return min(int(version), VERSION)
+
+
+async def _user_version(connection: aiosqlite.Connection) -> int:
+    ((version,),) = await connection.execute_fetchall("PRAGMA user_version")
+    return int(version)

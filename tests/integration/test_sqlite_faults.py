@@ -1,0 +1,325 @@
+"""What breaks under a SQLite store, and what the scheduler makes of it. Real files, real time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from fastapi_crons import ConfigurationError, CronConfig, Crons, StoreUnusableError
+from fastapi_crons.state import SQLiteStateBackend
+from tests.support import runs_of
+
+PATH = Path("jobs.db")
+
+
+@asynccontextmanager
+async def scheduler(**settings: float) -> AsyncIterator[Crons]:
+    """A scheduler on jobs.db whose job fires every second."""
+    crons = Crons(state_backend=SQLiteStateBackend(PATH, busy_timeout=0.3), config=CronConfig(**settings))
+
+    @crons.cron("* * * * * *", name="tick")
+    async def tick() -> None: ...
+
+    await crons.start()
+    try:
+        yield crons
+    finally:
+        await crons.stop()
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 15) -> None:
+    """Wait for something that is to happen by itself."""
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        await asyncio.sleep(0.05)
+
+
+async def runs_beyond(crons: Crons, count: int) -> None:
+    async def more() -> bool:
+        return len(await runs_of(crons, "tick")) > count
+
+    await until(more)
+
+
+async def test_the_documented_tables_hold_the_documented_columns() -> None:
+    async with scheduler() as crons:
+        await runs_beyond(crons, 0)
+    with sqlite3.connect(PATH) as db:
+        columns = {
+            table: [row[1] for row in db.execute(f"PRAGMA table_info({table})")] for table in ("job_state", "job_status")
+        }
+        assert columns == {
+            "job_state": ["name", "last_run", "created_at", "updated_at"],
+            "job_status": ["name", "status", "instance_id", "started_at"],
+        }
+        (state,) = db.execute("SELECT * FROM job_state").fetchall()
+        (status,) = db.execute("SELECT * FROM job_status").fetchall()
+    assert state[0] == "tick"
+    assert state[1].endswith("+00:00")
+    assert status[:2] == ("tick", "completed")
+    db.close()
+
+
+async def test_history_is_restored_after_a_restart() -> None:
+    async with scheduler() as crons:
+        await runs_beyond(crons, 0)
+        before = await runs_of(crons, "tick")
+    async with scheduler() as crons:
+        assert (await runs_of(crons, "tick"))[: len(before)] == before
+
+
+async def test_a_file_locked_by_another_process_stops_claims_until_it_is_free(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with scheduler() as crons:
+        await runs_beyond(crons, 0)
+        other = sqlite3.connect(PATH, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        loop_was_held = 0.0
+        for _ in range(50):
+            before = time.monotonic()
+            await asyncio.sleep(0.05)
+            loop_was_held = max(loop_was_held, time.monotonic() - before - 0.05)
+        assert loop_was_held < 1, "the event loop waited for SQLite"
+        assert "does not answer" in caplog.text
+        count = len(await runs_of(crons, "tick"))
+        other.execute("COMMIT")
+        other.close()
+        await runs_beyond(crons, count)
+    assert "answers again" in caplog.text
+
+
+async def test_a_file_that_is_deleted_while_in_use_is_made_anew_and_no_tick_runs_twice(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ran: list[int] = []
+    crons = Crons(state_backend=SQLiteStateBackend(PATH))
+    crons.add_before_run_hook(lambda job, context: ran.append(context["scheduled_time"]))
+
+    @crons.cron("* * * * * *", name="tick")
+    async def tick() -> None: ...
+
+    await crons.start()
+    await runs_beyond(crons, 1)
+    for path in Path().glob("jobs.db*"):
+        path.unlink()
+    await runs_beyond(crons, 0)
+    await until(lambda: asyncio.sleep(0, PATH.exists() and len(ran) > 4))
+    await crons.stop()
+    assert len(ran) == len(set(ran))
+    assert "was deleted or replaced while in use" in caplog.text
+
+
+async def test_a_file_overwritten_while_in_use_is_noticed_and_left_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    async with scheduler(store_timeout=1) as crons:
+        await runs_beyond(crons, 0)
+        for path in (PATH, Path("jobs.db-wal")):
+            with path.open("r+b") as file:
+                file.write(os.urandom(path.stat().st_size))
+        await until(lambda: asyncio.sleep(0, "does not answer" in caplog.text))
+    assert PATH.exists()
+
+
+@pytest.mark.parametrize("content", [b"this is no database, and it is longer than a header", b"PK\x03\x04" * 10])
+async def test_a_garbage_file_stops_the_start_and_is_left_as_it_is(content: bytes) -> None:
+    PATH.write_bytes(content)
+    with pytest.raises(StoreUnusableError, match=r"jobs\.db is not a database"):
+        async with scheduler():
+            pass
+    assert PATH.read_bytes() == content
+
+
+async def test_a_damaged_database_stops_the_start() -> None:
+    with sqlite3.connect(PATH) as db:
+        db.execute("CREATE TABLE t (x)")
+        db.executemany("INSERT INTO t VALUES (?)", [("x" * 500,)] * 500)
+    db.close()
+    content = bytearray(PATH.read_bytes())
+    content[4096:40960] = os.urandom(40960 - 4096)
+    PATH.write_bytes(content)
+    with pytest.raises(StoreUnusableError, match="damaged|can't be used"):
+        async with scheduler():
+            pass
+    assert PATH.read_bytes() == content
+
+
+async def test_a_missing_folder_and_memory_paths_are_refused_with_a_reason() -> None:
+    with pytest.raises(StoreUnusableError, match="no folder"):
+        await Crons(state_backend=SQLiteStateBackend("nowhere/jobs.db")).start()
+    for path in ("", ":memory:", "file::memory:"):
+        with pytest.raises(ConfigurationError, match="MemoryStateBackend"):
+            SQLiteStateBackend(path)
+
+
+async def test_a_database_of_another_program_is_refused() -> None:
+    with sqlite3.connect(PATH) as db:
+        db.execute("PRAGMA user_version = 12")
+    db.close()
+    before = PATH.read_bytes()
+    with pytest.raises(StoreUnusableError, match="another program"):
+        async with scheduler():
+            pass
+    assert PATH.read_bytes()[100:] == before[100:]
+
+
+async def test_a_database_of_version_2_is_taken_over_with_its_rows() -> None:
+    with sqlite3.connect(PATH) as db:
+        db.execute("CREATE TABLE job_state (name TEXT PRIMARY KEY, last_run TEXT, created_at TEXT, updated_at TEXT)")
+        db.execute("CREATE TABLE job_status (name TEXT PRIMARY KEY, status TEXT, instance_id TEXT, started_at TEXT)")
+        db.execute("INSERT INTO job_state VALUES ('old', '2025-01-09T02:00:00', NULL, NULL)")
+        db.execute("INSERT INTO job_status VALUES ('old', 'completed', 'worker-001', '2025-01-09T02:00:00')")
+    db.close()
+    async with scheduler() as crons:
+        assert crons.engine is not None
+        states = await crons.engine.state.states()
+        assert (states["old"].status, states["old"].instance) == ("completed", "worker-001")
+        await runs_beyond(crons, 0)
+
+
+async def test_a_newer_layout_works_as_long_as_it_lets_us() -> None:
+    async with scheduler() as crons:
+        await runs_beyond(crons, 0)
+    with sqlite3.connect(PATH) as db:
+        db.execute("UPDATE crons_layout SET version = 2")
+        db.execute("PRAGMA user_version = 2")
+        db.execute("ALTER TABLE job_run ADD COLUMN later TEXT")
+    async with scheduler() as crons:
+        await runs_beyond(crons, 1)
+    with sqlite3.connect(PATH) as db:
+        assert db.execute("SELECT version FROM crons_layout").fetchone() == (2,)
+        db.execute("UPDATE crons_layout SET compatible_from = 2")
+    db.close()
+    with pytest.raises(StoreUnusableError, match="newer version"):
+        async with scheduler():
+            pass
+
+
+_LIMITED = """
+import asyncio, logging, resource, sqlite3, sys, time
+from fastapi_crons import Crons
+from fastapi_crons.state import SQLiteStateBackend
+logging.basicConfig(level=logging.WARNING)
+
+async def main():
+    crons = Crons(state_backend=SQLiteStateBackend("jobs.db"))
+    ran = []
+    @crons.cron("* * * * * *", name="tick")
+    async def tick(): ran.append(time.time())
+    @crons.cron("* * * * * *", name="talk")
+    async def talk(): return "x" * 60_000
+    await crons.start()
+    while len(ran) < 2: await asyncio.sleep(0.05)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))
+    await asyncio.sleep(2.5)
+    stalled = len(ran)
+    await asyncio.sleep(1.5)
+    assert len(ran) == stalled, "ticks were claimed on a full disk"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    until = time.time() + 12
+    while len(ran) <= stalled and time.time() < until: await asyncio.sleep(0.05)
+    assert len(ran) > stalled, "it did not recover"
+    await crons.stop()
+    assert sqlite3.connect("jobs.db").execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    print("recovered")
+
+asyncio.run(main())
+"""
+
+
+def test_a_full_disk_stops_claims_and_it_recovers_by_itself() -> None:
+    done = subprocess.run([sys.executable, "-c", _LIMITED], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.strip() == "recovered", done.stderr
+    assert "does not answer" in done.stderr
+
+
+_READ_ONLY = """
+import asyncio, os
+from fastapi_crons import Crons, engine, testing
+from fastapi_crons.state import SQLiteStateBackend
+crons = Crons(state_backend=SQLiteStateBackend("jobs.db"))
+crons.plugins, crons._given_state.companion_lock()
+if os.geteuid() == 0:
+    os.setuid(65534)  # permission bits mean nothing to root
+try:
+    asyncio.run(crons.start())
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize("folder_mode", [0o555, 0o777])
+async def test_a_read_only_file_stops_the_start_with_path_and_reason(
+    monkeypatch: pytest.MonkeyPatch, folder_mode: int
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        monkeypatch.chdir(folder)
+        async with scheduler():
+            pass
+        PATH.chmod(0o444)
+        Path(folder).chmod(folder_mode)
+        done = subprocess.run([sys.executable, "-c", _READ_ONLY], capture_output=True, text=True, check=False)
+        Path(folder).chmod(0o755)
+        monkeypatch.undo()
+    assert done.stdout.startswith("StoreUnusableError"), done.stderr
+    assert "jobs.db" in done.stdout
+    assert "readonly" in done.stdout or "unable to open" in done.stdout
+
+
+async def test_two_schedulers_on_one_file_run_each_tick_once() -> None:
+    ran: list[str] = []
+    schedulers = []
+    for _ in range(2):
+        crons = Crons(state_backend=SQLiteStateBackend(PATH))
+        for number in range(10):
+
+            @crons.cron("* * * * * *", name=f"job-{number}")
+            async def job(number: int = number) -> None: ...
+
+        crons.add_after_run_hook(lambda job, context: ran.append(f"{job} {context['scheduled_time']}"))
+        await crons.start()
+        schedulers.append(crons)
+    await asyncio.sleep(3.2)
+    for crons in schedulers:
+        await crons.stop()
+    assert len(ran) >= 20
+    assert len(ran) == len(set(ran))
+
+
+async def test_jobs_run_while_the_state_store_is_down_and_their_records_come_later() -> None:
+    class Failing(SQLiteStateBackend):
+        down = False
+
+        async def write(self, records):  # type: ignore[no-untyped-def]
+            if self.down:
+                raise OSError("no space")
+            await super().write(records)
+
+    state = Failing(PATH)
+    crons = Crons(state_backend=state)
+    ran: list[float] = []
+
+    @crons.cron("* * * * * *", name="tick")
+    async def tick() -> None:
+        ran.append(time.time())
+
+    await crons.start()
+    await runs_beyond(crons, 0)
+    state.down = True
+    seen = len(ran)
+    await until(lambda: asyncio.sleep(0, len(ran) >= seen + 3))
+    state.down = False
+    await runs_beyond(crons, seen + 2)
+    await crons.stop()
+    assert len(ran) == len(set(ran))
