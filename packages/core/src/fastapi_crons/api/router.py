@@ -8,8 +8,8 @@ from datetime import datetime, timezone
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Query, Request, Response
-from fastapi.params import Depends
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi.params import Depends as DependsParameter
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
@@ -27,36 +27,46 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depends] | None = None) -> APIRouter:
+def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[DependsParameter] | None = None) -> APIRouter:
     """The management endpoints, to be included in an app under a prefix of its choice.
 
     `crons` defaults to the scheduler of this process at the time of each request. `dependencies` guard every endpoint;
     without them and without `CRON_API_TOKEN`, changes are accepted from local clients only.
     """
-    router = APIRouter(tags=["crons"], dependencies=dependencies, route_class=_ProblemRoute, responses=_PROBLEMS)
     guarded = bool(dependencies)
+
+    def asked(request: Request) -> tuple[Service, Access]:
+        scheduler = crons or Crons()
+        return Service(scheduler), Access(scheduler.config, guarded=guarded)
+
+    def may_read(request: Request) -> None:
+        asked(request)[1].check_read(request)
+
+    def may_change(request: Request) -> None:
+        asked(request)[1].check_change(request)
+
+    router = APIRouter(
+        tags=["crons"],
+        dependencies=[*(dependencies or ()), Depends(may_read)],
+        route_class=_ProblemRoute,
+        responses=_PROBLEMS,
+    )
     if Access((crons or Crons()).config, guarded=guarded).unguarded:
         logger.warning(
             "the management API has neither CRON_API_TOKEN nor dependencies: everybody may read lists and states; "
             "changes, results and error texts are for local clients only"
         )
 
-    def asked(request: Request) -> tuple[Service, Access]:
-        scheduler = crons or Crons()
-        return Service(scheduler), Access(scheduler.config, guarded=guarded)
-
     @router.get("/crons")
     async def list_jobs(request: Request, tag: str | None = None) -> list[JobModel]:
         """All jobs with their latest state."""
-        service, access = asked(request)
-        access.check_read(request)
+        service, _ = asked(request)
         return [JobModel.of(view) for view in await service.jobs(tag=tag)]
 
     @router.get("/crons/{name}")
     async def one_job(request: Request, name: str) -> JobModel:
         """One job with its latest state."""
-        service, access = asked(request)
-        access.check_read(request)
+        service, _ = asked(request)
         return JobModel.of(await service.job(name))
 
     @router.get("/crons/{name}/runs")
@@ -69,7 +79,6 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
     ) -> RunPage:
         """A job's runs, newest first."""
         service, access = asked(request)
-        access.check_read(request)
         runs = await service.runs(name, limit=limit, before=before, status=status)
         details = access.sees_details(request)
         return RunPage(
@@ -80,17 +89,15 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
     async def one_run(request: Request, name: str, run_id: str) -> RunModel:
         """One run of a job."""
         service, access = asked(request)
-        access.check_read(request)
         run = await service.run(name, run_id)
         if run is None:
             raise HTTPException(404, "this job has no such run")
         return RunModel.of(run, details=access.sees_details(request))
 
-    @router.post("/crons/{name}/run", responses={409: {"model": Problem}, 500: {"model": RunAnswer}})
+    @router.post("/crons/{name}/run", dependencies=[Depends(may_change)], responses={409: {"model": Problem}, 500: {"model": RunAnswer}})
     async def run_job(request: Request, response: Response, name: str, body: RunRequest | None = None) -> RunAnswer:
         """Run a job now and wait for its end. A client that goes away cancels nothing."""
-        service, access = asked(request)
-        access.check_change(request)
+        service, _ = asked(request)
         wanted = body or RunRequest()
         run = await service.run_job(name, force=wanted.force, triggered_by="api", note=wanted.note)
         succeeded = run.status == "completed"
