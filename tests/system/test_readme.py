@@ -1,0 +1,109 @@
+"""The README does what it says: every snippet runs, every command is one that works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from fastapi_crons import CronConfig
+from fastapi_crons_sqlite import SQLiteSettings
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
+PYTHON = [code for language, code in BLOCKS if language == "python"]
+COMMANDS = [line for language, code in BLOCKS if language == "bash" for line in code.splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
+def test_every_python_snippet_runs(code: str) -> None:
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_is_known_here() -> None:
+    """Each is executed: by this file, by `.ci/run` (which is this very run), or as the installation of other tests."""
+    assert COMMANDS == [
+        "python3 dev.py demo",
+        "python3 dev.py test",
+        "pip install fastapi-crons uvicorn",
+        "uvicorn app:app",
+    ]
+    assert COMMANDS[1] in (ROOT / ".ci/run").read_text()
+
+
+@pytest.mark.slow
+def test_the_five_minute_app_starts_and_answers() -> None:
+    (app,) = (code for code in PYTHON if code.startswith("# app.py"))
+    Path("app.py").write_text(app)
+    command = [sys.executable, "-m", *shlex.split(COMMANDS[3]), "--port", "0"]
+    _serve(command, "Cron scheduler started with 2 jobs", "/api/crons", "daily_report")
+    assert Path("crons.db").exists()
+
+
+@pytest.mark.slow
+def test_the_demo_says_what_to_open_and_answers() -> None:
+    # The set-up half of the command has been run where this test runs from `dev.py test`.
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import dev; from pathlib import Path; "
+        "dev.PYTHON = Path(sys.executable); sys.exit(dev.demo([]))"
+    )
+    log = _serve([sys.executable, "-c", code], "Cron scheduler started with 5 jobs", "/api/crons", "flaky_sync")
+    for wanted in ("open", "try", "then", "/api/crons", "curl -X POST"):
+        assert wanted in log
+
+
+def _serve(command: list[str], started: str, path: str, expected: str) -> str:
+    """Start a server, ask it once, and end it; returns its log."""
+    log = Path("log.txt")
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 30
+        while not (match := re.search(r"running on (http://\S+)", log.read_text())):
+            assert time.monotonic() < deadline, log.read_text()
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.05)
+        with urllib.request.urlopen(match[1] + path, timeout=10) as answer:
+            assert expected in answer.read().decode()
+        assert started in log.read_text()
+    finally:
+        _end(process)
+    return log.read_text()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ctrl-C, as a terminal sends it: to the whole group."""
+    import os
+    import signal
+
+    os.killpg(process.pid, signal.SIGINT)
+    process.wait(30)
+
+
+def test_the_settings_shown_exist_with_these_defaults() -> None:
+    shown = re.findall(r"^\| (`CRON_.*?) \|([^|]*)\|", TEXT, re.MULTILINE)
+    assert len(shown) >= 9
+    fields = {f"CRON_{name.upper()}": field for name, field in CronConfig.model_fields.items()}
+    fields |= {f"CRON_SQLITE_{name.upper()}": field for name, field in SQLiteSettings.model_fields.items()}
+    for variables, defaults in shown:
+        values = re.findall(r"`(.*?)`", defaults)
+        for place, variable in enumerate(re.findall(r"`(.*?)`", variables)):
+            default = fields[variable].default
+            if values:
+                assert str(default).lower().removesuffix(".0") == values[place].lower(), variable
+            else:
+                assert default in (None, frozenset()), variable
+
+
+def test_every_setting_says_what_it_means() -> None:
+    for name, field in {**CronConfig.model_fields, **SQLiteSettings.model_fields}.items():
+        assert field.description, name
