@@ -57,7 +57,8 @@ async def test_the_documented_tables_hold_the_documented_columns() -> None:
         await runs_beyond(crons, 0)
     with sqlite3.connect(PATH) as db:
         columns = {
-            table: [row[1] for row in db.execute(f"PRAGMA table_info({table})")] for table in ("job_state", "job_status")
+            table: [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
+            for table in ("job_state", "job_status")
         }
         assert columns == {
             "job_state": ["name", "last_run", "created_at", "updated_at"],
@@ -148,7 +149,7 @@ async def test_a_damaged_database_stops_the_start() -> None:
     content = bytearray(PATH.read_bytes())
     content[4096:40960] = os.urandom(40960 - 4096)
     PATH.write_bytes(content)
-    with pytest.raises(StoreUnusableError, match="damaged|can't be used"):
+    with pytest.raises(StoreUnusableError, match=r"damaged|can't be used"):
         async with scheduler():
             pass
     assert PATH.read_bytes() == content
@@ -298,10 +299,10 @@ async def test_two_schedulers_on_one_file_run_each_tick_once() -> None:
 
 
 async def test_jobs_run_while_the_state_store_is_down_and_their_records_come_later() -> None:
-    class Failing(SQLiteStateBackend):
+    class Failing(SQLiteStateBackend):  # type: ignore[misc]
         down = False
 
-        async def write(self, records):  # type: ignore[no-untyped-def]
+        async def write(self, records: object) -> None:
             if self.down:
                 raise OSError("no space")
             await super().write(records)

@@ -18,7 +18,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-APP = '''
+APP = """
 import asyncio, os, time
 from fastapi import FastAPI
 from fastapi_crons import Crons, get_cron_router
@@ -55,7 +55,7 @@ async def heard(job_name, context):
     note(job_name, "on_error:" + context["status"])
 
 crons.add_on_error_hook(heard)
-'''
+"""
 
 
 class Server:

@@ -27,14 +27,31 @@ from tests.support import runs_of
 def job() -> None: ...
 
 
-@pytest.mark.parametrize("name", ["a", "x" * 200, "ünïcødé", "a:b*c %d", "日本語", "rocket 🚀", "zero\u200djoiner", " padded "])
+@pytest.mark.parametrize(
+    "name", ["a", "x" * 200, "ünïcødé", "a:b*c %d", "日本語", "rocket 🚀", "zero\u200djoiner", " padded "]
+)
 def test_names_of_printable_characters_are_fine(name: str) -> None:
     assert CronJob(job, "* * * * *", name).name == name
 
 
 @pytest.mark.parametrize(
     "name",
-    [" ", "\t", "x" * 201, "a/b", "line\nbreak", "nul\x00", "\x7f", "\ud800", "\u202eabc", "\u2066a", "\u2028", ".", "..", 3],
+    [
+        " ",
+        "\t",
+        "x" * 201,
+        "a/b",
+        "line\nbreak",
+        "nul\x00",
+        "\x7f",
+        "\ud800",
+        "\u202eabc",
+        "\u2066a",
+        "\u2028",
+        ".",
+        "..",
+        3,
+    ],
 )
 def test_other_names_are_refused_whole(name: Any) -> None:
     with pytest.raises(JobDefinitionError) as caught:
@@ -130,7 +147,12 @@ def test_open_options_take_the_schedulers_settings() -> None:
     for name in ("decorated", "appended"):
         known = crons.get_job(name)
         assert known is not None
-        assert (known.timezone, known.coalesce, known.timeout, known.misfire_grace_time) == ("Europe/Berlin", False, 9, 60)
+        assert (known.timezone, known.coalesce, known.timeout, known.misfire_grace_time) == (
+            "Europe/Berlin",
+            False,
+            9,
+            60,
+        )
     own = crons.get_job("own")
     assert own is not None
     assert (own.timezone, own.coalesce, own.timeout, own.misfire_grace_time) == ("UTC", True, 1, 5)

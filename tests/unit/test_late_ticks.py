@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from fastapi_crons import Crons
@@ -14,7 +16,7 @@ from tests.support import at, missed_of, runs_of
 async def _nothing() -> None: ...
 
 
-async def _downtime(clock: VirtualClock, crons: Crons, **length: float) -> None:
+async def _downtime(clock: VirtualClock, crons: Crons, **length: Any) -> None:
     """The scheduler is down for a while; its stores keep what they know."""
     await crons.stop()
     await clock.advance(**length)

@@ -1,7 +1,8 @@
 """Database: one file, opened with care, written in whole transactions.
 
-Batches travel as one JSON parameter and come back as one JSON value: `sqlite3` gives the interpreter lock away around every
-single step, and a batch of rows taken step by step would crawl while the event loop is busy.
+`sqlite3` gives the interpreter lock away around every single step, and a batch that is taken row by row would crawl while
+the event loop is busy. So rows are written by the hundred in one statement, names travel as one JSON parameter, and many rows
+come back as one JSON value.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import logging
 import os
 import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from weakref import WeakValueDictionary
@@ -28,6 +31,8 @@ T = TypeVar("T")
 Value = str | int | float | None
 Row = list[Any]
 
+# Few different statements, so that SQLite's prepared ones serve again. At most 32,766 parameters go with one.
+_ROWS_AT_A_TIME = (256, 32, 4, 1)
 _HEADER = b"SQLite format 3\x00"
 _NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs")
 #: A larger file is not checked page by page at the start.
@@ -194,7 +199,7 @@ class Database:
 
 
 class Transaction:
-    """Statements on one connection, each with its batch of rows as JSON."""
+    """Statements on one connection, each for a whole batch."""
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection
@@ -206,10 +211,27 @@ class Transaction:
             return rows
         return []
 
+    async def insert(self, head: str, rows: Sequence[Row], tail: str = "") -> None:
+        """Run `head VALUES (…), (…) tail` over all rows."""
+        done = 0
+        for size in _ROWS_AT_A_TIME:
+            while len(rows) - done >= size:
+                part = rows[done : done + size]
+                await self._connection.execute(
+                    _insertion(head, len(part[0]), size, tail), list(chain.from_iterable(part))
+                )
+                done += size
+
     async def execute(self, sql: str, *parameters: Value) -> int:
         """Run a statement; returns how many rows it changed."""
         async with self._connection.execute(sql, parameters) as cursor:
             return cursor.rowcount
+
+
+@lru_cache(maxsize=64)
+def _insertion(head: str, columns: int, rows: int, tail: str) -> str:
+    row = f"({','.join('?' * columns)})"
+    return f"{head} VALUES {','.join([row] * rows)} {tail}"
 
 
 def as_json(rows: Sequence[object]) -> str:

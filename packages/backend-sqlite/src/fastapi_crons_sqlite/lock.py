@@ -31,10 +31,11 @@ _READ_JOBS = f"""SELECT json_group_array(json_array({_JOB_COLUMNS})) FROM lock_j
     WHERE name IN (SELECT value FROM json_each(?))"""
 _READ_LEASES = f"""SELECT json_group_array(json_array({_LEASE_COLUMNS})) FROM lock_lease
     WHERE job IN (SELECT value FROM json_each(?))"""
-_WRITE_JOBS = f"""INSERT OR REPLACE INTO lock_job ({_JOB_COLUMNS})
-    SELECT {", ".join(f"json_extract(value, '$[{place}]')" for place in range(9))} FROM json_each(?)"""
-_WRITE_LEASES = f"""INSERT OR REPLACE INTO lock_lease ({_LEASE_COLUMNS}, namespace)
-    SELECT {", ".join(f"json_extract(value, '$[{place}]')" for place in range(7))}, ? FROM json_each(?)"""
+_INSERT_JOBS = f"INSERT INTO lock_job ({_JOB_COLUMNS})"
+_OR_UPDATE_JOBS = """ON CONFLICT (name) DO UPDATE SET
+    schedule = excluded.schedule, timezone = excluded.timezone, function = excluded.function, mark = excluded.mark,
+    since = excluded.since, mark_before = excluded.mark_before, mark_nonce = excluded.mark_nonce, token = excluded.token"""
+_INSERT_LEASES = f"INSERT INTO lock_lease ({_LEASE_COLUMNS}, namespace)"
 _DELETE_LEASES = "DELETE FROM lock_lease WHERE run_id IN (SELECT value FROM json_each(?))"
 
 # What is known of the holder of a lease, and its last heartbeat.
@@ -240,19 +241,13 @@ class SQLiteLockBackend(LockBackend):
         gone = before - after.keys()
         if gone:
             await transaction.execute(_DELETE_LEASES, as_json(list(gone)))
-        new = [
-            (lease.run_id, lease.job, lease.tick, lease.instance, lease.token, lease.attempt, lease.expires)
-            for run_id, lease in after.items()
-            if run_id not in before
-        ]
-        if new:
-            await transaction.execute(_WRITE_LEASES, self._namespace, as_json(new))
+        new = [_lease_row(lease, self._namespace) for run_id, lease in after.items() if run_id not in before]
+        await transaction.insert(_INSERT_LEASES, new)
 
 
 async def _write_jobs(transaction: Transaction, records: dict[str, JobRecord], before: dict[str, Row]) -> None:
     changed = [row for name, record in records.items() if (row := _job_row(name, record)) != before.get(name)]
-    if changed:
-        await transaction.execute(_WRITE_JOBS, as_json(changed))
+    await transaction.insert(_INSERT_JOBS, changed, _OR_UPDATE_JOBS)
 
 
 def _record(row: Row) -> JobRecord:
@@ -279,3 +274,16 @@ def _job_row(name: str, record: JobRecord) -> Row:
 def _lease(row: Row) -> Lease:
     run_id, job, tick, instance, token, attempt, expires = row
     return Lease(job, run_id, tick, instance, token, attempt, expires)
+
+
+def _lease_row(lease: Lease, namespace: str) -> Row:
+    return [
+        lease.run_id,
+        lease.job,
+        lease.tick,
+        lease.instance,
+        lease.token,
+        lease.attempt,
+        lease.expires,
+        namespace,
+    ]

@@ -22,23 +22,19 @@ _RUN_COLUMNS = (
 _MISSED_COLUMNS = "job, first_ts, last_ts, count, reason, recorded_ts, instance, more, detail"
 
 
-def _from_json(columns: str) -> str:
-    return ", ".join(f"json_extract(value, '$[{place}]')" for place in range(len(columns.split(","))))
-
-
 def _iso(column: str) -> str:
     return f"strftime('%Y-%m-%dT%H:%M:%f', {column}, 'unixepoch') || '+00:00'"
 
 
 # A record that is closed never changes again.
-_WRITE_RUNS = f"""
-    INSERT INTO job_run ({_RUN_COLUMNS}) SELECT {_from_json(_RUN_COLUMNS)} FROM json_each(?) WHERE true
+_INSERT_RUNS = f"INSERT INTO job_run ({_RUN_COLUMNS})"
+_OR_CLOSE_RUNS = """
     ON CONFLICT (id) DO UPDATE SET
         status = excluded.status, attempt = excluded.attempt, ended_ts = excluded.ended_ts,
         error_type = excluded.error_type, error_message = excluded.error_message,
         error_traceback = excluded.error_traceback, result = excluded.result
     WHERE job_run.status = 'running'"""
-_WRITE_MISSED = f"INSERT INTO job_missed ({_MISSED_COLUMNS}) SELECT {_from_json(_MISSED_COLUMNS)} FROM json_each(?)"
+_INSERT_MISSED = f"INSERT INTO job_missed ({_MISSED_COLUMNS})"
 _WRITE_STATUS = f"""
     INSERT INTO job_status (name, status, instance_id, started_at)
     SELECT run.job, run.status, run.instance, {_iso("run.started_ts")} FROM json_each(?) JOIN job_run AS run ON run.id = value
@@ -106,15 +102,13 @@ class SQLiteStateBackend(StateBackend):
                     newest[job] = record.id
             else:
                 missed.append(_missed_row(record, key(record.job)))
-        runs_json, missed_json, newest_json = as_json(runs), as_json(missed), as_json(list(newest.values()))
+        newest_ids = as_json(list(newest.values()))
 
         async def work(transaction: Transaction) -> None:
-            if runs:
-                await transaction.execute(_WRITE_RUNS, runs_json)
-                await transaction.execute(_WRITE_STATUS, newest_json)
-                await transaction.execute(_WRITE_STATE, newest_json)
-            if missed:
-                await transaction.execute(_WRITE_MISSED, missed_json)
+            await transaction.insert(_INSERT_RUNS, runs, _OR_CLOSE_RUNS)
+            await transaction.execute(_WRITE_STATUS, newest_ids)
+            await transaction.execute(_WRITE_STATE, newest_ids)
+            await transaction.insert(_INSERT_MISSED, missed)
 
         await self._database.write(work)
         if self._grown is not None:

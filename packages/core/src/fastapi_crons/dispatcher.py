@@ -35,10 +35,11 @@ logger = logging.getLogger(__name__)
 
 #: A tick that was noticed later than this (seconds) goes through the lane of late ticks.
 LATE_AFTER = 5.0
-#: How many ticks are claimed at a time, and for how long (seconds) steps are decided in one go: the event loop is
-#: never held for long.
-MAX_CLAIMS = 500
+#: How many ticks are claimed at a time.
+MAX_CLAIMS = 1_000
+#: For how long (seconds) steps are decided, and how many runs are started, in one go: the event loop is never held long.
 MAX_DECIDING = 0.01
+MAX_STARTS = 250
 #: How many jobs are registered with the store at a time.
 MAX_ENROLMENTS = 5_000
 #: How long (seconds) a job waits that is to be tried again: another instance runs it, or the store's clock is behind.
@@ -286,9 +287,11 @@ class Dispatcher:
         results = await self._locks.claim([want.request for want in wanted])
         now = self._clock.now()
         unknown = []
-        for want, result in zip(wanted, results, strict=True):
+        for number, (want, result) in enumerate(zip(wanted, results, strict=True), start=1):
             if result.outcome == "granted":
                 self._granted(want, result, now)
+                if number % MAX_STARTS == 0:
+                    await asyncio.sleep(0)
             elif result.outcome == "unknown":
                 unknown.append(want)
             else:

@@ -94,7 +94,11 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
             raise HTTPException(404, "this job has no such run")
         return RunModel.of(run, details=access.sees_details(request))
 
-    @router.post("/crons/{name}/run", dependencies=[Depends(may_change)], responses={409: {"model": Problem}, 500: {"model": RunAnswer}})
+    @router.post(
+        "/crons/{name}/run",
+        dependencies=[Depends(may_change)],
+        responses={409: {"model": Problem}, 500: {"model": RunAnswer}},
+    )
     async def run_job(request: Request, response: Response, name: str, body: RunRequest | None = None) -> RunAnswer:
         """Run a job now and wait for its end. A client that goes away cancels nothing."""
         service, _ = asked(request)
