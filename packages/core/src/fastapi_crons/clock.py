@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextvars import ContextVar
 from datetime import datetime, timezone
-from typing import Protocol
+from typing import Any, Protocol
 
 UTC = timezone.utc
+
+#: The task that the current one works for: a run's own, whatever tasks its function makes. Virtual time tells by it
+#: which work sleeps.
+root_task: ContextVar[asyncio.Task[Any] | None] = ContextVar("fastapi_crons_root_task", default=None)
 
 
 class Timer(Protocol):
@@ -39,6 +44,9 @@ class Clock(Protocol):
     async def sleep(self, delay: float) -> None:
         """Wait `delay` seconds."""
 
+    async def wait(self, tasks: Collection[asyncio.Task[Any]], timeout: float) -> None:
+        """Wait until all tasks are done, `timeout` seconds at most."""
+
 
 class SystemClock:
     """The machine's own clocks and the running event loop's timers."""
@@ -58,6 +66,15 @@ class SystemClock:
 
     async def sleep(self, delay: float) -> None:
         await asyncio.sleep(delay)
+
+    async def wait(self, tasks: Collection[asyncio.Task[Any]], timeout: float) -> None:
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout)
+
+
+def begin_root_task() -> None:
+    """The current task and those that it makes from now on are one piece of work."""
+    root_task.set(asyncio.current_task())
 
 
 def utc_datetime(seconds: float) -> datetime:

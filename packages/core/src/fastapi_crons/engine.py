@@ -69,11 +69,6 @@ class Engine:
         self.dispatcher = Dispatcher(config, clock, locks, state, self.recorder, self.runner, self._registered)
         self.stopping = False
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is to be done before the next tick, runs that go on aside."""
-        return self.dispatcher.idle and self.recorder.idle
-
     async def start(self) -> None:
         """Open the stores, register the jobs, see to what the last process left behind, and begin.
 
@@ -203,8 +198,7 @@ class Engine:
 
     async def _wait_for_runs(self, timeout: float) -> None:
         tasks = {run.task for run in self.runner.active.values() if run.task is not None}
-        if tasks and timeout > 0:
-            await asyncio.wait(tasks, timeout=timeout)
+        await self._clock.wait(tasks, timeout)
 
     async def _close(self) -> None:
         self._interrupts.stop()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi_crons._signals import InterruptWatch
 from fastapi_crons._threads import Ended, ThreadPool
-from fastapi_crons.clock import Clock
+from fastapi_crons.clock import Clock, begin_root_task
 from fastapi_crons.context import missed_context, run_context
 from fastapi_crons.errors import SkipRun
 from fastapi_crons.hookspecs import HookContext
@@ -57,6 +57,7 @@ class ActiveRun:
         "entry",
         "function_ended",
         "id",
+        "in_function",
         "instance",
         "job",
         "missed",
@@ -93,6 +94,8 @@ class ActiveRun:
         #: Why the run was cut off, and whether its function had ended before that.
         self.cut: Cut | None = None
         self.function_ended = False
+        #: Whether the function, or the thread that it left behind, is what the run waits for.
+        self.in_function = False
         self.outcome: Run | None = None
         #: Set when the run has ended and its lease is given back, for those who wait for it.
         self.ended: asyncio.Event | None = None
@@ -156,7 +159,8 @@ class Runner:
         self._pool = ThreadPool(config.max_threads, "fastapi-crons-job")
         self._interrupts = interrupts
         self._create_task = asyncio.get_running_loop().create_task
-        self._background: set[asyncio.Task[object]] = set()
+        #: Work that nobody waits for: hooks about ticks and about runs of other processes.
+        self.background: set[asyncio.Task[None]] = set()
         self.active: dict[str, ActiveRun] = {}
         #: How many of these run in a thread, and how many are late ticks.
         self.in_threads = 0
@@ -200,14 +204,13 @@ class Runner:
 
     def in_background(self, work: Coroutine[Any, Any, object]) -> None:
         """Run a coroutine that nobody waits for, owned until it ends."""
-        task = self._create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        task = self._create_task(_as_root_task(work))
+        self.background.add(task)
+        task.add_done_callback(self.background.discard)
 
     async def drain(self, timeout: float) -> None:
         """Wait for what runs in the background, within a bound."""
-        if self._background:
-            await asyncio.wait(self._background, timeout=timeout)
+        await self._clock.wait(list(self.background), timeout)
 
     def abandon(self, run: ActiveRun) -> None:
         """Leave a run behind that does not end, at a stop: its record is closed and its lease given back."""
@@ -217,6 +220,7 @@ class Runner:
         self._release(run)
 
     async def _execute(self, run: ActiveRun) -> None:
+        begin_root_task()
         status: RunStatus = "completed"
         error: RunError | None = None
         result: str | None = None
@@ -276,6 +280,7 @@ class Runner:
         finally:
             if run.thread is not None and not run.thread.done():
                 logger.error("job %r: its thread goes on after the run: %s", run.job.name, outcome.status)
+                run.in_function = True
                 run.thread.add_done_callback(lambda _: self._release(run))
             else:
                 self._release(run)
@@ -336,7 +341,11 @@ class Runner:
                 timer.cancel()
 
     async def _call(self, run: ActiveRun) -> object:
-        value: object = await (run.job.func() if run.entry.is_async else self._call_in_thread(run))
+        run.in_function = True
+        try:
+            value: object = await (run.job.func() if run.entry.is_async else self._call_in_thread(run))
+        finally:
+            run.in_function = False
         if run.cut is None:
             run.function_ended = True
         return value
@@ -373,6 +382,11 @@ class Runner:
         if raised is not None and not _cancelled_from_outside(run.task):
             return "failed", error_of(raised, self._config.max_error_chars)
         return "interrupted", RunError("CancelledError", "was cancelled from outside the scheduler")
+
+
+async def _as_root_task(work: Coroutine[Any, Any, object]) -> None:
+    begin_root_task()
+    await work
 
 
 def _taken(names: tuple[str, ...], job_name: str, context: HookContext) -> list[object]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fastapi_crons.clock import UTC, utc_datetime
+from fastapi_crons.clock import UTC, root_task, utc_datetime
 
 if TYPE_CHECKING:
     from fastapi_crons.engine import Engine
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 #: How many turns of the event loop without any change count as rest.
 _QUIET_TURNS = 5
+#: For how many turns of the event loop work is looked at before threads must be what it waits for.
+_BUSY_TURNS = 50
 #: How long (seconds, real) to wait for threads between two looks.
 _THREAD_WAIT = 0.0005
 
@@ -51,7 +54,8 @@ class VirtualClock:
         self._elapsed = 0.0
         self._timers: list[tuple[float, int, VirtualTimer]] = []
         self._sequence = 0
-        self._sleepers: set[asyncio.Task[object]] = set()
+        #: How many of its tasks sleep here, for each piece of work.
+        self._asleep: Counter[asyncio.Task[Any]] = Counter()
 
     def now(self) -> float:
         return self._wall + self._elapsed
@@ -75,14 +79,31 @@ class VirtualClock:
         """Wait for virtual time to pass; for jobs under test, too."""
         woken = asyncio.get_running_loop().create_future()
         timer = self.call_later(delay, lambda: None if woken.done() else woken.set_result(None))
-        task = asyncio.current_task()
+        task = root_task.get() or asyncio.current_task()
         assert task is not None
-        self._sleepers.add(task)
+        self._asleep[task] += 1
         try:
             await woken
         finally:
-            self._sleepers.discard(task)
+            self._asleep[task] -= 1
+            if not self._asleep[task]:
+                del self._asleep[task]
             timer.cancel()
+
+    async def wait(self, tasks: Collection[asyncio.Task[Any]], timeout: float) -> None:
+        """Wait for tasks. Time passes by itself for those that sleep here; others get `timeout` seconds of real time."""
+        until, loop = self._elapsed + timeout, asyncio.get_running_loop()
+        give_up = loop.time() + timeout
+        while pending := [task for task in tasks if not task.done()]:
+            for _ in range(_QUIET_TURNS):
+                await asyncio.sleep(0)
+            if all(task in self._asleep for task in pending):
+                if not self._fire_next(until):
+                    return
+            elif loop.time() >= give_up:
+                return
+            else:
+                await asyncio.sleep(_THREAD_WAIT)
 
     def step(self, seconds: float) -> None:
         """Step the wall clock, as an operator or NTP would; the monotonic clock goes on as it was."""
@@ -104,30 +125,46 @@ class VirtualClock:
         """
         until = self._elapsed + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds()
         await self.settle(*schedulers, finish_runs=finish_runs)
-        while self._timers and self._timers[0][0] <= until:
-            due, _, timer = heapq.heappop(self._timers)
-            if timer.cancelled:
-                continue
-            self._elapsed = max(self._elapsed, due)
-            timer.callback()
+        while self._fire_next(until):
             await self.settle(*schedulers, finish_runs=finish_runs)
         self._elapsed = until
         await self.settle(*schedulers, finish_runs=finish_runs)
 
     async def settle(self, *schedulers: Crons, finish_runs: bool = True) -> None:
         """Wait until nothing is left to do at this instant."""
-        quiet = 0
+        quiet = busy = 0
         while quiet < _QUIET_TURNS:
             await asyncio.sleep(0)
             if all(self._at_rest(crons.engine, finish_runs) for crons in schedulers):
                 quiet += 1
-            else:
-                quiet = 0
+                continue
+            quiet, busy = 0, busy + 1
+            if busy > _BUSY_TURNS:
                 await asyncio.sleep(_THREAD_WAIT)
+
+    def _fire_next(self, until: float) -> bool:
+        """Go on to the next timer, unless it is later than `until`; whether there was one."""
+        while self._timers and self._timers[0][0] <= until:
+            due, _, timer = heapq.heappop(self._timers)
+            if not timer.cancelled:
+                self._elapsed = max(self._elapsed, due)
+                timer.callback()
+                return True
+        return False
 
     def _at_rest(self, engine: Engine | None, finish_runs: bool) -> bool:
         if engine is None:
             return True
-        if finish_runs and any(run.task not in self._sleepers for run in engine.runner.active.values()):
+        for run in engine.runner.active.values():
+            if (finish_runs or not run.in_function) and run.task not in self._asleep:
+                return False
+        if any(task not in self._asleep for task in engine.runner.background):
             return False
-        return engine.idle or any(task in self._sleepers for task in engine.supervisor.own_tasks("dispatch", "record"))
+        return (
+            (engine.dispatcher.idle or self._sleeps(engine, "dispatch"))
+            and (engine.recorder.idle or self._sleeps(engine, "record") or self._sleeps(engine, "release"))
+            and all(task in self._asleep for task in engine.supervisor.own_tasks("heartbeat", "prune"))
+        )
+
+    def _sleeps(self, engine: Engine, name: str) -> bool:
+        return any(task in self._asleep for task in engine.supervisor.own_tasks(name))
