@@ -177,8 +177,8 @@ class SQLiteStateBackend(StateBackend):
             for table in ("job_run", "job_missed"):
                 await transaction.execute(
                     f"""DELETE FROM {table} WHERE id IN (
-                        SELECT old.id FROM json_each(?1) JOIN {table} AS old ON old.job = value
-                        WHERE old.id <= (SELECT id FROM {table} WHERE job = value ORDER BY id DESC LIMIT 1 OFFSET ?2))""",
+                        SELECT old.id FROM json_each(?) JOIN {table} AS old ON old.job = value
+                        WHERE old.id <= (SELECT id FROM {table} WHERE job = value ORDER BY id DESC LIMIT 1 OFFSET ?))""",
                     jobs,
                     keep,
                 )
