@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,15 @@ import pytest_asyncio
 from fastapi_crons import MissedTicks, Run, RunError
 from fastapi_crons.clock import SystemClock
 from fastapi_crons.instance import Instance
-from fastapi_crons.locking import ClaimRequest, Definition, LeaseRef, LeaseTerms, LocalLockBackend, LockBackend
+from fastapi_crons.locking import (
+    ClaimRequest,
+    Definition,
+    LeaseRef,
+    LeaseTerms,
+    LocalLockBackend,
+    LockBackend,
+    Replaced,
+)
 from fastapi_crons.run import RunIds, RunStatus
 from fastapi_crons.state import HistoryLimits, MemoryStateBackend, StateBackend
 from fastapi_crons_sqlite import SQLiteLockBackend, SQLiteStateBackend
@@ -96,8 +105,12 @@ async def test_states_show_the_latest_run_of_each_job(state: StateBackend) -> No
 
 
 async def test_missed_ticks_come_back_newest_first(state: StateBackend) -> None:
-    rows = [MissedTicks("job", 10, 20, 3, "overlap", NOW + number, "here", number == 1, "why") for number in range(2)]
-    await state.write(rows)
+    rows = [
+        MissedTicks(new_id(), "job", 10, 20, 3, "overlap", NOW + number, "here", number == 1, "why")
+        for number in range(2)
+    ]
+    await state.write([replace(rows[1], count=2), rows[0]])
+    await state.write([rows[1]])
     assert await state.missed("job") == rows[::-1]
     assert await state.missed("other") == []
 
@@ -125,7 +138,7 @@ def define(job: str = "job", schedule: str = "* * * * *", mark: int = 0) -> Defi
 
 
 async def test_a_tick_is_claimed_once_and_the_job_is_busy_until_released(lock: LockBackend) -> None:
-    ((mark, _, _),) = await lock.enrol([define()])
+    mark = (await lock.enrol([define()]))[0].mark
     assert abs(mark - SystemClock().now()) < 3
     (granted,) = await lock.claim([request("r1", mark + 1)])
     assert (granted.outcome, granted.mark) == ("granted", mark)
@@ -141,13 +154,13 @@ async def test_a_tick_is_claimed_once_and_the_job_is_busy_until_released(lock: L
 
 
 async def test_a_claim_that_is_asked_again_gets_the_same_answer(lock: LockBackend) -> None:
-    ((mark, _, _),) = await lock.enrol([define()])
+    mark = (await lock.enrol([define()]))[0].mark
     first = await lock.claim([request("r1", mark + 1)])
     assert await lock.claim([request("r1", mark + 1)]) == first
 
 
 async def test_unknown_jobs_other_schedules_and_the_future_are_refused(lock: LockBackend) -> None:
-    ((mark, _, _),) = await lock.enrol([define()])
+    mark = (await lock.enrol([define()]))[0].mark
     answers = await lock.claim(
         [request("r1", mark, job="unknown"), request("r2", mark + 1, schedule="0 * * * *"), request("r3", mark + 60)]
     )
@@ -165,11 +178,11 @@ async def test_a_batch_of_thousands_is_decided_in_order(lock: LockBackend) -> No
 
 
 async def test_a_new_schedule_comes_into_force_and_names_the_old_one(lock: LockBackend) -> None:
-    ((mark, _, _),) = await lock.enrol([define()])
-    ((_, replaced, _),) = await lock.enrol([define(schedule="0 * * * *")])
-    assert replaced == ("* * * * *", "UTC", mark)
-    ((raised, _, _),) = await lock.enrol([define(schedule="0 * * * *", mark=mark + 500)])
-    assert raised == mark + 500
+    mark = (await lock.enrol([define()]))[0].mark
+    (changed,) = await lock.enrol([define(schedule="0 * * * *")])
+    assert changed.replaced == Replaced("* * * * *", "UTC", mark)
+    (raised,) = await lock.enrol([define(schedule="0 * * * *", mark=mark + 500)])
+    assert raised.mark == mark + 500
 
 
 async def test_namespaces_share_a_file_and_nothing_else(tmp_path: Path) -> None:
@@ -180,7 +193,7 @@ async def test_namespaces_share_a_file_and_nothing_else(tmp_path: Path) -> None:
         await backend.open(name, HistoryLimits(5, 30))
         await locks[name].open(Instance.of_this_process(), name, LeaseTerms(300, 30), SystemClock())
         await backend.write([a_run(status="completed" if name == "default" else "failed")])
-        ((mark, _, _),) = await locks[name].enrol([define()])
+        mark = (await locks[name].enrol([define()]))[0].mark
         assert (await locks[name].claim([request(f"run in {name}", mark + 1)]))[0].outcome == "granted"
     assert {name: (await backend.states())["job"].status for name, backend in states.items()} == {
         "default": "completed",

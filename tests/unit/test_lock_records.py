@@ -7,8 +7,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from fastapi_crons.job import Overlap
-from fastapi_crons.locking import ClaimRequest, ClaimResult, Definition, Lease, LeaseRef
+from fastapi_crons.locking import (
+    ClaimRequest,
+    ClaimResult,
+    Definition,
+    Lease,
+    LeaseRef,
+    PauseRequest,
+    Replaced,
+    ResumeRequest,
+)
 from fastapi_crons.locking.records import JobRecord
+from fastapi_crons.run import MissedReason
 
 START = 1_000_000
 instances = st.sampled_from(["a", "b", "c"])
@@ -34,6 +44,11 @@ class Claims(RuleBasedStateMachine):
     def ask(self, request: ClaimRequest, instance: str) -> ClaimResult:
         return self.record.claim(request, instance, self.now, 300, self.alive)
 
+    def live(self) -> list[Lease]:
+        """The leases of runs that go on."""
+        leases = (self.record.leases or {}).values()
+        return [lease for lease in leases if lease.let_go is None and self.alive(lease)]
+
     @rule(seconds=st.integers(-5, 400))
     def time_passes(self, seconds: int) -> None:
         self.now += seconds
@@ -42,34 +57,36 @@ class Claims(RuleBasedStateMachine):
         instance=instances,
         offset=st.integers(-30, 5),
         overlap=st.sampled_from(["skip", "queue", "allow"]),
-        let_go=st.booleans(),
+        let_go=st.sampled_from([None, None, "misfire_grace_time"]),
     )
-    def claim(self, instance: str, offset: int, overlap: Overlap, let_go: bool) -> None:
+    def claim(self, instance: str, offset: int, overlap: Overlap, let_go: MissedReason | None) -> None:
         tick = int(self.now) + offset
-        live = [lease for lease in (self.record.leases or {}).values() if self.alive(lease)]
+        live = self.live()
         self.requests += 1
         request = ClaimRequest("job", f"run-{self.requests}", tick, "* * * * *", "UTC", overlap, False, let_go)
         result = self.ask(request, instance)
         self.answers.append((request, instance, result))
         if tick > self.now + 1:
             assert result.outcome == "early"
+        if result.skipped:
+            assert result.token > self.highest_token
+            self.highest_token = result.token
         if result.outcome == "granted":
             assert tick not in self.claimed, "a tick was claimed twice"
             assert tick > self.highest_mark
             assert tick <= self.now + 1
             self.claimed[tick] = request.run_id
-            if not let_go:
+            if let_go is None:
                 assert overlap == "allow" or not live, "two live leases on a job that must not overlap"
-                assert result.token > self.highest_token, "a token did not grow"
-                self.highest_token = result.token
+            assert result.token > self.highest_token, "a token did not grow"
+            self.highest_token = result.token
 
     @rule(which=st.integers(0, 10_000))
     def ask_the_last_claim_again(self, which: int) -> None:
         if self.answers:
             request, instance, result = self.answers[-1]
-            moved = result.outcome == "granted" or result.skipped
-            if moved and (request.let_go or result.skipped or request.run_id in (self.record.leases or {})):
-                assert self.ask(request, instance) == result
+            if request.run_id in (self.record.leases or {}):
+                assert self.ask(request, instance) == result._replace(holder="", put_back_from=0)
 
     @rule(which=st.integers(0, 10_000), right_token=st.booleans())
     def release(self, which: int, right_token: bool) -> None:
@@ -94,13 +111,13 @@ class Claims(RuleBasedStateMachine):
         leases = list((self.record.leases or {}).values())
         if leases:
             lease = leases[which % len(leases)]
-            was_alive = self.alive(lease)
+            blocked = self.alive(lease) or bool(self.live())
             self.requests += 1
             request = ClaimRequest(
                 "job", f"run-{self.requests}", lease.tick, "* * * * *", "UTC", replaces=lease.run_id, attempt=2
             )
             result = self.ask(request, instance)
-            assert (result.outcome == "granted") is not was_alive
+            assert (result.outcome == "granted") is not blocked
             if result.outcome == "granted":
                 assert result.token > self.highest_token
                 self.highest_token = result.token
@@ -111,11 +128,31 @@ class Claims(RuleBasedStateMachine):
         request = ClaimRequest("job", "other", int(self.now), "0 * * * *", "UTC")
         assert self.ask(request, "a").outcome == "not_in_force"
 
+    @rule(instance=instances, catch_up=st.booleans())
+    def pause_and_resume(self, instance: str, catch_up: bool) -> None:
+        self.record.hold(PauseRequest("job", "ops", "why"), self.now)
+        mark = self.record.mark
+        asked = ClaimRequest("job", f"paused-{self.requests}", int(self.now), "* * * * *", "UTC")
+        assert self.ask(asked, instance).outcome == "paused"
+        assert self.record.mark == mark, "a pause moved the mark"
+        resumed = self.record.resume(ResumeRequest("job", f"resume-{self.requests}", catch_up), instance, self.now, 300)
+        self.requests += 1
+        assert resumed is not None
+        assert (resumed.after, resumed.mark) == (mark, mark if catch_up else max(mark, int(self.now)))
+        self.highest_token = max(self.highest_token, resumed.token)
+        assert self.record.resume(ResumeRequest("job", "again"), instance, self.now, 300) is None
+
     @invariant()
     def the_mark_never_goes_back(self) -> None:
         if hasattr(self, "record"):
             assert self.record.mark >= self.highest_mark
             self.highest_mark = self.record.mark
+
+    @invariant()
+    def every_tick_that_is_not_on_record_has_a_lease_that_answers_for_it(self) -> None:
+        if hasattr(self, "record"):
+            for lease in (self.record.leases or {}).values():
+                assert lease.tick is None or lease.after < lease.tick or lease.attempt > 1
 
 
 TestClaims = Claims.TestCase
@@ -125,7 +162,7 @@ TestClaims.settings = settings(max_examples=60, stateful_step_count=40, deadline
 def test_an_edited_schedule_has_no_past() -> None:
     record = JobRecord(Definition("job", "0 * * * *", "UTC", "m:f"), START)
     answer = record.enrol(Definition("job", "*/5 * * * *", "UTC", "m:f"), START + 900)
-    assert answer.replaced == ("0 * * * *", "UTC", START)
+    assert answer.replaced == Replaced("0 * * * *", "UTC", START)
     assert answer.mark == START + 900
     back = record.enrol(Definition("job", "0 * * * *", "UTC", "other:f"), START + 1800)
     assert back.replaced is not None

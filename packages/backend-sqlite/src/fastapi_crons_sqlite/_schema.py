@@ -31,21 +31,24 @@ _MIGRATIONS: dict[int, tuple[str, ...]] = {
             id TEXT PRIMARY KEY, job TEXT NOT NULL, tick_ts INTEGER, trigger TEXT NOT NULL, attempt INTEGER NOT NULL,
             instance TEXT NOT NULL, token INTEGER NOT NULL, status TEXT NOT NULL, started_ts REAL NOT NULL, ended_ts REAL,
             error_type TEXT, error_message TEXT, error_traceback TEXT, result TEXT, missed_ticks INTEGER NOT NULL,
-            missed_since_ts INTEGER, actor TEXT, note TEXT) WITHOUT ROWID""",
+            missed_since_ts INTEGER, actor TEXT, note TEXT, beside TEXT, log TEXT, log_dropped INTEGER NOT NULL)
+            WITHOUT ROWID""",
         "CREATE INDEX job_run_by_job ON job_run (job, id)",
         "CREATE INDEX job_run_unfinished ON job_run (job) WHERE status = 'running'",
         """CREATE TABLE job_missed (
-            id INTEGER PRIMARY KEY, job TEXT NOT NULL, first_ts INTEGER NOT NULL, last_ts INTEGER NOT NULL,
-            count INTEGER NOT NULL, more INTEGER NOT NULL, reason TEXT NOT NULL, recorded_ts REAL NOT NULL,
-            instance TEXT NOT NULL, detail TEXT)""",
+            id TEXT PRIMARY KEY, job TEXT NOT NULL, first_ts INTEGER NOT NULL, last_ts INTEGER NOT NULL,
+            count INTEGER NOT NULL, reason TEXT NOT NULL, recorded_ts REAL NOT NULL, instance TEXT NOT NULL,
+            more INTEGER NOT NULL, detail TEXT) WITHOUT ROWID""",
         "CREATE INDEX job_missed_by_job ON job_missed (job, id)",
         """CREATE TABLE lock_job (
             name TEXT PRIMARY KEY, schedule TEXT NOT NULL, timezone TEXT NOT NULL, function TEXT NOT NULL,
-            mark INTEGER NOT NULL, since REAL NOT NULL, mark_before INTEGER NOT NULL, mark_nonce TEXT NOT NULL,
-            token INTEGER NOT NULL) WITHOUT ROWID""",
+            enabled INTEGER NOT NULL, mark INTEGER NOT NULL, since REAL NOT NULL, token INTEGER NOT NULL,
+            paused_since REAL, paused_by TEXT, paused_note TEXT) WITHOUT ROWID""",
+        "CREATE INDEX lock_job_paused ON lock_job (name) WHERE paused_since IS NOT NULL",
         """CREATE TABLE lock_lease (
             run_id TEXT PRIMARY KEY, job TEXT NOT NULL, tick INTEGER, instance TEXT NOT NULL, token INTEGER NOT NULL,
-            attempt INTEGER NOT NULL, expires REAL NOT NULL, namespace TEXT NOT NULL) WITHOUT ROWID""",
+            attempt INTEGER NOT NULL, expires REAL NOT NULL, after INTEGER NOT NULL, let_go TEXT, namespace TEXT NOT NULL,
+            cancel INTEGER NOT NULL DEFAULT 0, cancelled_by TEXT) WITHOUT ROWID""",
         "CREATE INDEX lock_lease_by_job ON lock_lease (job)",
         """CREATE TABLE lock_instance (
             id TEXT PRIMARY KEY, namespace TEXT NOT NULL, host TEXT NOT NULL, boot TEXT NOT NULL, pid INTEGER NOT NULL,

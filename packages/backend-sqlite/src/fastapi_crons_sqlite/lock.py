@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from fastapi_crons.clock import Clock, SystemClock
 from fastapi_crons.instance import Instance
 from fastapi_crons.locking.base import (
+    Beat,
     ClaimRequest,
     ClaimResult,
     Definition,
@@ -17,14 +18,18 @@ from fastapi_crons.locking.base import (
     LeaseRef,
     LeaseTerms,
     LockBackend,
+    Pause,
+    PauseRequest,
     Reach,
+    Resumed,
+    ResumeRequest,
 )
-from fastapi_crons.locking.records import JobRecord, claim_in
+from fastapi_crons.locking.records import JobRecord, claim_in, enrol_in, pause_in, resume_in
 from fastapi_crons_sqlite._database import Database, Row, Transaction, as_json
 from fastapi_crons_sqlite._names import Names
 
-_JOB_COLUMNS = "name, schedule, timezone, function, mark, since, mark_before, mark_nonce, token"
-_LEASE_COLUMNS = "run_id, job, tick, instance, token, attempt, expires"
+_JOB_COLUMNS = "name, schedule, timezone, function, enabled, mark, since, token, paused_since, paused_by, paused_note"
+_LEASE_COLUMNS = "job, run_id, tick, instance, token, attempt, expires, after, let_go"
 _INSTANCE_COLUMNS = "id, host, boot, pid, pid_started, started_ts"
 
 _READ_JOBS = f"""SELECT json_group_array(json_array({_JOB_COLUMNS})) FROM lock_job
@@ -32,14 +37,16 @@ _READ_JOBS = f"""SELECT json_group_array(json_array({_JOB_COLUMNS})) FROM lock_j
 _READ_LEASES = f"""SELECT json_group_array(json_array({_LEASE_COLUMNS})) FROM lock_lease
     WHERE job IN (SELECT value FROM json_each(?))"""
 _INSERT_JOBS = f"INSERT INTO lock_job ({_JOB_COLUMNS})"
-_OR_UPDATE_JOBS = """ON CONFLICT (name) DO UPDATE SET
-    schedule = excluded.schedule, timezone = excluded.timezone, function = excluded.function, mark = excluded.mark,
-    since = excluded.since, mark_before = excluded.mark_before, mark_nonce = excluded.mark_nonce, token = excluded.token"""
+_OR_UPDATE_JOBS = "ON CONFLICT (name) DO UPDATE SET " + ", ".join(
+    f"{column} = excluded.{column}" for column in _JOB_COLUMNS.split(", ")[1:]
+)
 _INSERT_LEASES = f"INSERT INTO lock_lease ({_LEASE_COLUMNS}, namespace)"
 _DELETE_LEASES = "DELETE FROM lock_lease WHERE run_id IN (SELECT value FROM json_each(?))"
 
 # What is known of the holder of a lease, and its last heartbeat.
 _Holders = dict[str, tuple[Instance, float]]
+_Records = dict[str, JobRecord]
+T = TypeVar("T")
 
 
 class SQLiteLockBackend(LockBackend):
@@ -81,41 +88,24 @@ class SQLiteLockBackend(LockBackend):
             await self._database.close()
 
     async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
-        named = [definition._replace(job=self._names.key(definition.job)) for definition in definitions]
-        names = as_json([definition.job for definition in named])
-
-        async def work(transaction: Transaction) -> list[Enrolment]:
-            now = self._clock.now()
-            records = {row[0]: _record(row) for row in await transaction.rows(_READ_JOBS, names)}
-            before = {name: _job_row(name, record) for name, record in records.items()}
-            answers = []
-            for definition in named:
-                record = records.get(definition.job)
-                if record is None:
-                    record = records[definition.job] = JobRecord(definition, now)
-                    answers.append(Enrolment(record.mark))
-                else:
-                    answers.append(record.enrol(definition, now))
-            await _write_jobs(transaction, records, before)
-            return answers
-
-        return await self._database.write(work)
+        key = self._names.key
+        named = [definition._replace(job=key(definition.job)) for definition in definitions]
+        return await self._change(named, lambda records, now: [enrol_in(records, each, now) for each in named])
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
-        key, instance = self._names.key, self._me().id
+        key, instance, term = self._names.key, self._me().id, self._terms.lease
         named = [request._replace(job=key(request.job)) for request in requests]
-        names = as_json([request.job for request in named])
 
         async def work(transaction: Transaction) -> list[ClaimResult]:
-            records = {row[0]: _record(row) for row in await transaction.rows(_READ_JOBS, names)}
-            before = {name: _job_row(name, record) for name, record in records.items()}
+            names = as_json([request.job for request in named])
+            records, before = await _read_jobs(transaction, names)
             leases = [_lease(row) for row in await transaction.rows(_READ_LEASES, names)]
             for lease in leases:
                 record = records.get(lease.job)
                 if record is not None:
                     record.leases = {**(record.leases or {}), lease.run_id: lease}
             holders = await self._holders(transaction) if leases else {}
-            now, term = self._clock.now(), self._terms.lease
+            now = self._clock.now()
             results = [
                 claim_in(records, request, instance, now, term, lambda lease: self._alive(lease, holders, now))
                 for request in named
@@ -123,6 +113,44 @@ class SQLiteLockBackend(LockBackend):
             await _write_jobs(transaction, records, before)
             await self._write_leases(transaction, records, {lease.run_id for lease in leases})
             return results
+
+        return await self._database.write(work)
+
+    async def pause(self, requests: Sequence[PauseRequest]) -> list[Pause | None]:
+        key = self._names.key
+        named = [request._replace(job=key(request.job)) for request in requests]
+        return await self._change(named, lambda records, now: [pause_in(records, each, now) for each in named])
+
+    async def resume(self, requests: Sequence[ResumeRequest]) -> list[Resumed | None]:
+        key, instance, term = self._names.key, self._me().id, self._terms.lease
+        named = [request._replace(job=key(request.job)) for request in requests]
+        return await self._change(
+            named, lambda records, now: [resume_in(records, each, instance, now, term) for each in named]
+        )
+
+    async def pauses(self) -> dict[str, Pause]:
+        rows = await self._database.read_plain(
+            "SELECT name, paused_since, paused_by, paused_note FROM lock_job WHERE paused_since IS NOT NULL"
+        )
+        return {job: Pause(*row[1:]) for row in rows if (job := self._names.own(row[0])) is not None}
+
+    async def cancel(self, run_ids: Collection[str], actor: str | None) -> set[str]:
+        async def work(transaction: Transaction) -> set[str]:
+            wanted = as_json(list(run_ids))
+            await transaction.execute(
+                "UPDATE lock_lease SET cancel = 1, cancelled_by = ? "
+                "WHERE namespace = ? AND let_go IS NULL AND run_id IN (SELECT value FROM json_each(?))",
+                actor,
+                self._namespace,
+                wanted,
+            )
+            found = await transaction.rows(
+                "SELECT json_group_array(run_id) FROM lock_lease "
+                "WHERE namespace = ? AND cancel AND run_id IN (SELECT value FROM json_each(?))",
+                self._namespace,
+                wanted,
+            )
+            return {str(run_id) for run_id in found}
 
         return await self._database.write(work)
 
@@ -162,10 +190,10 @@ class SQLiteLockBackend(LockBackend):
 
         return await self._database.write(work)
 
-    async def beat(self) -> list[Lease]:
+    async def beat(self) -> Beat:
         me = self._me()
 
-        async def work(transaction: Transaction) -> list[Lease]:
+        async def work(transaction: Transaction) -> Beat:
             await self._say_alive(transaction)
             holders, now = await self._holders(transaction), self._clock.now()
             rows = await transaction.rows(
@@ -175,11 +203,16 @@ class SQLiteLockBackend(LockBackend):
             )
             leases = [_lease(row) for row in rows]
             await self._forget_dead(transaction, holders, {lease.instance for lease in leases}, now)
-            return [
+            dead = [
                 lease._replace(job=job)
                 for lease in leases
                 if not self._alive(lease, holders, now) and (job := self._names.own(lease.job)) is not None
             ]
+            cancelled = await transaction.rows(
+                "SELECT json_group_array(json_array(run_id, cancelled_by)) FROM lock_lease WHERE cancel AND instance = ?",
+                me.id,
+            )
+            return Beat(dead, [(run_id, actor) for run_id, actor in cancelled])
 
         return await self._database.write(work)
 
@@ -189,6 +222,21 @@ class SQLiteLockBackend(LockBackend):
             as_json(list(run_ids)),
         )
         return {str(run_id) for run_id in rows}
+
+    async def _change(
+        self, named: Sequence[Definition | PauseRequest | ResumeRequest], change: Callable[[_Records, float], list[T]]
+    ) -> list[T]:
+        """Change the records of jobs, in one transaction; what was granted in it becomes a lease."""
+        names = as_json([each.job for each in named])
+
+        async def work(transaction: Transaction) -> list[T]:
+            records, before = await _read_jobs(transaction, names)
+            answers = change(records, self._clock.now())
+            await _write_jobs(transaction, records, before)
+            await self._write_leases(transaction, records, set())
+            return answers
+
+        return await self._database.write(work)
 
     def _me(self) -> Instance:
         assert self._instance is not None, "open() comes first"
@@ -236,7 +284,7 @@ class SQLiteLockBackend(LockBackend):
                 "DELETE FROM lock_instance WHERE id IN (SELECT value FROM json_each(?))", as_json(dead)
             )
 
-    async def _write_leases(self, transaction: Transaction, records: dict[str, JobRecord], before: set[str]) -> None:
+    async def _write_leases(self, transaction: Transaction, records: _Records, before: set[str]) -> None:
         after = {run_id: lease for record in records.values() for run_id, lease in (record.leases or {}).items()}
         gone = before - after.keys()
         if gone:
@@ -245,15 +293,24 @@ class SQLiteLockBackend(LockBackend):
         await transaction.insert(_INSERT_LEASES, new)
 
 
-async def _write_jobs(transaction: Transaction, records: dict[str, JobRecord], before: dict[str, Row]) -> None:
+async def _read_jobs(transaction: Transaction, names: str) -> tuple[_Records, dict[str, Row]]:
+    """The records of jobs without their leases, and the rows that they were made of."""
+    rows = {row[0]: row for row in await transaction.rows(_READ_JOBS, names)}
+    return {name: _record(row) for name, row in rows.items()}, rows
+
+
+async def _write_jobs(transaction: Transaction, records: _Records, before: dict[str, Row]) -> None:
     changed = [row for name, record in records.items() if (row := _job_row(name, record)) != before.get(name)]
     await transaction.insert(_INSERT_JOBS, changed, _OR_UPDATE_JOBS)
 
 
 def _record(row: Row) -> JobRecord:
-    name, schedule, timezone, function, mark, since, mark_before, mark_nonce, token = row
+    name, schedule, timezone, function, enabled, mark, since, token, paused_since, paused_by, paused_note = row
     return JobRecord.restored(
-        Definition(name, schedule, timezone, function, mark), since, mark_before, mark_nonce, token
+        Definition(name, schedule, timezone, function, mark, bool(enabled)),
+        since,
+        token,
+        None if paused_since is None else Pause(paused_since, paused_by, paused_note),
     )
 
 
@@ -263,27 +320,28 @@ def _job_row(name: str, record: JobRecord) -> Row:
         record.schedule,
         record.timezone,
         record.function,
+        int(record.enabled),
         record.mark,
         record.since,
-        record.mark_before,
-        record.mark_nonce,
         record.token,
+        *(record.pause or (None, None, None)),
     ]
 
 
 def _lease(row: Row) -> Lease:
-    run_id, job, tick, instance, token, attempt, expires = row
-    return Lease(job, run_id, tick, instance, token, attempt, expires)
+    return Lease(*row)
 
 
 def _lease_row(lease: Lease, namespace: str) -> Row:
     return [
-        lease.run_id,
         lease.job,
+        lease.run_id,
         lease.tick,
         lease.instance,
         lease.token,
         lease.attempt,
         lease.expires,
+        lease.after,
+        lease.let_go,
         namespace,
     ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from fastapi_crons.locking.base import Reach
-from fastapi_crons.run import MissedTicks, Run, RunError, RunStatus
+from fastapi_crons.run import LogLine, MissedTicks, Run, RunError, RunStatus
 from fastapi_crons.state.base import HistoryLimits, JobState, Record, StateBackend
 from fastapi_crons_sqlite._database import Database, Row, Transaction, as_json
 from fastapi_crons_sqlite._names import Names
@@ -17,9 +19,9 @@ if TYPE_CHECKING:
 
 _RUN_COLUMNS = (
     "id, job, tick_ts, trigger, attempt, instance, token, status, started_ts, ended_ts, error_type, error_message, "
-    "error_traceback, result, missed_ticks, missed_since_ts, actor, note"
+    "error_traceback, result, missed_ticks, missed_since_ts, actor, note, beside, log_dropped"
 )
-_MISSED_COLUMNS = "job, first_ts, last_ts, count, reason, recorded_ts, instance, more, detail"
+_MISSED_COLUMNS = "id, job, first_ts, last_ts, count, reason, recorded_ts, instance, more, detail"
 
 
 def _iso(column: str) -> str:
@@ -27,14 +29,15 @@ def _iso(column: str) -> str:
 
 
 # A record that is closed never changes again.
-_INSERT_RUNS = f"INSERT INTO job_run ({_RUN_COLUMNS})"
+_INSERT_RUNS = f"INSERT INTO job_run ({_RUN_COLUMNS}, log)"
 _OR_CLOSE_RUNS = """
     ON CONFLICT (id) DO UPDATE SET
         status = excluded.status, attempt = excluded.attempt, ended_ts = excluded.ended_ts,
         error_type = excluded.error_type, error_message = excluded.error_message,
-        error_traceback = excluded.error_traceback, result = excluded.result
+        error_traceback = excluded.error_traceback, result = excluded.result, log = excluded.log,
+        log_dropped = excluded.log_dropped
     WHERE job_run.status = 'running'"""
-_INSERT_MISSED = f"INSERT INTO job_missed ({_MISSED_COLUMNS})"
+_INSERT_MISSED = f"INSERT OR REPLACE INTO job_missed ({_MISSED_COLUMNS})"
 _WRITE_STATUS = f"""
     INSERT INTO job_status (name, status, instance_id, started_at)
     SELECT run.job, run.status, run.instance, {_iso("run.started_ts")} FROM json_each(?) JOIN job_run AS run ON run.id = value
@@ -143,8 +146,12 @@ class SQLiteStateBackend(StateBackend):
         return [_run(row, job) for row in rows]
 
     async def run(self, run_id: str) -> Run | None:
-        rows = await self._database.read_plain(f"SELECT {_RUN_COLUMNS} FROM job_run WHERE id = ?", run_id)
-        return next((_run(row, job) for row in rows if (job := self._names.own(row[1])) is not None), None)
+        rows = await self._database.read_plain(f"SELECT {_RUN_COLUMNS}, log FROM job_run WHERE id = ?", run_id)
+        for *row, log in rows:
+            job = self._names.own(row[1])
+            if job is not None:
+                return replace(_run(row, job), log=_log(log))
+        return None
 
     async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:
         rows = await self._database.read_plain(
@@ -187,16 +194,17 @@ class SQLiteStateBackend(StateBackend):
 
     async def _delete_older(self, oldest: float) -> bool:
         async def work(transaction: Transaction) -> bool:
-            # Run ids begin with the time they were made at, in milliseconds as hexadecimal digits.
+            # Ids begin with the time they were made at, in milliseconds as hexadecimal digits.
             digits = f"{max(0, int(oldest * 1000)):012x}"
+            before = f"{digits[:8]}-{digits[8:]}"
             runs = await transaction.execute(
                 "DELETE FROM job_run WHERE id IN (SELECT id FROM job_run WHERE id < ? AND status <> 'running' LIMIT ?)",
-                f"{digits[:8]}-{digits[8:]}",
+                before,
                 _PRUNE_ROWS,
             )
             missed = await transaction.execute(
-                "DELETE FROM job_missed WHERE id IN (SELECT id FROM job_missed WHERE recorded_ts < ? LIMIT ?)",
-                oldest,
+                "DELETE FROM job_missed WHERE id IN (SELECT id FROM job_missed WHERE id < ? LIMIT ?)",
+                before,
                 _PRUNE_ROWS,
             )
             return max(runs, missed) == _PRUNE_ROWS
@@ -225,13 +233,16 @@ def _run_row(run: Run, job: str) -> Row:
         run.missed_since_ts,
         run.actor,
         run.note,
+        run.beside,
+        run.log_dropped,
+        None if not run.log else as_json([[line.ts, line.level, line.logger, line.message] for line in run.log]),
     ]
 
 
 def _run(row: Row, job: str) -> Run:
     error = None if row[10] is None else RunError(row[10], row[11], row[12])
     run_id, _, tick, trigger, attempt, instance, token, status, started, ended = row[:10]
-    result, missed_ticks, missed_since, actor, note = row[13:]
+    result, missed_ticks, missed_since, actor, note, beside, log_dropped = row[13:]
     return Run(
         run_id,
         job,
@@ -249,16 +260,23 @@ def _run(row: Row, job: str) -> Run:
         missed_since,
         actor,
         note,
+        beside,
+        log_dropped=log_dropped,
     )
 
 
+def _log(text: str | None) -> tuple[LogLine, ...]:
+    return () if text is None else tuple(LogLine(*line) for line in json.loads(text))
+
+
 def _missed(row: Row, job: str) -> MissedTicks:
-    _, first, last, count, reason, recorded, instance, more, detail = row
-    return MissedTicks(job, first, last, count, reason, recorded, instance, bool(more), detail)
+    record_id, _, first, last, count, reason, recorded, instance, more, detail = row
+    return MissedTicks(record_id, job, first, last, count, reason, recorded, instance, bool(more), detail)
 
 
 def _missed_row(ticks: MissedTicks, job: str) -> Row:
     return [
+        ticks.id,
         job,
         ticks.first_ts,
         ticks.last_ts,

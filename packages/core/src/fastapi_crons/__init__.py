@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from fastapi_crons.config import CronConfig
+from fastapi_crons.context import JobContext
 from fastapi_crons.errors import (
     ConfigurationError,
     CronsError,
@@ -20,7 +21,7 @@ from fastapi_crons.errors import (
 )
 from fastapi_crons.hookspecs import hookimpl
 from fastapi_crons.job import CronJob
-from fastapi_crons.run import MissedTicks, Run, RunError
+from fastapi_crons.run import LogLine, MissedTicks, Run, RunError
 from fastapi_crons.schedule import CronSchedule, Schedule
 from fastapi_crons.scheduler import Crons
 
@@ -36,7 +37,9 @@ __all__ = [
     "CronsError",
     "DuplicateJobError",
     "JobDefinitionError",
+    "JobContext",
     "JobLockedError",
+    "LogLine",
     "MissedTicks",
     "MissingDistributionError",
     "PluginError",

@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
@@ -30,6 +30,7 @@ class _Call(NamedTuple):
     context: contextvars.Context
     function: Callable[..., object]
     arguments: tuple[object, ...]
+    named: Mapping[str, object]
 
 
 class ThreadPool:
@@ -45,10 +46,10 @@ class ThreadPool:
         self._idle = 0
         self._made = 0
 
-    def submit(self, function: Callable[..., object], *arguments: object) -> asyncio.Future[Ended]:
+    def submit(self, function: Callable[..., object], *arguments: object, **named: object) -> asyncio.Future[Ended]:
         """Call the function in a thread, with a copy of the caller's context; the future gives how it ended."""
         loop = asyncio.get_running_loop()
-        call = _Call(loop, loop.create_future(), contextvars.copy_context(), function, arguments)
+        call = _Call(loop, loop.create_future(), contextvars.copy_context(), function, arguments, named)
         with self._wake:
             self._calls.append(call)
             if self._idle >= len(self._calls):
@@ -71,7 +72,7 @@ class ThreadPool:
     def _work(self) -> None:
         while (call := self._next()) is not None:
             try:
-                ended = Ended(call.context.run(call.function, *call.arguments), None)
+                ended = Ended(call.context.run(call.function, *call.arguments, **call.named), None)
             except BaseException as error:
                 ended = Ended(None, error)
             with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more

@@ -1,18 +1,62 @@
-"""The context that hooks are given: the one place where it is made."""
+"""The context that hooks and jobs are given: the one place where it is made."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import logging
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from fastapi_crons.clock import iso_utc
 from fastapi_crons.hookspecs import HookContext
 from fastapi_crons.run import MissedTicks, Run
+from fastapi_crons.run_log import JOB_LOGGER, RunLogger
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from fastapi_crons.job import CronJob
 
 _MANUAL = frozenset({"cli", "api", "code"})
+
+
+class JobContext(Mapping[str, Any]):
+    """What a job's function is given when it has a parameter named `context`.
+
+    Reads like the mapping that a before-run hook gets, and says the essentials by name.
+    """
+
+    __slots__ = ("_values", "attempt", "fencing_token", "job", "logger", "run_id", "tick")
+
+    def __init__(self, job: CronJob, run: Run) -> None:
+        self._values = run_context(job, run)
+        #: The job's name.
+        self.job: str = job.name
+        #: The scheduled time (aware, UTC); None for a manual run.
+        self.tick: datetime | None = run.tick
+        #: How many times the function has been started for this tick, this one included.
+        self.attempt: int = run.attempt
+        #: Greater than that of any earlier run of the job: give it along with writes that must not come from a run whose
+        #: lease was lost.
+        self.fencing_token: int = run.token
+        self.run_id: str = run.id
+        #: Its records name job, run and tick, and from INFO up are kept with the run.
+        self.logger: RunLogger = RunLogger(
+            logging.getLogger(JOB_LOGGER),
+            {"job": job.name, "run_id": run.id, "tick": run.tick_ts, "attempt": run.attempt},
+        )
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"JobContext(job={self.job!r}, tick={self.tick!r}, attempt={self.attempt}, run_id={self.run_id!r})"
 
 
 def run_context(job: CronJob, run: Run) -> HookContext:

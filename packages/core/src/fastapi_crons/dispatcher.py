@@ -13,22 +13,23 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from time import perf_counter
-from typing import NamedTuple
 
-from fastapi_crons.clock import Clock, iso_utc
+from fastapi_crons.active import ActiveRun
+from fastapi_crons.claims import Wanted, claims_of, definition_of, interrupted, rerun_of
+from fastapi_crons.clock import Clock, utc_datetime
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import ScheduleError
 from fastapi_crons.job import CronJob
-from fastapi_crons.locking.base import ClaimRequest, ClaimResult, Definition, Enrolment, Lease, LeaseRef
+from fastapi_crons.locking.base import ClaimResult, Enrolment, Lease, LeaseRef
 from fastapi_crons.locking.manager import DistributedLockManager
+from fastapi_crons.locking.records import MAX_MARK_AHEAD
 from fastapi_crons.recorder import Recorder
-from fastapi_crons.run import Run, RunError, RunIds
-from fastapi_crons.runner import ActiveRun, Runner
+from fastapi_crons.run import MissedReason, Run, RunIds, Trigger
+from fastapi_crons.runner import Runner
 from fastapi_crons.schedule import cron_schedule
 from fastapi_crons.state.base import StateBackend
-from fastapi_crons.ticks import NOTHING, Policy, Row, Step, count_row, tick_source
+from fastapi_crons.ticks import NOTHING, Policy, Row, count_row, tick_source
 from fastapi_crons.timeline import Entry, Timeline
 
 logger = logging.getLogger(__name__)
@@ -44,17 +45,6 @@ MAX_STARTS = 250
 MAX_ENROLMENTS = 5_000
 #: How long (seconds) a job waits that is to be tried again: another instance runs it, or the store's clock is behind.
 RETRY_AFTER = 0.5
-
-
-class Wanted(NamedTuple):
-    """A claim that is to be made, and what it is for."""
-
-    entry: Entry
-    step: Step
-    request: ClaimRequest
-    late: bool = False
-    #: The lease of the run that was cut off and is to run again.
-    cut_off: Lease | None = None
 
 
 class Dispatcher:
@@ -82,18 +72,21 @@ class Dispatcher:
         self._policies: dict[tuple[bool, float | None], Policy] = {}
         self.entries: dict[str, Entry] = {}
         self._new_jobs: deque[CronJob] = deque()
-        # Jobs that are due: those that are running here, which are refused their tick and need no room; those that run
-        # on the loop; those that need a thread; and those that are late.
+        # Jobs that are due: those that are running here, which are refused their tick and need no room; and the others
+        # by whether they are late and whether they run on the loop. Ordinary ticks go first, and none waits for a thread
+        # that it does not need.
         self._running: deque[Entry] = deque()
-        self._on_loop: deque[Entry] = deque()
-        self._in_threads: deque[Entry] = deque()
-        self._late: deque[Entry] = deque()
-        self._again: deque[Wanted] = deque()
+        self._lanes: dict[tuple[bool, bool], deque[Entry]] = {
+            (late, on_loop): deque() for late in (False, True) for on_loop in (True, False)
+        }
+        #: Runs that were cut off and are to run again, by the run that was cut off.
+        self._again: dict[str, Wanted] = {}
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._wake = asyncio.Event()
         self._waiting = False
         self._stopping = False
+        self._latest = clock.now()
 
     @property
     def idle(self) -> bool:
@@ -131,7 +124,7 @@ class Dispatcher:
         if entry.waiting and not entry.running:
             entry.waiting = False
             self._queue(entry, late=run.trigger == "catch_up")
-        if self._running or self._on_loop or self._in_threads or self._late or self._again:
+        if self._running or self._again or any(self._lanes.values()):
             self._wake.set()
 
     async def run_forever(self) -> None:
@@ -140,6 +133,7 @@ class Dispatcher:
             self._wake.clear()
             await self.enrol_new_jobs()
             now = self._clock.now()
+            self._watch_clock(now)
             self._notice(now)
             wanted = self._decide(now)
             if wanted:
@@ -160,7 +154,7 @@ class Dispatcher:
 
     async def _enrol(self, jobs: list[CronJob]) -> None:
         try:
-            answers = await self._locks.enrol([_definition(job, 0) for job in jobs])
+            answers = await self._locks.enrol([definition_of(job, 0) for job in jobs])
         except BaseException:
             self._new_jobs.extendleft(reversed(jobs))
             raise
@@ -170,33 +164,50 @@ class Dispatcher:
         self._on_registered(jobs)
 
     async def take_over(self, dead: Iterable[Lease]) -> None:
-        """See to runs that were cut off because their process died: run the tick again, or only record it."""
+        """See to what dead processes left unfinished: run a tick again, or only write down what became of it."""
         for lease in dead:
             entry = self.entries.get(lease.job)
             if entry is None:
                 continue  # another instance may know the job; else the lease stays until the job is registered again
+            if lease.let_go is not None:
+                self._write_down(entry, lease)
+                continue
             known = await self._state.run(lease.run_id)
             if known is not None and known.status != "running":
-                await self._locks.release([LeaseRef(lease.job, lease.run_id, lease.token)])
+                await self._locks.release([_ref(lease)])
             elif self._reruns(entry, lease):
-                self._again.append(self._rerun(entry, lease))
-            elif (await self._locks.release([LeaseRef(lease.job, lease.run_id, lease.token)]))[0]:
-                self._runner.closed_elsewhere(entry.job, interrupted(known, lease, self._clock.now()))
+                self._again[lease.run_id] = rerun_of(entry, lease, self._run_ids())
+            elif (await self._locks.release([_ref(lease)]))[0]:
+                self._close_cut_off(entry, lease, known)
         if self._again:
             self.wake()
+
+    def resumed(self, job: str, mark: int) -> None:
+        """A job was paused, and goes on with its ticks after `mark`."""
+        entry = self.entries.get(job)
+        if entry is not None:
+            entry.mark = max(entry.mark, mark)
+            self._try_again(entry, late=True)
+
+    def marks_ahead(self) -> list[str]:
+        """The jobs whose newest handled tick lies ahead of the clock: nothing of theirs runs until it gets there."""
+        now = self._clock.now()
+        return [name for name, entry in self.entries.items() if entry.mark > now + 1]
+
+    def not_in_force(self) -> list[str]:
+        """The jobs of which another definition than this instance's was registered since."""
+        return [name for name, entry in self.entries.items() if not entry.in_force]
 
     def _place(self, job: CronJob, answer: Enrolment, now: float) -> None:
         entry = self.entries.get(job.name)
         if entry is None:
-            policy = self._policies.get((job.coalesce is not False, job.misfire_grace_time))
-            if policy is None:
-                policy = Policy(job.coalesce is not False, job.misfire_grace_time, self._config.max_catch_up)
-                self._policies[policy.coalesce, policy.grace] = policy
             group = self._timeline.group_of(job.schedule, now)
-            entry = self.entries[job.name] = Entry(job, group, policy, answer.mark)
+            entry = self.entries[job.name] = Entry(job, group, self._policy(job), answer.mark)
             if job.enabled:
                 group.entries.append(entry)
         entry.mark = max(entry.mark, answer.mark)
+        if answer.put_back_from:
+            _warn_put_back(job.name, answer.put_back_from)
         if answer.replaced is not None:
             self._close_past(entry, answer, now)
         if answer.other_function is not None:
@@ -206,30 +217,68 @@ class Dispatcher:
                 job.name,
                 job.function_name,
                 answer.other_function,
+                extra={"job": job.name},
             )
-        if job.enabled and entry.step(now) is not NOTHING:
+        if job.enabled and (job.jitter or entry.step(now) is not NOTHING):
             self._queue(entry, late=True)
 
+    def _policy(self, job: CronJob) -> Policy:
+        grace = job.misfire_grace_time
+        if grace is not None:
+            grace += job.jitter
+        policy = self._policies.get((job.coalesce is not False, grace))
+        if policy is None:
+            policy = Policy(job.coalesce is not False, grace, self._config.max_catch_up)
+            self._policies[policy.coalesce, policy.grace] = policy
+        return policy
+
     def _close_past(self, entry: Entry, answer: Enrolment, now: float) -> None:
-        """Record what an older schedule of this job had due while nobody was there to run it."""
-        old = answer.replaced
+        """Record what an older definition of this job had due while nobody was there to run it."""
+        old, job = answer.replaced, entry.job
         assert old is not None
-        logger.info("job %r: its schedule was %r and is %r now", entry.job.name, old.schedule, entry.job.schedule.text)
+        logger.info(
+            "job %r: it was %r in %s%s until now, and is %r in %s",
+            job.name,
+            old.schedule,
+            old.timezone or "no zone",
+            "" if old.enabled else " and disabled",
+            job.schedule.text,
+            job.schedule_zone or "no zone",
+            extra={"job": job.name},
+        )
         try:
             source = tick_source(cron_schedule(old.schedule, old.timezone or "UTC"))
         except ScheduleError:
             return  # a kind of schedule that is not installed any more: what it had due can't be known
         row = count_row(source, old.mark, int(now))
-        if row is not None:
-            self._runner.let_go(entry.job, row, "schedule_changed", f"the schedule was {old.schedule!r}")
+        if row is None:
+            return
+        if old.enabled:
+            self._let_go(entry, row, "schedule_changed", f"the schedule was {old.schedule!r}")
+        else:
+            self._let_go(entry, row, "disabled")
+
+    def _watch_clock(self, now: float) -> None:
+        """A clock that was set back leaves ticks ahead of it that were handled already, and a timeline that is too late."""
+        if now < self._latest - 1:
+            logger.warning(
+                "the clock was set back by %.0f s; nothing runs a second time, so jobs go on when it has passed %s",
+                self._latest - now,
+                utc_datetime(self._latest).isoformat(timespec="seconds"),
+            )
+            self._timeline.clock_set_back(now)
+            for entry in self.entries.values():
+                if entry.mark > now + MAX_MARK_AHEAD:
+                    # The store has the last word: it puts the mark back where its own clock agrees.
+                    entry.mark = int(now)
+        self._latest = now
 
     def _notice(self, now: float) -> None:
         """Queue the jobs that have become due."""
         for tick, group in self._timeline.pop_due(now):
-            late = now - tick > LATE_AFTER
             for entry in group.entries:
                 if not (entry.queued or entry.waiting) and entry.in_force:
-                    self._queue(entry, late=late)
+                    self._queue(entry, late=now - tick > LATE_AFTER + entry.job.jitter)
 
     def _queue(self, entry: Entry, *, late: bool) -> None:
         if not entry.queued:
@@ -237,7 +286,7 @@ class Dispatcher:
             if entry.running and entry.job.overlap != "allow":
                 self._running.append(entry)
             else:
-                (self._late if late else self._on_loop if entry.is_async else self._in_threads).append(entry)
+                self._lanes[late, entry.is_async].append(entry)
 
     def _decide(self, now: float) -> list[Wanted]:
         """What is to be claimed now, as far as there is room to run it."""
@@ -246,129 +295,139 @@ class Dispatcher:
         catch_up = self._config.catch_up_concurrency - self._runner.catching_up
         wanted: list[Wanted] = []
         until = perf_counter() + MAX_DECIDING
-        while self._again and room > len(wanted) and (self._again[0].entry.is_async or threads > 0):
-            again = self._again.popleft()
-            threads -= not again.entry.is_async
-            wanted.append(again)
+        for run_id, again in list(self._again.items()):
+            if room <= len(wanted):
+                break
+            if again.entry.is_async or threads > 0:
+                threads -= not again.entry.is_async
+                wanted.append(self._again.pop(run_id))
         needing_room = len(wanted)
         while self._running and len(wanted) < MAX_CLAIMS and perf_counter() < until:
             self._want(self._running.popleft(), now, wanted)
         room += len(wanted) - needing_room
-        for lane in (self._on_loop, self._in_threads, self._late):
+        for (late, on_loop), lane in self._lanes.items():
             while lane and len(wanted) < room and perf_counter() < until:
-                entry = lane[0]
-                if not entry.is_async:
-                    if threads <= 0:
-                        break
-                    threads -= 1
-                if entry.late:
-                    if catch_up <= 0:
-                        break
-                    catch_up -= 1
-                lane.popleft()
-                self._want(entry, now, wanted)
+                if (late and catch_up <= 0) or (not on_loop and threads <= 0):
+                    break
+                threads -= not on_loop
+                catch_up -= late
+                self._want(lane.popleft(), now, wanted)
         return wanted
 
     def _want(self, entry: Entry, now: float, wanted: list[Wanted]) -> None:
         entry.queued = False
         step = entry.step(now)
         if step is not NOTHING:
-            wanted.append(self._wanted(entry, step))
-
-    def _wanted(self, entry: Entry, step: Step) -> Wanted:
-        job = entry.job
-        tick = step.missed[-1][0].last if step.run is None else step.run
-        request = ClaimRequest(
-            job.name, self._run_ids(), tick, job.schedule.text, _zone(job), job.overlap, False, step.run is None
-        )
-        return Wanted(entry, step, request, entry.late)
+            wanted.extend(claims_of(entry, step, self._run_ids))
+        due = entry.due_later(now)
+        if due is not None and due != entry.wakes_at:
+            entry.wakes_at = due
+            self._clock.call_later(due - now, lambda: self._try_again(entry, late=False))
 
     async def _claim_and_start(self, wanted: list[Wanted]) -> None:
         results = await self._locks.claim([want.request for want in wanted])
-        now = self._clock.now()
+        now, held_since = self._clock.now(), perf_counter()
         unknown = []
         for number, (want, result) in enumerate(zip(wanted, results, strict=True), start=1):
+            if result.put_back_from:
+                _warn_put_back(want.entry.job.name, result.put_back_from)
             if result.outcome == "granted":
                 self._granted(want, result, now)
-                if number % MAX_STARTS == 0:
-                    await asyncio.sleep(0)
             elif result.outcome == "unknown":
                 unknown.append(want)
             else:
                 self._refused(want, result)
+            # Long rows of ticks may have been counted.
+            if number % MAX_STARTS == 0 or perf_counter() - held_since > MAX_DECIDING:
+                await asyncio.sleep(0)
+                held_since = perf_counter()
         if unknown:
             await self._enrol_again(unknown)
 
     def _granted(self, want: Wanted, result: ClaimResult, now: float) -> None:
-        entry, step, tick = want.entry, want.step, want.request.tick
+        entry, request = want.entry, want.request
+        tick, job, lease = request.tick, entry.job, LeaseRef(entry.job.name, request.run_id, result.token)
         assert tick is not None
-        if want.cut_off is None:
-            if result.mark > entry.mark:
-                # Other instances have handled some of these ticks: what is left lies behind the store's mark.
-                step = entry.group.step(result.mark, now, entry.policy)
-            entry.mark = max(entry.mark, tick)
-            for row, reason in step.missed:
-                self._runner.let_go(entry.job, row, reason)
-            if want.request.let_go:
-                if step.more or entry.step(now) is not NOTHING:
-                    self._queue(entry, late=want.late)
-                return
-        run = ActiveRun(
-            entry,
-            want.request.run_id,
-            tick,
-            "catch_up" if want.late else "schedule",
-            result.token,
-            want.request.attempt,
-        )
-        if step.covered is not None and step.run == tick:
-            run.missed = step.covered
-        if step.more:
-            entry.waiting = True
+        known_mark, entry.mark = entry.mark, max(tick, entry.mark)
+        if request.let_go is not None:
+            row = entry.group.row(result.mark, tick)
+            if row is not None:
+                self._runner.let_go(job, row, request.let_go, record_id=request.run_id)
+            self._recorder.release(lease)
+            if want.more:
+                self._queue_what_is_left(entry, now, late=want.late)
+            return
         if want.cut_off is not None:
             self._runner.in_background(self._record_cut_off(entry, want.cut_off))
         grace = entry.policy.grace
         if grace is not None and now - tick > grace:
             # The store took so long to answer that the tick is too late by now.
-            self._runner.let_go(entry.job, Row(tick, tick, 1), "misfire_grace_time")
-            self._recorder.release(LeaseRef(entry.job.name, run.id, result.token), lambda: None)
+            row = entry.group.row(result.mark, tick) or Row(tick, tick, 1)
+            self._runner.let_go(job, row, "misfire_grace_time", record_id=request.run_id)
+            self._recorder.release(lease)
             return
+        trigger: Trigger = "catch_up" if want.late else "schedule"
+        run = ActiveRun(entry, request.run_id, tick, trigger, result.token, request.attempt)
+        if not want.alone or result.mark < known_mark:
+            run.missed = entry.group.row(result.mark, tick - 1)
+        if want.more:
+            entry.waiting = True
         self._runner.start(run)
+
+    def _queue_what_is_left(self, entry: Entry, now: float, *, late: bool) -> None:
+        if not entry.waiting and entry.step(now) is not NOTHING:
+            self._queue(entry, late=late)
 
     def _refused(self, want: Wanted, result: ClaimResult) -> None:
         entry, tick = want.entry, want.request.tick
         assert tick is not None
         if want.cut_off is not None:
-            return  # another instance was first to take it over
+            return  # another instance was first to take it over, or the next heartbeat tries again
         if result.outcome == "stale":
-            entry.mark = max(entry.mark, result.mark)
-            self._queue(entry, late=want.late)
+            entry.mark = result.mark
+            self._queue_what_is_left(entry, self._clock.now(), late=want.late)
         elif result.outcome == "not_in_force":
-            entry.in_force = False
-            logger.warning(
-                "job %r: another schedule than %r was registered since; this instance does not run it",
-                entry.job.name,
-                entry.job.schedule.text,
-            )
+            self._not_in_force(entry)
         elif result.outcome == "busy" and result.skipped:
             entry.mark = max(entry.mark, tick)
-            row = count_row(entry.group.source, result.mark, tick)
-            if row is not None:
-                self._runner.let_go(entry.job, row, "overlap", f"run {result.holder} was still going on")
+            self._skipped(entry, want, result)
         elif result.outcome == "busy" and entry.running:
             entry.waiting = True
-        else:
-            self._clock.call_later(RETRY_AFTER, lambda: self._try_again(entry, want.late))
+        elif result.outcome != "paused":  # a paused job asks again when its next tick is due
+            self._clock.call_later(RETRY_AFTER, lambda: self._try_again(entry, late=want.late))
 
-    def _try_again(self, entry: Entry, late: bool) -> None:
-        self._queue(entry, late=late)
+    def _not_in_force(self, entry: Entry) -> None:
+        if entry.in_force:
+            entry.in_force = False
+            logger.warning(
+                "job %r: another definition than %r was registered since; this instance does not run it",
+                entry.job.name,
+                entry.job.schedule.text,
+                extra={"job": entry.job.name},
+            )
+
+    def _skipped(self, entry: Entry, want: Wanted, result: ClaimResult) -> None:
+        """Write down ticks that were skipped: one record for all that one run is in the way of."""
+        request, tick = want.request, want.request.tick
+        assert tick is not None
+        row = entry.group.row(result.mark, tick)
+        if row is not None:
+            detail = f"run {result.holder} was still going on" if result.holder else "the job was still running"
+            before = entry.skipped[1] if entry.skipped is not None and entry.skipped[0] == result.holder else None
+            ticks = self._runner.let_go(entry.job, row, "overlap", detail, record_id=request.run_id, before=before)
+            entry.skipped = (result.holder, ticks)
+        self._recorder.release(LeaseRef(entry.job.name, request.run_id, result.token))
+
+    def _try_again(self, entry: Entry, *, late: bool) -> None:
+        if not entry.waiting:
+            self._queue(entry, late=late)
         self._wake.set()
 
     async def _enrol_again(self, unknown: list[Wanted]) -> None:
         """The store has lost its records: register these jobs with the newest ticks that we know to be handled."""
         logger.warning("the lock store has no record of %d jobs; they are registered again", len(unknown))
         entries = list({want.entry.job.name: want.entry for want in unknown}.values())
-        await self._locks.enrol([_definition(entry.job, entry.mark) for entry in entries])
+        await self._locks.enrol([definition_of(entry.job, entry.mark) for entry in entries])
         for want in unknown:
             if want.cut_off is None:
                 self._queue(want.entry, late=want.late)
@@ -385,23 +444,25 @@ class Dispatcher:
             and (grace is None or self._clock.now() - lease.tick <= grace)
         )
 
-    def _rerun(self, entry: Entry, lease: Lease) -> Wanted:
-        job = entry.job
-        request = ClaimRequest(
-            job.name,
-            self._run_ids(),
-            lease.tick,
-            job.schedule.text,
-            _zone(job),
-            job.overlap,
-            replaces=lease.run_id,
-            attempt=lease.attempt + 1,
-        )
-        return Wanted(entry, NOTHING, request, True, lease)
-
     async def _record_cut_off(self, entry: Entry, lease: Lease) -> None:
         known = await self._state.run(lease.run_id)
-        self._runner.closed_elsewhere(entry.job, interrupted(known, lease, self._clock.now()))
+        self._close_cut_off(entry, lease, known)
+
+    def _close_cut_off(self, entry: Entry, lease: Lease, known: Run | None) -> None:
+        covered = None if lease.tick is None else entry.group.row(lease.after, lease.tick - 1)
+        self._runner.closed_elsewhere(entry.job, interrupted(known, lease, covered, self._clock.now()))
+
+    def _write_down(self, entry: Entry, lease: Lease) -> None:
+        """Write down ticks that were let go by a process which died before it could do so itself."""
+        assert lease.tick is not None
+        assert lease.let_go is not None
+        row = entry.group.row(lease.after, lease.tick)
+        if row is not None:
+            self._runner.let_go(entry.job, row, lease.let_go, record_id=lease.run_id)
+        self._recorder.release(_ref(lease))
+
+    def _let_go(self, entry: Entry, row: Row, reason: MissedReason, detail: str | None = None) -> None:
+        self._runner.let_go(entry.job, row, reason, detail, record_id=self._run_ids())
 
     async def _sleep(self, now: float) -> None:
         """Sleep until the next tick or until woken, but never for long."""
@@ -429,36 +490,14 @@ def _without_collections() -> Iterator[None]:
             gc.enable()
 
 
-def interrupted(known: Run | None, lease: Lease, now: float) -> Run:
-    """The closing record of a run whose process died; `known` is what the state store has of it."""
-    error = RunError("Interrupted", f"its process died, or lost its lease, before {iso_utc(now)}")
-    if known is None:
-        return Run(
-            lease.run_id,
-            lease.job,
-            lease.tick,
-            "schedule" if lease.tick is not None else "code",
-            lease.attempt,
-            lease.instance,
-            lease.token,
-            "interrupted",
-            now,
-            now,
-            error,
-        )
-    return replace(known, status="interrupted", ended_ts=now, error=error)
+def _warn_put_back(job: str, mark: int) -> None:
+    logger.warning(
+        "job %r: its newest tick on record was %s, far ahead of the store's clock; a clock was wrong, and it is put back",
+        job,
+        utc_datetime(mark).isoformat(),
+        extra={"job": job},
+    )
 
 
-def manual_request(entry: Entry, run_id: str, *, force: bool) -> ClaimRequest:
-    """The claim of a run that somebody asked for, which leaves the ticks alone."""
-    job = entry.job
-    return ClaimRequest(job.name, run_id, None, job.schedule.text, _zone(job), job.overlap, force)
-
-
-def _definition(job: CronJob, mark: int) -> Definition:
-    return Definition(job.name, job.schedule.text, _zone(job), job.function_name, mark)
-
-
-def _zone(job: CronJob) -> str:
-    zone = getattr(job.schedule, "timezone", "")
-    return zone if isinstance(zone, str) else ""
+def _ref(lease: Lease) -> LeaseRef:
+    return LeaseRef(lease.job, lease.run_id, lease.token)

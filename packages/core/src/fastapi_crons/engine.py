@@ -11,19 +11,24 @@ from typing import TYPE_CHECKING
 
 from fastapi_crons._signals import InterruptWatch
 from fastapi_crons._threads import ThreadPool
-from fastapi_crons.clock import Clock
+from fastapi_crons.active import ActiveRun
+from fastapi_crons.claims import definition_of, manual_request
+from fastapi_crons.clock import Clock, iso_utc
 from fastapi_crons.config import CronConfig
-from fastapi_crons.dispatcher import Dispatcher, manual_request
+from fastapi_crons.dispatcher import Dispatcher
 from fastapi_crons.errors import ConfigurationError, CronsError, JobLockedError, StoreError, UnknownJobError
 from fastapi_crons.instance import Instance
 from fastapi_crons.job import CronJob
+from fastapi_crons.locking.base import LeaseRef, Pause, PauseRequest, ResumeRequest
 from fastapi_crons.locking.manager import DistributedLockManager
 from fastapi_crons.plugins import HookCaller, Plugins, chosen_backend
 from fastapi_crons.recorder import Recorder
 from fastapi_crons.run import Run, RunError, Trigger
-from fastapi_crons.runner import ActiveRun, Runner
+from fastapi_crons.run_log import capture_records
+from fastapi_crons.runner import Runner
 from fastapi_crons.state.base import HistoryLimits, StateBackend
 from fastapi_crons.supervisor import Supervisor
+from fastapi_crons.ticks import count_row, tick_source
 
 if TYPE_CHECKING:
     from fastapi_crons.scheduler import Crons
@@ -122,7 +127,7 @@ class Engine:
         if entry is None:
             raise UnknownJobError(f"there is no job named {name!r}; see get_jobs() for those there are")
         run_id = self.dispatcher.new_run_id()
-        result = await self.locks.claim_now(manual_request(entry, run_id, force=force))
+        result = await self.locks.claim_now(manual_request(entry.job, run_id, force=force))
         if result.outcome == "busy":
             raise JobLockedError(
                 f"job {name!r} is running already (run {result.holder}); force=True runs it all the same"
@@ -132,10 +137,43 @@ class Engine:
         run = ActiveRun(entry, run_id, None, triggered_by, result.token, 1)
         run.timeout = entry.job.timeout if timeout is None else timeout
         run.actor, run.note = actor, note
+        if result.holder:
+            run.beside = result.holder
+            logger.warning(
+                "job %r: run %s was forced, and overlaps with run %s", name, run_id, result.holder, extra=run.log_fields
+            )
         run.ended = asyncio.Event()
         self.runner.start(run)
         await run.ended.wait()
         return run.snapshot()
+
+    async def pause(self, job: CronJob, actor: str | None, note: str | None) -> Pause:
+        """Let no tick of a job be claimed, by any instance, until it is resumed."""
+        return await self.locks.pause(PauseRequest(job.name, actor, note), definition_of(job, 0))
+
+    async def resume(self, job: CronJob, *, catch_up: bool) -> bool:
+        """End a job's pause; False where it is not paused. The ticks of the pause are written down."""
+        record_id = self.dispatcher.new_run_id()
+        resumed = await self.locks.resume(ResumeRequest(job.name, record_id, catch_up))
+        if resumed is None:
+            return False
+        pause, row = resumed.pause, count_row(tick_source(job.schedule), resumed.after, resumed.mark)
+        if row is not None:
+            by = f"by {pause.actor}" if pause.actor else "since"
+            detail = f"{by} {iso_utc(pause.since)}" + (f": {pause.note}" if pause.note else "")
+            self.runner.let_go(job, row, "paused", detail, record_id=record_id)
+        if resumed.token:
+            self.recorder.release(LeaseRef(job.name, record_id, resumed.token))
+        self.dispatcher.resumed(job.name, resumed.mark)
+        return True
+
+    async def cancel_run(self, run_id: str, actor: str | None) -> bool:
+        """Cancel a run, here or where it goes on; False where it does not go on."""
+        run = self.runner.active.get(run_id)
+        if run is None:
+            return await self.locks.cancel(run_id, actor)
+        run.cut_off("cancelled", actor)
+        return True
 
     async def _open_stores(self) -> None:
         await self.locks.open(self.instance, self._clock)
@@ -148,6 +186,8 @@ class Engine:
 
     async def _begin(self) -> None:
         self._interrupts.start()
+        if self._config.max_log_chars:
+            capture_records()
         self.supervisor.start("record", self.recorder.write_forever)
         self.supervisor.start("release", self.recorder.release_forever)
         await self.dispatcher.enrol_new_jobs()
@@ -159,7 +199,12 @@ class Engine:
         self.supervisor.start("prune", self._prune_forever)
 
     async def _see_to_the_dead(self) -> None:
-        await self.dispatcher.take_over(await self.locks.beat())
+        beat = await self.locks.beat()
+        for run_id, actor in beat.cancelled:
+            run = self.runner.active.get(run_id)
+            if run is not None:
+                run.cut_off("cancelled", actor)
+        await self.dispatcher.take_over(beat.dead)
 
     async def _close_orphans(self) -> None:
         """Close the records of runs that nobody holds a lease for: their process died between release and record."""
@@ -191,7 +236,7 @@ class Engine:
     async def _end_runs(self) -> None:
         await self._wait_for_runs(self._config.shutdown_timeout)
         for run in list(self.runner.active.values()):
-            run.cut_off("cancelled" if run.entry.is_async else "interrupted")
+            run.cut_off("cancelled" if run.entry.is_async else "interrupted", "the stop of its scheduler")
         await self._wait_for_runs(CANCEL_GRACE)
         for run in list(self.runner.active.values()):
             self.runner.abandon(run)

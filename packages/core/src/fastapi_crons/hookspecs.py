@@ -71,6 +71,16 @@ def run_scope(  # type: ignore[empty-body]
 
 
 @hookspec
+def redact(job_name: str, field: str, value: str) -> str | None:
+    """Called with each text that is about to be kept of a run, before hooks and logs see it; returns what to keep instead.
+
+    `field` is `result` (JSON text), `error`, `traceback`, `log` or `reason`. None leaves the text as it is. Plain function,
+    called on the event loop for every run: it must be quick. Plugins are called one after another, each with what the one
+    before made of it. Where one raises, the text is not kept.
+    """
+
+
+@hookspec
 def tick_missed(job_name: str, context: HookContext) -> None:
     """Called when ticks were let go: `context` has `first`, `last`, `count`, `more` and `reason`."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from fastapi_crons._callables import label, unwrapped
+from fastapi_crons._callables import label, required_parameters, unwrapped
 from fastapi_crons.clock import UTC
 from fastapi_crons.errors import DuplicateJobError, JobDefinitionError, ScheduleError
 from fastapi_crons.schedule import Schedule, check_timezone, cron_schedule
@@ -33,7 +33,8 @@ _UNFIT = re.compile("[/\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\
 class CronJob:
     """An immutable definition of a job.
 
-    `func` is called without arguments, on the event loop if it is a coroutine function, else in a thread.
+    `func` is called without arguments, on the event loop if it is a coroutine function, else in a thread; where it has a
+    parameter named `context`, it is given a `JobContext`.
     `expr` is a cron expression or any object that keeps the `Schedule` protocol. `name` defaults to the
     function's name: 1 to 200 printable characters without `/`. Durations are seconds. An option left at None
     takes the scheduler's setting (`CRON_TIMEZONE`, `CRON_COALESCE`, …) when the job is registered.
@@ -66,6 +67,11 @@ class CronJob:
         if not self.name:
             put(self, "name", _default_name(self.func) if self.name in ("", None) else self.name)
         _check_name(self.name)
+        unknown = [name for name in required_parameters(self.func) if name != "context"]
+        if unknown:
+            raise self._fault(
+                "func", self.func, f"a job is called without {', '.join(unknown)}; give defaults, or a partial"
+            )
         if self.tags.__class__ is not tuple or self.tags:
             put(self, "tags", _checked_tags(self.name, self.tags))
         put(self, "schedule", _schedule(self.name, self.expr, self.timezone))
@@ -117,6 +123,12 @@ class CronJob:
     def function_name(self) -> str:
         """Where the function was defined, as `module:qualname`."""
         return label(self.func)
+
+    @property
+    def schedule_zone(self) -> str:
+        """The zone of the schedule; empty for a kind of schedule that has none."""
+        zone = getattr(self.schedule, "timezone", "")
+        return zone if isinstance(zone, str) else ""
 
     def with_defaults(self, config: CronConfig) -> CronJob:
         """This job with the options that were left open filled in from the settings."""

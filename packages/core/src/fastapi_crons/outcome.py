@@ -29,6 +29,15 @@ def result_json(value: object, limit: int) -> str | None:
     return _not_stored(value, f"larger than {limit} bytes") if text is None else text
 
 
+def json_or_text(text: str) -> str:
+    """The text where it is JSON, else the text as a JSON string."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return json.dumps(text)
+    return text
+
+
 def error_of(error: BaseException, limit: int) -> RunError:
     """An exception's type, message and traceback, each cut to `limit` characters."""
     try:
@@ -36,6 +45,12 @@ def error_of(error: BaseException, limit: int) -> RunError:
     except Exception:
         lines = "".join(traceback.format_tb(error.__traceback__, limit=-20))
     return RunError(type(error).__name__, safe_text(error, limit), cut(lines, limit))
+
+
+def where_raised(error: BaseException) -> str:
+    """File and line that an exception comes from."""
+    frames = traceback.extract_tb(error.__traceback__, limit=-1)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "no traceback"
 
 
 def safe_text(value: object, limit: int) -> str:

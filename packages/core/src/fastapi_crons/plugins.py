@@ -19,6 +19,7 @@ from fastapi_crons._callables import is_coroutine_function, label
 from fastapi_crons._threads import ThreadPool
 from fastapi_crons.errors import ConfigurationError, PluginError, SkipRun
 from fastapi_crons.hookspecs import PROJECT, HookContext, hookimpl
+from fastapi_crons.outcome import safe_text, where_raised
 
 if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
@@ -196,6 +197,10 @@ class HookCall:
     def concerns(self, job_name: str) -> bool:
         return self._job_name is None or self._job_name == job_name
 
+    def call_by_name(self, arguments: Mapping[str, object]) -> object:
+        """Call it here and now, with those of the arguments that it takes."""
+        return self.function(*(arguments[name] for name in self.arguments))
+
     async def run(self, pool: ThreadPool, positional: tuple[object, ...], by_name: Mapping[str, object]) -> object:
         """Call it: on the loop when it is a coroutine function, else in the pool; await what can be awaited."""
         arguments = [by_name[name] for name in self.arguments] if self.arguments else positional
@@ -232,6 +237,19 @@ class HookCaller:
                 return veto
         return None
 
+    def redacted(self, job_name: str, field: str, value: str) -> str:
+        """What plugins let be kept of a text."""
+        for call in self._plugins.calls("redact"):
+            try:
+                kept = call.call_by_name({"job_name": job_name, "field": field, "value": value})
+                if kept is not None and not isinstance(kept, str):
+                    raise TypeError(f"redact must return text or None, not {type(kept).__name__}")
+            except BaseException as error:
+                self.complain(call, "failed, so the text is not kept", error)
+                return f"<not kept: the redact hook of plugin {call.plugin_name!r} failed>"
+            value = value if kept is None else kept
+        return value
+
     async def for_scheduler(self, hook: str, **arguments: object) -> None:
         """Call a life-cycle hook."""
         for call in self._plugins.calls(hook):
@@ -258,20 +276,33 @@ class HookCaller:
             raise
         if not done:
             task.cancel()
-            self._complain(call, f"did not end within {self._timeout:g} s and was left behind")
+            self.complain(call, f"did not end within {self._timeout:g} s and was left behind")
             return None
         if task.cancelled():
-            self._complain(call, "was cancelled")
+            self.complain(call, "was cancelled")
             return None
         error = task.result()
         if error is None or isinstance(error, SkipRun):
             return error
-        self._complain(call, "failed", error)
+        self.complain(call, "failed", error)
         return None
 
-    def _complain(self, call: HookCall, what: str, error: BaseException | None = None) -> None:
+    def complain(self, call: HookCall, what: str, error: BaseException | None = None) -> None:
+        """Log what an implementation did wrong, in one line."""
         self.failures += 1
-        logger.error("hook %s of plugin %r %s", call.hook, call.plugin_name, what, exc_info=error)
+        if error is None:
+            logger.error("hook %s of plugin %r %s", call.hook, call.plugin_name, what)
+            return
+        logger.error(
+            "hook %s of plugin %r %s: %s: %s (%s)",
+            call.hook,
+            call.plugin_name,
+            what,
+            type(error).__name__,
+            ascii(safe_text(error, 500)),
+            where_raised(error),
+        )
+        logger.debug("hook %s of plugin %r", call.hook, call.plugin_name, exc_info=error)
 
 
 class _AddedHook:

@@ -47,7 +47,7 @@ class Recorder:
         self._clock = clock
         self._store_timeout = store_timeout
         self._max_buffered = max_buffered
-        self._pending: dict[object, Ongoing | Record] = {}
+        self._pending: dict[tuple[type, str], Ongoing | Record] = {}
         #: Leases to give back: those whose outcome is still to be written, and those that are only to be given back.
         self._releases: list[tuple[LeaseRef, Callable[[], None]]] = []
         self._written: list[tuple[LeaseRef, Callable[[], None]]] = []
@@ -65,20 +65,20 @@ class Recorder:
 
     def started(self, run_id: str, run: Ongoing) -> None:
         """Note that a run goes on. One that has ended by the time of the write is written once."""
-        self._pending[run_id] = run
+        self._pending[Run, run_id] = run
         self._wake.set()
 
     def ended(self, run: Run) -> None:
         """Note a run's outcome."""
-        self._pending[run.id] = run
+        self._pending[Run, run.id] = run
         self._wake.set()
 
     def missed(self, ticks: MissedTicks) -> None:
         """Note ticks that were let go."""
-        self._pending[id(ticks)] = ticks
+        self._pending[MissedTicks, ticks.id] = ticks
         self._wake.set()
 
-    def release(self, lease: LeaseRef, released: Callable[[], None]) -> None:
+    def release(self, lease: LeaseRef, released: Callable[[], None] = lambda: None) -> None:
         """Give a lease back, after what was noted before is written; `released` is called when it is done."""
         self._releases.append((lease, released))
         self._wake.set()
@@ -162,7 +162,7 @@ class Recorder:
                 logger.warning("the state store answers again; %d records still wait", len(self._pending))
                 self.fault = None
 
-    def _put_back(self, batch: dict[object, Ongoing | Record]) -> None:
+    def _put_back(self, batch: dict[tuple[type, str], Ongoing | Record]) -> None:
         self._pending = {**batch, **self._pending}
         excess = len(self._pending) - self._max_buffered
         if excess > 0:

@@ -13,7 +13,9 @@ from fastapi_crons.clock import utc_datetime
 
 RunStatus = Literal["running", "completed", "failed", "timed_out", "cancelled", "interrupted"]
 Trigger = Literal["schedule", "catch_up", "cli", "api", "code"]
-MissedReason = Literal["misfire_grace_time", "max_catch_up", "overlap", "vetoed", "schedule_changed", "interrupted"]
+MissedReason = Literal[
+    "misfire_grace_time", "max_catch_up", "overlap", "vetoed", "schedule_changed", "disabled", "paused"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,17 @@ class RunError:
     type: str
     message: str
     traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A log record that was made inside a run. `ts` in Unix seconds (UTC)."""
+
+    ts: float
+    level: str
+    logger: str
+    message: str
+    """One text, with the traceback where the record had one; safe to store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +69,12 @@ class Run:
     actor: str | None = None
     """Who asked for a manual run."""
     note: str | None = None
+    beside: str | None = None
+    """The run that was still going on when this one was forced."""
+    log: tuple[LogLine, ...] = ()
+    """The newest log records made inside the run, oldest first."""
+    log_dropped: int = 0
+    """How many earlier ones did not fit."""
 
     @property
     def tick(self) -> datetime | None:
@@ -80,8 +99,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class MissedTicks:
-    """A row of a job's ticks that were let go, as one record."""
+    """A row of a job's ticks that were let go, as one record. A later record with the same id takes its place."""
 
+    id: str
+    """Unique, and sorts by the time the ticks were let go (UUID version 7)."""
     job: str
     first_ts: int
     last_ts: int

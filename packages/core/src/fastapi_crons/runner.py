@@ -6,133 +6,35 @@ before hooks → function (retried, timed) → record → after or error hooks �
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-import random
 import sys
 from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from fastapi_crons._signals import InterruptWatch
-from fastapi_crons._threads import Ended, ThreadPool
+from fastapi_crons.active import ActiveRun
 from fastapi_crons.clock import Clock, begin_root_task
 from fastapi_crons.context import missed_context, run_context
 from fastapi_crons.errors import SkipRun
-from fastapi_crons.hookspecs import HookContext
+from fastapi_crons.invocation import Invoker
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import LeaseRef
-from fastapi_crons.outcome import error_of, result_json, safe_text
-from fastapi_crons.run import MissedReason, MissedTicks, Run, RunError, RunStatus, Trigger
+from fastapi_crons.outcome import cut, error_of, json_or_text, result_json, safe_text
+from fastapi_crons.run import LogLine, MissedReason, MissedTicks, Run, RunError, RunStatus
+from fastapi_crons.run_log import RunLog, current_log
 from fastapi_crons.ticks import Row
 
 if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
     from fastapi_crons.plugins import HookCaller, Plugins
     from fastapi_crons.recorder import Recorder
-    from fastapi_crons.timeline import Entry
 
 logger = logging.getLogger(__name__)
 
 _VETO = SkipRun.__name__
-
-#: Why a run is cut off from outside.
-Cut = Literal["timed_out", "cancelled", "interrupted"]
-
-_CUT_MESSAGES: dict[Cut, str] = {
-    "timed_out": "did not end within its time limit",
-    "cancelled": "was cancelled",
-    "interrupted": "was cut off when the scheduler stopped",
-}
-
-
-class ActiveRun:
-    """A run that goes on in this instance."""
-
-    __slots__ = (
-        "actor",
-        "attempt",
-        "cut",
-        "ended",
-        "entry",
-        "function_ended",
-        "id",
-        "in_function",
-        "instance",
-        "job",
-        "missed",
-        "note",
-        "outcome",
-        "started_ts",
-        "task",
-        "thread",
-        "tick_ts",
-        "timeout",
-        "token",
-        "trigger",
-    )
-
-    def __init__(
-        self, entry: Entry, run_id: str, tick_ts: int | None, trigger: Trigger, token: int, attempt: int
-    ) -> None:
-        self.entry = entry
-        self.job: CronJob = entry.job
-        self.id = run_id
-        self.tick_ts = tick_ts
-        self.trigger: Trigger = trigger
-        self.token = token
-        self.attempt = attempt
-        self.timeout = entry.job.timeout
-        self.missed: Row | None = None
-        self.actor: str | None = None
-        self.note: str | None = None
-        self.instance = ""
-        self.started_ts = 0.0
-        self.task: asyncio.Task[None] | None = None
-        #: The thread's future, while a sync function runs.
-        self.thread: asyncio.Future[Ended] | None = None
-        #: Why the run was cut off, and whether its function had ended before that.
-        self.cut: Cut | None = None
-        self.function_ended = False
-        #: Whether the function, or the thread that it left behind, is what the run waits for.
-        self.in_function = False
-        self.outcome: Run | None = None
-        #: Set when the run has ended and its lease is given back, for those who wait for it.
-        self.ended: asyncio.Event | None = None
-
-    def cut_off(self, reason: Cut) -> None:
-        """Cancel the function; without effect once it has ended."""
-        if not self.function_ended and self.task is not None:
-            if self.cut is None:
-                self.cut = reason
-            self.task.cancel()
-
-    def snapshot(self) -> Run:
-        """The run as it is now."""
-        return self.outcome or self.record("running", None)
-
-    def record(
-        self, status: RunStatus, ended_ts: float | None, error: RunError | None = None, result: str | None = None
-    ) -> Run:
-        missed = self.missed
-        return Run(
-            self.id,
-            self.job.name,
-            self.tick_ts,
-            self.trigger,
-            self.attempt,
-            self.instance,
-            self.token,
-            status,
-            self.started_ts,
-            ended_ts,
-            error,
-            result,
-            0 if missed is None else missed.number,
-            None if missed is None else missed.first,
-            self.actor,
-            self.note,
-        )
+#: How many characters of an error message go into a log line; the whole is kept with the run.
+_LOGGED = 500
 
 
 class Runner:
@@ -151,12 +53,11 @@ class Runner:
     ) -> None:
         self._config = config
         self._clock = clock
-        self._plugins = plugins
         self._hooks = hooks
         self._recorder = recorder
         self._instance_id = instance_id
         self._on_released = on_released
-        self._pool = ThreadPool(config.max_threads, "fastapi-crons-job")
+        self._invoker = Invoker(config, clock, plugins, hooks)
         self._interrupts = interrupts
         self._create_task = asyncio.get_running_loop().create_task
         #: Work that nobody waits for: hooks about ticks and about runs of other processes.
@@ -177,28 +78,63 @@ class Runner:
         self._recorder.started(run.id, run)
         run.task = self._create_task(self._execute(run))
 
-    def let_go(self, job: CronJob, row: Row, reason: MissedReason, detail: str | None = None) -> None:
-        """Record ticks that are not run, and tell the hooks."""
+    def let_go(
+        self,
+        job: CronJob,
+        row: Row,
+        reason: MissedReason,
+        detail: str | None = None,
+        *,
+        record_id: str,
+        before: MissedTicks | None = None,
+    ) -> MissedTicks:
+        """Record ticks that are not run, and tell the hooks. `before` is the record that these ticks add to."""
         ticks = MissedTicks(
-            job.name, row.first, row.last, row.number, reason, self._clock.now(), self._instance_id, row.more, detail
+            record_id,
+            job.name,
+            row.first,
+            row.last,
+            row.number,
+            reason,
+            self._clock.now(),
+            self._instance_id,
+            row.more,
+            detail,
         )
-        self._recorder.missed(ticks)
         logger.warning(
             "job %r: %s%d tick(s) up to %s not run: %s",
             job.name,
             "at least " if row.more else "",
             row.number,
             ticks.last.isoformat(),
-            reason if detail is None else f"{reason}: {detail}",
+            reason if detail is None else f"{reason}: {detail!a}",
+            extra={"job": job.name, "tick": row.last, "reason": reason},
         )
         hook = "run_skipped" if reason in ("overlap", "vetoed") else "tick_missed"
         if self._hooks.wanted(hook, job.name):
             self.in_background(self._hooks.for_job(hook, job.name, missed_context(job, ticks)))
+        if before is not None:
+            ticks = replace(
+                ticks,
+                id=before.id,
+                first_ts=min(before.first_ts, row.first),
+                last_ts=max(before.last_ts, row.last),
+                count=before.count + row.number,
+                more=before.more or row.more,
+            )
+        self._recorder.missed(ticks)
+        return ticks
 
     def closed_elsewhere(self, job: CronJob, run: Run) -> None:
         """Record the outcome of a run that ended without us, because its process died, and tell the hooks."""
         self._recorder.ended(run)
-        logger.error("job %r: run %s of instance %s was cut off: its process is gone", job.name, run.id, run.instance)
+        logger.error(
+            "job %r: run %s of instance %s was cut off: its process is gone",
+            job.name,
+            run.id,
+            run.instance,
+            extra={"job": job.name, "run_id": run.id, "tick": run.tick_ts, "attempt": run.attempt},
+        )
         if self._hooks.wanted("on_error", job.name):
             self.in_background(self._hooks.for_job("on_error", job.name, run_context(job, run)))
 
@@ -214,13 +150,16 @@ class Runner:
 
     def abandon(self, run: ActiveRun) -> None:
         """Leave a run behind that does not end, at a stop: its record is closed and its lease given back."""
-        logger.error("job %r did not end in time and is left behind", run.job.name)
+        logger.error("job %r did not end in time and is left behind", run.job.name, extra=run.log_fields)
         if run.outcome is None:
-            self._end(run, "interrupted", RunError("CancelledError", _CUT_MESSAGES["interrupted"]), None)
+            self._end(run, "interrupted", run.cut_error("interrupted"), None)
         self._release(run)
 
     async def _execute(self, run: ActiveRun) -> None:
         begin_root_task()
+        if self._config.max_log_chars:
+            run.log = RunLog(self._config.max_log_chars)
+            current_log.set(run.log)
         status: RunStatus = "completed"
         error: RunError | None = None
         result: str | None = None
@@ -251,7 +190,7 @@ class Runner:
             veto = await self._hooks.for_job("before_run", job.name, run_context(job, run.snapshot()))
             if veto is not None:
                 raise veto
-        value = await (self._with_retries(run) if job.max_retries else self._once(run))
+        value = await self._invoker.call(run)
         return None if value is None or not job.store_result else result_json(value, self._config.max_result_bytes)
 
     def _end(self, run: ActiveRun, status: RunStatus, error: RunError | None, result: str | None) -> None:
@@ -259,15 +198,50 @@ class Runner:
         run.function_ended = True
         if run.outcome is not None:
             return  # it was left behind at a stop, and that is its record
-        outcome = run.outcome = run.record(status, self._clock.now(), error, result)
+        outcome = run.outcome = self._kept(run, run.record(status, self._clock.now(), error, result))
         self._recorder.ended(outcome)
-        if error is None:
+        if outcome.error is None:
             if logger.isEnabledFor(logging.INFO):
-                logger.info("job %r completed in %.3f s", run.job.name, outcome.duration)
-        elif error.type != _VETO:
-            logger.error("job %r %s: %s: %r", run.job.name, status, error.type, error.message)
+                logger.info("job %r completed in %.3f s", run.job.name, outcome.duration, extra=run.log_fields)
+        elif outcome.error.type != _VETO:
+            logger.error(
+                "job %r %s: %s: %s",
+                run.job.name,
+                status.replace("_", " "),
+                outcome.error.type,
+                ascii(cut(outcome.error.message, _LOGGED)),
+                extra={**run.log_fields, "status": status},
+            )
         elif run.tick_ts is not None:
-            self.let_go(run.job, Row(run.tick_ts, run.tick_ts, 1), "vetoed", error.message)
+            row = (
+                Row(run.tick_ts, run.tick_ts, 1)
+                if run.missed is None
+                else run.missed._replace(last=run.tick_ts, number=run.missed.number + 1)
+            )
+            self.let_go(run.job, row, "vetoed", outcome.error.message, record_id=run.id)
+
+    def _kept(self, run: ActiveRun, outcome: Run) -> Run:
+        """The outcome with the run's log, as far as the plugins let it be kept."""
+        log: tuple[LogLine, ...] = ()
+        if run.log is not None:
+            log, run.log.closed = run.log.lines, True
+            if log:
+                outcome = replace(outcome, log=log, log_dropped=run.log.dropped)
+        if not self._hooks.wanted("redact", run.job.name):
+            return outcome
+
+        def redacted(field: str, text: str) -> str:
+            return self._hooks.redacted(run.job.name, field, text)
+
+        error, result = outcome.error, outcome.result
+        if error is not None:
+            field = "reason" if error.type == _VETO else "error"
+            traceback = error.traceback and redacted("traceback", error.traceback)
+            error = RunError(error.type, redacted(field, error.message), traceback)
+        if result is not None:
+            result = json_or_text(redacted("result", result))
+        log = tuple(replace(line, message=redacted("log", line.message)) for line in log)
+        return replace(outcome, error=error, result=result, log=log)
 
     async def _finish(self, run: ActiveRun) -> None:
         """Call the hooks; then, when the function has really ended, give the lease back."""
@@ -278,8 +252,10 @@ class Runner:
             if not vetoed and self._hooks.wanted(hook, run.job.name):
                 await self._hooks.for_job(hook, run.job.name, run_context(run.job, outcome))
         finally:
-            if run.thread is not None and not run.thread.done():
-                logger.error("job %r: its thread goes on after the run: %s", run.job.name, outcome.status)
+            if run.thread is not None and run.thread_lives:
+                logger.error(
+                    "job %r: its thread goes on after the run: %s", run.job.name, outcome.status, extra=run.log_fields
+                )
                 run.in_function = True
                 run.thread.add_done_callback(lambda _: self._release(run))
             else:
@@ -298,87 +274,9 @@ class Runner:
             run.ended.set()
         self._on_released(run)
 
-    async def _with_retries(self, run: ActiveRun) -> object:
-        job = run.job
-        for failures in range(job.max_retries + 1):
-            try:
-                return await self._once(run)
-            except asyncio.CancelledError:
-                if run.cut != "timed_out" or run.thread is not None:
-                    raise
-                raised: BaseException = TimeoutError(_CUT_MESSAGES["timed_out"])
-                if failures == job.max_retries or not isinstance(raised, job.retry_on):
-                    raise
-                run.cut = None
-                _uncancel()
-            except job.retry_on as error:
-                if failures == job.max_retries or run.cut is not None or isinstance(error, SkipRun):
-                    raise
-                raised = error
-            delay = min(self._config.max_retry_delay, job.retry_delay * 2**failures) * random.uniform(0.75, 1.25)
-            logger.warning(
-                "job %r failed (%s), attempt %d follows in %.1f s",
-                job.name,
-                safe_text(raised, 200),
-                run.attempt + 1,
-                delay,
-            )
-            await self._clock.sleep(delay)
-            run.attempt += 1
-        raise AssertionError("unreachable")
-
-    async def _once(self, run: ActiveRun) -> object:
-        """Call the function once, within its time limit and the plugins' scopes."""
-        timer = None
-        if run.timeout is not None:
-            timer = self._clock.call_later(run.timeout, lambda: run.cut_off("timed_out"))
-        try:
-            if self._plugins.calls("run_scope"):
-                return await self._in_scopes(run)
-            return await self._call(run)
-        finally:
-            if timer is not None:
-                timer.cancel()
-
-    async def _call(self, run: ActiveRun) -> object:
-        run.in_function = True
-        try:
-            value: object = await (run.job.func() if run.entry.is_async else self._call_in_thread(run))
-        finally:
-            run.in_function = False
-        if run.cut is None:
-            run.function_ended = True
-        return value
-
-    async def _call_in_thread(self, run: ActiveRun) -> object:
-        """Call a sync function off the loop. A cancelled run leaves its thread behind in `run.thread`."""
-        run.thread = self._pool.submit(run.job.func)
-        ended = await asyncio.shield(run.thread)
-        run.thread = None
-        if ended.error is not None:
-            raise ended.error
-        # A plain function may hand out a coroutine: a lambda, a partial, a callable object.
-        return await ended.value if inspect.isawaitable(ended.value) else ended.value
-
-    async def _in_scopes(self, run: ActiveRun) -> object:
-        async with AsyncExitStack() as stack:
-            for call in self._plugins.calls("run_scope"):
-                try:
-                    scope = call.function(*_taken(call.arguments, run.job.name, run_context(run.job, run.snapshot())))
-                    if isinstance(scope, AbstractAsyncContextManager):
-                        await stack.enter_async_context(scope)
-                    elif scope is not None:
-                        stack.enter_context(scope)
-                except Exception:
-                    logger.exception("hook run_scope of plugin %r failed", call.plugin_name)
-            return await self._call(run)
-
     def _after_cancellation(self, run: ActiveRun, raised: BaseException | None) -> tuple[RunStatus, RunError]:
         if run.cut is not None:
-            message = _CUT_MESSAGES[run.cut]
-            if run.cut == "timed_out" and run.timeout is not None:
-                message = f"{message} of {run.timeout:g} s"
-            return run.cut, RunError("TimeoutError" if run.cut == "timed_out" else "CancelledError", message)
+            return run.cut, run.cut_error(run.cut)
         if raised is not None and not _cancelled_from_outside(run.task):
             return "failed", error_of(raised, self._config.max_error_chars)
         return "interrupted", RunError("CancelledError", "was cancelled from outside the scheduler")
@@ -389,21 +287,8 @@ async def _as_root_task(work: Coroutine[Any, Any, object]) -> None:
     await work
 
 
-def _taken(names: tuple[str, ...], job_name: str, context: HookContext) -> list[object]:
-    given: dict[str, object] = {"job_name": job_name, "context": context}
-    return [given[name] for name in names]
-
-
 def _cancelled_from_outside(task: asyncio.Task[None] | None) -> bool:
     """Whether somebody cancelled the task, as opposed to its function raising CancelledError by itself."""
     if sys.version_info >= (3, 11):
         return task is not None and task.cancelling() > 0
     return False
-
-
-def _uncancel() -> None:
-    """Take back our own cancellation, so that time limits inside the function count rightly."""
-    if sys.version_info >= (3, 11):
-        task = asyncio.current_task()
-        if task is not None:
-            task.uncancel()

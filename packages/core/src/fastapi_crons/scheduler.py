@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, TypedDict, TypeVar
 from fastapi_crons import logs
 from fastapi_crons.clock import Clock, SystemClock
 from fastapi_crons.config import CronConfig
-from fastapi_crons.errors import ConfigurationError, CronsError
+from fastapi_crons.errors import ConfigurationError, CronsError, UnknownJobError
 from fastapi_crons.job import CronJob, JobFunc, JobRegistry, Overlap
 from fastapi_crons.lifespan import attach
 from fastapi_crons.plugins import HookFunc, Plugins
@@ -232,12 +232,45 @@ class Crons:
         Raises `UnknownJobError`, `JobLockedError` (it is running, and `force` was not given), `StoreUnavailableError`,
         or `CronsError` where the scheduler is not running.
         """
-        engine = self.engine
-        if engine is None:
-            raise CronsError(f"job {name!r} can't be run: the scheduler has not started; await crons.start() first")
-        return await engine.run_job(
+        return await self._running_engine("be run", name).run_job(
             name, force=force, timeout=timeout, triggered_by=triggered_by, actor=actor, note=note
         )
+
+    async def pause(self, name: str, *, actor: str | None = None, note: str | None = None) -> None:
+        """Let no tick of a job run, on any instance and over restarts, until it is resumed; runs that go on are left alone.
+
+        `actor` and `note` are kept with the pause. Raises `UnknownJobError`, `StoreUnavailableError`, or `CronsError` where
+        the scheduler is not running.
+        """
+        await self._running_engine("be paused", name).pause(self._known_job(name), actor, note)
+
+    async def resume(self, name: str, *, catch_up: bool = False) -> bool:
+        """Let a paused job go on with its next tick; False where it is not paused.
+
+        The ticks of the pause are put on record as missed, reason `paused`; with `catch_up` they are late ticks instead,
+        and treated by the job's policy. Raises as `pause`.
+        """
+        return await self._running_engine("be resumed", name).resume(self._known_job(name), catch_up=catch_up)
+
+    async def cancel_run(self, run_id: str, *, actor: str | None = None) -> bool:
+        """Cancel a run that goes on, here or on another instance; False where there is none.
+
+        An async function is cancelled at once, on another instance within `CRON_HEARTBEAT_INTERVAL`. A sync one can't be:
+        its run is recorded as cancelled, and its thread holds the job until it ends. Raises `StoreUnavailableError`, or
+        `CronsError` where the scheduler is not running.
+        """
+        return await self._running_engine("be cancelled", run_id).cancel_run(run_id, actor)
+
+    def _running_engine(self, what: str, name: str) -> Engine:
+        if self.engine is None:
+            raise CronsError(f"{name!r} can't {what}: the scheduler has not started; await crons.start() first")
+        return self.engine
+
+    def _known_job(self, name: str) -> CronJob:
+        job = self.jobs.get(name)
+        if job is None:
+            raise UnknownJobError(f"there is no job named {name!r}; see get_jobs() for those there are")
+        return job
 
     def _job_appended(self, job: CronJob) -> None:
         engine = self.engine

@@ -48,16 +48,17 @@ class Row(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What is to be done next for a job.
+    """What is to be done next for a job: claims, one after another.
 
-    `run` is the tick to run, None when there is none; `covered` the earlier ticks that it stands for; `missed` the rows
-    to let go; `more` whether further ticks wait after it.
+    `let_go`: up to which ticks, and why; each reaches back to the one before, the first to the job's mark. `run`: the tick
+    to run, which stands for all that lie between; None when there is none. `more`: whether further ticks wait after it.
+    `alone`: whether `run` is the only tick.
     """
 
     run: int | None
-    covered: Row | None = None
-    missed: tuple[tuple[Row, MissedReason], ...] = ()
+    let_go: tuple[tuple[int, MissedReason], ...] = ()
     more: bool = False
+    alone: bool = False
 
 
 NOTHING = Step(None)
@@ -70,30 +71,25 @@ def next_step(source: TickSource, mark: int, now: float, policy: Policy) -> Step
         return NOTHING
     newest = int(now)
     following = source.next_tick(first)
-    only = following is None or following > now
-    in_grace = policy.grace is None or now - first <= policy.grace
-    if only and in_grace:
-        return Step(first)
-    missed: tuple[tuple[Row, MissedReason], ...] = ()
-    after = mark
-    if not in_grace and policy.grace is not None:
+    if policy.grace is None or now - first <= policy.grace:
+        if following is None or following > now:
+            return Step(first, alone=True)
+        after = mark
+        let_go: tuple[tuple[int, MissedReason], ...] = ()
+    else:
         # The last whole second that is out of grace.
-        after = max(mark, math.ceil(now - policy.grace) - 1)
-        row = count_row(source, mark, after)
-        if row is not None:
-            missed = ((row, "misfire_grace_time"),)
-    if policy.coalesce:
-        latest = newest_ticks(source, after, newest, 1)
-        if not latest:
-            return Step(None, missed=missed)
-        return Step(latest[0], count_row(source, after, latest[0] - 1), missed)
-    due = newest_ticks(source, after, newest, policy.max_catch_up)
+        out_of_grace = min(newest, math.ceil(now - policy.grace) - 1)
+        (after,) = newest_ticks(source, mark, out_of_grace, 1)
+        let_go = ((after, "misfire_grace_time"),)
+    due = newest_ticks(source, after, newest, 1 if policy.coalesce else policy.max_catch_up)
     if not due:
-        return Step(None, missed=missed)
-    row = count_row(source, after, due[0] - 1)
-    if row is not None:
-        missed = (*missed, (row, "max_catch_up"))
-    return Step(due[0], None, missed, len(due) > 1)
+        return Step(None, let_go)
+    if policy.coalesce:
+        return Step(due[0], let_go)
+    if len(due) == policy.max_catch_up and (source.next_tick(after) or due[0]) < due[0]:
+        (last,) = newest_ticks(source, after, due[0] - 1, 1)
+        let_go = (*let_go, (last, "max_catch_up"))
+    return Step(due[0], let_go, len(due) > 1)
 
 
 def count_row(source: TickSource, after: int, until: int) -> Row | None:

@@ -7,24 +7,41 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
+from hashlib import blake2b
 
-from fastapi_crons._callables import is_coroutine_function
+from fastapi_crons._callables import is_coroutine_function, takes
 from fastapi_crons.job import CronJob
+from fastapi_crons.run import MissedTicks
 from fastapi_crons.schedule import Schedule
-from fastapi_crons.ticks import Policy, Step, TickSource, next_step, tick_source
+from fastapi_crons.ticks import Policy, Row, Step, TickSource, count_row, next_step, tick_source
 
 
 class Entry:
     """What this instance knows of a job that it has registered with the store."""
 
-    __slots__ = ("_is_async", "group", "in_force", "job", "late", "mark", "policy", "queued", "running", "waiting")
+    __slots__ = (
+        "_is_async",
+        "_takes_context",
+        "group",
+        "in_force",
+        "job",
+        "late",
+        "mark",
+        "policy",
+        "queued",
+        "running",
+        "skipped",
+        "waiting",
+        "wakes_at",
+    )
 
     def __init__(self, job: CronJob, group: Group, policy: Policy, mark: int) -> None:
         self.job = job
         self.group = group
         self.policy = policy
         self._is_async: bool | None = None
-        #: The newest tick known to be handled, in Unix seconds. Only grows.
+        self._takes_context: bool | None = None
+        #: The newest tick known to be handled, in Unix seconds.
         self.mark = mark
         #: Whether the job waits for its turn to claim a tick, and whether it was late when that was noticed.
         self.queued = False
@@ -34,6 +51,10 @@ class Entry:
         #: Runs of this job in this instance, and whether more ticks wait for one of them to end.
         self.running = 0
         self.waiting = False
+        #: The record of the ticks that were skipped for a run that still goes on, and that run.
+        self.skipped: tuple[str, MissedTicks] | None = None
+        #: When the tick that jitter holds back was last seen to become due.
+        self.wakes_at: float | None = None
 
     @property
     def is_async(self) -> bool:
@@ -42,15 +63,42 @@ class Entry:
             self._is_async = is_coroutine_function(self.job.func)
         return self._is_async
 
+    @property
+    def takes_context(self) -> bool:
+        """Whether the function has a parameter named `context`."""
+        if self._takes_context is None:
+            self._takes_context = takes(self.job.func, "context")
+        return self._takes_context
+
     def step(self, now: float) -> Step:
-        """What to do next about this job's ticks in (mark, now]."""
+        """What to do next about this job's ticks in (mark, now], those aside that its jitter holds back."""
+        if self.job.jitter:
+            held_back = self._held_back(now)
+            if held_back is not None:
+                return next_step(self.group.source, self.mark, held_back - 1, self.policy)
         return self.group.step(self.mark, now, self.policy)
+
+    def due_later(self, now: float) -> float | None:
+        """When the oldest tick that jitter holds back becomes due, in Unix seconds; None when there is none."""
+        held_back = self._held_back(now) if self.job.jitter else None
+        return None if held_back is None else held_back + self._delay(held_back)
+
+    def _held_back(self, now: float) -> int | None:
+        """The oldest tick up to now that is not due yet. The younger ones wait for it: ticks keep their order."""
+        since = max(self.mark, int(now - self.job.jitter) - 1)
+        ticks = self.group.source.ticks_between(since, int(now))
+        return next((tick for tick in ticks if tick + self._delay(tick) > now), None)
+
+    def _delay(self, tick: int) -> float:
+        """How long jitter holds a tick back, in seconds: the same for this job and tick wherever it is asked."""
+        digest = blake2b(f"{self.job.name}\0{tick}".encode(), digest_size=8).digest()
+        return self.job.jitter * int.from_bytes(digest, "big") / 2**64
 
 
 class Group:
     """The jobs that share a schedule."""
 
-    __slots__ = ("_asked", "_step", "entries", "next_tick", "source")
+    __slots__ = ("_asked", "_counted", "_row", "_step", "entries", "next_tick", "source")
 
     def __init__(self, schedule: Schedule) -> None:
         self.source: TickSource = tick_source(schedule)
@@ -58,6 +106,15 @@ class Group:
         self.next_tick: int | None = None
         self._asked: tuple[int, int | None, Policy] | None = None
         self._step: Step | None = None
+        self._counted: tuple[int, int] | None = None
+        self._row: Row | None = None
+
+    def row(self, after: int, until: int) -> Row | None:
+        """The ticks in (after, until] as one row; None when there are none."""
+        # After a downtime many jobs of a group ask the same, and counting takes long.
+        if self._counted != (after, until):
+            self._counted, self._row = (after, until), count_row(self.source, after, until)
+        return self._row
 
     def step(self, mark: int, now: float, policy: Policy) -> Step:
         """What to do next about a job's ticks in (mark, now]."""
@@ -102,6 +159,12 @@ class Timeline:
         for _, group in due:
             self._place(group, now)
         return due
+
+    def clock_set_back(self, now: float) -> None:
+        """Place every schedule anew at its next tick after now."""
+        self._heap.clear()
+        for group in self._groups.values():
+            self._place(group, now)
 
     def _place(self, group: Group, now: float) -> None:
         group.next_tick = group.source.next_tick(int(now))

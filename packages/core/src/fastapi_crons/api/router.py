@@ -118,7 +118,7 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
         )
 
     for call in (crons or Crons()).plugins.calls("routes"):
-        call.function(*[{"router": router, "crons": crons}[argument] for argument in call.arguments])
+        call.call_by_name({"router": router, "crons": crons})
     return router
 
 

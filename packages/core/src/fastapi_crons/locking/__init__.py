@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi_crons._imports import backend_class
 from fastapi_crons.locking.base import (
+    Beat,
     ClaimRequest,
     ClaimResult,
     Definition,
@@ -12,11 +13,17 @@ from fastapi_crons.locking.base import (
     LeaseRef,
     LeaseTerms,
     LockBackend,
+    Pause,
+    PauseRequest,
+    Replaced,
+    Resumed,
+    ResumeRequest,
 )
 from fastapi_crons.locking.local import LocalLockBackend
 from fastapi_crons.locking.manager import DistributedLockManager
 
 __all__ = [
+    "Beat",
     "ClaimRequest",
     "ClaimResult",
     "Definition",
@@ -27,6 +34,11 @@ __all__ = [
     "LeaseTerms",
     "LocalLockBackend",
     "LockBackend",
+    "Pause",
+    "PauseRequest",
+    "Replaced",
+    "ResumeRequest",
+    "Resumed",
 ]
 
 

@@ -14,11 +14,12 @@ from typing import ClassVar, Literal, NamedTuple
 from fastapi_crons.clock import Clock
 from fastapi_crons.instance import Instance
 from fastapi_crons.job import Overlap
+from fastapi_crons.run import MissedReason
 
 #: How far a store is shared: by one process, by all processes of a host, or by a fleet of hosts.
 Reach = Literal["process", "host", "fleet"]
 
-Outcome = Literal["granted", "stale", "busy", "early", "not_in_force", "unknown"]
+Outcome = Literal["granted", "stale", "busy", "early", "paused", "not_in_force", "unknown"]
 
 
 class Definition(NamedTuple):
@@ -33,14 +34,16 @@ class Definition(NamedTuple):
     """`module:qualname`"""
     mark: int = 0
     """The newest tick that this instance knows to be handled: a store that lost its records resumes from it."""
+    enabled: bool = True
 
 
 class Replaced(NamedTuple):
-    """The schedule that a registration replaced, and the newest tick handled under it."""
+    """The definition that a registration replaced, and the newest tick handled under it."""
 
     schedule: str
     timezone: str
     mark: int
+    enabled: bool = True
 
 
 class Enrolment(NamedTuple):
@@ -51,6 +54,8 @@ class Enrolment(NamedTuple):
     replaced: Replaced | None = None
     other_function: str | None = None
     """The function that the job name stood for until now, where it was another one."""
+    put_back_from: int = 0
+    """Where the mark was, when it lay so far ahead of the store's clock that it was put back."""
 
 
 class ClaimRequest(NamedTuple):
@@ -65,8 +70,8 @@ class ClaimRequest(NamedTuple):
     overlap: Overlap = "skip"
     force: bool = False
     """Grant the claim although the job is running."""
-    let_go: bool = False
-    """Only move the mark: the ticks up to `tick` are not to be run."""
+    let_go: MissedReason | None = None
+    """The ticks up to `tick` are not to be run, and why."""
     replaces: str | None = None
     """The run, cut off by its holder's death, whose tick is to run again."""
     attempt: int = 1
@@ -75,12 +80,16 @@ class ClaimRequest(NamedTuple):
 class ClaimResult(NamedTuple):
     """What became of a `ClaimRequest`.
 
-    `granted`: the lease is the caller's (or, with `let_go`, the mark was moved); `mark` is what the mark was before.
+    `granted`: the lease is the caller's; `mark` is what the mark was before. `holder` is the run that goes on beside it,
+    where the claim was forced.
     `stale`: the tick was handled before; `mark` says up to where.
     `busy`: another run holds the job. Where `skipped`, the mark was moved past the tick and `mark` is what it was before.
     `early`: the tick lies more than a second ahead of the store's clock.
-    `not_in_force`: another schedule was registered for this job since.
+    `paused`: the job is paused; nothing was changed.
+    `not_in_force`: another definition was registered for this job since.
     `unknown`: the store has no record of the job; register it again.
+
+    Whoever moved the mark, by a `granted` or a `skipped`, holds a lease until what became of the ticks is on record.
     """
 
     outcome: Outcome
@@ -88,10 +97,12 @@ class ClaimResult(NamedTuple):
     token: int = 0
     holder: str = ""
     skipped: bool = False
+    put_back_from: int = 0
+    """Where the mark was, when it lay so far ahead of the store's clock that it was put back."""
 
 
 class Lease(NamedTuple):
-    """The right to execute one run. `expires` in Unix seconds by the store's clock."""
+    """The right to execute one run, or to write down why ticks were let go. `expires` in Unix seconds by the store's clock."""
 
     job: str
     run_id: str
@@ -100,6 +111,45 @@ class Lease(NamedTuple):
     token: int
     attempt: int
     expires: float
+    after: int = 0
+    """What the mark was before: the lease answers for the ticks in (after, tick]."""
+    let_go: MissedReason | None = None
+    """Why these ticks are not run; None for the lease of a run."""
+
+
+class Pause(NamedTuple):
+    """Since when a job is paused (Unix seconds by the store's clock), by whom, and why."""
+
+    since: float
+    actor: str | None = None
+    note: str | None = None
+
+
+class PauseRequest(NamedTuple):
+    """A job that is to be paused."""
+
+    job: str
+    actor: str | None = None
+    note: str | None = None
+
+
+class ResumeRequest(NamedTuple):
+    """A job that is to go on. `nonce` names the lease under which the ticks of the pause are written down."""
+
+    job: str
+    nonce: str
+    catch_up: bool = False
+    """Leave the ticks of the pause to the policy for late ticks, instead of letting them go."""
+
+
+class Resumed(NamedTuple):
+    """The pause that was ended, and the ticks in (after, mark] that it kept from running."""
+
+    pause: Pause
+    after: int
+    mark: int
+    token: int
+    """Of the lease under which these ticks are to be written down; 0 where there is none."""
 
 
 class LeaseRef(NamedTuple):
@@ -108,6 +158,15 @@ class LeaseRef(NamedTuple):
     job: str
     run_id: str
     token: int
+
+
+class Beat(NamedTuple):
+    """What an instance learns from a heartbeat."""
+
+    dead: Sequence[Lease] = ()
+    """The leases whose holders do not live."""
+    cancelled: Sequence[tuple[str, str | None]] = ()
+    """The runs of this instance that are to be cancelled, and who asked for it."""
 
 
 class LeaseTerms(NamedTuple):
@@ -151,8 +210,27 @@ class LockBackend(ABC):
         """Extend leases to a full term from now. False for one that is not the caller's any more."""
 
     @abstractmethod
-    async def beat(self) -> list[Lease]:
-        """Say that this instance lives; returns the leases whose holders do not.
+    async def pause(self, requests: Sequence[PauseRequest]) -> list[Pause | None]:
+        """Let no tick of these jobs be claimed until they are resumed; None for a job without a record.
+
+        A job that is paused already keeps its pause.
+        """
+
+    @abstractmethod
+    async def resume(self, requests: Sequence[ResumeRequest]) -> list[Resumed | None]:
+        """End pauses; None for a job that is not paused."""
+
+    @abstractmethod
+    async def pauses(self) -> dict[str, Pause]:
+        """The jobs that are paused. One query."""
+
+    @abstractmethod
+    async def cancel(self, run_ids: Collection[str], actor: str | None) -> set[str]:
+        """Ask the holders of these runs to cancel them; returns those that have a lease on record."""
+
+    @abstractmethod
+    async def beat(self) -> Beat:
+        """Say that this instance lives; returns what it is to see to.
 
         A dead holder's lease stays on record until a claim with `replaces`, or a `release`, names it.
         """

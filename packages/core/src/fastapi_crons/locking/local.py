@@ -9,6 +9,7 @@ from fastapi_crons.clock import Clock, SystemClock
 from fastapi_crons.hookspecs import hookimpl
 from fastapi_crons.instance import Instance
 from fastapi_crons.locking.base import (
+    Beat,
     ClaimRequest,
     ClaimResult,
     Definition,
@@ -17,9 +18,13 @@ from fastapi_crons.locking.base import (
     LeaseRef,
     LeaseTerms,
     LockBackend,
+    Pause,
+    PauseRequest,
     Reach,
+    Resumed,
+    ResumeRequest,
 )
-from fastapi_crons.locking.records import JobRecord, claim_in
+from fastapi_crons.locking.records import JobRecord, claim_in, enrol_in, pause_in, resume_in
 
 if TYPE_CHECKING:
     from fastapi_crons.plugins import LockBackendSpec
@@ -45,19 +50,25 @@ class LocalLockBackend(LockBackend):
 
     async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
         now, records = self._clock.now(), self._records
-        answers = []
-        for definition in definitions:
-            record = records.get(definition.job)
-            if record is None:
-                record = records[definition.job] = JobRecord(definition, now)
-                answers.append(Enrolment(record.mark))
-            else:
-                answers.append(record.enrol(definition, now))
-        return answers
+        return [enrol_in(records, definition, now) for definition in definitions]
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
         now = self._clock.now()
         return [claim_in(self._records, request, self._instance, now, self._term, _alive) for request in requests]
+
+    async def pause(self, requests: Sequence[PauseRequest]) -> list[Pause | None]:
+        now = self._clock.now()
+        return [pause_in(self._records, request, now) for request in requests]
+
+    async def resume(self, requests: Sequence[ResumeRequest]) -> list[Resumed | None]:
+        now = self._clock.now()
+        return [resume_in(self._records, request, self._instance, now, self._term) for request in requests]
+
+    async def pauses(self) -> dict[str, Pause]:
+        return {name: record.pause for name, record in self._records.items() if record.pause is not None}
+
+    async def cancel(self, run_ids: Collection[str], actor: str | None) -> set[str]:
+        return set()  # every run is this process's own, and cancelled without asking
 
     async def release(self, leases: Sequence[LeaseRef]) -> list[bool]:
         return [self._on_record(lease, lambda record, lease: record.release(lease)) for lease in leases]
@@ -66,8 +77,8 @@ class LocalLockBackend(LockBackend):
         expires = self._clock.now() + self._term
         return [self._on_record(lease, lambda record, lease: record.renew(lease, expires)) for lease in leases]
 
-    async def beat(self) -> list[Lease]:
-        return []
+    async def beat(self) -> Beat:
+        return Beat()
 
     async def leased(self, run_ids: Collection[str]) -> set[str]:
         held = {run_id for record in self._records.values() for run_id in record.leases or ()}

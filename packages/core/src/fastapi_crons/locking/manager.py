@@ -17,14 +17,18 @@ from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import StoreUnavailableError
 from fastapi_crons.instance import Instance
 from fastapi_crons.locking.base import (
+    Beat,
     ClaimRequest,
     ClaimResult,
     Definition,
     Enrolment,
-    Lease,
     LeaseRef,
     LeaseTerms,
     LockBackend,
+    Pause,
+    PauseRequest,
+    Resumed,
+    ResumeRequest,
 )
 
 logger = logging.getLogger(__name__)
@@ -98,8 +102,30 @@ class DistributedLockManager:
         """Extend leases, one attempt. Raises `StoreUnavailableError` where the store is down."""
         return await self._bounded(self.backend.renew(leases))
 
-    async def beat(self) -> list[Lease]:
-        """Say that this instance lives; returns dead holders' leases. One attempt."""
+    async def pause(self, request: PauseRequest, definition: Definition) -> Pause:
+        """Pause a job. One attempt. A job that no instance has registered yet is registered with its definition."""
+        (pause,) = await self._bounded(self.backend.pause([request]))
+        if pause is None:
+            await self._bounded(self.backend.enrol([definition]))
+            (pause,) = await self._bounded(self.backend.pause([request]))
+        if pause is None:
+            raise StoreUnavailableError(f"the lock store keeps no record of job {request.job!r}")
+        return pause
+
+    async def resume(self, request: ResumeRequest) -> Resumed | None:
+        """End a job's pause; None where it is not paused. One attempt."""
+        return (await self._bounded(self.backend.resume([request])))[0]
+
+    async def pauses(self) -> dict[str, Pause]:
+        """The jobs that are paused. One attempt."""
+        return await self._bounded(self.backend.pauses())
+
+    async def cancel(self, run_id: str, actor: str | None) -> bool:
+        """Ask the holder of a run to cancel it; whether it has a lease on record. One attempt."""
+        return run_id in await self._bounded(self.backend.cancel([run_id], actor))
+
+    async def beat(self) -> Beat:
+        """Say that this instance lives; returns what it is to see to. One attempt."""
         return await self._bounded(self.backend.beat())
 
     async def leased(self, run_ids: Collection[str]) -> set[str]:

@@ -15,89 +15,119 @@ from fastapi_crons.locking.base import (
     Enrolment,
     Lease,
     LeaseRef,
+    Pause,
+    PauseRequest,
     Replaced,
+    Resumed,
+    ResumeRequest,
 )
 
 #: A claim for an instant further ahead of the store's clock than this (seconds) is refused.
 MAX_AHEAD = 1.0
+#: A mark further ahead of the store's clock than this (seconds) was set by a clock that was wrong, and is put back.
+MAX_MARK_AHEAD = 3_600
 
 _UNKNOWN = ClaimResult("unknown")
 _NOT_IN_FORCE = ClaimResult("not_in_force")
 _EARLY = ClaimResult("early")
+_PAUSED = ClaimResult("paused")
+
+#: Whether the holder of a lease lives.
+Alive = Callable[[Lease], bool]
 
 
 class JobRecord:
     """What a lock store knows of one job. `mark` and `since` in Unix seconds by the store's clock."""
 
-    __slots__ = ("function", "leases", "mark", "mark_before", "mark_nonce", "schedule", "since", "timezone", "token")
+    __slots__ = (
+        "enabled",
+        "function",
+        "leases",
+        "mark",
+        "pause",
+        "schedule",
+        "since",
+        "timezone",
+        "token",
+    )
 
     def __init__(self, definition: Definition, now: float) -> None:
         self.schedule = definition.schedule
         self.timezone = definition.timezone
         self.function = definition.function
+        self.enabled = definition.enabled
         self.since = now
-        #: The newest tick that was claimed or let go. Only grows.
-        self.mark = max(definition.mark, int(now))
-        #: Which request moved the mark last, and from where: so that a repeated request gets the same answer.
-        self.mark_nonce = ""
-        self.mark_before = self.mark
+        #: The newest tick that was claimed or let go. Only grows, unless a wrong clock set it.
+        self.mark = max(int(now), _credible(definition.mark, now))
         #: The fencing token given out last. Only grows.
         self.token = 0
+        self.pause: Pause | None = None
+        #: By run id. Every tick up to the mark is on record in the state store, or one of these answers for it.
         self.leases: dict[str, Lease] | None = None
 
     @classmethod
-    def restored(cls, definition: Definition, since: float, mark_before: int, mark_nonce: str, token: int) -> JobRecord:
+    def restored(cls, definition: Definition, since: float, token: int, pause: Pause | None) -> JobRecord:
         """A record as a store kept it; its mark is that of the definition. Its leases are to be added."""
-        record = cls.__new__(cls)
-        _, record.schedule, record.timezone, record.function, record.mark = definition
-        record.since, record.mark_before, record.mark_nonce, record.token = since, mark_before, mark_nonce, token
-        record.leases = None
+        record = cls(definition, 0.0)
+        record.mark, record.since, record.token, record.pause = definition.mark, since, token, pause
         return record
 
     def enrol(self, definition: Definition, now: float) -> Enrolment:
-        """Put a definition in force; where the schedule is another one, its past ends now."""
+        """Put a definition in force; where schedule or `enabled` are others, the past of the old ones ends now."""
         other = self.function if self.function != definition.function else None
         self.function = definition.function
+        put_back_from = self._put_back(int(now), now)
         replaced = None
-        if (self.schedule, self.timezone) != (definition.schedule, definition.timezone):
-            replaced = Replaced(self.schedule, self.timezone, self.mark)
-            self.schedule, self.timezone, self.since = definition.schedule, definition.timezone, now
-            self._move_mark(int(now), "")
-        self._move_mark(definition.mark, "")
-        return Enrolment(self.mark, replaced, other)
+        in_force = (self.schedule, self.timezone, self.enabled)
+        if in_force != (definition.schedule, definition.timezone, definition.enabled):
+            replaced = Replaced(self.schedule, self.timezone, self.mark, self.enabled)
+            self.schedule, self.timezone, self.enabled = definition.schedule, definition.timezone, definition.enabled
+            self.since = now
+            self.mark = max(self.mark, int(now))
+        self.mark = max(self.mark, _credible(definition.mark, now))
+        return Enrolment(self.mark, replaced, other, put_back_from)
 
-    def claim(
-        self, request: ClaimRequest, instance: str, now: float, term: float, alive: Callable[[Lease], bool]
-    ) -> ClaimResult:
+    def claim(self, request: ClaimRequest, instance: str, now: float, term: float, alive: Alive) -> ClaimResult:
         """Decide a request; a granted one has changed the record. `term` is the lease's length in seconds."""
-        tick = request.tick
         repeated = self._repeated(request)
         if repeated is not None:
             return repeated
+        if not self.enabled and request.tick is not None:
+            return _NOT_IN_FORCE
         if request.schedule != self.schedule or request.timezone != self.timezone:
             return _NOT_IN_FORCE
+        if self.pause is not None and request.tick is not None:
+            return _PAUSED
         if request.replaces is not None:
             return self._take_over(request, instance, now, term, alive)
-        if tick is not None:
-            if tick > now + MAX_AHEAD:
-                return _EARLY
-            if tick <= self.mark:
-                return ClaimResult("stale", self.mark)
-            if request.let_go:
-                return ClaimResult("granted", self._move_mark(tick, request.run_id))
-        if self.leases and request.overlap != "allow" and not request.force:
-            holder = next((lease for lease in self.leases.values() if alive(lease)), None)
-            if holder is not None:
-                skipped = tick is not None and request.overlap == "skip"
-                before = self._move_mark(tick, request.run_id) if skipped and tick is not None else self.mark
-                return ClaimResult("busy", before, holder=holder.run_id, skipped=skipped)
-        before = self.mark if tick is None else self._move_mark(tick, request.run_id)
-        return self._grant(request, instance, now, term, before)
+        holder = next((lease for lease in self._run_leases() if alive(lease)), None)
+        if request.tick is None:
+            if holder is not None and request.overlap != "allow" and not request.force:
+                return ClaimResult("busy", self.mark, holder=holder.run_id)
+            granted = self._grant(request, instance, now + term, self.mark, now)
+            return granted._replace(holder=holder.run_id) if holder is not None and request.force else granted
+        return self._claim_tick(request, request.tick, instance, now, term, holder)
+
+    def resume(self, request: ResumeRequest, instance: str, now: float, term: float) -> Resumed | None:
+        """End the pause; unless they are to be caught up with, the ticks up to now are let go."""
+        if self.pause is None:
+            return None
+        pause, after, self.pause = self.pause, self.mark, None
+        if request.catch_up or int(now) <= self.mark:
+            return Resumed(pause, after, after, 0)
+        let_go = ClaimRequest(request.job, request.nonce, int(now), self.schedule, self.timezone, let_go="paused")
+        self.mark = int(now)
+        return Resumed(pause, after, self.mark, self._grant(let_go, instance, now + term, after, now).token)
+
+    def hold(self, request: PauseRequest, now: float) -> Pause:
+        """Pause the job, unless it is paused already."""
+        if self.pause is None:
+            self.pause = Pause(now, request.actor, request.note)
+        return self.pause
 
     def release(self, lease: LeaseRef) -> bool:
         """Give a lease back; False when it is not on record with this token."""
-        held = self.leases.get(lease.run_id) if self.leases else None
-        if held is None or held.token != lease.token:
+        if self._held(lease) is None:
             return False
         assert self.leases is not None
         del self.leases[lease.run_id]
@@ -105,58 +135,110 @@ class JobRecord:
 
     def renew(self, lease: LeaseRef, expires: float) -> bool:
         """Extend a lease; False when it is not on record with this token."""
-        held = self.leases.get(lease.run_id) if self.leases else None
-        if held is None or held.token != lease.token:
+        held = self._held(lease)
+        if held is None:
             return False
         assert self.leases is not None
         self.leases[lease.run_id] = held._replace(expires=max(held.expires, expires))
         return True
 
+    def _claim_tick(
+        self, request: ClaimRequest, tick: int, instance: str, now: float, term: float, holder: Lease | None
+    ) -> ClaimResult:
+        if tick > now + MAX_AHEAD:
+            return _EARLY
+        put_back_from = self._put_back(tick - 1, now)
+        if tick <= self.mark:
+            return ClaimResult("stale", self.mark)
+        busy = holder is not None and request.overlap != "allow" and request.let_go is None
+        if busy and request.overlap != "skip":
+            assert holder is not None
+            return ClaimResult("busy", self.mark, holder=holder.run_id)
+        before, self.mark = self.mark, tick
+        if busy:
+            assert holder is not None
+            skip = request._replace(let_go="overlap")
+            token = self._grant(skip, instance, now + term, before, now).token
+            return ClaimResult("busy", before, token, holder.run_id, True, put_back_from)
+        return self._grant(request, instance, now + term, before, now)._replace(put_back_from=put_back_from)
+
     def _repeated(self, request: ClaimRequest) -> ClaimResult | None:
         """The answer given before to a request that is asked again, because the first answer was lost."""
-        if self.leases and request.run_id in self.leases:
-            return ClaimResult("granted", self.mark_before, self.leases[request.run_id].token)
-        if self.mark_nonce != request.run_id:
+        lease = self.leases.get(request.run_id) if self.leases else None
+        if lease is None:
             return None
-        if request.let_go:
-            return ClaimResult("granted", self.mark_before)
-        return ClaimResult("busy", self.mark_before, skipped=True)
+        if lease.let_go != request.let_go:
+            return ClaimResult("busy", lease.after, lease.token, skipped=True)
+        return ClaimResult("granted", lease.after, lease.token)
 
-    def _take_over(
-        self, request: ClaimRequest, instance: str, now: float, term: float, alive: Callable[[Lease], bool]
-    ) -> ClaimResult:
+    def _take_over(self, request: ClaimRequest, instance: str, now: float, term: float, alive: Alive) -> ClaimResult:
         dead = self.leases.get(request.replaces or "") if self.leases else None
         if dead is None or alive(dead):
             return ClaimResult("stale", self.mark)
+        holder = next((lease for lease in self._run_leases() if alive(lease)), None)
+        if holder is not None and request.overlap != "allow":
+            return ClaimResult("busy", self.mark, holder=holder.run_id)
         assert self.leases is not None
         del self.leases[dead.run_id]
-        return self._grant(request, instance, now, term, self.mark)
+        # The ticks that the cut-off run stood for are now this one's.
+        return self._grant(request, instance, now + term, dead.after, now)
 
-    def _grant(self, request: ClaimRequest, instance: str, now: float, term: float, before: int) -> ClaimResult:
+    def _grant(self, request: ClaimRequest, instance: str, expires: float, after: int, now: float) -> ClaimResult:
         # Bound to the clock, so that tokens grow even over a store that lost its records.
         token = self.token = max(self.token + 1, int(now * 1000))
-        lease = Lease(request.job, request.run_id, request.tick, instance, token, request.attempt, now + term)
         if self.leases is None:
             self.leases = {}
-        self.leases[request.run_id] = lease
-        return ClaimResult("granted", before, token)
+        self.leases[request.run_id] = Lease(
+            request.job, request.run_id, request.tick, instance, token, request.attempt, expires, after, request.let_go
+        )
+        return ClaimResult("granted", after, token)
 
-    def _move_mark(self, tick: int, nonce: str) -> int:
-        """Move the mark forward to `tick`; returns what it was before."""
-        before = self.mark
-        if tick > before:
-            self.mark, self.mark_before, self.mark_nonce = tick, before, nonce
-        return before
+    def _held(self, lease: LeaseRef) -> Lease | None:
+        held = self.leases.get(lease.run_id) if self.leases else None
+        return held if held is not None and held.token == lease.token else None
+
+    def _run_leases(self) -> list[Lease]:
+        return [lease for lease in self.leases.values() if lease.let_go is None] if self.leases else []
+
+    def _put_back(self, mark: int, now: float) -> int:
+        """Put a mark that lies far ahead of the clock back to `mark`; returns where it was, or 0."""
+        if _credible(self.mark, now):
+            return 0
+        was, self.mark = self.mark, mark
+        return was
+
+
+def _credible(mark: int, now: float) -> int:
+    """The mark, or 0 where only a clock that was wrong can have set it."""
+    return mark if mark <= now + MAX_MARK_AHEAD else 0
+
+
+def enrol_in(records: dict[str, JobRecord], definition: Definition, now: float) -> Enrolment:
+    """Register a job with the records of a store."""
+    record = records.get(definition.job)
+    if record is None:
+        record = records[definition.job] = JobRecord(definition, now)
+        return Enrolment(record.mark)
+    return record.enrol(definition, now)
 
 
 def claim_in(
-    records: dict[str, JobRecord],
-    request: ClaimRequest,
-    instance: str,
-    now: float,
-    term: float,
-    alive: Callable[[Lease], bool],
+    records: dict[str, JobRecord], request: ClaimRequest, instance: str, now: float, term: float, alive: Alive
 ) -> ClaimResult:
     """Decide a request against the records of a store."""
     record = records.get(request.job)
     return _UNKNOWN if record is None else record.claim(request, instance, now, term, alive)
+
+
+def pause_in(records: dict[str, JobRecord], request: PauseRequest, now: float) -> Pause | None:
+    """Pause a job in the records of a store."""
+    record = records.get(request.job)
+    return None if record is None else record.hold(request, now)
+
+
+def resume_in(
+    records: dict[str, JobRecord], request: ResumeRequest, instance: str, now: float, term: float
+) -> Resumed | None:
+    """Resume a job in the records of a store."""
+    record = records.get(request.job)
+    return None if record is None else record.resume(request, instance, now, term)

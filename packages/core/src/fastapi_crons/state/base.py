@@ -53,7 +53,10 @@ class StateBackend(ABC):
 
     @abstractmethod
     async def write(self, records: Sequence[Record]) -> None:
-        """Keep records, all or none. A run that is on record as ended never changes again."""
+        """Keep records, all or none.
+
+        A run that is on record as ended never changes again. Missed ticks take the place of those with the same id.
+        """
 
     @abstractmethod
     async def states(self, jobs: Collection[str] | None = None) -> dict[str, JobState]:
@@ -63,11 +66,11 @@ class StateBackend(ABC):
     async def runs(
         self, job: str, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
     ) -> list[Run]:
-        """A job's runs, newest first; those older than the run `before` where it is given."""
+        """A job's runs, newest first; those older than the run `before` where it is given. Their logs are left out."""
 
     @abstractmethod
     async def run(self, run_id: str) -> Run | None:
-        """One run, or None."""
+        """One run with its log, or None."""
 
     @abstractmethod
     async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:

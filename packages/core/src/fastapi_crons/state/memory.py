@@ -24,7 +24,7 @@ class MemoryStateBackend(StateBackend):
         self._limits = HistoryLimits(100, 30)
         # By job, each oldest first.
         self._runs: dict[str, dict[str, Run]] = {}
-        self._missed: dict[str, list[MissedTicks]] = {}
+        self._missed: dict[str, dict[str, MissedTicks]] = {}
 
     async def open(self, namespace: str, limits: HistoryLimits) -> None:
         self._limits = limits
@@ -36,9 +36,10 @@ class MemoryStateBackend(StateBackend):
         keep, by_job = self._limits.keep, self._runs
         for record in records:
             if isinstance(record, MissedTicks):
-                missed = self._missed.setdefault(record.job, [])
-                missed.append(record)
-                del missed[:-keep]
+                missed = self._missed.setdefault(record.job, {})
+                missed[record.id] = record
+                if len(missed) > keep:
+                    del missed[min(missed)]
                 continue
             runs = by_job.get(record.job)
             if runs is None:
@@ -73,7 +74,8 @@ class MemoryStateBackend(StateBackend):
         return next((runs[run_id] for runs in self._runs.values() if run_id in runs), None)
 
     async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:
-        return self._missed.get(job, [])[::-1][:limit]
+        newest_first = sorted(self._missed.get(job, {}).values(), key=lambda ticks: ticks.id, reverse=True)
+        return newest_first[:limit]
 
     async def unfinished(self) -> list[Run]:
         return [run for runs in self._runs.values() for run in runs.values() if run.status == "running"]
@@ -83,6 +85,9 @@ class MemoryStateBackend(StateBackend):
         for runs in self._runs.values():
             for run_id in [run.id for run in runs.values() if run.started_ts < oldest and run.status != "running"]:
                 del runs[run_id]
+        for missed in self._missed.values():
+            for record_id in [ticks.id for ticks in missed.values() if ticks.recorded_ts < oldest]:
+                del missed[record_id]
 
     def companion_lock(self) -> LockBackend:
         from fastapi_crons.locking.local import LocalLockBackend

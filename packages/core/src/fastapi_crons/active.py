@@ -1,0 +1,142 @@
+"""ActiveRun: a run that goes on in this instance."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Literal
+
+from fastapi_crons._threads import Ended
+from fastapi_crons.run import Run, RunError, RunStatus, Trigger
+from fastapi_crons.run_log import RunLog
+from fastapi_crons.ticks import Row
+
+if TYPE_CHECKING:
+    from fastapi_crons.job import CronJob
+    from fastapi_crons.timeline import Entry
+
+#: Why a run is cut off from outside.
+Cut = Literal["timed_out", "cancelled", "interrupted"]
+
+_CUT_MESSAGES: dict[Cut, str] = {
+    "timed_out": "did not end within its time limit",
+    "cancelled": "was cancelled",
+    "interrupted": "was cut off when the scheduler stopped",
+}
+
+
+class ActiveRun:
+    """A run, from its claim to the release of its lease."""
+
+    __slots__ = (
+        "actor",
+        "attempt",
+        "beside",
+        "cut",
+        "cut_by",
+        "ended",
+        "entry",
+        "function_ended",
+        "id",
+        "in_function",
+        "instance",
+        "job",
+        "log",
+        "missed",
+        "note",
+        "outcome",
+        "started_ts",
+        "task",
+        "thread",
+        "tick_ts",
+        "timeout",
+        "token",
+        "trigger",
+    )
+
+    def __init__(
+        self, entry: Entry, run_id: str, tick_ts: int | None, trigger: Trigger, token: int, attempt: int
+    ) -> None:
+        self.entry = entry
+        self.job: CronJob = entry.job
+        self.id = run_id
+        self.tick_ts = tick_ts
+        self.trigger: Trigger = trigger
+        self.token = token
+        self.attempt = attempt
+        self.timeout = entry.job.timeout
+        self.missed: Row | None = None
+        self.actor: str | None = None
+        self.note: str | None = None
+        #: The run that goes on beside this one, which was forced.
+        self.beside: str | None = None
+        self.instance = ""
+        self.started_ts = 0.0
+        self.log: RunLog | None = None
+        self.task: asyncio.Task[None] | None = None
+        #: The thread's future, while a sync function runs.
+        self.thread: asyncio.Future[Ended] | None = None
+        #: Why the run was cut off, on whose word, and whether its function had ended before that.
+        self.cut: Cut | None = None
+        self.cut_by: str | None = None
+        self.function_ended = False
+        #: Whether the function, or the thread that it left behind, is what the run waits for.
+        self.in_function = False
+        self.outcome: Run | None = None
+        #: Set when the run has ended and its lease is given back, for those who wait for it.
+        self.ended: asyncio.Event | None = None
+
+    def cut_off(self, reason: Cut, by: str | None = None) -> None:
+        """Cancel the function; without effect once it has ended."""
+        if not self.function_ended and self.task is not None:
+            if self.cut is None:
+                self.cut, self.cut_by = reason, by
+            self.task.cancel()
+
+    def cut_error(self, cut: Cut) -> RunError:
+        """What is kept of a run that was cut off."""
+        message = _CUT_MESSAGES[cut]
+        if cut == "timed_out" and self.timeout is not None:
+            message += f" of {self.timeout:g} s"
+        if cut == "cancelled" and self.cut_by:
+            message += f" by {self.cut_by}"
+        if self.thread_lives:
+            message += "; its thread can't be ended: it goes on, and holds the job until it ends by itself"
+        return RunError("TimeoutError" if cut == "timed_out" else "CancelledError", message)
+
+    @property
+    def thread_lives(self) -> bool:
+        """Whether a sync function still runs in its thread."""
+        return self.thread is not None and not self.thread.done()
+
+    @property
+    def log_fields(self) -> dict[str, object]:
+        """What log records about this run carry beside their message."""
+        return {"job": self.job.name, "run_id": self.id, "tick": self.tick_ts, "attempt": self.attempt}
+
+    def snapshot(self) -> Run:
+        """The run as it is now."""
+        return self.outcome or self.record("running", None)
+
+    def record(
+        self, status: RunStatus, ended_ts: float | None, error: RunError | None = None, result: str | None = None
+    ) -> Run:
+        missed = self.missed
+        return Run(
+            self.id,
+            self.job.name,
+            self.tick_ts,
+            self.trigger,
+            self.attempt,
+            self.instance,
+            self.token,
+            status,
+            self.started_ts,
+            ended_ts,
+            error,
+            result,
+            0 if missed is None else missed.number,
+            None if missed is None else missed.first,
+            self.actor,
+            self.note,
+            self.beside,
+        )

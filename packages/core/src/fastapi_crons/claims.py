@@ -1,0 +1,79 @@
+"""What a scheduler asks of the lock store for a job, and what it writes down of runs that were cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+from fastapi_crons.clock import iso_utc
+from fastapi_crons.job import CronJob
+from fastapi_crons.locking.base import ClaimRequest, Definition, Lease
+from fastapi_crons.run import Run, RunError, RunIds
+from fastapi_crons.ticks import Row, Step
+from fastapi_crons.timeline import Entry
+
+
+class Wanted(NamedTuple):
+    """A claim that is to be made, and what it is for."""
+
+    entry: Entry
+    request: ClaimRequest
+    late: bool = False
+    #: Whether there is more to do about the job after it, and whether its tick stands for itself alone.
+    more: bool = False
+    alone: bool = False
+    #: The lease of the run that was cut off and is to run again.
+    cut_off: Lease | None = None
+
+
+def claims_of(entry: Entry, step: Step, new_run_id: RunIds) -> Iterator[Wanted]:
+    """The claims of a step, in the order they are to be made."""
+    for tick, reason in step.let_go:
+        yield Wanted(
+            entry, _request(entry.job, new_run_id(), tick)._replace(let_go=reason), entry.late, step.run is None
+        )
+    if step.run is not None:
+        yield Wanted(entry, _request(entry.job, new_run_id(), step.run), entry.late, step.more, step.alone)
+
+
+def rerun_of(entry: Entry, lease: Lease, run_id: str) -> Wanted:
+    """The claim of a tick whose run was cut off."""
+    request = _request(entry.job, run_id, lease.tick)._replace(replaces=lease.run_id, attempt=lease.attempt + 1)
+    return Wanted(entry, request, True, cut_off=lease)
+
+
+def manual_request(job: CronJob, run_id: str, *, force: bool) -> ClaimRequest:
+    """The claim of a run that somebody asked for, which leaves the ticks alone."""
+    return _request(job, run_id, None)._replace(force=force)
+
+
+def definition_of(job: CronJob, mark: int) -> Definition:
+    """What is registered of a job."""
+    return Definition(job.name, job.schedule.text, job.schedule_zone, job.function_name, mark, job.enabled)
+
+
+def interrupted(known: Run | None, lease: Lease, covered: Row | None, now: float) -> Run:
+    """The closing record of a run whose process died; `known` is what the state store has of it."""
+    error = RunError("Interrupted", f"its process died, or lost its lease, before {iso_utc(now)}")
+    if known is not None:
+        return replace(known, status="interrupted", ended_ts=now, error=error)
+    return Run(
+        lease.run_id,
+        lease.job,
+        lease.tick,
+        "schedule" if lease.tick is not None else "code",
+        lease.attempt,
+        lease.instance,
+        lease.token,
+        "interrupted",
+        now,
+        now,
+        error,
+        missed_ticks=0 if covered is None else covered.number,
+        missed_since_ts=None if covered is None else covered.first,
+    )
+
+
+def _request(job: CronJob, run_id: str, tick: int | None) -> ClaimRequest:
+    return ClaimRequest(job.name, run_id, tick, job.schedule.text, job.schedule_zone, job.overlap)

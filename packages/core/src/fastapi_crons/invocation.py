@@ -1,0 +1,196 @@
+"""How a job's function is called: on the loop or in a thread, within plugins' scopes, timed, and retried."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import random
+import sys
+from collections.abc import Awaitable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from fastapi_crons._threads import ThreadPool
+from fastapi_crons.active import ActiveRun
+from fastapi_crons.clock import Clock
+from fastapi_crons.context import JobContext, run_context
+from fastapi_crons.errors import SkipRun
+from fastapi_crons.outcome import safe_text
+
+if TYPE_CHECKING:
+    from fastapi_crons.config import CronConfig
+    from fastapi_crons.plugins import HookCall, HookCaller, Plugins
+
+logger = logging.getLogger(__name__)
+
+_Scope = AbstractAsyncContextManager[Any] | AbstractContextManager[Any]
+
+
+class Invoker:
+    """Calls the functions of one scheduler's jobs. Sync functions have a pool of threads to themselves."""
+
+    def __init__(self, config: CronConfig, clock: Clock, plugins: Plugins, hooks: HookCaller) -> None:
+        self._max_retry_delay = config.max_retry_delay
+        self._hook_timeout = config.hook_timeout
+        self._clock = clock
+        self._plugins = plugins
+        self._hooks = hooks
+        self._pool = ThreadPool(config.max_threads, "fastapi-crons-job")
+
+    async def call(self, run: ActiveRun) -> object:
+        """Call the function of a run as its job says; returns what it returns and raises what the last attempt raises.
+
+        A run that is cut off (`ActiveRun.cut_off`) leaves with CancelledError, unless the function swallows it.
+        """
+        if run.job.max_retries:
+            return await self._with_retries(run)
+        return await self._once(run)
+
+    async def _with_retries(self, run: ActiveRun) -> object:
+        job = run.job
+        for failures in range(job.max_retries + 1):
+            try:
+                return await self._once(run)
+            except asyncio.CancelledError:
+                if run.cut != "timed_out" or run.thread_lives:
+                    raise
+                raised: BaseException = TimeoutError(run.cut_error("timed_out").message)
+                if failures == job.max_retries or not isinstance(raised, job.retry_on):
+                    raise
+                run.cut = None
+                _uncancel()
+            except job.retry_on as error:
+                if failures == job.max_retries or run.cut is not None or isinstance(error, SkipRun):
+                    raise
+                raised = error
+            await self._wait_before_retry(run, failures, raised)
+            run.attempt += 1
+        raise AssertionError("unreachable")
+
+    async def _wait_before_retry(self, run: ActiveRun, failures: int, raised: BaseException) -> None:
+        delay = min(self._max_retry_delay, run.job.retry_delay * 2**failures) * random.uniform(0.75, 1.25)
+        logger.warning(
+            "job %r failed (%s: %s), attempt %d follows in %.1f s",
+            run.job.name,
+            type(raised).__name__,
+            ascii(self._hooks.redacted(run.job.name, "error", safe_text(raised, 200))),
+            run.attempt + 1,
+            delay,
+            extra=run.log_fields,
+        )
+        await self._clock.sleep(delay)
+
+    async def _once(self, run: ActiveRun) -> object:
+        """Call the function once, within its time limit and the plugins' scopes."""
+        timer = None
+        if run.timeout is not None:
+            timer = self._clock.call_later(run.timeout, lambda: run.cut_off("timed_out"))
+        try:
+            if self._plugins.calls("run_scope"):
+                return await self._in_scopes(run)
+            return await self._call(run)
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def _in_scopes(self, run: ActiveRun) -> object:
+        """Call the function within what plugins hold around it; they can neither fail the run nor save it."""
+        scopes: list[tuple[HookCall, _Scope]] = []
+        raised: BaseException | None = None
+        try:
+            for call in self._plugins.calls("run_scope"):
+                scope = await self._enter(call, run)
+                if scope is not None:
+                    scopes.append((call, scope))
+            return await self._call(run)
+        except BaseException as error:
+            raised = error
+            raise
+        finally:
+            for call, scope in reversed(scopes):
+                await self._leave(call, scope, run, raised)
+
+    async def _enter(self, call: HookCall, run: ActiveRun) -> _Scope | None:
+        try:
+            scope = call.call_by_name({"job_name": run.job.name, "context": run_context(run.job, run.snapshot())})
+            if isinstance(scope, AbstractAsyncContextManager):
+                await self._in_time(run, scope.__aenter__())
+                return scope
+            if isinstance(scope, AbstractContextManager):
+                scope.__enter__()
+                return scope
+            if scope is not None:
+                raise TypeError(f"run_scope must return a context manager, not {type(scope).__name__}")
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._hooks.complain(call, "failed on entering", error)
+        return None
+
+    async def _leave(self, call: HookCall, scope: _Scope, run: ActiveRun, raised: BaseException | None) -> None:
+        how = (None, None, None) if raised is None else (type(raised), raised, raised.__traceback__)
+        try:
+            if isinstance(scope, AbstractAsyncContextManager):
+                await self._in_time(run, scope.__aexit__(*how))
+            else:
+                scope.__exit__(*how)
+        except asyncio.CancelledError:
+            if raised is None:
+                raise
+        except BaseException as error:
+            if error is not raised:
+                self._hooks.complain(call, "failed on leaving", error)
+
+    async def _in_time(self, run: ActiveRun, work: Awaitable[object]) -> None:
+        """Await in this very task, whose context variables a scope may set, within the time limit of hooks."""
+        task, timed_out = asyncio.current_task(), False
+
+        def give_up() -> None:
+            nonlocal timed_out
+            if task is not None:
+                timed_out = True
+                task.cancel()
+
+        timer = asyncio.get_running_loop().call_later(self._hook_timeout, give_up)
+        try:
+            await work
+        except asyncio.CancelledError:
+            if not timed_out or run.cut is not None:
+                raise
+            _uncancel()
+            raise TimeoutError(f"did not end within {self._hook_timeout:g} s") from None
+        finally:
+            timer.cancel()
+
+    async def _call(self, run: ActiveRun) -> object:
+        context = {"context": JobContext(run.job, run.snapshot())} if run.entry.takes_context else {}
+        run.in_function = True
+        try:
+            if run.entry.is_async:
+                value: object = await run.job.func(**context)
+            else:
+                value = await self._call_in_thread(run, context)
+        finally:
+            run.in_function = False
+        if run.cut is None:
+            run.function_ended = True
+        return value
+
+    async def _call_in_thread(self, run: ActiveRun, context: dict[str, JobContext]) -> object:
+        """Call a sync function off the loop. A cancelled run leaves its thread behind in `run.thread`."""
+        run.thread = self._pool.submit(run.job.func, **context)
+        ended = await asyncio.shield(run.thread)
+        run.thread = None
+        if ended.error is not None:
+            raise ended.error
+        # A plain function may hand out a coroutine: a lambda, a partial, a callable object.
+        return await ended.value if inspect.isawaitable(ended.value) else ended.value
+
+
+def _uncancel() -> None:
+    """Take back our own cancellation, so that time limits inside the function count rightly."""
+    if sys.version_info >= (3, 11):
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()
