@@ -385,3 +385,152 @@ async def test_starting_twice_starts_once_and_a_stopped_scheduler_starts_again(
     await crons.start()
     await clock.advance(crons, minutes=1)
     assert len(await runs_of(crons, "job")) == 2
+
+
+async def test_an_async_run_is_cancelled_at_once_and_says_by_whom(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons()
+    crons.cron("0 * * * *", name="slow")(lambda: clock.sleep(10_000))
+    await crons.start()
+    await clock.advance(crons, hours=1)
+    (run,) = await runs_of(crons, "slow")
+    assert await crons.cancel_run(run.id, actor="ops")
+    await clock.settle(crons)
+    (run,) = await runs_of(crons, "slow")
+    assert run.status == "cancelled"
+    assert run.error is not None
+    assert run.error.message == "was cancelled by ops"
+    assert not await crons.cancel_run(run.id)
+    assert not await crons.cancel_run("no such run")
+
+
+async def test_a_cancelled_thread_holds_the_job_and_the_record_and_health_say_so(
+    make_crons: MakeCrons, clock: VirtualClock
+) -> None:
+    crons = make_crons()
+    let_go = threading.Event()
+    crons.cron("* * * * *", name="thread")(let_go.wait)
+    await crons.start()
+    await clock.advance(crons, minutes=1, finish_runs=False)
+    assert crons.health().status == "ok"
+    (run,) = await runs_of(crons, "thread")
+    assert await crons.cancel_run(run.id)
+    await clock.advance(crons, minutes=1, finish_runs=False)
+    (run,) = await runs_of(crons, "thread")
+    assert run.status == "cancelled"
+    assert run.error is not None
+    assert "its thread can't be ended" in run.error.message
+    assert crons.health().status == "degraded"
+    assert crons.health().findings == ("a thread goes on after its run was given up, and holds 'thread'",)
+    let_go.set()
+    await clock.advance(crons, minutes=1)
+    assert [run.status for run in await runs_of(crons, "thread")] == ["cancelled", "completed"]
+    assert crons.health().status == "ok"
+
+
+async def test_a_forced_run_says_beside_which_other_it_ran(
+    make_crons: MakeCrons, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    crons = make_crons()
+    crons.cron("0 * * * *", name="slow")(lambda: clock.sleep(30))
+    await crons.start()
+    await clock.advance(crons, hours=1)
+    (scheduled,) = await runs_of(crons, "slow")
+    forced = asyncio.create_task(crons.run_job("slow", force=True))
+    await clock.advance(crons, minutes=1)
+    assert (await forced).beside == scheduled.id
+    assert f"was forced, and overlaps with run {scheduled.id}" in caplog.text
+    alone = asyncio.create_task(crons.run_job("slow", force=True))
+    await clock.advance(crons, minutes=1)
+    assert (await alone).beside is None
+
+
+async def test_a_row_of_skipped_ticks_is_one_record(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons()
+    crons.cron("* * * * *", name="slow")(lambda: clock.sleep(630))
+    await crons.start()
+    await clock.advance(crons, minutes=15)
+    assert [at(run) for run in await runs_of(crons, "slow")] == ["00:01:00", "00:12:00"]
+    first, second = await missed_of(crons, "slow")
+    assert (first.reason, first.count, first.first.minute, first.last.minute) == ("overlap", 10, 2, 11)
+    assert (second.count, second.first.minute, second.last.minute) == (3, 13, 15)
+    assert crons.health().findings == ("a run goes on for more than 3 periods of 'slow'",)
+
+
+async def test_what_a_timed_out_or_cancelled_caller_claimed_is_not_left_locked(
+    make_crons: MakeCrons, clock: VirtualClock
+) -> None:
+    crons = make_crons()
+    crons.cron("0 0 1 1 *", name="job")(_raiser_free)
+    await crons.start()
+    asked = asyncio.create_task(crons.run_job("job"))
+    await asyncio.sleep(0)
+    asked.cancel()
+    await clock.settle(crons)
+    assert (await crons.run_job("job")).status == "completed"
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
+async def test_a_time_limit_that_is_none_is_refused(make_crons: MakeCrons, timeout: float) -> None:
+    crons = make_crons()
+    crons.cron("0 0 1 1 *", name="job")(_raiser_free)
+    await crons.start()
+    with pytest.raises(ValueError, match="timeout can't be"):
+        await crons.run_job("job", timeout=timeout)
+    assert await runs_of(crons, "job") == []
+
+
+async def test_the_time_limit_of_a_manual_run_takes_the_place_of_the_jobs(
+    make_crons: MakeCrons, clock: VirtualClock
+) -> None:
+    crons = make_crons(default_timeout=1000)
+    crons.cron("0 0 1 1 *", name="job")(lambda: clock.sleep(50))
+    await crons.start()
+    asked = asyncio.create_task(crons.run_job("job", timeout=20))
+    await clock.advance(crons, minutes=1)
+    assert ((await asked).status, (await asked).duration) == ("timed_out", 20)
+
+
+async def test_at_most_max_concurrent_runs_go_on_at_a_time(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons(max_concurrent_runs=3)
+    running: list[int] = [0, 0]
+
+    async def job() -> None:
+        running[0] += 1
+        running[1] = max(running)
+        await clock.sleep(1)
+        running[0] -= 1
+
+    for number in range(10):
+        crons.cron("0 * * * *", name=f"job-{number}")(job)
+    await crons.start()
+    await clock.advance(crons, hours=1, minutes=1)
+    assert running == [0, 3]
+    assert all([len(await runs_of(crons, f"job-{number}")) == 1 for number in range(10)])
+
+
+async def test_a_timed_out_attempt_is_retried_like_a_failed_one(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons(max_retry_delay=20)
+    attempts: list[float] = []
+
+    @crons.cron("0 * * * *", name="job", max_retries=3, retry_delay=10, timeout=60)
+    async def job() -> str:
+        attempts.append(clock.now())
+        if len(attempts) < 4:
+            await clock.sleep(1000)
+        return "in time"
+
+    await crons.start()
+    await clock.advance(crons, hours=1, minutes=30)
+    (run,) = await runs_of(crons, "job")
+    assert (run.status, run.attempt) == ("completed", 4)
+    delays = [later - earlier - 60 for earlier, later in pairwise(attempts)]
+    assert 7.5 <= delays[0] <= 12.5
+    assert all(15 <= delay <= 25 for delay in delays[1:]), "the ceiling of the delay"
+
+
+async def test_results_are_not_kept_where_a_job_says_so(make_crons: MakeCrons) -> None:
+    assert (await _result(make_crons, lambda: "kept")).result == '"kept"'
+    crons = make_crons()
+    crons.cron("0 0 1 1 *", name="job", store_result=False)(lambda: "not kept")
+    await crons.start()
+    assert (await crons.run_job("job")).result is None

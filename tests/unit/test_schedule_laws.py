@@ -67,6 +67,7 @@ def zones_and_starts(draw: st.DrawFn) -> tuple[str, datetime]:
 @example("30 2 * * *", "", ("America/New_York", datetime(2026, 3, 7, 20, tzinfo=UTC)))
 @example("30 1 * * *", "", ("America/New_York", datetime(2026, 11, 1, 0, tzinfo=UTC)))
 @example("0 0 * * *", "", ("Pacific/Apia", datetime(2011, 12, 29, 0, tzinfo=UTC)))
+@example("* 0,1 1 * *", "", ("America/New_York", datetime(2026, 11, 1, 0, tzinfo=UTC)))
 @example("*/15 * * * *", "", ("Australia/Lord_Howe", datetime(2026, 4, 4, 12, tzinfo=UTC)))
 def test_ticks_are_those_of_the_rule(expr: str, second: str, zone_and_start: tuple[str, datetime]) -> None:
     zone, start = zone_and_start

@@ -87,6 +87,9 @@ class Dispatcher:
         self._waiting = False
         self._stopping = False
         self._latest = clock.now()
+        self._latest_turn = clock.monotonic()
+        #: Jobs whose name stands for another function elsewhere.
+        self._other_functions: set[str] = set()
 
     @property
     def idle(self) -> bool:
@@ -132,7 +135,7 @@ class Dispatcher:
         while not self._stopping:
             self._wake.clear()
             await self.enrol_new_jobs()
-            now = self._clock.now()
+            now, self._latest_turn = self._clock.now(), self._clock.monotonic()
             self._watch_clock(now)
             self._notice(now)
             wanted = self._decide(now)
@@ -187,12 +190,21 @@ class Dispatcher:
         entry = self.entries.get(job)
         if entry is not None:
             entry.mark = max(entry.mark, mark)
-            self._try_again(entry, late=True)
+            if entry.job.enabled:
+                self._try_again(entry, late=True)
 
     def marks_ahead(self) -> list[str]:
         """The jobs whose newest handled tick lies ahead of the clock: nothing of theirs runs until it gets there."""
         now = self._clock.now()
         return [name for name, entry in self.entries.items() if entry.mark > now + 1]
+
+    def silent_for(self) -> float:
+        """For how long (seconds) nobody has looked whether a tick is due."""
+        return self._clock.monotonic() - self._latest_turn
+
+    def other_functions(self) -> list[str]:
+        """The jobs whose name was registered for another function by another instance."""
+        return sorted(self._other_functions)
 
     def not_in_force(self) -> list[str]:
         """The jobs of which another definition than this instance's was registered since."""
@@ -211,6 +223,7 @@ class Dispatcher:
         if answer.replaced is not None:
             self._close_past(entry, answer, now)
         if answer.other_function is not None:
+            self._other_functions.add(job.name)
             logger.warning(
                 "job %r is registered for %s here and was for %s before; instances that share a store and a job name "
                 "must share the function, else set CRON_NAMESPACE",

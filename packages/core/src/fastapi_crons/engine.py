@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fastapi_crons._signals import InterruptWatch
+from fastapi_crons._signals import InterruptWatch, StopSignals
 from fastapi_crons._threads import ThreadPool
 from fastapi_crons.active import ActiveRun
 from fastapi_crons.claims import definition_of, manual_request
 from fastapi_crons.clock import Clock, iso_utc
 from fastapi_crons.config import CronConfig
 from fastapi_crons.dispatcher import Dispatcher
-from fastapi_crons.errors import ConfigurationError, CronsError, JobLockedError, StoreError, UnknownJobError
+from fastapi_crons.errors import ConfigurationError, CronsError, JobLockedError, StoreError, StoreUnavailableError
 from fastapi_crons.instance import Instance
 from fastapi_crons.job import CronJob
-from fastapi_crons.locking.base import LeaseRef, Pause, PauseRequest, ResumeRequest
+from fastapi_crons.locking.base import ClaimRequest, LeaseRef, Pause, PauseRequest, ResumeRequest
 from fastapi_crons.locking.manager import DistributedLockManager
 from fastapi_crons.plugins import HookCaller, Plugins, chosen_backend
 from fastapi_crons.recorder import Recorder
@@ -55,7 +55,7 @@ class Engine:
     ) -> None:
         self._crons = crons
         self._config = config
-        self._clock = clock
+        self.clock = clock
         self._plugins = plugins
         self.state = state
         self.locks = locks
@@ -64,6 +64,7 @@ class Engine:
         self.loop = asyncio.get_running_loop()
         self.supervisor = Supervisor()
         self._interrupts = InterruptWatch()
+        self._stop_signals: StopSignals | None = None
         self.hooks = HookCaller(plugins, ThreadPool(8, "fastapi-crons-hook"), config.hook_timeout)
         self.recorder = Recorder(
             state, locks, clock, store_timeout=config.store_timeout, max_buffered=config.max_buffered_records
@@ -72,7 +73,15 @@ class Engine:
             config, clock, plugins, self.hooks, self.recorder, self.instance.id, self._interrupts, self._released
         )
         self.dispatcher = Dispatcher(config, clock, locks, state, self.recorder, self.runner, self._registered)
-        self.stopping = False
+        #: Set once nothing more is claimed.
+        self.stopping = asyncio.Event()
+        #: Manual runs that are about to start, owned until they have.
+        self._starting: set[asyncio.Task[ActiveRun]] = set()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether jobs run here at all."""
+        return self._config.enabled
 
     async def start(self) -> None:
         """Open the stores, register the jobs, see to what the last process left behind, and begin.
@@ -81,7 +90,9 @@ class Engine:
         """
         try:
             await self._open_stores()
-            if self._config.enabled:
+            self.supervisor.start("record", self.recorder.write_forever)
+            self.supervisor.start("release", self.recorder.release_forever)
+            if self.enabled:
                 await self._begin()
         except BaseException:
             await self._close()
@@ -90,15 +101,32 @@ class Engine:
         await self.runner.drain(self._config.hook_timeout)
         await self.hooks.for_scheduler("scheduler_started", crons=self._crons)
 
+    def heed_signals(self, heard: Callable[[], object]) -> None:
+        """From the moment that the process is told to end, claim nothing more; and call `heard` on the loop."""
+
+        def quiesce() -> None:
+            self.quiesce()
+            heard()
+
+        self._stop_signals = StopSignals(lambda: self.loop.call_soon_threadsafe(quiesce))
+        self._stop_signals.start()
+
+    def quiesce(self) -> None:
+        """Claim nothing more. Whoever waits for a manual run, and can, stops waiting."""
+        self.stopping.set()
+        self.dispatcher.stop()
+
     async def stop(self) -> None:
         """Claim nothing more, let running jobs finish within `shutdown_timeout`, cut off the rest, flush and close."""
-        self.stopping = True
-        self.dispatcher.stop()
+        self.quiesce()
         await self.supervisor.finish("dispatch", self._config.store_timeout)
+        await self.clock.wait(list(self._starting), self._config.store_timeout)
         await self._end_runs()
-        for task in ("heartbeat", "prune", "record", "release"):
-            await self.supervisor.stop(task, self._config.store_timeout)
+        for name in ("heartbeat", "prune", "record", "release"):
+            await self.supervisor.stop(name, self._config.store_timeout)
         await self.runner.drain(self._config.hook_timeout)
+        for task in self.runner.background:
+            task.cancel()
         await self.recorder.flush(self._config.store_timeout)
         await self._close()
         await self.hooks.for_scheduler("scheduler_stopped", crons=self._crons)
@@ -107,44 +135,70 @@ class Engine:
         """Take up jobs; one that is known already is left as it is. Safe to call from any thread."""
         self.dispatcher.add(jobs)
 
-    async def run_job(
+    async def start_run(
         self,
-        name: str,
+        job: CronJob,
         *,
         force: bool,
         timeout: float | None,
         triggered_by: Trigger,
         actor: str | None,
         note: str | None,
-    ) -> Run:
-        """Run a job now and wait for its end. A caller that goes away cancels nothing."""
-        if self.stopping or not self._config.enabled:
-            raise CronsError(
-                f"job {name!r} can't be run: this scheduler is {'stopping' if self.stopping else 'disabled'}"
-            )
+    ) -> ActiveRun:
+        """Start a run that somebody asked for. A caller that goes away cancels nothing."""
+        if self.stopping.is_set() or not self.enabled:
+            why = "stopping" if self.stopping.is_set() else "disabled (CRON_ENABLED=false)"
+            raise CronsError(f"job {job.name!r} can't be run: this scheduler is {why}")
         await self.dispatcher.enrol_new_jobs()
-        entry = self.dispatcher.entries.get(name)
-        if entry is None:
-            raise UnknownJobError(f"there is no job named {name!r}; see get_jobs() for those there are")
-        run_id = self.dispatcher.new_run_id()
-        result = await self.locks.claim_now(manual_request(entry.job, run_id, force=force))
+        entry = self.dispatcher.entries[job.name]
+        run = ActiveRun(entry, self.dispatcher.new_run_id(), None, triggered_by, 0, 1)
+        run.timeout = job.timeout if timeout is None else timeout
+        run.actor, run.note = actor, note
+        run.ended = asyncio.Event()
+        starting = asyncio.create_task(self._claim_and_start(run, force=force))
+        self._starting.add(starting)
+        starting.add_done_callback(self._starting.discard)
+        return await asyncio.shield(starting)
+
+    async def _claim_and_start(self, run: ActiveRun, *, force: bool) -> ActiveRun:
+        name, request = run.job.name, manual_request(run.job, run.id, force=force)
+        try:
+            result = await self.locks.claim_now(request)
+        except StoreUnavailableError:
+            # The claim may have been granted all the same.
+            self.runner.in_background(self._give_back(request))
+            raise
         if result.outcome == "busy":
             raise JobLockedError(
                 f"job {name!r} is running already (run {result.holder}); force=True runs it all the same"
             )
         if result.outcome != "granted":
             raise CronsError(f"job {name!r} can't be run by this instance: {result.outcome.replace('_', ' ')}")
-        run = ActiveRun(entry, run_id, None, triggered_by, result.token, 1)
-        run.timeout = entry.job.timeout if timeout is None else timeout
-        run.actor, run.note = actor, note
+        run.token = result.token
         if result.holder:
             run.beside = result.holder
             logger.warning(
-                "job %r: run %s was forced, and overlaps with run %s", name, run_id, result.holder, extra=run.log_fields
+                "job %r: run %s was forced, and overlaps with run %s", name, run.id, result.holder, extra=run.log_fields
             )
-        run.ended = asyncio.Event()
         self.runner.start(run)
-        await run.ended.wait()
+        return run
+
+    async def _give_back(self, request: ClaimRequest) -> None:
+        (result,) = await self.locks.claim([request])
+        if result.outcome == "granted":
+            self.recorder.release(LeaseRef(request.job, request.run_id, result.token))
+
+    async def finished(self, run: ActiveRun, *, or_stopping: bool) -> Run:
+        """The run when it has ended and its lease is given back; as it is then, where this scheduler stops before."""
+        assert run.ended is not None
+        waits = [asyncio.create_task(run.ended.wait())]
+        if or_stopping:
+            waits.append(asyncio.create_task(self.stopping.wait()))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
         return run.snapshot()
 
     async def pause(self, job: CronJob, actor: str | None, note: str | None) -> Pause:
@@ -158,7 +212,7 @@ class Engine:
         if resumed is None:
             return False
         pause, row = resumed.pause, count_row(tick_source(job.schedule), resumed.after, resumed.mark)
-        if row is not None:
+        if row is not None and job.enabled:
             by = f"by {pause.actor}" if pause.actor else "since"
             detail = f"{by} {iso_utc(pause.since)}" + (f": {pause.note}" if pause.note else "")
             self.runner.let_go(job, row, "paused", detail, record_id=record_id)
@@ -176,7 +230,7 @@ class Engine:
         return True
 
     async def _open_stores(self) -> None:
-        await self.locks.open(self.instance, self._clock)
+        await self.locks.open(self.instance, self.clock)
         await asyncio.wait_for(
             self.state.open(
                 self._config.namespace, HistoryLimits(self._config.history_keep, self._config.history_days)
@@ -188,8 +242,6 @@ class Engine:
         self._interrupts.start()
         if self._config.max_log_chars:
             capture_records()
-        self.supervisor.start("record", self.recorder.write_forever)
-        self.supervisor.start("release", self.recorder.release_forever)
         await self.dispatcher.enrol_new_jobs()
         await self._see_to_the_dead()
         await self._close_orphans()
@@ -210,7 +262,7 @@ class Engine:
         """Close the records of runs that nobody holds a lease for: their process died between release and record."""
         unfinished = {run.id: run for run in await self.state.unfinished()}
         leased = await self.locks.leased(unfinished.keys()) if unfinished else set()
-        now = self._clock.now()
+        now = self.clock.now()
         for run in unfinished.values():
             job = self._crons.get_job(run.job)
             if run.id not in leased and run.id not in self.runner.active and job is not None:
@@ -219,7 +271,7 @@ class Engine:
 
     async def _beat_forever(self) -> None:
         while True:
-            await self._clock.sleep(self._config.heartbeat_interval)
+            await self.clock.sleep(self._config.heartbeat_interval)
             try:
                 await self._see_to_the_dead()
             except StoreError as error:
@@ -228,10 +280,10 @@ class Engine:
     async def _prune_forever(self) -> None:
         while True:
             try:
-                await self.state.prune(self._clock.now())
+                await self.state.prune(self.clock.now())
             except StoreError as error:
                 logger.warning("the history could not be cut back: %s", error)
-            await self._clock.sleep(PRUNE_INTERVAL)
+            await self.clock.sleep(PRUNE_INTERVAL)
 
     async def _end_runs(self) -> None:
         await self._wait_for_runs(self._config.shutdown_timeout)
@@ -243,10 +295,12 @@ class Engine:
 
     async def _wait_for_runs(self, timeout: float) -> None:
         tasks = {run.task for run in self.runner.active.values() if run.task is not None}
-        await self._clock.wait(tasks, timeout)
+        await self.clock.wait(tasks, timeout)
 
     async def _close(self) -> None:
         self._interrupts.stop()
+        if self._stop_signals is not None:
+            self._stop_signals.stop()
         for task in ("dispatch", "heartbeat", "prune", "record", "release"):
             await self.supervisor.stop(task, self._config.store_timeout)
         try:

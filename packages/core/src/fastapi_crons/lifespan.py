@@ -48,6 +48,7 @@ def attach(app: FastAPI, crons: Crons) -> None:
         async def started_before(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
                 await crons.start()
+                crons.heed_signals()
             await send(message)
 
         async def stopped_after() -> Message:

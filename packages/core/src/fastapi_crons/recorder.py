@@ -63,6 +63,11 @@ class Recorder:
         """Whether everything noted so far is written and given back."""
         return not (self._pending or self._releases or self._written or self._busy)
 
+    @property
+    def waiting(self) -> int:
+        """How many records wait to be written."""
+        return len(self._pending)
+
     def started(self, run_id: str, run: Ongoing) -> None:
         """Note that a run goes on. One that has ended by the time of the write is written once."""
         self._pending[Run, run_id] = run

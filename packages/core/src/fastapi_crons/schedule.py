@@ -104,10 +104,13 @@ class CronSchedule:
             tick = wall_tick - offset
             if tick < end:
                 return tick
-            # Not in this segment. No wall-clock time before this one matches, so whole segments can be passed over.
-            if end < LAST and not self._interval_like and wall_tick < end + self._zone.segment(end).offset:
+            # Not in this segment.
+            next_wall = end + self._zone.segment(end).offset if end < LAST else wall
+            if end < LAST and not self._interval_like and wall_tick < next_wall:
                 return end  # the wall-clock time falls into the gap that opens here
-            instant = max(end, wall_tick - 2 * _DAY)
+            # Between these two no wall-clock time matches, so whole segments can be passed over; but where the clock goes
+            # back behind the first of them, what it repeats has to be looked at.
+            instant = end if next_wall < wall else max(end, wall_tick - 2 * _DAY)
         return None
 
     def _next_wall(self, wall: int) -> int | None:

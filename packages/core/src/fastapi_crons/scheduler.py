@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import threading
 from collections.abc import Callable, Collection, Sequence
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from typing_extensions import Unpack
 
+    from fastapi_crons.active import ActiveRun
     from fastapi_crons.engine import Engine
+    from fastapi_crons.health import Health
     from fastapi_crons.locking.manager import DistributedLockManager
     from fastapi_crons.state.base import StateBackend
 
@@ -107,6 +110,7 @@ class Crons:
         self._plugins: Plugins | None = None
         self._engine: Engine | None = None
         self._turn: asyncio.Lock | None = None
+        self._stopping: asyncio.Task[None] | None = None
 
     def _adoptable(self, app: FastAPI | None, config: CronConfig | None, clock: Clock | None) -> bool:
         """Whether this is a bare `Crons()` that an app may take as its own."""
@@ -211,7 +215,7 @@ class Crons:
             try:
                 await engine.stop()
             finally:
-                self._engine = None
+                self._engine = self._stopping = None
             logger.info("Cron scheduler stopped")
 
     async def run_job(
@@ -226,15 +230,54 @@ class Crons:
     ) -> Run:
         """Run a job now, on the same path as a scheduled run, and wait for its end; the run says how it went.
 
-        `force` runs it although it is running already. `timeout` (seconds) takes the place of the job's own. `actor` and
-        `note` are kept with the run.
+        `force` runs it although it is running already; the run then says beside which other. `timeout` (seconds) takes the
+        place of the job's own. `actor` and `note` are kept with the run.
 
         Raises `UnknownJobError`, `JobLockedError` (it is running, and `force` was not given), `StoreUnavailableError`,
-        or `CronsError` where the scheduler is not running.
+        `ValueError` for a timeout that is none, or `CronsError` where the scheduler is not running.
         """
-        return await self._running_engine("be run", name).run_job(
+        run, engine = await self._start_run(
             name, force=force, timeout=timeout, triggered_by=triggered_by, actor=actor, note=note
         )
+        return await engine.finished(run, or_stopping=False)
+
+    async def _start_run(
+        self,
+        name: str,
+        *,
+        force: bool,
+        timeout: float | None,
+        triggered_by: Trigger,
+        actor: str | None,
+        note: str | None,
+    ) -> tuple[ActiveRun, Engine]:
+        engine, job = self._running_engine("be run", name), self._known_job(name)
+        if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
+            raise ValueError(f"timeout can't be {timeout!r}; give seconds, more than 0")
+        run = await engine.start_run(
+            job, force=force, timeout=timeout, triggered_by=triggered_by, actor=actor, note=note
+        )
+        return run, engine
+
+    def heed_signals(self) -> None:
+        """Stop as soon as the process is told to end, for those who run a scheduler in a server of their own.
+
+        SIGTERM and SIGINT are heard before the handlers that are there, which are called as ever; signals that nobody
+        handles are left alone. Call it in the main thread, after the start. An app's scheduler does so by itself.
+        """
+        if self.engine is not None:
+            self.engine.heed_signals(self._stop_soon)
+
+    def _stop_soon(self) -> None:
+        if self.engine is not None and self._stopping is None:
+            self._stopping = asyncio.get_running_loop().create_task(self.stop())
+
+    def health(self) -> Health:
+        """Whether the scheduler does its work, and what is to be looked at. Asks no store."""
+        from fastapi_crons.health import Health, health_of
+
+        engine = self.engine
+        return Health("unhealthy", ("the scheduler is not running",)) if engine is None else health_of(engine)
 
     async def pause(self, name: str, *, actor: str | None = None, note: str | None = None) -> None:
         """Let no tick of a job run, on any instance and over restarts, until it is resumed; runs that go on are left alone.

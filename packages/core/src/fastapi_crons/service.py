@@ -64,11 +64,21 @@ class Service:
         return await self._state().missed(name, limit=limit)
 
     async def run_job(
-        self, name: str, *, force: bool, triggered_by: Trigger, actor: str | None = None, note: str | None = None
+        self,
+        name: str,
+        *,
+        force: bool,
+        triggered_by: Trigger,
+        timeout: float | None = None,
+        wait: bool = True,
+        actor: str | None = None,
+        note: str | None = None,
     ) -> Run:
-        """Run a job now and wait for its end; see `Crons.run_job`."""
-        self._job(name)
-        return await self.crons.run_job(name, force, triggered_by=triggered_by, actor=actor, note=note)
+        """Run a job now; see `Crons.run_job`. A run that goes on is given back without `wait`, or when the scheduler stops."""
+        run, engine = await self.crons._start_run(
+            name, force=force, timeout=timeout, triggered_by=triggered_by, actor=actor, note=note
+        )
+        return await engine.finished(run, or_stopping=True) if wait else run.snapshot()
 
     def _job(self, name: str) -> CronJob:
         job = self.crons.get_job(name)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from fastapi_crons.locking.manager import Backoff
+from fastapi_crons.outcome import safe_text
 
 logger = logging.getLogger(__name__)
 
@@ -19,8 +20,13 @@ class Supervisor:
 
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        #: What failed last, by task; an operator should look at it.
-        self.faults: dict[str, str] = {}
+        #: What failed last, and when on the loop's clock, by task.
+        self._faults: dict[str, tuple[float, str]] = {}
+
+    def recent_faults(self) -> dict[str, str]:
+        """What failed in the last minute, by task."""
+        since = asyncio.get_running_loop().time() - _HEALTHY_AFTER
+        return {name: fault for name, (when, fault) in self._faults.items() if when > since}
 
     def start(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Run `work` for ever: it is started again with growing delays when it fails."""
@@ -61,7 +67,7 @@ class Supervisor:
                 raise
             except BaseException as error:
                 # KeyboardInterrupt and SystemExit too: they belong to whoever runs the loop, and reach it by signals.
-                self.faults[name] = f"{type(error).__name__}: {error}"
+                self._faults[name] = loop.time(), f"{type(error).__name__}: {safe_text(error, 200)}"
                 logger.exception("the scheduler's %s task failed and is started again", name)
                 if loop.time() - began > _HEALTHY_AFTER:
                     backoff = Backoff()

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PlainSerializer
 
+from fastapi_crons.clock import utc_datetime
 from fastapi_crons.run import Run, RunStatus, Trigger
 from fastapi_crons.service import JobView
 
@@ -49,6 +50,15 @@ class JobModel(BaseModel):
         )
 
 
+class LogLineModel(BaseModel):
+    """A log record that was made inside a run."""
+
+    time: Instant
+    level: str
+    logger: str
+    message: str
+
+
 class ErrorModel(BaseModel):
     """What a run raised. `message` is None for clients that are not shown details."""
 
@@ -74,6 +84,9 @@ class RunModel(BaseModel):
     error: ErrorModel | None
     actor: str | None
     note: str | None
+    beside: str | None = Field(description="The run that was going on when this one was forced")
+    log: list[LogLineModel] = Field(description="Its log, where one run is asked for")
+    log_dropped: int = Field(description="How many earlier log records did not fit")
 
     @classmethod
     def of(cls, run: Run, *, details: bool) -> RunModel:
@@ -96,6 +109,13 @@ class RunModel(BaseModel):
             error=error,
             actor=run.actor,
             note=run.note,
+            beside=run.beside,
+            log=[
+                LogLineModel(time=utc_datetime(line.ts), level=line.level, logger=line.logger, message=line.message)
+                for line in run.log
+                if details
+            ],
+            log_dropped=run.log_dropped,
         )
 
 
@@ -112,19 +132,46 @@ class RunRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     force: bool = Field(default=False, description="Run it although it is running already")
+    timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="Seconds; else the job's own")
+    wait: bool = Field(default=True, description="False answers 202 as soon as the run has started")
     note: str | None = Field(default=None, max_length=1000, description="Kept with the run")
 
 
 class RunAnswer(BaseModel):
     """How a manual run went."""
 
-    status: Literal["success", "failed"]
+    status: Literal["success", "failed", "running"]
     message: str
     execution_time: float = Field(description="Seconds", examples=[2.34])
     instance_id: str
     timestamp: Instant
     run_id: str
     error: str | None = None
+
+    @classmethod
+    def of(cls, run: Run, timestamp: datetime) -> RunAnswer:
+        if run.status == "completed":
+            status, message = "success", f"Job '{run.job}' executed successfully"
+        elif run.status == "running":
+            status, message = "running", f"Job '{run.job}' is running"
+        else:
+            status, message = "failed", f"Job '{run.job}' {run.status.replace('_', ' ')}"
+        return cls(
+            status=status,  # type: ignore[arg-type]
+            message=message,
+            execution_time=round(run.duration or 0.0, 6),
+            instance_id=run.instance,
+            timestamp=timestamp,
+            run_id=run.id,
+            error=None if run.error is None else f"{run.error.type}: {run.error.message}",
+        )
+
+
+class HealthModel(BaseModel):
+    """Whether the scheduler does its work, and what is to be looked at."""
+
+    status: Literal["ok", "degraded", "unhealthy"]
+    findings: list[str]
 
 
 class Problem(BaseModel):

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 
 from fastapi_crons.api.access import Access
-from fastapi_crons.api.models import JobModel, Problem, RunAnswer, RunModel, RunPage, RunRequest
+from fastapi_crons.api.models import HealthModel, JobModel, Problem, RunAnswer, RunModel, RunPage, RunRequest
 from fastapi_crons.errors import CronsError, JobLockedError, StoreError, UnknownJobError
 from fastapi_crons.run import RunStatus
 from fastapi_crons.scheduler import Crons
@@ -97,25 +97,33 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
     @router.post(
         "/crons/{name}/run",
         dependencies=[Depends(may_change)],
-        responses={409: {"model": Problem}, 500: {"model": RunAnswer}},
+        responses={202: {"model": RunAnswer}, 409: {"model": Problem}, 500: {"model": RunAnswer}},
     )
     async def run_job(request: Request, response: Response, name: str, body: RunRequest | None = None) -> RunAnswer:
-        """Run a job now and wait for its end. A client that goes away cancels nothing."""
+        """Run a job now and wait for its end. A client that goes away cancels nothing.
+
+        Without `wait`, or when the scheduler stops in the meantime, the answer is 202 with the id of the run.
+        """
         service, _ = asked(request)
         wanted = body or RunRequest()
-        run = await service.run_job(name, force=wanted.force, triggered_by="api", note=wanted.note)
-        succeeded = run.status == "completed"
-        response.status_code = 200 if succeeded else 500
-        error = None if run.error is None else f"{run.error.type}: {run.error.message}"
-        return RunAnswer(
-            status="success" if succeeded else "failed",
-            message=f"Job '{name}' executed successfully" if succeeded else f"Job '{name}' {run.status}",
-            execution_time=round(run.duration or 0.0, 6),
-            instance_id=run.instance,
-            timestamp=datetime.now(timezone.utc).replace(microsecond=0),
-            run_id=run.id,
-            error=error,
+        run = await service.run_job(
+            name,
+            force=wanted.force,
+            timeout=wanted.timeout,
+            wait=wanted.wait,
+            triggered_by="api",
+            note=wanted.note,
         )
+        response.status_code = {"completed": 200, "running": 202}.get(run.status, 500)
+        return RunAnswer.of(run, datetime.now(timezone.utc).replace(microsecond=0))
+
+    @router.get("/scheduler/health", responses={503: {"model": HealthModel}})
+    async def health(request: Request, response: Response) -> HealthModel:
+        """Whether the scheduler does its work: 200, or 503 where it does not."""
+        service, _ = asked(request)
+        found = service.crons.health()
+        response.status_code = 503 if found.status == "unhealthy" else 200
+        return HealthModel(status=found.status, findings=list(found.findings))
 
     for call in (crons or Crons()).plugins.calls("routes"):
         call.call_by_name({"router": router, "crons": crons})

@@ -1,0 +1,82 @@
+"""Health: whether a scheduler does its work, and what an operator should look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from fastapi_crons.engine import Engine
+
+Status = Literal["ok", "degraded", "unhealthy"]
+
+#: The dispatcher looks at the clock every second; when it has not for so long (seconds), it is stuck.
+_STUCK_AFTER = 15.0
+#: A run that goes on over so many ticks of its job is worth a look.
+_PERIODS = 3
+#: How many names a finding lists.
+_NAMES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How a scheduler is. `unhealthy`: it does not do its work; `degraded`: it does, and something is to be looked at."""
+
+    status: Status
+    findings: tuple[str, ...] = ()
+    """One sentence each; without secrets."""
+
+
+def health_of(engine: Engine) -> Health:
+    """The health of a running scheduler; asks no store."""
+    failures = tuple(_failures(engine))
+    concerns = tuple(_concerns(engine))
+    status: Status = "unhealthy" if failures else "degraded" if concerns else "ok"
+    return Health(status, (*failures, *concerns))
+
+
+def _failures(engine: Engine) -> Iterator[str]:
+    if engine.locks.fault is not None:
+        yield f"the lock store does not answer, nothing is started: {engine.locks.fault}"
+    if engine.recorder.fault is not None:
+        yield f"the state store does not answer, {engine.recorder.waiting} records wait: {engine.recorder.fault}"
+    for task, fault in engine.supervisor.recent_faults().items():
+        yield f"the {task} task failed and was started again: {fault}"
+    silent = engine.dispatcher.silent_for()
+    if engine.enabled and silent > _STUCK_AFTER and engine.locks.fault is None:
+        yield f"no due tick was looked for in {silent:.0f} s"
+
+
+def _concerns(engine: Engine) -> Iterator[str]:
+    names = engine.dispatcher.not_in_force()
+    if names:
+        yield f"another definition was registered since, so this instance does not run {_some(names)}"
+    names = engine.dispatcher.other_functions()
+    if names:
+        yield f"another function is registered under the same name for {_some(names)}"
+    names = engine.dispatcher.marks_ahead()
+    if names:
+        yield f"the newest handled tick lies ahead of the clock, so nothing runs until then for {_some(names)}"
+    names = [run.job.name for run in engine.runner.active.values() if run.outcome is not None and run.thread_lives]
+    if names:
+        yield f"a thread goes on after its run was given up, and holds {_some(names)}"
+    names = list(_long_runs(engine))
+    if names:
+        yield f"a run goes on for more than {_PERIODS} periods of {_some(names)}"
+    if engine.recorder.dropped:
+        yield f"{engine.recorder.dropped} records were dropped while the state store was down"
+
+
+def _long_runs(engine: Engine) -> Iterator[str]:
+    now = engine.clock.now()
+    for run in engine.runner.active.values():
+        if run.outcome is None and run.tick_ts is not None:
+            ticks = run.entry.group.source.ticks_between(int(run.started_ts), int(now))
+            if sum(1 for _, _ in zip(range(_PERIODS), ticks, strict=False)) == _PERIODS:
+                yield run.job.name
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(map(repr, names[:_NAMES]))
+    return shown if len(names) <= _NAMES else f"{shown} and {len(names) - _NAMES} more"

@@ -1,0 +1,67 @@
+"""Jitter: a delay that is the same for a job and tick wherever and whenever it is asked."""
+
+from __future__ import annotations
+
+from fastapi_crons.testing import VirtualClock
+from tests.conftest import MakeCrons
+from tests.support import missed_of, runs_of
+
+
+async def _nothing() -> None: ...
+
+
+async def test_ticks_start_within_the_jitter_and_keep_their_scheduled_time(
+    make_crons: MakeCrons, clock: VirtualClock
+) -> None:
+    crons = make_crons()
+    for number in range(20):
+        crons.cron("0 * * * *", name=f"job-{number}", jitter=600)(_nothing)
+    await crons.start()
+    await clock.advance(crons, hours=3, minutes=30)
+    delays: list[list[float]] = []
+    for number in range(20):
+        runs = await runs_of(crons, f"job-{number}")
+        assert [run.tick.hour for run in runs if run.tick] == [1, 2, 3]
+        assert {run.trigger for run in runs} == {"schedule"}
+        delays.append([run.started_ts - (run.tick_ts or 0) for run in runs])
+        assert all(0 <= delay <= 600 for delay in delays[-1])
+    assert len({delay for row in delays for delay in row}) == 60, "delays differ by job and by tick"
+    assert max(map(max, delays)) > 400, "the whole width is used"
+
+    again = make_crons()
+    again.cron("0 * * * *", name="job-7", jitter=600)(_nothing)
+    clock.step(-3600)
+    await again.start()
+    await clock.advance(again, hours=1)
+    (run,) = await runs_of(again, "job-7")
+    assert run.tick is not None
+    assert run.tick.hour == 3
+    assert run.started_ts - (run.tick_ts or 0) == delays[7][2], "the same job and tick, the same delay"
+
+
+async def test_a_jitter_longer_than_the_period_loses_no_tick_and_keeps_their_order(
+    make_crons: MakeCrons, clock: VirtualClock
+) -> None:
+    crons = make_crons(coalesce=False)
+    crons.cron("* * * * *", name="job", jitter=300, misfire_grace_time=10, overlap="allow")(_nothing)
+    await crons.start()
+    await clock.advance(crons, hours=1)
+    runs = await runs_of(crons, "job")
+    ticks = [run.tick_ts for run in runs]
+    assert ticks == list(range(int(clock.now()) - 3540, int(clock.now()) - 3540 + 60 * len(ticks), 60))
+    assert len(ticks) >= 55
+    assert await missed_of(crons, "job") == []
+
+
+async def test_a_restart_within_the_jitter_neither_loses_nor_hurries_the_tick(
+    make_crons: MakeCrons, clock: VirtualClock
+) -> None:
+    crons = make_crons()
+    crons.cron("0 * * * *", name="job", jitter=600)(_nothing)
+    await crons.start()
+    await clock.advance(crons, hours=1)
+    await crons.stop()
+    await crons.start()
+    await clock.advance(crons, minutes=30)
+    (run,) = await runs_of(crons, "job")
+    assert 0 < run.started_ts - (run.tick_ts or 0) <= 600

@@ -1,0 +1,221 @@
+"""What a job finds in its context, and what is kept of its log, its result and its errors."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import logging
+import threading
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from fastapi_crons import CronJob, Crons, JobContext, JobDefinitionError, Run, hookimpl
+from fastapi_crons.testing import VirtualClock
+from tests.conftest import MakeCrons
+from tests.support import runs_of, state_of
+
+
+async def _kept(crons: Crons, job: str = "job") -> Run:
+    """The latest run of a job with its log."""
+    run = await state_of(crons).run((await runs_of(crons, job))[-1].id)
+    assert run is not None
+    return run
+
+
+@pytest.mark.parametrize("sync", [False, True])
+async def test_a_job_may_ask_for_its_context(make_crons: MakeCrons, clock: VirtualClock, sync: bool) -> None:
+    seen: list[JobContext] = []
+    crons = make_crons()
+
+    async def on_the_loop(context: JobContext) -> None:
+        seen.append(context)
+
+    def in_a_thread(*, context: JobContext) -> None:
+        seen.append(context)
+
+    crons.cron("0 * * * *", name="job", tags=["a"])(in_a_thread if sync else on_the_loop)
+    await crons.start()
+    await clock.advance(crons, hours=1)
+    (context,) = seen
+    (run,) = await runs_of(crons, "job")
+    assert (context.job, context.attempt, context.run_id) == ("job", 1, run.id)
+    assert context.tick == datetime(2026, 3, 1, 1, tzinfo=timezone.utc)
+    assert context.fencing_token == run.token > 0
+    assert (context["job_name"], context["tags"], context["fencing_token"]) == ("job", ["a"], run.token)
+    assert context["scheduled_time"] == "2026-03-01T01:00:00+00:00"
+    json.dumps(dict(context))
+
+
+async def test_each_attempt_sees_its_number_and_a_manual_run_has_no_tick(
+    make_crons: MakeCrons, clock: VirtualClock
+) -> None:
+    seen: list[tuple[int, datetime | None]] = []
+    crons = make_crons()
+
+    @crons.cron("0 * * * *", name="job", max_retries=2)
+    async def job(context: JobContext) -> None:
+        seen.append((context.attempt, context.tick))
+        raise ConnectionError
+
+    await crons.start()
+    asked = asyncio.create_task(crons.run_job("job"))
+    await clock.advance(crons, minutes=1)
+    assert (await asked).status == "failed"
+    assert seen == [(1, None), (2, None), (3, None)]
+
+
+def test_a_function_that_needs_arguments_is_refused_at_once() -> None:
+    def needs(path: str, *, mode: int, context: object, size: int = 3) -> None: ...
+
+    with pytest.raises(JobDefinitionError, match="without path, mode"):
+        CronJob(needs, "* * * * *")
+    with pytest.raises(JobDefinitionError, match="without mode"):
+        CronJob(functools.partial(needs, "here"), "* * * * *")
+    CronJob(functools.partial(needs, "here", mode=1), "* * * * *")
+    CronJob(functools.partial(needs, "here", mode=1, context=None), "* * * * *")
+
+
+async def test_what_a_run_logs_comes_back_with_its_history(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    app = logging.getLogger("my.app")
+    crons = make_crons()
+
+    @crons.cron("0 * * * *", name="async")
+    async def on_the_loop(context: JobContext) -> None:
+        app.warning("step %d\nof many", 1)
+        await asyncio.create_task(_helper())
+        context.logger.info("by the context's logger")
+        context.logger.debug("too fine")
+        print("left alone")
+
+    async def _helper() -> None:
+        app.error("in a task of the job's")
+
+    @crons.cron("0 * * * *", name="sync")
+    def in_a_thread() -> None:
+        try:
+            raise ValueError("inside")
+        except ValueError:
+            app.exception("in %s", threading.current_thread().name.rstrip("-0123456789"))
+
+    await crons.start()
+    app.warning("outside of any run")
+    await clock.advance(crons, hours=1)
+    on_loop, in_thread = await _kept(crons, "async"), await _kept(crons, "sync")
+    assert [(line.level, line.logger, line.message) for line in on_loop.log] == [
+        ("WARNING", "my.app", "step 1\nof many"),
+        ("ERROR", "my.app", "in a task of the job's"),
+        ("INFO", "fastapi_crons.job", "by the context's logger"),
+    ]
+    (line,) = in_thread.log
+    assert line.message.startswith("in fastapi-crons-job\nTraceback")
+    assert line.message.endswith("ValueError: inside")
+
+
+async def test_the_newest_lines_of_a_long_log_are_kept(make_crons: MakeCrons) -> None:
+    crons = make_crons(max_log_chars=1_000)
+
+    @crons.cron("0 0 1 1 *", name="job")
+    def job() -> None:
+        for number in range(1_000):
+            logging.getLogger("chatty").warning("line %04d", number)
+        logging.getLogger("chatty").warning("x" * 100_000)
+        logging.getLogger("chatty").warning("wrong %d", "argument")
+
+    await crons.start()
+    await crons.run_job("job")
+    run = await _kept(crons)
+    assert sum(len(line.message) for line in run.log) <= 1_000
+    assert run.log_dropped == 1_002 - len(run.log)
+    assert run.log[-2].message.endswith("(100000 characters)")
+    assert "with arguments that do not fit" in run.log[-1].message
+
+
+async def test_nothing_is_captured_where_nothing_is_to_be_kept(make_crons: MakeCrons) -> None:
+    crons = make_crons(max_log_chars=0)
+    crons.cron("0 0 1 1 *", name="job")(lambda: logging.getLogger("app").warning("line"))
+    await crons.start()
+    await crons.run_job("job")
+    assert (await _kept(crons)).log == ()
+
+
+class Redacting:
+    """Takes a secret out of everything."""
+
+    def __init__(self) -> None:
+        self.fields: list[str] = []
+
+    @hookimpl
+    def redact(self, job_name: str, field: str, value: str) -> str:
+        self.fields.append(field)
+        return value.replace("hunter2", "***")
+
+
+async def test_what_is_kept_passes_the_redaction_hook(make_crons: MakeCrons, caplog: pytest.LogCaptureFixture) -> None:
+    crons = make_crons()
+    plugin, heard = Redacting(), []
+    crons.plugins.register(plugin)
+    crons.add_on_error_hook(lambda job, context: heard.append(context["error"]))
+
+    @crons.cron("0 0 1 1 *", name="fails")
+    def fails() -> None:
+        logging.getLogger("app").warning("connecting with hunter2")
+        raise ValueError("wrong password hunter2")
+
+    crons.cron("0 0 1 1 *", name="works")(lambda: {"password": "hunter2"})
+    await crons.start()
+    await crons.run_job("fails")
+    await crons.run_job("works")
+    failed, worked = await _kept(crons, "fails"), await _kept(crons, "works")
+    assert failed.error is not None
+    assert failed.error.message == "wrong password ***"
+    assert "hunter2" not in failed.error.traceback
+    assert [line.message for line in failed.log] == ["connecting with ***"]
+    assert worked.result == '{"password": "***"}'
+    assert heard == ["wrong password ***"]
+    assert set(plugin.fields) == {"error", "traceback", "log", "result"}
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith("fastapi_crons")]
+    assert not any("hunter2" in message for message in ours)
+
+
+async def test_a_redaction_that_fails_keeps_nothing(make_crons: MakeCrons) -> None:
+    class Broken:
+        @hookimpl
+        def redact(self, value: str) -> str:
+            raise KeyError("no rule")
+
+    crons = make_crons()
+    crons.plugins.register(Broken(), "broken")
+    crons.cron("0 0 1 1 *", name="job")(lambda: "secret")
+    await crons.start()
+    assert (await crons.run_job("job")).status == "completed"
+    result = json.loads((await _kept(crons)).result or "")
+    assert result == "<not kept: the redact hook of plugin 'broken' failed>"
+
+
+async def test_log_lines_are_single_lines_with_their_facts_as_fields(
+    make_crons: MakeCrons, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    crons = make_crons()
+    crons.cron("0 * * * *", name="bad")(_raises_lines)
+    crons.add_before_run_hook(_raises_lines_in_a_hook)
+    await crons.start()
+    with caplog.at_level(logging.INFO, "fastapi_crons"):
+        await clock.advance(crons, hours=1)
+    ours = [record for record in caplog.records if record.name.startswith("fastapi_crons")]
+    assert len(ours) >= 2
+    assert not any("\n" in record.getMessage() or "\r" in record.getMessage() for record in ours)
+    assert not any(record.exc_info for record in ours)
+    (run,) = await runs_of(crons, "bad")
+    fields: dict[str, Any] = next(vars(record) for record in ours if getattr(record, "run_id", None))
+    assert (fields["job"], fields["run_id"], fields["tick"], fields["attempt"]) == ("bad", run.id, run.tick_ts, 1)
+
+
+def _raises_lines() -> None:
+    raise ValueError("first\r\nERROR forged line\u2028more")
+
+
+def _raises_lines_in_a_hook(job: str, context: dict[str, Any]) -> None:
+    raise ValueError("first\nERROR forged line")
