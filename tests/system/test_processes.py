@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+from tests.system.server import Server, truth, until
 
 pytestmark = pytest.mark.slow
 
@@ -58,38 +56,6 @@ crons.add_on_error_hook(heard)
 """
 
 
-class Server:
-    """`uvicorn app:app` in the current folder."""
-
-    def __init__(self, *options: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.log = Path("server.log").open("a")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", "app:app", "--port", str(self.port), *options],
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-        )
-
-    def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
-            return json.load(answer)
-
-    def runs(self, job: str) -> list[dict[str, Any]]:
-        """A job's runs, oldest first; none while the server does not answer."""
-        try:
-            return list(reversed(self.get(f"/api/crons/{job}/runs?limit=200")["runs"]))
-        except OSError:
-            return []
-
-    def end(self, with_signal: int = signal.SIGTERM) -> int:
-        self.process.send_signal(with_signal)
-        code = self.process.wait(30)
-        self.log.close()
-        return code
-
-
 @pytest.fixture
 def start() -> Iterator[Callable[..., Server]]:
     Path("app.py").write_text(APP)
@@ -101,21 +67,7 @@ def start() -> Iterator[Callable[..., Server]]:
 
     yield start
     for server in servers:
-        if server.process.poll() is None:
-            server.end(signal.SIGKILL)
-
-
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, Path("server.log").read_text()
-        time.sleep(0.05)
-
-
-def truth(job: str) -> list[list[str]]:
-    """What the jobs themselves wrote down: event, pid, time."""
-    lines = Path("truth.txt").read_text().splitlines() if Path("truth.txt").exists() else []
-    return [line.split()[1:] for line in lines if line.split()[0] == job]
+        server.kill()
 
 
 def test_a_killed_process_leaves_interrupted_runs_that_run_again(start: Callable[..., Server]) -> None:

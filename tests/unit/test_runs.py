@@ -111,7 +111,8 @@ def _deep() -> list[object]:
         (["x" * 1000] * 1000, "list"),
         (_cyclic(), "list"),
         (_deep(), "list"),
-        ("lone \ud800", "lone \ud800"),
+        ("lone \ud800", "lone \\ud800"),
+        ({"\udc80": ["\\ud800", "🚀"]}, {"\\udc80": ["\\ud800", "🚀"]}),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -132,6 +132,8 @@ class Database:
             # The transaction goes on; nobody is left to hear how it ends.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
             raise
+        except UnicodeError:
+            raise  # about the data, not the store
         except (sqlite3.Error, ValueError) as error:
             # aiosqlite answers with ValueError once a connection is closed.
             raise self._unavailable(error) from error
@@ -152,7 +154,9 @@ class Database:
         if os.path.getsize(self.path) <= _CHECKED_BYTES:
             found = await _pragma(self._writer, "quick_check(1)")
             if found != "ok":
-                raise StoreUnusableError(f"{self.path} is damaged: {found}; restore it from a backup, or move it away")
+                raise StoreUnusableError(
+                    f"{self.path} is damaged: {found!a}; restore it from a backup, or move it away"
+                )
         mode = await _pragma(self._writer, "journal_mode = WAL")
         if mode != "wal":
             logger.warning(

@@ -17,6 +17,16 @@ class Names:
         """The key of a job."""
         return f"{self._prefix}{job}" if self._prefix else job
 
+    @property
+    def condition(self) -> str:
+        """An SQL condition on a column `job` that holds for this namespace's keys. It goes with `bounds`."""
+        return "job >= ? AND job < ?" if self._prefix else "instr(job, '/') = 0"
+
+    @property
+    def bounds(self) -> tuple[str, ...]:
+        """The parameters of `condition`."""
+        return (self._prefix, f"{self._prefix[:-1]}0") if self._prefix else ()
+
     def own(self, key: str) -> str | None:
         """The job of a key, or None where it belongs to another namespace."""
         if not self._prefix:

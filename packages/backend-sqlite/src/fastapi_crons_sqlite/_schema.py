@@ -51,8 +51,9 @@ _MIGRATIONS: dict[int, tuple[str, ...]] = {
             cancel INTEGER NOT NULL DEFAULT 0, cancelled_by TEXT) WITHOUT ROWID""",
         "CREATE INDEX lock_lease_by_job ON lock_lease (job)",
         """CREATE TABLE lock_instance (
-            id TEXT PRIMARY KEY, namespace TEXT NOT NULL, host TEXT NOT NULL, boot TEXT NOT NULL, pid INTEGER NOT NULL,
-            pid_started TEXT NOT NULL, started_ts REAL NOT NULL, heartbeat_ts REAL NOT NULL) WITHOUT ROWID""",
+            owner TEXT PRIMARY KEY, id TEXT NOT NULL, namespace TEXT NOT NULL, host TEXT NOT NULL, boot TEXT NOT NULL,
+            pid INTEGER NOT NULL, pid_started TEXT NOT NULL, started_ts REAL NOT NULL, heartbeat_ts REAL NOT NULL)
+            WITHOUT ROWID""",
         "CREATE TABLE crons_layout (version INTEGER NOT NULL, compatible_from INTEGER NOT NULL)",
         "INSERT INTO crons_layout VALUES (1, 1)",
     ),

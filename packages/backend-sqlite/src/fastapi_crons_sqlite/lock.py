@@ -30,7 +30,7 @@ from fastapi_crons_sqlite._names import Names
 
 _JOB_COLUMNS = "name, schedule, timezone, function, enabled, mark, since, token, paused_since, paused_by, paused_note"
 _LEASE_COLUMNS = "job, run_id, tick, instance, token, attempt, expires, after, let_go"
-_INSTANCE_COLUMNS = "id, host, boot, pid, pid_started, started_ts"
+_INSTANCE_COLUMNS = "id, owner, host, boot, pid, pid_started, started_ts"
 
 _READ_JOBS = f"""SELECT json_group_array(json_array({_JOB_COLUMNS})) FROM lock_job
     WHERE name IN (SELECT value FROM json_each(?))"""
@@ -82,18 +82,23 @@ class SQLiteLockBackend(LockBackend):
         try:
             if instance is not None:
                 await self._database.write(
-                    lambda transaction: transaction.execute("DELETE FROM lock_instance WHERE id = ?", instance.id)
+                    lambda transaction: transaction.execute("DELETE FROM lock_instance WHERE owner = ?", instance.owner)
                 )
         finally:
             await self._database.close()
 
     async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
         key = self._names.key
-        named = [definition._replace(job=key(definition.job)) for definition in definitions]
+        named = [
+            definition._replace(
+                job=key(definition.job), held=tuple(lease._replace(job=key(lease.job)) for lease in definition.held)
+            )
+            for definition in definitions
+        ]
         return await self._change(named, lambda records, now: [enrol_in(records, each, now) for each in named])
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
-        key, instance, term = self._names.key, self._me().id, self._terms.lease
+        key, instance, term = self._names.key, self._me().owner, self._terms.lease
         named = [request._replace(job=key(request.job)) for request in requests]
 
         async def work(transaction: Transaction) -> list[ClaimResult]:
@@ -122,7 +127,7 @@ class SQLiteLockBackend(LockBackend):
         return await self._change(named, lambda records, now: [pause_in(records, each, now) for each in named])
 
     async def resume(self, requests: Sequence[ResumeRequest]) -> list[Resumed | None]:
-        key, instance, term = self._names.key, self._me().id, self._terms.lease
+        key, instance, term = self._names.key, self._me().owner, self._terms.lease
         named = [request._replace(job=key(request.job)) for request in requests]
         return await self._change(
             named, lambda records, now: [resume_in(records, each, instance, now, term) for each in named]
@@ -199,7 +204,7 @@ class SQLiteLockBackend(LockBackend):
             rows = await transaction.rows(
                 f"SELECT json_group_array(json_array({_LEASE_COLUMNS})) FROM lock_lease WHERE namespace = ? AND instance <> ?",
                 self._namespace,
-                me.id,
+                me.owner,
             )
             leases = [_lease(row) for row in rows]
             await self._forget_dead(transaction, holders, {lease.instance for lease in leases}, now)
@@ -210,7 +215,7 @@ class SQLiteLockBackend(LockBackend):
             ]
             cancelled = await transaction.rows(
                 "SELECT json_group_array(json_array(run_id, cancelled_by)) FROM lock_lease WHERE cancel AND instance = ?",
-                me.id,
+                me.owner,
             )
             return Beat(dead, [(run_id, actor) for run_id, actor in cancelled])
 
@@ -245,8 +250,9 @@ class SQLiteLockBackend(LockBackend):
     async def _say_alive(self, transaction: Transaction) -> None:
         me = self._me()
         await transaction.execute(
-            f"INSERT OR REPLACE INTO lock_instance ({_INSTANCE_COLUMNS}, namespace, heartbeat_ts) VALUES (?,?,?,?,?,?,?,?)",
+            f"INSERT OR REPLACE INTO lock_instance ({_INSTANCE_COLUMNS}, namespace, heartbeat_ts) VALUES (?,?,?,?,?,?,?,?,?)",
             me.id,
+            me.owner,
             me.host,
             me.boot,
             me.pid,
@@ -260,10 +266,10 @@ class SQLiteLockBackend(LockBackend):
         rows = await transaction.rows(
             f"SELECT json_group_array(json_array({_INSTANCE_COLUMNS}, heartbeat_ts)) FROM lock_instance"
         )
-        return {row[0]: (Instance(*row[:6]), row[6]) for row in rows}
+        return {row[1]: (Instance(*row[:7]), row[7]) for row in rows}
 
     def _alive(self, lease: Lease, holders: _Holders, now: float) -> bool:
-        if lease.instance == self._me().id:
+        if lease.instance == self._me().owner:
             return True
         return lease.instance in holders and self._lives(holders[lease.instance], lease.expires, now)
 
@@ -281,7 +287,7 @@ class SQLiteLockBackend(LockBackend):
         ]
         if dead:
             await transaction.execute(
-                "DELETE FROM lock_instance WHERE id IN (SELECT value FROM json_each(?))", as_json(dead)
+                "DELETE FROM lock_instance WHERE owner IN (SELECT value FROM json_each(?))", as_json(dead)
             )
 
     async def _write_leases(self, transaction: Transaction, records: _Records, before: set[str]) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
     from fastapi_crons.locking.base import LockBackend
     from fastapi_crons.state.base import StateBackend
+    from fastapi_crons_sqlite.settings import SQLiteSettings
 
 #: Preferred to stores that keep nothing over a restart.
 _PREFERENCE = 10
@@ -40,7 +41,7 @@ def _state(config: CronConfig) -> StateBackend:
     from fastapi_crons_sqlite.state import SQLiteStateBackend
 
     settings = SQLiteSettings()
-    return SQLiteStateBackend(settings.path, busy_timeout=settings.busy_timeout)
+    return SQLiteStateBackend(settings.path, busy_timeout=_patience(settings, config))
 
 
 def _lock(config: CronConfig) -> LockBackend:
@@ -48,4 +49,9 @@ def _lock(config: CronConfig) -> LockBackend:
     from fastapi_crons_sqlite.settings import SQLiteSettings
 
     settings = SQLiteSettings()
-    return SQLiteLockBackend(settings.path, busy_timeout=settings.busy_timeout)
+    return SQLiteLockBackend(settings.path, busy_timeout=_patience(settings, config))
+
+
+def _patience(settings: SQLiteSettings, config: CronConfig) -> float:
+    """How long to wait for another process's write: never so long that the scheduler gives up first."""
+    return min(settings.busy_timeout, config.store_timeout * 0.8)

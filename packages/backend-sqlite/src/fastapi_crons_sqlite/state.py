@@ -97,6 +97,7 @@ class SQLiteStateBackend(StateBackend):
         runs: list[Row] = []
         missed: list[Row] = []
         newest: dict[str, str] = {}
+        skipped: set[str] = set()
         for record in records:
             if isinstance(record, Run):
                 job = key(record.job)
@@ -104,7 +105,9 @@ class SQLiteStateBackend(StateBackend):
                 if record.id >= newest.get(job, ""):
                     newest[job] = record.id
             else:
-                missed.append(_missed_row(record, key(record.job)))
+                job = key(record.job)
+                missed.append(_missed_row(record, job))
+                skipped.add(job)
         newest_ids = as_json(list(newest.values()))
 
         async def work(transaction: Transaction) -> None:
@@ -115,7 +118,7 @@ class SQLiteStateBackend(StateBackend):
 
         await self._database.write(work)
         if self._grown is not None:
-            self._grown.update(newest)
+            self._grown.update(newest, skipped)
 
     async def states(self, jobs: Collection[str] | None = None) -> dict[str, JobState]:
         if jobs is None:
@@ -169,8 +172,10 @@ class SQLiteStateBackend(StateBackend):
         """Cut the history back: to `keep` records a job for jobs that have grown, and to `days` for all."""
         grown, self._grown = self._grown, set()
         if grown is None:
-            rows = await self._database.read("SELECT json_group_array(job) FROM (SELECT DISTINCT job FROM job_run)")
-            grown = {str(job) for job in rows}
+            rows = await self._database.read(
+                "SELECT json_group_array(job) FROM (SELECT job FROM job_run UNION SELECT job FROM job_missed)"
+            )
+            grown = {job for job in map(str, rows) if self._names.own(job) is not None}
         jobs = sorted(grown)
         for start in range(0, len(jobs), _PRUNE_JOBS):
             await self._keep_newest(as_json(jobs[start : start + _PRUNE_JOBS]))
@@ -181,11 +186,12 @@ class SQLiteStateBackend(StateBackend):
         keep = self._limits.keep
 
         async def work(transaction: Transaction) -> None:
-            for table in ("job_run", "job_missed"):
+            for table, ended in (("job_run", "AND old.status <> 'running'"), ("job_missed", "")):
                 await transaction.execute(
                     f"""DELETE FROM {table} WHERE id IN (
                         SELECT old.id FROM json_each(?) JOIN {table} AS old ON old.job = value
-                        WHERE old.id <= (SELECT id FROM {table} WHERE job = value ORDER BY id DESC LIMIT 1 OFFSET ?))""",
+                        WHERE old.id <= (SELECT id FROM {table} WHERE job = value ORDER BY id DESC LIMIT 1 OFFSET ?)
+                        {ended})""",
                     jobs,
                     keep,
                 )
@@ -193,18 +199,23 @@ class SQLiteStateBackend(StateBackend):
         await self._database.write(work)
 
     async def _delete_older(self, oldest: float) -> bool:
+        own = self._names.condition
+
         async def work(transaction: Transaction) -> bool:
             # Ids begin with the time they were made at, in milliseconds as hexadecimal digits.
             digits = f"{max(0, int(oldest * 1000)):012x}"
             before = f"{digits[:8]}-{digits[8:]}"
             runs = await transaction.execute(
-                "DELETE FROM job_run WHERE id IN (SELECT id FROM job_run WHERE id < ? AND status <> 'running' LIMIT ?)",
+                f"""DELETE FROM job_run WHERE id IN (
+                    SELECT id FROM job_run WHERE id < ? AND status <> 'running' AND {own} LIMIT ?)""",
                 before,
+                *self._names.bounds,
                 _PRUNE_ROWS,
             )
             missed = await transaction.execute(
-                "DELETE FROM job_missed WHERE id IN (SELECT id FROM job_missed WHERE id < ? LIMIT ?)",
+                f"DELETE FROM job_missed WHERE id IN (SELECT id FROM job_missed WHERE id < ? AND {own} LIMIT ?)",
                 before,
+                *self._names.bounds,
                 _PRUNE_ROWS,
             )
             return max(runs, missed) == _PRUNE_ROWS

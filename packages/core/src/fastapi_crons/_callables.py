@@ -50,6 +50,19 @@ def required_parameters(function: Callable[..., object]) -> list[str]:
     ]
 
 
+def positional_parameters(function: Callable[..., object]) -> int:
+    """How many arguments can be given by position; many where a callable does not say."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 255
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return 255
+    return sum(
+        parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD) for parameter in parameters
+    )
+
+
 def takes(function: Callable[..., object], name: str) -> bool:
     """Whether a parameter of this name is open to be given by name."""
     if isinstance(function, functools.partial) and name in function.keywords:

@@ -12,9 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import NamedTuple, TypeVar
-
-T = TypeVar("T")
+from typing import NamedTuple
 
 
 class Ended(NamedTuple):
@@ -45,6 +43,8 @@ class ThreadPool:
         self._threads = 0
         self._idle = 0
         self._made = 0
+        #: Calls that hang: their threads count no more, and end with them.
+        self._left_behind: set[asyncio.Future[Ended]] = set()
 
     def submit(self, function: Callable[..., object], *arguments: object, **named: object) -> asyncio.Future[Ended]:
         """Call the function in a thread, with a copy of the caller's context; the future gives how it ended."""
@@ -54,20 +54,32 @@ class ThreadPool:
             self._calls.append(call)
             if self._idle >= len(self._calls):
                 self._wake.notify()
-            elif self._threads < self.size:
-                self._threads += 1
-                self._made += 1
-                threading.Thread(target=self._work, name=f"{self._name}-{self._made}", daemon=True).start()
+            else:
+                self._start_thread()
         return call.future
 
-    async def run(self, function: Callable[..., T], *arguments: object) -> T:
-        """Call the function in a thread; returns what it returns and raises what it raises."""
-        ended = await self.submit(function, *arguments)
-        if ended.error is not None:
-            if isinstance(ended.error, StopIteration):
-                raise RuntimeError("StopIteration left a function") from ended.error
-            raise ended.error
-        return ended.value  # type: ignore[return-value]
+    def withdraw(self, future: asyncio.Future[Ended]) -> bool:
+        """Take a call back that no thread has begun; False where one has."""
+        with self._wake:
+            for call in self._calls:
+                if call.future is future:
+                    self._calls.remove(call)
+                    return True
+        return False
+
+    def leave_behind(self, future: asyncio.Future[Ended]) -> None:
+        """Count the thread of a call that hangs no more: another one takes its place."""
+        with self._wake:
+            self._left_behind.add(future)
+            self._threads -= 1
+            if self._calls:
+                self._start_thread()
+
+    def _start_thread(self) -> None:
+        if self._threads < self.size:
+            self._threads += 1
+            self._made += 1
+            threading.Thread(target=self._work, name=f"{self._name}-{self._made}", daemon=True).start()
 
     def _work(self) -> None:
         while (call := self._next()) is not None:
@@ -77,6 +89,10 @@ class ThreadPool:
                 ended = Ended(None, error)
             with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more
                 call.loop.call_soon_threadsafe(_settle, call.future, ended)
+            with self._wake:
+                if call.future in self._left_behind:
+                    self._left_behind.discard(call.future)
+                    return
             # Nothing of a finished call may live on in an idle thread.
             del call, ended
 

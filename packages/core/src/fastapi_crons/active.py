@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Literal
 
 from fastapi_crons._threads import Ended
+from fastapi_crons.locking.base import Lease
 from fastapi_crons.run import Run, RunError, RunStatus, Trigger
 from fastapi_crons.run_log import RunLog
 from fastapi_crons.ticks import Row
@@ -29,6 +30,7 @@ class ActiveRun:
 
     __slots__ = (
         "actor",
+        "after",
         "attempt",
         "beside",
         "cut",
@@ -51,6 +53,7 @@ class ActiveRun:
         "timeout",
         "token",
         "trigger",
+        "vetoed",
     )
 
     def __init__(
@@ -64,6 +67,8 @@ class ActiveRun:
         self.token = token
         self.attempt = attempt
         self.timeout = entry.job.timeout
+        #: What the job's mark was before.
+        self.after = 0
         self.missed: Row | None = None
         self.actor: str | None = None
         self.note: str | None = None
@@ -81,9 +86,15 @@ class ActiveRun:
         self.function_ended = False
         #: Whether the function, or the thread that it left behind, is what the run waits for.
         self.in_function = False
+        #: Whether a before-run hook did not let it run.
+        self.vetoed = False
         self.outcome: Run | None = None
         #: Set when the run has ended and its lease is given back, for those who wait for it.
         self.ended: asyncio.Event | None = None
+
+    def lease(self, owner: str, expires: float) -> Lease:
+        """The lease of this run, as a store has it."""
+        return Lease(self.job.name, self.id, self.tick_ts, owner, self.token, self.attempt, expires, self.after)
 
     def cut_off(self, reason: Cut, by: str | None = None) -> None:
         """Cancel the function; without effect once it has ended."""

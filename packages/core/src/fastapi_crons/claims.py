@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from fastapi_crons.clock import iso_utc
+from fastapi_crons.instance import name_of
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import ClaimRequest, Definition, Lease
 from fastapi_crons.run import Run, RunError, RunIds
@@ -29,12 +30,15 @@ class Wanted(NamedTuple):
 
 def claims_of(entry: Entry, step: Step, new_run_id: RunIds) -> Iterator[Wanted]:
     """The claims of a step, in the order they are to be made."""
+    # Late ticks wait for a run that goes on: the policy for late ticks decides about them, not the one for overlaps.
+    overlap = "queue" if entry.late and entry.job.overlap == "skip" else entry.job.overlap
     for tick, reason in step.let_go:
         yield Wanted(
             entry, _request(entry.job, new_run_id(), tick)._replace(let_go=reason), entry.late, step.run is None
         )
     if step.run is not None:
-        yield Wanted(entry, _request(entry.job, new_run_id(), step.run), entry.late, step.more, step.alone)
+        request = _request(entry.job, new_run_id(), step.run)._replace(overlap=overlap)
+        yield Wanted(entry, request, entry.late, step.more, step.alone)
 
 
 def rerun_of(entry: Entry, lease: Lease, run_id: str) -> Wanted:
@@ -48,9 +52,9 @@ def manual_request(job: CronJob, run_id: str, *, force: bool) -> ClaimRequest:
     return _request(job, run_id, None)._replace(force=force)
 
 
-def definition_of(job: CronJob, mark: int) -> Definition:
+def definition_of(job: CronJob, mark: int = 0, held: tuple[Lease, ...] = ()) -> Definition:
     """What is registered of a job."""
-    return Definition(job.name, job.schedule.text, job.schedule_zone, job.function_name, mark, job.enabled)
+    return Definition(job.name, job.schedule.text, job.schedule_zone, job.function_name, mark, job.enabled, held)
 
 
 def interrupted(known: Run | None, lease: Lease, covered: Row | None, now: float) -> Run:
@@ -64,7 +68,7 @@ def interrupted(known: Run | None, lease: Lease, covered: Row | None, now: float
         lease.tick,
         "schedule" if lease.tick is not None else "code",
         lease.attempt,
-        lease.instance,
+        name_of(lease.instance),
         lease.token,
         "interrupted",
         now,

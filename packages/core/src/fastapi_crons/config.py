@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from fastapi_crons.errors import ConfigurationError, ScheduleError
@@ -59,7 +59,7 @@ class CronConfig(BaseSettings):
     )
 
     history_keep: int = Field(100, ge=1, description="How many runs are kept per job.")
-    history_days: Annotated[float, Field(gt=0)] = Field(30.0, description="For how many days runs are kept.")
+    history_days: Seconds = Field(30.0, description="For how many days runs are kept.")
     max_result_bytes: int = Field(65_536, ge=0, description="A larger result is not kept.")
     max_log_chars: int = Field(16_384, ge=0, description="How much of a run's log is kept with it; 0: nothing.")
     max_error_chars: int = Field(8_192, ge=100, description="Longer error messages and tracebacks are cut.")
@@ -122,6 +122,25 @@ class CronConfig(BaseSettings):
                 f"must be at least twice heartbeat_interval ({beat:g}), or a living instance counts as dead"
             )
         return value
+
+    @field_validator("instance_id")
+    @classmethod
+    def _printable(cls, value: str | None) -> str | None:
+        if value is not None and not value.isprintable():
+            raise ValueError("must be printable characters")
+        return value
+
+    @model_validator(mode="after")
+    def _fit_what_was_left_open(self) -> CronConfig:
+        """Intervals that were not set follow the limits that were."""
+        given = self.model_fields_set
+        if "lock_renewal_interval" not in given:
+            object.__setattr__(self, "lock_renewal_interval", min(self.lock_renewal_interval, self.lock_timeout / 3))
+        if "heartbeat_interval" not in given:
+            object.__setattr__(self, "heartbeat_interval", min(self.heartbeat_interval, self.instance_timeout / 3))
+        elif "instance_timeout" not in given:
+            object.__setattr__(self, "instance_timeout", max(self.instance_timeout, self.heartbeat_interval * 3))
+        return self
 
 
 def describe_faults(error: ValidationError, prefix: str) -> str:

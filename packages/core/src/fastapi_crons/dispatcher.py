@@ -58,6 +58,7 @@ class Dispatcher:
         state: StateBackend,
         recorder: Recorder,
         runner: Runner,
+        owner: str,
         on_registered: Callable[[list[CronJob]], None],
     ) -> None:
         self._config = config
@@ -66,6 +67,7 @@ class Dispatcher:
         self._state = state
         self._recorder = recorder
         self._runner = runner
+        self._owner = owner
         self._on_registered = on_registered
         self._run_ids = RunIds(clock.now)
         self._timeline = Timeline()
@@ -84,6 +86,7 @@ class Dispatcher:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._wake = asyncio.Event()
+        self._enrolling = asyncio.Lock()
         self._waiting = False
         self._stopping = False
         self._latest = clock.now()
@@ -126,7 +129,7 @@ class Dispatcher:
         entry = run.entry
         if entry.waiting and not entry.running:
             entry.waiting = False
-            self._queue(entry, late=run.trigger == "catch_up")
+            self._queue(entry, late=entry.late or run.trigger == "catch_up")
         if self._running or self._again or any(self._lanes.values()):
             self._wake.set()
 
@@ -148,12 +151,13 @@ class Dispatcher:
 
     async def enrol_new_jobs(self) -> None:
         """Register jobs with the lock store and place them on the timeline."""
-        while self._new_jobs and not self._stopping:
-            jobs = [self._new_jobs.popleft() for _ in range(min(len(self._new_jobs), MAX_ENROLMENTS))]
-            jobs = [job for job in jobs if job.name not in self.entries]
-            with _without_collections():
-                await self._enrol(jobs)
-            await asyncio.sleep(0)
+        if not self._new_jobs and not self._enrolling.locked():
+            return
+        async with self._enrolling:
+            while self._new_jobs and not self._stopping:
+                jobs = [self._new_jobs.popleft() for _ in range(min(len(self._new_jobs), MAX_ENROLMENTS))]
+                await self._enrol([job for job in jobs if job.name not in self.entries])
+                await asyncio.sleep(0)
 
     async def _enrol(self, jobs: list[CronJob]) -> None:
         try:
@@ -162,8 +166,9 @@ class Dispatcher:
             self._new_jobs.extendleft(reversed(jobs))
             raise
         now = self._clock.now()
-        for job, answer in zip(jobs, answers, strict=True):
-            self._place(job, answer, now)
+        with _without_collections():
+            for job, answer in zip(jobs, answers, strict=True):
+                self._place(job, answer, now)
         self._on_registered(jobs)
 
     async def take_over(self, dead: Iterable[Lease]) -> None:
@@ -171,7 +176,8 @@ class Dispatcher:
         for lease in dead:
             entry = self.entries.get(lease.job)
             if entry is None:
-                continue  # another instance may know the job; else the lease stays until the job is registered again
+                await self._forget(lease)
+                continue
             if lease.let_go is not None:
                 self._write_down(entry, lease)
                 continue
@@ -184,6 +190,16 @@ class Dispatcher:
                 self._close_cut_off(entry, lease, known)
         if self._again:
             self.wake()
+
+    async def _forget(self, lease: Lease) -> None:
+        """The lease of a job that is not known here: left to others who know it, for as long as it would have lasted."""
+        if lease.expires < self._clock.now() and (await self._locks.release([_ref(lease)]))[0] and lease.let_go is None:
+            known = await self._state.run(lease.run_id)
+            self._recorder.ended(interrupted(known, lease, None, self._clock.now()))
+
+    def waiting_for_threads(self) -> int:
+        """How many jobs are due and wait for a thread."""
+        return sum(len(lane) for (_, on_loop), lane in self._lanes.items() if not on_loop)
 
     def resumed(self, job: str, mark: int) -> None:
         """A job was paused, and goes on with its ticks after `mark`."""
@@ -294,7 +310,10 @@ class Dispatcher:
                     self._queue(entry, late=now - tick > LATE_AFTER + entry.job.jitter)
 
     def _queue(self, entry: Entry, *, late: bool) -> None:
-        if not entry.queued:
+        if entry.running and entry.running == entry.releasing:
+            # The store is behind: asked now, it would say that the job still runs.
+            entry.waiting, entry.late = True, entry.late or late
+        elif not entry.queued:
             entry.queued, entry.late = True, late
             if entry.running and entry.job.overlap != "allow":
                 self._running.append(entry)
@@ -329,10 +348,16 @@ class Dispatcher:
 
     def _want(self, entry: Entry, now: float, wanted: list[Wanted]) -> None:
         entry.queued = False
-        step = entry.step(now)
+        if entry.waiting:
+            return
+        try:
+            step, due = entry.step(now), entry.due_later(now)
+        except Exception as error:  # a schedule of somebody else's
+            logger.error("the schedule of job %r failed: %r", entry.job.name, error, extra={"job": entry.job.name})
+            return
         if step is not NOTHING:
             wanted.extend(claims_of(entry, step, self._run_ids))
-        due = entry.due_later(now)
+        entry.late = False
         if due is not None and due != entry.wakes_at:
             entry.wakes_at = due
             self._clock.call_later(due - now, lambda: self._try_again(entry, late=False))
@@ -342,20 +367,30 @@ class Dispatcher:
         now, held_since = self._clock.now(), perf_counter()
         unknown = []
         for number, (want, result) in enumerate(zip(wanted, results, strict=True), start=1):
-            if result.put_back_from:
-                _warn_put_back(want.entry.job.name, result.put_back_from)
-            if result.outcome == "granted":
-                self._granted(want, result, now)
-            elif result.outcome == "unknown":
+            if result.outcome == "unknown":
                 unknown.append(want)
             else:
-                self._refused(want, result)
+                self._answered(want, result, now)
             # Long rows of ticks may have been counted.
             if number % MAX_STARTS == 0 or perf_counter() - held_since > MAX_DECIDING:
                 await asyncio.sleep(0)
                 held_since = perf_counter()
         if unknown:
             await self._enrol_again(unknown)
+
+    def _answered(self, want: Wanted, result: ClaimResult, now: float) -> None:
+        job = want.entry.job.name
+        if result.put_back_from:
+            _warn_put_back(job, result.put_back_from)
+        try:
+            if result.outcome == "granted":
+                self._granted(want, result, now)
+            else:
+                self._refused(want, result)
+        except Exception as error:  # a schedule of somebody else's
+            logger.error("the claim of job %r came to nothing: %r", job, error, extra={"job": job})
+            if result.token and want.request.run_id not in self._runner.active:
+                self._recorder.release(LeaseRef(job, want.request.run_id, result.token))
 
     def _granted(self, want: Wanted, result: ClaimResult, now: float) -> None:
         entry, request = want.entry, want.request
@@ -378,9 +413,11 @@ class Dispatcher:
             row = entry.group.row(result.mark, tick) or Row(tick, tick, 1)
             self._runner.let_go(job, row, "misfire_grace_time", record_id=request.run_id)
             self._recorder.release(lease)
+            self._queue_what_is_left(entry, now, late=want.late)
             return
         trigger: Trigger = "catch_up" if want.late else "schedule"
         run = ActiveRun(entry, request.run_id, tick, trigger, result.token, request.attempt)
+        run.after = result.mark
         if not want.alone or result.mark < known_mark:
             run.missed = entry.group.row(result.mark, tick - 1)
         if want.more:
@@ -438,9 +475,20 @@ class Dispatcher:
 
     async def _enrol_again(self, unknown: list[Wanted]) -> None:
         """The store has lost its records: register these jobs with the newest ticks that we know to be handled."""
-        logger.warning("the lock store has no record of %d jobs; they are registered again", len(unknown))
-        entries = list({want.entry.job.name: want.entry for want in unknown}.values())
-        await self._locks.enrol([definition_of(entry.job, entry.mark) for entry in entries])
+        logger.warning("the lock store has lost its records of %d jobs; all are registered again", len(unknown))
+        held: dict[str, list[Lease]] = {}
+        for run in list(self._runner.active.values()):
+            held.setdefault(run.job.name, []).append(
+                run.lease(self._owner, self._clock.now() + self._config.lock_timeout)
+            )
+        entries = list(self.entries.values())
+        for start in range(0, len(entries), MAX_ENROLMENTS):
+            await self._locks.enrol(
+                [
+                    definition_of(entry.job, entry.mark, tuple(held.get(entry.job.name, ())))
+                    for entry in entries[start : start + MAX_ENROLMENTS]
+                ]
+            )
         for want in unknown:
             if want.cut_off is None:
                 self._queue(want.entry, late=want.late)

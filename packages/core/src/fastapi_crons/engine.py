@@ -21,6 +21,7 @@ from fastapi_crons.instance import Instance
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import ClaimRequest, LeaseRef, Pause, PauseRequest, ResumeRequest
 from fastapi_crons.locking.manager import DistributedLockManager
+from fastapi_crons.outcome import safe_text
 from fastapi_crons.plugins import HookCaller, Plugins, chosen_backend
 from fastapi_crons.recorder import Recorder
 from fastapi_crons.run import Run, RunError, Trigger
@@ -72,16 +73,24 @@ class Engine:
         self.runner = Runner(
             config, clock, plugins, self.hooks, self.recorder, self.instance.id, self._interrupts, self._released
         )
-        self.dispatcher = Dispatcher(config, clock, locks, state, self.recorder, self.runner, self._registered)
+        self.dispatcher = Dispatcher(
+            config, clock, locks, state, self.recorder, self.runner, self.instance.owner, self._registered
+        )
         #: Set once nothing more is claimed.
         self.stopping = asyncio.Event()
         #: Manual runs that are about to start, owned until they have.
         self._starting: set[asyncio.Task[ActiveRun]] = set()
+        self.starting = 0
 
     @property
     def enabled(self) -> bool:
         """Whether jobs run here at all."""
         return self._config.enabled
+
+    @property
+    def max_threads(self) -> int:
+        """How many sync functions run at a time."""
+        return self._config.max_threads
 
     async def start(self) -> None:
         """Open the stores, register the jobs, see to what the last process left behind, and begin.
@@ -100,6 +109,10 @@ class Engine:
         # What was begun about the jobs is told before the scheduler itself.
         await self.runner.drain(self._config.hook_timeout)
         await self.hooks.for_scheduler("scheduler_started", crons=self._crons)
+
+    def is_run(self, task: asyncio.Task[object] | None) -> bool:
+        """Whether a task is one of the runs that go on here."""
+        return task is not None and any(run.task is task for run in self.runner.active.values())
 
     def heed_signals(self, heard: Callable[[], object]) -> None:
         """From the moment that the process is told to end, claim nothing more; and call `heard` on the loop."""
@@ -149,7 +162,27 @@ class Engine:
         if self.stopping.is_set() or not self.enabled:
             why = "stopping" if self.stopping.is_set() else "disabled (CRON_ENABLED=false)"
             raise CronsError(f"job {job.name!r} can't be run: this scheduler is {why}")
-        await self.dispatcher.enrol_new_jobs()
+        self.starting += 1
+        try:
+            return await self._start_run(job, force, timeout, triggered_by, _kept(actor), _kept(note))
+        finally:
+            self.starting -= 1
+
+    async def _start_run(
+        self,
+        job: CronJob,
+        force: bool,
+        timeout: float | None,
+        triggered_by: Trigger,
+        actor: str | None,
+        note: str | None,
+    ) -> ActiveRun:
+        try:
+            await asyncio.wait_for(self.dispatcher.enrol_new_jobs(), self._config.store_timeout)
+        except asyncio.TimeoutError:
+            raise StoreUnavailableError(
+                f"job {job.name!r} can't be registered: the lock store does not answer"
+            ) from None
         entry = self.dispatcher.entries[job.name]
         run = ActiveRun(entry, self.dispatcher.new_run_id(), None, triggered_by, 0, 1)
         run.timeout = job.timeout if timeout is None else timeout
@@ -174,7 +207,10 @@ class Engine:
             )
         if result.outcome != "granted":
             raise CronsError(f"job {name!r} can't be run by this instance: {result.outcome.replace('_', ' ')}")
-        run.token = result.token
+        if self.stopping.is_set():
+            self.recorder.release(LeaseRef(name, run.id, result.token))
+            raise CronsError(f"job {name!r} can't be run: this scheduler is stopping")
+        run.token, run.after = result.token, result.mark
         if result.holder:
             run.beside = result.holder
             logger.warning(
@@ -203,7 +239,7 @@ class Engine:
 
     async def pause(self, job: CronJob, actor: str | None, note: str | None) -> Pause:
         """Let no tick of a job be claimed, by any instance, until it is resumed."""
-        return await self.locks.pause(PauseRequest(job.name, actor, note), definition_of(job, 0))
+        return await self.locks.pause(PauseRequest(job.name, _kept(actor), _kept(note)), definition_of(job))
 
     async def resume(self, job: CronJob, *, catch_up: bool) -> bool:
         """End a job's pause; False where it is not paused. The ticks of the pause are written down."""
@@ -225,18 +261,20 @@ class Engine:
         """Cancel a run, here or where it goes on; False where it does not go on."""
         run = self.runner.active.get(run_id)
         if run is None:
-            return await self.locks.cancel(run_id, actor)
-        run.cut_off("cancelled", actor)
+            return await self.locks.cancel(run_id, _kept(actor))
+        run.cut_off("cancelled", _kept(actor))
         return True
 
     async def _open_stores(self) -> None:
+        self.instance.lives_here(alive=True)
         await self.locks.open(self.instance, self.clock)
-        await asyncio.wait_for(
-            self.state.open(
-                self._config.namespace, HistoryLimits(self._config.history_keep, self._config.history_days)
-            ),
-            self._config.store_timeout,
-        )
+        limits = HistoryLimits(self._config.history_keep, self._config.history_days)
+        try:
+            await asyncio.wait_for(self.state.open(self._config.namespace, limits), self._config.store_timeout)
+        except asyncio.TimeoutError:
+            raise StoreUnavailableError(
+                f"the state store gave no answer within {self._config.store_timeout:g} s"
+            ) from None
 
     async def _begin(self) -> None:
         self._interrupts.start()
@@ -264,10 +302,14 @@ class Engine:
         leased = await self.locks.leased(unfinished.keys()) if unfinished else set()
         now = self.clock.now()
         for run in unfinished.values():
-            job = self._crons.get_job(run.job)
-            if run.id not in leased and run.id not in self.runner.active and job is not None:
-                error = RunError("Interrupted", "its process died before it could say how the run ended")
-                self.runner.closed_elsewhere(job, replace(run, status="interrupted", ended_ts=now, error=error))
+            if run.id in leased or run.id in self.runner.active:
+                continue
+            error = RunError("Interrupted", "its process died before it could say how the run ended")
+            closed, job = replace(run, status="interrupted", ended_ts=now, error=error), self._crons.get_job(run.job)
+            if job is None:
+                self.recorder.ended(closed)
+            else:
+                self.runner.closed_elsewhere(job, closed)
 
     async def _beat_forever(self) -> None:
         while True:
@@ -308,6 +350,7 @@ class Engine:
         except Exception as error:
             logger.warning("the state store did not close cleanly: %s", error)
         await self.locks.close()
+        self.instance.lives_here(alive=False)
 
     def _released(self, run: ActiveRun) -> None:
         self.dispatcher.released(run)
@@ -319,6 +362,11 @@ class Engine:
     async def _tell_registered(self, jobs: list[CronJob]) -> None:
         for job in jobs:
             await self.hooks.for_scheduler("job_registered", crons=self._crons, job=job)
+
+
+def _kept(text: str | None) -> str | None:
+    """What somebody said, fit to be kept."""
+    return None if text is None else safe_text(text, 1_000)
 
 
 def choose_backends(

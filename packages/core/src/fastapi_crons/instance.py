@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _PROC = Path("/proc")
+#: The owners that live in this process.
+_OWNERS: set[str] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,9 @@ class Instance:
     """One running scheduler, as the lock store knows it. `started_ts` in Unix seconds (UTC)."""
 
     id: str
+    """Its name, as people see it. One that was set by hand serves again after a restart."""
+    owner: str
+    """Names this one life of it, in the lock store: the name and something that no other life has."""
     host: str
     boot: str
     """Tells one boot, and one pid namespace, of a host from another; empty where the system does not say."""
@@ -30,14 +35,20 @@ class Instance:
     def of_this_process(cls, instance_id: str | None = None) -> Instance:
         """The instance that this process is; with a new id unless one is given."""
         host, pid = platform.node() or "localhost", os.getpid()
+        name = instance_id or f"{host}-{pid}-{secrets.token_hex(3)}"
         return cls(
-            id=instance_id or f"{host}-{pid}-{secrets.token_hex(3)}",
+            id=name,
+            owner=f"{name}~{secrets.token_hex(6)}",
             host=host,
             boot=_boot(),
             pid=pid,
             pid_started=_pid_started(pid) or "",
             started_ts=time.time(),
         )
+
+    def lives_here(self, *, alive: bool) -> None:
+        """Say that this instance works in this process, or does no more."""
+        (_OWNERS.add if alive else _OWNERS.discard)(self.owner)
 
     def process_alive(self, here: Instance) -> bool | None:
         """Whether this instance's process lives, as `here` can see it; None where `here` can't know.
@@ -46,7 +57,14 @@ class Instance:
         """
         if not self.boot or (self.host, self.boot) != (here.host, here.boot):
             return None
+        if (self.pid, self.pid_started) == (here.pid, here.pid_started):
+            return self.owner in _OWNERS
         return _pid_started(self.pid) == self.pid_started
+
+
+def name_of(owner: str) -> str:
+    """The name of the instance that this is a life of."""
+    return owner.rpartition("~")[0] or owner
 
 
 def _boot() -> str:

@@ -69,7 +69,7 @@ class Invoker:
         raise AssertionError("unreachable")
 
     async def _wait_before_retry(self, run: ActiveRun, failures: int, raised: BaseException) -> None:
-        delay = min(self._max_retry_delay, run.job.retry_delay * 2**failures) * random.uniform(0.75, 1.25)
+        delay = min(self._max_retry_delay, run.job.retry_delay * 2 ** min(failures, 60)) * random.uniform(0.75, 1.25)
         logger.warning(
             "job %r failed (%s: %s), attempt %d follows in %.1f s",
             run.job.name,
@@ -180,7 +180,12 @@ class Invoker:
     async def _call_in_thread(self, run: ActiveRun, context: dict[str, JobContext]) -> object:
         """Call a sync function off the loop. A cancelled run leaves its thread behind in `run.thread`."""
         run.thread = self._pool.submit(run.job.func, **context)
-        ended = await asyncio.shield(run.thread)
+        try:
+            ended = await asyncio.shield(run.thread)
+        except asyncio.CancelledError:
+            if self._pool.withdraw(run.thread):
+                run.thread = None
+            raise
         run.thread = None
         if ended.error is not None:
             raise ended.error

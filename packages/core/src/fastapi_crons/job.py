@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from fastapi_crons._callables import label, required_parameters, unwrapped
+from fastapi_crons._cron import MAX_LENGTH
 from fastapi_crons.clock import UTC
 from fastapi_crons.errors import DuplicateJobError, JobDefinitionError, ScheduleError
 from fastapi_crons.schedule import Schedule, check_timezone, cron_schedule
@@ -24,9 +25,9 @@ Overlap = Literal["skip", "queue", "allow"]
 JobFunc = Callable[..., Any]
 
 MAX_NAME_LENGTH = 200
-_OVERLAPS: tuple[Overlap, ...] = ("skip", "queue", "allow")
 # Control characters, line and paragraph separators, surrogates and characters that reorder text.
 _UNFIT = re.compile("[/\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_OVERLAPS: tuple[Overlap, ...] = ("skip", "queue", "allow")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,7 +103,7 @@ class CronJob:
 
     def _check_seconds(self, option: str, value: object, *, zero: bool) -> None:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not math.isfinite(value) or value < 0 or (value == 0 and not zero):  # type: ignore[arg-type,operator]
+        if not number or not 0 <= value < math.inf or (value == 0 and not zero):  # type: ignore[operator]
             raise self._fault(option, value, f"give seconds, {'0 or more' if zero else 'more than 0'}")
 
     def _checked_retry_on(self) -> tuple[type[BaseException], ...]:
@@ -215,7 +216,9 @@ class JobRegistry(Sequence[CronJob]):
         return len(self._jobs)
 
     def __contains__(self, item: object) -> bool:
-        return isinstance(item, CronJob) and self._jobs.get(item.name) is item
+        known = self._jobs.get(item.name) if isinstance(item, CronJob) else None
+        # What is kept of a job has its open options filled in.
+        return known is item or (known is not None and (known.func, known.expr) == (item.func, item.expr))  # type: ignore[attr-defined]
 
     def __repr__(self) -> str:
         return f"JobRegistry({', '.join(self._snapshot_names())})"
@@ -229,7 +232,8 @@ def _default_name(func: JobFunc) -> str:
 def _check_name(name: object) -> None:
     if not isinstance(name, str):
         raise JobDefinitionError(f"name must be text, not {_short(name)}")
-    if not name.strip() or len(name) > MAX_NAME_LENGTH:
+    visible = any(character.isprintable() and not character.isspace() for character in name)
+    if not visible or len(name) > MAX_NAME_LENGTH:
         raise JobDefinitionError(
             f"name {_short(name)} has {len(name)} characters; give 1 to {MAX_NAME_LENGTH}, not only blanks"
         )
@@ -265,7 +269,27 @@ def _schedule(name: str, expr: object, timezone: str | None) -> Schedule:
         raise JobDefinitionError(
             f"timezone of job {_short(name)} goes with a cron expression; its Schedule has its own"
         )
+    _check_schedule(name, expr)
     return expr
+
+
+def _check_schedule(name: str, schedule: Schedule) -> None:
+    """A schedule of somebody else's is tried once, so that it fails here and not in the scheduler."""
+    text = schedule.text
+    if not isinstance(text, str) or not text.strip() or len(text) > MAX_LENGTH or not text.isprintable():
+        raise ScheduleError(
+            f"expr of job {_short(name)}: a Schedule's text must be 1 to {MAX_LENGTH} printable characters, "
+            f"not {_short(text)}"
+        )
+    try:
+        hash(schedule)
+        tick = schedule.next_after(datetime.now(UTC))
+    except Exception as error:
+        raise ScheduleError(f"expr of job {_short(name)}: its Schedule failed with {_short(error)}") from error
+    if tick is not None and (not isinstance(tick, datetime) or tick.tzinfo is None):
+        raise ScheduleError(
+            f"expr of job {_short(name)}: next_after of its Schedule must give aware datetimes or None, not {_short(tick)}"
+        )
 
 
 def _short(value: object) -> str:

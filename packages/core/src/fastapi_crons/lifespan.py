@@ -7,9 +7,11 @@ lifespan context by itself gets the same.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -21,10 +23,21 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+logger = logging.getLogger(__name__)
+
+_schedulers: WeakKeyDictionary[FastAPI, Crons] = WeakKeyDictionary()
+
+
+def scheduler_of(app: FastAPI) -> Crons | None:
+    """The scheduler that starts and stops with an app."""
+    return _schedulers.get(app)
+
 
 def attach(app: FastAPI, crons: Crons) -> None:
     """Start and stop the scheduler with the app."""
     router = app.router
+    _schedulers[app] = crons
+    _watch_first_request(app, crons)
     own_context = router.lifespan_context
     own_protocol = router.lifespan
     served = False
@@ -66,3 +79,20 @@ def attach(app: FastAPI, crons: Crons) -> None:
 
     router.lifespan_context = cast("Any", context)
     router.lifespan = protocol  # type: ignore[method-assign]
+
+
+def _watch_first_request(app: FastAPI, crons: Crons) -> None:
+    """Tell an app that serves requests without a lifespan, because it is mounted into another or its server gives none."""
+    router = app.router
+    serve = router.middleware_stack
+
+    async def first(scope: Message, receive: Receive, send: Send) -> None:
+        router.middleware_stack = serve
+        if scope["type"] != "lifespan" and not crons.running and crons.config.enabled:
+            logger.error(
+                "the app of this scheduler serves requests, but its lifespan was never started, so no job runs: attach the "
+                "scheduler to the app that the server runs, not to one that is mounted into it; or await crons.start()"
+            )
+        await serve(scope, receive, send)
+
+    router.middleware_stack = first

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import traceback
 from collections.abc import Iterator
 
 from fastapi_crons.run import RunError
 
+# In JSON text the two halves of a pair stand side by side.
+_LONE_SURROGATE = re.compile(
+    r"(?<!\\)(?:\\\\)*(?:\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f])|(?<!\\ud[89ab][0-9a-f]{2})\\ud[c-f])"
+)
 _SIMPLE = (bool, int, float, type(None))
 
 
@@ -22,6 +27,8 @@ def result_json(value: object, limit: int) -> str | None:
         if isinstance(value, (str, bytes)) and len(value) > limit:
             return _not_stored(value, f"larger than {limit} bytes")
         text = _bounded_json(value, limit)
+        if text is not None and _LONE_SURROGATE.search(text):
+            text = json.dumps(_without_surrogates(json.loads(text)), allow_nan=False)
     except RecursionError:
         return _not_stored(value, "nested too deeply")
     except Exception as error:
@@ -81,6 +88,17 @@ def _bounded_json(value: object, limit: int) -> str | None:
             return None
         pieces.append(chunk)
     return "".join(pieces)
+
+
+def _without_surrogates(value: object) -> object:
+    """The value with halves of surrogate pairs, which no UTF-8 text can hold, spelt out."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+    return value
 
 
 def _not_stored(value: object, reason: str) -> str:

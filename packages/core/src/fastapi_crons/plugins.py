@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -15,7 +16,13 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import pluggy
 
 from fastapi_crons import hookspecs
-from fastapi_crons._callables import is_coroutine_function, label
+from fastapi_crons._callables import (
+    is_coroutine_function,
+    label,
+    positional_parameters,
+    required_parameters,
+    takes,
+)
 from fastapi_crons._threads import ThreadPool
 from fastapi_crons.errors import ConfigurationError, PluginError, SkipRun
 from fastapi_crons.hookspecs import PROJECT, HookContext, hookimpl
@@ -29,6 +36,9 @@ if TYPE_CHECKING:
     from fastapi_crons.state.base import StateBackend
 
 logger = logging.getLogger(__name__)
+
+#: An implementation of which so many calls hang is not called until one of them ends.
+_MAX_HANGING = 4
 
 HookFunc = Callable[[str, HookContext], Any]
 BackendT_co = TypeVar("BackendT_co", covariant=True)
@@ -181,7 +191,16 @@ class Plugins:
 class HookCall:
     """One implementation of one hook."""
 
-    __slots__ = ("_is_coroutine_function", "_job_name", "arguments", "function", "hook", "plugin_name")
+    __slots__ = (
+        "_is_coroutine_function",
+        "_job_name",
+        "_pass_by_position",
+        "arguments",
+        "function",
+        "hanging",
+        "hook",
+        "plugin_name",
+    )
 
     def __init__(self, hook: str, implementation: pluggy.HookImpl) -> None:
         plugin = implementation.plugin
@@ -190,8 +209,16 @@ class HookCall:
         self.function: Callable[..., Any] = implementation.function
         self.arguments = implementation.argnames
         self._job_name: str | None = None
+        self._pass_by_position = 0
         if isinstance(plugin, _AddedHook):
-            self.function, self.arguments, self._job_name = plugin.function, (), plugin.job_name
+            self.function, self._job_name = plugin.function, plugin.job_name
+            named = [name for name in ("job_name", "context") if takes(plugin.function, name)]
+            # Added functions may call their parameters what they like; what is named as in the specification is given so.
+            self._pass_by_position = min(2, positional_parameters(plugin.function))
+            by_name = len(named) == len(required_parameters(plugin.function)) and len(named) != 2
+            self.arguments = tuple(named) if by_name else ()
+        #: How many of its calls exceeded their time limit and still go on.
+        self.hanging = 0
         self._is_coroutine_function = is_coroutine_function(self.function)
 
     def concerns(self, job_name: str) -> bool:
@@ -203,12 +230,38 @@ class HookCall:
 
     async def run(self, pool: ThreadPool, positional: tuple[object, ...], by_name: Mapping[str, object]) -> object:
         """Call it: on the loop when it is a coroutine function, else in the pool; await what can be awaited."""
-        arguments = [by_name[name] for name in self.arguments] if self.arguments else positional
+        arguments = (
+            [by_name[name] for name in self.arguments] if self.arguments else positional[: self._pass_by_position]
+        )
         if self._is_coroutine_function:
             result = self.function(*arguments)
         else:
-            result = await pool.run(self.function, *arguments)
+            result = await self._in_thread(pool, arguments)
         return await result if inspect.isawaitable(result) else result
+
+    async def _in_thread(self, pool: ThreadPool, arguments: Sequence[object]) -> object:
+        future = pool.submit(self.function, *arguments)
+        try:
+            ended = await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if not pool.withdraw(future):
+                pool.leave_behind(future)
+                self.hangs(future)
+            raise
+        if ended.error is None:
+            return ended.value
+        if type(ended.error) is StopIteration:
+            raise RuntimeError("StopIteration left a function") from ended.error
+        raise ended.error
+
+    def hangs(self, call: asyncio.Future[Any]) -> None:
+        """Count a call that goes on after its time limit, until it ends."""
+
+        def ended(_: asyncio.Future[Any]) -> None:
+            self.hanging -= 1
+
+        self.hanging += 1
+        call.add_done_callback(ended)
 
 
 class HookCaller:
@@ -230,8 +283,7 @@ class HookCaller:
         for call in self._plugins.calls(hook):
             if not call.concerns(job_name):
                 continue
-            own = context.copy()
-            own["tags"] = list(own.get("tags", ()))
+            own = {key: deepcopy(value) if type(value) in (dict, list) else value for key, value in context.items()}
             veto = await self._guarded(call, (job_name, own), {"job_name": job_name, "context": own})
             if veto is not None and hook == "before_run":
                 return veto
@@ -258,6 +310,10 @@ class HookCaller:
     async def _guarded(
         self, call: HookCall, positional: tuple[object, ...], by_name: Mapping[str, object]
     ) -> SkipRun | None:
+        if call.hanging >= _MAX_HANGING:
+            self.complain(call, f"is not called: {call.hanging} of its calls hang")
+            return None
+
         async def contained() -> BaseException | None:
             # SystemExit and KeyboardInterrupt would leave the task and end the loop.
             try:
@@ -276,6 +332,9 @@ class HookCaller:
             raise
         if not done:
             task.cancel()
+            await asyncio.wait({task}, timeout=0)
+            if not task.done():
+                call.hangs(task)
             self.complain(call, f"did not end within {self._timeout:g} s and was left behind")
             return None
         if task.cancelled():
@@ -357,7 +416,12 @@ def chosen_backend(
     Raises `ConfigurationError`, naming the variable and what there is instead.
     """
     if name is None:
-        return max(specs.values(), key=lambda spec: spec.preference)
+        offered = [spec for spec in specs.values() if spec.preference >= 0]
+        if not offered:
+            raise ConfigurationError(
+                f"no store is left to choose; set {variable} to one of {', '.join(sorted(specs)) or 'those of a plugin'}"
+            )
+        return max(offered, key=lambda spec: spec.preference)
     spec = specs.get(name)
     if spec is None:
         raise ConfigurationError(

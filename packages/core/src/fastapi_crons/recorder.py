@@ -15,11 +15,14 @@ from typing import Protocol
 from fastapi_crons.clock import Clock
 from fastapi_crons.locking.base import LeaseRef
 from fastapi_crons.locking.manager import Backoff, DistributedLockManager
+from fastapi_crons.outcome import safe_text
 from fastapi_crons.run import MissedTicks, Run
 from fastapi_crons.state.base import Record, StateBackend
 
 logger = logging.getLogger(__name__)
 
+#: What a backend raises about a record that it can't express. Its batch is written in parts, down to the one to blame.
+_ABOUT_DATA = (UnicodeError, OverflowError, TypeError)
 #: Larger batches would hold the event loop while they are put together.
 MAX_BATCH = 1000
 
@@ -54,6 +57,7 @@ class Recorder:
         self._wake = asyncio.Event()
         self._release_wake = asyncio.Event()
         self._busy = 0
+        self._batch_size = MAX_BATCH
         self.dropped = 0
         #: Why the state store does not answer at the moment; None while it does.
         self.fault: str | None = None
@@ -122,13 +126,15 @@ class Recorder:
 
     async def flush(self, timeout: float) -> None:
         """Write and give back what is left, at a stop, after the two tasks have ended. Bounded, in seconds."""
-        deadline = self._clock.monotonic() + timeout
+        loop, backoff = asyncio.get_running_loop(), Backoff()
+        deadline = loop.time() + timeout
         while self._pending or self._releases:
-            if not await self._write_batch() and self._clock.monotonic() >= deadline:
+            if await self._write_batch():
+                continue
+            if loop.time() >= deadline:
                 logger.error("%d records could not be written to the state store: %s", len(self._pending), self.fault)
                 break
-            if self.fault is not None:
-                await asyncio.sleep(0.05)
+            await asyncio.sleep(backoff.next())
         left, self._written = self._written, []
         left += self._releases
         if left:
@@ -138,7 +144,7 @@ class Recorder:
 
     async def _write_batch(self) -> bool:
         """Write one batch; False where the store did not take it."""
-        batch = dict(islice(self._pending.items(), MAX_BATCH))
+        batch = dict(islice(self._pending.items(), self._batch_size))
         for key in batch:
             del self._pending[key]
         releases = len(self._releases)
@@ -148,9 +154,18 @@ class Recorder:
         except asyncio.CancelledError:
             self._put_back(batch)
             raise
+        except _ABOUT_DATA as error:
+            if len(batch) == 1:
+                logger.error("a record was dropped, which the state store can't keep: %s", ascii(safe_text(error, 300)))
+                self.dropped += 1
+            else:
+                self._put_back(batch)
+                self._batch_size = len(batch) // 2
         except Exception as error:
             self._put_back(batch)
             self._report(error)
+        else:
+            self._batch_size = MAX_BATCH
         finally:
             self._busy -= 1
         # Outcomes first, then the leases: a crash in between leaves a lease whose run is known to have ended.
@@ -180,7 +195,7 @@ class Recorder:
         reason = (
             f"no answer within {self._store_timeout:g} s" if isinstance(error, asyncio.TimeoutError) else str(error)
         )
-        self.fault = f"{type(error).__name__}: {reason}"
+        self.fault = f"{type(error).__name__}: {ascii(reason)[1:-1]}"
         logger.error("the state store does not answer, %d records wait: %s", len(self._pending), self.fault)
 
 

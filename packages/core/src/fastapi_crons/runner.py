@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_VETO = SkipRun.__name__
 #: How many characters of an error message go into a log line; the whole is kept with the run.
 _LOGGED = 500
 
@@ -154,6 +153,9 @@ class Runner:
         if run.outcome is None:
             self._end(run, "interrupted", run.cut_error("interrupted"), None)
         self._release(run)
+        if run.task is not None:
+            # `asyncio.run` waits at its end for every task it can see, and this one swallows its cancellation.
+            asyncio._unregister_task(run.task)  # documented under "Extending asyncio"
 
     async def _execute(self, run: ActiveRun) -> None:
         begin_root_task()
@@ -168,7 +170,8 @@ class Runner:
         except asyncio.CancelledError as cancelled:
             status, error = self._after_cancellation(run, cancelled)
         except SkipRun as veto:
-            status, error = "cancelled", RunError(_VETO, safe_text(veto.reason, 200))
+            run.vetoed = True
+            status, error = "cancelled", RunError(type(veto).__name__, safe_text(veto.reason, 200))
         except BaseException as raised:
             if run.cut is not None:
                 status, error = self._after_cancellation(run, raised)
@@ -203,7 +206,7 @@ class Runner:
         if outcome.error is None:
             if logger.isEnabledFor(logging.INFO):
                 logger.info("job %r completed in %.3f s", run.job.name, outcome.duration, extra=run.log_fields)
-        elif outcome.error.type != _VETO:
+        elif not run.vetoed:
             logger.error(
                 "job %r %s: %s: %s",
                 run.job.name,
@@ -235,7 +238,7 @@ class Runner:
 
         error, result = outcome.error, outcome.result
         if error is not None:
-            field = "reason" if error.type == _VETO else "error"
+            field = "reason" if run.vetoed else "error"
             traceback = error.traceback and redacted("traceback", error.traceback)
             error = RunError(error.type, redacted(field, error.message), traceback)
         if result is not None:
@@ -247,9 +250,8 @@ class Runner:
         """Call the hooks; then, when the function has really ended, give the lease back."""
         outcome = run.snapshot()
         hook = "after_run" if outcome.status == "completed" else "on_error"
-        vetoed = outcome.error is not None and outcome.error.type == _VETO
         try:
-            if not vetoed and self._hooks.wanted(hook, run.job.name):
+            if not run.vetoed and self._hooks.wanted(hook, run.job.name):
                 await self._hooks.for_job(hook, run.job.name, run_context(run.job, outcome))
         finally:
             if run.thread is not None and run.thread_lives:
@@ -257,6 +259,8 @@ class Runner:
                     "job %r: its thread goes on after the run: %s", run.job.name, outcome.status, extra=run.log_fields
                 )
                 run.in_function = True
+                if run.ended is not None:
+                    run.ended.set()
                 run.thread.add_done_callback(lambda _: self._release(run))
             else:
                 self._release(run)
@@ -266,10 +270,12 @@ class Runner:
             return  # it was left behind at a stop
         self.in_threads -= not run.entry.is_async
         self.catching_up -= run.trigger == "catch_up"
+        run.entry.releasing += 1
         self._recorder.release(LeaseRef(run.job.name, run.id, run.token), lambda: self._released(run))
 
     def _released(self, run: ActiveRun) -> None:
         run.entry.running -= 1
+        run.entry.releasing -= 1
         if run.ended is not None:
             run.ended.set()
         self._on_released(run)

@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, ClassVar, TypedDict, TypeVar
 
 from fastapi_crons import logs
-from fastapi_crons.clock import Clock, SystemClock
+from fastapi_crons.clock import Clock, SystemClock, root_task
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import ConfigurationError, CronsError, UnknownJobError
 from fastapi_crons.job import CronJob, JobFunc, JobRegistry, Overlap
-from fastapi_crons.lifespan import attach
+from fastapi_crons.lifespan import attach, scheduler_of
 from fastapi_crons.plugins import HookFunc, Plugins
 from fastapi_crons.run import Run, Trigger
 from fastapi_crons.schedule import Schedule
@@ -54,10 +54,10 @@ class JobOptions(TypedDict, total=False):
 class Crons:
     """A scheduler: its jobs, its hooks, its start and its stop.
 
-    `Crons(app)` starts and stops with the app. `Crons()` with no arguments is the scheduler of this process: the one
-    made last, or a new one where there is none. A `Crons()` that was made before the app, and has not started, becomes
-    the scheduler of the first `Crons(app, …)`. `state_backend` and `lock_manager` default to what the settings name and
-    what is installed; `config` to the environment's.
+    `Crons(app)` starts and stops with the app; asked again for the same app, it is the same. `Crons()` with no arguments is
+    the scheduler of this process: the one made last, or a new one where there is none. A `Crons()` that was made before
+    the app, and has not started, becomes the scheduler of the first `Crons(app, …)`. `state_backend` and `lock_manager`
+    default to what the settings name and what is installed; `config` to the environment's.
 
     Raises `ConfigurationError` where the settings can't be used.
     """
@@ -75,6 +75,13 @@ class Crons:
         clock: Clock | None = None,
     ) -> Crons:
         with cls._making:
+            of_app = None if app is None else scheduler_of(app)
+            if of_app is not None:
+                if any(given is not None for given in (state_backend, lock_manager, config, clock)):
+                    raise ConfigurationError(
+                        "this app has a scheduler already; give its stores and settings to the first"
+                    )
+                return of_app
             current = Crons._of_process
             asked_for = any(given is not None for given in (app, state_backend, lock_manager, config, clock))
             if current is not None and (not asked_for or current._adoptable(app, config, clock)):
@@ -91,6 +98,8 @@ class Crons:
         clock: Clock | None = None,
     ) -> None:
         with Crons._making:
+            if app is not None and scheduler_of(app) is self:
+                return
             if Crons._of_process is not self:
                 self._set_up(config or (lock_manager.config if lock_manager else None), clock)
                 Crons._of_process = self
@@ -122,7 +131,13 @@ class Crons:
     def engine(self) -> Engine | None:
         """What runs between start and stop; None otherwise, and in a process forked from the one that started it."""
         engine = self._engine
-        return engine if engine is not None and engine.pid == os.getpid() else None
+        if engine is None or engine.pid != os.getpid():
+            return None
+        if engine.loop.is_closed():
+            # Its loop ended without a stop, and nothing of it runs any more.
+            engine.instance.lives_here(alive=False)
+            return None
+        return engine
 
     @property
     def running(self) -> bool:
@@ -207,16 +222,25 @@ class Crons:
                 )
 
     async def stop(self) -> None:
-        """Stop gracefully: running jobs get `shutdown_timeout` seconds to finish. Without effect when it is not running."""
+        """Stop gracefully: running jobs get `shutdown_timeout` seconds to finish. Without effect when it is not running.
+
+        A caller that is cancelled does not cancel the stop. A job that stops its own scheduler does not wait for it, or
+        each would wait for the other.
+        """
+        stopping = self._stop_soon()
+        engine = self.engine
+        if stopping is not None and not (engine is not None and engine.is_run(root_task.get())):
+            await asyncio.shield(stopping)
+
+    async def _stop(self) -> None:
         async with self._one_at_a_time():
             engine = self.engine
-            if engine is None:
-                return
             try:
-                await engine.stop()
+                if engine is not None:
+                    await engine.stop()
+                    logger.info("Cron scheduler stopped")
             finally:
                 self._engine = self._stopping = None
-            logger.info("Cron scheduler stopped")
 
     async def run_job(
         self,
@@ -268,9 +292,11 @@ class Crons:
         if self.engine is not None:
             self.engine.heed_signals(self._stop_soon)
 
-    def _stop_soon(self) -> None:
-        if self.engine is not None and self._stopping is None:
-            self._stopping = asyncio.get_running_loop().create_task(self.stop())
+    def _stop_soon(self) -> asyncio.Task[None] | None:
+        """Begin to stop, in a task of its own; None where nothing runs."""
+        if self._stopping is None and (self.engine is not None or self._one_at_a_time().locked()):
+            self._stopping = asyncio.get_running_loop().create_task(self._stop())
+        return self._stopping
 
     def health(self) -> Health:
         """Whether the scheduler does its work, and what is to be looked at. Asks no store."""

@@ -6,6 +6,7 @@ Jobs that share a schedule share one place in a heap, so that idle jobs cost not
 from __future__ import annotations
 
 import heapq
+import logging
 from collections.abc import Iterable
 from hashlib import blake2b
 
@@ -14,6 +15,11 @@ from fastapi_crons.job import CronJob
 from fastapi_crons.run import MissedTicks
 from fastapi_crons.schedule import Schedule
 from fastapi_crons.ticks import Policy, Row, Step, TickSource, count_row, next_step, tick_source
+
+logger = logging.getLogger(__name__)
+
+#: After how long (seconds) a schedule that failed is asked again.
+_ASK_AGAIN = 60
 
 
 class Entry:
@@ -29,6 +35,7 @@ class Entry:
         "mark",
         "policy",
         "queued",
+        "releasing",
         "running",
         "skipped",
         "waiting",
@@ -51,6 +58,8 @@ class Entry:
         #: Runs of this job in this instance, and whether more ticks wait for one of them to end.
         self.running = 0
         self.waiting = False
+        #: How many of these have ended, and only wait for their lease to be given back.
+        self.releasing = 0
         #: The record of the ticks that were skipped for a run that still goes on, and that run.
         self.skipped: tuple[str, MissedTicks] | None = None
         #: When the tick that jitter holds back was last seen to become due.
@@ -98,12 +107,14 @@ class Entry:
 class Group:
     """The jobs that share a schedule."""
 
-    __slots__ = ("_asked", "_counted", "_row", "_step", "entries", "next_tick", "source")
+    __slots__ = ("_asked", "_counted", "_row", "_step", "broken", "entries", "next_tick", "source")
 
     def __init__(self, schedule: Schedule) -> None:
         self.source: TickSource = tick_source(schedule)
         self.entries: list[Entry] = []
         self.next_tick: int | None = None
+        #: Whether the schedule failed when it was asked last.
+        self.broken = False
         self._asked: tuple[int, int | None, Policy] | None = None
         self._step: Step | None = None
         self._counted: tuple[int, int] | None = None
@@ -156,9 +167,10 @@ class Timeline:
         while self._heap and self._heap[0][0] <= now:
             tick, _, group = heapq.heappop(self._heap)
             due.append((tick, group))
+        asked_again = [group for _, group in due if group.broken]
         for _, group in due:
             self._place(group, now)
-        return due
+        return [(tick, group) for tick, group in due if group not in asked_again] if asked_again else due
 
     def clock_set_back(self, now: float) -> None:
         """Place every schedule anew at its next tick after now."""
@@ -167,7 +179,12 @@ class Timeline:
             self._place(group, now)
 
     def _place(self, group: Group, now: float) -> None:
-        group.next_tick = group.source.next_tick(int(now))
+        try:
+            group.next_tick, group.broken = group.source.next_tick(int(now)), False
+        except Exception as error:  # a schedule of somebody else's
+            names = ", ".join(repr(entry.job.name) for entry in group.entries[:5])
+            logger.error("the schedule of %s failed, and is asked again in %d s: %r", names, _ASK_AGAIN, error)
+            group.next_tick, group.broken = int(now) + _ASK_AGAIN, True
         if group.next_tick is not None:
             self._sequence += 1
             heapq.heappush(self._heap, (group.next_tick, self._sequence, group))

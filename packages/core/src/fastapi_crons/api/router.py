@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.params import Depends as DependsParameter
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
@@ -16,6 +17,7 @@ from fastapi.routing import APIRoute
 from fastapi_crons.api.access import Access
 from fastapi_crons.api.models import HealthModel, JobModel, Problem, RunAnswer, RunModel, RunPage, RunRequest
 from fastapi_crons.errors import CronsError, JobLockedError, StoreError, UnknownJobError
+from fastapi_crons.lifespan import scheduler_of
 from fastapi_crons.run import RunStatus
 from fastapi_crons.scheduler import Crons
 from fastapi_crons.service import Service
@@ -23,20 +25,20 @@ from fastapi_crons.service import Service
 logger = logging.getLogger(__name__)
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    code: {"model": Problem, "description": HTTPStatus(code).phrase} for code in (401, 403, 404, 503)
+    code: {"model": Problem, "description": HTTPStatus(code).phrase} for code in (401, 403, 404, 422, 503)
 }
 
 
 def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[DependsParameter] | None = None) -> APIRouter:
     """The management endpoints, to be included in an app under a prefix of its choice.
 
-    `crons` defaults to the scheduler of this process at the time of each request. `dependencies` guard every endpoint;
-    without them and without `CRON_API_TOKEN`, changes are accepted from local clients only.
+    `crons` defaults to the scheduler of the app that serves the request, else of the process. `dependencies` guard every
+    endpoint; without them and without `CRON_API_TOKEN`, changes are accepted from local clients only.
     """
     guarded = bool(dependencies)
 
     def asked(request: Request) -> tuple[Service, Access]:
-        scheduler = crons or Crons()
+        scheduler = crons or scheduler_of(request.app) or Crons()
         return Service(scheduler), Access(scheduler.config, guarded=guarded)
 
     def may_read(request: Request) -> None:
@@ -141,6 +143,8 @@ class _ProblemRoute(APIRoute):
                 return await handle(request)
             except HTTPException as error:
                 return _problem(error.status_code, str(error.detail), error.headers)
+            except RequestValidationError as error:
+                return _problem(422, _what_is_wrong(error))
             except UnknownJobError as error:
                 return _problem(404, str(error)[:300])
             except JobLockedError as error:
@@ -152,6 +156,12 @@ class _ProblemRoute(APIRoute):
                 return _problem(503, str(error)[:300])
 
         return handled
+
+
+def _what_is_wrong(error: RequestValidationError) -> str:
+    """Which parts of a request can't be used, and why; without the values, which may be anything."""
+    faults = ("{}: {}".format(".".join(map(str, fault["loc"])), fault["msg"]) for fault in error.errors())
+    return ascii("; ".join(faults)[:1_000])[1:-1]
 
 
 def _problem(status: int, detail: str, headers: Any = None) -> JSONResponse:

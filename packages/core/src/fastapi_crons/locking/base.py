@@ -22,6 +22,23 @@ Reach = Literal["process", "host", "fleet"]
 Outcome = Literal["granted", "stale", "busy", "early", "paused", "not_in_force", "unknown"]
 
 
+class Lease(NamedTuple):
+    """The right to execute one run, or to write down why ticks were let go. `expires` in Unix seconds by the store's clock."""
+
+    job: str
+    run_id: str
+    tick: int | None
+    instance: str
+    """The `owner` of the instance that holds it."""
+    token: int
+    attempt: int
+    expires: float
+    after: int = 0
+    """What the mark was before: the lease answers for the ticks in (after, tick]."""
+    let_go: MissedReason | None = None
+    """Why these ticks are not run; None for the lease of a run."""
+
+
 class Definition(NamedTuple):
     """What an instance registers of a job."""
 
@@ -35,6 +52,8 @@ class Definition(NamedTuple):
     mark: int = 0
     """The newest tick that this instance knows to be handled: a store that lost its records resumes from it."""
     enabled: bool = True
+    held: tuple[Lease, ...] = ()
+    """Leases of the job that this instance has: a store that lost them takes them back, unless it gave out a later one."""
 
 
 class Replaced(NamedTuple):
@@ -99,22 +118,6 @@ class ClaimResult(NamedTuple):
     skipped: bool = False
     put_back_from: int = 0
     """Where the mark was, when it lay so far ahead of the store's clock that it was put back."""
-
-
-class Lease(NamedTuple):
-    """The right to execute one run, or to write down why ticks were let go. `expires` in Unix seconds by the store's clock."""
-
-    job: str
-    run_id: str
-    tick: int | None
-    instance: str
-    token: int
-    attempt: int
-    expires: float
-    after: int = 0
-    """What the mark was before: the lease answers for the ticks in (after, tick]."""
-    let_go: MissedReason | None = None
-    """Why these ticks are not run; None for the lease of a run."""
 
 
 class Pause(NamedTuple):

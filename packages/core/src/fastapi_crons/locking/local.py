@@ -42,7 +42,7 @@ class LocalLockBackend(LockBackend):
         self._term = 0.0
 
     async def open(self, instance: Instance, namespace: str, terms: LeaseTerms, clock: Clock) -> None:
-        self._instance, self._term, self._clock = instance.id, terms.lease, clock
+        self._instance, self._term, self._clock = instance.owner, terms.lease, clock
 
     async def close(self) -> None:
         for record in self._records.values():

@@ -60,16 +60,20 @@ class DistributedLockManager:
         self._clock: Clock = SystemClock()
         #: Why the store does not answer at the moment; None while it does.
         self.fault: str | None = None
+        self._open = False
 
     async def open(self, instance: Instance, clock: Clock) -> None:
         """Connect. Raises `StoreUnusableError` or `StoreUnavailableError`; nothing is tried again here."""
-        self._clock = clock
+        self._clock, self._open = clock, False
         terms = LeaseTerms(self.config.lock_timeout, self.config.instance_timeout)
         await self._bounded(self.backend.open(instance, self.config.namespace, terms, clock))
-        self.fault = None
+        self.fault, self._open = None, True
 
     async def close(self) -> None:
-        """Disconnect, within the store's deadline."""
+        """Disconnect, within the store's deadline; without effect where nothing is open."""
+        if not self._open:
+            return
+        self._open = False
         try:
             await self._bounded(self.backend.close())
         except Exception as error:

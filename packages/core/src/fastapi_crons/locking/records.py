@@ -64,6 +64,7 @@ class JobRecord:
         self.pause: Pause | None = None
         #: By run id. Every tick up to the mark is on record in the state store, or one of these answers for it.
         self.leases: dict[str, Lease] | None = None
+        self._take_back(definition.held)
 
     @classmethod
     def restored(cls, definition: Definition, since: float, token: int, pause: Pause | None) -> JobRecord:
@@ -85,6 +86,7 @@ class JobRecord:
             self.since = now
             self.mark = max(self.mark, int(now))
         self.mark = max(self.mark, _credible(definition.mark, now))
+        self._take_back(definition.held)
         return Enrolment(self.mark, replaced, other, put_back_from)
 
     def claim(self, request: ClaimRequest, instance: str, now: float, term: float, alive: Alive) -> ClaimResult:
@@ -141,6 +143,12 @@ class JobRecord:
         assert self.leases is not None
         self.leases[lease.run_id] = held._replace(expires=max(held.expires, expires))
         return True
+
+    def _take_back(self, held: tuple[Lease, ...]) -> None:
+        for lease in held:
+            if lease.token > self.token:
+                self.token = lease.token
+                self.leases = {**(self.leases or {}), lease.run_id: lease}
 
     def _claim_tick(
         self, request: ClaimRequest, tick: int, instance: str, now: float, term: float, holder: Lease | None

@@ -155,6 +155,8 @@ class VirtualClock:
     def _at_rest(self, engine: Engine | None, finish_runs: bool) -> bool:
         if engine is None:
             return True
+        if engine.starting:
+            return False
         for run in engine.runner.active.values():
             if (finish_runs or not run.in_function) and run.task not in self._asleep:
                 return False

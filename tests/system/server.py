@@ -1,0 +1,70 @@
+"""A real uvicorn process in the current folder, and what its jobs wrote down themselves."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+class Server:
+    """`uvicorn app:app` in the current folder. Its output goes to `server.log`."""
+
+    def __init__(self, *options: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._log = Path("server.log").open("a")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", "app:app", "--port", str(self.port), *options],
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as answer:
+            return json.load(answer)
+
+    def runs(self, job: str) -> list[dict[str, Any]]:
+        """A job's runs, oldest first; none while the server does not answer."""
+        try:
+            return list(reversed(self.get(f"/api/crons/{job}/runs?limit=200")["runs"]))
+        except OSError:
+            return []
+
+    def output(self) -> str:
+        return Path("server.log").read_text()
+
+    def end(self, with_signal: int = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; returns the exit code."""
+        self.process.send_signal(with_signal)
+        code = self.process.wait(30)
+        self._log.close()
+        return code
+
+    def kill(self) -> None:
+        """End it whatever it does, where it has not ended."""
+        if self.process.poll() is None:
+            self.end(signal.SIGKILL)
+
+
+def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    """Wait for something that is to happen by itself."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, Path("server.log").read_text()
+        time.sleep(0.05)
+
+
+def truth(job: str) -> list[list[str]]:
+    """What the jobs themselves wrote down: event, pid, time."""
+    lines = Path("truth.txt").read_text().splitlines() if Path("truth.txt").exists() else []
+    return [line.split()[1:] for line in lines if line.split()[0] == job]
