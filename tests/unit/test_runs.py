@@ -193,10 +193,17 @@ async def test_an_async_job_past_its_timeout_is_cancelled(make_crons: MakeCrons,
 
 async def test_a_timed_out_thread_holds_the_job_until_it_ends(make_crons: MakeCrons, clock: VirtualClock) -> None:
     crons = make_crons()
-    let_go = threading.Event()
-    crons.cron("* * * * *", name="slow", timeout=5)(let_go.wait)
+    begun, let_go = threading.Event(), threading.Event()
+
+    @crons.cron("* * * * *", name="slow", timeout=5)
+    def slow() -> None:
+        begun.set()
+        let_go.wait()
+
     await crons.start()
-    await clock.advance(crons, minutes=2, seconds=30, finish_runs=False)
+    await clock.advance(crons, minutes=1, finish_runs=False)
+    await asyncio.to_thread(begun.wait)
+    await clock.advance(crons, minutes=1, seconds=30, finish_runs=False)
     (run,) = await runs_of(crons, "slow")
     assert run.status == "timed_out"
     with pytest.raises(JobLockedError, match="running already"):
@@ -408,10 +415,16 @@ async def test_a_cancelled_thread_holds_the_job_and_the_record_and_health_say_so
     make_crons: MakeCrons, clock: VirtualClock
 ) -> None:
     crons = make_crons()
-    let_go = threading.Event()
-    crons.cron("* * * * *", name="thread")(let_go.wait)
+    begun, let_go = threading.Event(), threading.Event()
+
+    @crons.cron("* * * * *", name="thread")
+    def thread() -> None:
+        begun.set()
+        let_go.wait()
+
     await crons.start()
     await clock.advance(crons, minutes=1, finish_runs=False)
+    await asyncio.to_thread(begun.wait)
     assert crons.health().status == "ok"
     (run,) = await runs_of(crons, "thread")
     assert await crons.cancel_run(run.id)

@@ -43,6 +43,7 @@ class ActiveRun:
         "instance",
         "job",
         "log",
+        "max_log_chars",
         "missed",
         "note",
         "outcome",
@@ -77,6 +78,7 @@ class ActiveRun:
         self.instance = ""
         self.started_ts = 0.0
         self.log: RunLog | None = None
+        self.max_log_chars = 0
         self.task: asyncio.Task[None] | None = None
         #: The thread's future, while a sync function runs.
         self.thread: asyncio.Future[Ended] | None = None
@@ -91,6 +93,12 @@ class ActiveRun:
         self.outcome: Run | None = None
         #: Set when the run has ended and its lease is given back, for those who wait for it.
         self.ended: asyncio.Event | None = None
+
+    def keep_log(self) -> RunLog:
+        if self.log is None:
+            self.log = RunLog(self.max_log_chars)
+            self.log.closed = self.outcome is not None
+        return self.log
 
     def lease(self, owner: str, expires: float) -> Lease:
         """The lease of this run, as a store has it."""

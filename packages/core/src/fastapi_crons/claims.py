@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
 from fastapi_crons.clock import iso_utc
 from fastapi_crons.instance import name_of
-from fastapi_crons.job import CronJob
+from fastapi_crons.job import CronJob, Overlap
 from fastapi_crons.locking.base import ClaimRequest, Definition, Lease
 from fastapi_crons.run import Run, RunError, RunIds
 from fastapi_crons.ticks import Row, Step
@@ -28,17 +27,25 @@ class Wanted(NamedTuple):
     cut_off: Lease | None = None
 
 
-def claims_of(entry: Entry, step: Step, new_run_id: RunIds) -> Iterator[Wanted]:
+def claims_of(entry: Entry, step: Step, new_run_id: RunIds) -> list[Wanted]:
     """The claims of a step, in the order they are to be made."""
+    job, late = entry.job, entry.late
     # Late ticks wait for a run that goes on: the policy for late ticks decides about them, not the one for overlaps.
-    overlap = "queue" if entry.late and entry.job.overlap == "skip" else entry.job.overlap
-    for tick, reason in step.let_go:
-        yield Wanted(
-            entry, _request(entry.job, new_run_id(), tick)._replace(let_go=reason), entry.late, step.run is None
+    overlap: Overlap = "queue" if late and job.overlap == "skip" else job.overlap
+    text, zone = job.schedule.text, job.schedule_zone
+    claims = [
+        Wanted(
+            entry,
+            ClaimRequest(job.name, new_run_id(), tick, text, zone, overlap, False, reason),
+            late,
+            step.run is None,
         )
+        for tick, reason in step.let_go
+    ]
     if step.run is not None:
-        request = _request(entry.job, new_run_id(), step.run)._replace(overlap=overlap)
-        yield Wanted(entry, request, entry.late, step.more, step.alone)
+        request = ClaimRequest(job.name, new_run_id(), step.run, text, zone, overlap)
+        claims.append(Wanted(entry, request, late, step.more, step.alone))
+    return claims
 
 
 def rerun_of(entry: Entry, lease: Lease, run_id: str) -> Wanted:

@@ -85,6 +85,8 @@ class Dispatcher:
         self._again: dict[str, Wanted] = {}
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
+        #: Whether somebody is due and waits for room.
+        self._crowded = False
         self._wake = asyncio.Event()
         self._enrolling = asyncio.Lock()
         self._waiting = False
@@ -130,7 +132,8 @@ class Dispatcher:
         if entry.waiting and not entry.running:
             entry.waiting = False
             self._queue(entry, late=entry.late or run.trigger == "catch_up")
-        if self._running or self._again or any(self._lanes.values()):
+            self._wake.set()
+        elif self._crowded:
             self._wake.set()
 
     async def run_forever(self) -> None:
@@ -344,6 +347,7 @@ class Dispatcher:
                 threads -= not on_loop
                 catch_up -= late
                 self._want(lane.popleft(), now, wanted)
+        self._crowded = bool(self._again or self._running) or any(self._lanes.values())
         return wanted
 
     def _want(self, entry: Entry, now: float, wanted: list[Wanted]) -> None:
@@ -351,7 +355,8 @@ class Dispatcher:
         if entry.waiting:
             return
         try:
-            step, due = entry.step(now), entry.due_later(now)
+            step = entry.step(now)
+            due = entry.due_later(now) if entry.job.jitter else None
         except Exception as error:  # a schedule of somebody else's
             logger.error("the schedule of job %r failed: %r", entry.job.name, error, extra={"job": entry.job.name})
             return

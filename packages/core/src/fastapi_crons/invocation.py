@@ -7,7 +7,7 @@ import inspect
 import logging
 import random
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -38,14 +38,12 @@ class Invoker:
         self._hooks = hooks
         self._pool = ThreadPool(config.max_threads, "fastapi-crons-job")
 
-    async def call(self, run: ActiveRun) -> object:
-        """Call the function of a run as its job says; returns what it returns and raises what the last attempt raises.
+    def call(self, run: ActiveRun) -> Coroutine[Any, Any, object]:
+        """Call the function of a run as its job says; gives what it returns and raises what the last attempt raises.
 
         A run that is cut off (`ActiveRun.cut_off`) leaves with CancelledError, unless the function swallows it.
         """
-        if run.job.max_retries:
-            return await self._with_retries(run)
-        return await self._once(run)
+        return self._with_retries(run) if run.job.max_retries else self._once(run)
 
     async def _with_retries(self, run: ActiveRun) -> object:
         job = run.job
@@ -81,18 +79,17 @@ class Invoker:
         )
         await self._clock.sleep(delay)
 
-    async def _once(self, run: ActiveRun) -> object:
+    def _once(self, run: ActiveRun) -> Coroutine[Any, Any, object]:
         """Call the function once, within its time limit and the plugins' scopes."""
-        timer = None
-        if run.timeout is not None:
-            timer = self._clock.call_later(run.timeout, lambda: run.cut_off("timed_out"))
+        # Each layer costs every run; most jobs need none of them.
+        return self._call(run) if run.timeout is None else self._in_time_limit(run, run.timeout)
+
+    async def _in_time_limit(self, run: ActiveRun, seconds: float) -> object:
+        timer = self._clock.call_later(seconds, lambda: run.cut_off("timed_out"))
         try:
-            if self._plugins.calls("run_scope"):
-                return await self._in_scopes(run)
             return await self._call(run)
         finally:
-            if timer is not None:
-                timer.cancel()
+            timer.cancel()
 
     async def _in_scopes(self, run: ActiveRun) -> object:
         """Call the function within what plugins hold around it; they can neither fail the run nor save it."""
@@ -103,7 +100,7 @@ class Invoker:
                 scope = await self._enter(call, run)
                 if scope is not None:
                     scopes.append((call, scope))
-            return await self._call(run)
+            return await self._function(run)
         except BaseException as error:
             raised = error
             raise
@@ -163,7 +160,10 @@ class Invoker:
         finally:
             timer.cancel()
 
-    async def _call(self, run: ActiveRun) -> object:
+    def _call(self, run: ActiveRun) -> Coroutine[Any, Any, object]:
+        return self._in_scopes(run) if self._plugins.calls("run_scope") else self._function(run)
+
+    async def _function(self, run: ActiveRun) -> object:
         context = {"context": JobContext(run.job, run.snapshot())} if run.entry.takes_context else {}
         run.in_function = True
         try:

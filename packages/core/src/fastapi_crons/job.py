@@ -59,6 +59,7 @@ class CronJob:
     enabled: bool = field(default=True, kw_only=True)
     store_result: bool = field(default=True, kw_only=True)
     schedule: Schedule = field(init=False, repr=False)
+    schedule_zone: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -76,6 +77,7 @@ class CronJob:
         if self.tags.__class__ is not tuple or self.tags:
             put(self, "tags", _checked_tags(self.name, self.tags))
         put(self, "schedule", _schedule(self.name, self.expr, self.timezone))
+        put(self, "schedule_zone", _zone_of(self.schedule))
         self._check_options()
 
     def _check_options(self) -> None:
@@ -125,12 +127,6 @@ class CronJob:
         """Where the function was defined, as `module:qualname`."""
         return label(self.func)
 
-    @property
-    def schedule_zone(self) -> str:
-        """The zone of the schedule; empty for a kind of schedule that has none."""
-        zone = getattr(self.schedule, "timezone", "")
-        return zone if isinstance(zone, str) else ""
-
     def with_defaults(self, config: CronConfig) -> CronJob:
         """This job with the options that were left open filled in from the settings."""
         zone_open = self.timezone is None and isinstance(self.expr, str) and config.timezone != "UTC"
@@ -143,6 +139,7 @@ class CronJob:
         if zone_open:
             put(job, "timezone", config.timezone)
             put(job, "schedule", _schedule(self.name, self.expr, config.timezone))
+            put(job, "schedule_zone", config.timezone)
         if self.coalesce is None:
             put(job, "coalesce", config.coalesce)
         if grace_open:
@@ -271,6 +268,12 @@ def _schedule(name: str, expr: object, timezone: str | None) -> Schedule:
         )
     _check_schedule(name, expr)
     return expr
+
+
+def _zone_of(schedule: Schedule) -> str:
+    """The zone of a schedule; empty for a kind of schedule that has none."""
+    zone = getattr(schedule, "timezone", "")
+    return zone if isinstance(zone, str) else ""
 
 
 def _check_schedule(name: str, schedule: Schedule) -> None:

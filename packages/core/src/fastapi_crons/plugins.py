@@ -276,7 +276,7 @@ class HookCaller:
     def wanted(self, hook: str, job_name: str) -> bool:
         """Whether anything implements the hook for this job."""
         calls = self._plugins.calls(hook)
-        return bool(calls) and any(call.concerns(job_name) for call in calls)
+        return any(call.concerns(job_name) for call in calls) if calls else False
 
     async def for_job(self, hook: str, job_name: str, context: HookContext) -> SkipRun | None:
         """Call a hook about a job, one implementation after another; returns the first veto of a `before_run`."""

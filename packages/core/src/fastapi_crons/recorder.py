@@ -50,7 +50,8 @@ class Recorder:
         self._clock = clock
         self._store_timeout = store_timeout
         self._max_buffered = max_buffered
-        self._pending: dict[tuple[type, str], Ongoing | Record] = {}
+        #: By id. A run that was vetoed has a record of each kind.
+        self._pending: dict[str, Ongoing | Record] = {}
         #: Leases to give back: those whose outcome is still to be written, and those that are only to be given back.
         self._releases: list[tuple[LeaseRef, Callable[[], None]]] = []
         self._written: list[tuple[LeaseRef, Callable[[], None]]] = []
@@ -74,17 +75,17 @@ class Recorder:
 
     def started(self, run_id: str, run: Ongoing) -> None:
         """Note that a run goes on. One that has ended by the time of the write is written once."""
-        self._pending[Run, run_id] = run
+        self._pending[run_id] = run
         self._wake.set()
 
     def ended(self, run: Run) -> None:
         """Note a run's outcome."""
-        self._pending[Run, run.id] = run
+        self._pending[run.id] = run
         self._wake.set()
 
     def missed(self, ticks: MissedTicks) -> None:
         """Note ticks that were let go."""
-        self._pending[MissedTicks, ticks.id] = ticks
+        self._pending[f"{ticks.id} missed"] = ticks
         self._wake.set()
 
     def release(self, lease: LeaseRef, released: Callable[[], None] = lambda: None) -> None:
@@ -182,7 +183,7 @@ class Recorder:
                 logger.warning("the state store answers again; %d records still wait", len(self._pending))
                 self.fault = None
 
-    def _put_back(self, batch: dict[tuple[type, str], Ongoing | Record]) -> None:
+    def _put_back(self, batch: dict[str, Ongoing | Record]) -> None:
         self._pending = {**batch, **self._pending}
         excess = len(self._pending) - self._max_buffered
         if excess > 0:

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections import deque
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fastapi_crons.outcome import cut
 from fastapi_crons.run import LogLine
@@ -27,7 +27,13 @@ JOB_LOGGER = "fastapi_crons.job"
 _OWN = "fastapi_crons."
 _FORMATTER = logging.Formatter()
 
-current_log: ContextVar[RunLog | None] = ContextVar("fastapi_crons_run_log", default=None)
+current_log: ContextVar[LogKeeper | None] = ContextVar("fastapi_crons_run_log", default=None)
+
+
+class LogKeeper(Protocol):
+    """A run, whose log is made when it is wanted: most runs log nothing."""
+
+    def keep_log(self) -> RunLog: ...
 
 
 class RunLog:
@@ -91,9 +97,9 @@ class _Capture:
 
     def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
         record: logging.LogRecord = self.inner(*args, **kwargs)
-        log = current_log.get()
-        if log is not None and (record.name == JOB_LOGGER or not record.name.startswith(_OWN)):
-            log.add(record)
+        keeper = current_log.get()
+        if keeper is not None and (record.name == JOB_LOGGER or not record.name.startswith(_OWN)):
+            keeper.keep_log().add(record)
         return record
 
 

@@ -22,7 +22,7 @@ from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import LeaseRef
 from fastapi_crons.outcome import cut, error_of, json_or_text, result_json, safe_text
 from fastapi_crons.run import LogLine, MissedReason, MissedTicks, Run, RunError, RunStatus
-from fastapi_crons.run_log import RunLog, current_log
+from fastapi_crons.run_log import current_log
 from fastapi_crons.ticks import Row
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Runner:
     ) -> None:
         self._config = config
         self._clock = clock
+        self._max_log_chars = config.max_log_chars
         self._hooks = hooks
         self._recorder = recorder
         self._instance_id = instance_id
@@ -159,14 +160,18 @@ class Runner:
 
     async def _execute(self, run: ActiveRun) -> None:
         begin_root_task()
-        if self._config.max_log_chars:
-            run.log = RunLog(self._config.max_log_chars)
-            current_log.set(run.log)
+        if self._max_log_chars:
+            run.max_log_chars = self._max_log_chars
+            current_log.set(run)
         status: RunStatus = "completed"
         error: RunError | None = None
         result: str | None = None
         try:
-            result = await self._call_hooked(run)
+            if self._hooks.wanted("before_run", run.job.name):
+                await self._ask_before_hooks(run)
+            value = await self._invoker.call(run)
+            if value is not None and run.job.store_result:
+                result = result_json(value, self._config.max_result_bytes)
         except asyncio.CancelledError as cancelled:
             status, error = self._after_cancellation(run, cancelled)
         except SkipRun as veto:
@@ -186,15 +191,10 @@ class Runner:
         self._end(run, status, error, result)
         await self._finish(run)
 
-    async def _call_hooked(self, run: ActiveRun) -> str | None:
-        """Call the before hooks and the function; returns its result as JSON."""
-        job = run.job
-        if self._hooks.wanted("before_run", job.name):
-            veto = await self._hooks.for_job("before_run", job.name, run_context(job, run.snapshot()))
-            if veto is not None:
-                raise veto
-        value = await self._invoker.call(run)
-        return None if value is None or not job.store_result else result_json(value, self._config.max_result_bytes)
+    async def _ask_before_hooks(self, run: ActiveRun) -> None:
+        veto = await self._hooks.for_job("before_run", run.job.name, run_context(run.job, run.snapshot()))
+        if veto is not None:
+            raise veto
 
     def _end(self, run: ActiveRun, status: RunStatus, error: RunError | None, result: str | None) -> None:
         """Keep the outcome. From here on nothing runs the function again."""

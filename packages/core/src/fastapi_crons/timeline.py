@@ -89,7 +89,7 @@ class Entry:
 
     def due_later(self, now: float) -> float | None:
         """When the oldest tick that jitter holds back becomes due, in Unix seconds; None when there is none."""
-        held_back = self._held_back(now) if self.job.jitter else None
+        held_back = self._held_back(now)
         return None if held_back is None else held_back + self._delay(held_back)
 
     def _held_back(self, now: float) -> int | None:

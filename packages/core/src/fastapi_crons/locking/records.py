@@ -102,7 +102,7 @@ class JobRecord:
             return _PAUSED
         if request.replaces is not None:
             return self._take_over(request, instance, now, term, alive)
-        holder = next((lease for lease in self._run_leases() if alive(lease)), None)
+        holder = None if not self.leases else next((lease for lease in self._run_leases() if alive(lease)), None)
         if request.tick is None:
             if holder is not None and request.overlap != "allow" and not request.force:
                 return ClaimResult("busy", self.mark, holder=holder.run_id)
@@ -168,7 +168,8 @@ class JobRecord:
             skip = request._replace(let_go="overlap")
             token = self._grant(skip, instance, now + term, before, now).token
             return ClaimResult("busy", before, token, holder.run_id, True, put_back_from)
-        return self._grant(request, instance, now + term, before, now)._replace(put_back_from=put_back_from)
+        granted = self._grant(request, instance, now + term, before, now)
+        return granted._replace(put_back_from=put_back_from) if put_back_from else granted
 
     def _repeated(self, request: ClaimRequest) -> ClaimResult | None:
         """The answer given before to a request that is asked again, because the first answer was lost."""
