@@ -38,6 +38,8 @@ def required_parameters(function: Callable[..., object]) -> list[str]:
     if type(function) is FunctionType and not function.__dict__:
         # The same as below, at a tenth of the cost: very many jobs may be defined.
         code = function.__code__
+        if not code.co_argcount and not code.co_kwonlyargcount:
+            return []
         given_by_position = code.co_argcount - len(function.__defaults__ or ())
         by_name = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
         defaults = function.__kwdefaults__ or {}

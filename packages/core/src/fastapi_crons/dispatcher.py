@@ -7,14 +7,13 @@ moment is claimed in one call, and what was granted is started. Late ticks have 
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from time import perf_counter
 
+from fastapi_crons._collector import collector_paused
 from fastapi_crons.active import ActiveRun
 from fastapi_crons.claims import Wanted, claims_of, definition_of, interrupted, rerun_of
 from fastapi_crons.clock import Clock, utc_datetime
@@ -164,12 +163,14 @@ class Dispatcher:
 
     async def _enrol(self, jobs: list[CronJob]) -> None:
         try:
-            answers = await self._locks.enrol([definition_of(job, 0) for job in jobs])
+            with collector_paused():
+                definitions = [definition_of(job) for job in jobs]
+            answers = await self._locks.enrol(definitions)
         except BaseException:
             self._new_jobs.extendleft(reversed(jobs))
             raise
         now = self._clock.now()
-        with _without_collections():
+        with collector_paused():
             for job, answer in zip(jobs, answers, strict=True):
                 self._place(job, answer, now)
         self._on_registered(jobs)
@@ -542,18 +543,6 @@ class Dispatcher:
         finally:
             self._waiting = False
             timer.cancel()
-
-
-@contextmanager
-def _without_collections() -> Iterator[None]:
-    """Very many jobs are very many objects that stay; the collector would look at all of them over and over."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _warn_put_back(job: str, mark: int) -> None:

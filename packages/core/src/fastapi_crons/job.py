@@ -25,6 +25,8 @@ Overlap = Literal["skip", "queue", "allow"]
 JobFunc = Callable[..., Any]
 
 MAX_NAME_LENGTH = 200
+# What most names are like, and nothing is wrong with.
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.: -]{0,199}")
 # Control characters, line and paragraph separators, surrogates and characters that reorder text.
 _UNFIT = re.compile("[/\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _OVERLAPS: tuple[Overlap, ...] = ("skip", "queue", "allow")
@@ -229,12 +231,14 @@ def _default_name(func: JobFunc) -> str:
 def _check_name(name: object) -> None:
     if not isinstance(name, str):
         raise JobDefinitionError(f"name must be text, not {_short(name)}")
+    if _PLAIN.fullmatch(name):
+        return
     visible = any(character.isprintable() and not character.isspace() for character in name)
     if not visible or len(name) > MAX_NAME_LENGTH:
         raise JobDefinitionError(
             f"name {_short(name)} has {len(name)} characters; give 1 to {MAX_NAME_LENGTH}, not only blanks"
         )
-    unfit = None if name.isascii() and name.isprintable() and "/" not in name else _UNFIT.search(name)
+    unfit = _UNFIT.search(name)
     if unfit is not None:
         raise JobDefinitionError(
             f"name {_short(name)} holds {unfit.group()!a}; use printable characters without '/' and control characters"

@@ -269,13 +269,14 @@ class HookCaller:
 
     def __init__(self, plugins: Plugins, pool: ThreadPool, timeout: float) -> None:
         self._plugins = plugins
+        self._calls = plugins.calls
         self._pool = pool
         self._timeout = timeout
         self.failures = 0
 
     def wanted(self, hook: str, job_name: str) -> bool:
         """Whether anything implements the hook for this job."""
-        calls = self._plugins.calls(hook)
+        calls = self._calls(hook)
         return any(call.concerns(job_name) for call in calls) if calls else False
 
     async def for_job(self, hook: str, job_name: str, context: HookContext) -> SkipRun | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from fastapi_crons._collector import collector_paused
 from fastapi_crons.clock import Clock, SystemClock
 from fastapi_crons.hookspecs import hookimpl
 from fastapi_crons.instance import Instance
@@ -50,7 +51,8 @@ class LocalLockBackend(LockBackend):
 
     async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
         now, records = self._clock.now(), self._records
-        return [enrol_in(records, definition, now) for definition in definitions]
+        with collector_paused():
+            return [enrol_in(records, definition, now) for definition in definitions]
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
         now = self._clock.now()

@@ -58,13 +58,14 @@ class JobRecord:
         self.enabled = definition.enabled
         self.since = now
         #: The newest tick that was claimed or let go. Only grows, unless a wrong clock set it.
-        self.mark = max(int(now), _credible(definition.mark, now))
+        self.mark = max(int(now), _credible(definition.mark, now)) if definition.mark else int(now)
         #: The fencing token given out last. Only grows.
         self.token = 0
         self.pause: Pause | None = None
         #: By run id. Every tick up to the mark is on record in the state store, or one of these answers for it.
         self.leases: dict[str, Lease] | None = None
-        self._take_back(definition.held)
+        if definition.held:
+            self._take_back(definition.held)
 
     @classmethod
     def restored(cls, definition: Definition, since: float, token: int, pause: Pause | None) -> JobRecord:
