@@ -63,3 +63,24 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError) as caught:
         CronConfig()
     assert "CRON_API_TOKEN=***" in str(caught.value)
+
+
+def test_intervals_that_were_left_open_follow_the_limits_that_were_set() -> None:
+    assert CronConfig(lock_timeout=30).lock_renewal_interval == 10
+    assert CronConfig(instance_timeout=6).heartbeat_interval == 3
+    assert CronConfig(heartbeat_interval=60).instance_timeout == 180
+    assert CronConfig(heartbeat_interval=60, instance_timeout=200).instance_timeout == 200
+    with pytest.raises(ConfigurationError, match="LOCK_RENEWAL_INTERVAL"):
+        CronConfig(lock_timeout=30, lock_renewal_interval=60)
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "0", "-1"])
+def test_durations_are_finite_and_positive(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("CRON_HISTORY_DAYS", value)
+    with pytest.raises(ConfigurationError, match="CRON_HISTORY_DAYS"):
+        CronConfig()
+
+
+def test_an_instance_name_is_printable() -> None:
+    with pytest.raises(ConfigurationError, match="CRON_INSTANCE_ID"):
+        CronConfig(instance_id="bad\udc80")

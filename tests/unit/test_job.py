@@ -48,6 +48,7 @@ def test_names_of_printable_characters_are_fine(name: str) -> None:
         "\u202eabc",
         "\u2066a",
         "\u2028",
+        "\u200b\ufeff",
         ".",
         "..",
         3,
@@ -198,3 +199,83 @@ async def test_a_schedule_of_another_kind_works(make_crons: MakeCrons, clock: Vi
     assert len(await runs_of(crons, "job")) == 3
     with pytest.raises(ScheduleError, match="Schedule"):
         crons.cron(42, name="bad")(job)  # type: ignore[arg-type]
+
+
+class _Every:
+    """A schedule of somebody else's."""
+
+    def __init__(self, text: Any = "every second", tick: Any = None) -> None:
+        self.text = text
+        self.tick = tick
+
+    def next_after(self, instant: datetime) -> datetime | None:
+        if isinstance(self.tick, Exception):
+            raise self.tick
+        tick: datetime | None = self.tick or instant.replace(microsecond=0) + timedelta(seconds=1)
+        return tick
+
+    def between(self, after: datetime, until: datetime) -> Iterator[datetime]:
+        raise NotImplementedError
+
+
+class _Unhashable(_Every):
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "wanted"),
+    [
+        (_Every(text=None), "text must be"),
+        (_Every(text=" "), "text must be"),
+        (_Every(text="x" * 2000), "text must be"),
+        (_Every(text="two\nlines"), "text must be"),
+        (_Every(tick=datetime(2026, 1, 1)), "aware datetimes"),
+        (_Every(tick=5), "aware datetimes"),
+        (_Every(tick=ValueError("no rule")), "no rule"),
+        (_Unhashable(), "unhashable"),
+    ],
+)
+def test_a_schedule_of_somebody_elses_is_tried_when_the_job_is_defined(schedule: Any, wanted: str) -> None:
+    with pytest.raises(ScheduleError, match=wanted) as caught:
+        CronJob(job, schedule, "mine")
+    assert "'mine'" in str(caught.value)
+    assert CronJob(job, _Every()).schedule_zone == ""
+
+
+async def test_a_schedule_that_fails_later_is_asked_again_and_disturbs_no_other(
+    make_crons: MakeCrons, clock: VirtualClock
+) -> None:
+    crons, broken = make_crons(), _Every()
+    crons.cron(broken, name="mine")(job)
+    crons.cron("* * * * * *", name="other")(job)
+    await crons.start()
+    await clock.advance(crons, seconds=5)
+    broken.tick = ValueError("gone")
+    await clock.advance(crons, seconds=100)
+    assert len(await runs_of(crons, "other")) == 100  # what the history keeps
+    assert len(await runs_of(crons, "mine")) == 5
+    broken.tick = None
+    await clock.advance(crons, seconds=70)
+    assert (await runs_of(crons, "mine"))[-1].started_ts == clock.now()
+
+
+def test_a_job_that_was_appended_is_found_in_the_registry() -> None:
+    crons = Crons()
+    given = CronJob(job, "0 2 * * *", "backup")
+    crons.jobs.append(given)
+    assert given in crons.jobs
+    assert CronJob(job, "0 3 * * *", "backup") not in crons.jobs
+    assert crons.get_job("backup") in crons.jobs
+
+
+@pytest.mark.parametrize("option", ["timeout", "retry_delay", "jitter", "misfire_grace_time"])
+def test_a_number_that_no_float_holds_is_refused_like_any_other(option: str) -> None:
+    def define(value: Any) -> None:
+        options: dict[str, Any] = {option: value}
+        CronJob(job, "* * * * *", **options)
+
+    for fit in (10**6, 0.5):
+        define(fit)
+    for unfit in (-1, float("nan"), float("inf"), 10**400, True, "5"):
+        with pytest.raises(JobDefinitionError, match=option):
+            define(unfit)

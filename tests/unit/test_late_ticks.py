@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from fastapi_crons import Crons
+from fastapi_crons import CronConfig, Crons
+from fastapi_crons.locking import (
+    ClaimRequest,
+    ClaimResult,
+    DistributedLockManager,
+    LeaseRef,
+    LocalLockBackend,
+    LockBackend,
+)
 from fastapi_crons.state import MemoryStateBackend
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
@@ -193,3 +202,115 @@ async def test_a_month_of_five_minute_ticks_misses_none(clock: VirtualClock) -> 
     await clock.advance(crons, days=31)
     await crons.stop()
     assert ran == 31 * 24 * 12
+
+
+class _SlowLock(LocalLockBackend):
+    """A lock store whose answers take a while."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__()
+        self.clock, self.delay, self.down = clock, 0.0, False
+
+    async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
+        if self.down:
+            raise OSError("no answer")
+        answers = await super().claim(requests)
+        if self.delay:
+            await self.clock.sleep(self.delay)
+        return answers
+
+    async def release(self, leases: Sequence[LeaseRef]) -> list[bool]:
+        if self.down:
+            raise OSError("no answer")
+        return await super().release(leases)
+
+
+def _on(lock: LockBackend, make_crons: MakeCrons, **options: Any) -> Crons:
+    return make_crons(lock_manager=DistributedLockManager(lock, CronConfig(**options)), **options)
+
+
+async def test_a_claim_that_is_answered_too_late_is_let_go_and_the_job_goes_on(
+    clock: VirtualClock, make_crons: MakeCrons
+) -> None:
+    lock = _SlowLock(clock)
+    crons = _on(lock, make_crons, coalesce=False, misfire_grace_time=2, store_timeout=5)
+    crons.cron("* * * * * *", name="tick")(_nothing)
+    await crons.start()
+    await clock.advance(crons, seconds=5)
+    lock.delay = 3.5
+    await clock.advance(crons, seconds=7)
+    lock.delay = 0
+    await clock.advance(crons, seconds=10)
+    ticks = [run.tick_ts or 0 for run in await runs_of(crons, "tick")]
+    assert ticks[-5:] == [int(clock.now()) - ago for ago in (4, 3, 2, 1, 0)]
+    missed = await missed_of(crons, "tick")
+    assert {row.reason for row in missed} == {"misfire_grace_time"}
+    assert len(ticks) + sum(row.count for row in missed) == 22, "every tick ran or is on record"
+
+
+@pytest.mark.parametrize("overlap", ["skip", "queue", "allow"])
+async def test_an_outage_of_the_lock_store_skips_nothing_as_overlap(
+    clock: VirtualClock, make_crons: MakeCrons, overlap: str
+) -> None:
+    lock = _SlowLock(clock)
+    crons = _on(lock, make_crons)
+
+    @crons.cron("* * * * * */10", name="sync", overlap=overlap)  # type: ignore[arg-type]
+    async def sync() -> None:
+        # The store goes down while the job runs: its release is what waits.
+        lock.down = clock.now() == start + 10
+
+    start = clock.now()
+    await crons.start()
+    await clock.advance(crons, seconds=45)
+    assert len(await runs_of(crons, "sync")) == 1
+    assert crons.health().status == "unhealthy"
+    lock.down = False
+    await clock.advance(crons, seconds=15)
+    runs = await runs_of(crons, "sync")
+    assert sum(1 + run.missed_ticks for run in runs) == 6
+    assert await missed_of(crons, "sync") == []
+    assert crons.health().status == "ok"
+
+
+async def test_marks_that_lie_far_ahead_of_the_clock_are_put_back_and_near_ones_wait(
+    clock: VirtualClock, make_crons: MakeCrons, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock.max_sleep = 1.0
+    crons = make_crons()
+    crons.cron("*/10 * * * *", name="poll")(_nothing)
+    await crons.start()
+    await clock.advance(crons, minutes=15)
+    clock.step(1800)
+    await clock.advance(crons, minutes=5)
+    clock.step(-1800)
+    await clock.advance(crons, minutes=5)
+    assert [at(run) for run in await runs_of(crons, "poll")] == ["00:10:00", "00:40:00", "00:50:00"]
+    assert crons.health().findings == (
+        "the newest handled tick lies ahead of the clock, so nothing runs until then for 'poll'",
+    )
+    assert "the clock was set back by 1800 s" in caplog.text
+    await clock.advance(crons, minutes=35)
+    assert at((await runs_of(crons, "poll"))[-1]) == "01:00:00"
+    assert crons.health().status == "ok"
+
+    clock.step(86_400)
+    await clock.advance(crons, minutes=15)
+    clock.step(-86_400)
+    await clock.advance(crons, minutes=20)
+    assert "far ahead of the store's clock" in caplog.text
+    assert [at(run) for run in (await runs_of(crons, "poll"))[-2:]] == ["01:20:00", "01:30:00"]
+
+
+async def test_a_store_with_a_mark_of_tomorrow_is_mended_at_start(clock: VirtualClock, make_crons: MakeCrons) -> None:
+    crons = make_crons()
+    crons.cron("0 * * * *", name="job")(_nothing)
+    clock.step(100_000)
+    await crons.start()
+    await clock.advance(crons, hours=2)
+    await crons.stop()
+    clock.step(-100_000)
+    await crons.start()
+    await clock.advance(crons, hours=2)
+    ticks = [run.tick_ts or 0 for run in await runs_of(crons, "job")]
+    assert sum(tick <= clock.now() for tick in ticks) == 2

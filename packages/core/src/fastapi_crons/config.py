@@ -22,7 +22,9 @@ class CronConfig(BaseSettings):
     Raises `ConfigurationError`, which lists every fault with its variable.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, validate_default=False
+    )
 
     enabled: bool = Field(True, description="False registers every job and runs none.")
     instance_id: str | None = Field(
@@ -117,7 +119,8 @@ class CronConfig(BaseSettings):
     @classmethod
     def _outlives_heartbeats(cls, value: float, info: Any) -> float:
         beat = info.data.get("heartbeat_interval")
-        if beat is not None and value < 2 * beat:
+        left_open = beat == cls.model_fields["heartbeat_interval"].default
+        if beat is not None and value < 2 * beat and not left_open:
             raise ValueError(
                 f"must be at least twice heartbeat_interval ({beat:g}), or a living instance counts as dead"
             )
@@ -136,9 +139,9 @@ class CronConfig(BaseSettings):
         given = self.model_fields_set
         if "lock_renewal_interval" not in given:
             object.__setattr__(self, "lock_renewal_interval", min(self.lock_renewal_interval, self.lock_timeout / 3))
-        if "heartbeat_interval" not in given:
-            object.__setattr__(self, "heartbeat_interval", min(self.heartbeat_interval, self.instance_timeout / 3))
-        elif "instance_timeout" not in given:
+        if "instance_timeout" in given:
+            object.__setattr__(self, "heartbeat_interval", min(self.heartbeat_interval, self.instance_timeout / 2))
+        else:
             object.__setattr__(self, "instance_timeout", max(self.instance_timeout, self.heartbeat_interval * 3))
         return self
 

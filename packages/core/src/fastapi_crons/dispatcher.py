@@ -129,9 +129,7 @@ class Dispatcher:
         """A run has ended: what waited for it goes on."""
         entry = run.entry
         if entry.waiting and not entry.running:
-            entry.waiting = False
-            self._queue(entry, late=entry.late or run.trigger == "catch_up")
-            self._wake.set()
+            self._goes_on(entry, late=entry.late or run.trigger == "catch_up")
         elif self._crowded:
             self._wake.set()
 
@@ -140,7 +138,7 @@ class Dispatcher:
         while not self._stopping:
             self._wake.clear()
             await self.enrol_new_jobs()
-            now, self._latest_turn = self._clock.now(), self._clock.monotonic()
+            now = self._clock.now()
             self._watch_clock(now)
             self._notice(now)
             wanted = self._decide(now)
@@ -293,10 +291,12 @@ class Dispatcher:
 
     def _watch_clock(self, now: float) -> None:
         """A clock that was set back leaves ticks ahead of it that were handled already, and a timeline that is too late."""
-        if now < self._latest - 1:
+        turn = self._clock.monotonic()
+        expected = self._latest + turn - self._latest_turn
+        if now < expected - 1:
             logger.warning(
                 "the clock was set back by %.0f s; nothing runs a second time, so jobs go on when it has passed %s",
-                self._latest - now,
+                expected - now,
                 utc_datetime(self._latest).isoformat(timespec="seconds"),
             )
             self._timeline.clock_set_back(now)
@@ -304,7 +304,7 @@ class Dispatcher:
                 if entry.mark > now + MAX_MARK_AHEAD:
                     # The store has the last word: it puts the mark back where its own clock agrees.
                     entry.mark = int(now)
-        self._latest = now
+        self._latest, self._latest_turn = now, turn
 
     def _notice(self, now: float) -> None:
         """Queue the jobs that have become due."""
@@ -418,8 +418,9 @@ class Dispatcher:
             # The store took so long to answer that the tick is too late by now.
             row = entry.group.row(result.mark, tick) or Row(tick, tick, 1)
             self._runner.let_go(job, row, "misfire_grace_time", record_id=request.run_id)
-            self._recorder.release(lease)
-            self._queue_what_is_left(entry, now, late=want.late)
+            # Until the lease is given back, the store takes the job for running.
+            entry.waiting = True
+            self._recorder.release(lease, lambda: self._goes_on(entry, late=want.late))
             return
         trigger: Trigger = "catch_up" if want.late else "schedule"
         run = ActiveRun(entry, request.run_id, tick, trigger, result.token, request.attempt)
@@ -473,6 +474,12 @@ class Dispatcher:
             ticks = self._runner.let_go(entry.job, row, "overlap", detail, record_id=request.run_id, before=before)
             entry.skipped = (result.holder, ticks)
         self._recorder.release(LeaseRef(entry.job.name, request.run_id, result.token))
+
+    def _goes_on(self, entry: Entry, *, late: bool) -> None:
+        """What an entry waited for is over."""
+        entry.waiting = False
+        self._queue(entry, late=late)
+        self._wake.set()
 
     def _try_again(self, entry: Entry, *, late: bool) -> None:
         if not entry.waiting:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +24,8 @@ Overlap = Literal["skip", "queue", "allow"]
 JobFunc = Callable[..., Any]
 
 MAX_NAME_LENGTH = 200
+#: The longest duration (seconds): what is longer was not meant.
+_LONGEST = 10**9
 # What most names are like, and nothing is wrong with.
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.: -]{0,199}")
 # Control characters, line and paragraph separators, surrogates and characters that reorder text.
@@ -89,9 +90,9 @@ class CronJob:
             self._check_seconds("misfire_grace_time", self.misfire_grace_time, zero=False)
         if self.timeout is not None:
             self._check_seconds("timeout", self.timeout, zero=False)
-        if self.retry_delay != 1.0:
+        if type(self.retry_delay) is not float or self.retry_delay != 1.0:
             self._check_seconds("retry_delay", self.retry_delay, zero=True)
-        if self.jitter != 0.0:
+        if type(self.jitter) is not float or self.jitter != 0.0:
             self._check_seconds("jitter", self.jitter, zero=True)
         if self.max_retries.__class__ is not int or self.max_retries < 0:
             raise self._fault("max_retries", self.max_retries, "give a whole number, 0 or more")
@@ -107,7 +108,7 @@ class CronJob:
 
     def _check_seconds(self, option: str, value: object, *, zero: bool) -> None:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not 0 <= value < math.inf or (value == 0 and not zero):  # type: ignore[operator]
+        if not number or not 0 <= value <= _LONGEST or (value == 0 and not zero):  # type: ignore[operator]
             raise self._fault(option, value, f"give seconds, {'0 or more' if zero else 'more than 0'}")
 
     def _checked_retry_on(self) -> tuple[type[BaseException], ...]:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from fastapi_crons.clock import begin_root_task
 from fastapi_crons.locking.manager import Backoff
 from fastapi_crons.outcome import safe_text
 
@@ -56,6 +57,7 @@ class Supervisor:
             logger.error("the scheduler's %s task did not end within %g s", name, timeout)
 
     async def _keep(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        begin_root_task()
         loop = asyncio.get_running_loop()
         backoff = Backoff()
         while True:

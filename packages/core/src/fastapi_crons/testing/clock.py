@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _QUIET_TURNS = 5
 #: For how many turns of the event loop work is looked at before threads must be what it waits for.
 _BUSY_TURNS = 50
+#: A wall clock in Unix seconds is a float of so many seconds' resolution.
+_RESOLUTION = 1e-6
 #: How long (seconds, real) to wait for threads between two looks.
 _THREAD_WAIT = 0.0005
 
@@ -127,7 +129,7 @@ class VirtualClock:
         await self.settle(*schedulers, finish_runs=finish_runs)
         while self._fire_next(until):
             await self.settle(*schedulers, finish_runs=finish_runs)
-        self._elapsed = until
+        self._elapsed = max(until, self._elapsed)
         await self.settle(*schedulers, finish_runs=finish_runs)
 
     async def settle(self, *schedulers: Crons, finish_runs: bool = True) -> None:
@@ -144,7 +146,7 @@ class VirtualClock:
 
     def _fire_next(self, until: float) -> bool:
         """Go on to the next timer, unless it is later than `until`; whether there was one."""
-        while self._timers and self._timers[0][0] <= until:
+        while self._timers and self._timers[0][0] <= until + _RESOLUTION:
             due, _, timer = heapq.heappop(self._timers)
             if not timer.cancelled:
                 self._elapsed = max(self._elapsed, due)

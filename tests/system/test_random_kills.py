@@ -1,0 +1,130 @@
+"""kill -9 at random instants: every tick has one fate, and the jobs' own record agrees with the history."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from fastapi_crons import MissedTicks, Run
+from fastapi_crons.state import HistoryLimits, SQLiteStateBackend
+
+pytestmark = pytest.mark.slow
+
+APP = """
+import asyncio, os
+from fastapi_crons import CronConfig, Crons, JobContext
+
+crons = Crons(config=CronConfig(history_keep=10_000))
+
+
+def note(event, context):
+    line = f"{context.job} {int(context.tick.timestamp())} {context.attempt} {event} {os.getpid()}\\n"
+    descriptor = os.open("truth.txt", os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+    os.write(descriptor, line.encode())
+    os.close(descriptor)
+
+
+def add(name, seconds, **options):
+    @crons.cron("* * * * * *", name=name, **options)
+    async def job(context: JobContext):
+        note("start", context)
+        await asyncio.sleep(seconds)
+        note("end", context)
+
+add("quick", 0)
+add("slow", 0.7)
+add("overlapping", 2.2)
+add("each", 0.05, coalesce=False)
+add("allowed", 1.5, overlap="allow")
+add("queued", 1.3, overlap="queue")
+
+
+async def main():
+    await crons.start()
+    print("started", flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+JOBS = ("quick", "slow", "overlapping", "each", "allowed", "queued")
+
+
+def test_every_tick_has_one_fate_however_often_the_process_is_killed() -> None:
+    seed = random.randrange(10**6)
+    rng = random.Random(seed)
+    for _ in range(6):
+        process = _start()
+        time.sleep(rng.uniform(0.2, 2.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        time.sleep(rng.uniform(0, 1.5))
+    process = _start()
+    time.sleep(7)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for job in JOBS:
+        runs, missed = asyncio.run(_history(job))
+        _check(job, runs, missed, f"seed {seed}")
+
+
+def _start() -> subprocess.Popen[str]:
+    process = subprocess.Popen([sys.executable, "-c", APP], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    process.stdout.close()
+    return process
+
+
+async def _history(job: str) -> tuple[list[Run], list[MissedTicks]]:
+    state = SQLiteStateBackend("crons.db")
+    await state.open("default", HistoryLimits(10_000, 30))
+    try:
+        return await state.runs(job, limit=10_000), await state.missed(job, limit=10_000)
+    finally:
+        await state.close()
+
+
+def _check(job: str, runs: list[Run], missed: list[MissedTicks], seed: str) -> None:
+    by_tick: dict[int, list[Run]] = {}
+    for run in runs:
+        by_tick.setdefault(run.tick_ts or 0, []).append(run)
+    fates: Counter[int] = Counter(by_tick.keys())
+    for run in runs:
+        if run.attempt == 1 and run.missed_ticks:
+            assert run.missed_since_ts is not None
+            fates.update(range(run.missed_since_ts, run.missed_since_ts + run.missed_ticks))
+    for row in missed:
+        assert row.reason == "overlap", (job, row, seed)
+        assert row.count == row.last_ts - row.first_ts + 1
+        fates.update(range(row.first_ts, row.last_ts + 1))
+    # What was going on at the very end has no record yet.
+    last = max(fates) - 4
+    ticks = range(min(fates), last)
+    assert {tick: fates[tick] for tick in ticks if fates[tick] != 1} == {}, (job, seed)
+
+    started: dict[int, set[int]] = {}
+    ended: Counter[int] = Counter()
+    for line in Path("truth.txt").read_text().splitlines():
+        name, tick, attempt, event, _ = line.split()
+        if name != job:
+            continue
+        if event == "start":
+            assert int(attempt) not in started.setdefault(int(tick), set()), "an attempt was started twice"
+            started[int(tick)].add(int(attempt))
+        else:
+            ended[int(tick)] += 1
+    for at in ticks:
+        attempts = sorted(run.attempt for run in by_tick.get(at, []))
+        assert attempts == list(range(1, len(attempts) + 1)), (job, at, seed)
+        assert started.get(at, set()) <= set(attempts), f"{job}: a run of {at} left no record ({seed})"
+        statuses = [run.status for run in sorted(by_tick.get(at, []), key=lambda run: run.attempt)]
+        assert statuses[:-1] == ["interrupted"] * (len(statuses) - 1), (job, at, statuses, seed)
+        assert all(status in ("completed", "interrupted") for status in statuses), (job, at, statuses, seed)
