@@ -9,17 +9,20 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from fastapi_crons import MissedTicks, Run, RunError
+from fastapi_crons import LogLine, MissedTicks, Run, RunError
 from fastapi_crons.clock import SystemClock
 from fastapi_crons.instance import Instance
 from fastapi_crons.locking import (
     ClaimRequest,
     Definition,
+    Lease,
     LeaseRef,
     LeaseTerms,
     LocalLockBackend,
     LockBackend,
+    PauseRequest,
     Replaced,
+    ResumeRequest,
 )
 from fastapi_crons.run import RunIds, RunStatus
 from fastapi_crons.state import HistoryLimits, MemoryStateBackend, StateBackend
@@ -129,6 +132,52 @@ async def test_history_is_bounded_by_number_and_age(state: StateBackend) -> None
     assert kept[0].started_ts == NOW + 102
 
 
+async def test_missed_ticks_are_bounded_too_and_running_runs_are_kept(state: StateBackend) -> None:
+    running = a_run("busy")
+    await state.write([running])
+    await state.write([a_run("busy", "completed", started=NOW + number) for number in range(20)])
+    old = RunIds(lambda: NOW - 40 * 86_400)()
+    rows = [MissedTicks(new_id(), "hung", 10, 20, 3, "overlap", NOW, "here") for _ in range(20)]
+    await state.write([*rows, MissedTicks(old, "old", 10, 20, 3, "overlap", NOW - 40 * 86_400, "here")])
+    await state.prune(NOW)
+    assert await state.missed("hung", limit=100) == rows[:-6:-1]
+    assert await state.missed("old") == []
+    if isinstance(state, SQLiteStateBackend):
+        assert await state.run(running.id) == running
+
+
+async def test_cutting_back_one_namespace_leaves_the_others_alone(tmp_path: Path) -> None:
+    kept: dict[str, StateBackend] = {}
+    for name, keep in (("prod", 1000), ("prod2", 1000), ("default", 1000), ("staging", 2)):
+        backend: StateBackend = SQLiteStateBackend(tmp_path / "shared.db")
+        kept[name] = backend
+        await backend.open(name, HistoryLimits(keep, 30))
+        old = RunIds(lambda: NOW - 29 * 86_400)
+        await backend.write([a_run(status="completed", run_id=old(), started=NOW) for _ in range(5)])
+        await backend.write([MissedTicks(old(), "job", 10, 20, 3, "overlap", NOW, "here") for _ in range(5)])
+    await kept["staging"].prune(NOW + 5 * 86_400)
+    assert {name: len(await backend.runs("job")) for name, backend in kept.items()} == {
+        "prod": 5,
+        "prod2": 5,
+        "default": 5,
+        "staging": 0,
+    }
+    await kept["default"].prune(NOW + 5 * 86_400)
+    assert [len(await kept[name].missed("job")) for name in ("prod", "prod2", "default")] == [5, 5, 0]
+    for backend in kept.values():
+        await backend.close()
+
+
+async def test_a_run_comes_back_with_its_log_when_it_is_asked_for(state: StateBackend) -> None:
+    lines = tuple(LogLine(NOW + number, "INFO", "app", f"line {number} ü\n") for number in range(3))
+    run = replace(a_run(status="completed"), log=lines, log_dropped=7, beside="another")
+    await state.write([replace(a_run(run_id=run.id), beside="another")])
+    await state.write([run])
+    assert await state.run(run.id) == run
+    (listed,) = await state.runs("job")
+    assert (listed.id, listed.log_dropped) == (run.id, 7)
+
+
 def request(run_id: str, tick: int | None, *, job: str = "job", schedule: str = "* * * * *") -> ClaimRequest:
     return ClaimRequest(job, run_id, tick, schedule, "UTC")
 
@@ -157,6 +206,54 @@ async def test_a_claim_that_is_asked_again_gets_the_same_answer(lock: LockBacken
     mark = (await lock.enrol([define()]))[0].mark
     first = await lock.claim([request("r1", mark + 1)])
     assert await lock.claim([request("r1", mark + 1)]) == first
+
+
+async def test_a_paused_job_grants_no_tick_until_it_is_resumed(lock: LockBackend) -> None:
+    mark = (await lock.enrol([define(), define("other")]))[0].mark
+    assert await lock.pause([PauseRequest("nope")]) == [None]
+    (pause,) = await lock.pause([PauseRequest("job", "ops", "why")])
+    assert pause is not None
+    assert abs(pause.since - SystemClock().now()) < 3
+    assert set(await lock.pauses()) == {"job"}
+    assert (await lock.pauses())["job"][1:] == ("ops", "why")
+    answers = await lock.claim([request("r1", mark + 1), request("r2", mark + 1, job="other"), request("r3", None)])
+    assert [answer.outcome for answer in answers] == ["paused", "granted", "granted"]
+    await lock.release([LeaseRef("job", "r3", answers[2].token)])
+    (resumed, none) = await lock.resume([ResumeRequest("job", "n1", catch_up=True), ResumeRequest("other", "n2")])
+    assert resumed is not None
+    assert (resumed.after, resumed.mark, resumed.token, none) == (mark, mark, 0, None)
+    (granted,) = await lock.claim([request("r4", mark + 1)])
+    assert (granted.outcome, granted.mark) == ("granted", mark)
+
+
+async def test_a_skipped_tick_leaves_a_lease_until_it_is_on_record(lock: LockBackend) -> None:
+    mark = (await lock.enrol([define()]))[0].mark
+    (granted,) = await lock.claim([request("r1", mark)._replace(tick=mark + 1)])
+    assert granted.outcome == "granted"
+    (again,) = await lock.enrol([define(mark=mark - 10)])
+    assert again.mark == mark + 1
+    (forced,) = await lock.claim([request("forced", None)._replace(force=True)])
+    assert (forced.outcome, forced.holder) == ("granted", "r1")
+    (let_go,) = await lock.claim([request("r2", mark + 1)._replace(let_go="misfire_grace_time")])
+    assert let_go.outcome == "stale"
+    assert await lock.leased(["r1", "forced", "r2"]) == {"r1", "forced"}
+
+
+async def test_a_store_that_lost_its_records_takes_leases_back(lock: LockBackend) -> None:
+    now = SystemClock().now()
+    token = int(now * 1000)
+    owner = Instance.of_this_process()
+    held = Lease("job", "r1", int(now) - 5, owner.owner, token, 1, now + 300, int(now) - 65)
+    owner.lives_here(alive=True)
+    (enrolment,) = await lock.enrol([define(mark=int(now) - 5)._replace(held=(held,))])
+    assert await lock.leased(["r1"]) == {"r1"}
+    (stale,) = await lock.claim([request("r2", int(now) - 5)])
+    assert stale.outcome == "stale"
+    assert await lock.release([LeaseRef("job", "r1", token)]) == [True]
+    (granted,) = await lock.claim([request("r3", None)])
+    assert granted.token > token
+    assert enrolment.mark >= int(now) - 5
+    owner.lives_here(alive=False)
 
 
 async def test_unknown_jobs_other_schedules_and_the_future_are_refused(lock: LockBackend) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ import pytest
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.testclient import TestClient
 
-from fastapi_crons import CronConfig, Crons, StoreUnusableError, get_cron_router, hookimpl
+from fastapi_crons import ConfigurationError, CronConfig, Crons, StoreUnusableError, get_cron_router, hookimpl
 from fastapi_crons.state import MemoryStateBackend, SQLiteStateBackend
 
 
@@ -239,3 +240,73 @@ def test_with_a_token_every_endpoint_wants_it(monkeypatch: pytest.MonkeyPatch) -
         right = {"authorization": "Bearer hunter2", "host": "jobs.example.com"}
         assert client.get("/api/crons", headers=right).status_code == 200
         assert client.post("/api/crons/job/run", headers=right).status_code == 200
+
+
+def test_each_app_manages_its_own_scheduler() -> None:
+    apps = [FastAPI(), FastAPI()]
+    for number, app in enumerate(apps):
+        crons = Crons(app, state_backend=MemoryStateBackend())
+        crons.cron("0 0 1 1 *", name=f"job of {number}")(lambda: None)
+        app.include_router(get_cron_router(), prefix="/api")
+    with TestClient(apps[0]) as first, TestClient(apps[1]) as second:
+        assert [job["name"] for job in first.get("/api/crons").json()] == ["job of 0"]
+        assert [job["name"] for job in second.get("/api/crons").json()] == ["job of 1"]
+
+
+def test_an_app_has_one_scheduler() -> None:
+    app = FastAPI()
+    crons = Crons(app, state_backend=MemoryStateBackend())
+    Crons(FastAPI())
+    assert Crons(app) is crons
+    with pytest.raises(ConfigurationError, match="has a scheduler already"):
+        Crons(app, config=CronConfig())
+
+
+def test_a_mounted_app_is_told_that_it_gets_no_lifespan(caplog: pytest.LogCaptureFixture) -> None:
+    inner, outer = FastAPI(), FastAPI()
+    crons = Crons(inner, state_backend=MemoryStateBackend())
+
+    @inner.get("/hello")
+    async def hello() -> str:
+        return "hello"
+
+    outer.mount("/inner", inner)
+    with TestClient(outer) as client:
+        for _ in range(2):
+            assert client.get("/inner/hello").json() == "hello"
+    assert not crons.running
+    assert caplog.text.count("its lifespan was never started") == 1
+
+
+def test_an_app_with_its_lifespan_is_told_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    app = FastAPI()
+    Crons(app, state_backend=MemoryStateBackend())
+    with TestClient(app) as client:
+        client.get("/")
+    assert "lifespan" not in caplog.text
+
+
+def test_the_log_of_a_run_and_health_are_there_to_see() -> None:
+    app = FastAPI()
+    crons = Crons(app, state_backend=MemoryStateBackend())
+    crons.cron("0 0 1 1 *", name="job")(lambda: logging.getLogger("mine").warning("almost full"))
+    app.include_router(get_cron_router(), prefix="/api")
+    with TestClient(app) as client:
+        assert client.get("/api/scheduler/health").json() == {"status": "ok", "findings": []}
+        answer = client.post("/api/crons/job/run", json={"wait": False})
+        assert (answer.status_code, answer.json()["status"]) == (202, "running")
+        run = client.get(f"/api/crons/job/runs/{answer.json()['run_id']}").json()
+        while run["status"] == "running":
+            run = client.get(f"/api/crons/job/runs/{run['id']}").json()
+        assert [(line["level"], line["message"]) for line in run["log"]] == [("WARNING", "almost full")]
+        stranger = client.get(f"/api/crons/job/runs/{run['id']}", headers={"host": "jobs.example.com"}).json()
+        assert stranger["log"] == []
+    assert client.get("/api/scheduler/health").status_code == 503
+
+
+def test_a_body_that_no_text_can_hold_is_a_problem_like_any_other(client: TestClient) -> None:
+    headers = {"content-type": "application/json"}
+    answer = client.post("/api/crons/backup_database/run", content='{"note": "\\ud800"}', headers=headers)
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "body.note" in answer.json()["detail"]

@@ -9,14 +9,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from fastapi_crons import ConfigurationError, CronConfig, Crons, StoreUnusableError
+from fastapi_crons import (
+    ConfigurationError,
+    CronConfig,
+    Crons,
+    JobLockedError,
+    StoreUnavailableError,
+    StoreUnusableError,
+)
 from fastapi_crons.state import SQLiteStateBackend
+from fastapi_crons.state.base import Record
 from tests.support import runs_of
 
 PATH = Path("jobs.db")
@@ -210,6 +218,7 @@ _LIMITED = """
 import asyncio, logging, resource, sqlite3, sys, time
 from fastapi_crons import Crons
 from fastapi_crons.state import SQLiteStateBackend
+from fastapi_crons.state.base import Record
 logging.basicConfig(level=logging.WARNING)
 
 async def main():
@@ -249,6 +258,7 @@ _READ_ONLY = """
 import asyncio, os
 from fastapi_crons import Crons, engine, testing
 from fastapi_crons.state import SQLiteStateBackend
+from fastapi_crons.state.base import Record
 crons = Crons(state_backend=SQLiteStateBackend("jobs.db"))
 crons.plugins, crons._given_state.companion_lock()
 if os.geteuid() == 0:
@@ -324,3 +334,94 @@ async def test_jobs_run_while_the_state_store_is_down_and_their_records_come_lat
     await runs_beyond(crons, seen + 2)
     await crons.stop()
     assert len(ran) == len(set(ran))
+
+
+async def test_a_file_deleted_under_a_running_job_does_not_start_it_a_second_time() -> None:
+    live, most = 0, 0
+    crons = Crons(state_backend=SQLiteStateBackend(PATH), config=CronConfig(shutdown_timeout=0))
+
+    @crons.cron("* * * * * *", name="long")
+    async def long() -> None:
+        nonlocal live, most
+        live += 1
+        most = max(most, live)
+        try:
+            await asyncio.sleep(30)
+        finally:
+            live -= 1
+
+    await crons.start()
+    await until(lambda: asyncio.sleep(0, live == 1))
+    for path in Path().glob("jobs.db*"):
+        path.unlink()
+    await until(lambda: asyncio.sleep(0, PATH.exists()))
+    await asyncio.sleep(2.2)
+    await crons.stop()
+    assert most == 1
+
+
+async def test_a_manual_claim_whose_answer_was_lost_leaves_nothing_locked() -> None:
+    crons = Crons(state_backend=SQLiteStateBackend(PATH, busy_timeout=3), config=CronConfig(store_timeout=0.4))
+
+    @crons.cron("0 0 1 1 *", name="job")
+    async def job() -> None: ...
+
+    await crons.start()
+    other = sqlite3.connect(PATH, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailableError):
+        await crons.run_job("job")
+    other.execute("COMMIT")
+    other.close()
+
+    async def runs_again() -> bool:
+        try:
+            return (await crons.run_job("job")).status == "completed"
+        except JobLockedError:
+            return False
+
+    await until(runs_again)
+    await crons.stop()
+
+
+async def test_a_run_of_a_job_that_is_gone_is_closed_all_the_same() -> None:
+    async with scheduler() as crons:
+        await runs_beyond(crons, 0)
+    with sqlite3.connect(PATH) as db:
+        db.execute("UPDATE job_run SET job = 'gone', status = 'running', ended_ts = NULL")
+    db.close()
+    async with scheduler() as crons:
+        await runs_beyond(crons, 0)
+    with sqlite3.connect(PATH) as db:
+        assert db.execute("SELECT DISTINCT status FROM job_run WHERE job = 'gone'").fetchall() == [("interrupted",)]
+    db.close()
+
+
+async def test_a_record_that_can_not_be_kept_does_not_hold_up_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    class Picky(SQLiteStateBackend):  # type: ignore[misc]
+        async def write(self, records: Sequence[Record]) -> None:
+            if any(record.job == "poison" for record in records):
+                raise UnicodeEncodeError("utf-8", "x", 0, 1, "surrogates not allowed")
+            await super().write(records)
+
+    crons = Crons(state_backend=Picky(PATH))
+    for name in ("poison", "tick"):
+
+        @crons.cron("* * * * * *", name=name)
+        async def job() -> None: ...
+
+    await crons.start()
+    await runs_beyond(crons, 1)
+    await crons.stop()
+    assert "which the state store can't keep" in caplog.text
+
+
+async def test_the_answer_to_a_locked_file_at_start_says_so() -> None:
+    async with scheduler():
+        pass
+    other = sqlite3.connect(PATH, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StoreUnavailableError, match=r"jobs\.db.*locked"):
+        async with scheduler():
+            pass
+    other.close()

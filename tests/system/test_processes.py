@@ -70,7 +70,12 @@ def start() -> Iterator[Callable[..., Server]]:
         server.kill()
 
 
-def test_a_killed_process_leaves_interrupted_runs_that_run_again(start: Callable[..., Server]) -> None:
+@pytest.mark.parametrize("instance_id", [None, "worker-001"])
+def test_a_killed_process_leaves_interrupted_runs_that_run_again(
+    start: Callable[..., Server], monkeypatch: pytest.MonkeyPatch, instance_id: str | None
+) -> None:
+    if instance_id is not None:
+        monkeypatch.setenv("CRON_INSTANCE_ID", instance_id)
     server = start()
     until(lambda: truth("slow") and truth("slow")[-1][0] == "start" and server.runs("slow"))
     server.end(signal.SIGKILL)

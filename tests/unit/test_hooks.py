@@ -268,3 +268,149 @@ async def test_a_plugin_that_does_not_fit_is_refused_and_named(make_crons: MakeC
     crons.cron("0 0 1 1 *", name="job")(_ok)
     await crons.start()
     assert (await crons.run_job("job")).status == "completed"
+
+
+async def test_hooks_that_hang_starve_no_other_and_are_not_called_for_ever(
+    make_crons: MakeCrons, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    crons = make_crons(hook_timeout=0.02)
+    let_go, called, healthy = threading.Event(), [], []
+
+    def hangs(job: str, context: Context) -> None:
+        called.append(job)
+        let_go.wait()
+
+    crons.cron("* * * * *", name="job")(_ok)
+    crons.add_after_run_hook(hangs)
+    crons.add_after_run_hook(lambda job, context: healthy.append(job))
+    await crons.start()
+    await clock.advance(crons, minutes=12)
+    let_go.set()
+    assert len(healthy) == 12
+    assert len(called) == 4
+    assert "is not called: 4 of its calls hang" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        lambda: SEEN.append("nothing"),
+        lambda job: SEEN.append(job),
+        lambda context: SEEN.append(context["job_name"]),
+        lambda name, details: SEEN.append(details["job_name"]),
+        lambda *arguments: SEEN.append(arguments[0]),
+        lambda job_name, **rest: SEEN.append(job_name),
+    ],
+)
+async def test_a_function_may_take_fewer_arguments(make_crons: MakeCrons, hook: Any) -> None:
+    SEEN.clear()
+    crons = make_crons()
+    crons.cron("0 0 1 1 *", name="job")(_ok)
+    crons.add_before_run_hook(hook)
+    await crons.start()
+    await crons.run_job("job")
+    assert SEEN in (["job"], ["nothing"])
+    assert crons.engine is not None
+    assert crons.engine.hooks.failures == 0
+
+
+SEEN: list[str] = []
+
+
+async def test_hooks_share_nothing_of_a_result(make_crons: MakeCrons) -> None:
+    crons = make_crons()
+    seen: list[Any] = []
+
+    def spoils(job: str, context: Context) -> None:
+        seen.append(context["result"]["rows"].copy())
+        context["result"]["rows"].clear()
+
+    crons.cron("0 0 1 1 *", name="job")(lambda: {"rows": [1, 2]})
+    crons.add_after_run_hook(spoils)
+    crons.add_after_run_hook(spoils)
+    await crons.start()
+    await crons.run_job("job")
+    assert seen == [[1, 2], [1, 2]]
+
+
+async def test_an_error_class_of_the_apps_own_that_is_named_like_a_veto_is_an_error(make_crons: MakeCrons) -> None:
+    crons, heard = make_crons(), []
+    mine = type("SkipRun", (Exception,), {})
+
+    async def job() -> None:
+        raise mine
+
+    crons.cron("0 0 1 1 *", name="job")(job)
+    crons.add_on_error_hook(lambda job, context: heard.append(context["error_type"]))
+    await crons.start()
+    assert (await crons.run_job("job")).status == "failed"
+    assert heard == ["SkipRun"]
+
+
+class Scope:
+    """A plugin whose scope does one wrong thing."""
+
+    def __init__(self, wrong: str) -> None:
+        self.wrong = wrong
+
+    @hookimpl
+    def run_scope(self, context: Context) -> Any:
+        if self.wrong == "raises":
+            raise ValueError("no scope")
+        if self.wrong == "is junk":
+            return "junk"
+        return self._async() if self.wrong.startswith("async") else self._sync()
+
+    @contextmanager
+    def _sync(self) -> Iterator[None]:
+        if self.wrong == "fails on entering":
+            raise ValueError("closed")
+        try:
+            yield
+        except Exception:
+            if self.wrong != "swallows":
+                raise
+        if self.wrong == "fails on leaving":
+            raise ValueError("open")
+
+    @asynccontextmanager
+    async def _async(self) -> AsyncIterator[None]:
+        if self.wrong == "async, hangs on entering":
+            await asyncio.Event().wait()
+        try:
+            yield
+        finally:
+            if self.wrong == "async, hangs on leaving":
+                await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "raises",
+        "is junk",
+        "fails on entering",
+        "fails on leaving",
+        "swallows",
+        "async, hangs on entering",
+        "async, hangs on leaving",
+    ],
+)
+async def test_a_scope_can_neither_fail_a_run_nor_save_it(make_crons: MakeCrons, wrong: str, fails: bool) -> None:
+    crons = make_crons(hook_timeout=0.05)
+    crons.plugins.register(Scope(wrong))
+
+    async def job() -> str:
+        if fails:
+            raise KeyError("of the job")
+        return "done"
+
+    crons.cron("0 0 1 1 *", name="job")(job)
+    await crons.start()
+    run = await crons.run_job("job")
+    if fails:
+        assert run.error is not None
+        assert (run.status, run.error.type) == ("failed", "KeyError")
+    else:
+        assert (run.status, run.result) == ("completed", '"done"')

@@ -7,16 +7,19 @@ import functools
 import json
 import logging
 import threading
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from fastapi_crons import CronsError, JobLockedError, Run, UnknownJobError
+from fastapi_crons import CronConfig, Crons, CronsError, JobLockedError, Run, UnknownJobError
+from fastapi_crons.locking import ClaimRequest, ClaimResult, DistributedLockManager, LocalLockBackend
+from fastapi_crons.state import MemoryStateBackend
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
-from tests.support import at, missed_of, runs_of
+from tests.support import at, missed_of, runs_of, state_of
 
 
 class _Unprintable(Exception):  # noqa: N818
@@ -548,3 +551,139 @@ async def test_results_are_not_kept_where_a_job_says_so(make_crons: MakeCrons) -
     crons.cron("0 0 1 1 *", name="job", store_result=False)(lambda: "not kept")
     await crons.start()
     assert (await crons.run_job("job")).result is None
+
+
+async def test_a_stop_that_is_given_up_goes_on(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons()
+    done = asyncio.Event()
+    crons.cron("* * * * *", name="job")(done.wait)
+    await crons.start()
+    await clock.advance(crons, minutes=1, finish_runs=False)
+    state = state_of(crons)
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(crons.stop(), 0.05)
+    assert crons.running
+    done.set()
+    await crons.stop()
+    assert not crons.running
+    assert [run.status for run in await state.runs("job")] == ["completed"]
+    left = [task for task in asyncio.all_tasks() if "fastapi-crons" in task.get_name()]
+    assert left == []
+
+
+async def test_a_job_may_stop_its_own_scheduler(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons()
+
+    @crons.cron("* * * * *", name="last")
+    async def last() -> str:
+        await crons.stop()
+        return "said"
+
+    await crons.start()
+    state = state_of(crons)
+    await clock.advance(crons, minutes=1, finish_runs=False)
+    await crons.stop()
+    assert not crons.running
+    (run,) = await state.runs("last")
+    assert (run.status, run.result) == ("completed", '"said"')
+
+
+async def test_nothing_starts_once_a_stop_has_begun(make_crons: MakeCrons) -> None:
+    class Slow(LocalLockBackend):
+        async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
+            await asyncio.sleep(0.1)
+            return await super().claim(requests)
+
+    ran: list[int] = []
+    crons = make_crons(lock_manager=DistributedLockManager(Slow(), CronConfig()))
+    crons.cron("0 0 1 1 *", name="job")(lambda: ran.append(1))
+    await crons.start()
+    asked = asyncio.create_task(crons.run_job("job"))
+    await asyncio.sleep(0.02)
+    await crons.stop()
+    with pytest.raises(CronsError, match="stopping"):
+        await asked
+    assert ran == []
+
+
+def test_a_scheduler_whose_loop_ended_without_a_stop_starts_anew() -> None:
+    crons = Crons(state_backend=MemoryStateBackend())
+    ran: list[int] = []
+    crons.cron("0 0 1 1 *", name="job")(lambda: ran.append(1))
+
+    async def first() -> None:
+        await crons.start()
+        await crons.run_job("job")
+
+    async def second() -> None:
+        assert not crons.running
+        await crons.start()
+        await crons.run_job("job")
+        await crons.stop()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        asyncio.run(first())
+        asyncio.run(second())
+    assert ran == [1, 1]
+
+
+async def test_a_run_whose_time_is_up_before_a_thread_is_free_never_begins(
+    make_crons: MakeCrons, clock: VirtualClock
+) -> None:
+    crons = make_crons(max_threads=1)
+    begun, let_go, ran = threading.Event(), threading.Event(), []
+
+    @crons.cron("* * * * *", name="takes the thread")
+    def takes() -> None:
+        begun.set()
+        let_go.wait()
+
+    crons.cron("0 0 1 1 *", name="waits", timeout=5)(lambda: ran.append(1))
+    await crons.start()
+    await clock.advance(crons, minutes=1, finish_runs=False)
+    await asyncio.to_thread(begun.wait)
+    asked = asyncio.create_task(crons.run_job("waits"))
+    await clock.advance(crons, seconds=10, finish_runs=False)
+    assert (await asked).status == "timed_out"
+    let_go.set()
+    await clock.advance(crons, seconds=10)
+    assert (await crons.run_job("waits")).status == "completed"
+    assert ran == [1]
+
+
+async def test_a_time_limit_holds_towards_who_asked_though_the_thread_goes_on(
+    make_crons: MakeCrons, clock: VirtualClock
+) -> None:
+    crons = make_crons(shutdown_timeout=0.05)
+    begun, let_go = threading.Event(), threading.Event()
+
+    @crons.cron("0 0 1 1 *", name="thread")
+    def thread() -> None:
+        begun.set()
+        let_go.wait()
+
+    await crons.start()
+    asked = asyncio.create_task(crons.run_job("thread", timeout=5))
+    await asyncio.to_thread(begun.wait)
+    await clock.advance(crons, seconds=6, finish_runs=False)
+    assert (await asked).status == "timed_out"
+    let_go.set()
+
+
+async def test_what_somebody_said_of_a_run_is_fit_to_be_kept(make_crons: MakeCrons) -> None:
+    crons = make_crons()
+    crons.cron("0 0 1 1 *", name="job")(_raiser_free)
+    await crons.start()
+    run = await crons.run_job("job", actor="a" * 5_000, note="bad \udc80 \x00")
+    assert run.note == "bad \\udc80 \\x00"
+    assert len(run.actor or "") < 1_100
+
+
+async def test_a_job_that_was_just_registered_can_be_run(make_crons: MakeCrons) -> None:
+    crons = make_crons()
+    await crons.start()
+    for number in range(3):
+        crons.cron("0 0 1 1 *", name=f"job-{number}")(_raiser_free)
+        await asyncio.sleep(0)
+        assert (await crons.run_job(f"job-{number}")).status == "completed"
