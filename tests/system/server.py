@@ -22,12 +22,9 @@ class Server:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self._log = Path("server.log").open("a")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", "app:app", "--port", str(self.port), *options],
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-        )
+        command = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(self.port), *options]
+        with Path("server.log").open("a") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as answer:
@@ -46,9 +43,7 @@ class Server:
     def end(self, with_signal: int = signal.SIGTERM) -> int:
         """Send a signal and wait for the end; returns the exit code."""
         self.process.send_signal(with_signal)
-        code = self.process.wait(30)
-        self._log.close()
-        return code
+        return self.process.wait(30)
 
     def kill(self) -> None:
         """End it whatever it does, where it has not ended."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fastapi_crons import MissedTicks, Run
+from fastapi_crons import CronConfig, Crons, MissedTicks, Run
 from fastapi_crons.state import HistoryLimits, SQLiteStateBackend
 
 pytestmark = pytest.mark.slow
@@ -128,3 +128,46 @@ def _check(job: str, runs: list[Run], missed: list[MissedTicks], seed: str) -> N
         statuses = [run.status for run in sorted(by_tick.get(at, []), key=lambda run: run.attempt)]
         assert statuses[:-1] == ["interrupted"] * (len(statuses) - 1), (job, at, statuses, seed)
         assert all(status in ("completed", "interrupted") for status in statuses), (job, at, statuses, seed)
+
+
+DIES_BEFORE_IT_WRITES = """
+import asyncio, os
+from fastapi_crons import CronConfig, Crons, MissedTicks
+from fastapi_crons.state import SQLiteStateBackend
+
+class Dies(SQLiteStateBackend):
+    async def write(self, records):
+        if any(isinstance(record, MissedTicks) for record in records):
+            os._exit(9)
+        await super().write(records)
+
+crons = Crons(state_backend=Dies("crons.db"))
+
+@crons.cron("* * * * * *", name="slow")
+async def slow():
+    await asyncio.sleep(60)
+
+async def main():
+    await crons.start()
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+async def test_ticks_that_were_let_go_are_on_record_though_the_process_died_before_it_could_say_so() -> None:
+    process = subprocess.run([sys.executable, "-c", DIES_BEFORE_IT_WRITES], timeout=30, check=False)
+    assert process.returncode == 9
+    runs, missed = await _history("slow")
+    assert ([run.status for run in runs], missed) == (["running"], [])
+    crons = Crons(state_backend=SQLiteStateBackend("crons.db"), config=CronConfig(rerun_interrupted=False))
+
+    @crons.cron("* * * * * *", name="slow")
+    async def slow() -> None: ...
+
+    await crons.start()
+    await crons.stop()
+    runs, missed = await _history("slow")
+    assert [run.status for run in runs][-1] == "interrupted"
+    (row,) = [row for row in missed if row.reason == "overlap"]
+    assert (row.first_ts, row.count) == ((runs[-1].tick_ts or 0) + 1, 1)
