@@ -1,18 +1,69 @@
 """The rule for ticks, by brute force: walk the instants, map each to the wall clock, apply the rule.
 
 Shares nothing with the implementation: fields are read by hand, days are checked with `datetime`, clocks by `zoneinfo`.
-Handles numbers, lists, ranges, steps and `*`, which is what the laws are tested with.
 """
 
 from __future__ import annotations
 
+import calendar
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 UTC = timezone.utc
-_LOWEST = (0, 0, 1, 1, 0, 0)
-_HIGHEST = (59, 23, 31, 12, 6, 59)
+
+
+_NAMES = {
+    **{name.lower(): number for number, name in enumerate(calendar.month_abbr) if name},
+    **{name: number for number, name in enumerate(("sun", "mon", "tue", "wed", "thu", "fri", "sat"))},
+}
+
+
+def _numbered(field: str) -> str:
+    """The field with names as numbers."""
+    for name, number in _NAMES.items():
+        field = field.lower().replace(name, str(number))
+    return field.upper()
+
+
+def day_of_month_matches(field: str, day: date) -> bool:
+    """Whether a day matches the third field."""
+    length = calendar.monthrange(day.year, day.month)[1]
+    for item in field.upper().split(","):
+        if item == "L":
+            if day.day == length:
+                return True
+        elif item.endswith("W") or item.startswith("W"):
+            wanted = item.replace("W", "")
+            target = length if wanted == "L" else int(wanted)
+            if target <= length and day == _nearest_weekday(day.replace(day=target)):
+                return True
+        elif day.day in values(item, 1, 31):
+            return True
+    return False
+
+
+def _nearest_weekday(day: date) -> date:
+    """The day from Monday to Friday nearest to a day, in its month."""
+    candidates = [day + timedelta(days=distance) for distance in (0, -1, 1, -2, 2)]
+    return next(near for near in candidates if near.month == day.month and near.isoweekday() < 6)
+
+
+def day_of_week_matches(field: str, day: date) -> bool:
+    """Whether a day matches the fifth field."""
+    length = calendar.monthrange(day.year, day.month)[1]
+    weekday = day.isoweekday() % 7
+    for item in _numbered(field).split(","):
+        if "#" in item:
+            number, which = item.split("#")
+            if weekday == int(number) % 7 and (day.day - 1) // 7 + 1 == int(which):
+                return True
+        elif item.endswith("L"):
+            if weekday == int(item[:-1]) % 7 and day.day > length - 7:
+                return True
+        elif weekday in {number % 7 for number in values(item, 0, 6)}:
+            return True
+    return False
 
 
 def values(field: str, lowest: int, highest: int) -> set[int]:
@@ -39,14 +90,21 @@ class Oracle:
         self.interval_like = fields[0].startswith("*") or fields[1].startswith("*")
         self.either = not fields[2].startswith("*") and not fields[4].startswith("*")
         fields = [*fields, "0"][:6]
-        self.sets = [values(field, low, high) for field, low, high in zip(fields, _LOWEST, _HIGHEST, strict=True)]
-        self.resolution = 60 if self.sets[5] == {0} else 1
+        self.days, self.weekdays = fields[2], fields[4]
+        minute, hour, _, month, _, second = fields
+        self.minutes, self.hours, self.seconds = values(minute, 0, 59), values(hour, 0, 23), values(second, 0, 59)
+        self.months = values(_numbered(month), 1, 12)
+        self.resolution = 60 if self.seconds == {0} else 1
 
     def matches(self, wall: datetime) -> bool:
-        minute, hour, day, month, weekday, second = self.sets
-        if wall.second not in second or wall.minute not in minute or wall.hour not in hour or wall.month not in month:
+        if wall.second not in self.seconds or wall.minute not in self.minutes:
             return False
-        in_month, in_week = wall.day in day, (wall.isoweekday() % 7) in weekday
+        if wall.hour not in self.hours or wall.month not in self.months:
+            return False
+        in_month, in_week = (
+            day_of_month_matches(self.days, wall.date()),
+            day_of_week_matches(self.weekdays, wall.date()),
+        )
         return (in_month or in_week) if self.either else (in_month and in_week)
 
     def wall(self, instant: datetime) -> datetime:
@@ -68,12 +126,12 @@ class Oracle:
         last = self.wall(until) + timedelta(days=2)
         while wall <= last:
             if self.matches(wall):
-                tick = self._instant_of(wall)
+                tick = self.instant_of(wall)
                 if after < tick <= until:
                     yield tick
             wall += timedelta(seconds=1 if self.resolution == 1 else 60 - wall.second)
 
-    def _instant_of(self, wall: datetime) -> datetime:
+    def instant_of(self, wall: datetime) -> datetime:
         """The first instant with this wall clock; where there is none, the first instant whose wall clock is later."""
         first, second = (wall.replace(tzinfo=self.zone, fold=fold).astimezone(UTC) for fold in (0, 1))
         for candidate in sorted({first, second}):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -11,6 +11,7 @@ from cronsim import CronSim
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from fastapi_crons import ScheduleError
 from fastapi_crons.schedule import CronSchedule
 from tests.oracle import Oracle
 
@@ -74,6 +75,46 @@ def test_ticks_are_those_of_the_rule(expr: str, second: str, zone_and_start: tup
     until = start + timedelta(hours=30)
     expected = Oracle(expr + second, zone).ticks(start, until)
     assert list(CronSchedule(expr + second, zone).between(start, until)) == expected
+
+
+special_days = st.one_of(
+    st.just("*"),
+    st.sampled_from(["L", "LW", "1W", "15W", "31W", "W6", "L,1", "15W,20", "LW,1-3", "1W,L"]),
+    st.integers(1, 31).map(lambda day: f"{day}W"),
+)
+special_weekdays = st.one_of(
+    st.just("*"),
+    st.sampled_from(["MON-FRI", "sun", "7", "5L", "friL", "1#1,3#2", "mon#5", "0#1", "sat,sun", "L5"]),
+    st.tuples(st.integers(0, 6), st.integers(1, 5)).map(lambda both: f"{both[0]}#{both[1]}"),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.tuples(st.just("30 2"), special_days, st.sampled_from(["*", "feb", "JAN-MAR", "1,6,12"]), special_weekdays),
+    st.sampled_from(sorted(CHANGES)),
+    st.dates(date(2020, 1, 1), date(2040, 1, 1)),
+)
+def test_days_are_those_of_the_calendar(fields: tuple[str, ...], zone: str, day: date) -> None:
+    expr = " ".join(fields)
+    start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    until = start + timedelta(days=45)
+    oracle_expr = expr.replace("L5", "5L")
+    expected = []
+    for offset in range(-2, 48):
+        wall = datetime(day.year, day.month, day.day, 2, 30) + timedelta(days=offset)
+        oracle = Oracle(oracle_expr, zone)
+        if oracle.matches(wall):
+            tick = oracle.instant_of(wall)
+            if start < tick <= until:
+                expected.append(tick)
+    try:
+        schedule = CronSchedule(expr, zone)
+    except ScheduleError as error:
+        assert "is never due" in str(error)
+        assert expected == []
+        return
+    assert list(schedule.between(start, until)) == sorted(set(expected))
 
 
 @settings(max_examples=200, deadline=None)
