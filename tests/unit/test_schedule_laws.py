@@ -6,6 +6,7 @@ from datetime import date, datetime, timedelta, timezone
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
+import pytest
 from croniter import croniter
 from cronsim import CronSim
 from hypothesis import HealthCheck, example, given, settings
@@ -80,11 +81,11 @@ def test_ticks_are_those_of_the_rule(expr: str, second: str, zone_and_start: tup
 special_days = st.one_of(
     st.just("*"),
     st.sampled_from(["L", "LW", "1W", "15W", "31W", "W6", "L,1", "15W,20", "LW,1-3", "1W,L"]),
-    st.integers(1, 31).map(lambda day: f"{day}W"),
+    st.integers(1, 28).map(lambda day: f"{day}W"),
 )
 special_weekdays = st.one_of(
     st.just("*"),
-    st.sampled_from(["MON-FRI", "sun", "7", "5L", "friL", "1#1,3#2", "mon#5", "0#1", "sat,sun", "L5"]),
+    st.sampled_from(["MON-FRI", "sun", "7", "5L", "friL", "1#1,3#2", "mon#5", "0#1", "sat,sun", "L5", "7#2", "tue#1"]),
     st.tuples(st.integers(0, 6), st.integers(1, 5)).map(lambda both: f"{both[0]}#{both[1]}"),
 )
 
@@ -108,13 +109,11 @@ def test_days_are_those_of_the_calendar(fields: tuple[str, ...], zone: str, day:
             tick = oracle.instant_of(wall)
             if start < tick <= until:
                 expected.append(tick)
-    try:
-        schedule = CronSchedule(expr, zone)
-    except ScheduleError as error:
-        assert "is never due" in str(error)
-        assert expected == []
-        return
-    assert list(schedule.between(start, until)) == sorted(set(expected))
+    if fields[1] == "31W" and fields[2] == "feb" and fields[3] == "*":
+        with pytest.raises(ScheduleError, match="is never due"):
+            CronSchedule(expr, zone)
+    else:
+        assert list(CronSchedule(expr, zone).between(start, until)) == sorted(set(expected))
 
 
 @settings(max_examples=200, deadline=None)

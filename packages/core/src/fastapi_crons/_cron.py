@@ -25,7 +25,8 @@ _FIELDS = ("minute", "hour", "day of month", "month", "day of week", "second")
 _FIT = re.compile(r"[0-9A-Za-z*?,/#-]+")
 _LONG_NUMBER = re.compile(r"[0-9]{4,}")
 _NEAREST = re.compile(r"(?:W([0-9]{1,2})|([0-9]{1,2}|L)W)", re.IGNORECASE)
-_LAST_WEEKDAY = re.compile(r"([0-7]|sun|mon|tue|wed|thu|fri|sat)L", re.IGNORECASE)
+_WEEKDAYS = {name: str(number) for number, name in enumerate(("sun", "mon", "tue", "wed", "thu", "fri", "sat"))}
+_LAST_WEEKDAY = re.compile(r"([0-7]|sun|mon|tue|wed|thu|fri|sat)L|L(sun|mon|tue|wed|thu|fri|sat)", re.IGNORECASE)
 _RANDOM = re.compile(r"(?<![A-Za-z])[HR](?![A-Za-z])", re.IGNORECASE)
 _ALIASES = {
     "@yearly": "0 0 1 1 *",
@@ -183,7 +184,7 @@ def _parse_fields(text: str, fields: list[str]) -> Parsed:
         _check_characters(field, value)
     minute, hour, month_day, month, weekday = fields[:5]
     plain_days, nearest = _take_nearest(month_day)
-    weekday_text = ",".join(f"L{item[:-1]}" if _LAST_WEEKDAY.fullmatch(item) else item for item in weekday.split(","))
+    weekday_text = ",".join(map(_last_weekday_for_croniter, weekday.split(",")))
     minutes, _ = _expand("minute", minute)
     hours, _ = _expand("hour", hour)
     days, _ = _expand("day of month", plain_days) if plain_days else ((), {})
@@ -221,6 +222,15 @@ def _check_characters(field: str, value: str) -> None:
         raise _fault(field, value, "a number is too large")
     if _RANDOM.search(value):
         raise _fault(field, value, "H and R stand for other times in each process; write the time out")
+
+
+def _last_weekday_for_croniter(item: str) -> str:
+    """`5L`, `friL` and `Lfri` in the one spelling that croniter reads: `L5`."""
+    match = _LAST_WEEKDAY.fullmatch(item)
+    if match is None:
+        return item
+    day = (match[1] or match[2]).lower()
+    return f"L{_WEEKDAYS.get(day, day)}"
 
 
 def _take_nearest(month_day: str) -> tuple[str, frozenset[int]]:
