@@ -210,7 +210,12 @@ async def test_log_lines_are_single_lines_with_their_facts_as_fields(
     assert not any(record.exc_info for record in ours)
     (run,) = await runs_of(crons, "bad")
     fields: dict[str, Any] = next(vars(record) for record in ours if getattr(record, "run_id", None))
-    assert (fields["job"], fields["run_id"], fields["tick"], fields["attempt"]) == ("bad", run.id, run.tick_ts, 1)
+    assert (fields["job"], fields["run_id"], fields["tick"], fields["attempt"]) == (
+        "bad",
+        run.id,
+        "2026-03-01T01:00:00+00:00",
+        1,
+    )
 
 
 def _raises_lines() -> None:

@@ -17,14 +17,14 @@ from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar
-from weakref import WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import aiosqlite
 
 from fastapi_crons.errors import ConfigurationError, StoreError, StoreUnavailableError, StoreUnusableError
 from fastapi_crons_sqlite._schema import prepare
 
-logger = logging.getLogger("fastapi_crons_sqlite")
+logger = logging.getLogger("fastapi_crons.sqlite")
 
 T = TypeVar("T")
 #: What a column can hold, as JSON.
@@ -39,7 +39,7 @@ _NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.ssh
 _CHECKED_BYTES = 64 * 1024 * 1024
 
 # Writers of one file in one process take turns here rather than in SQLite's busy handler, which sleeps.
-_turns: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
+_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[str, asyncio.Lock]] = WeakKeyDictionary()
 
 
 class Database:
@@ -66,8 +66,8 @@ class Database:
     async def open(self) -> None:
         """Open the file, making it where there is none, and bring it to our layout."""
         _check_file(self.path)
-        key = (id(asyncio.get_running_loop()), os.path.realpath(self.path))
-        self._turn = _turns.setdefault(key, asyncio.Lock())
+        turns = _turns.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
+        self._turn = turns.setdefault(os.path.realpath(self.path), asyncio.Lock())
         try:
             async with self._turn:
                 await self._connect()

@@ -12,7 +12,7 @@ import aiosqlite
 
 from fastapi_crons.errors import StoreUnusableError
 
-logger = logging.getLogger("fastapi_crons_sqlite")
+logger = logging.getLogger("fastapi_crons.sqlite")
 
 #: The layout that this version writes, and the oldest version of the layout that may work on it.
 VERSION = 1

@@ -16,21 +16,26 @@ def is_coroutine_function(function: Callable[..., object]) -> bool:
     return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(getattr(type(inner), "__call__", None))  # noqa: B004
 
 
+def is_generator_function(function: Callable[..., object]) -> bool:
+    """Whether a call only makes a generator, and runs nothing of the function."""
+    inner = unwrapped(function)
+    if type(inner) is FunctionType:
+        return bool(inner.__code__.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR))
+    return inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner)
+
+
 def unwrapped(function: Callable[..., object]) -> Callable[..., object]:
     """The function inside of partials."""
-    while hasattr(function, "func") and hasattr(function, "keywords"):
+    while isinstance(function, functools.partial):
         function = function.func
     return function
 
 
 def label(function: Callable[..., object]) -> str:
     """`module:qualname`"""
-    try:
-        return f"{function.__module__}:{function.__qualname__}"
-    except AttributeError:
-        inner = unwrapped(function)
-        module = getattr(inner, "__module__", None) or "?"
-        return f"{module}:{getattr(inner, '__qualname__', None) or type(inner).__qualname__}"
+    inner = unwrapped(function)
+    module, name = getattr(inner, "__module__", None), getattr(inner, "__qualname__", None)
+    return f"{module if isinstance(module, str) else '?'}:{name if isinstance(name, str) else type(inner).__qualname__}"
 
 
 def required_parameters(function: Callable[..., object]) -> list[str]:
@@ -50,19 +55,6 @@ def required_parameters(function: Callable[..., object]) -> list[str]:
         if parameter.default is parameter.empty
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     ]
-
-
-def positional_parameters(function: Callable[..., object]) -> int:
-    """How many arguments can be given by position; many where a callable does not say."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return 255
-    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
-        return 255
-    return sum(
-        parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD) for parameter in parameters
-    )
 
 
 def takes(function: Callable[..., object], name: str) -> bool:

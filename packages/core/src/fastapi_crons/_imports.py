@@ -21,7 +21,8 @@ def backend_class(module: str, kind: Literal["state_backends", "lock_backends"],
     Raises `MissingDistributionError` for a known name whose distribution is not installed, else `AttributeError`.
     """
     if name[:1].isupper():
-        from fastapi_crons.plugins import Plugins, find_class
+        from fastapi_crons.backends import find_class
+        from fastapi_crons.plugins import Plugins
 
         found = find_class(getattr(Plugins(), kind), name)
         if found is not None:

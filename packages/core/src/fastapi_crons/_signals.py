@@ -40,6 +40,7 @@ class StopSignals:
     def __init__(self, heard: Callable[[], object]) -> None:
         self._heard = heard
         self._before: dict[int, Callable[[int, FrameType | None], object]] = {}
+        self._listening = True
 
     def start(self) -> None:
         if not _in_main_thread():
@@ -51,6 +52,8 @@ class StopSignals:
                 signal.signal(number, self._hear)
 
     def stop(self) -> None:
+        # Where somebody has put a handler over ours, ours stays, and only passes on.
+        self._listening = False
         if not _in_main_thread():
             return
         for number, before in self._before.items():
@@ -58,8 +61,11 @@ class StopSignals:
                 signal.signal(number, before)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        self._heard()
-        self._before[number](number, frame)
+        try:
+            if self._listening:
+                self._heard()
+        finally:
+            self._before[number](number, frame)
 
 
 def _in_main_thread() -> bool:

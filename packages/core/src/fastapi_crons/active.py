@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from fastapi_crons._threads import Ended
+from fastapi_crons.context import log_fields, run_context
+from fastapi_crons.hookspecs import HookContext
 from fastapi_crons.locking.base import Lease
 from fastapi_crons.run import Run, RunError, RunStatus, Trigger
 from fastapi_crons.run_log import RunLog
@@ -31,6 +34,7 @@ class ActiveRun:
     __slots__ = (
         "actor",
         "after",
+        "asked_ts",
         "attempt",
         "beside",
         "cut",
@@ -47,6 +51,7 @@ class ActiveRun:
         "missed",
         "note",
         "outcome",
+        "result",
         "started_ts",
         "task",
         "thread",
@@ -75,6 +80,8 @@ class ActiveRun:
         self.note: str | None = None
         #: The run that goes on beside this one, which was forced.
         self.beside: str | None = None
+        #: When somebody asked for it; None for a tick.
+        self.asked_ts: float | None = None
         self.instance = ""
         self.started_ts = 0.0
         self.log: RunLog | None = None
@@ -91,6 +98,8 @@ class ActiveRun:
         #: Whether a before-run hook did not let it run.
         self.vetoed = False
         self.outcome: Run | None = None
+        #: What the function returned, as JSON text, for hooks: also where it is not to be kept.
+        self.result: str | None = None
         #: Set when the run has ended and its lease is given back, for those who wait for it.
         self.ended: asyncio.Event | None = None
 
@@ -130,7 +139,14 @@ class ActiveRun:
     @property
     def log_fields(self) -> dict[str, object]:
         """What log records about this run carry beside their message."""
-        return {"job": self.job.name, "run_id": self.id, "tick": self.tick_ts, "attempt": self.attempt}
+        return log_fields(self.snapshot())
+
+    def context(self) -> HookContext:
+        """What hooks learn of the run as it is now."""
+        run = self.snapshot()
+        if run.result != self.result:
+            run = replace(run, result=self.result)
+        return run_context(self.job, run, self.asked_ts)
 
     def snapshot(self) -> Run:
         """The run as it is now."""

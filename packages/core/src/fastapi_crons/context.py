@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastapi_crons.clock import iso_utc
 from fastapi_crons.hookspecs import HookContext
 from fastapi_crons.run import MissedTicks, Run
-from fastapi_crons.run_log import JOB_LOGGER, RunLogger
+from fastapi_crons.run_log import RunLogger, job_logger
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -28,8 +27,8 @@ class JobContext(Mapping[str, Any]):
 
     __slots__ = ("_values", "attempt", "fencing_token", "job", "logger", "run_id", "tick")
 
-    def __init__(self, job: CronJob, run: Run) -> None:
-        self._values = run_context(job, run)
+    def __init__(self, job: CronJob, run: Run, values: HookContext) -> None:
+        self._values = values
         #: The job's name.
         self.job: str = job.name
         #: The scheduled time (aware, UTC); None for a manual run.
@@ -41,10 +40,7 @@ class JobContext(Mapping[str, Any]):
         self.fencing_token: int = run.token
         self.run_id: str = run.id
         #: Its records name job, run and tick, and from INFO up are kept with the run.
-        self.logger: RunLogger = RunLogger(
-            logging.getLogger(JOB_LOGGER),
-            {"job": job.name, "run_id": run.id, "tick": run.tick_ts, "attempt": run.attempt},
-        )
+        self.logger: RunLogger = RunLogger(job_logger(), log_fields(run))
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]
@@ -59,24 +55,27 @@ class JobContext(Mapping[str, Any]):
         return f"JobContext(job={self.job!r}, tick={self.tick!r}, attempt={self.attempt}, run_id={self.run_id!r})"
 
 
-def run_context(job: CronJob, run: Run) -> HookContext:
+def log_fields(run: Run) -> dict[str, object]:
+    """What log records about a run carry beside their message. `tick` is ISO 8601 text with offset."""
+    tick = None if run.tick_ts is None else iso_utc(run.tick_ts)
+    return {"job": run.job, "run_id": run.id, "tick": tick, "attempt": run.attempt}
+
+
+def run_context(job: CronJob, run: Run, asked_ts: float | None = None) -> HookContext:
     """What hooks learn of a run: JSON-serialisable values; times as ISO 8601 text with offset, durations in seconds.
 
-    Every key is always there. What has not happened yet, or does not apply, is None.
+    Every key is always there. What has not happened yet, or does not apply, is None. `asked_ts` is when somebody asked for
+    a manual run, in Unix seconds; left open, when it began.
     """
     manual = run.trigger in _MANUAL
     ended = run.ended_ts is not None
     return {
-        "job_name": job.name,
-        "tags": list(job.tags),
-        "expr": job.schedule.text,
-        "timezone": getattr(job.schedule, "timezone", None),
-        "instance_id": run.instance,
+        **_job_context(job, run.instance),
         "run_id": run.id,
         "attempt": run.attempt,
         "fencing_token": run.token,
         "manual_trigger": manual,
-        "trigger_time": iso_utc(run.started_ts) if manual else None,
+        "trigger_time": iso_utc(run.started_ts if asked_ts is None else asked_ts) if manual else None,
         "triggered_by": run.trigger if manual else "schedule",
         "actor": run.actor,
         "note": run.note,
@@ -97,17 +96,23 @@ def run_context(job: CronJob, run: Run) -> HookContext:
 def missed_context(job: CronJob, ticks: MissedTicks) -> HookContext:
     """What hooks learn of ticks that were let go."""
     return {
-        "job_name": job.name,
-        "tags": list(job.tags),
-        "expr": job.schedule.text,
-        "timezone": getattr(job.schedule, "timezone", None),
-        "instance_id": ticks.instance,
+        **_job_context(job, ticks.instance),
         "first": iso_utc(ticks.first_ts),
         "last": iso_utc(ticks.last_ts),
         "count": ticks.count,
         "more": ticks.more,
         "reason": ticks.reason,
         "detail": ticks.detail,
+    }
+
+
+def _job_context(job: CronJob, instance: str) -> HookContext:
+    return {
+        "job_name": job.name,
+        "tags": list(job.tags),
+        "expr": job.schedule.text,
+        "timezone": job.schedule_zone or None,
+        "instance_id": instance,
     }
 
 

@@ -173,8 +173,12 @@ class Dispatcher:
                 self._place(job, answer, now)
         self._on_registered(jobs)
 
-    async def take_over(self, dead: Iterable[Lease]) -> None:
-        """See to what dead processes left unfinished: run a tick again, or only write down what became of it."""
+    async def take_over(self, dead: Iterable[Lease]) -> set[str]:
+        """See to what dead processes left unfinished: run a tick again, or only write down what became of it.
+
+        Returns the runs whose records were closed.
+        """
+        closed: set[str] = set()
         for lease in dead:
             entry = self.entries.get(lease.job)
             if entry is None:
@@ -189,9 +193,11 @@ class Dispatcher:
             elif self._reruns(entry, lease):
                 self._again[lease.run_id] = rerun_of(entry, lease, self._run_ids())
             elif (await self._locks.release([_ref(lease)]))[0]:
+                closed.add(lease.run_id)
                 self._close_cut_off(entry, lease, known)
         if self._again:
             self.wake()
+        return closed
 
     async def _forget(self, lease: Lease) -> None:
         """The lease of a job that is not known here: left to others who know it, for as long as it would have lasted."""

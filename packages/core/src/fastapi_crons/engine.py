@@ -16,13 +16,14 @@ from fastapi_crons.claims import definition_of, manual_request
 from fastapi_crons.clock import Clock, iso_utc
 from fastapi_crons.config import CronConfig
 from fastapi_crons.dispatcher import Dispatcher
-from fastapi_crons.errors import ConfigurationError, CronsError, JobLockedError, StoreError, StoreUnavailableError
+from fastapi_crons.errors import CronsError, JobLockedError, StoreError, StoreUnavailableError
+from fastapi_crons.hooks import HookCaller
 from fastapi_crons.instance import Instance
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import ClaimRequest, LeaseRef, Pause, PauseRequest, ResumeRequest
 from fastapi_crons.locking.manager import DistributedLockManager
-from fastapi_crons.outcome import safe_text
-from fastapi_crons.plugins import HookCaller, Plugins, chosen_backend
+from fastapi_crons.outcome import one_line, safe_text
+from fastapi_crons.plugins import Plugins
 from fastapi_crons.recorder import Recorder
 from fastapi_crons.run import Run, RunError, Trigger
 from fastapi_crons.run_log import capture_records
@@ -38,6 +39,8 @@ logger = logging.getLogger(__name__)
 
 #: How long (seconds) cancelled runs get to end at a stop before they are left behind.
 CANCEL_GRACE = 1.0
+#: How long (seconds) a stop waits for a store that did not answer before.
+_IMPATIENCE = 1.0
 #: How often (seconds) the history is cut back to its limits.
 PRUNE_INTERVAL = 60.0
 
@@ -66,7 +69,7 @@ class Engine:
         self.supervisor = Supervisor()
         self._interrupts = InterruptWatch()
         self._stop_signals: StopSignals | None = None
-        self.hooks = HookCaller(plugins, ThreadPool(8, "fastapi-crons-hook"), config.hook_timeout)
+        self.hooks = HookCaller(plugins.calls, ThreadPool(8, "fastapi-crons-hook"), config.hook_timeout)
         self.recorder = Recorder(
             state, locks, clock, store_timeout=config.store_timeout, max_buffered=config.max_buffered_records
         )
@@ -103,16 +106,20 @@ class Engine:
             self.supervisor.start("release", self.recorder.release_forever)
             if self.enabled:
                 await self._begin()
+            else:
+                self._registered(list(self._crons.jobs))
+            # What was begun about the jobs is told before the scheduler itself.
+            await self.runner.drain(self._config.hook_timeout)
+            await self.hooks.for_scheduler("scheduler_started", crons=self._crons)
         except BaseException:
-            await self._close()
+            # Also where the caller gave up waiting: nothing is left behind that nobody can stop.
+            await asyncio.shield(asyncio.ensure_future(self.stop(told=False)))
             raise
-        # What was begun about the jobs is told before the scheduler itself.
-        await self.runner.drain(self._config.hook_timeout)
-        await self.hooks.for_scheduler("scheduler_started", crons=self._crons)
 
-    def is_run(self, task: asyncio.Task[object] | None) -> bool:
-        """Whether a task is one of the runs that go on here."""
-        return task is not None and any(run.task is task for run in self.runner.active.values())
+    def waits_for(self, task: asyncio.Task[object] | None, root: asyncio.Task[object] | None) -> bool:
+        """Whether a stop would wait for this task: it is part of a run (of which `root` is the task), or a hook."""
+        own = {run.task for run in self.runner.active.values()} | self.runner.background
+        return root in own or self.hooks.is_call(task)
 
     def heed_signals(self, heard: Callable[[], object]) -> None:
         """From the moment that the process is told to end, claim nothing more; and call `heard` on the loop."""
@@ -121,6 +128,8 @@ class Engine:
             self.quiesce()
             heard()
 
+        if self._stop_signals is not None:
+            self._stop_signals.stop()
         self._stop_signals = StopSignals(lambda: self.loop.call_soon_threadsafe(quiesce))
         self._stop_signals.start()
 
@@ -129,20 +138,34 @@ class Engine:
         self.stopping.set()
         self.dispatcher.stop()
 
-    async def stop(self) -> None:
-        """Claim nothing more, let running jobs finish within `shutdown_timeout`, cut off the rest, flush and close."""
+    async def stop(self, *, told: bool = True) -> None:
+        """Claim nothing more, let running jobs finish within `shutdown_timeout`, cut off the rest, flush and close.
+
+        Bounded: by `shutdown_timeout`, by the hooks' time limit where hooks go on, and by `store_timeout` for all that is
+        asked of the stores. `told` says whether plugins hear of it.
+        """
         self.quiesce()
-        await self.supervisor.finish("dispatch", self._config.store_timeout)
-        await self.clock.wait(list(self._starting), self._config.store_timeout)
+        await self.supervisor.finish("dispatch", self._store_patience())
+        await self.clock.wait(list(self._starting), self._store_patience())
         await self._end_runs()
-        for name in ("heartbeat", "prune", "record", "release"):
-            await self.supervisor.stop(name, self._config.store_timeout)
         await self.runner.drain(self._config.hook_timeout)
         for task in self.runner.background:
             task.cancel()
-        await self.recorder.flush(self._config.store_timeout)
-        await self._close()
-        await self.hooks.for_scheduler("scheduler_stopped", crons=self._crons)
+        self._interrupts.stop()
+        if self._stop_signals is not None:
+            self._stop_signals.stop()
+        for name in ("heartbeat", "prune", "record", "release"):
+            await self.supervisor.stop(name, self._store_patience())
+        await self.recorder.flush(self._store_patience())
+        await asyncio.gather(self._close_state(), self.locks.close(self._store_patience()))
+        self.instance.lives_here(alive=False)
+        if told:
+            await self.hooks.for_scheduler("scheduler_stopped", crons=self._crons)
+
+    def _store_patience(self) -> float:
+        """How long (seconds) a stop waits for a store: not long for one that is known not to answer."""
+        down = self.locks.fault is not None or self.recorder.fault is not None
+        return min(_IMPATIENCE, self._config.store_timeout) if down else self._config.store_timeout
 
     def add(self, jobs: Iterable[CronJob]) -> None:
         """Take up jobs; one that is known already is left as it is. Safe to call from any thread."""
@@ -164,7 +187,7 @@ class Engine:
             raise CronsError(f"job {job.name!r} can't be run: this scheduler is {why}")
         self.starting += 1
         try:
-            return await self._start_run(job, force, timeout, triggered_by, _kept(actor), _kept(note))
+            return await self._start_run(job, force, timeout, triggered_by, _kept(actor), _kept(note), self.clock.now())
         finally:
             self.starting -= 1
 
@@ -176,6 +199,7 @@ class Engine:
         triggered_by: Trigger,
         actor: str | None,
         note: str | None,
+        asked_ts: float,
     ) -> ActiveRun:
         try:
             await asyncio.wait_for(self.dispatcher.enrol_new_jobs(), self._config.store_timeout)
@@ -185,6 +209,7 @@ class Engine:
             ) from None
         entry = self.dispatcher.entries[job.name]
         run = ActiveRun(entry, self.dispatcher.new_run_id(), None, triggered_by, 0, 1)
+        run.asked_ts = asked_ts
         run.timeout = job.timeout if timeout is None else timeout
         run.actor, run.note = actor, note
         run.ended = asyncio.Event()
@@ -281,35 +306,35 @@ class Engine:
         if self._config.max_log_chars:
             capture_records()
         await self.dispatcher.enrol_new_jobs()
-        await self._see_to_the_dead()
-        await self._close_orphans()
+        await self._close_orphans(await self._see_to_the_dead())
         self.supervisor.start("dispatch", self.dispatcher.run_forever)
         if self.locks.backend.reach != "process":
             self.supervisor.start("heartbeat", self._beat_forever)
         self.supervisor.start("prune", self._prune_forever)
 
-    async def _see_to_the_dead(self) -> None:
+    async def _see_to_the_dead(self) -> set[str]:
+        """See to what other instances left behind or ask for; returns the runs whose records were closed."""
         beat = await self.locks.beat()
         for run_id, actor in beat.cancelled:
             run = self.runner.active.get(run_id)
             if run is not None:
                 run.cut_off("cancelled", actor)
-        await self.dispatcher.take_over(beat.dead)
+        return await self.dispatcher.take_over(beat.dead)
 
-    async def _close_orphans(self) -> None:
+    async def _close_orphans(self, closed: set[str]) -> None:
         """Close the records of runs that nobody holds a lease for: their process died between release and record."""
-        unfinished = {run.id: run for run in await self.state.unfinished()}
+        unfinished = {run.id: run for run in await self.state.unfinished() if run.id not in closed}
         leased = await self.locks.leased(unfinished.keys()) if unfinished else set()
         now = self.clock.now()
         for run in unfinished.values():
             if run.id in leased or run.id in self.runner.active:
                 continue
             error = RunError("Interrupted", "its process died before it could say how the run ended")
-            closed, job = replace(run, status="interrupted", ended_ts=now, error=error), self._crons.get_job(run.job)
+            ended, job = replace(run, status="interrupted", ended_ts=now, error=error), self._crons.get_job(run.job)
             if job is None:
-                self.recorder.ended(closed)
+                self.recorder.ended(ended)
             else:
-                self.runner.closed_elsewhere(job, closed)
+                self.runner.closed_elsewhere(job, ended)
 
     async def _beat_forever(self) -> None:
         while True:
@@ -317,14 +342,14 @@ class Engine:
             try:
                 await self._see_to_the_dead()
             except StoreError as error:
-                logger.warning("no heartbeat could be left in the lock store: %s", error)
+                logger.warning("no heartbeat could be left in the lock store: %s", one_line(error))
 
     async def _prune_forever(self) -> None:
         while True:
             try:
                 await self.state.prune(self.clock.now())
             except StoreError as error:
-                logger.warning("the history could not be cut back: %s", error)
+                logger.warning("the history could not be cut back: %s", one_line(error))
             await self.clock.sleep(PRUNE_INTERVAL)
 
     async def _end_runs(self) -> None:
@@ -333,24 +358,22 @@ class Engine:
             run.cut_off("cancelled" if run.entry.is_async else "interrupted", "the stop of its scheduler")
         await self._wait_for_runs(CANCEL_GRACE)
         for run in list(self.runner.active.values()):
+            if run.outcome is None:
+                self.runner.abandon(run)
+        # What is left has ended, and tells its hooks.
+        await self._wait_for_runs(self._config.hook_timeout)
+        for run in list(self.runner.active.values()):
             self.runner.abandon(run)
 
     async def _wait_for_runs(self, timeout: float) -> None:
         tasks = {run.task for run in self.runner.active.values() if run.task is not None}
         await self.clock.wait(tasks, timeout)
 
-    async def _close(self) -> None:
-        self._interrupts.stop()
-        if self._stop_signals is not None:
-            self._stop_signals.stop()
-        for task in ("dispatch", "heartbeat", "prune", "record", "release"):
-            await self.supervisor.stop(task, self._config.store_timeout)
+    async def _close_state(self) -> None:
         try:
-            await asyncio.wait_for(self.state.close(), self._config.store_timeout)
+            await asyncio.wait_for(self.state.close(), self._store_patience())
         except Exception as error:
-            logger.warning("the state store did not close cleanly: %s", error)
-        await self.locks.close()
-        self.instance.lives_here(alive=False)
+            logger.warning("the state store did not close cleanly: %s", one_line(error))
 
     def _released(self, run: ActiveRun) -> None:
         self.dispatcher.released(run)
@@ -367,24 +390,3 @@ class Engine:
 def _kept(text: str | None) -> str | None:
     """What somebody said, fit to be kept."""
     return None if text is None else safe_text(text, 1_000)
-
-
-def choose_backends(
-    config: CronConfig, plugins: Plugins, state: StateBackend | None, locks: DistributedLockManager | None
-) -> tuple[StateBackend, DistributedLockManager]:
-    """The stores to use: those given, else those named in the settings, else the preferred ones that are installed."""
-    if state is None:
-        state = chosen_backend(plugins.state_backends, config.state_backend, "CRON_STATE_BACKEND").create(config)
-    if locks is None:
-        lock = None if config.lock_backend is not None else state.companion_lock()
-        if lock is None:
-            lock = chosen_backend(plugins.lock_backends, config.lock_backend, "CRON_LOCK_BACKEND").create(config)
-        locks = DistributedLockManager(lock, config)
-    if config.enable_distributed_locking and locks.backend.reach != "fleet":
-        raise ConfigurationError(
-            f"CRON_ENABLE_DISTRIBUTED_LOCKING is on, but {type(locks.backend).__name__} reaches no further than one "
-            f"{locks.backend.reach}; install and name a lock for a fleet (pip install fastapi-crons-redis-lock)"
-        )
-    if not state.durable:
-        logger.warning("the history is kept in memory: nothing of it outlives this process (pip install fastapi-crons)")
-    return state, locks

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from fastapi_crons._threads import ThreadPool
 from fastapi_crons.active import ActiveRun
 from fastapi_crons.clock import Clock
-from fastapi_crons.context import JobContext, run_context
+from fastapi_crons.context import JobContext
 from fastapi_crons.errors import SkipRun
-from fastapi_crons.outcome import safe_text
+from fastapi_crons.outcome import cut, printable, safe_text
 
 if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
-    from fastapi_crons.plugins import HookCall, HookCaller, Plugins
+    from fastapi_crons.hooks import HookCall, HookCaller
+    from fastapi_crons.plugins import Plugins
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class Invoker:
             "job %r failed (%s: %s), attempt %d follows in %.1f s",
             run.job.name,
             type(raised).__name__,
-            ascii(self._hooks.redacted(run.job.name, "error", safe_text(raised, 200))),
+            printable(cut(self._hooks.redacted(run.job.name, "error", safe_text(raised, 10_000)), 200)),
             run.attempt + 1,
             delay,
             extra=run.log_fields,
@@ -110,19 +111,21 @@ class Invoker:
 
     async def _enter(self, call: HookCall, run: ActiveRun) -> _Scope | None:
         try:
-            scope = call.call_by_name({"job_name": run.job.name, "context": run_context(run.job, run.snapshot())})
+            scope = call.here(job_name=run.job.name, context=run.context())
             if isinstance(scope, AbstractAsyncContextManager):
                 await self._in_time(run, scope.__aenter__())
                 return scope
             if isinstance(scope, AbstractContextManager):
                 scope.__enter__()
                 return scope
+            if asyncio.iscoroutine(scope):
+                scope.close()
             if scope is not None:
                 raise TypeError(f"run_scope must return a context manager, not {type(scope).__name__}")
-        except asyncio.CancelledError:
-            raise
         except BaseException as error:
-            self._hooks.complain(call, "failed on entering", error)
+            if isinstance(error, asyncio.CancelledError) and is_cancelled(run):
+                raise
+            self._hooks.complain(call, "failed on entering", error, {"job_name": run.job.name, "run_id": run.id})
         return None
 
     async def _leave(self, call: HookCall, scope: _Scope, run: ActiveRun, raised: BaseException | None) -> None:
@@ -132,24 +135,26 @@ class Invoker:
                 await self._in_time(run, scope.__aexit__(*how))
             else:
                 scope.__exit__(*how)
-        except asyncio.CancelledError:
-            if raised is None:
-                raise
         except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and raised is None and is_cancelled(run):
+                raise
             if error is not raised:
-                self._hooks.complain(call, "failed on leaving", error)
+                self._hooks.complain(call, "failed on leaving", error, {"job_name": run.job.name, "run_id": run.id})
 
     async def _in_time(self, run: ActiveRun, work: Awaitable[object]) -> None:
         """Await in this very task, whose context variables a scope may set, within the time limit of hooks."""
-        task, timed_out = asyncio.current_task(), False
+        task, loop, timed_out = asyncio.current_task(), asyncio.get_running_loop(), False
 
         def give_up() -> None:
             nonlocal timed_out
             if task is not None:
+                if timed_out:
+                    logger.error("job %r: a run_scope swallows its cancellation, and holds the run", run.job.name)
                 timed_out = True
                 task.cancel()
+                timers[:] = [loop.call_later(self._hook_timeout, give_up)]
 
-        timer = asyncio.get_running_loop().call_later(self._hook_timeout, give_up)
+        timers = [loop.call_later(self._hook_timeout, give_up)]
         try:
             await work
         except asyncio.CancelledError:
@@ -158,13 +163,13 @@ class Invoker:
             _uncancel()
             raise TimeoutError(f"did not end within {self._hook_timeout:g} s") from None
         finally:
-            timer.cancel()
+            timers[0].cancel()
 
     def _call(self, run: ActiveRun) -> Coroutine[Any, Any, object]:
         return self._in_scopes(run) if self._plugins.calls("run_scope") else self._function(run)
 
     async def _function(self, run: ActiveRun) -> object:
-        context = {"context": JobContext(run.job, run.snapshot())} if run.entry.takes_context else {}
+        context = {"context": JobContext(run.job, run.snapshot(), run.context())} if run.entry.takes_context else {}
         run.in_function = True
         try:
             if run.entry.is_async:
@@ -191,6 +196,15 @@ class Invoker:
             raise ended.error
         # A plain function may hand out a coroutine: a lambda, a partial, a callable object.
         return await ended.value if inspect.isawaitable(ended.value) else ended.value
+
+
+def is_cancelled(run: ActiveRun) -> bool:
+    """Whether somebody cancelled the run's task, as opposed to its code raising CancelledError by itself."""
+    if run.cut is not None:
+        return True
+    if sys.version_info >= (3, 11):
+        return run.task is not None and run.task.cancelling() > 0
+    return False
 
 
 def _uncancel() -> None:

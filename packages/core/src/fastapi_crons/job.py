@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from fastapi_crons._callables import label, required_parameters, unwrapped
+from fastapi_crons._callables import is_generator_function, label, required_parameters, unwrapped
 from fastapi_crons._cron import MAX_LENGTH
 from fastapi_crons.clock import UTC
 from fastapi_crons.errors import DuplicateJobError, JobDefinitionError, ScheduleError
@@ -72,6 +72,8 @@ class CronJob:
         if not self.name:
             put(self, "name", _default_name(self.func) if self.name in ("", None) else self.name)
         _check_name(self.name)
+        if is_generator_function(self.func):
+            raise self._fault("func", self.func, "nothing of a generator function would run; iterate inside a job")
         unknown = [name for name in required_parameters(self.func) if name != "context"]
         if unknown:
             raise self._fault(
@@ -226,7 +228,8 @@ class JobRegistry(Sequence[CronJob]):
 
 def _default_name(func: JobFunc) -> str:
     inner = unwrapped(func)
-    return getattr(inner, "__name__", None) or type(inner).__name__
+    name = getattr(inner, "__name__", None)
+    return name if isinstance(name, str) else type(inner).__name__
 
 
 def _check_name(name: object) -> None:

@@ -51,7 +51,25 @@ def error_of(error: BaseException, limit: int) -> RunError:
         lines = "".join(traceback.format_exception(type(error), error, error.__traceback__, limit=-20))
     except Exception:
         lines = "".join(traceback.format_tb(error.__traceback__, limit=-20))
-    return RunError(type(error).__name__, safe_text(error, limit), cut(lines, limit))
+    return RunError(_type_name(error), safe_text(error, limit), cut(lines, limit))
+
+
+def printable(text: str) -> str:
+    """The text with everything escaped that could break a line or hide in it."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
+
+
+def one_line(error: BaseException, limit: int = 500) -> str:
+    """What an exception is and says, as one line of at most about `limit` characters."""
+    return f"{_type_name(error)}: {printable(safe_text(error, limit))}"
+
+
+def _type_name(error: BaseException) -> str:
+    return cut(printable(type(error).__name__), 200)
 
 
 def where_raised(error: BaseException) -> str:

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Protocol
 
+from fastapi_crons.backoff import Backoff
 from fastapi_crons.clock import Clock
 from fastapi_crons.locking.base import LeaseRef
-from fastapi_crons.locking.manager import Backoff, DistributedLockManager
-from fastapi_crons.outcome import safe_text
+from fastapi_crons.locking.manager import DistributedLockManager
+from fastapi_crons.outcome import one_line
 from fastapi_crons.run import MissedTicks, Run
 from fastapi_crons.state.base import Record, StateBackend
 
@@ -130,8 +131,11 @@ class Recorder:
         loop, backoff = asyncio.get_running_loop(), Backoff()
         deadline = loop.time() + timeout
         while self._pending or self._releases:
-            if await self._write_batch():
-                continue
+            try:
+                if await asyncio.wait_for(self._write_batch(), timeout):
+                    continue
+            except asyncio.TimeoutError:
+                self._report(asyncio.TimeoutError())
             if loop.time() >= deadline:
                 logger.error("%d records could not be written to the state store: %s", len(self._pending), self.fault)
                 break
@@ -139,7 +143,7 @@ class Recorder:
         left, self._written = self._written, []
         left += self._releases
         if left:
-            await self._locks.release_now([lease for lease, _ in left])
+            await self._locks.release_now([lease for lease, _ in left], timeout)
             for _, released in left:
                 released()
 
@@ -157,7 +161,7 @@ class Recorder:
             raise
         except _ABOUT_DATA as error:
             if len(batch) == 1:
-                logger.error("a record was dropped, which the state store can't keep: %s", ascii(safe_text(error, 300)))
+                logger.error("a record was dropped, which the state store can't keep: %s", one_line(error))
                 self.dropped += 1
             else:
                 self._put_back(batch)
@@ -193,10 +197,8 @@ class Recorder:
             logger.error("%d records were dropped: the state store is down for too long", excess)
 
     def _report(self, error: Exception) -> None:
-        reason = (
-            f"no answer within {self._store_timeout:g} s" if isinstance(error, asyncio.TimeoutError) else str(error)
-        )
-        self.fault = f"{type(error).__name__}: {ascii(reason)[1:-1]}"
+        timed_out = isinstance(error, asyncio.TimeoutError)
+        self.fault = f"no answer within {self._store_timeout:g} s" if timed_out else one_line(error)
         logger.error("the state store does not answer, %d records wait: %s", len(self._pending), self.fault)
 
 

@@ -1,7 +1,8 @@
 """Log records that are made inside a run, kept with it.
 
 Records are seen where `logging` makes them, so that no logger, handler or level of the app has to be changed. They are
-told to a run by a context variable, which the run's tasks and its thread inherit.
+told to a run by a context variable, which the run's tasks and its thread inherit; threads that a job makes by itself do
+not, and what hooks log after a run comes too late for it.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fastapi_crons.outcome import cut
+from fastapi_crons.outcome import cut, safe_text
 from fastapi_crons.run import LogLine
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ else:
 #: The logger that jobs find in their context.
 JOB_LOGGER = "fastapi_crons.job"
 _OWN = "fastapi_crons."
+_KEPT = "fastapi_crons_kept"
+#: What a line costs beside its texts, in characters.
+_LINE_COST = 40
 _FORMATTER = logging.Formatter()
 
 current_log: ContextVar[LogKeeper | None] = ContextVar("fastapi_crons_run_log", default=None)
@@ -65,28 +70,38 @@ class RunLog:
             if self._lines is None:
                 self._lines = deque()
             self._lines.append(line)
-            self._chars += len(line.message)
+            self._chars += _size(line)
             while self._chars > self._limit:
-                self._chars -= len(self._lines.popleft().message)
+                self._chars -= _size(self._lines.popleft())
                 self.dropped += 1
 
 
 class RunLogger(_Adapter):
-    """The logger of one run: its records carry the run's fields, and are kept with it whatever the levels are set to.
-
-    From level INFO up every record is kept with the run; the app's own handlers get what the levels let through.
-    """
+    """The logger of one run: its records carry the run's fields beside those that the job gives."""
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
         return msg, kwargs
 
-    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        if self.isEnabledFor(level):
-            super().log(level, msg, *args, **kwargs)
-        elif level >= logging.INFO:
-            # Making the record is enough for it to be kept.
-            self.logger.makeRecord(self.logger.name, level, "", 0, msg, args, None, extra=self.extra)
+
+class _JobLogger(logging.Logger):
+    """Makes every record from level INFO up, so that it is kept with its run; handlers get what the levels let through."""
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
+        return level >= logging.INFO or super().isEnabledFor(level)
+
+    def handle(self, record: logging.LogRecord) -> None:
+        if super().isEnabledFor(record.levelno):
+            super().handle(record)
+
+
+def job_logger() -> logging.Logger:
+    """The logger named `fastapi_crons.job`."""
+    found = logging.getLogger(JOB_LOGGER)
+    if type(found) is logging.Logger:
+        # `setLoggerClass` is the app's to set; this one logger of ours becomes what it is to be.
+        found.__class__ = _JobLogger
+    return found
 
 
 class _Capture:
@@ -98,22 +113,38 @@ class _Capture:
     def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
         record: logging.LogRecord = self.inner(*args, **kwargs)
         keeper = current_log.get()
-        if keeper is not None and (record.name == JOB_LOGGER or not record.name.startswith(_OWN)):
-            keeper.keep_log().add(record)
+        if keeper is not None and _is_wanted(record):
+            # Two of these stand around each other where the app has put a factory of its own in between.
+            record.__dict__[_KEPT] = True
+            with suppress(Exception):
+                keeper.keep_log().add(record)
         return record
 
 
 def capture_records() -> None:
-    """See to it that records made inside runs are kept, from now on; costs others a look at a context variable."""
+    """See to it that records made inside runs are kept, from now on; costs others a look at a context variable.
+
+    An app that sets a record factory later has to call the one that was there, as `logging` advises.
+    """
     if not isinstance(logging.getLogRecordFactory(), _Capture):
         logging.setLogRecordFactory(_Capture(logging.getLogRecordFactory()))
+
+
+def _is_wanted(record: logging.LogRecord) -> bool:
+    name = record.name or ""  # `logging.makeLogRecord` fills it in later
+    ours = name.startswith(_OWN) and name != JOB_LOGGER and not name.startswith(f"{JOB_LOGGER}.")
+    return bool(name) and not ours and _KEPT not in record.__dict__
+
+
+def _size(line: LogLine) -> int:
+    return _LINE_COST + len(line.logger) + len(line.message)
 
 
 def _text(record: logging.LogRecord) -> str:
     try:
         text = record.getMessage()
     except Exception:
-        text = f"{record.msg!r} with arguments that do not fit it"
+        text = f"{safe_text(record.msg, 1_000)} (with arguments that do not fit it)"
     if record.exc_info and record.exc_info[0] is not None:
         try:
             text = f"{text}\n{_FORMATTER.formatException(record.exc_info)}"

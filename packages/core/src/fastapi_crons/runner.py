@@ -7,33 +7,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fastapi_crons._signals import InterruptWatch
 from fastapi_crons.active import ActiveRun
-from fastapi_crons.clock import Clock, begin_root_task
-from fastapi_crons.context import missed_context, run_context
+from fastapi_crons.clock import Clock, begin_root_task, iso_utc
+from fastapi_crons.context import log_fields, missed_context, run_context
 from fastapi_crons.errors import SkipRun
-from fastapi_crons.invocation import Invoker
+from fastapi_crons.invocation import Invoker, is_cancelled
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import LeaseRef
-from fastapi_crons.outcome import cut, error_of, json_or_text, result_json, safe_text
+from fastapi_crons.outcome import cut, error_of, json_or_text, printable, result_json, safe_text
 from fastapi_crons.run import LogLine, MissedReason, MissedTicks, Run, RunError, RunStatus
 from fastapi_crons.run_log import current_log
 from fastapi_crons.ticks import Row
 
 if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
-    from fastapi_crons.plugins import HookCaller, Plugins
+    from fastapi_crons.hooks import HookCaller
+    from fastapi_crons.plugins import Plugins
     from fastapi_crons.recorder import Recorder
 
 logger = logging.getLogger(__name__)
 
 #: How many characters of an error message go into a log line; the whole is kept with the run.
 _LOGGED = 500
+#: How many characters of a text are given to redaction hooks.
+_REDACTED = 65_536
 
 
 class Runner:
@@ -53,6 +55,7 @@ class Runner:
         self._config = config
         self._clock = clock
         self._max_log_chars = config.max_log_chars
+        self._plugins = plugins
         self._hooks = hooks
         self._recorder = recorder
         self._instance_id = instance_id
@@ -107,8 +110,8 @@ class Runner:
             "at least " if row.more else "",
             row.number,
             ticks.last.isoformat(),
-            reason if detail is None else f"{reason}: {detail!a}",
-            extra={"job": job.name, "tick": row.last, "reason": reason},
+            reason if detail is None else f"{reason}: {printable(detail)}",
+            extra={"job": job.name, "tick": iso_utc(row.last), "reason": reason},
         )
         hook = "run_skipped" if reason in ("overlap", "vetoed") else "tick_missed"
         if self._hooks.wanted(hook, job.name):
@@ -133,7 +136,7 @@ class Runner:
             job.name,
             run.id,
             run.instance,
-            extra={"job": job.name, "run_id": run.id, "tick": run.tick_ts, "attempt": run.attempt},
+            extra=log_fields(run),
         )
         if self._hooks.wanted("on_error", job.name):
             self.in_background(self._hooks.for_job("on_error", job.name, run_context(job, run)))
@@ -150,12 +153,15 @@ class Runner:
 
     def abandon(self, run: ActiveRun) -> None:
         """Leave a run behind that does not end, at a stop: its record is closed and its lease given back."""
-        logger.error("job %r did not end in time and is left behind", run.job.name, extra=run.log_fields)
         if run.outcome is None:
+            logger.error("job %r did not end in time and is left behind", run.job.name, extra=run.log_fields)
             self._end(run, "interrupted", run.cut_error("interrupted"), None)
+            if self._hooks.wanted("on_error", run.job.name):
+                self.in_background(self._hooks.for_job("on_error", run.job.name, run.context()))
         self._release(run)
         if run.task is not None:
-            # `asyncio.run` waits at its end for every task it can see, and this one swallows its cancellation.
+            # `asyncio.run` waits at its end for every task it can see, and this one swallows its cancellation. It stays
+            # pending, and does nothing more for the run should it go on.
             asyncio._unregister_task(run.task)  # documented under "Extending asyncio"
 
     async def _execute(self, run: ActiveRun) -> None:
@@ -170,38 +176,41 @@ class Runner:
             if self._hooks.wanted("before_run", run.job.name):
                 await self._ask_before_hooks(run)
             value = await self._invoker.call(run)
-            if value is not None and run.job.store_result:
+            if value is not None:
                 result = result_json(value, self._config.max_result_bytes)
         except asyncio.CancelledError as cancelled:
             status, error = self._after_cancellation(run, cancelled)
-        except SkipRun as veto:
-            run.vetoed = True
-            status, error = "cancelled", RunError(type(veto).__name__, safe_text(veto.reason, 200))
         except BaseException as raised:
             if run.cut is not None:
                 status, error = self._after_cancellation(run, raised)
+            elif run.vetoed and isinstance(raised, SkipRun):
+                status, error = "cancelled", RunError(SkipRun.__name__, safe_text(raised.reason, 200))
             else:
-                status, error = "failed", error_of(raised, self._config.max_error_chars)
+                status, error = "failed", self._error(raised)
             if isinstance(raised, KeyboardInterrupt) and self._interrupts.seen:
                 self._end(run, status, error, result)
                 raise
         else:
             if run.cut is not None and not run.function_ended:
                 status, error = self._after_cancellation(run, None)
-        self._end(run, status, error, result)
-        await self._finish(run)
+        if run.outcome is None:  # else it was left behind at a stop, and that is its record
+            self._end(run, status, error, result)
+            await self._finish(run)
 
     async def _ask_before_hooks(self, run: ActiveRun) -> None:
-        veto = await self._hooks.for_job("before_run", run.job.name, run_context(run.job, run.snapshot()))
+        veto = await self._hooks.for_job("before_run", run.job.name, run.context())
         if veto is not None:
+            run.vetoed = True
             raise veto
 
     def _end(self, run: ActiveRun, status: RunStatus, error: RunError | None, result: str | None) -> None:
         """Keep the outcome. From here on nothing runs the function again."""
         run.function_ended = True
-        if run.outcome is not None:
-            return  # it was left behind at a stop, and that is its record
-        outcome = run.outcome = self._kept(run, run.record(status, self._clock.now(), error, result))
+        outcome = self._kept(run, run.record(status, self._clock.now(), error, result))
+        run.result = outcome.result
+        if not run.job.store_result and outcome.result is not None:
+            outcome = replace(outcome, result=None)
+        run.outcome = outcome
         self._recorder.ended(outcome)
         if outcome.error is None:
             if logger.isEnabledFor(logging.INFO):
@@ -212,7 +221,7 @@ class Runner:
                 run.job.name,
                 status.replace("_", " "),
                 outcome.error.type,
-                ascii(cut(outcome.error.message, _LOGGED)),
+                printable(cut(outcome.error.message, _LOGGED)),
                 extra={**run.log_fields, "status": status},
             )
         elif run.tick_ts is not None:
@@ -222,6 +231,10 @@ class Runner:
                 else run.missed._replace(last=run.tick_ts, number=run.missed.number + 1)
             )
             self.let_go(run.job, row, "vetoed", outcome.error.message, record_id=run.id)
+        else:
+            logger.warning(
+                "job %r was vetoed: %s", run.job.name, printable(outcome.error.message), extra=run.log_fields
+            )
 
     def _kept(self, run: ActiveRun, outcome: Run) -> Run:
         """The outcome with the run's log, as far as the plugins let it be kept."""
@@ -240,11 +253,19 @@ class Runner:
         if error is not None:
             field = "reason" if run.vetoed else "error"
             traceback = error.traceback and redacted("traceback", error.traceback)
-            error = RunError(error.type, redacted(field, error.message), traceback)
+            limit = self._config.max_error_chars
+            error = RunError(
+                error.type, cut(redacted(field, error.message), limit), traceback and cut(traceback, limit)
+            )
         if result is not None:
             result = json_or_text(redacted("result", result))
         log = tuple(replace(line, message=redacted("log", line.message)) for line in log)
         return replace(outcome, error=error, result=result, log=log)
+
+    def _error(self, raised: BaseException) -> RunError:
+        """What is kept of an exception. What is to be redacted is cut afterwards, so that no half of a secret slips by."""
+        limit = self._config.max_error_chars
+        return error_of(raised, max(limit, _REDACTED) if self._plugins.calls("redact") else limit)
 
     async def _finish(self, run: ActiveRun) -> None:
         """Call the hooks; then, when the function has really ended, give the lease back."""
@@ -252,7 +273,7 @@ class Runner:
         hook = "after_run" if outcome.status == "completed" else "on_error"
         try:
             if not run.vetoed and self._hooks.wanted(hook, run.job.name):
-                await self._hooks.for_job(hook, run.job.name, run_context(run.job, outcome))
+                await self._hooks.for_job(hook, run.job.name, run.context())
         finally:
             if run.thread is not None and run.thread_lives:
                 logger.error(
@@ -283,18 +304,11 @@ class Runner:
     def _after_cancellation(self, run: ActiveRun, raised: BaseException | None) -> tuple[RunStatus, RunError]:
         if run.cut is not None:
             return run.cut, run.cut_error(run.cut)
-        if raised is not None and not _cancelled_from_outside(run.task):
-            return "failed", error_of(raised, self._config.max_error_chars)
+        if raised is not None and not is_cancelled(run):
+            return "failed", self._error(raised)
         return "interrupted", RunError("CancelledError", "was cancelled from outside the scheduler")
 
 
 async def _as_root_task(work: Coroutine[Any, Any, object]) -> None:
     begin_root_task()
     await work
-
-
-def _cancelled_from_outside(task: asyncio.Task[None] | None) -> bool:
-    """Whether somebody cancelled the task, as opposed to its function raising CancelledError by itself."""
-    if sys.version_info >= (3, 11):
-        return task is not None and task.cancelling() > 0
-    return False

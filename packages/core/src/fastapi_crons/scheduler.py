@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 import threading
 from collections.abc import Callable, Collection, Sequence
@@ -14,9 +13,10 @@ from fastapi_crons import logs
 from fastapi_crons.clock import Clock, SystemClock, root_task
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import ConfigurationError, CronsError, UnknownJobError
+from fastapi_crons.hooks import HookFunc
 from fastapi_crons.job import CronJob, JobFunc, JobRegistry, Overlap
 from fastapi_crons.lifespan import attach, scheduler_of
-from fastapi_crons.plugins import HookFunc, Plugins
+from fastapi_crons.plugins import Plugins
 from fastapi_crons.run import Run, Trigger
 from fastapi_crons.schedule import Schedule
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from fastapi_crons.state.base import StateBackend
 
 logger = logging.getLogger(__name__)
+
+_MANUAL_TRIGGERS: tuple[Trigger, ...] = ("cli", "api", "code")
+_LONGEST = 10**9
 
 FuncT = TypeVar("FuncT", bound=JobFunc)
 
@@ -196,7 +199,8 @@ class Crons:
 
         Raises `ConfigurationError`, `PluginError` or a `StoreError`; then nothing was started.
         """
-        from fastapi_crons.engine import Engine, choose_backends  # most of the code: wanted only where jobs run
+        from fastapi_crons.backends import choose_backends
+        from fastapi_crons.engine import Engine  # most of the code: wanted only where jobs run
 
         async with self._one_at_a_time():
             if self.engine is not None:
@@ -224,13 +228,16 @@ class Crons:
     async def stop(self) -> None:
         """Stop gracefully: running jobs get `shutdown_timeout` seconds to finish. Without effect when it is not running.
 
-        A caller that is cancelled does not cancel the stop. A job that stops its own scheduler does not wait for it, or
-        each would wait for the other.
+        A caller that is cancelled does not cancel the stop. A job or a hook that stops its own scheduler does not wait for
+        it, or each would wait for the other. Raises `CronsError` on another event loop than that of the start.
         """
-        stopping = self._stop_soon()
         engine = self.engine
-        if stopping is not None and not (engine is not None and engine.is_run(root_task.get())):
-            await asyncio.shield(stopping)
+        if engine is not None:
+            self._check_loop(engine, "stopped")
+        stopping = self._stop_soon()
+        if stopping is None or (engine is not None and engine.waits_for(asyncio.current_task(), root_task.get())):
+            return
+        await asyncio.shield(stopping)
 
     async def _stop(self) -> None:
         async with self._one_at_a_time():
@@ -276,8 +283,11 @@ class Crons:
         note: str | None,
     ) -> tuple[ActiveRun, Engine]:
         engine, job = self._running_engine("be run", name), self._known_job(name)
-        if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
+        number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+        if timeout is not None and not (number and 0 < timeout <= _LONGEST):
             raise ValueError(f"timeout can't be {timeout!r}; give seconds, more than 0")
+        if triggered_by not in _MANUAL_TRIGGERS:
+            raise ValueError(f"triggered_by can't be {triggered_by!r}; choose one of {', '.join(_MANUAL_TRIGGERS)}")
         run = await engine.start_run(
             job, force=force, timeout=timeout, triggered_by=triggered_by, actor=actor, note=note
         )
@@ -294,7 +304,9 @@ class Crons:
 
     def _stop_soon(self) -> asyncio.Task[None] | None:
         """Begin to stop, in a task of its own; None where nothing runs."""
-        if self._stopping is None and (self.engine is not None or self._one_at_a_time().locked()):
+        if (self._stopping is None or self._stopping.done()) and (
+            self.engine is not None or self._one_at_a_time().locked()
+        ):
             self._stopping = asyncio.get_running_loop().create_task(self._stop())
         return self._stopping
 
@@ -333,7 +345,16 @@ class Crons:
     def _running_engine(self, what: str, name: str) -> Engine:
         if self.engine is None:
             raise CronsError(f"{name!r} can't {what}: the scheduler has not started; await crons.start() first")
+        self._check_loop(self.engine, "used")
         return self.engine
+
+    @staticmethod
+    def _check_loop(engine: Engine, what: str) -> None:
+        if engine.loop is not asyncio.get_running_loop():
+            raise CronsError(
+                f"this scheduler runs on another event loop and can't be {what} from here; "
+                "use asyncio.run_coroutine_threadsafe(…, loop) with the loop that it was started on"
+            )
 
     def _known_job(self, name: str) -> CronJob:
         job = self.jobs.get(name)

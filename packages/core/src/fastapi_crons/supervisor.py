@@ -6,9 +6,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from fastapi_crons.backoff import Backoff
 from fastapi_crons.clock import begin_root_task
-from fastapi_crons.locking.manager import Backoff
-from fastapi_crons.outcome import safe_text
+from fastapi_crons.outcome import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -65,11 +65,11 @@ class Supervisor:
             try:
                 await work()
                 return
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, GeneratorExit):
                 raise
             except BaseException as error:
                 # KeyboardInterrupt and SystemExit too: they belong to whoever runs the loop, and reach it by signals.
-                self._faults[name] = loop.time(), f"{type(error).__name__}: {safe_text(error, 200)}"
+                self._faults[name] = loop.time(), one_line(error)
                 logger.exception("the scheduler's %s task failed and is started again", name)
                 if loop.time() - began > _HEALTHY_AFTER:
                     backoff = Backoff()

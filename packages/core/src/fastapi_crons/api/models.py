@@ -36,11 +36,10 @@ class JobModel(BaseModel):
     @classmethod
     def of(cls, view: JobView) -> JobModel:
         job = view.job
-        zone = getattr(job.schedule, "timezone", None)
         return cls(
             name=job.name,
             expr=job.schedule.text,
-            timezone=zone if isinstance(zone, str) else None,
+            timezone=job.schedule_zone or None,
             tags=list(job.tags),
             enabled=job.enabled,
             status=view.status or "pending",

@@ -18,6 +18,7 @@ from fastapi_crons.api.access import Access
 from fastapi_crons.api.models import HealthModel, JobModel, Problem, RunAnswer, RunModel, RunPage, RunRequest
 from fastapi_crons.errors import CronsError, JobLockedError, StoreError, UnknownJobError
 from fastapi_crons.lifespan import scheduler_of
+from fastapi_crons.outcome import one_line
 from fastapi_crons.run import RunStatus
 from fastapi_crons.scheduler import Crons
 from fastapi_crons.service import Service
@@ -128,7 +129,10 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
         return HealthModel(status=found.status, findings=list(found.findings))
 
     for call in (crons or Crons()).plugins.calls("routes"):
-        call.call_by_name({"router": router, "crons": crons})
+        try:
+            call.here(router=router, crons=crons)
+        except Exception as error:
+            logger.error("hook routes of plugin %r failed: %s", call.plugin_name, one_line(error))
     return router
 
 

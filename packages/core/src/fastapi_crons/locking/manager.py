@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TypeVar
 
+from fastapi_crons.backoff import Backoff
 from fastapi_crons.clock import Clock, SystemClock
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import StoreUnavailableError
@@ -30,25 +30,11 @@ from fastapi_crons.locking.base import (
     Resumed,
     ResumeRequest,
 )
+from fastapi_crons.outcome import one_line
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-FIRST_DELAY, MAX_DELAY = 0.1, 5.0
-
-
-class Backoff:
-    """Growing, jittered delays in seconds between attempts, from 0.1 to 5."""
-
-    __slots__ = ("_delay",)
-
-    def __init__(self) -> None:
-        self._delay = 0.0
-
-    def next(self) -> float:
-        self._delay = min(MAX_DELAY, self._delay * 2 or FIRST_DELAY)
-        return self._delay * random.uniform(0.5, 1.0)
 
 
 class DistributedLockManager:
@@ -69,15 +55,15 @@ class DistributedLockManager:
         await self._bounded(self.backend.open(instance, self.config.namespace, terms, clock))
         self.fault, self._open = None, True
 
-    async def close(self) -> None:
-        """Disconnect, within the store's deadline; without effect where nothing is open."""
+    async def close(self, timeout: float | None = None) -> None:
+        """Disconnect, within `timeout` seconds or the store's deadline; without effect where nothing is open."""
         if not self._open:
             return
         self._open = False
         try:
-            await self._bounded(self.backend.close())
+            await self._bounded(self.backend.close(), timeout)
         except Exception as error:
-            logger.warning("the lock store did not close cleanly: %s", error)
+            logger.warning("the lock store did not close cleanly: %s", one_line(error))
 
     async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
         """Register jobs; waits while the store is down."""
@@ -95,12 +81,14 @@ class DistributedLockManager:
         """Give leases back; waits while the store is down."""
         return await self._until_answered(lambda: self.backend.release(leases))
 
-    async def release_now(self, leases: Sequence[LeaseRef]) -> None:
-        """Give leases back at a stop: one attempt, a store that is down is only logged."""
+    async def release_now(self, leases: Sequence[LeaseRef], timeout: float) -> None:
+        """Give leases back at a stop: one attempt of `timeout` seconds, a store that is down is only logged."""
         try:
-            await self._bounded(self.backend.release(leases))
+            await self._bounded(self.backend.release(leases), timeout)
         except Exception as error:
-            logger.warning("%d leases could not be given back: %s; they run out by themselves", len(leases), error)
+            logger.warning(
+                "%d leases could not be given back: %s; they run out by themselves", len(leases), one_line(error)
+            )
 
     async def renew(self, leases: Sequence[LeaseRef]) -> list[bool]:
         """Extend leases, one attempt. Raises `StoreUnavailableError` where the store is down."""
@@ -145,7 +133,7 @@ class DistributedLockManager:
                 raise
             except Exception as error:
                 delay = backoff.next()
-                self.fault = f"{type(error).__name__}: {error}"
+                self.fault = one_line(error)
                 logger.error("the lock store does not answer, nothing is started until it does: %s", self.fault)
                 await self._clock.sleep(delay)
                 continue
@@ -154,8 +142,9 @@ class DistributedLockManager:
                 self.fault = None
             return answer
 
-    async def _bounded(self, call: Awaitable[T]) -> T:
+    async def _bounded(self, call: Awaitable[T], timeout: float | None = None) -> T:
+        limit = self.config.store_timeout if timeout is None else timeout
         try:
-            return await asyncio.wait_for(call, self.config.store_timeout)
+            return await asyncio.wait_for(call, limit)
         except asyncio.TimeoutError:
-            raise StoreUnavailableError(f"no answer within {self.config.store_timeout:g} s") from None
+            raise StoreUnavailableError(f"no answer within {limit:g} s") from None

@@ -1,0 +1,258 @@
+"""Calling hooks: each implementation isolated from the others, bounded in time, and given what it asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from typing import Any, Protocol
+
+import pluggy
+
+from fastapi_crons._callables import is_coroutine_function
+from fastapi_crons._threads import ThreadPool
+from fastapi_crons.errors import SkipRun
+from fastapi_crons.hookspecs import HookContext
+from fastapi_crons.outcome import one_line, printable, where_raised
+
+logger = logging.getLogger(__name__)
+
+HookFunc = Callable[..., Any]
+
+#: An implementation of which so many calls hang is not called until one of them ends.
+_MAX_HANGING = 4
+
+
+class AddedHook:
+    """A function added through `crons.add_…_hook`, made into a plugin: there is one way that a hook is called."""
+
+    def __init__(self, function: HookFunc, job_name: str | None) -> None:
+        self.function = function
+        self.job_name = job_name
+
+
+class HookCall:
+    """One implementation of one hook."""
+
+    __slots__ = ("_bind", "_is_coroutine_function", "_job_name", "function", "hanging", "hook", "plugin_name")
+
+    def __init__(self, hook: str, implementation: pluggy.HookImpl) -> None:
+        plugin = implementation.plugin
+        self.hook = hook
+        self.plugin_name = implementation.plugin_name
+        self._job_name: str | None = None
+        self._bind: _Bind
+        if isinstance(plugin, AddedHook):
+            self.function: HookFunc = plugin.function
+            self._job_name = plugin.job_name
+            self._bind = _bind_by_signature(plugin.function)
+        else:
+            self.function = implementation.function
+            self._bind = _bind_by_name(implementation.argnames)
+        self._is_coroutine_function = is_coroutine_function(self.function)
+        #: How many of its calls exceeded their time limit and still go on.
+        self.hanging = 0
+
+    def concerns(self, job_name: str) -> bool:
+        return self._job_name is None or self._job_name == job_name
+
+    def here(self, **arguments: object) -> object:
+        """Call it here and now, with those of the arguments that it takes."""
+        positional, named = self._bind(arguments)
+        return self.function(*positional, **named)
+
+    async def run(self, pool: ThreadPool, arguments: Mapping[str, object]) -> object:
+        """Call it: on the loop when it is a coroutine function, else in the pool; await what can be awaited."""
+        positional, named = self._bind(arguments)
+        if self._is_coroutine_function:
+            result = self.function(*positional, **named)
+        else:
+            result = await self._in_thread(pool, positional, named)
+        return await result if inspect.isawaitable(result) else result
+
+    def hangs(self, call: asyncio.Future[Any]) -> None:
+        """Count a call that goes on after its time limit, until it ends."""
+
+        def ended(_: asyncio.Future[Any]) -> None:
+            self.hanging -= 1
+
+        self.hanging += 1
+        call.add_done_callback(ended)
+
+    async def _in_thread(self, pool: ThreadPool, positional: list[object], named: dict[str, object]) -> object:
+        future = pool.submit(self.function, *positional, **named)
+        try:
+            ended = await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if not pool.withdraw(future):
+                pool.leave_behind(future)
+                self.hangs(future)
+            raise
+        if ended.error is None:
+            return ended.value
+        if type(ended.error) is StopIteration:
+            raise RuntimeError("StopIteration left a function") from ended.error
+        raise ended.error
+
+
+class Calls(Protocol):
+    """Gives the implementations of a hook, in the order they are called."""
+
+    def __call__(self, hook: str) -> tuple[HookCall, ...]: ...
+
+
+class HookCaller:
+    """Calls the hooks of one scheduler."""
+
+    def __init__(self, calls: Calls, pool: ThreadPool, timeout: float) -> None:
+        self._calls = calls
+        self._pool = pool
+        self._timeout = timeout
+        self._going_on: set[asyncio.Task[BaseException | None]] = set()
+        self.failures = 0
+
+    def wanted(self, hook: str, job_name: str) -> bool:
+        """Whether anything implements the hook for this job."""
+        calls = self._calls(hook)
+        return any(call.concerns(job_name) for call in calls) if calls else False
+
+    def is_call(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether a task is one in which a hook goes on."""
+        return task in self._going_on
+
+    async def for_job(self, hook: str, job_name: str, context: HookContext) -> SkipRun | None:
+        """Call a hook about a job, one implementation after another; returns the first veto of a `before_run`."""
+        for call in self._calls(hook):
+            if not call.concerns(job_name):
+                continue
+            own = {key: deepcopy(value) if type(value) in (dict, list) else value for key, value in context.items()}
+            veto = await self._guarded(call, {"job_name": job_name, "context": own})
+            if veto is not None and hook == "before_run":
+                return veto
+            if veto is not None:
+                self.complain(call, "raised SkipRun, which only a before_run hook may", context=context)
+        return None
+
+    async def for_scheduler(self, hook: str, **arguments: object) -> None:
+        """Call a life-cycle hook."""
+        for call in self._calls(hook):
+            veto = await self._guarded(call, arguments)
+            if veto is not None:
+                self.complain(call, "raised SkipRun, which only a before_run hook may")
+
+    def redacted(self, job_name: str, field: str, value: str) -> str:
+        """What plugins let be kept of a text."""
+        for call in self._calls("redact"):
+            try:
+                kept = call.here(job_name=job_name, field=field, value=value)
+                if kept is not None and not isinstance(kept, str):
+                    raise TypeError(f"redact must return text or None, not {type(kept).__name__}")
+            except BaseException as error:
+                self.complain(call, "failed, so the text is not kept", error, {"job_name": job_name})
+                return f"<not kept: the redact hook of plugin {call.plugin_name!r} failed>"
+            value = value if kept is None else kept
+        return value
+
+    def complain(
+        self,
+        call: HookCall,
+        what: str,
+        error: BaseException | None = None,
+        context: Mapping[str, object] | None = None,
+    ) -> None:
+        """Log what an implementation did wrong, in one line. `context` is what it was told of a job."""
+        self.failures += 1
+        told = context or {}
+        fields = {
+            "job": told.get("job_name"),
+            "run_id": told.get("run_id"),
+            "tick": told.get("scheduled_time"),
+            "attempt": told.get("attempt"),
+        }
+        about = f" about job {told['job_name']!r}" if "job_name" in told else ""
+        why = "" if error is None else f": {one_line(error)} ({printable(where_raised(error))})"
+        logger.error("hook %s of plugin %r%s %s%s", call.hook, call.plugin_name, about, what, why, extra=fields)
+        if error is not None:
+            logger.debug("hook %s of plugin %r", call.hook, call.plugin_name, exc_info=error, extra=fields)
+
+    async def _guarded(self, call: HookCall, arguments: Mapping[str, object]) -> SkipRun | None:
+        context = arguments.get("context")
+        told = dict(context) if isinstance(context, dict) else None
+        if call.hanging >= _MAX_HANGING:
+            self.complain(call, f"is not called: {call.hanging} of its calls hang", context=told)
+            return None
+
+        async def contained() -> BaseException | None:
+            # SystemExit and KeyboardInterrupt would leave the task and end the loop.
+            try:
+                await call.run(self._pool, arguments)
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                return error
+            return None
+
+        task = asyncio.ensure_future(contained())
+        self._going_on.add(task)
+        task.add_done_callback(self._going_on.discard)
+        try:
+            done, _ = await asyncio.wait({task}, timeout=self._timeout)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if not done:
+            task.cancel()
+            await asyncio.wait({task}, timeout=0)
+            if not task.done():
+                call.hangs(task)
+            self.complain(call, f"did not end within {self._timeout:g} s and was left behind", context=told)
+            return None
+        if task.cancelled():
+            self.complain(call, "was cancelled", context=told)
+            return None
+        error = task.result()
+        if error is None or isinstance(error, SkipRun):
+            return error
+        self.complain(call, "failed", error, told)
+        return None
+
+
+#: Makes of the arguments of a specification those of one function, by position and by name.
+_Bind = Callable[[Mapping[str, object]], tuple[list[object], dict[str, object]]]
+
+
+def _bind_by_name(wanted: tuple[str, ...]) -> _Bind:
+    """For plugins: pluggy knows their parameters, and has refused others than those of the specification."""
+    return lambda arguments: ([arguments[name] for name in wanted], {})
+
+
+def _bind_by_signature(function: HookFunc) -> _Bind:
+    """For added functions: a parameter that is named as in the specification is given that, the others in order."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return lambda arguments: (list(arguments.values()), {})
+    open_to_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    taken = {parameter.name for parameter in parameters if parameter.kind is not parameter.POSITIONAL_ONLY}
+
+    def bind(arguments: Mapping[str, object]) -> tuple[list[object], dict[str, object]]:
+        rest = [value for name, value in arguments.items() if name not in taken and not open_to_all]
+        positional: list[object] = []
+        named: dict[str, object] = dict(arguments) if open_to_all else {}
+        for parameter in parameters:
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                positional.extend(rest)
+                rest = []
+            elif parameter.kind is parameter.POSITIONAL_ONLY:
+                positional.extend(rest[:1])
+                del rest[:1]
+            elif parameter.kind is not parameter.VAR_KEYWORD:
+                if parameter.name in arguments:
+                    named[parameter.name] = arguments[parameter.name]
+                elif rest:
+                    named[parameter.name] = rest.pop(0)
+        return positional, named
+
+    return bind
