@@ -14,7 +14,6 @@ from fastapi_crons.locking import (
     Lease,
     LeaseRef,
     PauseRequest,
-    Replaced,
     ResumeRequest,
 )
 from fastapi_crons.locking.records import JobRecord
@@ -30,7 +29,7 @@ class Claims(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.now = float(START)
-        self.record = JobRecord(Definition("job", "* * * * *", "UTC", "m:f"), self.now)
+        self.record = JobRecord(Definition("job", "* * * * *", "UTC", "m:f"), "a", self.now)
         self.dead: set[str] = set()
         self.claimed: dict[int, str] = {}
         self.answers: list[tuple[ClaimRequest, str, ClaimResult]] = []
@@ -38,11 +37,14 @@ class Claims(RuleBasedStateMachine):
         self.highest_token = 0
         self.requests = 0
 
+    def lives(self, owner: str, expires: float) -> bool:
+        return owner not in self.dead and expires > self.now
+
     def alive(self, lease: Lease) -> bool:
-        return lease.instance not in self.dead and lease.expires > self.now
+        return self.lives(lease.instance, lease.expires)
 
     def ask(self, request: ClaimRequest, instance: str) -> ClaimResult:
-        return self.record.claim(request, instance, self.now, 300, self.alive)
+        return self.record.claim(request, instance, self.now, 300, self.lives)
 
     def live(self) -> list[Lease]:
         """The leases of runs that go on."""
@@ -126,7 +128,9 @@ class Claims(RuleBasedStateMachine):
     @rule()
     def another_schedule_is_refused(self) -> None:
         request = ClaimRequest("job", "other", int(self.now), "0 * * * *", "UTC")
-        assert self.ask(request, "a").outcome == "not_in_force"
+        result = self.ask(request, "b")
+        assert result.outcome == "not_in_force"
+        assert result.orphaned is ("a" in self.dead)
 
     @rule(instance=instances, catch_up=st.booleans())
     def pause_and_resume(self, instance: str, catch_up: bool) -> None:
@@ -160,16 +164,43 @@ TestClaims.settings = settings(max_examples=60, stateful_step_count=40, deadline
 
 
 def test_an_edited_schedule_has_no_past() -> None:
-    record = JobRecord(Definition("job", "0 * * * *", "UTC", "m:f"), START)
-    answer = record.enrol(Definition("job", "*/5 * * * *", "UTC", "m:f"), START + 900)
-    assert answer.replaced == Replaced("0 * * * *", "UTC", START)
+    record = JobRecord(Definition("job", "0 * * * *", "UTC", "m:f"), "a", START)
+    edited = Definition("job", "*/5 * * * *", "UTC", "m:f", nonce="n1")
+    answer = record.enrol(edited, "b", START + 900, 300)
+    assert answer.replaced is not None
+    assert answer.replaced[:4] == ("0 * * * *", "UTC", START, "schedule_changed")
     assert answer.mark == START + 900
-    back = record.enrol(Definition("job", "0 * * * *", "UTC", "other:f"), START + 1800)
+    lease = (record.leases or {})["n1"]
+    assert (lease.let_go, lease.after, lease.tick, lease.schedule) == (
+        "schedule_changed",
+        START,
+        START + 900,
+        "0 * * * *",
+    )
+    assert lease.token == answer.replaced.token
+    back = record.enrol(Definition("job", "0 * * * *", "UTC", "other:f", nonce="n2"), "a", START + 1800, 300)
     assert back.replaced is not None
     assert (back.mark, back.other_function) == (START + 1800, "m:f")
 
 
+def test_the_reason_of_a_replaced_past_is_what_kept_it_from_running() -> None:
+    record = JobRecord(Definition("job", "0 * * * *", "UTC", "m:f"), "a", START)
+
+    def replaced(seconds: int, expr: str, enabled: bool) -> str | None:
+        definition = Definition("job", expr, "UTC", "m:f", enabled=enabled, nonce=f"n{seconds}")
+        answer = record.enrol(definition, "a", START + seconds, 300).replaced
+        return None if answer is None else answer.reason
+
+    assert replaced(100, "0 * * * *", False) == "disabled"
+    assert replaced(200, "0 * * * *", True) == "disabled"
+    record.hold(PauseRequest("job"), START + 300)
+    assert replaced(400, "*/5 * * * *", True) == "paused"
+    assert record.pause is not None
+
+
 def test_a_store_that_lost_its_records_goes_on_from_the_mark_of_the_instances() -> None:
-    record = JobRecord(Definition("job", "0 * * * *", "UTC", "m:f", mark=START + 50), START)
+    definition = Definition("job", "0 * * * *", "UTC", "m:f")
+    record = JobRecord(definition._replace(mark=START + 50), "a", START)
     assert record.mark == START + 50
-    assert record.enrol(Definition("job", "0 * * * *", "UTC", "m:f", mark=START + 70), START).mark == START + 70
+    assert record.enrol(definition._replace(mark=START + 70), "a", START, 300).mark == START + 70
+    assert record.enrol(definition._replace(mark=START + 9_999), "a", START, 300).mark == START + 70, "a wrong clock"

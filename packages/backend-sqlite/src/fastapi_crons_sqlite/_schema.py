@@ -42,13 +42,14 @@ _MIGRATIONS: dict[int, tuple[str, ...]] = {
         "CREATE INDEX job_missed_by_job ON job_missed (job, id)",
         """CREATE TABLE lock_job (
             name TEXT PRIMARY KEY, schedule TEXT NOT NULL, timezone TEXT NOT NULL, function TEXT NOT NULL,
-            enabled INTEGER NOT NULL, mark INTEGER NOT NULL, since REAL NOT NULL, token INTEGER NOT NULL,
-            paused_since REAL, paused_by TEXT, paused_note TEXT) WITHOUT ROWID""",
+            enabled INTEGER NOT NULL, registrars TEXT NOT NULL, mark INTEGER NOT NULL, since REAL NOT NULL,
+            token INTEGER NOT NULL, paused_since REAL, paused_by TEXT, paused_note TEXT) WITHOUT ROWID""",
         "CREATE INDEX lock_job_paused ON lock_job (name) WHERE paused_since IS NOT NULL",
         """CREATE TABLE lock_lease (
             run_id TEXT PRIMARY KEY, job TEXT NOT NULL, tick INTEGER, instance TEXT NOT NULL, token INTEGER NOT NULL,
-            attempt INTEGER NOT NULL, expires REAL NOT NULL, after INTEGER NOT NULL, let_go TEXT, namespace TEXT NOT NULL,
-            cancel INTEGER NOT NULL DEFAULT 0, cancelled_by TEXT) WITHOUT ROWID""",
+            attempt INTEGER NOT NULL, expires REAL NOT NULL, after INTEGER NOT NULL, let_go TEXT, schedule TEXT NOT NULL,
+            timezone TEXT NOT NULL, namespace TEXT NOT NULL, cancel INTEGER NOT NULL DEFAULT 0, cancelled_by TEXT)
+            WITHOUT ROWID""",
         "CREATE INDEX lock_lease_by_job ON lock_lease (job)",
         """CREATE TABLE lock_instance (
             owner TEXT PRIMARY KEY, id TEXT NOT NULL, namespace TEXT NOT NULL, host TEXT NOT NULL, boot TEXT NOT NULL,

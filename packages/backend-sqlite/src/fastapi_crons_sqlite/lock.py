@@ -28,8 +28,10 @@ from fastapi_crons.locking.records import JobRecord, claim_in, enrol_in, pause_i
 from fastapi_crons_sqlite._database import Database, Row, Transaction, as_json
 from fastapi_crons_sqlite._names import Names
 
-_JOB_COLUMNS = "name, schedule, timezone, function, enabled, mark, since, token, paused_since, paused_by, paused_note"
-_LEASE_COLUMNS = "job, run_id, tick, instance, token, attempt, expires, after, let_go"
+_JOB_COLUMNS = (
+    "name, schedule, timezone, function, enabled, registrars, mark, since, token, paused_since, paused_by, paused_note"
+)
+_LEASE_COLUMNS = "job, run_id, tick, instance, token, attempt, expires, after, let_go, schedule, timezone"
 _INSTANCE_COLUMNS = "id, owner, host, boot, pid, pid_started, started_ts"
 
 _READ_JOBS = f"""SELECT json_group_array(json_array({_JOB_COLUMNS})) FROM lock_job
@@ -95,7 +97,10 @@ class SQLiteLockBackend(LockBackend):
             )
             for definition in definitions
         ]
-        return await self._change(named, lambda records, now: [enrol_in(records, each, now) for each in named])
+        owner, term = self._me().owner, self._terms.lease
+        return await self._change(
+            named, lambda records, now: [enrol_in(records, each, owner, now, term) for each in named]
+        )
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
         key, instance, term = self._names.key, self._me().owner, self._terms.lease
@@ -109,12 +114,15 @@ class SQLiteLockBackend(LockBackend):
                 record = records.get(lease.job)
                 if record is not None:
                     record.leases = {**(record.leases or {}), lease.run_id: lease}
-            holders = await self._holders(transaction) if leases else {}
+            # Whether others live matters only where somebody holds the job, or has another definition in force.
+            needed = bool(leases) or any(_is_refused(records.get(request.job), request) for request in named)
+            holders = await self._holders(transaction) if needed else {}
             now = self._clock.now()
-            results = [
-                claim_in(records, request, instance, now, term, lambda lease: self._alive(lease, holders, now))
-                for request in named
-            ]
+
+            def alive(owner: str, expires: float) -> bool:
+                return self._alive(owner, expires, holders, now)
+
+            results = [claim_in(records, request, instance, now, term, alive) for request in named]
             await _write_jobs(transaction, records, before)
             await self._write_leases(transaction, records, {lease.run_id for lease in leases})
             return results
@@ -202,16 +210,18 @@ class SQLiteLockBackend(LockBackend):
             await self._say_alive(transaction)
             holders, now = await self._holders(transaction), self._clock.now()
             rows = await transaction.rows(
-                f"SELECT json_group_array(json_array({_LEASE_COLUMNS})) FROM lock_lease WHERE namespace = ? AND instance <> ?",
+                f"""SELECT json_group_array(json_array({_LEASE_COLUMNS}, cancel)) FROM lock_lease
+                WHERE namespace = ? AND instance <> ?""",
                 self._namespace,
                 me.owner,
             )
-            leases = [_lease(row) for row in rows]
+            leases = [_lease(row[:-1])._replace(cancelled=bool(row[-1])) for row in rows]
             await self._forget_dead(transaction, holders, {lease.instance for lease in leases}, now)
             dead = [
                 lease._replace(job=job)
                 for lease in leases
-                if not self._alive(lease, holders, now) and (job := self._names.own(lease.job)) is not None
+                if not self._alive(lease.instance, lease.expires, holders, now)
+                and (job := self._names.own(lease.job)) is not None
             ]
             cancelled = await transaction.rows(
                 "SELECT json_group_array(json_array(run_id, cancelled_by)) FROM lock_lease WHERE cancel AND instance = ?",
@@ -268,10 +278,10 @@ class SQLiteLockBackend(LockBackend):
         )
         return {row[1]: (Instance(*row[:7]), row[7]) for row in rows}
 
-    def _alive(self, lease: Lease, holders: _Holders, now: float) -> bool:
-        if lease.instance == self._me().owner:
+    def _alive(self, owner: str, expires: float, holders: _Holders, now: float) -> bool:
+        if owner == self._me().owner:
             return True
-        return lease.instance in holders and self._lives(holders[lease.instance], lease.expires, now)
+        return owner in holders and self._lives(holders[owner], expires, now)
 
     def _lives(self, holder: tuple[Instance, float], expires: float, now: float) -> bool:
         instance, heartbeat = holder
@@ -311,12 +321,13 @@ async def _write_jobs(transaction: Transaction, records: _Records, before: dict[
 
 
 def _record(row: Row) -> JobRecord:
-    name, schedule, timezone, function, enabled, mark, since, token, paused_since, paused_by, paused_note = row
+    name, schedule, timezone, function, enabled, registrars, mark, since, token, *paused = row
     return JobRecord.restored(
         Definition(name, schedule, timezone, function, mark, bool(enabled)),
+        tuple(registrars.split("\n")),
         since,
         token,
-        None if paused_since is None else Pause(paused_since, paused_by, paused_note),
+        None if paused[0] is None else Pause(*paused),
     )
 
 
@@ -327,11 +338,19 @@ def _job_row(name: str, record: JobRecord) -> Row:
         record.timezone,
         record.function,
         int(record.enabled),
+        "\n".join(record.registrars),
         record.mark,
         record.since,
         record.token,
         *(record.pause or (None, None, None)),
     ]
+
+
+def _is_refused(record: JobRecord | None, request: ClaimRequest) -> bool:
+    """Whether the definition of a request is not the one in force."""
+    return record is not None and (
+        (record.schedule, record.timezone) != (request.schedule, request.timezone) or not record.enabled
+    )
 
 
 def _lease(row: Row) -> Lease:
@@ -349,5 +368,7 @@ def _lease_row(lease: Lease, namespace: str) -> Row:
         lease.expires,
         lease.after,
         lease.let_go,
+        lease.schedule,
+        lease.timezone,
         namespace,
     ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from calendar import monthrange
+from calendar import month_abbr, monthrange
 from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import lru_cache
@@ -26,7 +26,9 @@ _FIT = re.compile(r"[0-9A-Za-z*?,/#-]+")
 _LONG_NUMBER = re.compile(r"[0-9]{4,}")
 _NEAREST = re.compile(r"(?:W([0-9]{1,2})|([0-9]{1,2}|L)W)", re.IGNORECASE)
 _WEEKDAYS = {name: str(number) for number, name in enumerate(("sun", "mon", "tue", "wed", "thu", "fri", "sat"))}
-_LAST_WEEKDAY = re.compile(r"([0-7]|sun|mon|tue|wed|thu|fri|sat)L|L(sun|mon|tue|wed|thu|fri|sat)", re.IGNORECASE)
+_LAST_WEEKDAY = re.compile(r"([0-7]|sun|mon|tue|wed|thu|fri|sat)L|L([0-7]|sun|mon|tue|wed|thu|fri|sat)", re.IGNORECASE)
+_MONTHS = {name.lower(): str(number) for number, name in enumerate(month_abbr) if name}
+_RANGE = re.compile(r"([0-9]+|[a-z]{3})-([0-9]+|[a-z]{3})(?:/[0-9]+)?", re.IGNORECASE)
 _RANDOM = re.compile(r"(?<![A-Za-z])[HR](?![A-Za-z])", re.IGNORECASE)
 _ALIASES = {
     "@yearly": "0 0 1 1 *",
@@ -184,12 +186,12 @@ def _parse_fields(text: str, fields: list[str]) -> Parsed:
         _check_characters(field, value)
     minute, hour, month_day, month, weekday = fields[:5]
     plain_days, nearest = _take_nearest(month_day)
-    weekday_text = ",".join(map(_last_weekday_for_croniter, weekday.split(",")))
+    plain_weekdays, numbered = _take_numbered(weekday)
     minutes, _ = _expand("minute", minute)
     hours, _ = _expand("hour", hour)
     days, _ = _expand("day of month", plain_days) if plain_days else ((), {})
     months, _ = _expand("month", month)
-    weekdays, nth = _expand("day of week", weekday_text, shown=weekday)
+    weekdays, _ = _expand("day of week", plain_weekdays, shown=weekday) if plain_weekdays else ((), {})
     seconds, _ = _expand("second", fields[5]) if len(fields) == 6 else ((0,), {})
     last_day = "l" in days
     parsed = Parsed(
@@ -200,9 +202,8 @@ def _parse_fields(text: str, fields: list[str]) -> Parsed:
             last_day,
             nearest,
             frozenset(_numbers(months, range(1, 13))),
-            # A weekday with a number stands for that one only.
-            frozenset(_numbers([day for day in weekdays if day not in nth], range(7))),
-            frozenset((day, 0 if which == "l" else int(which)) for day, whiches in nth.items() for which in whiches),
+            frozenset(_numbers(weekdays, range(7))),
+            numbered,
             month_day[0] not in "*?" and weekday[0] not in "*?",
         ),
         minute[0] == "*" or hour[0] == "*",
@@ -224,13 +225,20 @@ def _check_characters(field: str, value: str) -> None:
         raise _fault(field, value, "H and R stand for other times in each process; write the time out")
 
 
-def _last_weekday_for_croniter(item: str) -> str:
-    """`5L`, `friL` and `Lfri` in the one spelling that croniter reads: `L5`."""
-    match = _LAST_WEEKDAY.fullmatch(item)
-    if match is None:
-        return item
-    day = (match[1] or match[2]).lower()
-    return f"L{_WEEKDAYS.get(day, day)}"
+def _take_numbered(weekday: str) -> tuple[str, frozenset[tuple[int, int]]]:
+    """The day-of-week field without its numbered items, and what these name: (day, which one in the month; 0: the last)."""
+    rest, numbered = [], set()
+    for item in weekday.split(","):
+        last = _LAST_WEEKDAY.fullmatch(item)
+        if last is not None:
+            day = (last[1] or last[2]).lower()
+            numbered.add((int(_WEEKDAYS.get(day, day)) % 7, 0))
+        elif "#" in item:
+            _, nth = _expand("day of week", item, shown=weekday)
+            numbered.update((day, int(which)) for day, whiches in nth.items() for which in whiches)
+        else:
+            rest.append(item)
+    return ",".join(rest), frozenset(numbered)
 
 
 def _take_nearest(month_day: str) -> tuple[str, frozenset[int]]:
@@ -256,9 +264,19 @@ def _expand(
 ) -> tuple[tuple[int | str, ...], Mapping[int, frozenset[int | str]]]:
     """One field's values as croniter reads them, and the n-th weekdays."""
     try:
-        return _expanded(field, value)
+        return _expanded(field, ",".join(_one_for_a_range_of_one(field, item) for item in value.split(",")))
     except _UnreadableError as error:
         raise _fault(field, shown or value, str(error)) from None
+
+
+def _one_for_a_range_of_one(field: str, item: str) -> str:
+    """`9-9` as `9`: croniter takes a range with equal ends for everything."""
+    match = _RANGE.fullmatch(item)
+    if match is None:
+        return item
+    names = _WEEKDAYS if field == "day of week" else _MONTHS if field == "month" else {}
+    first, last = (int(end) if end.isdigit() else names.get(end.lower()) for end in match.groups())
+    return match[1] if first is not None and last is not None and int(first) == int(last) else item
 
 
 class _UnreadableError(Exception):
@@ -284,8 +302,6 @@ def _reason(error: Exception) -> str:
     text = str(error)
     if "out of bands" in text or "out of range" in text:
         return "a number is out of range"
-    if "mixing" in text:
-        return "days and numbered days (5#2, L5) don't mix"
     return "it can't be read"
 
 

@@ -39,6 +39,7 @@ class ActiveRun:
         "beside",
         "cut",
         "cut_by",
+        "cuts",
         "ended",
         "entry",
         "function_ended",
@@ -92,6 +93,7 @@ class ActiveRun:
         #: Why the run was cut off, on whose word, and whether its function had ended before that.
         self.cut: Cut | None = None
         self.cut_by: str | None = None
+        self.cuts = 0
         self.function_ended = False
         #: Whether the function, or the thread that it left behind, is what the run waits for.
         self.in_function = False
@@ -116,8 +118,9 @@ class ActiveRun:
     def cut_off(self, reason: Cut, by: str | None = None) -> None:
         """Cancel the function; without effect once it has ended."""
         if not self.function_ended and self.task is not None:
-            if self.cut is None:
+            if self.cut is None or self.cut == "timed_out":
                 self.cut, self.cut_by = reason, by
+            self.cuts += 1
             self.task.cancel()
 
     def cut_error(self, cut: Cut) -> RunError:

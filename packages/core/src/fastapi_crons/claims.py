@@ -8,8 +8,8 @@ from typing import NamedTuple
 from fastapi_crons.clock import iso_utc
 from fastapi_crons.instance import name_of
 from fastapi_crons.job import CronJob, Overlap
-from fastapi_crons.locking.base import ClaimRequest, Definition, Lease
-from fastapi_crons.run import Run, RunError, RunIds
+from fastapi_crons.locking.base import ClaimRequest, Definition, Lease, LeaseRef
+from fastapi_crons.run import Run, RunError, RunIds, RunStatus
 from fastapi_crons.ticks import Row, Step
 from fastapi_crons.timeline import Entry
 
@@ -59,16 +59,22 @@ def manual_request(job: CronJob, run_id: str, *, force: bool) -> ClaimRequest:
     return _request(job, run_id, None)._replace(force=force)
 
 
-def definition_of(job: CronJob, mark: int = 0, held: tuple[Lease, ...] = ()) -> Definition:
+def definition_of(job: CronJob, nonce: str = "", mark: int = 0, held: tuple[Lease, ...] = ()) -> Definition:
     """What is registered of a job."""
-    return Definition(job.name, job.schedule.text, job.schedule_zone, job.function_name, mark, job.enabled, held)
+    return Definition(job.name, job.schedule.text, job.schedule_zone, job.function_name, mark, job.enabled, nonce, held)
+
+
+def ref_of(lease: Lease) -> LeaseRef:
+    """Names a lease, to give it back."""
+    return LeaseRef(lease.job, lease.run_id, lease.token)
 
 
 def interrupted(known: Run | None, lease: Lease, covered: Row | None, now: float) -> Run:
     """The closing record of a run whose process died; `known` is what the state store has of it."""
     error = RunError("Interrupted", f"its process died, or lost its lease, before {iso_utc(now)}")
+    status: RunStatus = "cancelled" if lease.cancelled else "interrupted"
     if known is not None:
-        return replace(known, status="interrupted", ended_ts=now, error=error)
+        return replace(known, status=status, ended_ts=now, error=error)
     return Run(
         lease.run_id,
         lease.job,
@@ -77,7 +83,7 @@ def interrupted(known: Run | None, lease: Lease, covered: Row | None, now: float
         lease.attempt,
         name_of(lease.instance),
         lease.token,
-        "interrupted",
+        status,
         now,
         now,
         error,

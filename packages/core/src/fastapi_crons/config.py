@@ -52,7 +52,9 @@ class CronConfig(BaseSettings):
     max_reruns: int = Field(1, ge=0, description="How often, at most.")
 
     default_timeout: Seconds | None = Field(None, description="Time limit of runs whose job has none of its own.")
-    max_concurrent_runs: int = Field(1000, ge=1, description="How many runs this instance has at a time.")
+    max_concurrent_runs: int = Field(
+        1000, ge=1, description="How many runs this instance has at a time, manual ones aside."
+    )
     max_threads: int = Field(40, ge=1, description="How many sync functions run at a time.")
     max_retry_delay: Seconds = Field(300.0, description="Ceiling of the growing delay between retries.")
     hook_timeout: Seconds = Field(10.0, description="Time limit of one hook.")

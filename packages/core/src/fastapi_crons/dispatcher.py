@@ -7,28 +7,27 @@ moment is claimed in one call, and what was granted is started. Late ticks have 
 from __future__ import annotations
 
 import asyncio
+import heapq
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import count
 from time import perf_counter
 
 from fastapi_crons._collector import collector_paused
 from fastapi_crons.active import ActiveRun
-from fastapi_crons.claims import Wanted, claims_of, definition_of, interrupted, rerun_of
+from fastapi_crons.claims import Wanted, claims_of, definition_of, rerun_of
 from fastapi_crons.clock import Clock, utc_datetime
 from fastapi_crons.config import CronConfig
-from fastapi_crons.errors import ScheduleError
 from fastapi_crons.job import CronJob
-from fastapi_crons.locking.base import ClaimResult, Enrolment, Lease, LeaseRef
+from fastapi_crons.locking.base import ClaimResult, Enrolment, Lease, LeaseRef, Replaced
 from fastapi_crons.locking.manager import DistributedLockManager
 from fastapi_crons.locking.records import MAX_MARK_AHEAD
 from fastapi_crons.recorder import Recorder
-from fastapi_crons.run import MissedReason, Run, RunIds, Trigger
+from fastapi_crons.run import RunIds, Trigger
 from fastapi_crons.runner import Runner
-from fastapi_crons.schedule import cron_schedule
-from fastapi_crons.state.base import StateBackend
-from fastapi_crons.ticks import NOTHING, Policy, Row, count_row, tick_source
+from fastapi_crons.ticks import NOTHING, Policy, Row, Step, newest_ticks, old_row
 from fastapi_crons.timeline import Entry, Timeline
 
 logger = logging.getLogger(__name__)
@@ -54,7 +53,6 @@ class Dispatcher:
         config: CronConfig,
         clock: Clock,
         locks: DistributedLockManager,
-        state: StateBackend,
         recorder: Recorder,
         runner: Runner,
         owner: str,
@@ -63,7 +61,6 @@ class Dispatcher:
         self._config = config
         self._clock = clock
         self._locks = locks
-        self._state = state
         self._recorder = recorder
         self._runner = runner
         self._owner = owner
@@ -80,6 +77,9 @@ class Dispatcher:
         self._lanes: dict[tuple[bool, bool], deque[Entry]] = {
             (late, on_loop): deque() for late in (False, True) for on_loop in (True, False)
         }
+        #: Jobs whose jitter holds a tick back, by when it becomes due.
+        self._held_back: list[tuple[float, int, Entry]] = []
+        self._sequence = count()
         #: Runs that were cut off and are to run again, by the run that was cut off.
         self._again: dict[str, Wanted] = {}
         self._loop = asyncio.get_running_loop()
@@ -128,7 +128,9 @@ class Dispatcher:
     def released(self, run: ActiveRun) -> None:
         """A run has ended: what waited for it goes on."""
         entry = run.entry
-        if entry.waiting and not entry.running:
+        over = not entry.running if entry.waits_for is None else entry.waits_for == run.id
+        if entry.waiting and over:
+            entry.busy_until = int(self._clock.now())
             self._goes_on(entry, late=entry.late or run.trigger == "catch_up")
         elif self._crowded:
             self._wake.set()
@@ -162,48 +164,27 @@ class Dispatcher:
     async def _enrol(self, jobs: list[CronJob]) -> None:
         try:
             with collector_paused():
-                definitions = [definition_of(job) for job in jobs]
+                definitions = [definition_of(job, self._run_ids()) for job in jobs]
             answers = await self._locks.enrol(definitions)
         except BaseException:
             self._new_jobs.extendleft(reversed(jobs))
             raise
         now = self._clock.now()
         with collector_paused():
-            for job, answer in zip(jobs, answers, strict=True):
-                self._place(job, answer, now)
+            for job, definition, answer in zip(jobs, definitions, answers, strict=True):
+                self._place(job, definition.nonce, answer, now)
         self._on_registered(jobs)
 
-    async def take_over(self, dead: Iterable[Lease]) -> set[str]:
-        """See to what dead processes left unfinished: run a tick again, or only write down what became of it.
+    def run_again(self, entry: Entry, lease: Lease) -> None:
+        """Run the tick of a run that was cut off by its holder's death."""
+        self._again.setdefault(lease.run_id, rerun_of(entry, lease, self._run_ids()))
+        self.wake()
 
-        Returns the runs whose records were closed.
-        """
-        closed: set[str] = set()
-        for lease in dead:
-            entry = self.entries.get(lease.job)
-            if entry is None:
-                await self._forget(lease)
-                continue
-            if lease.let_go is not None:
-                self._write_down(entry, lease)
-                continue
-            known = await self._state.run(lease.run_id)
-            if known is not None and known.status != "running":
-                await self._locks.release([_ref(lease)])
-            elif self._reruns(entry, lease):
-                self._again[lease.run_id] = rerun_of(entry, lease, self._run_ids())
-            elif (await self._locks.release([_ref(lease)]))[0]:
-                closed.add(lease.run_id)
-                self._close_cut_off(entry, lease, known)
-        if self._again:
-            self.wake()
-        return closed
-
-    async def _forget(self, lease: Lease) -> None:
-        """The lease of a job that is not known here: left to others who know it, for as long as it would have lasted."""
-        if lease.expires < self._clock.now() and (await self._locks.release([_ref(lease)]))[0] and lease.let_go is None:
-            known = await self._state.run(lease.run_id)
-            self._recorder.ended(interrupted(known, lease, None, self._clock.now()))
+    def row(self, entry: Entry, lease: Lease, until: int) -> Row | None:
+        """The ticks that a lease answers for, up to `until`, by the schedule that they are ticks of."""
+        if (lease.schedule, lease.timezone) == (entry.job.schedule.text, entry.job.schedule_zone):
+            return entry.group.row(lease.after, until)
+        return old_row(lease.schedule, lease.timezone, lease.after, until)
 
     def waiting_for_threads(self) -> int:
         """How many jobs are due and wait for a thread."""
@@ -234,7 +215,7 @@ class Dispatcher:
         """The jobs of which another definition than this instance's was registered since."""
         return [name for name, entry in self.entries.items() if not entry.in_force]
 
-    def _place(self, job: CronJob, answer: Enrolment, now: float) -> None:
+    def _place(self, job: CronJob, nonce: str, answer: Enrolment, now: float) -> None:
         entry = self.entries.get(job.name)
         if entry is None:
             group = self._timeline.group_of(job.schedule, now)
@@ -245,7 +226,7 @@ class Dispatcher:
         if answer.put_back_from:
             _warn_put_back(job.name, answer.put_back_from)
         if answer.replaced is not None:
-            self._close_past(entry, answer, now)
+            self._close_past(entry, answer.replaced, nonce, now)
         if answer.other_function is not None:
             self._other_functions.add(job.name)
             logger.warning(
@@ -269,31 +250,25 @@ class Dispatcher:
             self._policies[policy.coalesce, policy.grace] = policy
         return policy
 
-    def _close_past(self, entry: Entry, answer: Enrolment, now: float) -> None:
+    def _close_past(self, entry: Entry, old: Replaced, nonce: str, now: float) -> None:
         """Record what an older definition of this job had due while nobody was there to run it."""
-        old, job = answer.replaced, entry.job
-        assert old is not None
+        job = entry.job
         logger.info(
-            "job %r: it was %r in %s%s until now, and is %r in %s",
+            "job %r: it was %r in %s until now, and is %r in %s%s",
             job.name,
             old.schedule,
             old.timezone or "no zone",
-            "" if old.enabled else " and disabled",
             job.schedule.text,
             job.schedule_zone or "no zone",
+            "" if job.enabled else ", and disabled",
             extra={"job": job.name},
         )
-        try:
-            source = tick_source(cron_schedule(old.schedule, old.timezone or "UTC"))
-        except ScheduleError:
-            return  # a kind of schedule that is not installed any more: what it had due can't be known
-        row = count_row(source, old.mark, int(now))
-        if row is None:
-            return
-        if old.enabled:
-            self._let_go(entry, row, "schedule_changed", f"the schedule was {old.schedule!r}")
-        else:
-            self._let_go(entry, row, "disabled")
+        row = old_row(old.schedule, old.timezone, old.mark, int(now))
+        if row is not None:
+            detail = f"the schedule was {old.schedule!r}" if old.reason == "schedule_changed" else None
+            self._runner.let_go(job, row, old.reason, detail, record_id=nonce)
+        if old.token:
+            self._recorder.release(LeaseRef(job.name, nonce, old.token))
 
     def _watch_clock(self, now: float) -> None:
         """A clock that was set back leaves ticks ahead of it that were handled already, and a timeline that is too late."""
@@ -306,6 +281,11 @@ class Dispatcher:
                 utc_datetime(self._latest).isoformat(timespec="seconds"),
             )
             self._timeline.clock_set_back(now)
+            # What becomes due when is to be found out anew.
+            for _, _, entry in self._held_back:
+                entry.wakes_at = None
+                self._queue(entry, late=False)
+            self._held_back.clear()
             for entry in self.entries.values():
                 if entry.mark > now + MAX_MARK_AHEAD:
                     # The store has the last word: it puts the mark back where its own clock agrees.
@@ -316,15 +296,22 @@ class Dispatcher:
         """Queue the jobs that have become due."""
         for tick, group in self._timeline.pop_due(now):
             for entry in group.entries:
-                if not (entry.queued or entry.waiting) and entry.in_force:
+                if not (entry.queued or entry.waiting):
                     self._queue(entry, late=now - tick > LATE_AFTER + entry.job.jitter)
+        while self._held_back and self._held_back[0][0] <= now:
+            due, _, entry = heapq.heappop(self._held_back)
+            entry.wakes_at = None
+            if not entry.waiting:
+                self._queue(entry, late=now - due > LATE_AFTER)
 
     def _queue(self, entry: Entry, *, late: bool) -> None:
-        if entry.running and entry.running == entry.releasing:
+        if late and not entry.late:
+            entry.late_until = int(self._clock.now())
+        if entry.running and entry.running == entry.releasing and entry.job.overlap != "allow":
             # The store is behind: asked now, it would say that the job still runs.
             entry.waiting, entry.late = True, entry.late or late
         elif not entry.queued:
-            entry.queued, entry.late = True, late
+            entry.queued, entry.late = True, entry.late or late
             if entry.running and entry.job.overlap != "allow":
                 self._running.append(entry)
             else:
@@ -340,8 +327,9 @@ class Dispatcher:
         for run_id, again in list(self._again.items()):
             if room <= len(wanted):
                 break
-            if again.entry.is_async or threads > 0:
+            if catch_up > 0 and (again.entry.is_async or threads > 0):
                 threads -= not again.entry.is_async
+                catch_up -= 1
                 wanted.append(self._again.pop(run_id))
         needing_room = len(wanted)
         while self._running and len(wanted) < MAX_CLAIMS and perf_counter() < until:
@@ -362,7 +350,7 @@ class Dispatcher:
         if entry.waiting:
             return
         try:
-            step = entry.step(now)
+            step = self._step(entry, now)
             due = entry.due_later(now) if entry.job.jitter else None
         except Exception as error:  # a schedule of somebody else's
             logger.error("the schedule of job %r failed: %r", entry.job.name, error, extra={"job": entry.job.name})
@@ -372,7 +360,18 @@ class Dispatcher:
         entry.late = False
         if due is not None and due != entry.wakes_at:
             entry.wakes_at = due
-            self._clock.call_later(due - now, lambda: self._try_again(entry, late=False))
+            heapq.heappush(self._held_back, (due, next(self._sequence), entry))
+
+    def _step(self, entry: Entry, now: float) -> Step:
+        """What is to be claimed next. Late ticks wait for a run that goes on; what fell due meanwhile overlapped with it."""
+        if not entry.late or entry.job.overlap != "skip":
+            return entry.step(now)
+        step = entry.late_step(now)
+        if step is not NOTHING:
+            return step
+        entry.late = False
+        overlapped = newest_ticks(entry.group.source, entry.mark, min(int(now), entry.busy_until), 1)
+        return Step(None, ((overlapped[0], "overlap"),)) if overlapped else entry.step(now)
 
     async def _claim_and_start(self, wanted: list[Wanted]) -> None:
         results = await self._locks.claim([want.request for want in wanted])
@@ -406,6 +405,7 @@ class Dispatcher:
 
     def _granted(self, want: Wanted, result: ClaimResult, now: float) -> None:
         entry, request = want.entry, want.request
+        entry.in_force = True
         tick, job, lease = request.tick, entry.job, LeaseRef(entry.job.name, request.run_id, result.token)
         assert tick is not None
         known_mark, entry.mark = entry.mark, max(tick, entry.mark)
@@ -417,8 +417,6 @@ class Dispatcher:
             if want.more:
                 self._queue_what_is_left(entry, now, late=want.late)
             return
-        if want.cut_off is not None:
-            self._runner.in_background(self._record_cut_off(entry, want.cut_off))
         grace = entry.policy.grace
         if grace is not None and now - tick > grace:
             # The store took so long to answer that the tick is too late by now.
@@ -431,10 +429,12 @@ class Dispatcher:
         trigger: Trigger = "catch_up" if want.late else "schedule"
         run = ActiveRun(entry, request.run_id, tick, trigger, result.token, request.attempt)
         run.after = result.mark
-        if not want.alone or result.mark < known_mark:
+        if want.cut_off is not None:
+            run.missed = self.row(entry, want.cut_off, tick - 1)
+        elif not want.alone or result.mark < known_mark:
             run.missed = entry.group.row(result.mark, tick - 1)
         if want.more:
-            entry.waiting = True
+            entry.waiting, entry.waits_for = True, run.id
         self._runner.start(run)
 
     def _queue_what_is_left(self, entry: Entry, now: float, *, late: bool) -> None:
@@ -450,7 +450,7 @@ class Dispatcher:
             entry.mark = result.mark
             self._queue_what_is_left(entry, self._clock.now(), late=want.late)
         elif result.outcome == "not_in_force":
-            self._not_in_force(entry)
+            self._not_in_force(entry, result)
         elif result.outcome == "busy" and result.skipped:
             entry.mark = max(entry.mark, tick)
             self._skipped(entry, want, result)
@@ -459,14 +459,25 @@ class Dispatcher:
         elif result.outcome != "paused":  # a paused job asks again when its next tick is due
             self._clock.call_later(RETRY_AFTER, lambda: self._try_again(entry, late=want.late))
 
-    def _not_in_force(self, entry: Entry) -> None:
-        if entry.in_force:
+    def _not_in_force(self, entry: Entry, result: ClaimResult) -> None:
+        name = entry.job.name
+        if result.orphaned:
+            logger.warning(
+                "job %r: nobody is left who registered another definition than %r; it is registered again",
+                name,
+                entry.job.schedule.text,
+                extra={"job": name},
+            )
+            del self.entries[name]
+            entry.group.entries.remove(entry)
+            self.add([entry.job])
+        elif entry.in_force:
             entry.in_force = False
             logger.warning(
                 "job %r: another definition than %r was registered since; this instance does not run it",
-                entry.job.name,
+                name,
                 entry.job.schedule.text,
-                extra={"job": entry.job.name},
+                extra={"job": name},
             )
 
     def _skipped(self, entry: Entry, want: Wanted, result: ClaimResult) -> None:
@@ -483,7 +494,7 @@ class Dispatcher:
 
     def _goes_on(self, entry: Entry, *, late: bool) -> None:
         """What an entry waited for is over."""
-        entry.waiting = False
+        entry.waiting, entry.waits_for = False, None
         self._queue(entry, late=late)
         self._wake.set()
 
@@ -493,62 +504,34 @@ class Dispatcher:
         self._wake.set()
 
     async def _enrol_again(self, unknown: list[Wanted]) -> None:
-        """The store has lost its records: register these jobs with the newest ticks that we know to be handled."""
-        logger.warning("the lock store has lost its records of %d jobs; all are registered again", len(unknown))
-        held: dict[str, list[Lease]] = {}
-        for run in list(self._runner.active.values()):
-            held.setdefault(run.job.name, []).append(
-                run.lease(self._owner, self._clock.now() + self._config.lock_timeout)
-            )
-        entries = list(self.entries.values())
-        for start in range(0, len(entries), MAX_ENROLMENTS):
-            await self._locks.enrol(
-                [
-                    definition_of(entry.job, entry.mark, tuple(held.get(entry.job.name, ())))
-                    for entry in entries[start : start + MAX_ENROLMENTS]
-                ]
-            )
+        await self.enrol_all_again()
         for want in unknown:
             if want.cut_off is None:
                 self._queue(want.entry, late=want.late)
         self._wake.set()
 
-    def _reruns(self, entry: Entry, lease: Lease) -> bool:
-        grace = entry.policy.grace
-        return (
-            self._config.rerun_interrupted
-            and lease.tick is not None
-            and lease.attempt <= self._config.max_reruns
-            and entry.job.enabled
-            and entry.in_force
-            and (grace is None or self._clock.now() - lease.tick <= grace)
-        )
-
-    async def _record_cut_off(self, entry: Entry, lease: Lease) -> None:
-        known = await self._state.run(lease.run_id)
-        self._close_cut_off(entry, lease, known)
-
-    def _close_cut_off(self, entry: Entry, lease: Lease, known: Run | None) -> None:
-        covered = None if lease.tick is None else entry.group.row(lease.after, lease.tick - 1)
-        self._runner.closed_elsewhere(entry.job, interrupted(known, lease, covered, self._clock.now()))
-
-    def _write_down(self, entry: Entry, lease: Lease) -> None:
-        """Write down ticks that were let go by a process which died before it could do so itself."""
-        assert lease.tick is not None
-        assert lease.let_go is not None
-        row = entry.group.row(lease.after, lease.tick)
-        if row is not None:
-            self._runner.let_go(entry.job, row, lease.let_go, record_id=lease.run_id)
-        self._recorder.release(_ref(lease))
-
-    def _let_go(self, entry: Entry, row: Row, reason: MissedReason, detail: str | None = None) -> None:
-        self._runner.let_go(entry.job, row, reason, detail, record_id=self._run_ids())
+    async def enrol_all_again(self) -> None:
+        """The store has lost its records: register all jobs with their newest ticks known to be handled, and their leases."""
+        logger.warning("the lock store has lost its records; all %d jobs are registered again", len(self.entries))
+        held: dict[str, list[Lease]] = {}
+        expires = self._clock.now() + self._config.lock_timeout
+        for run in self._runner.active.values():
+            held.setdefault(run.job.name, []).append(run.lease(self._owner, expires))
+        entries = list(self.entries.values())
+        for start in range(0, len(entries), MAX_ENROLMENTS):
+            await self._locks.enrol(
+                [
+                    definition_of(entry.job, "", entry.mark, tuple(held.get(entry.job.name, ())))
+                    for entry in entries[start : start + MAX_ENROLMENTS]
+                ]
+            )
 
     async def _sleep(self, now: float) -> None:
         """Sleep until the next tick or until woken, but never for long."""
-        tick = self._timeline.next_tick
-        longest = self._clock.max_sleep
-        delay = longest if tick is None else min(longest, max(0.0, tick - now))
+        delay = self._clock.max_sleep
+        for due in (self._timeline.next_tick, self._held_back[0][0] if self._held_back else None):
+            if due is not None:
+                delay = min(delay, max(0.0, due - now))
         timer = self._clock.call_later(delay, self._wake.set)
         self._waiting = True
         try:
@@ -565,7 +548,3 @@ def _warn_put_back(job: str, mark: int) -> None:
         utc_datetime(mark).isoformat(),
         extra={"job": job},
     )
-
-
-def _ref(lease: Lease) -> LeaseRef:
-    return LeaseRef(lease.job, lease.run_id, lease.token)

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastapi_crons._signals import InterruptWatch, StopSignals
@@ -25,12 +24,13 @@ from fastapi_crons.locking.manager import DistributedLockManager
 from fastapi_crons.outcome import one_line, safe_text
 from fastapi_crons.plugins import Plugins
 from fastapi_crons.recorder import Recorder
-from fastapi_crons.run import Run, RunError, Trigger
+from fastapi_crons.recovery import Recovery
+from fastapi_crons.run import Run, Trigger
 from fastapi_crons.run_log import capture_records
 from fastapi_crons.runner import Runner
 from fastapi_crons.state.base import HistoryLimits, StateBackend
 from fastapi_crons.supervisor import Supervisor
-from fastapi_crons.ticks import count_row, tick_source
+from fastapi_crons.ticks import count_row, old_row, tick_source
 
 if TYPE_CHECKING:
     from fastapi_crons.scheduler import Crons
@@ -77,7 +77,10 @@ class Engine:
             config, clock, plugins, self.hooks, self.recorder, self.instance.id, self._interrupts, self._released
         )
         self.dispatcher = Dispatcher(
-            config, clock, locks, state, self.recorder, self.runner, self.instance.owner, self._registered
+            config, clock, locks, self.recorder, self.runner, self.instance.owner, self._registered
+        )
+        self._recovery = Recovery(
+            config, clock, locks, state, self.recorder, self.runner, self.dispatcher, crons.get_job
         )
         #: Set once nothing more is claimed.
         self.stopping = asyncio.Event()
@@ -222,7 +225,10 @@ class Engine:
         name, request = run.job.name, manual_request(run.job, run.id, force=force)
         try:
             result = await self.locks.claim_now(request)
-        except StoreUnavailableError:
+            if result.outcome == "unknown":
+                await asyncio.wait_for(self.dispatcher.enrol_all_again(), self._config.store_timeout)
+                result = await self.locks.claim_now(request)
+        except (StoreUnavailableError, asyncio.TimeoutError):
             # The claim may have been granted all the same.
             self.runner.in_background(self._give_back(request))
             raise
@@ -272,8 +278,10 @@ class Engine:
         resumed = await self.locks.resume(ResumeRequest(job.name, record_id, catch_up))
         if resumed is None:
             return False
-        pause, row = resumed.pause, count_row(tick_source(job.schedule), resumed.after, resumed.mark)
-        if row is not None and job.enabled:
+        pause, row = resumed.pause, old_row(resumed.schedule, resumed.timezone, resumed.after, resumed.mark)
+        if resumed.schedule == job.schedule.text:  # of whatever kind it is
+            row = count_row(tick_source(job.schedule), resumed.after, resumed.mark)
+        if row is not None:
             by = f"by {pause.actor}" if pause.actor else "since"
             detail = f"{by} {iso_utc(pause.since)}" + (f": {pause.note}" if pause.note else "")
             self.runner.let_go(job, row, "paused", detail, record_id=record_id)
@@ -306,41 +314,27 @@ class Engine:
         if self._config.max_log_chars:
             capture_records()
         await self.dispatcher.enrol_new_jobs()
-        await self._close_orphans(await self._see_to_the_dead())
+        await self._see_to_others()
+        await self._recovery.close_orphans()
         self.supervisor.start("dispatch", self.dispatcher.run_forever)
         if self.locks.backend.reach != "process":
             self.supervisor.start("heartbeat", self._beat_forever)
         self.supervisor.start("prune", self._prune_forever)
 
-    async def _see_to_the_dead(self) -> set[str]:
-        """See to what other instances left behind or ask for; returns the runs whose records were closed."""
+    async def _see_to_others(self) -> None:
+        """Say that we live, and see to what others ask for or have left behind."""
         beat = await self.locks.beat()
         for run_id, actor in beat.cancelled:
             run = self.runner.active.get(run_id)
-            if run is not None:
+            if run is not None and run.cut != "cancelled":
                 run.cut_off("cancelled", actor)
-        return await self.dispatcher.take_over(beat.dead)
-
-    async def _close_orphans(self, closed: set[str]) -> None:
-        """Close the records of runs that nobody holds a lease for: their process died between release and record."""
-        unfinished = {run.id: run for run in await self.state.unfinished() if run.id not in closed}
-        leased = await self.locks.leased(unfinished.keys()) if unfinished else set()
-        now = self.clock.now()
-        for run in unfinished.values():
-            if run.id in leased or run.id in self.runner.active:
-                continue
-            error = RunError("Interrupted", "its process died before it could say how the run ended")
-            ended, job = replace(run, status="interrupted", ended_ts=now, error=error), self._crons.get_job(run.job)
-            if job is None:
-                self.recorder.ended(ended)
-            else:
-                self.runner.closed_elsewhere(job, ended)
+        await self._recovery.take_over(beat.dead)
 
     async def _beat_forever(self) -> None:
         while True:
             await self.clock.sleep(self._config.heartbeat_interval)
             try:
-                await self._see_to_the_dead()
+                await self._see_to_others()
             except StoreError as error:
                 logger.warning("no heartbeat could be left in the lock store: %s", one_line(error))
 

@@ -15,7 +15,7 @@ from fastapi_crons._callables import is_coroutine_function
 from fastapi_crons._threads import ThreadPool
 from fastapi_crons.errors import SkipRun
 from fastapi_crons.hookspecs import HookContext
-from fastapi_crons.outcome import one_line, printable, where_raised
+from fastapi_crons.outcome import cut, one_line, printable, where_raised
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ class HookCaller:
             except BaseException as error:
                 self.complain(call, "failed, so the text is not kept", error, {"job_name": job_name})
                 return f"<not kept: the redact hook of plugin {call.plugin_name!r} failed>"
-            value = value if kept is None else kept
+            value = value if kept is None else cut(kept, len(kept))
         return value
 
     def complain(

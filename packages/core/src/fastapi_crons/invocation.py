@@ -15,7 +15,6 @@ from fastapi_crons._threads import ThreadPool
 from fastapi_crons.active import ActiveRun
 from fastapi_crons.clock import Clock
 from fastapi_crons.context import JobContext
-from fastapi_crons.errors import SkipRun
 from fastapi_crons.outcome import cut, printable, safe_text
 
 if TYPE_CHECKING:
@@ -51,18 +50,16 @@ class Invoker:
         for failures in range(job.max_retries + 1):
             try:
                 return await self._once(run)
-            except asyncio.CancelledError:
-                if run.cut != "timed_out" or run.thread_lives:
+            except BaseException as error:
+                raised = error
+                if run.cut == "timed_out" and not run.thread_lives:
+                    # Whatever the function made of its cancellation.
+                    raised = TimeoutError(run.cut_error("timed_out").message)
+                elif run.cut is not None or isinstance(error, asyncio.CancelledError):
                     raise
-                raised: BaseException = TimeoutError(run.cut_error("timed_out").message)
                 if failures == job.max_retries or not isinstance(raised, job.retry_on):
                     raise
-                run.cut = None
-                _uncancel()
-            except job.retry_on as error:
-                if failures == job.max_retries or run.cut is not None or isinstance(error, SkipRun):
-                    raise
-                raised = error
+                _take_back_cancellations(run)
             await self._wait_before_retry(run, failures, raised)
             run.attempt += 1
         raise AssertionError("unreachable")
@@ -205,6 +202,13 @@ def is_cancelled(run: ActiveRun) -> bool:
     if sys.version_info >= (3, 11):
         return run.task is not None and run.task.cancelling() > 0
     return False
+
+
+def _take_back_cancellations(run: ActiveRun) -> None:
+    """Take back those that were ours, so that time limits inside the function count rightly."""
+    for _ in range(run.cuts):
+        _uncancel()
+    run.cut, run.cuts = None, 0
 
 
 def _uncancel() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from fastapi_crons._callables import is_generator_function, label, required_parameters, unwrapped
+from fastapi_crons._callables import is_generator_function, label, required_parameters, takes, unwrapped
 from fastapi_crons._cron import MAX_LENGTH
 from fastapi_crons.clock import UTC
 from fastapi_crons.errors import DuplicateJobError, JobDefinitionError, ScheduleError
@@ -74,7 +74,7 @@ class CronJob:
         _check_name(self.name)
         if is_generator_function(self.func):
             raise self._fault("func", self.func, "nothing of a generator function would run; iterate inside a job")
-        unknown = [name for name in required_parameters(self.func) if name != "context"]
+        unknown = [name for name in required_parameters(self.func) if name != "context" or not takes(self.func, name)]
         if unknown:
             raise self._fault(
                 "func", self.func, f"a job is called without {', '.join(unknown)}; give defaults, or a partial"

@@ -175,10 +175,18 @@ class Recorder:
             self._busy -= 1
         # Outcomes first, then the leases: a crash in between leaves a lease whose run is known to have ended.
         # While the store is down that order has to give way, or jobs would stay locked.
-        self._written += self._releases[:releases]
-        del self._releases[:releases]
+        going, self._releases = self._releases[:releases], self._releases[releases:]
+        if self.fault is None and self._pending:
+            waiting = [release for release in going if self._is_pending(release[0].run_id)]
+            if waiting:
+                going = [release for release in going if not self._is_pending(release[0].run_id)]
+                self._releases[:0] = waiting
+        self._written += going
         self._release_wake.set()
         return self.fault is None
+
+    def _is_pending(self, record_id: str) -> bool:
+        return record_id in self._pending or f"{record_id} missed" in self._pending
 
     async def _write(self, records: list[Record]) -> None:
         if records:

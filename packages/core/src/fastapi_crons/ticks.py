@@ -13,8 +13,9 @@ from itertools import islice
 from typing import NamedTuple, Protocol
 
 from fastapi_crons.clock import utc_datetime
+from fastapi_crons.errors import ScheduleError
 from fastapi_crons.run import MissedReason
-from fastapi_crons.schedule import CronSchedule, Schedule
+from fastapi_crons.schedule import CronSchedule, Schedule, cron_schedule
 
 #: Counting a row of ticks stops here: "or more".
 MAX_COUNT = 10_000
@@ -118,6 +119,14 @@ def newest_ticks(source: TickSource, after: int, until: int, count: int) -> list
         if len(found) == count or start == after:
             return list(found)
         span *= 4
+
+
+def old_row(schedule: str, timezone: str, after: int, until: int) -> Row | None:
+    """The ticks in (after, until] of a schedule of which only text and zone are known; None where it can't be read."""
+    try:
+        return count_row(cron_schedule(schedule, timezone or "UTC"), after, until)
+    except ScheduleError:
+        return None  # a kind of schedule that is not installed any more: what it had due can't be known
 
 
 def tick_source(schedule: Schedule) -> TickSource:

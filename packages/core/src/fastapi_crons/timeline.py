@@ -28,10 +28,12 @@ class Entry:
     __slots__ = (
         "_is_async",
         "_takes_context",
+        "busy_until",
         "group",
         "in_force",
         "job",
         "late",
+        "late_until",
         "mark",
         "policy",
         "queued",
@@ -39,6 +41,7 @@ class Entry:
         "running",
         "skipped",
         "waiting",
+        "waits_for",
         "wakes_at",
     )
 
@@ -58,6 +61,11 @@ class Entry:
         #: Runs of this job in this instance, and whether more ticks wait for one of them to end.
         self.running = 0
         self.waiting = False
+        #: The one run that it waits for; None: until none of this job goes on here.
+        self.waits_for: str | None = None
+        #: Up to which tick it was late, and until when (Unix seconds) the run went on that the late ticks waited for.
+        self.late_until = 0
+        self.busy_until = 0
         #: How many of these have ended, and only wait for their lease to be given back.
         self.releasing = 0
         #: The record of the ticks that were skipped for a run that still goes on, and that run.
@@ -86,6 +94,12 @@ class Entry:
             if held_back is not None:
                 return next_step(self.group.source, self.mark, held_back - 1, self.policy)
         return self.group.step(self.mark, now, self.policy)
+
+    def late_step(self, now: float) -> Step:
+        """What to do next about the ticks that were late when that was noticed."""
+        held_back = self._held_back(now) if self.job.jitter else None
+        until = self.late_until if held_back is None else min(self.late_until, held_back - 1)
+        return next_step(self.group.source, self.mark, until, self.policy)
 
     def due_later(self, now: float) -> float | None:
         """When the oldest tick that jitter holds back becomes due, in Unix seconds; None when there is none."""

@@ -37,6 +37,11 @@ class Lease(NamedTuple):
     """What the mark was before: the lease answers for the ticks in (after, tick]."""
     let_go: MissedReason | None = None
     """Why these ticks are not run; None for the lease of a run."""
+    schedule: str = ""
+    timezone: str = ""
+    """The schedule that these are ticks of."""
+    cancelled: bool = False
+    """Whether somebody asked for the run to be cancelled."""
 
 
 class Definition(NamedTuple):
@@ -52,17 +57,23 @@ class Definition(NamedTuple):
     mark: int = 0
     """The newest tick that this instance knows to be handled: a store that lost its records resumes from it."""
     enabled: bool = True
+    nonce: str = ""
+    """Names the lease under which the ticks of a definition that this one replaces are written down."""
     held: tuple[Lease, ...] = ()
     """Leases of the job that this instance has: a store that lost them takes them back, unless it gave out a later one."""
 
 
 class Replaced(NamedTuple):
-    """The definition that a registration replaced, and the newest tick handled under it."""
+    """The definition that a registration replaced, and the newest tick handled under it.
+
+    `reason` is why its ticks up to now are not run, `token` that of the lease under which they are to be written down.
+    """
 
     schedule: str
     timezone: str
     mark: int
-    enabled: bool = True
+    reason: MissedReason = "schedule_changed"
+    token: int = 0
 
 
 class Enrolment(NamedTuple):
@@ -118,6 +129,8 @@ class ClaimResult(NamedTuple):
     skipped: bool = False
     put_back_from: int = 0
     """Where the mark was, when it lay so far ahead of the store's clock that it was put back."""
+    orphaned: bool = False
+    """With `not_in_force`: no instance lives any more that registered the definition in force."""
 
 
 class Pause(NamedTuple):
@@ -149,6 +162,8 @@ class Resumed(NamedTuple):
     """The pause that was ended, and the ticks in (after, mark] that it kept from running."""
 
     pause: Pause
+    schedule: str
+    timezone: str
     after: int
     mark: int
     token: int

@@ -15,7 +15,6 @@ from fastapi_crons.locking.base import (
     ClaimResult,
     Definition,
     Enrolment,
-    Lease,
     LeaseRef,
     LeaseTerms,
     LockBackend,
@@ -52,7 +51,7 @@ class LocalLockBackend(LockBackend):
     async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
         now, records = self._clock.now(), self._records
         with collector_paused():
-            return [enrol_in(records, definition, now) for definition in definitions]
+            return [enrol_in(records, definition, self._instance, now, self._term) for definition in definitions]
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
         now = self._clock.now()
@@ -91,7 +90,7 @@ class LocalLockBackend(LockBackend):
         return record is not None and action(record, lease)
 
 
-def _alive(lease: Lease) -> bool:
+def _alive(owner: str, expires: float) -> bool:
     return True
 
 

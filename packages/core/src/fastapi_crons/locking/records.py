@@ -21,19 +21,24 @@ from fastapi_crons.locking.base import (
     Resumed,
     ResumeRequest,
 )
+from fastapi_crons.run import MissedReason
 
 #: A claim for an instant further ahead of the store's clock than this (seconds) is refused.
 MAX_AHEAD = 1.0
 #: A mark further ahead of the store's clock than this (seconds) was set by a clock that was wrong, and is put back.
 MAX_MARK_AHEAD = 3_600
+#: How many instances that registered a definition are remembered.
+_MAX_REGISTRARS = 31
+_FOR_EVER = float("inf")
 
 _UNKNOWN = ClaimResult("unknown")
 _NOT_IN_FORCE = ClaimResult("not_in_force")
+_ORPHANED = ClaimResult("not_in_force", orphaned=True)
 _EARLY = ClaimResult("early")
 _PAUSED = ClaimResult("paused")
 
-#: Whether the holder of a lease lives.
-Alive = Callable[[Lease], bool]
+#: Whether the owner of a lease that expires then, or of a registration, lives.
+Alive = Callable[[str, float], bool]
 
 
 class JobRecord:
@@ -45,13 +50,14 @@ class JobRecord:
         "leases",
         "mark",
         "pause",
+        "registrars",
         "schedule",
         "since",
         "timezone",
         "token",
     )
 
-    def __init__(self, definition: Definition, now: float) -> None:
+    def __init__(self, definition: Definition, owner: str, now: float) -> None:
         self.schedule = definition.schedule
         self.timezone = definition.timezone
         self.function = definition.function
@@ -62,65 +68,71 @@ class JobRecord:
         #: The fencing token given out last. Only grows.
         self.token = 0
         self.pause: Pause | None = None
+        #: Who registered the definition in force.
+        self.registrars: tuple[str, ...] = (owner,)
         #: By run id. Every tick up to the mark is on record in the state store, or one of these answers for it.
         self.leases: dict[str, Lease] | None = None
         if definition.held:
             self._take_back(definition.held)
 
     @classmethod
-    def restored(cls, definition: Definition, since: float, token: int, pause: Pause | None) -> JobRecord:
+    def restored(
+        cls, definition: Definition, registrars: tuple[str, ...], since: float, token: int, pause: Pause | None
+    ) -> JobRecord:
         """A record as a store kept it; its mark is that of the definition. Its leases are to be added."""
-        record = cls(definition, 0.0)
+        record = cls(definition, "", 0.0)
         record.mark, record.since, record.token, record.pause = definition.mark, since, token, pause
+        record.registrars = registrars
         return record
 
-    def enrol(self, definition: Definition, now: float) -> Enrolment:
+    def enrol(self, definition: Definition, owner: str, now: float, term: float) -> Enrolment:
         """Put a definition in force; where schedule or `enabled` are others, the past of the old ones ends now."""
         other = self.function if self.function != definition.function else None
         self.function = definition.function
         put_back_from = self._put_back(int(now), now)
         replaced = None
-        in_force = (self.schedule, self.timezone, self.enabled)
-        if in_force != (definition.schedule, definition.timezone, definition.enabled):
-            replaced = Replaced(self.schedule, self.timezone, self.mark, self.enabled)
-            self.schedule, self.timezone, self.enabled = definition.schedule, definition.timezone, definition.enabled
-            self.since = now
-            self.mark = max(self.mark, int(now))
+        if (self.schedule, self.timezone, self.enabled) != (
+            definition.schedule,
+            definition.timezone,
+            definition.enabled,
+        ):
+            replaced = self._replace(definition, owner, now, term)
+        elif owner not in self.registrars:
+            self.registrars = (*self.registrars[-_MAX_REGISTRARS:], owner)
         self.mark = max(self.mark, _credible(definition.mark, now))
         self._take_back(definition.held)
         return Enrolment(self.mark, replaced, other, put_back_from)
 
-    def claim(self, request: ClaimRequest, instance: str, now: float, term: float, alive: Alive) -> ClaimResult:
+    def claim(self, request: ClaimRequest, owner: str, now: float, term: float, alive: Alive) -> ClaimResult:
         """Decide a request; a granted one has changed the record. `term` is the lease's length in seconds."""
         repeated = self._repeated(request)
         if repeated is not None:
             return repeated
-        if not self.enabled and request.tick is not None:
-            return _NOT_IN_FORCE
-        if request.schedule != self.schedule or request.timezone != self.timezone:
-            return _NOT_IN_FORCE
+        in_force = request.schedule == self.schedule and request.timezone == self.timezone
+        if not in_force or not (self.enabled or request.tick is None):
+            return _NOT_IN_FORCE if any(alive(each, _FOR_EVER) for each in self.registrars) else _ORPHANED
         if self.pause is not None and request.tick is not None:
             return _PAUSED
         if request.replaces is not None:
-            return self._take_over(request, instance, now, term, alive)
-        holder = None if not self.leases else next((lease for lease in self._run_leases() if alive(lease)), None)
+            return self._take_over(request, owner, now, term, alive)
+        holder = self._holder(alive)
         if request.tick is None:
             if holder is not None and request.overlap != "allow" and not request.force:
                 return ClaimResult("busy", self.mark, holder=holder.run_id)
-            granted = self._grant(request, instance, now + term, self.mark, now)
+            granted = self._grant(request, owner, now + term, self.mark, now)
             return granted._replace(holder=holder.run_id) if holder is not None and request.force else granted
-        return self._claim_tick(request, request.tick, instance, now, term, holder)
+        return self._claim_tick(request, request.tick, owner, now, term, holder)
 
-    def resume(self, request: ResumeRequest, instance: str, now: float, term: float) -> Resumed | None:
+    def resume(self, request: ResumeRequest, owner: str, now: float, term: float) -> Resumed | None:
         """End the pause; unless they are to be caught up with, the ticks up to now are let go."""
         if self.pause is None:
             return None
         pause, after, self.pause = self.pause, self.mark, None
-        if request.catch_up or int(now) <= self.mark:
-            return Resumed(pause, after, after, 0)
-        let_go = ClaimRequest(request.job, request.nonce, int(now), self.schedule, self.timezone, let_go="paused")
-        self.mark = int(now)
-        return Resumed(pause, after, self.mark, self._grant(let_go, instance, now + term, after, now).token)
+        # A job that is disabled has no ticks that the pause kept from running.
+        if request.catch_up or not self.enabled or int(now) <= after:
+            return Resumed(pause, self.schedule, self.timezone, after, after, 0)
+        token = self._let_go(request.job, request.nonce, "paused", owner, now, term)
+        return Resumed(pause, self.schedule, self.timezone, after, self.mark, token)
 
     def hold(self, request: PauseRequest, now: float) -> Pause:
         """Pause the job, unless it is paused already."""
@@ -151,8 +163,37 @@ class JobRecord:
                 self.token = lease.token
                 self.leases = {**(self.leases or {}), lease.run_id: lease}
 
+    def _replace(self, definition: Definition, owner: str, now: float, term: float) -> Replaced:
+        """Put another definition in force. What the old one had due up to now is let go."""
+        old = Replaced(self.schedule, self.timezone, self.mark)
+        reason: MissedReason = "schedule_changed"
+        if not self.enabled or (definition.schedule, definition.timezone) == (self.schedule, self.timezone):
+            reason = "disabled"
+        elif self.pause is not None:
+            reason = "paused"
+        token = 0
+        if definition.nonce and int(now) > self.mark:
+            token = self._let_go(definition.job, definition.nonce, reason, owner, now, term)
+        self.schedule, self.timezone, self.enabled = definition.schedule, definition.timezone, definition.enabled
+        self.since, self.registrars = now, (owner,)
+        self.mark = max(self.mark, int(now))
+        return old._replace(reason=reason, token=token)
+
+    def _let_go(self, job: str, nonce: str, reason: MissedReason, owner: str, now: float, term: float) -> int:
+        """Move the mark to now; returns the token of the lease that answers for the ticks in between."""
+        request = ClaimRequest(job, nonce, int(now), self.schedule, self.timezone, let_go=reason)
+        after, self.mark = self.mark, int(now)
+        return self._grant(request, owner, now + term, after, now).token
+
+    def _holder(self, alive: Alive) -> Lease | None:
+        """The lease of a run that goes on, or None."""
+        for lease in self.leases.values() if self.leases else ():
+            if lease.let_go is None and alive(lease.instance, lease.expires):
+                return lease
+        return None
+
     def _claim_tick(
-        self, request: ClaimRequest, tick: int, instance: str, now: float, term: float, holder: Lease | None
+        self, request: ClaimRequest, tick: int, owner: str, now: float, term: float, holder: Lease | None
     ) -> ClaimResult:
         if tick > now + MAX_AHEAD:
             return _EARLY
@@ -167,9 +208,9 @@ class JobRecord:
         if busy:
             assert holder is not None
             skip = request._replace(let_go="overlap")
-            token = self._grant(skip, instance, now + term, before, now).token
+            token = self._grant(skip, owner, now + term, before, now).token
             return ClaimResult("busy", before, token, holder.run_id, True, put_back_from)
-        granted = self._grant(request, instance, now + term, before, now)
+        granted = self._grant(request, owner, now + term, before, now)
         return granted._replace(put_back_from=put_back_from) if put_back_from else granted
 
     def _repeated(self, request: ClaimRequest) -> ClaimResult | None:
@@ -181,34 +222,41 @@ class JobRecord:
             return ClaimResult("busy", lease.after, lease.token, skipped=True)
         return ClaimResult("granted", lease.after, lease.token)
 
-    def _take_over(self, request: ClaimRequest, instance: str, now: float, term: float, alive: Alive) -> ClaimResult:
+    def _take_over(self, request: ClaimRequest, owner: str, now: float, term: float, alive: Alive) -> ClaimResult:
         dead = self.leases.get(request.replaces or "") if self.leases else None
-        if dead is None or alive(dead):
+        if dead is None or alive(dead.instance, dead.expires):
             return ClaimResult("stale", self.mark)
-        holder = next((lease for lease in self._run_leases() if alive(lease)), None)
+        holder = self._holder(alive)
         if holder is not None and request.overlap != "allow":
             return ClaimResult("busy", self.mark, holder=holder.run_id)
         assert self.leases is not None
         del self.leases[dead.run_id]
         # The ticks that the cut-off run stood for are now this one's.
-        return self._grant(request, instance, now + term, dead.after, now)
+        return self._grant(request, owner, now + term, dead.after, now)
 
-    def _grant(self, request: ClaimRequest, instance: str, expires: float, after: int, now: float) -> ClaimResult:
+    def _grant(self, request: ClaimRequest, owner: str, expires: float, after: int, now: float) -> ClaimResult:
         # Bound to the clock, so that tokens grow even over a store that lost its records.
         token = self.token = max(self.token + 1, int(now * 1000))
         if self.leases is None:
             self.leases = {}
         self.leases[request.run_id] = Lease(
-            request.job, request.run_id, request.tick, instance, token, request.attempt, expires, after, request.let_go
+            request.job,
+            request.run_id,
+            request.tick,
+            owner,
+            token,
+            request.attempt,
+            expires,
+            after,
+            request.let_go,
+            request.schedule,
+            request.timezone,
         )
         return ClaimResult("granted", after, token)
 
     def _held(self, lease: LeaseRef) -> Lease | None:
         held = self.leases.get(lease.run_id) if self.leases else None
         return held if held is not None and held.token == lease.token else None
-
-    def _run_leases(self) -> list[Lease]:
-        return [lease for lease in self.leases.values() if lease.let_go is None] if self.leases else []
 
     def _put_back(self, mark: int, now: float) -> int:
         """Put a mark that lies far ahead of the clock back to `mark`; returns where it was, or 0."""
@@ -223,21 +271,21 @@ def _credible(mark: int, now: float) -> int:
     return mark if mark <= now + MAX_MARK_AHEAD else 0
 
 
-def enrol_in(records: dict[str, JobRecord], definition: Definition, now: float) -> Enrolment:
+def enrol_in(records: dict[str, JobRecord], definition: Definition, owner: str, now: float, term: float) -> Enrolment:
     """Register a job with the records of a store."""
     record = records.get(definition.job)
     if record is None:
-        record = records[definition.job] = JobRecord(definition, now)
+        record = records[definition.job] = JobRecord(definition, owner, now)
         return Enrolment(record.mark)
-    return record.enrol(definition, now)
+    return record.enrol(definition, owner, now, term)
 
 
 def claim_in(
-    records: dict[str, JobRecord], request: ClaimRequest, instance: str, now: float, term: float, alive: Alive
+    records: dict[str, JobRecord], request: ClaimRequest, owner: str, now: float, term: float, alive: Alive
 ) -> ClaimResult:
     """Decide a request against the records of a store."""
     record = records.get(request.job)
-    return _UNKNOWN if record is None else record.claim(request, instance, now, term, alive)
+    return _UNKNOWN if record is None else record.claim(request, owner, now, term, alive)
 
 
 def pause_in(records: dict[str, JobRecord], request: PauseRequest, now: float) -> Pause | None:
@@ -247,8 +295,8 @@ def pause_in(records: dict[str, JobRecord], request: PauseRequest, now: float) -
 
 
 def resume_in(
-    records: dict[str, JobRecord], request: ResumeRequest, instance: str, now: float, term: float
+    records: dict[str, JobRecord], request: ResumeRequest, owner: str, now: float, term: float
 ) -> Resumed | None:
     """Resume a job in the records of a store."""
     record = records.get(request.job)
-    return None if record is None else record.resume(request, instance, now, term)
+    return None if record is None else record.resume(request, owner, now, term)

@@ -1,0 +1,131 @@
+"""Recovery: sees to what processes that died have left unfinished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from fastapi_crons.claims import interrupted, ref_of
+from fastapi_crons.clock import Clock
+from fastapi_crons.config import CronConfig
+from fastapi_crons.dispatcher import Dispatcher
+from fastapi_crons.job import CronJob
+from fastapi_crons.locking.base import Lease
+from fastapi_crons.locking.manager import DistributedLockManager
+from fastapi_crons.recorder import Recorder
+from fastapi_crons.run import Run, RunError
+from fastapi_crons.runner import Runner
+from fastapi_crons.state.base import StateBackend
+from fastapi_crons.timeline import Entry
+
+
+class Recovery:
+    """Closes records, writes down ticks, and has cut-off runs run again, for one scheduler."""
+
+    def __init__(
+        self,
+        config: CronConfig,
+        clock: Clock,
+        locks: DistributedLockManager,
+        state: StateBackend,
+        recorder: Recorder,
+        runner: Runner,
+        dispatcher: Dispatcher,
+        job_of: Callable[[str], CronJob | None],
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._locks = locks
+        self._state = state
+        self._recorder = recorder
+        self._runner = runner
+        self._dispatcher = dispatcher
+        self._job_of = job_of
+        #: Runs whose records were closed here, and whose ticks are still to run again.
+        self._closed: set[str] = set()
+
+    async def take_over(self, dead: Iterable[Lease]) -> None:
+        """See to the leases of dead holders: run a tick again, or only write down what became of it."""
+        for lease in dead:
+            entry = self._dispatcher.entries.get(lease.job)
+            if entry is None:
+                await self._forget(lease)
+            elif lease.let_go is not None:
+                await self._write_down(entry, lease)
+            else:
+                await self._take_over_run(entry, lease)
+
+    async def close_orphans(self) -> None:
+        """Close the records of runs that nobody holds a lease for: their process died between release and record."""
+        unfinished = {run.id: run for run in await self._state.unfinished()}
+        leased = await self._locks.leased(unfinished.keys()) if unfinished else set()
+        error = RunError("Interrupted", "its process died before it could say how the run ended")
+        for run in unfinished.values():
+            if run.id not in leased and run.id not in self._runner.active and run.id not in self._closed:
+                self._close(run.job, replace(run, status="interrupted", ended_ts=self._clock.now(), error=error))
+
+    async def _take_over_run(self, entry: Entry, lease: Lease) -> None:
+        known = await self._state.run(lease.run_id)
+        closed = lease.run_id in self._closed or _was_cut_off(known)
+        if known is not None and known.status != "running" and not closed:
+            await self._locks.release([ref_of(lease)])
+            return
+        if not closed:
+            # At once, also where the tick has to wait before it can run again.
+            self._closed.add(lease.run_id)
+            covered = None if lease.tick is None else self._dispatcher.row(entry, lease, lease.tick - 1)
+            self._close(lease.job, interrupted(known, lease, covered, self._clock.now()))
+        if self._reruns(entry, lease):
+            self._dispatcher.run_again(entry, lease)
+        else:
+            await self._locks.release([ref_of(lease)])
+
+    async def _write_down(self, entry: Entry, lease: Lease) -> None:
+        """Write down ticks that were let go by a process which died before it could do so itself, or before it said so."""
+        assert lease.tick is not None
+        assert lease.let_go is not None
+        row = self._dispatcher.row(entry, lease, lease.tick)
+        if row is not None and not any(
+            ticks.reason == lease.let_go and ticks.first_ts <= row.first and row.last <= ticks.last_ts
+            for ticks in await self._state.missed(lease.job)
+        ):
+            self._runner.let_go(entry.job, row, lease.let_go, record_id=lease.run_id)
+        self._recorder.release(ref_of(lease))
+
+    async def _forget(self, lease: Lease) -> None:
+        """The lease of a job that is not known here: left to others who know it, for as long as it would have lasted."""
+        if (
+            lease.expires < self._clock.now()
+            and (await self._locks.release([ref_of(lease)]))[0]
+            and lease.let_go is None
+        ):
+            known = await self._state.run(lease.run_id)
+            self._close(lease.job, interrupted(known, lease, None, self._clock.now()))
+
+    def _close(self, name: str, run: Run) -> None:
+        job = self._job_of(name)
+        if job is None:
+            self._recorder.ended(run)
+        else:
+            self._runner.closed_elsewhere(job, run)
+
+    def _reruns(self, entry: Entry, lease: Lease) -> bool:
+        grace = entry.policy.grace
+        return (
+            self._config.rerun_interrupted
+            and not lease.cancelled
+            and lease.tick is not None
+            and lease.attempt <= self._config.max_reruns
+            and entry.job.enabled
+            and entry.in_force
+            and (grace is None or self._clock.now() - lease.tick <= grace)
+        )
+
+
+def _was_cut_off(run: Run | None) -> bool:
+    """Whether this is the record of a run that was closed because its process died, as opposed to one that ended."""
+    return (
+        run is not None
+        and run.status in ("interrupted", "cancelled")
+        and (run.error is not None and run.error.type == "Interrupted")
+    )
