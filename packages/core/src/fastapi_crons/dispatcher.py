@@ -130,8 +130,11 @@ class Dispatcher:
         entry = run.entry
         over = not entry.running if entry.waits_for is None else entry.waits_for == run.id
         if entry.waiting and over:
-            entry.busy_until = int(self._clock.now())
-            self._goes_on(entry, late=entry.late or run.trigger == "catch_up")
+            if entry.waits_for is None:
+                entry.busy_until = int(self._clock.now())
+            # A row of late ticks goes on to where it was to end; what falls due meanwhile is not late.
+            entry.late = entry.late or run.trigger == "catch_up"
+            self._goes_on(entry, late=entry.late)
         elif self._crowded:
             self._wake.set()
 
@@ -350,28 +353,33 @@ class Dispatcher:
         if entry.waiting:
             return
         try:
-            step = self._step(entry, now)
+            steps = self._steps(entry, now)
             due = entry.due_later(now) if entry.job.jitter else None
         except Exception as error:  # a schedule of somebody else's
             logger.error("the schedule of job %r failed: %r", entry.job.name, error, extra={"job": entry.job.name})
             return
-        if step is not NOTHING:
+        for step in steps:
             wanted.extend(claims_of(entry, step, self._run_ids))
         entry.late = False
         if due is not None and due != entry.wakes_at:
             entry.wakes_at = due
             heapq.heappush(self._held_back, (due, next(self._sequence), entry))
 
-    def _step(self, entry: Entry, now: float) -> Step:
-        """What is to be claimed next. Late ticks wait for a run that goes on; what fell due meanwhile overlapped with it."""
-        if not entry.late or entry.job.overlap != "skip":
-            return entry.step(now)
-        step = entry.late_step(now)
-        if step is not NOTHING:
-            return step
-        entry.late = False
-        overlapped = newest_ticks(entry.group.source, entry.mark, min(int(now), entry.busy_until), 1)
-        return Step(None, ((overlapped[0], "overlap"),)) if overlapped else entry.step(now)
+    def _steps(self, entry: Entry, now: float) -> list[Step]:
+        """What is to be claimed next, in order.
+
+        Ticks that were late waited for a run to end, where one went on; what fell due meanwhile overlapped with it.
+        """
+        if entry.late and entry.job.overlap == "skip":
+            late, since = entry.late_step(now), max(entry.mark, entry.late_until)
+            overlapped = (
+                [] if late.more else newest_ticks(entry.group.source, since, min(int(now), entry.busy_until), 1)
+            )
+            steps = [late, *(Step(None, ((tick, "overlap"),)) for tick in overlapped)]
+        else:
+            steps = [entry.step(now)]
+        steps = [step for step in steps if step is not NOTHING]
+        return steps or [step for step in (entry.step(now),) if step is not NOTHING]
 
     async def _claim_and_start(self, wanted: list[Wanted]) -> None:
         results = await self._locks.claim([want.request for want in wanted])
@@ -455,7 +463,7 @@ class Dispatcher:
             entry.mark = max(entry.mark, tick)
             self._skipped(entry, want, result)
         elif result.outcome == "busy" and entry.running:
-            entry.waiting = True
+            entry.waiting, entry.late = True, entry.late or want.late
         elif result.outcome != "paused":  # a paused job asks again when its next tick is due
             self._clock.call_later(RETRY_AFTER, lambda: self._try_again(entry, late=want.late))
 

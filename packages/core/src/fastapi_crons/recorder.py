@@ -90,7 +90,7 @@ class Recorder:
         self._wake.set()
 
     def release(self, lease: LeaseRef, released: Callable[[], None] = lambda: None) -> None:
-        """Give a lease back, after what was noted before is written; `released` is called when it is done."""
+        """Give a lease back, after what was noted of it is written; `released` is called when it is done."""
         self._releases.append((lease, released))
         self._wake.set()
 
@@ -174,19 +174,19 @@ class Recorder:
         finally:
             self._busy -= 1
         # Outcomes first, then the leases: a crash in between leaves a lease whose run is known to have ended.
-        # While the store is down that order has to give way, or jobs would stay locked.
+        # While the store is down that order has to give way, or jobs would stay locked; ticks that were let go lock none.
         going, self._releases = self._releases[:releases], self._releases[releases:]
-        if self.fault is None and self._pending:
-            waiting = [release for release in going if self._is_pending(release[0].run_id)]
+        if self._pending:
+            waiting = [release for release in going if self._has_to_wait(release[0].run_id)]
             if waiting:
-                going = [release for release in going if not self._is_pending(release[0].run_id)]
+                going = [release for release in going if not self._has_to_wait(release[0].run_id)]
                 self._releases[:0] = waiting
         self._written += going
         self._release_wake.set()
         return self.fault is None
 
-    def _is_pending(self, record_id: str) -> bool:
-        return record_id in self._pending or f"{record_id} missed" in self._pending
+    def _has_to_wait(self, record_id: str) -> bool:
+        return (self.fault is None and record_id in self._pending) or f"{record_id} missed" in self._pending
 
     async def _write(self, records: list[Record]) -> None:
         if records:
