@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fastapi_crons import CronConfig, Crons
-from fastapi_crons.locking import DistributedLockManager, LocalLockBackend
-from fastapi_crons.state import MemoryStateBackend
+from fastapi_crons.instance import Instance
+from fastapi_crons.locking import Definition, DistributedLockManager, LeaseTerms, LocalLockBackend
+from fastapi_crons.run import RunIds
+from fastapi_crons.state import MemoryStateBackend, SQLiteStateBackend
 from fastapi_crons.testing import VirtualClock
+from fastapi_crons_sqlite import SQLiteLockBackend
 from tests.support import at, missed_of, runs_of
 
 
@@ -110,3 +114,53 @@ async def test_in_a_rolling_deploy_the_last_registration_wins_and_nothing_runs_t
     assert len(ticks) == len(set(ticks))
     for crons in [*new, back]:
         await crons.stop()
+
+
+async def test_an_instance_that_lived_through_a_rollback_goes_on(
+    clock: VirtualClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def deploy(expr: str) -> Crons:
+        crons = Crons(state_backend=SQLiteStateBackend(tmp_path / "jobs.db"), clock=clock)
+        crons.cron(expr, name="sync")(_nothing)
+        await crons.start()
+        return crons
+
+    old = await deploy("*/10 * * * *")
+    await clock.advance(old, minutes=20)
+    new = await deploy("*/15 * * * *")
+    await clock.advance(old, new, minutes=12)
+    assert old.health().status == "degraded"
+    await new.stop()
+    await clock.advance(old, minutes=28)
+    assert "nobody is left who registered another definition" in caplog.text
+    assert old.health().status == "ok"
+    assert [at(run) for run in await runs_of(old, "sync")] == [
+        "00:10:00",
+        "00:20:00",
+        "00:30:00",
+        "00:50:00",
+        "01:00:00",
+    ]
+    assert [(row.reason, row.count) for row in await missed_of(old, "sync")] == []
+    await old.stop()
+
+
+async def test_what_an_edit_let_go_is_on_record_though_the_process_died_before_it_said_so(
+    clock: VirtualClock, tmp_path: Path
+) -> None:
+    lock = SQLiteLockBackend(tmp_path / "jobs.db")
+    here = Instance.of_this_process()
+    here.lives_here(alive=True)
+    await lock.open(here, "default", LeaseTerms(300, 30), clock)
+    await lock.enrol([Definition("sync", "0 * * * *", "UTC", "m:f", nonce="n1")])
+    await clock.advance(hours=3)
+    await lock.enrol([Definition("sync", "*/15 * * * *", "UTC", "m:f", nonce=RunIds(clock.now)())])
+    here.lives_here(alive=False)  # as if it had been killed here
+    crons = Crons(state_backend=SQLiteStateBackend(tmp_path / "jobs.db"), clock=clock)
+    crons.cron("*/15 * * * *", name="sync")(_nothing)
+    await crons.start()
+    await clock.settle(crons)
+    (row,) = await missed_of(crons, "sync")
+    assert (row.reason, row.count) == ("schedule_changed", 3)
+    await crons.stop()
+    await lock.close()

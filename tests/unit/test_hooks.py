@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from fastapi_crons import ConfigurationError, CronJob, Crons, PluginError, SkipRun, hookimpl
+from fastapi_crons import ConfigurationError, CronJob, Crons, JobDefinitionError, PluginError, SkipRun, hookimpl
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
 from tests.support import missed_of, runs_of
@@ -300,6 +300,12 @@ async def test_hooks_that_hang_starve_no_other_and_are_not_called_for_ever(
         lambda name, details: SEEN.append(details["job_name"]),
         lambda *arguments: SEEN.append(arguments[0]),
         lambda job_name, **rest: SEEN.append(job_name),
+        lambda **everything: SEEN.append(everything["context"]["job_name"]),
+        lambda context, job_name: SEEN.append(job_name),
+        lambda context=None: SEEN.append(context["job_name"]),
+        lambda *, context: SEEN.append(context["job_name"]),
+        lambda name, *, context: SEEN.append(name),
+        lambda name, /: SEEN.append(name),
     ],
 )
 async def test_a_function_may_take_fewer_arguments(make_crons: MakeCrons, hook: Any) -> None:
@@ -414,3 +420,75 @@ async def test_a_scope_can_neither_fail_a_run_nor_save_it(make_crons: MakeCrons,
         assert (run.status, run.error.type) == ("failed", "KeyError")
     else:
         assert (run.status, run.result) == ("completed", '"done"')
+
+
+class _Wrapper:
+    @hookimpl(wrapper=True)
+    def before_run(self) -> Any:
+        yield
+
+
+class _Generator:
+    @hookimpl
+    def before_run(self) -> Any:
+        yield
+
+
+class _KeywordOnly:
+    @hookimpl
+    def before_run(self, *, job_name: str) -> None: ...
+
+
+@pytest.mark.parametrize("plugin", [_Wrapper(), _Generator(), _KeywordOnly()])
+def test_what_would_never_run_is_refused(make_crons: MakeCrons, plugin: object) -> None:
+    crons = Crons()
+    with pytest.raises(PluginError) as caught:
+        crons.plugins.register(plugin)
+    assert len(str(caught.value)) < 300
+    assert "\n" not in str(caught.value)
+
+    def generator(job: str, context: Context) -> Any:
+        yield
+
+    async def async_generator() -> Any:
+        yield
+
+    with pytest.raises(PluginError, match="generator"):
+        crons.add_before_run_hook(generator)
+    with pytest.raises(JobDefinitionError, match="generator"):
+        crons.cron("* * * * *")(async_generator)
+
+
+async def test_a_plugin_that_is_registered_twice_stays(make_crons: MakeCrons) -> None:
+    crons, called = make_crons(), []
+
+    class Plugin:
+        @hookimpl
+        def before_run(self, job_name: str) -> None:
+            called.append(job_name)
+
+    plugin = Plugin()
+    crons.plugins.register(plugin)
+    with pytest.raises(PluginError, match="registered already"):
+        crons.plugins.register(plugin)
+    crons.cron("0 0 1 1 *", name="job")(_ok)
+    await crons.start()
+    await crons.run_job("job")
+    assert called == ["job"]
+
+
+async def test_a_complaint_about_a_hook_names_job_and_run(
+    make_crons: MakeCrons, caplog: pytest.LogCaptureFixture
+) -> None:
+    crons = make_crons()
+
+    def fails(job: str, context: Context) -> None:
+        raise ValueError("two\nlines")
+
+    crons.cron("0 0 1 1 *", name="job")(_ok)
+    crons.add_after_run_hook(fails)
+    await crons.start()
+    run = await crons.run_job("job")
+    (record,) = [record for record in caplog.records if "hook after_run" in record.getMessage()]
+    assert "about job 'job' failed: ValueError: two\\nlines" in record.getMessage()
+    assert (vars(record)["job"], vars(record)["run_id"]) == ("job", run.id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
 from tests.support import missed_of, runs_of
@@ -65,3 +67,19 @@ async def test_a_restart_within_the_jitter_neither_loses_nor_hurries_the_tick(
     await clock.advance(crons, minutes=30)
     (run,) = await runs_of(crons, "job")
     assert 0 < run.started_ts - (run.tick_ts or 0) <= 600
+
+
+@pytest.mark.parametrize("step", [-0.5, -5, 600])
+async def test_a_clock_that_is_stepped_does_not_lose_the_tick_that_jitter_holds_back(
+    make_crons: MakeCrons, clock: VirtualClock, step: float
+) -> None:
+    clock.max_sleep = 1.0
+    crons = make_crons()
+    crons.cron("0 1 * * *", name="job", jitter=1200)(_nothing)
+    await crons.start()
+    await clock.advance(crons, hours=1, seconds=5)
+    assert await runs_of(crons, "job") == []
+    clock.step(step)
+    await clock.advance(crons, minutes=25)
+    (run,) = await runs_of(crons, "job")
+    assert run.started_ts - (run.tick_ts or 0) <= 1201

@@ -314,3 +314,52 @@ async def test_a_store_with_a_mark_of_tomorrow_is_mended_at_start(clock: Virtual
     await clock.advance(crons, hours=2)
     ticks = [run.tick_ts or 0 for run in await runs_of(crons, "job")]
     assert sum(tick <= clock.now() for tick in ticks) == 2
+
+
+async def test_a_stall_in_a_long_run_does_not_undo_that_its_ticks_overlap(
+    clock: VirtualClock, make_crons: MakeCrons
+) -> None:
+    crons = make_crons(coalesce=False)
+    first = True
+
+    @crons.cron("* * * * *", name="job")
+    async def job() -> None:
+        nonlocal first
+        if first:
+            first = False
+            await clock.sleep(3600)
+
+    await crons.start()
+    await clock.advance(crons, minutes=2)
+    await _stall(clock, 70)
+    await clock.advance(crons, minutes=62)
+    runs, missed = await runs_of(crons, "job"), await missed_of(crons, "job")
+    assert {row.reason for row in missed} == {"overlap"}
+    assert sum(row.count for row in missed) >= 50
+    ticks = [run.tick_ts or 0 for run in runs]
+    assert len(ticks) + sum(row.count for row in missed) == (int(clock.now()) - ticks[0]) // 60 + 1
+
+
+async def test_a_hung_run_does_not_hold_up_the_late_ticks_of_a_job_that_allows_overlap(
+    clock: VirtualClock, make_crons: MakeCrons
+) -> None:
+    crons = make_crons(coalesce=False)
+    calls = 0
+
+    @crons.cron("* * * * *", name="job", overlap="allow")
+    async def job() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            await clock.sleep(10**6)
+
+    await crons.start()
+    await clock.advance(crons, minutes=3)
+    await _stall(clock, 150)
+    await clock.advance(crons, minutes=10)
+    assert calls == (int(clock.now()) - int((await runs_of(crons, "job"))[0].tick_ts or 0)) // 60 + 1
+
+
+async def _stall(clock: VirtualClock, seconds: float) -> None:
+    """The event loop is held: time passes, and nothing of the scheduler's happens."""
+    clock._elapsed += seconds

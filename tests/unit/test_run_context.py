@@ -127,7 +127,7 @@ async def test_the_newest_lines_of_a_long_log_are_kept(make_crons: MakeCrons) ->
     await crons.start()
     await crons.run_job("job")
     run = await _kept(crons)
-    assert sum(len(line.message) for line in run.log) <= 1_000
+    assert 100 <= sum(len(line.message) for line in run.log) <= 1_000
     assert run.log_dropped == 1_002 - len(run.log)
     assert run.log[-2].message.endswith("(100000 characters)")
     assert "with arguments that do not fit" in run.log[-1].message
@@ -224,3 +224,109 @@ def _raises_lines() -> None:
 
 def _raises_lines_in_a_hook(job: str, context: dict[str, Any]) -> None:
     raise ValueError("first\nERROR forged line")
+
+
+async def test_logging_inside_a_run_never_fails_because_it_is_kept(make_crons: MakeCrons) -> None:
+    class Hostile:
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+        __repr__ = __str__
+
+    crons = make_crons()
+
+    @crons.cron("0 0 1 1 *", name="job")
+    def job() -> None:
+        logging.makeLogRecord({"msg": "from another process", "name": "remote"})
+        quiet = logging.getLogger("quiet")
+        quiet.propagate = False
+        quiet.warning(Hostile())
+        quiet.warning(42)
+
+    await crons.start()
+    assert (await crons.run_job("job")).status == "completed"
+    assert [line.message for line in (await _kept(crons)).log][-1] == "42"
+
+
+async def test_the_logger_of_the_context_says_where_and_keeps_what_it_is_given(
+    make_crons: MakeCrons, caplog: pytest.LogCaptureFixture
+) -> None:
+    crons = make_crons()
+
+    @crons.cron("0 0 1 1 *", name="job")
+    def job(context: JobContext) -> None:
+        context.logger.warning("shown", extra={"mine": 7})
+        try:
+            raise ValueError("of the job")
+        except ValueError:
+            context.logger.info("quiet", exc_info=True)
+        context.logger.logger.getChild("sub").warning("of a child")
+
+    await crons.start()
+    await crons.run_job("job")
+    (shown,) = [record for record in caplog.records if record.getMessage() == "shown"]
+    assert (shown.funcName, vars(shown)["mine"], vars(shown)["job"]) == ("job", 7, "job")
+    assert "quiet" not in caplog.text, "the levels of the app are left alone"
+    lines = [line.message for line in (await _kept(crons)).log]
+    assert lines[0] == "shown"
+    assert lines[1].startswith("quiet\nTraceback")
+    assert lines[2] == "of a child"
+
+
+async def test_a_record_factory_of_the_apps_own_keeps_working(make_crons: MakeCrons) -> None:
+    before = logging.getLogRecordFactory()
+    crons = make_crons()
+    crons.cron("0 0 1 1 *", name="job")(lambda: logging.getLogger("app").warning("once"))
+    await crons.start()
+    inner = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(lambda *args, **kwargs: inner(*args, **kwargs))
+    try:
+        await crons.stop()
+        await crons.start()
+        await crons.run_job("job")
+        assert [line.message for line in (await _kept(crons)).log] == ["once"]
+    finally:
+        logging.setLogRecordFactory(before)
+
+
+async def test_empty_lines_count_too(make_crons: MakeCrons) -> None:
+    crons = make_crons(max_log_chars=2_000)
+
+    @crons.cron("0 0 1 1 *", name="job")
+    def job() -> None:
+        for _ in range(5_000):
+            logging.getLogger("app").warning("")
+
+    await crons.start()
+    await crons.run_job("job")
+    run = await _kept(crons)
+    assert len(run.log) < 50
+    assert len(run.log) + run.log_dropped == 5_000
+
+
+async def test_an_error_class_can_not_forge_a_log_line(make_crons: MakeCrons, caplog: pytest.LogCaptureFixture) -> None:
+    crons = make_crons()
+
+    def job() -> None:
+        raise type("X\nERROR forged", (Exception,), {})("a")
+
+    crons.cron("0 0 1 1 *", name="job")(job)
+    await crons.start()
+    run = await crons.run_job("job")
+    assert run.error is not None
+    assert run.error.type == "X\\nERROR forged"
+    assert not any("\n" in record.getMessage() for record in caplog.records)
+
+
+async def test_a_secret_is_redacted_before_a_long_error_is_cut(make_crons: MakeCrons) -> None:
+    crons = make_crons(max_error_chars=100)
+    crons.plugins.register(Redacting())
+
+    def job() -> None:
+        raise ValueError("x" * 96 + "hunter2")
+
+    crons.cron("0 0 1 1 *", name="job")(job)
+    await crons.start()
+    run = await crons.run_job("job")
+    assert run.error is not None
+    assert "hunt" not in run.error.message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import logging
@@ -11,10 +12,11 @@ import warnings
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
+from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 
-from fastapi_crons import CronConfig, Crons, CronsError, JobLockedError, Run, UnknownJobError
+from fastapi_crons import CronConfig, Crons, CronsError, JobLockedError, Run, UnknownJobError, hookimpl
 from fastapi_crons.locking import ClaimRequest, ClaimResult, DistributedLockManager, LocalLockBackend
 from fastapi_crons.state import MemoryStateBackend
 from fastapi_crons.testing import VirtualClock
@@ -687,3 +689,130 @@ async def test_a_job_that_was_just_registered_can_be_run(make_crons: MakeCrons) 
         crons.cron("0 0 1 1 *", name=f"job-{number}")(_raiser_free)
         await asyncio.sleep(0)
         assert (await crons.run_job(f"job-{number}")).status == "completed"
+
+
+async def test_a_cancel_while_a_timed_out_attempt_cleans_up_ends_the_retries(
+    make_crons: MakeCrons, clock: VirtualClock
+) -> None:
+    crons = make_crons()
+    calls: list[int] = []
+
+    @crons.cron("0 * * * *", name="job", timeout=60, max_retries=3)
+    async def job() -> None:
+        calls.append(1)
+        try:
+            await clock.sleep(1000)
+        except asyncio.CancelledError:
+            await clock.sleep(30)
+            raise
+
+    await crons.start()
+    await clock.advance(crons, hours=1, seconds=70)
+    (run,) = await runs_of(crons, "job")
+    assert await crons.cancel_run(run.id, actor="ops")
+    await clock.advance(crons, minutes=10)
+    (run,) = await runs_of(crons, "job")
+    assert (run.status, len(calls)) == ("cancelled", 1)
+
+
+async def test_a_timed_out_attempt_is_retried_whatever_it_makes_of_its_cancellation(
+    make_crons: MakeCrons, clock: VirtualClock
+) -> None:
+    crons = make_crons()
+
+    @crons.cron("0 * * * *", name="job", timeout=60, max_retries=2, retry_on=(TimeoutError,))
+    async def job() -> None:
+        try:
+            await clock.sleep(1000)
+        except asyncio.CancelledError:
+            raise ValueError("cleaned up") from None
+
+    await crons.start()
+    await clock.advance(crons, hours=1, minutes=10)
+    (run,) = await runs_of(crons, "job")
+    assert (run.status, run.attempt) == ("timed_out", 3)
+
+
+async def test_hooks_see_a_result_that_is_not_kept(make_crons: MakeCrons) -> None:
+    crons = make_crons()
+    seen: list[Any] = []
+    crons.cron("0 0 1 1 *", name="job", store_result=False)(lambda: {"rows": 3})
+    crons.add_after_run_hook(lambda job, context: seen.append(context["result"]))
+    await crons.start()
+    assert (await crons.run_job("job")).result is None
+    assert seen == [{"rows": 3}]
+
+
+async def test_a_stop_tells_the_error_hooks_of_what_it_cut_off(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons(shutdown_timeout=0.05)
+    heard: dict[str, str] = {}
+
+    async def slow_alert(job: str, context: dict[str, Any]) -> None:
+        await asyncio.sleep(0.05)
+        heard[job] = context["status"]
+
+    async def polite() -> None:
+        await asyncio.Event().wait()
+
+    async def stubborn() -> None:
+        while not free.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await free.wait()
+
+    free = asyncio.Event()
+    crons.cron("* * * * *")(polite)
+    crons.cron("* * * * *")(stubborn)
+    crons.add_on_error_hook(slow_alert)
+    await crons.start()
+    await clock.advance(crons, minutes=1, finish_runs=False)
+    await crons.stop()
+    assert heard == {"polite": "cancelled", "stubborn": "interrupted"}
+    free.set()
+    await asyncio.sleep(0)
+
+
+async def test_a_start_that_is_given_up_leaves_nothing_running(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    class Slow:
+        @hookimpl
+        async def scheduler_started(self) -> None:
+            await asyncio.sleep(60)
+
+    crons = make_crons()
+    crons.plugins.register(Slow())
+    crons.cron("* * * * *")(_raiser_free)
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(crons.start(), 0.1)
+    assert not crons.running
+    assert [task for task in asyncio.all_tasks() if "fastapi-crons" in task.get_name()] == []
+
+
+async def test_a_stop_from_a_hook_does_not_wait_for_itself(make_crons: MakeCrons) -> None:
+    crons = make_crons()
+
+    class Stops:
+        @hookimpl
+        async def scheduler_started(self, crons: Crons) -> None:
+            await crons.stop()
+
+    crons.plugins.register(Stops())
+    await asyncio.wait_for(crons.start(), 2)
+    await crons.stop()
+    assert not crons.running
+
+
+async def test_another_event_loop_is_told_so(make_crons: MakeCrons) -> None:
+    crons = make_crons()
+    crons.cron("0 0 1 1 *", name="job")(_raiser_free)
+    await crons.start()
+    for call in (lambda: crons.run_job("job"), crons.stop):
+        with pytest.raises(CronsError, match="another event loop"):
+            await asyncio.to_thread(lambda call=call: asyncio.run(call()))  # type: ignore[misc]
+    assert (await crons.run_job("job")).status == "completed"
+
+
+def test_mocks_are_callables_like_any_other() -> None:
+    crons = Crons(state_backend=MemoryStateBackend())
+    crons.cron("* * * * *", name="mock")(MagicMock())
+    crons.cron("* * * * *")(AsyncMock())
+    crons.add_before_run_hook(MagicMock())
+    assert [job.name for job in crons.get_jobs()] == ["mock", "AsyncMock"]

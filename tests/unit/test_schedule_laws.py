@@ -35,6 +35,23 @@ CHANGES = {
 }
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("0 9-9 * * *", "0 9 * * *"),
+        ("5-5/7 9 * * *", "5 9 * * *"),
+        ("0 9 1-1 2-feb *", "0 9 1 2 *"),
+        ("0 9 * * mon-mon", "0 9 * * 1"),
+        ("0 9 * * 5,5#2", "0 9 * * 5"),
+        ("0 9 * * 5#2,1", "0 9 * * 1,5#2"),
+        ("0 9 * * 0-7", "0 9 * * *"),
+    ],
+)
+def test_two_ways_to_write_the_same(written: str, meant: str) -> None:
+    start, until = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC)
+    assert list(CronSchedule(written).between(start, until)) == list(CronSchedule(meant).between(start, until))
+
+
 def numbers(low: int, high: int) -> st.SearchStrategy[str]:
     one = st.integers(low, high)
     return st.one_of(

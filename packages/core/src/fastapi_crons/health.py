@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 Status = Literal["ok", "degraded", "unhealthy"]
 
-#: The dispatcher looks at the clock every second; when it has not for so long (seconds), it is stuck.
+#: The dispatcher sleeps so long at most; when it has been silent for so much longer (seconds), it is stuck.
 _STUCK_AFTER = 15.0
 #: A run that goes on over so many ticks of its job is worth a look.
 _PERIODS = 3
@@ -44,7 +44,7 @@ def _failures(engine: Engine) -> Iterator[str]:
     for task, fault in engine.supervisor.recent_faults().items():
         yield f"the {task} task failed and was started again: {fault}"
     silent = engine.dispatcher.silent_for()
-    if engine.enabled and silent > _STUCK_AFTER and engine.locks.fault is None:
+    if engine.enabled and silent > engine.clock.max_sleep + _STUCK_AFTER and engine.locks.fault is None:
         yield f"no due tick was looked for in {silent:.0f} s"
 
 
