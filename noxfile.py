@@ -73,7 +73,9 @@ def tests(session: nox.Session) -> None:
     session.install("-r", "requirements-dev.txt")
     version = session.run("python", "-c", "import sys; print(*sys.version_info[:2])", silent=True)
     this = str(version).split() == [str(part) for part in sys.version_info[:2]]
-    session.run("pytest", *([] if this else ["-m", "not slow"]), *session.posargs)
+    # Most tests wait for something; a file's tests share what they have set up.
+    together = ["-n", "3", "--dist", "loadfile"]
+    session.run("pytest", *together, *([] if this else ["-m", "not slow"]), *session.posargs)
 
 
 @nox.session

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,13 @@ from fastapi_crons.state.base import Record
 from tests.support import runs_of
 
 PATH = Path("jobs.db")
+
+
+@contextmanager
+def database() -> Iterator[sqlite3.Connection]:
+    """A connection of somebody else's, closed at the end."""
+    with closing(sqlite3.connect(PATH)) as connection, connection:
+        yield connection
 
 
 @asynccontextmanager
@@ -63,7 +70,7 @@ async def runs_beyond(crons: Crons, count: int) -> None:
 async def test_the_documented_tables_hold_the_documented_columns() -> None:
     async with scheduler() as crons:
         await runs_beyond(crons, 0)
-    with sqlite3.connect(PATH) as db:
+    with database() as db:
         columns = {
             table: [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
             for table in ("job_state", "job_status")
@@ -77,7 +84,6 @@ async def test_the_documented_tables_hold_the_documented_columns() -> None:
     assert state[0] == "tick"
     assert state[1].endswith("+00:00")
     assert status[:2] == ("tick", "completed")
-    db.close()
 
 
 async def test_history_is_restored_after_a_restart() -> None:
@@ -150,10 +156,9 @@ async def test_a_garbage_file_stops_the_start_and_is_left_as_it_is(content: byte
 
 
 async def test_a_damaged_database_stops_the_start() -> None:
-    with sqlite3.connect(PATH) as db:
+    with database() as db:
         db.execute("CREATE TABLE t (x)")
         db.executemany("INSERT INTO t VALUES (?)", [("x" * 500,)] * 500)
-    db.close()
     content = bytearray(PATH.read_bytes())
     content[4096:40960] = os.urandom(40960 - 4096)
     PATH.write_bytes(content)
@@ -172,9 +177,8 @@ async def test_a_missing_folder_and_memory_paths_are_refused_with_a_reason() -> 
 
 
 async def test_a_database_of_another_program_is_refused() -> None:
-    with sqlite3.connect(PATH) as db:
+    with database() as db:
         db.execute("PRAGMA user_version = 12")
-    db.close()
     before = PATH.read_bytes()
     with pytest.raises(StoreUnusableError, match="another program"):
         async with scheduler():
@@ -183,12 +187,11 @@ async def test_a_database_of_another_program_is_refused() -> None:
 
 
 async def test_a_database_of_version_2_is_taken_over_with_its_rows() -> None:
-    with sqlite3.connect(PATH) as db:
+    with database() as db:
         db.execute("CREATE TABLE job_state (name TEXT PRIMARY KEY, last_run TEXT, created_at TEXT, updated_at TEXT)")
         db.execute("CREATE TABLE job_status (name TEXT PRIMARY KEY, status TEXT, instance_id TEXT, started_at TEXT)")
         db.execute("INSERT INTO job_state VALUES ('old', '2025-01-09T02:00:00', NULL, NULL)")
         db.execute("INSERT INTO job_status VALUES ('old', 'completed', 'worker-001', '2025-01-09T02:00:00')")
-    db.close()
     async with scheduler() as crons:
         assert crons.engine is not None
         states = await crons.engine.state.states()
@@ -199,16 +202,15 @@ async def test_a_database_of_version_2_is_taken_over_with_its_rows() -> None:
 async def test_a_newer_layout_works_as_long_as_it_lets_us() -> None:
     async with scheduler() as crons:
         await runs_beyond(crons, 0)
-    with sqlite3.connect(PATH) as db:
+    with database() as db:
         db.execute("UPDATE crons_layout SET version = 2")
         db.execute("PRAGMA user_version = 2")
         db.execute("ALTER TABLE job_run ADD COLUMN later TEXT")
     async with scheduler() as crons:
         await runs_beyond(crons, 1)
-    with sqlite3.connect(PATH) as db:
+    with database() as db:
         assert db.execute("SELECT version FROM crons_layout").fetchone() == (2,)
         db.execute("UPDATE crons_layout SET compatible_from = 2")
-    db.close()
     with pytest.raises(StoreUnusableError, match="newer version"):
         async with scheduler():
             pass
@@ -387,14 +389,12 @@ async def test_a_manual_claim_whose_answer_was_lost_leaves_nothing_locked() -> N
 async def test_a_run_of_a_job_that_is_gone_is_closed_all_the_same() -> None:
     async with scheduler() as crons:
         await runs_beyond(crons, 0)
-    with sqlite3.connect(PATH) as db:
+    with database() as db:
         db.execute("UPDATE job_run SET job = 'gone', status = 'running', ended_ts = NULL")
-    db.close()
     async with scheduler() as crons:
         await runs_beyond(crons, 0)
-    with sqlite3.connect(PATH) as db:
+    with database() as db:
         assert db.execute("SELECT DISTINCT status FROM job_run WHERE job = 'gone'").fetchall() == [("interrupted",)]
-    db.close()
 
 
 async def test_a_record_that_can_not_be_kept_does_not_hold_up_the_others(caplog: pytest.LogCaptureFixture) -> None:
