@@ -84,8 +84,9 @@ class Dispatcher:
         self._again: dict[str, Wanted] = {}
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        #: Whether somebody is due and waits for room.
+        #: Whether somebody is due and waits for room; or to be decided about, for which there was no time.
         self._crowded = False
+        self._undecided = False
         self._wake = asyncio.Event()
         self._enrolling = asyncio.Lock()
         self._waiting = False
@@ -150,6 +151,8 @@ class Dispatcher:
             if wanted:
                 await self._claim_and_start(wanted)
                 # Let the runs that were just started have the loop.
+                await asyncio.sleep(0)
+            elif self._undecided:
                 await asyncio.sleep(0)
             elif not self._wake.is_set() and not self._stopping:
                 await self._sleep(now)
@@ -346,6 +349,7 @@ class Dispatcher:
                 catch_up -= late
                 self._want(lane.popleft(), now, wanted)
         self._crowded = bool(self._again or self._running) or any(self._lanes.values())
+        self._undecided = self._crowded and perf_counter() >= until
         return wanted
 
     def _want(self, entry: Entry, now: float, wanted: list[Wanted]) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fastapi_crons.active import ActiveRun
     from fastapi_crons.engine import Engine
     from fastapi_crons.health import Health
+    from fastapi_crons.locking.base import Pause
     from fastapi_crons.locking.manager import DistributedLockManager
     from fastapi_crons.state.base import StateBackend
 
@@ -332,6 +333,10 @@ class Crons:
         and treated by the job's policy. Raises as `pause`.
         """
         return await self._running_engine("be resumed", name).resume(self._known_job(name), catch_up=catch_up)
+
+    async def pauses(self) -> dict[str, Pause]:
+        """The jobs that are paused: since when (Unix seconds), by whom, and why. Raises as `pause`."""
+        return await self._running_engine("be asked for", "pauses").locks.pauses()
 
     async def cancel_run(self, run_id: str, *, actor: str | None = None) -> bool:
         """Cancel a run that goes on, here or on another instance; False where there is none.
