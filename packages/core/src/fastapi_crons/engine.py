@@ -210,7 +210,9 @@ class Engine:
             raise StoreUnavailableError(
                 f"job {job.name!r} can't be registered: the lock store does not answer"
             ) from None
-        entry = self.dispatcher.entries[job.name]
+        entry = self.dispatcher.entries.get(job.name)
+        if entry is None:
+            raise CronsError(f"job {job.name!r} can't be run: this scheduler is stopping")
         run = ActiveRun(entry, self.dispatcher.new_run_id(), None, triggered_by, 0, 1)
         run.asked_ts = asked_ts
         run.timeout = job.timeout if timeout is None else timeout
@@ -228,10 +230,12 @@ class Engine:
             if result.outcome == "unknown":
                 await asyncio.wait_for(self.dispatcher.enrol_all_again(), self._config.store_timeout)
                 result = await self.locks.claim_now(request)
-        except (StoreUnavailableError, asyncio.TimeoutError):
+        except (StoreUnavailableError, asyncio.TimeoutError) as error:
             # The claim may have been granted all the same.
             self.runner.in_background(self._give_back(request))
-            raise
+            raise StoreUnavailableError(
+                f"job {name!r} can't be run: {str(error) or 'the lock store does not answer'}"
+            ) from error
         if result.outcome == "busy":
             raise JobLockedError(
                 f"job {name!r} is running already (run {result.holder}); force=True runs it all the same"
