@@ -15,19 +15,19 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from time import perf_counter
 
-from fastapi_crons._collector import collector_paused
 from fastapi_crons.active import ActiveRun
-from fastapi_crons.claims import Wanted, claims_of, definition_of, rerun_of
+from fastapi_crons.claims import Wanted, claims_of, rerun_of
 from fastapi_crons.clock import Clock, utc_datetime
 from fastapi_crons.config import CronConfig
+from fastapi_crons.enrolment import EnrolledJobs, warn_put_back
 from fastapi_crons.job import CronJob
-from fastapi_crons.locking.base import ClaimResult, Enrolment, Lease, LeaseRef, Replaced
+from fastapi_crons.locking.base import ClaimResult, Lease, LeaseRef
 from fastapi_crons.locking.manager import DistributedLockManager
 from fastapi_crons.locking.records import MAX_MARK_AHEAD
 from fastapi_crons.recorder import Recorder
 from fastapi_crons.run import RunIds, Trigger
 from fastapi_crons.runner import Runner
-from fastapi_crons.ticks import NOTHING, Policy, Row, Step, newest_ticks, old_row
+from fastapi_crons.ticks import NOTHING, Row, Step, newest_ticks, old_row
 from fastapi_crons.timeline import Entry, Timeline
 
 logger = logging.getLogger(__name__)
@@ -39,8 +39,6 @@ MAX_CLAIMS = 1_000
 #: For how long (seconds) steps are decided, and how many runs are started, in one go: the event loop is never held long.
 MAX_DECIDING = 0.01
 MAX_STARTS = 250
-#: How many jobs are registered with the store at a time.
-MAX_ENROLMENTS = 5_000
 #: How long (seconds) a job waits that is to be tried again: another instance runs it, or the store's clock is behind.
 RETRY_AFTER = 0.5
 
@@ -63,13 +61,20 @@ class Dispatcher:
         self._locks = locks
         self._recorder = recorder
         self._runner = runner
-        self._owner = owner
-        self._on_registered = on_registered
         self._run_ids = RunIds(clock.now)
         self._timeline = Timeline()
-        self._policies: dict[tuple[bool, float | None], Policy] = {}
-        self.entries: dict[str, Entry] = {}
-        self._new_jobs: deque[CronJob] = deque()
+        self.jobs = EnrolledJobs(
+            config,
+            clock,
+            locks,
+            recorder,
+            runner,
+            self._timeline,
+            self._run_ids,
+            owner,
+            self._placed,
+            on_registered,
+        )
         # Jobs that are due: those that are running here, which are refused their tick and need no room; and the others
         # by whether they are late and whether they run on the loop. Ordinary ticks go first, and none waits for a thread
         # that it does not need.
@@ -88,13 +93,10 @@ class Dispatcher:
         self._crowded = False
         self._undecided = False
         self._wake = asyncio.Event()
-        self._enrolling = asyncio.Lock()
         self._waiting = False
         self._stopping = False
         self._latest = clock.now()
         self._latest_turn = clock.monotonic()
-        #: Jobs whose name stands for another function elsewhere.
-        self._other_functions: set[str] = set()
 
     @property
     def idle(self) -> bool:
@@ -111,7 +113,7 @@ class Dispatcher:
 
     def add(self, jobs: Iterable[CronJob]) -> None:
         """Take up jobs. Safe to call from any thread."""
-        self._new_jobs.extend(jobs)
+        self.jobs.add(jobs)
         self.wake()
 
     def wake(self) -> None:
@@ -124,6 +126,7 @@ class Dispatcher:
     def stop(self) -> None:
         """Claim nothing more. What was claimed already is started, so that it gets its record."""
         self._stopping = True
+        self.jobs.stop()
         self.wake()
 
     def released(self, run: ActiveRun) -> None:
@@ -143,7 +146,7 @@ class Dispatcher:
         """The scheduler's dispatch task."""
         while not self._stopping:
             self._wake.clear()
-            await self.enrol_new_jobs()
+            await self.jobs.enrol_new()
             now = self._clock.now()
             self._watch_clock(now)
             self._notice(now)
@@ -156,30 +159,6 @@ class Dispatcher:
                 await asyncio.sleep(0)
             elif not self._wake.is_set() and not self._stopping:
                 await self._sleep(now)
-
-    async def enrol_new_jobs(self) -> None:
-        """Register jobs with the lock store and place them on the timeline."""
-        if not self._new_jobs and not self._enrolling.locked():
-            return
-        async with self._enrolling:
-            while self._new_jobs and not self._stopping:
-                jobs = [self._new_jobs.popleft() for _ in range(min(len(self._new_jobs), MAX_ENROLMENTS))]
-                await self._enrol([job for job in jobs if job.name not in self.entries])
-                await asyncio.sleep(0)
-
-    async def _enrol(self, jobs: list[CronJob]) -> None:
-        try:
-            with collector_paused():
-                definitions = [definition_of(job, self._run_ids()) for job in jobs]
-            answers = await self._locks.enrol(definitions)
-        except BaseException:
-            self._new_jobs.extendleft(reversed(jobs))
-            raise
-        now = self._clock.now()
-        with collector_paused():
-            for job, definition, answer in zip(jobs, definitions, answers, strict=True):
-                self._place(job, definition.nonce, answer, now)
-        self._on_registered(jobs)
 
     def run_again(self, entry: Entry, lease: Lease) -> None:
         """Run the tick of a run that was cut off by its holder's death."""
@@ -198,83 +177,20 @@ class Dispatcher:
 
     def resumed(self, job: str, mark: int) -> None:
         """A job was paused, and goes on with its ticks after `mark`."""
-        entry = self.entries.get(job)
+        entry = self.jobs.get(job)
         if entry is not None:
             entry.mark = max(entry.mark, mark)
             if entry.job.enabled:
                 self._try_again(entry, late=True)
 
-    def marks_ahead(self) -> list[str]:
-        """The jobs whose newest handled tick lies ahead of the clock: nothing of theirs runs until it gets there."""
-        now = self._clock.now()
-        return [name for name, entry in self.entries.items() if entry.mark > now + 1]
-
     def silent_for(self) -> float:
         """For how long (seconds) nobody has looked whether a tick is due."""
         return self._clock.monotonic() - self._latest_turn
 
-    def other_functions(self) -> list[str]:
-        """The jobs whose name was registered for another function by another instance."""
-        return sorted(self._other_functions)
-
-    def not_in_force(self) -> list[str]:
-        """The jobs of which another definition than this instance's was registered since."""
-        return [name for name, entry in self.entries.items() if not entry.in_force]
-
-    def _place(self, job: CronJob, nonce: str, answer: Enrolment, now: float) -> None:
-        entry = self.entries.get(job.name)
-        if entry is None:
-            group = self._timeline.group_of(job.schedule, now)
-            entry = self.entries[job.name] = Entry(job, group, self._policy(job), answer.mark)
-            if job.enabled:
-                group.entries.append(entry)
-        entry.mark = max(entry.mark, answer.mark)
-        if answer.put_back_from:
-            _warn_put_back(job.name, answer.put_back_from)
-        if answer.replaced is not None:
-            self._close_past(entry, answer.replaced, nonce, now)
-        if answer.other_function is not None:
-            self._other_functions.add(job.name)
-            logger.warning(
-                "job %r is registered for %s here and was for %s before; instances that share a store and a job name "
-                "must share the function, else set CRON_NAMESPACE",
-                job.name,
-                job.function_name,
-                answer.other_function,
-                extra={"job": job.name},
-            )
-        if job.enabled and (job.jitter or entry.step(now) is not NOTHING):
+    def _placed(self, entry: Entry) -> None:
+        """A job was registered: what it had due before that is late."""
+        if entry.job.jitter or entry.step(self._clock.now()) is not NOTHING:
             self._queue(entry, late=True)
-
-    def _policy(self, job: CronJob) -> Policy:
-        grace = job.misfire_grace_time
-        if grace is not None:
-            grace += job.jitter
-        policy = self._policies.get((job.coalesce is not False, grace))
-        if policy is None:
-            policy = Policy(job.coalesce is not False, grace, self._config.max_catch_up)
-            self._policies[policy.coalesce, policy.grace] = policy
-        return policy
-
-    def _close_past(self, entry: Entry, old: Replaced, nonce: str, now: float) -> None:
-        """Record what an older definition of this job had due while nobody was there to run it."""
-        job = entry.job
-        logger.info(
-            "job %r: it was %r in %s until now, and is %r in %s%s",
-            job.name,
-            old.schedule,
-            old.timezone or "no zone",
-            job.schedule.text,
-            job.schedule_zone or "no zone",
-            "" if job.enabled else ", and disabled",
-            extra={"job": job.name},
-        )
-        row = old_row(old.schedule, old.timezone, old.mark, int(now))
-        if row is not None:
-            detail = f"the schedule was {old.schedule!r}" if old.reason == "schedule_changed" else None
-            self._runner.let_go(job, row, old.reason, detail, record_id=nonce)
-        if old.token:
-            self._recorder.release(LeaseRef(job.name, nonce, old.token))
 
     def _watch_clock(self, now: float) -> None:
         """A clock that was set back leaves ticks ahead of it that were handled already, and a timeline that is too late."""
@@ -292,7 +208,7 @@ class Dispatcher:
                 entry.wakes_at = None
                 self._queue(entry, late=False)
             self._held_back.clear()
-            for entry in self.entries.values():
+            for entry in self.jobs.all():
                 if entry.mark > now + MAX_MARK_AHEAD:
                     # The store has the last word: it puts the mark back where its own clock agrees.
                     entry.mark = int(now)
@@ -404,7 +320,7 @@ class Dispatcher:
     def _answered(self, want: Wanted, result: ClaimResult, now: float) -> None:
         job = want.entry.job.name
         if result.put_back_from:
-            _warn_put_back(job, result.put_back_from)
+            warn_put_back(job, result.put_back_from)
         try:
             if result.outcome == "granted":
                 self._granted(want, result, now)
@@ -462,7 +378,7 @@ class Dispatcher:
             entry.mark = result.mark
             self._queue_what_is_left(entry, self._clock.now(), late=want.late)
         elif result.outcome == "not_in_force":
-            self._not_in_force(entry, result)
+            self.jobs.refused(entry, orphaned=result.orphaned)
         elif result.outcome == "busy" and result.skipped:
             entry.mark = max(entry.mark, tick)
             self._skipped(entry, want, result)
@@ -470,27 +386,6 @@ class Dispatcher:
             entry.waiting, entry.late = True, entry.late or want.late
         elif result.outcome != "paused":  # a paused job asks again when its next tick is due
             self._clock.call_later(RETRY_AFTER, lambda: self._try_again(entry, late=want.late))
-
-    def _not_in_force(self, entry: Entry, result: ClaimResult) -> None:
-        name = entry.job.name
-        if result.orphaned:
-            logger.warning(
-                "job %r: nobody is left who registered another definition than %r; it is registered again",
-                name,
-                entry.job.schedule.text,
-                extra={"job": name},
-            )
-            del self.entries[name]
-            entry.group.entries.remove(entry)
-            self.add([entry.job])
-        elif entry.in_force:
-            entry.in_force = False
-            logger.warning(
-                "job %r: another definition than %r was registered since; this instance does not run it",
-                name,
-                entry.job.schedule.text,
-                extra={"job": name},
-            )
 
     def _skipped(self, entry: Entry, want: Wanted, result: ClaimResult) -> None:
         """Write down ticks that were skipped: one record for all that one run is in the way of."""
@@ -516,27 +411,11 @@ class Dispatcher:
         self._wake.set()
 
     async def _enrol_again(self, unknown: list[Wanted]) -> None:
-        await self.enrol_all_again()
+        await self.jobs.enrol_all_again()
         for want in unknown:
             if want.cut_off is None:
                 self._queue(want.entry, late=want.late)
         self._wake.set()
-
-    async def enrol_all_again(self) -> None:
-        """The store has lost its records: register all jobs with their newest ticks known to be handled, and their leases."""
-        logger.warning("the lock store has lost its records; all %d jobs are registered again", len(self.entries))
-        held: dict[str, list[Lease]] = {}
-        expires = self._clock.now() + self._config.lock_timeout
-        for run in self._runner.active.values():
-            held.setdefault(run.job.name, []).append(run.lease(self._owner, expires))
-        entries = list(self.entries.values())
-        for start in range(0, len(entries), MAX_ENROLMENTS):
-            await self._locks.enrol(
-                [
-                    definition_of(entry.job, "", entry.mark, tuple(held.get(entry.job.name, ())))
-                    for entry in entries[start : start + MAX_ENROLMENTS]
-                ]
-            )
 
     async def _sleep(self, now: float) -> None:
         """Sleep until the next tick or until woken, but never for long."""
@@ -551,12 +430,3 @@ class Dispatcher:
         finally:
             self._waiting = False
             timer.cancel()
-
-
-def _warn_put_back(job: str, mark: int) -> None:
-    logger.warning(
-        "job %r: its newest tick on record was %s, far ahead of the store's clock; a clock was wrong, and it is put back",
-        job,
-        utc_datetime(mark).isoformat(),
-        extra={"job": job},
-    )

@@ -205,12 +205,12 @@ class Engine:
         asked_ts: float,
     ) -> ActiveRun:
         try:
-            await asyncio.wait_for(self.dispatcher.enrol_new_jobs(), self._config.store_timeout)
+            await asyncio.wait_for(self.dispatcher.jobs.enrol_new(), self._config.store_timeout)
         except asyncio.TimeoutError:
             raise StoreUnavailableError(
                 f"job {job.name!r} can't be registered: the lock store does not answer"
             ) from None
-        entry = self.dispatcher.entries.get(job.name)
+        entry = self.dispatcher.jobs.get(job.name)
         if entry is None:
             raise CronsError(f"job {job.name!r} can't be run: this scheduler is stopping")
         run = ActiveRun(entry, self.dispatcher.new_run_id(), None, triggered_by, 0, 1)
@@ -228,7 +228,7 @@ class Engine:
         try:
             result = await self.locks.claim_now(request)
             if result.outcome == "unknown":
-                await asyncio.wait_for(self.dispatcher.enrol_all_again(), self._config.store_timeout)
+                await asyncio.wait_for(self.dispatcher.jobs.enrol_all_again(), self._config.store_timeout)
                 result = await self.locks.claim_now(request)
         except (StoreUnavailableError, asyncio.TimeoutError) as error:
             # The claim may have been granted all the same.
@@ -317,7 +317,7 @@ class Engine:
         self._interrupts.start()
         if self._config.max_log_chars:
             capture_records()
-        await self.dispatcher.enrol_new_jobs()
+        await self.dispatcher.jobs.enrol_new()
         await self._see_to_others()
         await self._recovery.close_orphans()
         self.supervisor.start("dispatch", self.dispatcher.run_forever)

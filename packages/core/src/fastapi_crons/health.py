@@ -49,13 +49,13 @@ def _failures(engine: Engine) -> Iterator[str]:
 
 
 def _concerns(engine: Engine) -> Iterator[str]:
-    names = engine.dispatcher.not_in_force()
+    names = engine.dispatcher.jobs.not_in_force()
     if names:
         yield f"another definition was registered since, so this instance does not run {_some(names)}"
-    names = engine.dispatcher.other_functions()
+    names = engine.dispatcher.jobs.other_functions()
     if names:
         yield f"another function is registered under the same name for {_some(names)}"
-    names = engine.dispatcher.marks_ahead()
+    names = engine.dispatcher.jobs.marks_ahead()
     if names:
         yield f"the newest handled tick lies ahead of the clock, so nothing runs until then for {_some(names)}"
     names = [run.job.name for run in engine.runner.active.values() if run.outcome is not None and run.thread_lives]

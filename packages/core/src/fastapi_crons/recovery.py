@@ -47,7 +47,7 @@ class Recovery:
     async def take_over(self, dead: Iterable[Lease]) -> None:
         """See to the leases of dead holders: run a tick again, or only write down what became of it."""
         for lease in dead:
-            entry = self._dispatcher.entries.get(lease.job)
+            entry = self._dispatcher.jobs.get(lease.job)
             if entry is None:
                 await self._forget(lease)
             elif lease.let_go is not None:

@@ -1,0 +1,219 @@
+"""Enrolment: which jobs this instance has registered with the lock store, and whether its definitions are in force."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from fastapi_crons._collector import collector_paused
+from fastapi_crons.claims import definition_of
+from fastapi_crons.clock import Clock, utc_datetime
+from fastapi_crons.config import CronConfig
+from fastapi_crons.job import CronJob
+from fastapi_crons.locking.base import Enrolment, Lease, LeaseRef, Replaced
+from fastapi_crons.locking.manager import DistributedLockManager
+from fastapi_crons.recorder import Recorder
+from fastapi_crons.run import RunIds
+from fastapi_crons.runner import Runner
+from fastapi_crons.ticks import Policy, old_row
+from fastapi_crons.timeline import Entry, Timeline
+
+logger = logging.getLogger(__name__)
+
+#: How many jobs are registered with the store at a time.
+MAX_ENROLMENTS = 5_000
+
+
+class EnrolledJobs:
+    """The jobs of one instance, as the lock store and the timeline know them."""
+
+    def __init__(
+        self,
+        config: CronConfig,
+        clock: Clock,
+        locks: DistributedLockManager,
+        recorder: Recorder,
+        runner: Runner,
+        timeline: Timeline,
+        run_ids: RunIds,
+        owner: str,
+        on_placed: Callable[[Entry], None],
+        on_registered: Callable[[list[CronJob]], None],
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._locks = locks
+        self._recorder = recorder
+        self._runner = runner
+        self._timeline = timeline
+        self._run_ids = run_ids
+        self._owner = owner
+        self._on_placed = on_placed
+        self._on_registered = on_registered
+        self._new_jobs: deque[CronJob] = deque()
+        self._turn = asyncio.Lock()
+        self._policies: dict[tuple[bool, float | None], Policy] = {}
+        self._entries: dict[str, Entry] = {}
+        #: Jobs whose name stands for another function elsewhere.
+        self._other_functions: set[str] = set()
+        self._stopping = False
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, name: str) -> Entry | None:
+        """What is known of a job; None for one that is not registered."""
+        return self._entries.get(name)
+
+    def all(self) -> list[Entry]:
+        """What is known of all jobs."""
+        return list(self._entries.values())
+
+    def add(self, jobs: Iterable[CronJob]) -> None:
+        """Have jobs registered at the next turn. Safe to call from any thread."""
+        self._new_jobs.extend(jobs)
+
+    def stop(self) -> None:
+        """Register nothing more."""
+        self._stopping = True
+
+    async def enrol_new(self) -> None:
+        """Register jobs with the lock store and place them on the timeline."""
+        if not self._new_jobs and not self._turn.locked():
+            return
+        async with self._turn:
+            while self._new_jobs and not self._stopping:
+                jobs = [self._new_jobs.popleft() for _ in range(min(len(self._new_jobs), MAX_ENROLMENTS))]
+                await self._enrol([job for job in jobs if job.name not in self._entries])
+                await asyncio.sleep(0)
+
+    async def enrol_all_again(self) -> None:
+        """The store has lost its records: register all jobs with their newest ticks known to be handled, and their leases."""
+        logger.warning("the lock store has lost its records; all %d jobs are registered again", len(self))
+        held: dict[str, list[Lease]] = {}
+        expires = self._clock.now() + self._config.lock_timeout
+        for run in self._runner.active.values():
+            held.setdefault(run.job.name, []).append(run.lease(self._owner, expires))
+        entries = self.all()
+        for start in range(0, len(entries), MAX_ENROLMENTS):
+            await self._locks.enrol(
+                [
+                    definition_of(entry.job, "", entry.mark, tuple(held.get(entry.job.name, ())))
+                    for entry in entries[start : start + MAX_ENROLMENTS]
+                ]
+            )
+
+    def refused(self, entry: Entry, *, orphaned: bool) -> None:
+        """The store has another definition in force; `orphaned` where nobody who registered that one lives any more."""
+        name = entry.job.name
+        if orphaned:
+            logger.warning(
+                "job %r: nobody is left who registered another definition than %r; it is registered again",
+                name,
+                entry.job.schedule.text,
+                extra={"job": name},
+            )
+            del self._entries[name]
+            entry.group.entries.remove(entry)
+            self.add([entry.job])
+        elif entry.in_force:
+            entry.in_force = False
+            logger.warning(
+                "job %r: another definition than %r was registered since; this instance does not run it",
+                name,
+                entry.job.schedule.text,
+                extra={"job": name},
+            )
+
+    def not_in_force(self) -> list[str]:
+        """The jobs of which another definition than this instance's was registered since."""
+        return [name for name, entry in self._entries.items() if not entry.in_force]
+
+    def other_functions(self) -> list[str]:
+        """The jobs whose name was registered for another function by another instance."""
+        return sorted(self._other_functions)
+
+    def marks_ahead(self) -> list[str]:
+        """The jobs whose newest handled tick lies ahead of the clock: nothing of theirs runs until it gets there."""
+        now = self._clock.now()
+        return [name for name, entry in self._entries.items() if entry.mark > now + 1]
+
+    async def _enrol(self, jobs: list[CronJob]) -> None:
+        try:
+            with collector_paused():
+                definitions = [definition_of(job, self._run_ids()) for job in jobs]
+            answers = await self._locks.enrol(definitions)
+        except BaseException:
+            self._new_jobs.extendleft(reversed(jobs))
+            raise
+        now = self._clock.now()
+        with collector_paused():
+            for job, definition, answer in zip(jobs, definitions, answers, strict=True):
+                self._place(job, definition.nonce, answer, now)
+        self._on_registered(jobs)
+
+    def _place(self, job: CronJob, nonce: str, answer: Enrolment, now: float) -> None:
+        entry = self._entries.get(job.name)
+        if entry is None:
+            group = self._timeline.group_of(job.schedule, now)
+            entry = self._entries[job.name] = Entry(job, group, self._policy(job), answer.mark)
+            if job.enabled:
+                group.entries.append(entry)
+        entry.mark = max(entry.mark, answer.mark)
+        if answer.put_back_from:
+            warn_put_back(job.name, answer.put_back_from)
+        if answer.replaced is not None:
+            self._close_past(entry, answer.replaced, nonce, now)
+        if answer.other_function is not None:
+            self._other_functions.add(job.name)
+            logger.warning(
+                "job %r is registered for %s here and was for %s before; instances that share a store and a job name "
+                "must share the function, else set CRON_NAMESPACE",
+                job.name,
+                job.function_name,
+                answer.other_function,
+                extra={"job": job.name},
+            )
+        if job.enabled:
+            self._on_placed(entry)
+
+    def _policy(self, job: CronJob) -> Policy:
+        # A tick that jitter holds back is not late by that.
+        grace = None if job.misfire_grace_time is None else job.misfire_grace_time + job.jitter
+        policy = self._policies.get((job.coalesce is not False, grace))
+        if policy is None:
+            policy = Policy(job.coalesce is not False, grace, self._config.max_catch_up)
+            self._policies[policy.coalesce, policy.grace] = policy
+        return policy
+
+    def _close_past(self, entry: Entry, old: Replaced, nonce: str, now: float) -> None:
+        """Record what an older definition of this job had due while nobody was there to run it."""
+        job = entry.job
+        logger.info(
+            "job %r: it was %r in %s until now, and is %r in %s%s",
+            job.name,
+            old.schedule,
+            old.timezone or "no zone",
+            job.schedule.text,
+            job.schedule_zone or "no zone",
+            "" if job.enabled else ", and disabled",
+            extra={"job": job.name},
+        )
+        row = old_row(old.schedule, old.timezone, old.mark, int(now))
+        if row is not None:
+            detail = f"the schedule was {old.schedule!r}" if old.reason == "schedule_changed" else None
+            self._runner.let_go(job, row, old.reason, detail, record_id=nonce)
+        if old.token:
+            self._recorder.release(LeaseRef(job.name, nonce, old.token))
+
+
+def warn_put_back(job: str, mark: int) -> None:
+    """Say that a job's mark was put back because a wrong clock had set it."""
+    logger.warning(
+        "job %r: its newest tick on record was %s, far ahead of the store's clock; a clock was wrong, and it is put back",
+        job,
+        utc_datetime(mark).isoformat(),
+        extra={"job": job},
+    )
