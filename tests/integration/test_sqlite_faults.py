@@ -425,3 +425,74 @@ async def test_the_answer_to_a_locked_file_at_start_says_so() -> None:
         async with scheduler():
             pass
     other.close()
+
+
+async def test_leases_are_renewed_and_a_run_that_lost_its_lease_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As in two containers that share a folder: neither sees the other's processes.
+    monkeypatch.setattr("fastapi_crons.instance._boot", lambda: "")
+    crons = Crons(
+        state_backend=SQLiteStateBackend(PATH),
+        config=CronConfig(lock_timeout=3, lock_renewal_interval=0.4, heartbeat_interval=0.2, instance_timeout=1),
+    )
+
+    @crons.cron("0 0 1 1 *", name="long")
+    async def long() -> None:
+        await asyncio.sleep(60)
+
+    await crons.start()
+    asked = asyncio.create_task(crons.run_job("long"))
+
+    async def expires() -> float:
+        with database() as db:
+            found = db.execute("SELECT expires FROM lock_lease").fetchone()
+        return float(found[0]) if found else 0.0
+
+    async def first() -> bool:
+        return await expires() > 0
+
+    await until(first)
+    began = await expires()
+
+    async def later() -> bool:
+        return await expires() > began + 1
+
+    await until(later)
+    with database() as db:
+        # A successor has been given a later token, and has ended.
+        db.execute("UPDATE lock_job SET token = token + 10")
+        db.execute("DELETE FROM lock_lease")
+    run = await asyncio.wait_for(asked, 10)
+    assert run.status == "interrupted"
+    assert run.error is not None
+    assert run.error.message.startswith("lost its lease")
+    await crons.stop()
+
+
+async def test_a_store_that_lost_the_leases_of_runs_takes_them_back() -> None:
+    crons = Crons(
+        state_backend=SQLiteStateBackend(PATH), config=CronConfig(lock_renewal_interval=0.3, heartbeat_interval=0.2)
+    )
+    done = asyncio.Event()
+
+    @crons.cron("0 0 1 1 *", name="long")
+    async def long() -> str:
+        await done.wait()
+        return "done"
+
+    await crons.start()
+    asked = asyncio.create_task(crons.run_job("long"))
+    await until(lambda: asyncio.sleep(0, bool(crons.engine and crons.engine.runner.active)))
+    for path in Path().glob("jobs.db*"):
+        path.unlink()
+
+    async def taken_back() -> bool:
+        if not PATH.exists():
+            return False
+        with database() as db:
+            tables = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'lock_lease'").fetchall()
+            return bool(tables) and db.execute("SELECT count(*) FROM lock_lease").fetchone()[0] == 1
+
+    await until(taken_back)
+    done.set()
+    assert (await asked).result == '"done"'
+    await crons.stop()

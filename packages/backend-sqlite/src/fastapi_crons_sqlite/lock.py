@@ -43,6 +43,8 @@ _OR_UPDATE_JOBS = "ON CONFLICT (name) DO UPDATE SET " + ", ".join(
     f"{column} = excluded.{column}" for column in _JOB_COLUMNS.split(", ")[1:]
 )
 _INSERT_LEASES = f"INSERT INTO lock_lease ({_LEASE_COLUMNS}, namespace)"
+_RENEW_LEASES = """UPDATE lock_lease SET expires = max(expires, ?)
+    WHERE run_id IN (SELECT value FROM json_each(?))"""
 _DELETE_LEASES = "DELETE FROM lock_lease WHERE run_id IN (SELECT value FROM json_each(?))"
 
 # What is known of the holder of a lease, and its last heartbeat.
@@ -168,20 +170,10 @@ class SQLiteLockBackend(LockBackend):
         return await self._database.write(work)
 
     async def release(self, leases: Sequence[LeaseRef]) -> list[bool]:
-        run_ids = as_json([lease.run_id for lease in leases])
-
         async def work(transaction: Transaction) -> list[bool]:
-            found = await transaction.rows(
-                "SELECT json_group_array(json_array(run_id, token)) FROM lock_lease "
-                "WHERE run_id IN (SELECT value FROM json_each(?))",
-                run_ids,
-            )
-            held = {(run_id, token) for run_id, token in found}
-            released = [(lease.run_id, lease.token) in held for lease in leases]
-            await transaction.execute(
-                _DELETE_LEASES, as_json([lease.run_id for lease, ours in zip(leases, released, strict=True) if ours])
-            )
-            return released
+            held = await _are_held(transaction, leases)
+            await transaction.execute(_DELETE_LEASES, _ids_of(leases, held))
+            return held
 
         return await self._database.write(work)
 
@@ -189,17 +181,9 @@ class SQLiteLockBackend(LockBackend):
         expires = self._clock.now() + self._terms.lease
 
         async def work(transaction: Transaction) -> list[bool]:
-            return [
-                bool(
-                    await transaction.execute(
-                        "UPDATE lock_lease SET expires = max(expires, ?) WHERE run_id = ? AND token = ?",
-                        expires,
-                        lease.run_id,
-                        lease.token,
-                    )
-                )
-                for lease in leases
-            ]
+            held = await _are_held(transaction, leases)
+            await transaction.execute(_RENEW_LEASES, expires, _ids_of(leases, held))
+            return held
 
         return await self._database.write(work)
 
@@ -307,6 +291,21 @@ class SQLiteLockBackend(LockBackend):
             await transaction.execute(_DELETE_LEASES, as_json(list(gone)))
         new = [_lease_row(lease, self._namespace) for run_id, lease in after.items() if run_id not in before]
         await transaction.insert(_INSERT_LEASES, new)
+
+
+async def _are_held(transaction: Transaction, leases: Sequence[LeaseRef]) -> list[bool]:
+    """For each lease whether it is on record with this token."""
+    found = await transaction.rows(
+        "SELECT json_group_array(json_array(run_id, token)) FROM lock_lease "
+        "WHERE run_id IN (SELECT value FROM json_each(?))",
+        as_json([lease.run_id for lease in leases]),
+    )
+    on_record = {(run_id, token) for run_id, token in found}
+    return [(lease.run_id, lease.token) in on_record for lease in leases]
+
+
+def _ids_of(leases: Sequence[LeaseRef], held: Sequence[bool]) -> str:
+    return as_json([lease.run_id for lease, ours in zip(leases, held, strict=True) if ours])
 
 
 async def _read_jobs(transaction: Transaction, names: str) -> tuple[_Records, dict[str, Row]]:

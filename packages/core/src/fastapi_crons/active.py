@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from fastapi_crons._threads import Ended
 from fastapi_crons.context import log_fields, run_context
 from fastapi_crons.hookspecs import HookContext
-from fastapi_crons.locking.base import Lease
+from fastapi_crons.locking.base import Lease, LeaseRef
 from fastapi_crons.run import Run, RunError, RunStatus, Trigger
 from fastapi_crons.run_log import RunLog
 from fastapi_crons.ticks import Row
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from fastapi_crons.timeline import Entry
 
 #: Why a run is cut off from outside.
-Cut = Literal["timed_out", "cancelled", "interrupted"]
+Cut = Literal["timed_out", "cancelled", "interrupted", "lease_lost"]
 
 _CUT_MESSAGES: dict[Cut, str] = {
     "timed_out": "did not end within its time limit",
     "cancelled": "was cancelled",
     "interrupted": "was cut off when the scheduler stopped",
+    "lease_lost": "lost its lease: another instance may run the job by now",
 }
 
 
@@ -133,6 +134,11 @@ class ActiveRun:
         if self.thread_lives:
             message += "; its thread can't be ended: it goes on, and holds the job until it ends by itself"
         return RunError("TimeoutError" if cut == "timed_out" else "CancelledError", message)
+
+    @property
+    def ref(self) -> LeaseRef:
+        """Names the run's lease."""
+        return LeaseRef(self.job.name, self.id, self.token)
 
     @property
     def thread_lives(self) -> bool:

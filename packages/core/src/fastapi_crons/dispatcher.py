@@ -103,11 +103,6 @@ class Dispatcher:
         """Whether there is nothing to do before the next tick."""
         return self._waiting and not self._wake.is_set()
 
-    @property
-    def next_tick(self) -> int | None:
-        """The earliest tick of all jobs, in Unix seconds."""
-        return self._timeline.next_tick
-
     def new_run_id(self) -> str:
         return self._run_ids()
 

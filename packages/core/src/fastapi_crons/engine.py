@@ -82,6 +82,8 @@ class Engine:
         self._recovery = Recovery(
             config, clock, locks, state, self.recorder, self.runner, self.dispatcher, crons.get_job
         )
+        #: When leases were renewed last, on the monotonic clock.
+        self._renewed = clock.monotonic()
         #: Set once nothing more is claimed.
         self.stopping = asyncio.Event()
         #: Manual runs that are about to start, owned until they have.
@@ -332,7 +334,26 @@ class Engine:
             run = self.runner.active.get(run_id)
             if run is not None and run.cut != "cancelled":
                 run.cut_off("cancelled", actor)
+        if self.clock.monotonic() - self._renewed >= self._config.lock_renewal_interval:
+            await self._renew()
         await self._recovery.take_over(beat.dead)
+
+    async def _renew(self) -> None:
+        """Extend the leases of all runs that go on. A run that has lost its lease is cancelled: it may be run elsewhere."""
+        began = self.clock.monotonic()
+        lost = await self._without_lease(list(self.runner.active.values()))
+        if lost:
+            # A store that lost its records takes leases back, unless it gave out later ones.
+            await self.dispatcher.jobs.enrol_again({run.entry for run in lost if run.entry.in_force})
+            for run in await self._without_lease(lost):
+                logger.error("job %r: its lease was lost, and its run is cancelled", run.job.name, extra=run.log_fields)
+                run.cut_off("lease_lost")
+        self._renewed = began
+
+    async def _without_lease(self, runs: list[ActiveRun]) -> list[ActiveRun]:
+        """Renew the leases of runs; returns those that go on and have lost theirs."""
+        renewed = await self.locks.renew([run.ref for run in runs]) if runs else []
+        return [run for run, ours in zip(runs, renewed, strict=True) if not ours and run.id in self.runner.active]
 
     async def _beat_forever(self) -> None:
         while True:

@@ -90,13 +90,17 @@ class EnrolledJobs:
                 await asyncio.sleep(0)
 
     async def enrol_all_again(self) -> None:
-        """The store has lost its records: register all jobs with their newest ticks known to be handled, and their leases."""
+        """The store has lost its records: register all jobs again."""
         logger.warning("the lock store has lost its records; all %d jobs are registered again", len(self))
+        await self.enrol_again(self.all())
+
+    async def enrol_again(self, jobs: Iterable[Entry]) -> None:
+        """Register jobs with their newest ticks known to be handled, and with the leases of their runs."""
         held: dict[str, list[Lease]] = {}
         expires = self._clock.now() + self._config.lock_timeout
         for run in self._runner.active.values():
             held.setdefault(run.job.name, []).append(run.lease(self._owner, expires))
-        entries = self.all()
+        entries = list(jobs)
         for start in range(0, len(entries), MAX_ENROLMENTS):
             await self._locks.enrol(
                 [

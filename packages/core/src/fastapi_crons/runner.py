@@ -18,7 +18,6 @@ from fastapi_crons.context import log_fields, missed_context, run_context
 from fastapi_crons.errors import SkipRun
 from fastapi_crons.invocation import Invoker, is_cancelled
 from fastapi_crons.job import CronJob
-from fastapi_crons.locking.base import LeaseRef
 from fastapi_crons.outcome import cut, error_of, json_or_text, printable, result_json, safe_text
 from fastapi_crons.run import LogLine, MissedReason, MissedTicks, Run, RunError, RunStatus
 from fastapi_crons.run_log import current_log
@@ -292,7 +291,7 @@ class Runner:
         self.in_threads -= not run.entry.is_async
         self.catching_up -= run.trigger == "catch_up"
         run.entry.releasing += 1
-        self._recorder.release(LeaseRef(run.job.name, run.id, run.token), lambda: self._released(run))
+        self._recorder.release(run.ref, lambda: self._released(run))
 
     def _released(self, run: ActiveRun) -> None:
         run.entry.running -= 1
@@ -303,7 +302,7 @@ class Runner:
 
     def _after_cancellation(self, run: ActiveRun, raised: BaseException | None) -> tuple[RunStatus, RunError]:
         if run.cut is not None:
-            return run.cut, run.cut_error(run.cut)
+            return "interrupted" if run.cut == "lease_lost" else run.cut, run.cut_error(run.cut)
         if raised is not None and not is_cancelled(run):
             return "failed", self._error(raised)
         return "interrupted", RunError("CancelledError", "was cancelled from outside the scheduler")
