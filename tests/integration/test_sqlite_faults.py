@@ -496,3 +496,38 @@ async def test_a_store_that_lost_the_leases_of_runs_takes_them_back() -> None:
     done.set()
     assert (await asked).result == '"done"'
     await crons.stop()
+
+
+async def test_an_outcome_that_waits_for_the_state_store_is_not_closed_by_another_instance() -> None:
+    class Failing(SQLiteStateBackend):  # type: ignore[misc]
+        down = False
+
+        async def write(self, records: Sequence[Record]) -> None:
+            if self.down:
+                raise OSError("no space")
+            await super().write(records)
+
+    state, done = Failing(PATH), asyncio.Event()
+    first = Crons(state_backend=state)
+    first.cron("0 0 1 1 *", name="job")(done.wait)
+    await first.start()
+    asked = asyncio.create_task(first.run_job("job"))
+
+    async def on_record() -> bool:
+        return [run.status for run in await runs_of(first, "job")] == ["running"]
+
+    await until(on_record)
+    state.down = True
+    done.set()
+    run = await asked
+    async with scheduler() as second:
+        await runs_beyond(second, 0)
+        assert [kept.status for kept in await runs_of(second, "job")] == ["running"]
+        state.down = False
+
+        async def completed() -> bool:
+            return [kept.status for kept in await runs_of(second, "job")] == ["completed"]
+
+        await until(completed)
+    await first.stop()
+    assert run.status == "completed"

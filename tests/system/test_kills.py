@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 import subprocess
@@ -171,3 +172,46 @@ async def test_ticks_that_were_let_go_are_on_record_though_the_process_died_befo
     assert [run.status for run in runs][-1] == "interrupted"
     (row,) = [row for row in missed if row.reason == "overlap"]
     assert (row.first_ts, row.count) == ((runs[-1].tick_ts or 0) + 1, 1)
+
+
+KEEPS_RUNNING = """
+import asyncio, os, sys, time
+from fastapi_crons import CronConfig, Crons
+
+crons = Crons(config=CronConfig())
+
+@crons.cron("* * * * * *", name="tick")
+async def tick(context):
+    descriptor = os.open("truth.txt", os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+    os.write(descriptor, f"tick {int(context.tick.timestamp())} {context.attempt} start {os.getpid()}\\n".encode())
+    os.close(descriptor)
+
+async def main():
+    await crons.start()
+    print("started", flush=True)
+    await asyncio.sleep(float(sys.argv[1]))
+    await crons.stop()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks at the files a process has open")
+def test_a_process_that_stops_leaves_the_files_of_the_others_alone() -> None:
+    stays = subprocess.Popen([sys.executable, "-c", KEEPS_RUNNING, "60"], stdout=subprocess.PIPE, text=True)
+    assert stays.stdout is not None
+    assert stays.stdout.readline() == "started\n"
+    stays.stdout.close()
+    try:
+        for _ in range(2):
+            subprocess.run([sys.executable, "-c", KEEPS_RUNNING, "1.5"], check=True, capture_output=True, timeout=30)
+        links = [os.readlink(link) for link in Path(f"/proc/{stays.pid}/fd").iterdir() if link.is_symlink()]
+        assert any(link.endswith("crons.db-wal") for link in links)
+        assert [link for link in links if "crons.db" in link and "deleted" in link] == []
+        time.sleep(1.2)
+    finally:
+        stays.kill()
+        stays.wait()
+    ticks = [line.split()[1] for line in Path("truth.txt").read_text().splitlines()]
+    assert len(ticks) >= 4
+    assert len(ticks) == len(set(ticks)), "a tick ran in two processes"

@@ -279,3 +279,15 @@ def test_a_number_that_no_float_holds_is_refused_like_any_other(option: str) -> 
     for unfit in (-1, float("nan"), float("inf"), 10**400, True, "5"):
         with pytest.raises(JobDefinitionError, match=option):
             define(unfit)
+
+
+async def test_a_schedule_that_fails_at_registration_holds_up_no_other(
+    make_crons: MakeCrons, clock: VirtualClock
+) -> None:
+    crons, broken = make_crons(), _Every()
+    await crons.start()
+    jobs = [CronJob(job, "* * * * * *", "first"), CronJob(job, broken, "broken"), CronJob(job, "* * * * * *", "last")]
+    broken.tick = ValueError("not now")
+    crons.jobs.extend(jobs)
+    await clock.advance(crons, seconds=5)
+    assert len(await runs_of(crons, "first")) == len(await runs_of(crons, "last")) == 5

@@ -363,3 +363,23 @@ async def test_a_hung_run_does_not_hold_up_the_late_ticks_of_a_job_that_allows_o
 async def _stall(clock: VirtualClock, seconds: float) -> None:
     """The event loop is held: time passes, and nothing of the scheduler's happens."""
     clock._elapsed += seconds
+
+
+async def test_a_late_run_that_hangs_holds_up_nothing_of_a_job_that_allows_overlap(
+    clock: VirtualClock, make_crons: MakeCrons
+) -> None:
+    crons = make_crons(coalesce=False)
+    calls = 0
+
+    @crons.cron("* * * * *", name="job", overlap="allow")
+    async def job() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            await clock.sleep(10**6)
+
+    await crons.start()
+    await clock.advance(crons, minutes=1)
+    await _downtime(clock, crons, minutes=5)
+    await clock.advance(crons, minutes=10)
+    assert calls == 16

@@ -204,3 +204,17 @@ def test_a_store_that_lost_its_records_goes_on_from_the_mark_of_the_instances() 
     assert record.mark == START + 50
     assert record.enrol(definition._replace(mark=START + 70), "a", START, 300).mark == START + 70
     assert record.enrol(definition._replace(mark=START + 9_999), "a", START, 300).mark == START + 70, "a wrong clock"
+
+
+def test_what_is_asked_again_because_its_answer_was_lost_gets_the_same_answer() -> None:
+    record = JobRecord(Definition("job", "0 * * * *", "UTC", "m:f"), "a", START)
+    edited = Definition("job", "*/5 * * * *", "UTC", "m:f", nonce="n1")
+    first = record.enrol(edited, "a", START + 900, 300)
+    assert record.enrol(edited, "a", START + 901, 300) == first
+    record.hold(PauseRequest("job", "ops"), START + 1000)
+    resumed = record.resume(ResumeRequest("job", "n2"), "a", START + 2000, 300)
+    again = record.resume(ResumeRequest("job", "n2"), "a", START + 2001, 300)
+    assert resumed is not None
+    assert again is not None
+    assert again[1:] == resumed[1:]
+    assert record.resume(ResumeRequest("job", "n3"), "a", START + 2002, 300) is None

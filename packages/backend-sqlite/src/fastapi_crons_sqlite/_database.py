@@ -30,10 +30,11 @@ T = TypeVar("T")
 #: What a column can hold, as JSON.
 Value = str | int | float | None
 Row = list[Any]
+#: Device and inode of a file; None where there is none.
+_Identity = tuple[int, int] | None
 
 # Few different statements, so that SQLite's prepared ones serve again. At most 32,766 parameters go with one.
 _ROWS_AT_A_TIME = (256, 32, 4, 1)
-_HEADER = b"SQLite format 3\x00"
 _NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs")
 #: A larger file is not checked page by page at the start.
 _CHECKED_BYTES = 64 * 1024 * 1024
@@ -60,7 +61,8 @@ class Database:
         self._synchronous = synchronous
         self._writer: aiosqlite.Connection | None = None
         self._reader: aiosqlite.Connection | None = None
-        self._identity: tuple[int, int] | None = None
+        #: Which file, and which write-ahead log, the connections have open.
+        self._identity: tuple[_Identity, _Identity] | None = None
         self._turn: asyncio.Lock | None = None
 
     async def open(self) -> None:
@@ -75,6 +77,10 @@ class Database:
             await self._disconnect()
             if _is_passing(error):
                 raise self._unavailable(error) from error
+            if "not a database" in str(error):
+                raise StoreUnusableError(
+                    f"{self.path} is not a database; it is left as it is. Set CRON_SQLITE_PATH to another file"
+                ) from error
             raise StoreUnusableError(f"{self.path} can't be used as a database: {error}") from error
         except BaseException:
             await self._disconnect()
@@ -167,7 +173,7 @@ class Database:
         await prepare(self._writer, self.path)
         self._reader = await self._new_connection()
         await self._reader.execute("PRAGMA query_only = ON")
-        self._identity = _identity(self.path)
+        self._identity = self._found()
 
     async def _new_connection(self) -> aiosqlite.Connection:
         connection = aiosqlite.connect(self.path, timeout=self._busy_timeout, isolation_level=None)
@@ -188,7 +194,7 @@ class Database:
 
     async def _follow_file(self) -> None:
         """A file that was deleted or replaced while we have it open would take our writes to nowhere."""
-        if self._writer is not None and _identity(self.path) == self._identity:
+        if self._writer is not None and self._found() == self._identity:
             return
         if self._writer is not None:
             logger.warning(
@@ -197,6 +203,9 @@ class Database:
         await self._disconnect()
         _check_file(self.path)
         await self._connect()
+
+    def _found(self) -> tuple[_Identity, _Identity]:
+        return _identity(self.path), _identity(f"{self.path}-wal")
 
     def _unavailable(self, error: Exception) -> StoreError:
         return StoreUnavailableError(f"{self.path}: {error}")
@@ -261,7 +270,7 @@ def _is_passing(error: sqlite3.Error) -> bool:
     return any(word in str(error) for word in ("locked", "busy", "full", "disk I/O"))
 
 
-def _identity(path: str) -> tuple[int, int] | None:
+def _identity(path: str) -> _Identity:
     try:
         status = os.stat(path)
     except OSError:
@@ -270,19 +279,16 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def _check_file(path: str) -> None:
-    """Refuse what is no database before SQLite touches it."""
+    """Refuse a path that can't lead to a file.
+
+    The file itself is SQLite's to open: closing any other descriptor of it drops the locks that this process holds on it
+    (POSIX `fcntl`), and another process would take us for gone and delete the log that we write to.
+    """
     folder = os.path.dirname(path)
     if not os.path.isdir(folder):
         raise StoreUnusableError(f"{path} can't be made: there is no folder {folder}")
-    try:
-        with open(path, "rb") as file:
-            header = file.read(len(_HEADER))
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise StoreUnusableError(f"{path} can't be read: {error.strerror}") from error
-    if header and header != _HEADER:
-        raise StoreUnusableError(f"{path} is not a database; it is left as it is. Set CRON_SQLITE_PATH to another file")
+    if os.path.isdir(path):
+        raise StoreUnusableError(f"{path} is a folder; set CRON_SQLITE_PATH to a file")
 
 
 def _warn_of_network(path: str) -> None:

@@ -111,13 +111,9 @@ class SQLiteLockBackend(LockBackend):
         async def work(transaction: Transaction) -> list[ClaimResult]:
             names = as_json([request.job for request in named])
             records, before = await _read_jobs(transaction, names)
-            leases = [_lease(row) for row in await transaction.rows(_READ_LEASES, names)]
-            for lease in leases:
-                record = records.get(lease.job)
-                if record is not None:
-                    record.leases = {**(record.leases or {}), lease.run_id: lease}
+            known = await _add_leases(transaction, records, names)
             # Whether others live matters only where somebody holds the job, or has another definition in force.
-            needed = bool(leases) or any(_is_refused(records.get(request.job), request) for request in named)
+            needed = bool(known) or any(_is_refused(records.get(request.job), request) for request in named)
             holders = await self._holders(transaction) if needed else {}
             now = self._clock.now()
 
@@ -126,7 +122,7 @@ class SQLiteLockBackend(LockBackend):
 
             results = [claim_in(records, request, instance, now, term, alive) for request in named]
             await _write_jobs(transaction, records, before)
-            await self._write_leases(transaction, records, {lease.run_id for lease in leases})
+            await self._write_leases(transaction, records, known)
             return results
 
         return await self._database.write(work)
@@ -215,6 +211,14 @@ class SQLiteLockBackend(LockBackend):
 
         return await self._database.write(work)
 
+    async def instances(self) -> list[Instance]:
+        rows = await self._database.read_plain(
+            f"SELECT {_INSTANCE_COLUMNS}, heartbeat_ts FROM lock_instance WHERE namespace = ?", self._namespace
+        )
+        now = self._clock.now()
+        holders = ((Instance(*row[:7]), row[7]) for row in rows)
+        return [holder[0] for holder in holders if self._lives(holder, float("inf"), now)]
+
     async def leased(self, run_ids: Collection[str]) -> set[str]:
         rows = await self._database.read(
             "SELECT json_group_array(run_id) FROM lock_lease WHERE run_id IN (SELECT value FROM json_each(?))",
@@ -230,9 +234,10 @@ class SQLiteLockBackend(LockBackend):
 
         async def work(transaction: Transaction) -> list[T]:
             records, before = await _read_jobs(transaction, names)
+            known = await _add_leases(transaction, records, names)
             answers = change(records, self._clock.now())
             await _write_jobs(transaction, records, before)
-            await self._write_leases(transaction, records, set())
+            await self._write_leases(transaction, records, known)
             return answers
 
         return await self._database.write(work)
@@ -312,6 +317,16 @@ async def _read_jobs(transaction: Transaction, names: str) -> tuple[_Records, di
     """The records of jobs without their leases, and the rows that they were made of."""
     rows = {row[0]: row for row in await transaction.rows(_READ_JOBS, names)}
     return {name: _record(row) for name, row in rows.items()}, rows
+
+
+async def _add_leases(transaction: Transaction, records: _Records, names: str) -> set[str]:
+    """Give records their leases; returns the ids of all."""
+    leases = [_lease(row) for row in await transaction.rows(_READ_LEASES, names)]
+    for lease in leases:
+        record = records.get(lease.job)
+        if record is not None:
+            record.leases = {**(record.leases or {}), lease.run_id: lease}
+    return {lease.run_id for lease in leases if lease.job in records}
 
 
 async def _write_jobs(transaction: Transaction, records: _Records, before: dict[str, Row]) -> None:

@@ -184,7 +184,12 @@ class Dispatcher:
 
     def _placed(self, entry: Entry) -> None:
         """A job was registered: what it had due before that is late."""
-        if entry.job.jitter or entry.step(self._clock.now()) is not NOTHING:
+        try:
+            due = entry.job.jitter or entry.step(self._clock.now()) is not NOTHING
+        except Exception as error:  # a schedule of somebody else's
+            logger.error("the schedule of job %r failed: %r", entry.job.name, error, extra={"job": entry.job.name})
+            return
+        if due:
             self._queue(entry, late=True)
 
     def _watch_clock(self, now: float) -> None:
@@ -218,7 +223,7 @@ class Dispatcher:
         while self._held_back and self._held_back[0][0] <= now:
             due, _, entry = heapq.heappop(self._held_back)
             entry.wakes_at = None
-            if not entry.waiting:
+            if not entry.waiting and self.jobs.get(entry.job.name) is entry:
                 self._queue(entry, late=now - due > LATE_AFTER)
 
     def _queue(self, entry: Entry, *, late: bool) -> None:
@@ -356,9 +361,11 @@ class Dispatcher:
             run.missed = self.row(entry, want.cut_off, tick - 1)
         elif not want.alone or result.mark < known_mark:
             run.missed = entry.group.row(result.mark, tick - 1)
-        if want.more:
+        if want.more and job.overlap != "allow":
             entry.waiting, entry.waits_for = True, run.id
         self._runner.start(run)
+        if want.more and job.overlap == "allow":
+            self._queue(entry, late=want.late)
 
     def _queue_what_is_left(self, entry: Entry, now: float, *, late: bool) -> None:
         if not entry.waiting and entry.step(now) is not NOTHING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from fastapi_crons._signals import InterruptWatch, StopSignals
@@ -19,7 +19,7 @@ from fastapi_crons.errors import CronsError, JobLockedError, StoreError, StoreUn
 from fastapi_crons.hooks import HookCaller
 from fastapi_crons.instance import Instance
 from fastapi_crons.job import CronJob
-from fastapi_crons.locking.base import ClaimRequest, LeaseRef, Pause, PauseRequest, ResumeRequest
+from fastapi_crons.locking.base import ClaimRequest, Lease, LeaseRef, Pause, PauseRequest, Resumed, ResumeRequest
 from fastapi_crons.locking.manager import DistributedLockManager
 from fastapi_crons.outcome import one_line, safe_text
 from fastapi_crons.plugins import Plugins
@@ -80,8 +80,17 @@ class Engine:
             config, clock, locks, self.recorder, self.runner, self.instance.owner, self._registered
         )
         self._recovery = Recovery(
-            config, clock, locks, state, self.recorder, self.runner, self.dispatcher, crons.get_job
+            config,
+            clock,
+            locks,
+            state,
+            self.recorder,
+            self.runner,
+            self.dispatcher,
+            self.instance.owner,
+            crons.get_job,
         )
+        self._taking_over = False
         #: When leases were renewed last, on the monotonic clock.
         self._renewed = clock.monotonic()
         #: Set once nothing more is claimed.
@@ -280,21 +289,36 @@ class Engine:
 
     async def resume(self, job: CronJob, *, catch_up: bool) -> bool:
         """End a job's pause; False where it is not paused. The ticks of the pause are written down."""
-        record_id = self.dispatcher.new_run_id()
-        resumed = await self.locks.resume(ResumeRequest(job.name, record_id, catch_up))
+        request = ResumeRequest(job.name, self.dispatcher.new_run_id(), catch_up)
+        try:
+            resumed = await self.locks.resume(request)
+        except StoreUnavailableError:
+            # It may have been done all the same, and then what it let go has to be written down.
+            self.runner.in_background(self._resume_again(job, request))
+            raise
         if resumed is None:
             return False
+        self._resumed(job, request.nonce, resumed)
+        return True
+
+    async def _resume_again(self, job: CronJob, request: ResumeRequest) -> None:
+        resumed = await self.locks.resume_until_answered(request)
+        if resumed is not None:
+            self._resumed(job, request.nonce, resumed)
+
+    def _resumed(self, job: CronJob, record_id: str, resumed: Resumed) -> None:
         pause, row = resumed.pause, old_row(resumed.schedule, resumed.timezone, resumed.after, resumed.mark)
         if resumed.schedule == job.schedule.text:  # of whatever kind it is
             row = count_row(tick_source(job.schedule), resumed.after, resumed.mark)
         if row is not None:
             by = f"by {pause.actor}" if pause.actor else "since"
-            detail = f"{by} {iso_utc(pause.since)}" + (f": {pause.note}" if pause.note else "")
+            detail = (
+                None if not pause.since else f"{by} {iso_utc(pause.since)}" + (f": {pause.note}" if pause.note else "")
+            )
             self.runner.let_go(job, row, "paused", detail, record_id=record_id)
         if resumed.token:
             self.recorder.release(LeaseRef(job.name, record_id, resumed.token))
         self.dispatcher.resumed(job.name, resumed.mark)
-        return True
 
     async def cancel_run(self, run_id: str, actor: str | None) -> bool:
         """Cancel a run, here or where it goes on; False where it does not go on."""
@@ -320,15 +344,15 @@ class Engine:
         if self._config.max_log_chars:
             capture_records()
         await self.dispatcher.jobs.enrol_new()
-        await self._see_to_others()
+        await self._recovery.take_over(await self._beat())
         await self._recovery.close_orphans()
         self.supervisor.start("dispatch", self.dispatcher.run_forever)
         if self.locks.backend.reach != "process":
             self.supervisor.start("heartbeat", self._beat_forever)
         self.supervisor.start("prune", self._prune_forever)
 
-    async def _see_to_others(self) -> None:
-        """Say that we live, and see to what others ask for or have left behind."""
+    async def _beat(self) -> Sequence[Lease]:
+        """Say that we live, and see to what others ask for; returns what the dead have left behind."""
         beat = await self.locks.beat()
         for run_id, actor in beat.cancelled:
             run = self.runner.active.get(run_id)
@@ -336,7 +360,15 @@ class Engine:
                 run.cut_off("cancelled", actor)
         if self.clock.monotonic() - self._renewed >= self._config.lock_renewal_interval:
             await self._renew()
-        await self._recovery.take_over(beat.dead)
+        return beat.dead
+
+    async def _take_over(self, dead: Sequence[Lease]) -> None:
+        try:
+            await self._recovery.take_over(dead)
+        except StoreError as error:
+            logger.warning("what dead instances left behind has to wait: %s", one_line(error))
+        finally:
+            self._taking_over = False
 
     async def _renew(self) -> None:
         """Extend the leases of all runs that go on. A run that has lost its lease is cancelled: it may be run elsewhere."""
@@ -359,7 +391,11 @@ class Engine:
         while True:
             await self.clock.sleep(self._config.heartbeat_interval)
             try:
-                await self._see_to_others()
+                dead = await self._beat()
+                if dead and not self._taking_over:
+                    # Beating must not wait for the state store.
+                    self._taking_over = True
+                    self.runner.in_background(self._take_over(dead))
             except StoreError as error:
                 logger.warning("no heartbeat could be left in the lock store: %s", one_line(error))
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+from typing import TypeVar
 
 from fastapi_crons.claims import interrupted, ref_of
 from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
 from fastapi_crons.dispatcher import Dispatcher
+from fastapi_crons.errors import StoreUnavailableError
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import Lease
 from fastapi_crons.locking.manager import DistributedLockManager
@@ -17,6 +20,8 @@ from fastapi_crons.run import Run, RunError
 from fastapi_crons.runner import Runner
 from fastapi_crons.state.base import StateBackend
 from fastapi_crons.timeline import Entry
+
+T = TypeVar("T")
 
 
 class Recovery:
@@ -31,6 +36,7 @@ class Recovery:
         recorder: Recorder,
         runner: Runner,
         dispatcher: Dispatcher,
+        owner: str,
         job_of: Callable[[str], CronJob | None],
     ) -> None:
         self._config = config
@@ -40,6 +46,7 @@ class Recovery:
         self._recorder = recorder
         self._runner = runner
         self._dispatcher = dispatcher
+        self._owner = owner
         self._job_of = job_of
         #: Runs whose records were closed here, and whose ticks are still to run again.
         self._closed: set[str] = set()
@@ -57,15 +64,20 @@ class Recovery:
 
     async def close_orphans(self) -> None:
         """Close the records of runs that nobody holds a lease for: their process died between release and record."""
-        unfinished = {run.id: run for run in await self._state.unfinished()}
-        leased = await self._locks.leased(unfinished.keys()) if unfinished else set()
+        unfinished = {run.id: run for run in await self._bounded(self._state.unfinished())}
+        if not unfinished:
+            return
+        leased = await self._locks.leased(unfinished.keys())
+        # While its state store is down, an instance gives leases back before it can say how the runs ended.
+        alive = {other.id for other in await self._locks.instances() if other.owner != self._owner}
         error = RunError("Interrupted", "its process died before it could say how the run ended")
         for run in unfinished.values():
-            if run.id not in leased and run.id not in self._runner.active and run.id not in self._closed:
+            known = run.id in leased or run.id in self._runner.active or run.id in self._closed
+            if not known and run.instance not in alive:
                 self._close(run.job, replace(run, status="interrupted", ended_ts=self._clock.now(), error=error))
 
     async def _take_over_run(self, entry: Entry, lease: Lease) -> None:
-        known = await self._state.run(lease.run_id)
+        known = await self._bounded(self._state.run(lease.run_id))
         closed = lease.run_id in self._closed or _was_cut_off(known)
         if known is not None and known.status != "running" and not closed:
             await self._locks.release([ref_of(lease)])
@@ -79,6 +91,7 @@ class Recovery:
             self._dispatcher.run_again(entry, lease)
         else:
             await self._locks.release([ref_of(lease)])
+            self._closed.discard(lease.run_id)
 
     async def _write_down(self, entry: Entry, lease: Lease) -> None:
         """Write down ticks that were let go by a process which died before it could do so itself, or before it said so."""
@@ -87,7 +100,7 @@ class Recovery:
         row = self._dispatcher.row(entry, lease, lease.tick)
         if row is not None and not any(
             ticks.reason == lease.let_go and ticks.first_ts <= row.first and row.last <= ticks.last_ts
-            for ticks in await self._state.missed(lease.job)
+            for ticks in await self._bounded(self._state.missed(lease.job))
         ):
             self._runner.let_go(entry.job, row, lease.let_go, record_id=lease.run_id)
         self._recorder.release(ref_of(lease))
@@ -99,7 +112,7 @@ class Recovery:
             and (await self._locks.release([ref_of(lease)]))[0]
             and lease.let_go is None
         ):
-            known = await self._state.run(lease.run_id)
+            known = await self._bounded(self._state.run(lease.run_id))
             self._close(lease.job, interrupted(known, lease, None, self._clock.now()))
 
     def _close(self, name: str, run: Run) -> None:
@@ -108,6 +121,14 @@ class Recovery:
             self._recorder.ended(run)
         else:
             self._runner.closed_elsewhere(job, run)
+
+    async def _bounded(self, call: Awaitable[T]) -> T:
+        try:
+            return await asyncio.wait_for(call, self._config.store_timeout)
+        except asyncio.TimeoutError:
+            raise StoreUnavailableError(
+                f"the state store gave no answer within {self._config.store_timeout:g} s"
+            ) from None
 
     def _reruns(self, entry: Entry, lease: Lease) -> bool:
         grace = entry.policy.grace

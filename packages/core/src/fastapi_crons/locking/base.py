@@ -254,5 +254,9 @@ class LockBackend(ABC):
         """
 
     @abstractmethod
+    async def instances(self) -> list[Instance]:
+        """The instances that live."""
+
+    @abstractmethod
     async def leased(self, run_ids: Collection[str]) -> set[str]:
         """Those of the runs that have a lease on record, whether its holder lives or not."""

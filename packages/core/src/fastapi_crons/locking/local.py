@@ -81,6 +81,9 @@ class LocalLockBackend(LockBackend):
     async def beat(self) -> Beat:
         return Beat()
 
+    async def instances(self) -> list[Instance]:
+        return []  # whoever else uses this process's memory is closed before it is used again
+
     async def leased(self, run_ids: Collection[str]) -> set[str]:
         held = {run_id for record in self._records.values() for run_id in record.leases or ()}
         return held.intersection(run_ids)

@@ -108,6 +108,10 @@ class DistributedLockManager:
         """End a job's pause; None where it is not paused. One attempt."""
         return (await self._bounded(self.backend.resume([request])))[0]
 
+    async def resume_until_answered(self, request: ResumeRequest) -> Resumed | None:
+        """End a job's pause; waits while the store is down. Asked again, a request gets the answer it got before."""
+        return (await self._until_answered(lambda: self.backend.resume([request])))[0]
+
     async def pauses(self) -> dict[str, Pause]:
         """The jobs that are paused. One attempt."""
         return await self._bounded(self.backend.pauses())
@@ -119,6 +123,10 @@ class DistributedLockManager:
     async def beat(self) -> Beat:
         """Say that this instance lives; returns what it is to see to. One attempt."""
         return await self._bounded(self.backend.beat())
+
+    async def instances(self) -> list[Instance]:
+        """The instances that live. One attempt."""
+        return await self._bounded(self.backend.instances())
 
     async def leased(self, run_ids: Collection[str]) -> set[str]:
         """Those of the runs that have a lease on record. One attempt."""

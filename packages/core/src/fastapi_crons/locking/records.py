@@ -87,6 +87,9 @@ class JobRecord:
 
     def enrol(self, definition: Definition, owner: str, now: float, term: float) -> Enrolment:
         """Put a definition in force; where schedule or `enabled` are others, the past of the old ones ends now."""
+        done = self.leases.get(definition.nonce) if self.leases else None
+        if done is not None and done.let_go is not None:  # asked again, because the first answer was lost
+            return Enrolment(self.mark, Replaced(done.schedule, done.timezone, done.after, done.let_go, done.token))
         other = self.function if self.function != definition.function else None
         self.function = definition.function
         put_back_from = self._put_back(int(now), now)
@@ -125,6 +128,9 @@ class JobRecord:
 
     def resume(self, request: ResumeRequest, owner: str, now: float, term: float) -> Resumed | None:
         """End the pause; unless they are to be caught up with, the ticks up to now are let go."""
+        done = self.leases.get(request.nonce) if self.leases else None
+        if done is not None:  # asked again, because the first answer was lost
+            return Resumed(Pause(0.0), done.schedule, done.timezone, done.after, self.mark, done.token)
         if self.pause is None:
             return None
         pause, after, self.pause = self.pause, self.mark, None
