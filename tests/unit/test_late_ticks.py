@@ -343,21 +343,25 @@ async def test_a_stall_in_a_long_run_does_not_undo_that_its_ticks_overlap(
 async def test_a_hung_run_does_not_hold_up_the_late_ticks_of_a_job_that_allows_overlap(
     clock: VirtualClock, make_crons: MakeCrons
 ) -> None:
-    crons = make_crons(coalesce=False)
-    calls = 0
-
-    @crons.cron("* * * * *", name="job", overlap="allow")
-    async def job() -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            await clock.sleep(10**6)
-
+    crons, calls = make_crons(coalesce=False), _HangsAtItsSecondCall(clock)
+    crons.cron("* * * * *", name="job", overlap="allow")(calls.job)
     await crons.start()
     await clock.advance(crons, minutes=3)
     await _stall(clock, 150)
     await clock.advance(crons, minutes=10)
-    assert calls == (int(clock.now()) - int((await runs_of(crons, "job"))[0].tick_ts or 0)) // 60 + 1
+    assert calls.number == (int(clock.now()) - int((await runs_of(crons, "job"))[0].tick_ts or 0)) // 60 + 1
+
+
+class _HangsAtItsSecondCall:
+    """A job that counts its calls."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.clock, self.number = clock, 0
+
+    async def job(self) -> None:
+        self.number += 1
+        if self.number == 2:
+            await self.clock.sleep(10**6)
 
 
 async def _stall(clock: VirtualClock, seconds: float) -> None:
@@ -368,18 +372,10 @@ async def _stall(clock: VirtualClock, seconds: float) -> None:
 async def test_a_late_run_that_hangs_holds_up_nothing_of_a_job_that_allows_overlap(
     clock: VirtualClock, make_crons: MakeCrons
 ) -> None:
-    crons = make_crons(coalesce=False)
-    calls = 0
-
-    @crons.cron("* * * * *", name="job", overlap="allow")
-    async def job() -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            await clock.sleep(10**6)
-
+    crons, calls = make_crons(coalesce=False), _HangsAtItsSecondCall(clock)
+    crons.cron("* * * * *", name="job", overlap="allow")(calls.job)
     await crons.start()
     await clock.advance(crons, minutes=1)
     await _downtime(clock, crons, minutes=5)
     await clock.advance(crons, minutes=10)
-    assert calls == 16
+    assert calls.number == 16

@@ -34,6 +34,7 @@ from fastapi_crons.ticks import count_row, old_row, tick_source
 
 if TYPE_CHECKING:
     from fastapi_crons.scheduler import Crons
+    from fastapi_crons.timeline import Entry
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ class Engine:
         self.stopping = asyncio.Event()
         #: Manual runs that are about to start, owned until they have.
         self._starting: set[asyncio.Task[ActiveRun]] = set()
+        #: How many callers wait for theirs to start.
         self.starting = 0
 
     @property
@@ -199,22 +201,23 @@ class Engine:
         if self.stopping.is_set() or not self.enabled:
             why = "stopping" if self.stopping.is_set() else "disabled (CRON_ENABLED=false)"
             raise CronsError(f"job {job.name!r} can't be run: this scheduler is {why}")
+        asked_ts = self.clock.now()
         self.starting += 1
         try:
-            return await self._start_run(job, force, timeout, triggered_by, _kept(actor), _kept(note), self.clock.now())
+            run = ActiveRun(await self._registered_entry(job), self.dispatcher.new_run_id(), None, triggered_by, 0, 1)
+            run.asked_ts = asked_ts
+            run.timeout = job.timeout if timeout is None else timeout
+            run.actor, run.note = _kept(actor), _kept(note)
+            run.ended = asyncio.Event()
+            starting = asyncio.create_task(self._claim_and_start(run, force=force))
+            self._starting.add(starting)
+            starting.add_done_callback(self._starting.discard)
+            return await asyncio.shield(starting)
         finally:
             self.starting -= 1
 
-    async def _start_run(
-        self,
-        job: CronJob,
-        force: bool,
-        timeout: float | None,
-        triggered_by: Trigger,
-        actor: str | None,
-        note: str | None,
-        asked_ts: float,
-    ) -> ActiveRun:
+    async def _registered_entry(self, job: CronJob) -> Entry:
+        """What is known of a job, which is registered first where it is new."""
         try:
             await asyncio.wait_for(self.dispatcher.jobs.enrol_new(), self._config.store_timeout)
         except asyncio.TimeoutError:
@@ -224,15 +227,7 @@ class Engine:
         entry = self.dispatcher.jobs.get(job.name)
         if entry is None:
             raise CronsError(f"job {job.name!r} can't be run: this scheduler is stopping")
-        run = ActiveRun(entry, self.dispatcher.new_run_id(), None, triggered_by, 0, 1)
-        run.asked_ts = asked_ts
-        run.timeout = job.timeout if timeout is None else timeout
-        run.actor, run.note = actor, note
-        run.ended = asyncio.Event()
-        starting = asyncio.create_task(self._claim_and_start(run, force=force))
-        self._starting.add(starting)
-        starting.add_done_callback(self._starting.discard)
-        return await asyncio.shield(starting)
+        return entry
 
     async def _claim_and_start(self, run: ActiveRun, *, force: bool) -> ActiveRun:
         name, request = run.job.name, manual_request(run.job, run.id, force=force)

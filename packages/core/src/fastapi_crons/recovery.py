@@ -107,12 +107,12 @@ class Recovery:
 
     async def _forget(self, lease: Lease) -> None:
         """The lease of a job that is not known here: left to others who know it, for as long as it would have lasted."""
-        if (
-            lease.expires < self._clock.now()
-            and (await self._locks.release([ref_of(lease)]))[0]
-            and lease.let_go is None
-        ):
-            known = await self._bounded(self._state.run(lease.run_id))
+        if lease.expires >= self._clock.now():
+            return
+        # Read first: a state store that does not answer must not cost the lease that says what is to be closed.
+        known = await self._bounded(self._state.run(lease.run_id)) if lease.let_go is None else None
+        ours = (await self._locks.release([ref_of(lease)]))[0]
+        if ours and lease.let_go is None and (known is None or known.status == "running"):
             self._close(lease.job, interrupted(known, lease, None, self._clock.now()))
 
     def _close(self, name: str, run: Run) -> None:
