@@ -12,6 +12,15 @@ import pytest_asyncio
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.state import MemoryStateBackend
 from fastapi_crons.testing import VirtualClock, reset
+from tests.faults.redis_server import RedisServer
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A private Redis server for the whole session; tests keep to namespaces or databases of their own."""
+    with RedisServer() as server:
+        yield server
+
 
 MakeCrons = Callable[..., Crons]
 

@@ -203,14 +203,14 @@ async def test_a_newer_layout_works_as_long_as_it_lets_us() -> None:
     async with scheduler() as crons:
         await runs_beyond(crons, 0)
     with database() as db:
-        db.execute("UPDATE crons_layout SET version = 2")
-        db.execute("PRAGMA user_version = 2")
+        db.execute("UPDATE crons_layout SET version = 99")
+        db.execute("PRAGMA user_version = 99")
         db.execute("ALTER TABLE job_run ADD COLUMN later TEXT")
     async with scheduler() as crons:
         await runs_beyond(crons, 1)
     with database() as db:
-        assert db.execute("SELECT version FROM crons_layout").fetchone() == (2,)
-        db.execute("UPDATE crons_layout SET compatible_from = 2")
+        assert db.execute("SELECT version FROM crons_layout").fetchone() == (99,)
+        db.execute("UPDATE crons_layout SET compatible_from = 99")
     with pytest.raises(StoreUnusableError, match="newer version"):
         async with scheduler():
             pass
@@ -263,6 +263,7 @@ from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.state.base import Record
 crons = Crons(state_backend=SQLiteStateBackend("jobs.db"))
 crons.plugins, crons._given_state.companion_lock()
+import email.parser  # what is imported later can't be read by the other user
 if os.geteuid() == 0:
     os.setuid(65534)  # permission bits mean nothing to root
 try:

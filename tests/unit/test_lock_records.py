@@ -113,7 +113,8 @@ class Claims(RuleBasedStateMachine):
         leases = list((self.record.leases or {}).values())
         if leases:
             lease = leases[which % len(leases)]
-            blocked = self.alive(lease) or bool(self.live())
+            others = [each for each in self.live() if each.run_id != lease.run_id]
+            blocked = bool(others) or (self.alive(lease) and lease.instance != instance)
             self.requests += 1
             request = ClaimRequest(
                 "job", f"run-{self.requests}", lease.tick, "* * * * *", "UTC", replaces=lease.run_id, attempt=2

@@ -15,7 +15,7 @@ from fastapi_crons.errors import StoreUnusableError
 logger = logging.getLogger("fastapi_crons.sqlite")
 
 #: The layout that this version writes, and the oldest version of the layout that may work on it.
-VERSION = 1
+VERSION = 2
 COMPATIBLE_FROM = 1
 
 # job_state and job_status are the documented tables, with the documented columns; a database of fastapi-crons 2.x has
@@ -58,6 +58,11 @@ _MIGRATIONS: dict[int, tuple[str, ...]] = {
         "CREATE TABLE crons_layout (version INTEGER NOT NULL, compatible_from INTEGER NOT NULL)",
         "INSERT INTO crons_layout VALUES (1, 1)",
     ),
+    2: (
+        "ALTER TABLE lock_instance ADD COLUMN version TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE lock_instance ADD COLUMN running INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE lock_instance ADD COLUMN jobs TEXT NOT NULL DEFAULT ''",
+    ),
 }
 
 
@@ -72,10 +77,11 @@ async def prepare(connection: aiosqlite.Connection, path: str) -> None:
             for statement in _MIGRATIONS[version]:
                 await connection.execute(statement)
             await connection.execute(f"PRAGMA user_version = {version}")
-        if 0 < found < VERSION:
+        if found < VERSION:
             await connection.execute(
                 "UPDATE crons_layout SET version = ?, compatible_from = ?", (VERSION, COMPATIBLE_FROM)
             )
+        if 0 < found < VERSION:
             logger.info("%s: migrated from layout %d to %d", path, found, VERSION)
         await connection.execute("COMMIT")
     except BaseException:

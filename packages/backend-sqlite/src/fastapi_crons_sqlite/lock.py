@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -17,6 +17,7 @@ from fastapi_crons.locking.base import (
     Lease,
     LeaseRef,
     LeaseTerms,
+    LiveInstance,
     LockBackend,
     Pause,
     PauseRequest,
@@ -32,7 +33,8 @@ _JOB_COLUMNS = (
     "name, schedule, timezone, function, enabled, registrars, mark, since, token, paused_since, paused_by, paused_note"
 )
 _LEASE_COLUMNS = "job, run_id, tick, instance, token, attempt, expires, after, let_go, schedule, timezone"
-_INSTANCE_COLUMNS = "id, owner, host, boot, pid, pid_started, started_ts"
+_INSTANCE_COLUMNS = "id, owner, host, boot, pid, pid_started, started_ts, version"
+_HEARTBEAT_COLUMNS = "heartbeat_ts, running, jobs"
 
 _READ_JOBS = f"""SELECT json_group_array(json_array({_JOB_COLUMNS})) FROM lock_job
     WHERE name IN (SELECT value FROM json_each(?))"""
@@ -43,12 +45,13 @@ _OR_UPDATE_JOBS = "ON CONFLICT (name) DO UPDATE SET " + ", ".join(
     f"{column} = excluded.{column}" for column in _JOB_COLUMNS.split(", ")[1:]
 )
 _INSERT_LEASES = f"INSERT INTO lock_lease ({_LEASE_COLUMNS}, namespace)"
+_SAY_ALIVE = f"INSERT OR REPLACE INTO lock_instance ({_INSTANCE_COLUMNS}, namespace, {_HEARTBEAT_COLUMNS})"
 _RENEW_LEASES = """UPDATE lock_lease SET expires = max(expires, ?)
     WHERE run_id IN (SELECT value FROM json_each(?))"""
 _DELETE_LEASES = "DELETE FROM lock_lease WHERE run_id IN (SELECT value FROM json_each(?))"
 
-# What is known of the holder of a lease, and its last heartbeat.
-_Holders = dict[str, tuple[Instance, float]]
+# What is known of the holders of leases, by owner.
+_Holders = dict[str, LiveInstance]
 _Records = dict[str, JobRecord]
 T = TypeVar("T")
 
@@ -64,6 +67,7 @@ class SQLiteLockBackend(LockBackend):
     def __init__(self, db_path: str | Path = "crons.db", *, busy_timeout: float = 4.0) -> None:
         # A claim that a power cut takes back could run its tick twice.
         self._database = Database(db_path, busy_timeout=busy_timeout, synchronous="FULL")
+        self._busy_timeout = busy_timeout
         self._clock: Clock = SystemClock()
         self._names = Names("default")
         self._namespace = "default"
@@ -79,17 +83,18 @@ class SQLiteLockBackend(LockBackend):
         self._instance, self._namespace, self._terms, self._clock = instance, namespace, terms, clock
         self._names = Names(namespace)
         await self._database.open()
-        await self._database.write(self._say_alive)
 
     async def close(self) -> None:
-        instance, self._instance = self._instance, None
-        try:
-            if instance is not None:
-                await self._database.write(
-                    lambda transaction: transaction.execute("DELETE FROM lock_instance WHERE owner = ?", instance.owner)
-                )
-        finally:
-            await self._database.close()
+        await self._database.close()
+
+    async def leave(self) -> None:
+        owner = self._me().owner
+        await self._database.write(
+            lambda transaction: transaction.execute("DELETE FROM lock_instance WHERE owner = ?", owner)
+        )
+
+    def beside(self) -> LockBackend:
+        return SQLiteLockBackend(self.path, busy_timeout=self._busy_timeout)
 
     async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
         key = self._names.key
@@ -183,12 +188,22 @@ class SQLiteLockBackend(LockBackend):
 
         return await self._database.write(work)
 
-    async def beat(self) -> Beat:
+    async def marks(self, jobs: Sequence[str]) -> list[int | None]:
+        names = [self._names.key(job) for job in jobs]
+        rows = await self._database.read(
+            "SELECT json_group_array(json_array(name, mark)) FROM lock_job WHERE name IN (SELECT value FROM json_each(?))",
+            as_json(names),
+        )
+        marks = {name: int(mark) for name, mark in rows}
+        return [marks.get(name) for name in names]
+
+    async def beat(self, running: int = 0, jobs: str = "") -> Beat:
         me = self._me()
 
         async def work(transaction: Transaction) -> Beat:
-            await self._say_alive(transaction)
-            holders, now = await self._holders(transaction), self._clock.now()
+            now = self._clock.now()
+            await transaction.insert(_SAY_ALIVE, [[*_instance_row(me), self._namespace, now, running, jobs]])
+            holders = await self._holders(transaction)
             rows = await transaction.rows(
                 f"""SELECT json_group_array(json_array({_LEASE_COLUMNS}, cancel)) FROM lock_lease
                 WHERE namespace = ? AND instance <> ?""",
@@ -207,17 +222,15 @@ class SQLiteLockBackend(LockBackend):
                 "SELECT json_group_array(json_array(run_id, cancelled_by)) FROM lock_lease WHERE cancel AND instance = ?",
                 me.owner,
             )
-            return Beat(dead, [(run_id, actor) for run_id, actor in cancelled])
+            return Beat(dead, [(run_id, actor) for run_id, actor in cancelled], self._living(holders.values(), now))
 
         return await self._database.write(work)
 
-    async def instances(self) -> list[Instance]:
+    async def instances(self) -> list[LiveInstance]:
         rows = await self._database.read_plain(
-            f"SELECT {_INSTANCE_COLUMNS}, heartbeat_ts FROM lock_instance WHERE namespace = ?", self._namespace
+            f"SELECT {_INSTANCE_COLUMNS}, {_HEARTBEAT_COLUMNS} FROM lock_instance WHERE namespace = ?", self._namespace
         )
-        now = self._clock.now()
-        holders = ((Instance(*row[:7]), row[7]) for row in rows)
-        return [holder[0] for holder in holders if self._lives(holder, float("inf"), now)]
+        return self._living([_live_instance(row) for row in rows], self._clock.now())
 
     async def leased(self, run_ids: Collection[str]) -> set[str]:
         rows = await self._database.read(
@@ -246,36 +259,25 @@ class SQLiteLockBackend(LockBackend):
         assert self._instance is not None, "open() comes first"
         return self._instance
 
-    async def _say_alive(self, transaction: Transaction) -> None:
-        me = self._me()
-        await transaction.execute(
-            f"INSERT OR REPLACE INTO lock_instance ({_INSTANCE_COLUMNS}, namespace, heartbeat_ts) VALUES (?,?,?,?,?,?,?,?,?)",
-            me.id,
-            me.owner,
-            me.host,
-            me.boot,
-            me.pid,
-            me.pid_started,
-            me.started_ts,
-            self._namespace,
-            self._clock.now(),
-        )
-
     async def _holders(self, transaction: Transaction) -> _Holders:
         rows = await transaction.rows(
-            f"SELECT json_group_array(json_array({_INSTANCE_COLUMNS}, heartbeat_ts)) FROM lock_instance"
+            f"""SELECT json_group_array(json_array({_INSTANCE_COLUMNS}, {_HEARTBEAT_COLUMNS})) FROM lock_instance
+            WHERE namespace = ?""",
+            self._namespace,
         )
-        return {row[1]: (Instance(*row[:7]), row[7]) for row in rows}
+        return {holder.instance.owner: holder for holder in map(_live_instance, rows)}
+
+    def _living(self, holders: Iterable[LiveInstance], now: float) -> list[LiveInstance]:
+        return [holder for holder in holders if self._lives(holder, float("inf"), now)]
 
     def _alive(self, owner: str, expires: float, holders: _Holders, now: float) -> bool:
         if owner == self._me().owner:
             return True
         return owner in holders and self._lives(holders[owner], expires, now)
 
-    def _lives(self, holder: tuple[Instance, float], expires: float, now: float) -> bool:
-        instance, heartbeat = holder
-        seen = instance.process_alive(self._me())
-        return now < expires and now - heartbeat < self._terms.instance if seen is None else seen
+    def _lives(self, holder: LiveInstance, expires: float, now: float) -> bool:
+        seen = holder.instance.process_alive(self._me())
+        return now < expires and now - holder.heartbeat_ts < self._terms.instance if seen is None else seen
 
     async def _forget_dead(self, transaction: Transaction, holders: _Holders, needed: set[str], now: float) -> None:
         """Take dead instances off the list once nothing that they held is left."""
@@ -365,6 +367,24 @@ def _is_refused(record: JobRecord | None, request: ClaimRequest) -> bool:
     return record is not None and (
         (record.schedule, record.timezone) != (request.schedule, request.timezone) or not record.enabled
     )
+
+
+def _instance_row(instance: Instance) -> Row:
+    return [
+        instance.id,
+        instance.owner,
+        instance.host,
+        instance.boot,
+        instance.pid,
+        instance.pid_started,
+        instance.started_ts,
+        instance.version,
+    ]
+
+
+def _live_instance(row: Row) -> LiveInstance:
+    *about, heartbeat, running, jobs = row
+    return LiveInstance(Instance(*about), heartbeat, running, jobs)
 
 
 def _lease(row: Row) -> Lease:

@@ -222,6 +222,22 @@ class SQLiteStateBackend(StateBackend):
 
         return await self._database.write(work)
 
+    async def forget(self, jobs: Collection[str]) -> None:
+        names = as_json([self._names.key(job) for job in jobs])
+
+        async def work(transaction: Transaction) -> None:
+            for table, column in (
+                ("job_run", "job"),
+                ("job_missed", "job"),
+                ("job_status", "name"),
+                ("job_state", "name"),
+            ):
+                await transaction.execute(
+                    f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))", names
+                )
+
+        await self._database.write(work)
+
 
 def _run_row(run: Run, job: str) -> Row:
     error = run.error

@@ -13,6 +13,13 @@ BROUGHT_BY = {
     "RedisStateBackend": "fastapi-crons-redis-state",
     "RedisLockBackend": "fastapi-crons-redis-lock",
 }
+#: Names that settings may use, and what brings them.
+KNOWN_BACKENDS = {
+    "sqlite": "fastapi-crons-sqlite",
+    "redis": "fastapi-crons-redis-state fastapi-crons-redis-lock",
+    "redis-state": "fastapi-crons-redis-state",
+    "redis-lock": "fastapi-crons-redis-lock",
+}
 
 
 def backend_class(module: str, kind: Literal["state_backends", "lock_backends"], name: str) -> object:

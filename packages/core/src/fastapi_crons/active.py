@@ -10,7 +10,7 @@ from fastapi_crons._threads import Ended
 from fastapi_crons.context import log_fields, run_context
 from fastapi_crons.hookspecs import HookContext
 from fastapi_crons.locking.base import Lease, LeaseRef
-from fastapi_crons.run import Run, RunError, RunStatus, Trigger
+from fastapi_crons.run import INTERRUPTED, Run, RunError, RunStatus, Trigger
 from fastapi_crons.run_log import RunLog
 from fastapi_crons.ticks import Row
 
@@ -27,6 +27,7 @@ _CUT_MESSAGES: dict[Cut, str] = {
     "interrupted": "was cut off when the scheduler stopped",
     "lease_lost": "lost its lease: another instance may run the job by now",
 }
+_CUT_ERRORS: dict[Cut, str] = {"timed_out": "TimeoutError", "lease_lost": INTERRUPTED}
 
 
 class ActiveRun:
@@ -44,6 +45,7 @@ class ActiveRun:
         "ended",
         "entry",
         "function_ended",
+        "held_since",
         "id",
         "in_function",
         "instance",
@@ -86,6 +88,8 @@ class ActiveRun:
         self.asked_ts: float | None = None
         self.instance = ""
         self.started_ts = 0.0
+        #: When its lease was granted, on the monotonic clock.
+        self.held_since = 0.0
         self.log: RunLog | None = None
         self.max_log_chars = 0
         self.task: asyncio.Task[None] | None = None
@@ -114,7 +118,19 @@ class ActiveRun:
 
     def lease(self, owner: str, expires: float) -> Lease:
         """The lease of this run, as a store has it."""
-        return Lease(self.job.name, self.id, self.tick_ts, owner, self.token, self.attempt, expires, self.after)
+        schedule, zone = self.job.schedule.text, self.job.schedule_zone
+        return Lease(
+            self.job.name,
+            self.id,
+            self.tick_ts,
+            owner,
+            self.token,
+            self.attempt,
+            expires,
+            self.after,
+            schedule=schedule,
+            timezone=zone,
+        )
 
     def cut_off(self, reason: Cut, by: str | None = None) -> None:
         """Cancel the function; without effect once it has ended."""
@@ -133,7 +149,7 @@ class ActiveRun:
             message += f" by {self.cut_by}"
         if self.thread_lives:
             message += "; its thread can't be ended: it goes on, and holds the job until it ends by itself"
-        return RunError("TimeoutError" if cut == "timed_out" else "CancelledError", message)
+        return RunError(_CUT_ERRORS.get(cut, "CancelledError"), message)
 
     @property
     def ref(self) -> LeaseRef:

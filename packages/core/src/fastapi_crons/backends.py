@@ -8,18 +8,22 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from fastapi_crons._imports import KNOWN_BACKENDS
 from fastapi_crons.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
 
     from fastapi_crons.config import CronConfig
-    from fastapi_crons.locking.base import LockBackend  # noqa: F401 - named in LockBackendSpec
+    from fastapi_crons.locking.base import LockBackend, Reach
     from fastapi_crons.locking.manager import DistributedLockManager
     from fastapi_crons.plugins import Plugins
     from fastapi_crons.state.base import StateBackend
 
 logger = logging.getLogger(__name__)
+
+#: How far stores can reach, from the nearest.
+_REACHES: tuple[Reach, ...] = ("process", "host", "fleet")
 
 BackendT_co = TypeVar("BackendT_co", covariant=True)
 
@@ -36,10 +40,17 @@ class BackendSpec(Generic[BackendT_co]):
     """Gives the class of the backend's own settings."""
     preference: int = -1
     """With no backend named in the settings, the one with the highest preference is used; below 0: only when named."""
+    wanted: Callable[[], bool] | None = None
+    """Says whether the environment tells where this store is: then it goes before those that are only installed."""
 
     @property
     def class_name(self) -> str:
         return self.class_path.rpartition(":")[2]
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the environment asks for this backend without naming it."""
+        return self.wanted is not None and self.wanted()
 
     def load_class(self) -> type[BackendT_co]:
         module, _, name = self.class_path.partition(":")
@@ -66,35 +77,65 @@ def choose_backends(
     if state is None:
         state = _chosen(plugins.state_backends, config.state_backend, "CRON_STATE_BACKEND").create(config)
     if locks is None:
-        lock = None if config.lock_backend is not None else state.companion_lock()
-        if lock is None:
-            lock = _chosen(plugins.lock_backends, config.lock_backend, "CRON_LOCK_BACKEND").create(config)
-        locks = DistributedLockManager(lock, config)
-    if config.enable_distributed_locking and locks.backend.reach != "fleet":
+        locks = DistributedLockManager(_lock_beside(state, config, plugins.lock_backends), config)
+    lock = locks.backend
+    if config.enable_distributed_locking and lock.reach != "fleet":
         raise ConfigurationError(
-            f"CRON_ENABLE_DISTRIBUTED_LOCKING is on, but {type(locks.backend).__name__} reaches no further than one "
-            f"{locks.backend.reach}; install and name a lock for a fleet (pip install fastapi-crons-redis-lock)"
+            f"CRON_ENABLE_DISTRIBUTED_LOCKING is on, but {type(lock).__name__} reaches no further than one {lock.reach}; "
+            "install and name a lock for a fleet (pip install fastapi-crons-redis-lock)"
         )
     if not state.durable:
         logger.warning("the history is kept in memory: nothing of it outlives this process (pip install fastapi-crons)")
+    elif _REACHES.index(state.reach) < _REACHES.index(lock.reach):
+        logger.warning(
+            "ticks are shared by a %s (%s), history and events are not: they are kept per %s (%s)",
+            lock.reach,
+            type(lock).__name__,
+            state.reach,
+            type(state).__name__,
+        )
+    elif _REACHES.index(state.reach) > _REACHES.index(lock.reach):
+        logger.warning(
+            "history and events are shared by a %s (%s), ticks are not: each %s runs every tick (%s)",
+            state.reach,
+            type(state).__name__,
+            lock.reach,
+            type(lock).__name__,
+        )
     return state, locks
 
 
+def _lock_beside(state: StateBackend, config: CronConfig, specs: Mapping[str, LockBackendSpec]) -> LockBackend:
+    """The lock to use with a state store: the one named, one for a fleet where that is asked for, or the store's own."""
+    if config.lock_backend is None and config.enable_distributed_locking:
+        for_fleets = [spec for spec in specs.values() if spec.load_class().reach == "fleet"]
+        if for_fleets:
+            return max(for_fleets, key=lambda spec: (spec.is_wanted, spec.preference)).create(config)
+    if config.lock_backend is None and not any(spec.is_wanted for spec in specs.values()):
+        companion = state.companion_lock()
+        if companion is not None:
+            return companion
+    return _chosen(specs, config.lock_backend, "CRON_LOCK_BACKEND").create(config)
+
+
 def _chosen(specs: Mapping[str, BackendSpec[BackendT_co]], name: str | None, variable: str) -> BackendSpec[BackendT_co]:
-    """The backend of this name, or with None the preferred one.
+    """The backend of this name, or with None the one that the environment asks for, or the preferred one.
 
     Raises `ConfigurationError`, naming the variable and what there is instead.
     """
     if name is None:
-        offered = [spec for spec in specs.values() if spec.preference >= 0]
+        offered = [spec for spec in specs.values() if spec.preference >= 0 or spec.is_wanted]
         if not offered:
             raise ConfigurationError(
                 f"no store is left to choose; set {variable} to one of {', '.join(sorted(specs)) or 'those of a plugin'}"
             )
-        return max(offered, key=lambda spec: spec.preference)
+        return max(offered, key=lambda spec: (spec.is_wanted, spec.preference))
     spec = specs.get(name)
     if spec is None:
+        missing = KNOWN_BACKENDS.get(name)
+        hint = f"pip install {missing}" if missing else "install the plugin that brings it"
         raise ConfigurationError(
-            f"{variable}={name!r}: no installed plugin brings this backend; there are {', '.join(sorted(specs))}"
+            f"{variable}={name!r}: no installed plugin brings this backend ({hint}); "
+            f"there are {', '.join(sorted(specs))}"
         )
     return spec

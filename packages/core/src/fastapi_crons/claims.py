@@ -9,7 +9,7 @@ from fastapi_crons.clock import iso_utc
 from fastapi_crons.instance import name_of
 from fastapi_crons.job import CronJob, Overlap
 from fastapi_crons.locking.base import ClaimRequest, Definition, Lease, LeaseRef
-from fastapi_crons.run import Run, RunError, RunIds, RunStatus
+from fastapi_crons.run import INTERRUPTED, Run, RunError, RunIds, RunStatus
 from fastapi_crons.ticks import Row, Step
 from fastapi_crons.timeline import Entry
 
@@ -71,7 +71,7 @@ def ref_of(lease: Lease) -> LeaseRef:
 
 def interrupted(known: Run | None, lease: Lease, covered: Row | None, now: float) -> Run:
     """The closing record of a run whose process died; `known` is what the state store has of it."""
-    error = RunError("Interrupted", f"its process died, or lost its lease, before {iso_utc(now)}")
+    error = RunError(INTERRUPTED, f"its process died, or lost its lease, before {iso_utc(now)}")
     status: RunStatus = "cancelled" if lease.cancelled else "interrupted"
     if known is not None:
         return replace(known, status=status, ended_ts=now, error=error)

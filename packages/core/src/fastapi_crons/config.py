@@ -40,6 +40,13 @@ class CronConfig(BaseSettings):
     state_backend: str | None = Field(None, description="Name of the state store; SQLite where installed, else memory.")
     lock_backend: str | None = Field(None, description="Name of the lock store; by default the state store's own.")
     enable_distributed_locking: bool = Field(False, description="True wants a lock that reaches further than one host.")
+    require_shared_lock: bool = Field(
+        False, description="True refuses to start with a lock that reaches no further than one host."
+    )
+    start_without_store: bool = Field(
+        False,
+        description="True lets the app serve while a store can't be had at the start; the scheduler waits for it.",
+    )
     disabled_plugins: Annotated[frozenset[str], NoDecode] = Field(
         frozenset(), description="Names of plugins to leave alone, separated by commas."
     )

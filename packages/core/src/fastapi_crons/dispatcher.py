@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count
 from time import perf_counter
+from zlib import crc32
 
 from fastapi_crons.active import ActiveRun
 from fastapi_crons.claims import Wanted, claims_of, rerun_of
@@ -39,8 +40,12 @@ MAX_CLAIMS = 1_000
 #: For how long (seconds) steps are decided, and how many runs are started, in one go: the event loop is never held long.
 MAX_DECIDING = 0.01
 MAX_STARTS = 250
+#: How long (seconds) a tick is left to the instance whose turn it is; then any other takes it.
+TURN_LASTS = 0.75
 #: How long (seconds) a job waits that is to be tried again: another instance runs it, or the store's clock is behind.
 RETRY_AFTER = 0.5
+#: 2**32 by the golden ratio: its multiples spread evenly over 2**32 (Knuth, The Art of Computer Programming, 6.4).
+_GOLDEN = 2_654_435_769
 
 
 class Dispatcher:
@@ -57,6 +62,7 @@ class Dispatcher:
         on_registered: Callable[[list[CronJob]], None],
     ) -> None:
         self._config = config
+        self._owner = owner
         self._clock = clock
         self._locks = locks
         self._recorder = recorder
@@ -84,6 +90,10 @@ class Dispatcher:
         }
         #: Jobs whose jitter holds a tick back, by when it becomes due.
         self._held_back: list[tuple[float, int, Entry]] = []
+        #: Which of how many instances this is among those that share its ticks; and the jobs whose tick is another's turn,
+        #: by when it is looked whether that one took it.
+        self._turn, self._turns = 0, 1
+        self._left_to_others: deque[tuple[float, list[Entry]]] = deque()
         self._sequence = count()
         #: Runs that were cut off and are to run again, by the run that was cut off.
         self._again: dict[str, Wanted] = {}
@@ -124,6 +134,10 @@ class Dispatcher:
         self.jobs.stop()
         self.wake()
 
+    def share(self, owner: str, peers: list[str]) -> None:
+        """Share the ticks with these instances, which are sorted and have the same jobs; this one is among them."""
+        self._turn, self._turns = (peers.index(owner), len(peers)) if owner in peers else (0, 1)
+
     def released(self, run: ActiveRun) -> None:
         """A run has ended: what waited for it goes on."""
         entry = run.entry
@@ -144,6 +158,8 @@ class Dispatcher:
             await self.jobs.enrol_new()
             now = self._clock.now()
             self._watch_clock(now)
+            if self._left_to_others and self._left_to_others[0][0] <= now:
+                await self._see_what_others_left()
             self._notice(now)
             wanted = self._decide(now)
             if wanted:
@@ -216,15 +232,35 @@ class Dispatcher:
 
     def _notice(self, now: float) -> None:
         """Queue the jobs that have become due."""
+        others: list[Entry] = []
         for tick, group in self._timeline.pop_due(now):
+            shared = self._turns > 1 and now - tick < TURN_LASTS
             for entry in group.entries:
                 if not (entry.queued or entry.waiting):
-                    self._queue(entry, late=now - tick > LATE_AFTER + entry.job.jitter)
+                    if shared and not entry.job.jitter and whose_turn(entry.job.name, tick, self._turns) != self._turn:
+                        others.append(entry)
+                    else:
+                        self._queue(entry, late=now - tick > LATE_AFTER + entry.job.jitter)
+        if others:
+            self._left_to_others.append((now + TURN_LASTS, others))
         while self._held_back and self._held_back[0][0] <= now:
             due, _, entry = heapq.heappop(self._held_back)
             entry.wakes_at = None
             if not entry.waiting and self.jobs.get(entry.job.name) is entry:
                 self._queue(entry, late=now - due > LATE_AFTER)
+
+    async def _see_what_others_left(self) -> None:
+        """Take the ticks that the instance whose turn it was has not taken: it is busy, has just died, or just left."""
+        _, entries = self._left_to_others.popleft()
+        for start in range(0, len(entries), MAX_CLAIMS):
+            part = entries[start : start + MAX_CLAIMS]
+            marks = await self._locks.marks([entry.job.name for entry in part])
+            for entry, mark in zip(part, marks, strict=True):
+                if mark is not None:
+                    entry.mark = max(entry.mark, mark)
+                if not (entry.queued or entry.waiting) and entry.step(self._clock.now()) is not NOTHING:
+                    self._queue(entry, late=False)
+            await asyncio.sleep(0)
 
     def _queue(self, entry: Entry, *, late: bool) -> None:
         if late and not entry.late:
@@ -375,6 +411,9 @@ class Dispatcher:
         entry, tick = want.entry, want.request.tick
         assert tick is not None
         if want.cut_off is not None:
+            if result.outcome == "busy" and want.cut_off.instance == self._owner:
+                cut_off = want.cut_off
+                self._clock.call_later(RETRY_AFTER, lambda: self.run_again(entry, cut_off))
             return  # another instance was first to take it over, or the next heartbeat tries again
         if result.outcome == "stale":
             entry.mark = result.mark
@@ -422,7 +461,12 @@ class Dispatcher:
     async def _sleep(self, now: float) -> None:
         """Sleep until the next tick or until woken, but never for long."""
         delay = self._clock.max_sleep
-        for due in (self._timeline.next_tick, self._held_back[0][0] if self._held_back else None):
+        waiting_for = (
+            self._timeline.next_tick,
+            self._held_back[0][0] if self._held_back else None,
+            self._left_to_others[0][0] if self._left_to_others else None,
+        )
+        for due in waiting_for:
             if due is not None:
                 delay = min(delay, max(0.0, due - now))
         timer = self._clock.call_later(delay, self._wake.set)
@@ -432,3 +476,8 @@ class Dispatcher:
         finally:
             self._waiting = False
             timer.cancel()
+
+
+def whose_turn(job: str, tick: int, instances: int) -> int:
+    """Which of so many instances is first to claim a tick. Spreads the ticks of an instant, and those of a job, evenly."""
+    return ((crc32(job.encode()) + tick * _GOLDEN) % 2**32 * instances) >> 32

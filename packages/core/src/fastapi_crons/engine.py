@@ -19,7 +19,8 @@ from fastapi_crons.errors import CronsError, JobLockedError, StoreError, StoreUn
 from fastapi_crons.hooks import HookCaller
 from fastapi_crons.instance import Instance
 from fastapi_crons.job import CronJob
-from fastapi_crons.locking.base import ClaimRequest, Lease, LeaseRef, Pause, PauseRequest, Resumed, ResumeRequest
+from fastapi_crons.locking.base import Beat, ClaimRequest, Lease, LeaseRef, Pause, PauseRequest, Resumed, ResumeRequest
+from fastapi_crons.locking.keeper import LeaseKeeper
 from fastapi_crons.locking.manager import DistributedLockManager
 from fastapi_crons.outcome import one_line, safe_text
 from fastapi_crons.plugins import Plugins
@@ -74,8 +75,18 @@ class Engine:
         self.recorder = Recorder(
             state, locks, clock, store_timeout=config.store_timeout, max_buffered=config.max_buffered_records
         )
+        self.keeper = LeaseKeeper(locks, config, clock, self.instance, self)
         self.runner = Runner(
-            config, clock, plugins, self.hooks, self.recorder, self.instance.id, self._interrupts, self._released
+            config,
+            clock,
+            plugins,
+            self.hooks,
+            self.recorder,
+            self.instance.id,
+            self._interrupts,
+            self.keeper.holds,
+            self._released,
+            self._lost,
         )
         self.dispatcher = Dispatcher(
             config, clock, locks, self.recorder, self.runner, self.instance.owner, self._registered
@@ -92,8 +103,6 @@ class Engine:
             crons.get_job,
         )
         self._taking_over = False
-        #: When leases were renewed last, on the monotonic clock.
-        self._renewed = clock.monotonic()
         #: Set once nothing more is claimed.
         self.stopping = asyncio.Event()
         #: Manual runs that are about to start, owned until they have.
@@ -120,8 +129,11 @@ class Engine:
             await self._open_stores()
             self.supervisor.start("record", self.recorder.write_forever)
             self.supervisor.start("release", self.recorder.release_forever)
+            beat = await self.keeper.first_beat()
+            if self.locks.backend.reach != "process":
+                self.keeper.start()
             if self.enabled:
-                await self._begin()
+                await self._begin(beat)
             else:
                 self._registered(list(self._crons.jobs))
             # What was begun about the jobs is told before the scheduler itself.
@@ -170,9 +182,11 @@ class Engine:
         self._interrupts.stop()
         if self._stop_signals is not None:
             self._stop_signals.stop()
-        for name in ("heartbeat", "prune", "record", "release"):
+        await self.keeper.stop(self._store_patience())
+        for name in ("prune", "record", "release"):
             await self.supervisor.stop(name, self._store_patience())
         await self.recorder.flush(self._store_patience())
+        await self.locks.leave(self._store_patience())
         await asyncio.gather(self._close_state(), self.locks.close(self._store_patience()))
         self.instance.lives_here(alive=False)
         if told:
@@ -334,28 +348,75 @@ class Engine:
                 f"the state store gave no answer within {self._config.store_timeout:g} s"
             ) from None
 
-    async def _begin(self) -> None:
+    async def _begin(self, beat: Beat) -> None:
         self._interrupts.start()
         if self._config.max_log_chars:
             capture_records()
         await self.dispatcher.jobs.enrol_new()
-        await self._recovery.take_over(await self._beat())
+        self._share(beat)
+        await self._recovery.take_over(beat.dead)
         await self._recovery.close_orphans()
         self.supervisor.start("dispatch", self.dispatcher.run_forever)
-        if self.locks.backend.reach != "process":
-            self.supervisor.start("heartbeat", self._beat_forever)
         self.supervisor.start("prune", self._prune_forever)
 
-    async def _beat(self) -> Sequence[Lease]:
-        """Say that we live, and see to what others ask for; returns what the dead have left behind."""
-        beat = await self.locks.beat()
+    # What the keeper of the leases asks and tells.
+
+    def leases(self) -> list[LeaseRef]:
+        """The leases of all runs that go on. Safe to call from any thread."""
+        return [run.ref for run in list(self.runner.active.values())]
+
+    def jobs_digest(self) -> str:
+        """A digest of the jobs that run here. Safe to call from any thread."""
+        return self.dispatcher.jobs.digest if self.enabled else ""
+
+    def heard(self, beat: Beat) -> None:
+        """The lock store has answered a heartbeat."""
         for run_id, actor in beat.cancelled:
             run = self.runner.active.get(run_id)
             if run is not None and run.cut != "cancelled":
                 run.cut_off("cancelled", actor)
-        if self.clock.monotonic() - self._renewed >= self._config.lock_renewal_interval:
-            await self._renew()
-        return beat.dead
+        if self.enabled:
+            self._share(beat)
+            if beat.dead and not self._taking_over:
+                # Beating must not wait for the state store.
+                self._taking_over = True
+                self.runner.in_background(self._take_over(beat.dead))
+
+    def refused(self, leases: Sequence[LeaseRef]) -> None:
+        """The lock store does not know these leases as ours."""
+        runs = [run for lease in leases if (run := self.runner.active.get(lease.run_id)) is not None]
+        if runs:
+            self.runner.in_background(self._take_back(runs))
+
+    def gave_up(self) -> None:
+        """The lock store was out of reach for so long that others may have taken over what runs here."""
+        for run in list(self.runner.active.values()):
+            if run.outcome is None and not self.keeper.holds(run.held_since):
+                self._cut_off_without_lease(run)
+
+    def blocked(self, seconds: float) -> None:
+        """The event loop has not turned for so long."""
+        logger.warning(
+            "the event loop has been blocked for %.0f s by %s: nothing starts in time; a function that takes long without "
+            "awaiting is to be a plain one, which runs in a thread",
+            seconds,
+            self._what_blocks(),
+        )
+
+    def _what_blocks(self) -> str:
+        try:
+            task = asyncio.current_task(self.loop)
+        except RuntimeError:
+            task = None
+        for run in list(self.runner.active.values()):
+            if task is not None and run.task is task:
+                return f"job {run.job.name!r}"
+        return "something that is no job of this scheduler"
+
+    def _share(self, beat: Beat) -> None:
+        digest = self.jobs_digest()
+        peers = sorted(other.instance.owner for other in beat.instances if other.jobs == digest)
+        self.dispatcher.share(self.instance.owner, peers)
 
     async def _take_over(self, dead: Sequence[Lease]) -> None:
         try:
@@ -365,34 +426,21 @@ class Engine:
         finally:
             self._taking_over = False
 
-    async def _renew(self) -> None:
-        """Extend the leases of all runs that go on. A run that has lost its lease is cancelled: it may be run elsewhere."""
-        began = self.clock.monotonic()
-        lost = await self._without_lease(list(self.runner.active.values()))
-        if lost:
-            # A store that lost its records takes leases back, unless it gave out later ones.
-            await self.dispatcher.jobs.enrol_again({run.entry for run in lost if run.entry.in_force})
-            for run in await self._without_lease(lost):
-                logger.error("job %r: its lease was lost, and its run is cancelled", run.job.name, extra=run.log_fields)
-                run.cut_off("lease_lost")
-        self._renewed = began
+    async def _take_back(self, runs: list[ActiveRun]) -> None:
+        """A store that lost its records takes leases back, unless it gave out later ones."""
+        await self.dispatcher.jobs.enrol_again({run.entry for run in runs if run.entry.in_force})
+        renewed = await self.locks.renew([run.ref for run in runs])
+        for run, ours in zip(runs, renewed, strict=True):
+            if not ours and run.id in self.runner.active:
+                self._cut_off_without_lease(run)
 
-    async def _without_lease(self, runs: list[ActiveRun]) -> list[ActiveRun]:
-        """Renew the leases of runs; returns those that go on and have lost theirs."""
-        renewed = await self.locks.renew([run.ref for run in runs]) if runs else []
-        return [run for run, ours in zip(runs, renewed, strict=True) if not ours and run.id in self.runner.active]
+    def _cut_off_without_lease(self, run: ActiveRun) -> None:
+        logger.error("job %r: its lease was lost, and its run is cancelled", run.job.name, extra=run.log_fields)
+        run.cut_off("lease_lost")
 
-    async def _beat_forever(self) -> None:
-        while True:
-            await self.clock.sleep(self._config.heartbeat_interval)
-            try:
-                dead = await self._beat()
-                if dead and not self._taking_over:
-                    # Beating must not wait for the state store.
-                    self._taking_over = True
-                    self.runner.in_background(self._take_over(dead))
-            except StoreError as error:
-                logger.warning("no heartbeat could be left in the lock store: %s", one_line(error))
+    def _lost(self, run: ActiveRun) -> None:
+        """A run has ended that had lost its lease."""
+        self.runner.in_background(self._recovery.take_over_own(run))
 
     async def _prune_forever(self) -> None:
         while True:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
+from zlib import adler32, crc32
 
 from fastapi_crons._collector import collector_paused
 from fastapi_crons.claims import definition_of
@@ -58,10 +59,16 @@ class EnrolledJobs:
         self._entries: dict[str, Entry] = {}
         #: Jobs whose name stands for another function elsewhere.
         self._other_functions: set[str] = set()
+        self._digest = 0
         self._stopping = False
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def digest(self) -> str:
+        """The same for instances that have the same jobs, in whatever order they were registered."""
+        return f"{self._digest & 0xFFFFFFFFFFFFFFFF:x}"
 
     def get(self, name: str) -> Entry | None:
         """What is known of a job; None for one that is not registered."""
@@ -120,6 +127,7 @@ class EnrolledJobs:
                 extra={"job": name},
             )
             del self._entries[name]
+            self._digest -= _digest_of(entry.job)
             entry.group.entries.remove(entry)
             self.add([entry.job])
         elif entry.in_force:
@@ -165,6 +173,7 @@ class EnrolledJobs:
         if entry is None:
             group = self._timeline.group_of(job.schedule, now)
             entry = self._entries[job.name] = Entry(job, group, self._policy(job), answer.mark)
+            self._digest += _digest_of(job)
             if job.enabled:
                 group.entries.append(entry)
         entry.mark = max(entry.mark, answer.mark)
@@ -213,6 +222,11 @@ class EnrolledJobs:
             self._runner.let_go(job, row, old.reason, detail, record_id=nonce)
         if old.token:
             self._recorder.release(LeaseRef(job.name, nonce, old.token))
+
+
+def _digest_of(job: CronJob) -> int:
+    text = f"{job.name}\0{job.schedule.text}\0{job.schedule_zone}\0{job.enabled}"
+    return (crc32(text.encode()) << 32) + adler32(text.encode())
 
 
 def warn_put_back(job: str, mark: int) -> None:

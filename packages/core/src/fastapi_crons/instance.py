@@ -8,6 +8,7 @@ import secrets
 import sys
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 _PROC = Path("/proc")
@@ -30,6 +31,8 @@ class Instance:
     pid_started: str
     """When the process began, in the system's own terms; tells a process from a later one with the same pid."""
     started_ts: float
+    version: str = ""
+    """The version of fastapi-crons-core that it runs."""
 
     @classmethod
     def of_this_process(cls, instance_id: str | None = None) -> Instance:
@@ -44,6 +47,7 @@ class Instance:
             pid=pid,
             pid_started=_pid_started(pid) or "",
             started_ts=time.time(),
+            version=version("fastapi-crons-core"),
         )
 
     def lives_here(self, *, alive: bool) -> None:

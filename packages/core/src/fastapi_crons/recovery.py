@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
+from fastapi_crons.active import ActiveRun
 from fastapi_crons.claims import interrupted, ref_of
 from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
@@ -16,7 +17,7 @@ from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import Lease
 from fastapi_crons.locking.manager import DistributedLockManager
 from fastapi_crons.recorder import Recorder
-from fastapi_crons.run import Run, RunError
+from fastapi_crons.run import INTERRUPTED, Run, RunError
 from fastapi_crons.runner import Runner
 from fastapi_crons.state.base import StateBackend
 from fastapi_crons.timeline import Entry
@@ -62,6 +63,15 @@ class Recovery:
             else:
                 await self._take_over_run(entry, lease)
 
+    async def take_over_own(self, run: ActiveRun) -> None:
+        """A run of this instance that lost its lease has ended: run its tick again, unless another instance has."""
+        lease = run.lease(self._owner, self._clock.now())
+        self._closed.add(run.id)
+        if self._reruns(run.entry, lease):
+            self._dispatcher.run_again(run.entry, lease)
+        else:
+            await self._locks.release([ref_of(lease)])
+
     async def close_orphans(self) -> None:
         """Close the records of runs that nobody holds a lease for: their process died between release and record."""
         unfinished = {run.id: run for run in await self._bounded(self._state.unfinished())}
@@ -69,8 +79,9 @@ class Recovery:
             return
         leased = await self._locks.leased(unfinished.keys())
         # While its state store is down, an instance gives leases back before it can say how the runs ended.
-        alive = {other.id for other in await self._locks.instances() if other.owner != self._owner}
-        error = RunError("Interrupted", "its process died before it could say how the run ended")
+        living = [found.instance for found in await self._locks.instances()]
+        alive = {other.id for other in living if other.owner != self._owner}
+        error = RunError(INTERRUPTED, "its process died before it could say how the run ended")
         for run in unfinished.values():
             known = run.id in leased or run.id in self._runner.active or run.id in self._closed
             if not known and run.instance not in alive:
@@ -148,5 +159,5 @@ def _was_cut_off(run: Run | None) -> bool:
     return (
         run is not None
         and run.status in ("interrupted", "cancelled")
-        and (run.error is not None and run.error.type == "Interrupted")
+        and (run.error is not None and run.error.type == INTERRUPTED)
     )

@@ -16,6 +16,8 @@ Trigger = Literal["schedule", "catch_up", "cli", "api", "code"]
 MissedReason = Literal[
     "misfire_grace_time", "max_catch_up", "overlap", "vetoed", "schedule_changed", "disabled", "paused"
 ]
+#: The error type of runs that were cut off because their process died or lost its lease: their ticks run again.
+INTERRUPTED = "Interrupted"
 
 
 @dataclass(frozen=True, slots=True)

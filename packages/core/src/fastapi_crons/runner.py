@@ -49,7 +49,9 @@ class Runner:
         recorder: Recorder,
         instance_id: str,
         interrupts: InterruptWatch,
+        holds: Callable[[float], bool],
         on_released: Callable[[ActiveRun], None],
+        on_lost: Callable[[ActiveRun], None],
     ) -> None:
         self._config = config
         self._clock = clock
@@ -58,7 +60,9 @@ class Runner:
         self._hooks = hooks
         self._recorder = recorder
         self._instance_id = instance_id
+        self._holds = holds
         self._on_released = on_released
+        self._on_lost = on_lost
         self._invoker = Invoker(config, clock, plugins, hooks)
         self._interrupts = interrupts
         self._create_task = asyncio.get_running_loop().create_task
@@ -73,6 +77,7 @@ class Runner:
         """Start a run whose lease is held."""
         run.instance = self._instance_id
         run.started_ts = self._clock.now()
+        run.held_since = self._clock.monotonic()
         run.entry.running += 1
         self.in_threads += not run.entry.is_async
         self.catching_up += run.trigger == "catch_up"
@@ -189,10 +194,11 @@ class Runner:
             if isinstance(raised, KeyboardInterrupt) and self._interrupts.seen:
                 self._end(run, status, error, result)
                 raise
-        else:
-            if run.cut is not None and not run.function_ended:
-                status, error = self._after_cancellation(run, None)
         if run.outcome is None:  # else it was left behind at a stop, and that is its record
+            if run.cut is None and not self._holds(run.held_since):
+                run.cut = "lease_lost"
+            if run.cut is not None and error is None and not run.function_ended:
+                status, error = self._after_cancellation(run, None)
             self._end(run, status, error, result)
             await self._finish(run)
 
@@ -291,7 +297,11 @@ class Runner:
         self.in_threads -= not run.entry.is_async
         self.catching_up -= run.trigger == "catch_up"
         run.entry.releasing += 1
-        self._recorder.release(run.ref, lambda: self._released(run))
+        if run.cut == "lease_lost":
+            self._released(run)
+            self._on_lost(run)
+        else:
+            self._recorder.release(run.ref, lambda: self._released(run))
 
     def _released(self, run: ActiveRun) -> None:
         run.entry.running -= 1

@@ -1,17 +1,5 @@
-"""The Redis lock store of FastAPI Crons: registered, and not usable yet."""
+"""The Redis lock store of FastAPI Crons: one run per tick for a whole fleet."""
 
-from typing import NoReturn
-
-from fastapi_crons.errors import ConfigurationError
+from fastapi_crons_redis_lock.lock import RedisLockBackend
 
 __all__ = ["RedisLockBackend"]
-
-
-class RedisLockBackend:
-    """Takes the place of the Redis lock store; making one says that it is yet to come."""
-
-    def __new__(cls, *arguments: object, **named: object) -> NoReturn:
-        raise ConfigurationError(
-            "this version of fastapi-crons-redis-lock can't keep locks in Redis yet; "
-            "use SQLite: pip install fastapi-crons-sqlite"
-        )

@@ -178,6 +178,18 @@ class LeaseRef(NamedTuple):
     token: int
 
 
+class LiveInstance(NamedTuple):
+    """An instance that lives, and what it said with its last heartbeat."""
+
+    instance: Instance
+    heartbeat_ts: float
+    """When that was, in Unix seconds by the store's clock."""
+    running: int = 0
+    """How many runs went on in it."""
+    jobs: str = ""
+    """A digest of the jobs that it runs: instances with the same one share their ticks. Empty for one that runs none."""
+
+
 class Beat(NamedTuple):
     """What an instance learns from a heartbeat."""
 
@@ -185,6 +197,8 @@ class Beat(NamedTuple):
     """The leases whose holders do not live."""
     cancelled: Sequence[tuple[str, str | None]] = ()
     """The runs of this instance that are to be cancelled, and who asked for it."""
+    instances: Sequence[LiveInstance] = ()
+    """The instances that live, this one among them."""
 
 
 class LeaseTerms(NamedTuple):
@@ -202,14 +216,21 @@ class LockBackend(ABC):
 
     @abstractmethod
     async def open(self, instance: Instance, namespace: str, terms: LeaseTerms, clock: Clock) -> None:
-        """Connect, prepare the store and make this instance known.
+        """Connect and prepare the store.
 
         `clock` is the scheduler's: the store's clock too, for a store that has none of its own.
         """
 
     @abstractmethod
     async def close(self) -> None:
-        """Take this instance off the store and disconnect. Never raises for a store that does not answer."""
+        """Disconnect. Never raises for a store that does not answer."""
+
+    def beside(self) -> LockBackend | None:
+        """The same store once more, for the thread that keeps the leases, which has an event loop of its own.
+
+        None where that can't be had: then leases are kept on the scheduler's event loop, which jobs can block.
+        """
+        return None
 
     @abstractmethod
     async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
@@ -247,15 +268,23 @@ class LockBackend(ABC):
         """Ask the holders of these runs to cancel them; returns those that have a lease on record."""
 
     @abstractmethod
-    async def beat(self) -> Beat:
-        """Say that this instance lives; returns what it is to see to.
+    async def marks(self, jobs: Sequence[str]) -> list[int | None]:
+        """For each job the newest tick that was claimed or let go; None for a job without a record. One query."""
+
+    @abstractmethod
+    async def beat(self, running: int = 0, jobs: str = "") -> Beat:
+        """Say that this instance lives, with what `LiveInstance` tells of it; returns what it is to see to.
 
         A dead holder's lease stays on record until a claim with `replaces`, or a `release`, names it.
         """
 
     @abstractmethod
-    async def instances(self) -> list[Instance]:
-        """The instances that live."""
+    async def leave(self) -> None:
+        """Take this instance off the store: from now on it counts as dead."""
+
+    @abstractmethod
+    async def instances(self) -> list[LiveInstance]:
+        """The instances that live. One query."""
 
     @abstractmethod
     async def leased(self, run_ids: Collection[str]) -> set[str]:

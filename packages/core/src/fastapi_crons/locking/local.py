@@ -17,6 +17,7 @@ from fastapi_crons.locking.base import (
     Enrolment,
     LeaseRef,
     LeaseTerms,
+    LiveInstance,
     LockBackend,
     Pause,
     PauseRequest,
@@ -38,24 +39,28 @@ class LocalLockBackend(LockBackend):
     def __init__(self) -> None:
         self._clock: Clock = SystemClock()
         self._records: dict[str, JobRecord] = {}
-        self._instance = ""
+        self._instance: Instance | None = None
+        self._owner = ""
         self._term = 0.0
 
     async def open(self, instance: Instance, namespace: str, terms: LeaseTerms, clock: Clock) -> None:
-        self._instance, self._term, self._clock = instance.owner, terms.lease, clock
+        self._instance, self._owner, self._term, self._clock = instance, instance.owner, terms.lease, clock
 
     async def close(self) -> None:
+        """Keeps what it has: a scheduler that is started again goes on with it."""
+
+    async def leave(self) -> None:
         for record in self._records.values():
             record.leases = None
 
     async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
         now, records = self._clock.now(), self._records
         with collector_paused():
-            return [enrol_in(records, definition, self._instance, now, self._term) for definition in definitions]
+            return [enrol_in(records, definition, self._owner, now, self._term) for definition in definitions]
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
         now = self._clock.now()
-        return [claim_in(self._records, request, self._instance, now, self._term, _alive) for request in requests]
+        return [claim_in(self._records, request, self._owner, now, self._term, _alive) for request in requests]
 
     async def pause(self, requests: Sequence[PauseRequest]) -> list[Pause | None]:
         now = self._clock.now()
@@ -63,7 +68,7 @@ class LocalLockBackend(LockBackend):
 
     async def resume(self, requests: Sequence[ResumeRequest]) -> list[Resumed | None]:
         now = self._clock.now()
-        return [resume_in(self._records, request, self._instance, now, self._term) for request in requests]
+        return [resume_in(self._records, request, self._owner, now, self._term) for request in requests]
 
     async def pauses(self) -> dict[str, Pause]:
         return {name: record.pause for name, record in self._records.items() if record.pause is not None}
@@ -78,11 +83,16 @@ class LocalLockBackend(LockBackend):
         expires = self._clock.now() + self._term
         return [self._on_record(lease, lambda record, lease: record.renew(lease, expires)) for lease in leases]
 
-    async def beat(self) -> Beat:
+    async def marks(self, jobs: Sequence[str]) -> list[int | None]:
+        records = (self._records.get(job) for job in jobs)
+        return [None if record is None else record.mark for record in records]
+
+    async def beat(self, running: int = 0, jobs: str = "") -> Beat:
         return Beat()
 
-    async def instances(self) -> list[Instance]:
-        return []  # whoever else uses this process's memory is closed before it is used again
+    async def instances(self) -> list[LiveInstance]:
+        # Whoever else uses this process's memory has left before it is used again.
+        return [] if self._instance is None else [LiveInstance(self._instance, self._clock.now())]
 
     async def leased(self, run_ids: Collection[str]) -> set[str]:
         held = {run_id for record in self._records.values() for run_id in record.leases or ()}

@@ -24,6 +24,7 @@ from fastapi_crons.locking.base import (
     Enrolment,
     LeaseRef,
     LeaseTerms,
+    LiveInstance,
     LockBackend,
     Pause,
     PauseRequest,
@@ -54,6 +55,19 @@ class DistributedLockManager:
         terms = LeaseTerms(self.config.lock_timeout, self.config.instance_timeout)
         await self._bounded(self.backend.open(instance, self.config.namespace, terms, clock))
         self.fault, self._open = None, True
+
+    def beside(self) -> DistributedLockManager | None:
+        """A manager of the same store for another event loop, or None; see `LockBackend.beside`."""
+        backend = self.backend.beside()
+        return None if backend is None else DistributedLockManager(backend, self.config)
+
+    async def leave(self, timeout: float) -> None:
+        """Take this instance off the store, within `timeout` seconds; without effect where nothing is open."""
+        if self._open:
+            try:
+                await self._bounded(self.backend.leave(), timeout)
+            except Exception as error:
+                logger.warning("the lock store was not told that this instance stops: %s", one_line(error))
 
     async def close(self, timeout: float | None = None) -> None:
         """Disconnect, within `timeout` seconds or the store's deadline; without effect where nothing is open."""
@@ -120,11 +134,15 @@ class DistributedLockManager:
         """Ask the holder of a run to cancel it; whether it has a lease on record. One attempt."""
         return run_id in await self._bounded(self.backend.cancel([run_id], actor))
 
-    async def beat(self) -> Beat:
-        """Say that this instance lives; returns what it is to see to. One attempt."""
-        return await self._bounded(self.backend.beat())
+    async def marks(self, jobs: Sequence[str]) -> list[int | None]:
+        """The newest handled tick of each job; waits while the store is down."""
+        return await self._until_answered(lambda: self.backend.marks(jobs))
 
-    async def instances(self) -> list[Instance]:
+    async def beat(self, running: int, jobs: str) -> Beat:
+        """Say that this instance lives; returns what it is to see to. One attempt."""
+        return await self._bounded(self.backend.beat(running, jobs))
+
+    async def instances(self) -> list[LiveInstance]:
         """The instances that live. One attempt."""
         return await self._bounded(self.backend.instances())
 

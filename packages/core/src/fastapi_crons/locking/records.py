@@ -191,10 +191,10 @@ class JobRecord:
         after, self.mark = self.mark, int(now)
         return self._grant(request, owner, now + term, after, now).token
 
-    def _holder(self, alive: Alive) -> Lease | None:
-        """The lease of a run that goes on, or None."""
+    def _holder(self, alive: Alive, but: Lease | None = None) -> Lease | None:
+        """The lease of a run that goes on, other than `but`; or None."""
         for lease in self.leases.values() if self.leases else ():
-            if lease.let_go is None and alive(lease.instance, lease.expires):
+            if lease.let_go is None and lease is not but and alive(lease.instance, lease.expires):
                 return lease
         return None
 
@@ -230,9 +230,10 @@ class JobRecord:
 
     def _take_over(self, request: ClaimRequest, owner: str, now: float, term: float, alive: Alive) -> ClaimResult:
         dead = self.leases.get(request.replaces or "") if self.leases else None
-        if dead is None or alive(dead.instance, dead.expires):
+        # A holder that gave its lease up, because the store was out of reach, may take its own tick again.
+        if dead is None or (dead.instance != owner and alive(dead.instance, dead.expires)):
             return ClaimResult("stale", self.mark)
-        holder = self._holder(alive)
+        holder = self._holder(alive, dead)
         if holder is not None and request.overlap != "allow":
             return ClaimResult("busy", self.mark, holder=holder.run_id)
         assert self.leases is not None

@@ -7,8 +7,8 @@ can't be used as it is; anything else it raises counts as unavailable.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from collections.abc import AsyncIterator, Collection, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from fastapi_crons.run import MissedTicks, Run, RunStatus
 
@@ -16,6 +16,20 @@ if TYPE_CHECKING:
     from fastapi_crons.locking.base import LockBackend, Reach
 
 Record = Run | MissedTicks
+
+
+class Signal(NamedTuple):
+    """Something that somebody asked of all instances, or of the one that runs something."""
+
+    kind: Literal["pause", "resume", "cancel", "leave"]
+    """A job was paused or resumed, a run is to be cancelled, an instance stops."""
+    job: str | None = None
+    run_id: str | None = None
+    actor: str | None = None
+
+
+#: What a state store tells those who listen.
+Event = Record | Signal
 
 
 class HistoryLimits(NamedTuple):
@@ -83,6 +97,21 @@ class StateBackend(ABC):
     @abstractmethod
     async def prune(self, now: float) -> None:
         """Delete what is beyond the limits. Called every minute or so; to be done in small transactions."""
+
+    @abstractmethod
+    async def forget(self, jobs: Collection[str]) -> None:
+        """Delete all that is kept of jobs that nobody has registered for a long time."""
+
+    async def tell(self, signal: Signal) -> None:  # noqa: B027 - a store need not be able to
+        """Let all who listen know at once. Without effect in a store that can't: heartbeats bring it, too."""
+
+    def events(self) -> AsyncIterator[Event] | None:
+        """What is written and told from now on, by all instances that the store reaches; None in a store that can't tell.
+
+        It may leave out what happens while the connection is broken. Runs come without their logs. It ends only when it is
+        closed, and raises `StoreUnavailableError` where the store does not answer.
+        """
+        return None
 
     def companion_lock(self) -> LockBackend | None:
         """A lock store that lives in the same place, for a scheduler that was given only this state store."""

@@ -89,6 +89,11 @@ class MemoryStateBackend(StateBackend):
             for record_id in [ticks.id for ticks in missed.values() if ticks.recorded_ts < oldest]:
                 del missed[record_id]
 
+    async def forget(self, jobs: Collection[str]) -> None:
+        for job in jobs:
+            self._runs.pop(job, None)
+            self._missed.pop(job, None)
+
     def companion_lock(self) -> LockBackend:
         from fastapi_crons.locking.local import LocalLockBackend
 

@@ -9,5 +9,7 @@ await clock.advance(crons, days=3)
 
 from fastapi_crons.scheduler import reset
 from fastapi_crons.testing.clock import VirtualClock
+from fastapi_crons.testing.lock_contract import LockContract
+from fastapi_crons.testing.state_contract import StateContract
 
-__all__ = ["VirtualClock", "reset"]
+__all__ = ["LockContract", "StateContract", "VirtualClock", "reset"]

@@ -1,0 +1,254 @@
+"""Connection: how a Redis store reaches its server: clients with deadlines, scripts, and errors in our terms."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import re
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from redis import exceptions
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.backoff import NoBackoff
+
+from fastapi_crons.errors import ConfigurationError, StoreError, StoreUnavailableError, StoreUnusableError
+
+from .settings import PREFIX, RedisSettings
+
+logger = logging.getLogger("fastapi_crons.redis")
+
+T = TypeVar("T")
+Client = Redis | RedisCluster
+
+#: How many calls of a store are under way at a time: each is a whole batch, and a client's pool may be small.
+_CALLS_AT_A_TIME = 4
+#: The options of a connection that another one to the same server needs, too.
+_KEPT = (
+    "host", "port", "path", "db", "username", "password", "credential_provider", "redis_connect_func", "protocol",
+    "encoding", "socket_timeout", "socket_connect_timeout", "socket_keepalive",
+)  # fmt: skip
+_SECRET_IN_URL = re.compile(r"//[^@/\s]*@")
+
+
+class Connection:
+    """A client, used with care: few calls at a time, each retried once where its connection had gone stale.
+
+    Raises `StoreUnusableError` from `open` where the server refuses us, and `StoreUnavailableError` from everything else.
+    """
+
+    def __init__(self, client: Client, *, owned: bool) -> None:
+        if not inspect.iscoroutinefunction(getattr(client, "execute_command", None)):
+            raise ConfigurationError(
+                f"a client of redis.asyncio is needed, not {type(client).__name__}: "
+                "import redis.asyncio as redis; redis.from_url(…)"
+            )
+        self.client = client
+        self._owned = owned
+        self._turn = asyncio.Semaphore(_CALLS_AT_A_TIME)
+        self._shas: dict[str, str] = {}
+
+    @classmethod
+    def by_settings(cls, settings: RedisSettings, timeout: float) -> Connection:
+        """A connection as the settings say; no call takes longer than `timeout` seconds."""
+        return cls(_client(settings, timeout), owned=True)
+
+    def beside(self) -> Connection | None:
+        """Another connection to the same server, for another event loop; None where the client can't be made again."""
+        try:
+            return Connection(_twin(self.client), owned=True)
+        except (TypeError, AttributeError) as error:  # a client of a kind that we do not know
+            logger.debug("a %s can't be made again: %r", type(self.client).__name__, error)
+            return None
+
+    async def open(self) -> None:
+        """Reach the server, and say so where it can't be used as it is."""
+        self._turn = asyncio.Semaphore(_CALLS_AT_A_TIME)
+        try:
+            await self.client.ping()
+        except _OURS as error:
+            raise self._refused(error) from error
+
+    async def close(self) -> None:
+        """Disconnect a client that we made; one that was handed in goes on."""
+        if self._owned:
+            await self.client.aclose()
+
+    async def call(self, script: str, keys: Sequence[str], arguments: Sequence[str | int | float]) -> Any:
+        """Run a Lua script on the server; its text travels only where the server does not know it yet."""
+
+        async def run() -> Any:
+            sha = self._shas.get(script)
+            if sha is None:
+                sha = self._shas[script] = await self._load(script)
+            try:
+                return await self.client.evalsha(sha, len(keys), *keys, *arguments)
+            except exceptions.NoScriptError:
+                self._shas[script] = await self._load(script)
+                return await self.client.evalsha(self._shas[script], len(keys), *keys, *arguments)
+
+        return await self.ask(run)
+
+    async def ask(self, request: Callable[[], Awaitable[T]]) -> T:
+        """Do a request, and do it once more where the connection turned out to be broken."""
+        async with self._turn:
+            try:
+                try:
+                    return await request()
+                except (exceptions.ConnectionError, exceptions.ReadOnlyError, OSError) as error:
+                    if isinstance(error, (exceptions.AuthenticationError, exceptions.BusyLoadingError)):
+                        raise
+                    # Whatever lies in the pool may be as stale, or lead to a server that is no master any more.
+                    await self._drop_idle()
+                    return await request()
+            except _OURS as error:
+                await self._drop_idle()
+                raise self._unavailable(error) from error
+
+    @property
+    def name(self) -> str:
+        """Where this leads, for people: host, port, database and user, never a password."""
+        if isinstance(self.client, RedisCluster):
+            return "Redis Cluster at " + ", ".join(f"{node.host}:{node.port}" for node in self.client.startup_nodes)
+        pool = self.client.connection_pool
+        known = pool.connection_kwargs
+        user = f" as user {known['username']!r}" if known.get("username") else ""
+        database = f"database {known.get('db') or 0}"
+        if isinstance(pool, SentinelConnectionPool):
+            return f"Redis service {pool.service_name!r} behind sentinels, {database}{user}"
+        place = known.get("path") or f"{known.get('host', 'localhost')}:{known.get('port', 6379)}"
+        return f"Redis at {place}, {database}{user}"
+
+    async def _load(self, script: str) -> str:
+        sha = await self.client.script_load(script)
+        return sha.decode() if isinstance(sha, bytes) else str(sha)
+
+    async def _drop_idle(self) -> None:
+        """Close the connections that nobody uses at the moment: they may be half-open."""
+        if isinstance(self.client, RedisCluster):
+            return
+        try:
+            await self.client.connection_pool.disconnect(inuse_connections=False)
+        except _OURS as error:
+            logger.debug("closing idle connections: %r", error)
+
+    def _refused(self, error: Exception) -> StoreError:
+        if isinstance(error, (exceptions.ResponseError, exceptions.AuthenticationError)) and not isinstance(
+            error, (exceptions.ClusterDownError, exceptions.ReadOnlyError, exceptions.OutOfMemoryError)
+        ):
+            return StoreUnusableError(f"{self.name} refuses us: {_reason(error)}; check {PREFIX}URL, user and password")
+        if isinstance(error, ssl.SSLError) or "SSL" in str(error) or "Connection closed by server" in str(error):
+            return StoreUnusableError(
+                f"{self.name} can't be talked to: {_reason(error)}; rediss:// is for servers with TLS, redis:// for others"
+            )
+        return self._unavailable(error)
+
+    def _unavailable(self, error: Exception) -> StoreError:
+        return StoreUnavailableError(f"{self.name}: {_reason(error)}")
+
+
+#: What clients raise when a server is not there, or says no.
+_OURS = (exceptions.RedisError, exceptions.RedisClusterException, OSError, asyncio.TimeoutError)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without what a URL in it may give away."""
+    return _SECRET_IN_URL.sub("//***@", str(error) or type(error).__name__)
+
+
+def _client(settings: RedisSettings, timeout: float) -> Client:
+    url = settings.url.get_secret_value()
+    try:
+        parts = urlsplit(url)
+        options = _options(settings, timeout, parts.username, parts.password)
+        if parts.scheme in ("redis+sentinel", "rediss+sentinel"):
+            return _behind_sentinels(url, settings, options)
+        if parts.scheme in ("redis+cluster", "rediss+cluster"):
+            plain = url.replace("+cluster", "", 1)
+            return RedisCluster.from_url(plain, **options)
+        if parts.scheme == "rediss" and settings.ca_file is not None:
+            options["ssl_ca_certs"] = settings.ca_file
+        # Blocks where all are taken, instead of raising.
+        pool = BlockingConnectionPool.from_url(url, max_connections=_CALLS_AT_A_TIME + 1, timeout=timeout, **options)
+        return Redis.from_pool(pool)
+    except (ValueError, TypeError, exceptions.RedisError) as error:
+        raise ConfigurationError(
+            f"settings can't be used: {PREFIX}URL=***: {_reason(error)}; "
+            "e.g. redis://localhost:6379/0, rediss://…, redis+sentinel://host:26379/service, redis+cluster://host:6379"
+        ) from None
+
+
+def _options(settings: RedisSettings, timeout: float, user: str | None, password: str | None) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": min(settings.connect_timeout, timeout),
+        "socket_keepalive": True,
+        "retry": Retry(NoBackoff(), 0),  # we do that ourselves, for whichever client
+    }
+    if not user and settings.username is not None:
+        options["username"] = settings.username
+    if not password and settings.password is not None:
+        options["password"] = settings.password.get_secret_value()
+    return options
+
+
+def _behind_sentinels(url: str, settings: RedisSettings, options: dict[str, Any]) -> Redis:
+    parts = urlsplit(url)
+    sentinels = []
+    for place in parts.netloc.rpartition("@")[2].split(","):
+        host, _, port = place.rpartition(":") if re.search(r":\d+$", place) else (place, "", "26379")
+        sentinels.append((host.strip("[]"), int(port)))
+    service, _, database = parts.path.strip("/").partition("/")
+    if not service:
+        raise ValueError("the name of the service is missing")
+    if parts.username:
+        options["username"] = unquote(parts.username)
+    if parts.password:
+        options["password"] = unquote(parts.password)
+    if parts.scheme.startswith("rediss"):
+        options["ssl"] = True
+        if settings.ca_file is not None:
+            options["ssl_ca_certs"] = settings.ca_file
+    asked = {key: options[key] for key in ("socket_timeout", "socket_connect_timeout")}
+    if settings.sentinel_password is not None:
+        asked["password"] = settings.sentinel_password.get_secret_value()
+    sentinel = Sentinel(sentinels, sentinel_kwargs=asked, **options)  # type: ignore[no-untyped-call]
+    master: Redis = sentinel.master_for(service, db=int(database or 0))
+    return master
+
+
+def _twin(client: Client) -> Client:
+    """A client like this one, with connections of its own."""
+    if isinstance(client, RedisCluster):
+        nodes = [ClusterNode(node.host, node.port) for node in client.startup_nodes]
+        return RedisCluster(startup_nodes=nodes, **_kept(client.connection_kwargs))
+    pool = client.connection_pool
+    if isinstance(pool, SentinelConnectionPool):
+        manager = pool.sentinel_manager
+        places = [
+            (each.connection_pool.connection_kwargs["host"], each.connection_pool.connection_kwargs["port"])
+            for each in manager.sentinels
+        ]
+        options = {**manager.connection_kwargs}
+        sentinel = Sentinel(places, sentinel_kwargs={**manager.sentinel_kwargs}, **options)  # type: ignore[no-untyped-call]
+        master: Redis = sentinel.master_for(pool.service_name, **_kept(pool.connection_kwargs))
+        return master
+    options = _kept(pool.connection_kwargs)
+    twin: Redis = Redis.from_pool(
+        BlockingConnectionPool(connection_class=pool.connection_class, max_connections=2, **options)
+    )
+    return twin
+
+
+def _kept(options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in options.items()
+        if value is not None and (name in _KEPT or (name.startswith("ssl_") and name != "ssl_context"))
+    }

@@ -1,0 +1,200 @@
+"""The Redis lock store: claims for a fleet, decided by the server and its clock."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import astuple
+from importlib.resources import files
+from time import monotonic
+from typing import Any, ClassVar
+
+from redis import exceptions
+
+from fastapi_crons.clock import Clock
+from fastapi_crons.errors import StoreUnusableError
+from fastapi_crons.instance import Instance
+from fastapi_crons.locking.base import (
+    Beat,
+    ClaimRequest,
+    ClaimResult,
+    Definition,
+    Enrolment,
+    Lease,
+    LeaseRef,
+    LeaseTerms,
+    LiveInstance,
+    LockBackend,
+    Pause,
+    PauseRequest,
+    Reach,
+    Replaced,
+    Resumed,
+    ResumeRequest,
+)
+
+from ._connection import Client, Connection, logger
+
+#: The layout that this version writes, and the oldest version of the layout that may work on it.
+VERSION = 1
+COMPATIBLE_FROM = 1
+#: The keys of `rule.lua`, in its order.
+_KEYS = (
+    "jobs", "registrars", "leases", "holders", "instances", "beats", "cancels", "pauses", "layout",
+)  # fmt: skip
+#: For how long (seconds) what was seen of the other processes of this host is trusted.
+_EVIDENCE_LASTS = 1.0
+
+
+class RedisLockBackend(LockBackend):
+    """Job records, leases and instances in Redis: a server, a replicated one behind sentinels, or a cluster.
+
+    `redis_client` is a client of `redis.asyncio`; it is used as it is, and left open. All keys of a namespace lie in one
+    hash slot. A holder on this boot and in this pid namespace is judged by its process; another one by its heartbeat.
+    """
+
+    reach: ClassVar[Reach] = "fleet"
+
+    def __init__(self, redis_client: Client) -> None:
+        self._set_up(Connection(redis_client, owned=False))
+
+    @classmethod
+    def on(cls, connection: Connection) -> RedisLockBackend:
+        """A lock store on a connection of its own."""
+        backend = cls.__new__(cls)
+        backend._set_up(connection)
+        return backend
+
+    def _set_up(self, connection: Connection) -> None:
+        self._connection = connection
+        self._script = files(__package__).joinpath("rule.lua").read_text()
+        self._keys: list[str] = []
+        self._terms = LeaseTerms(300, 30)
+        self._instance: Instance | None = None
+        #: The instances of this host, as the last heartbeat showed them, and which of their processes lived when.
+        self._neighbours: list[Instance] = []
+        self._evidence = "{}"
+        self._evidence_until = 0.0
+
+    async def open(self, instance: Instance, namespace: str, terms: LeaseTerms, clock: Clock) -> None:
+        self._instance, self._terms = instance, terms
+        self._keys = [f"{{crons:{namespace}}}:lock:{key}" for key in _KEYS]
+        await self._connection.open()
+        found, needs = await self._do("open", [VERSION, COMPATIBLE_FROM])
+        if needs > VERSION:
+            raise StoreUnusableError(
+                f"{self._connection.name}, namespace {namespace!r}, was written by a newer version of "
+                f"fastapi-crons-redis-lock (layout {found}, which needs at least {needs}; this version has {VERSION}); "
+                "install that version again"
+            )
+        await self.instances()  # what processes of this host left behind is known as such from the first heartbeat on
+        await self._look_at_server()
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    def beside(self) -> LockBackend | None:
+        connection = self._connection.beside()
+        return None if connection is None else RedisLockBackend.on(connection)
+
+    async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
+        return [
+            Enrolment(mark, None if replaced is None else Replaced(*replaced), other, put_back_from)
+            for mark, replaced, other, put_back_from in await self._do("enrol", definitions)
+        ]
+
+    async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
+        return [ClaimResult(*row) for row in await self._do("claim", requests)]
+
+    async def release(self, leases: Sequence[LeaseRef]) -> list[bool]:
+        return list(await self._do("release", leases))
+
+    async def renew(self, leases: Sequence[LeaseRef]) -> list[bool]:
+        return list(await self._do("renew", leases))
+
+    async def pause(self, requests: Sequence[PauseRequest]) -> list[Pause | None]:
+        return [None if row is None else Pause(*row) for row in await self._do("pause", requests)]
+
+    async def resume(self, requests: Sequence[ResumeRequest]) -> list[Resumed | None]:
+        rows = await self._do("resume", requests)
+        return [None if row is None else Resumed(Pause(*row[0]), *row[1:]) for row in rows]
+
+    async def pauses(self) -> dict[str, Pause]:
+        return {job: Pause(*pause) for job, pause in await self._do("pauses")}
+
+    async def cancel(self, run_ids: Collection[str], actor: str | None) -> set[str]:
+        return set(await self._do("cancel", [list(run_ids), actor]))
+
+    async def marks(self, jobs: Sequence[str]) -> list[int | None]:
+        return list(await self._do("marks", jobs))
+
+    async def beat(self, running: int = 0, jobs: str = "") -> Beat:
+        me = self._me()
+        dead, cancelled, known = await self._do("beat", [*astuple(me), running, jobs])
+        return Beat(
+            [Lease(*lease) for lease in dead], [(run_id, actor) for run_id, actor in cancelled], self._living(known)
+        )
+
+    async def leave(self) -> None:
+        await self._do("leave")
+
+    async def instances(self) -> list[LiveInstance]:
+        return self._living(await self._do("instances"))
+
+    async def leased(self, run_ids: Collection[str]) -> set[str]:
+        return set(await self._do("leased", list(run_ids)))
+
+    def _me(self) -> Instance:
+        assert self._instance is not None, "open() comes first"
+        return self._instance
+
+    async def _do(self, operation: str, batch: Sequence[object] = ()) -> Any:
+        """Have the script do an operation; returns its answer. An empty list comes back as an empty mapping."""
+        answer = await self._connection.call(
+            self._script,
+            self._keys,
+            (
+                operation,
+                self._me().owner,
+                self._terms.lease,
+                self._terms.instance,
+                self._seen(),
+                json.dumps(batch, ensure_ascii=False, separators=(",", ":")),
+            ),
+        )
+        return json.loads(answer)
+
+    def _living(self, known: Sequence[Any]) -> list[LiveInstance]:
+        """The living among the instances that the store knows; the dead of this host are remembered as such."""
+        me = self._me()
+        instances = [
+            (LiveInstance(Instance(*about[:-2]), heartbeat, about[-2], about[-1]), lives)
+            for about, heartbeat, lives in known
+        ]
+        others = (found.instance for found, _ in instances if found.instance.owner != me.owner)
+        self._neighbours = [other for other in others if other.process_alive(me) is not None]
+        self._evidence_until = 0.0
+        return [found for found, lives in instances if lives]
+
+    def _seen(self) -> str:
+        """Which other instances of this host live, as JSON: their processes are better evidence than their heartbeats."""
+        if monotonic() >= self._evidence_until:
+            me = self._me()
+            self._evidence = json.dumps({other.owner: other.process_alive(me) for other in self._neighbours})
+            self._evidence_until = monotonic() + _EVIDENCE_LASTS
+        return self._evidence
+
+    async def _look_at_server(self) -> None:
+        """Warn of a server that may drop our keys. Many hosted ones don't tell."""
+        try:
+            found = await self._connection.client.config_get("maxmemory-policy")
+        except exceptions.RedisError:
+            return
+        policy = next((str(value) for key, value in found.items() if "maxmemory-policy" in str(key)), "noeviction")
+        if policy not in ("noeviction", "b'noeviction'") and not policy.startswith("volatile"):
+            logger.warning(
+                "%s drops keys when it is full (maxmemory-policy %s), which can make a tick run twice or never; "
+                "set it to noeviction, or give this store a server of its own",
+                self._connection.name,
+                policy,
+            )

@@ -1,0 +1,38 @@
+"""The settings of the Redis stores, from the environment (`CRON_REDIS_…`) or a `.env` file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fastapi_crons.config import describe_faults
+from fastapi_crons.errors import ConfigurationError
+
+PREFIX = "CRON_REDIS_"
+
+
+class RedisSettings(BaseSettings):
+    """Where Redis is, and how to get in. Raises `ConfigurationError`, listing every fault."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+
+    url: SecretStr = Field(
+        SecretStr("redis://localhost:6379/0"),
+        description="redis://, rediss:// (TLS), unix://, redis+sentinel://host:port,host:port/service[/db] (rediss+sentinel:// "
+        "with TLS) or redis+cluster://host:port; each with user:password@ in front of the host where wanted.",
+    )
+    username: str | None = Field(None, min_length=1, description="User, where the URL names none.")
+    password: SecretStr | None = Field(None, min_length=1, description="Password, where the URL has none.")
+    sentinel_password: SecretStr | None = Field(None, min_length=1, description="Password of the sentinels themselves.")
+    ca_file: str | None = Field(None, min_length=1, description="Certificates that a TLS server is checked against.")
+    connect_timeout: Annotated[float, Field(gt=0, le=60)] = Field(
+        2.0, description="Deadline (seconds) of making a connection."
+    )
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigurationError(describe_faults(error, PREFIX)) from None
