@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from fastapi_crons._imports import KNOWN_BACKENDS
 from fastapi_crons.errors import ConfigurationError
+from fastapi_crons.surroundings import platform_of_many_hosts
 
 if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
@@ -83,6 +84,12 @@ def choose_backends(
         raise ConfigurationError(
             f"CRON_ENABLE_DISTRIBUTED_LOCKING is on, but {type(lock).__name__} reaches no further than one {lock.reach}; "
             "install and name a lock for a fleet (pip install fastapi-crons-redis-lock)"
+        )
+    platform = platform_of_many_hosts()
+    if config.require_shared_lock and lock.reach != "fleet":
+        raise ConfigurationError(
+            f"CRON_REQUIRE_SHARED_LOCK is on, and {type(lock).__name__} reaches no further than one {lock.reach}"
+            f"{f', while this is {platform}' if platform else ''}; pip install fastapi-crons-redis-lock, and set CRON_REDIS_URL"
         )
     if not state.durable:
         logger.warning("the history is kept in memory: nothing of it outlives this process (pip install fastapi-crons)")

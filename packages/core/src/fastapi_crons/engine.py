@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from fastapi_crons._signals import InterruptWatch, StopSignals
 from fastapi_crons._threads import ThreadPool
 from fastapi_crons.active import ActiveRun
+from fastapi_crons.backoff import Backoff
 from fastapi_crons.claims import definition_of, manual_request
-from fastapi_crons.clock import Clock, iso_utc
+from fastapi_crons.clock import Clock, Timer, iso_utc
 from fastapi_crons.config import CronConfig
 from fastapi_crons.dispatcher import Dispatcher
 from fastapi_crons.errors import CronsError, JobLockedError, StoreError, StoreUnavailableError
@@ -31,6 +32,7 @@ from fastapi_crons.run_log import capture_records
 from fastapi_crons.runner import Runner
 from fastapi_crons.state.base import HistoryLimits, StateBackend
 from fastapi_crons.supervisor import Supervisor
+from fastapi_crons.surroundings import findings
 from fastapi_crons.ticks import count_row, old_row, tick_source
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ CANCEL_GRACE = 1.0
 _IMPATIENCE = 1.0
 #: How often (seconds) the history is cut back to its limits.
 PRUNE_INTERVAL = 60.0
+#: When (seconds after the start) it is looked again what this process is one of.
+_LOOK_AROUND_AGAIN = 10.0
 
 
 class Engine:
@@ -103,6 +107,12 @@ class Engine:
             crons.get_job,
         )
         self._taking_over = False
+        self._left_behind = Beat()
+        #: What is to be said about the place that this runs in.
+        self.surroundings: list[str] = []
+        self._look_again: Timer | None = None
+        #: Why the stores could not be had at the start, while they are waited for.
+        self.waits_for_stores: str | None = None
         #: Set once nothing more is claimed.
         self.stopping = asyncio.Event()
         #: Manual runs that are about to start, owned until they have.
@@ -116,6 +126,11 @@ class Engine:
         return self._config.enabled
 
     @property
+    def patience(self) -> float:
+        """For how long (seconds) no heartbeat need be answered before something is wrong."""
+        return 2 * self._config.heartbeat_interval + self._config.store_timeout
+
+    @property
     def max_threads(self) -> int:
         """How many sync functions run at a time."""
         return self._config.max_threads
@@ -125,17 +140,16 @@ class Engine:
 
         Raises what the stores raise when they can't be opened; then everything is closed again.
         """
+        self.supervisor.start("record", self.recorder.write_forever)
+        self.supervisor.start("release", self.recorder.release_forever)
         try:
-            await self._open_stores()
-            self.supervisor.start("record", self.recorder.write_forever)
-            self.supervisor.start("release", self.recorder.release_forever)
-            beat = await self.keeper.first_beat()
-            if self.locks.backend.reach != "process":
-                self.keeper.start()
-            if self.enabled:
-                await self._begin(beat)
-            else:
-                self._registered(list(self._crons.jobs))
+            try:
+                await self._open_stores()
+                await self._go_on()
+            except StoreError as error:
+                if not self._config.start_without_store:
+                    raise
+                self._wait_for_stores(error)
             # What was begun about the jobs is told before the scheduler itself.
             await self.runner.drain(self._config.hook_timeout)
             await self.hooks.for_scheduler("scheduler_started", crons=self._crons)
@@ -173,6 +187,7 @@ class Engine:
         asked of the stores. `told` says whether plugins hear of it.
         """
         self.quiesce()
+        await self.supervisor.stop("open", self._store_patience())
         await self.supervisor.finish("dispatch", self._store_patience())
         await self.clock.wait(list(self._starting), self._store_patience())
         await self._end_runs()
@@ -180,6 +195,8 @@ class Engine:
         for task in self.runner.background:
             task.cancel()
         self._interrupts.stop()
+        if self._look_again is not None:
+            self._look_again.cancel()
         if self._stop_signals is not None:
             self._stop_signals.stop()
         await self.keeper.stop(self._store_patience())
@@ -187,7 +204,7 @@ class Engine:
             await self.supervisor.stop(name, self._store_patience())
         await self.recorder.flush(self._store_patience())
         await self.locks.leave(self._store_patience())
-        await asyncio.gather(self._close_state(), self.locks.close(self._store_patience()))
+        await self._close_stores()
         self.instance.lives_here(alive=False)
         if told:
             await self.hooks.for_scheduler("scheduler_stopped", crons=self._crons)
@@ -343,21 +360,62 @@ class Engine:
         limits = HistoryLimits(self._config.history_keep, self._config.history_days)
         try:
             await asyncio.wait_for(self.state.open(self._config.namespace, limits), self._config.store_timeout)
+            self._left_behind = await self.keeper.first_beat()
         except asyncio.TimeoutError:
+            await self._close_stores()
             raise StoreUnavailableError(
                 f"the state store gave no answer within {self._config.store_timeout:g} s"
             ) from None
+        except StoreError:
+            await self._close_stores()
+            raise
 
-    async def _begin(self, beat: Beat) -> None:
+    def _wait_for_stores(self, error: StoreError) -> None:
+        self.waits_for_stores = one_line(error)
+        logger.error(
+            "the scheduler waits for its stores, and runs nothing until it has them: %s", self.waits_for_stores
+        )
+        self.supervisor.start("open", self._open_when_possible)
+
+    async def _open_when_possible(self) -> None:
+        backoff = Backoff()
+        while True:
+            await self.clock.sleep(backoff.next())
+            try:
+                await self._open_stores()
+                break
+            except StoreError as error:
+                self.waits_for_stores = one_line(error)
+        self.waits_for_stores = None
+        logger.warning("the scheduler has its stores, and begins")
+        await self._go_on()
+
+    async def _go_on(self) -> None:
+        """What comes once the stores are open."""
+        if self.locks.backend.reach != "process":
+            self.keeper.start()
+        if not self.enabled:
+            self._registered(list(self._crons.jobs))
+            return
         self._interrupts.start()
         if self._config.max_log_chars:
             capture_records()
         await self.dispatcher.jobs.enrol_new()
-        self._share(beat)
-        await self._recovery.take_over(beat.dead)
+        self._share(self._left_behind)
+        await self._recovery.take_over(self._left_behind.dead)
         await self._recovery.close_orphans()
         self.supervisor.start("dispatch", self.dispatcher.run_forever)
         self.supervisor.start("prune", self._prune_forever)
+        self._look_around()
+        # The other workers of a server may start a little later.
+        self._look_again = self.clock.call_later(_LOOK_AROUND_AGAIN, self._look_around)
+
+    def _look_around(self) -> None:
+        found = findings(self.locks.backend.reach)
+        for finding in found:
+            if finding not in self.surroundings:
+                logger.warning("%s", finding)
+        self.surroundings = found
 
     # What the keeper of the leases asks and tells.
 
@@ -466,6 +524,9 @@ class Engine:
     async def _wait_for_runs(self, timeout: float) -> None:
         tasks = {run.task for run in self.runner.active.values() if run.task is not None}
         await self.clock.wait(tasks, timeout)
+
+    async def _close_stores(self) -> None:
+        await asyncio.gather(self._close_state(), self.locks.close(self._store_patience()))
 
     async def _close_state(self) -> None:
         try:

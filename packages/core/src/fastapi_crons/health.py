@@ -37,6 +37,9 @@ def health_of(engine: Engine) -> Health:
 
 
 def _failures(engine: Engine) -> Iterator[str]:
+    if engine.waits_for_stores is not None:
+        yield f"the scheduler waits for its stores, and runs nothing until it has them: {engine.waits_for_stores}"
+        return
     if engine.locks.fault is not None:
         yield f"the lock store does not answer, nothing is started: {engine.locks.fault}"
     if engine.recorder.fault is not None:
@@ -49,6 +52,10 @@ def _failures(engine: Engine) -> Iterator[str]:
 
 
 def _concerns(engine: Engine) -> Iterator[str]:
+    yield from engine.surroundings
+    silent = engine.keeper.silent_for
+    if silent > engine.patience:
+        yield f"the lock store has answered no heartbeat for {silent:.0f} s"
     names = engine.dispatcher.jobs.not_in_force()
     if names:
         yield f"another definition was registered since, so this instance does not run {_some(names)}"

@@ -8,6 +8,7 @@ from datetime import datetime
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.errors import CronsError, UnknownJobError
 from fastapi_crons.job import CronJob
+from fastapi_crons.locking.base import LiveInstance
 from fastapi_crons.run import MissedTicks, Run, RunStatus, Trigger
 from fastapi_crons.scheduler import Crons
 from fastapi_crons.state.base import JobState, StateBackend
@@ -79,6 +80,15 @@ class Service:
             name, force=force, timeout=timeout, triggered_by=triggered_by, actor=actor, note=note
         )
         return await engine.finished(run, or_stopping=True) if wait else run.snapshot()
+
+    async def instances(self) -> list[LiveInstance]:
+        """The instances that live and share this one's lock store, this one among them, by name. One query."""
+        engine = self.crons.engine
+        if engine is None:
+            raise CronsError("the scheduler has not started: it shares nothing with others yet")
+        own = LiveInstance(engine.instance, self.crons.clock.now(), len(engine.leases()), engine.jobs_digest())
+        others = [found for found in await engine.locks.instances() if found.instance.owner != engine.instance.owner]
+        return sorted([own, *others], key=lambda found: (found.instance.id, found.instance.owner))
 
     def _job(self, name: str) -> CronJob:
         job = self.crons.get_job(name)

@@ -1,17 +1,5 @@
-"""The Redis state store of FastAPI Crons: registered, and not usable yet."""
+"""The Redis state store of FastAPI Crons: job states and the history of runs for a whole fleet."""
 
-from typing import NoReturn
-
-from fastapi_crons.errors import ConfigurationError
+from fastapi_crons_redis_state.state import RedisStateBackend
 
 __all__ = ["RedisStateBackend"]
-
-
-class RedisStateBackend:
-    """Takes the place of the Redis state store; making one says that it is yet to come."""
-
-    def __new__(cls, *arguments: object, **named: object) -> NoReturn:
-        raise ConfigurationError(
-            "this version of fastapi-crons-redis-state can't keep state in Redis yet; "
-            "use SQLite: pip install fastapi-crons-sqlite"
-        )

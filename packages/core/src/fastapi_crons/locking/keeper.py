@@ -91,8 +91,8 @@ class LeaseKeeper:
 
     @property
     def silent_for(self) -> float:
-        """Seconds since the last heartbeat that the store answered."""
-        return self._clock.monotonic() - self._beaten
+        """Seconds since the last heartbeat that the store answered; 0 where none is due by this clock."""
+        return 0.0 if self._thread is None else self._clock.monotonic() - self._beaten
 
     async def first_beat(self) -> Beat:
         """Make the instance known. Raises `StoreError`."""

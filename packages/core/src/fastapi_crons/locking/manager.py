@@ -53,7 +53,11 @@ class DistributedLockManager:
         """Connect. Raises `StoreUnusableError` or `StoreUnavailableError`; nothing is tried again here."""
         self._clock, self._open = clock, False
         terms = LeaseTerms(self.config.lock_timeout, self.config.instance_timeout)
-        await self._bounded(self.backend.open(instance, self.config.namespace, terms, clock))
+        try:
+            await self._bounded(self.backend.open(instance, self.config.namespace, terms, clock))
+        except BaseException:
+            await self._close(None)
+            raise
         self.fault, self._open = None, True
 
     def beside(self) -> DistributedLockManager | None:
@@ -74,6 +78,9 @@ class DistributedLockManager:
         if not self._open:
             return
         self._open = False
+        await self._close(timeout)
+
+    async def _close(self, timeout: float | None) -> None:
         try:
             await self._bounded(self.backend.close(), timeout)
         except Exception as error:

@@ -1,0 +1,405 @@
+-- The history of runs: what a batch of records changes, and what is asked of it. Records go through as the text they are.
+--
+-- KEYS, all in one hash slot:
+--   states   job -> the head of its latest run
+--   running  ids of the runs that are on record as running
+--   oldest   jobs by a time (milliseconds) that nothing kept of them is older than
+--   layout   the version that wrote this, and the oldest that may work on it
+-- Under the same prefix:
+--   runs:<job>    ids of its runs; they sort by time
+--   run:<id>      a run without its log, as JSON: [head, more], where the head is [id, status, job, instance, start]
+--   log:<id>      its log, as JSON
+--   missed:<job>  its missed ticks: each "<id> <JSON>", so that they sort by time
+--   events        the channel on which all that is written is told
+-- What has ended expires by itself, and with the last of it its job's index.
+-- ARGV: operation, prefix, how many records a job keeps, seconds after which what has ended expires, whether to tell even
+-- where nobody is seen to listen, the operation's own batch as JSON, and the records of a write.
+local STATES, RUNNING, OLDEST, LAYOUT = unpack(KEYS)
+local operation, prefix, keep, lifetime, tell_anyway = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5] == '1'
+local batch = cjson.decode(ARGV[6])
+local RUNS, RUN, LOG, MISSED, EVENTS = prefix .. 'runs:', prefix .. 'run:', prefix .. 'log:', prefix .. 'missed:', prefix .. 'events'
+
+-- How much goes in one message: a server cuts off listeners that have too much in front of them.
+local MAX_TOLD = 1000000
+local PRUNED_AT_A_TIME = 50
+-- How many arguments go with one call: Lua's stack is limited.
+local AT_A_TIME = 1000
+
+local function in_parts(list, call)
+  for first = 1, #list, AT_A_TIME do
+    call(unpack(list, first, math.min(first + AT_A_TIME - 1, #list)))
+  end
+end
+
+local function delete(keys)
+  in_parts(keys, function(...) redis.call('UNLINK', ...) end)
+end
+
+local function as_list(texts)
+  return '[' .. table.concat(texts, ',') .. ']'
+end
+
+-- Ids begin with the time they were made at, in milliseconds as hexadecimal digits.
+local function made_at(id)
+  return tonumber(string.sub(id, 1, 8) .. string.sub(id, 10, 13), 16) or 0
+end
+
+local function id_before(milliseconds)
+  local digits = string.format('%012x', milliseconds)
+  return string.sub(digits, 1, 8) .. '-' .. string.sub(digits, 9)
+end
+
+local function which_run(ids)
+  local found = {}
+  local function ask(...)
+    local part = {...}
+    for index, known in ipairs(redis.call('SMISMEMBER', RUNNING, ...)) do
+      found[part[index]] = known == 1
+    end
+  end
+  in_parts(ids, ask)
+  return found
+end
+
+local function how_many_older(key, cutoff)
+  return cutoff and redis.call('ZLEXCOUNT', key, '-', '(' .. id_before(cutoff)) or 0
+end
+
+-- Delete what a job has beyond its number of records, or from before the cutoff (milliseconds) where one is given.
+local function cut_back(job, cutoff)
+  local runs, missed = RUNS .. job, MISSED .. job
+  local excess = math.max(redis.call('ZCARD', runs) - keep, how_many_older(runs, cutoff))
+  if excess > 0 then
+    local ids = redis.call('ZRANGE', runs, 0, excess - 1)
+    local goes_on = which_run(ids)
+    local ended, keys = {}, {}
+    for _, id in ipairs(ids) do
+      if not goes_on[id] then
+        ended[#ended + 1] = id
+        keys[#keys + 1] = RUN .. id
+        keys[#keys + 1] = LOG .. id
+      end
+    end
+    in_parts(ended, function(...) redis.call('ZREM', runs, ...) end)
+    delete(keys)
+  end
+  excess = math.max(redis.call('ZCARD', missed) - keep, how_many_older(missed, cutoff))
+  if excess > 0 then
+    redis.call('ZREMRANGEBYRANK', missed, 0, excess - 1)
+  end
+end
+
+-- Writing.
+
+local function lines_of(text)
+  local at = 1
+  return function()
+    local stop = string.find(text, '\n', at, true) or #text + 1
+    local line = string.sub(text, at, stop - 1)
+    at = stop + 1
+    return line
+  end
+end
+
+local function read_records()
+  local records, run_ids = {}, {}
+  local next_line = lines_of(ARGV[7])
+  for index = 1, batch do
+    local head, more, log = next_line(), next_line(), next_line()
+    local id, status, job = unpack(cjson.decode(head))
+    records[index] = {id = id, status = status, job = job, head = head, more = more, log = log}
+    if status ~= 'missed' then
+      run_ids[#run_ids + 1] = id
+    end
+  end
+  return records, run_ids
+end
+
+local function grow(grown, record)
+  local time = made_at(record.id)
+  grown[record.job] = math.min(grown[record.job] or time, time)
+end
+
+-- Returns false for a record that is closed.
+local function write_run(record, goes_on, grown)
+  local key, known = RUN .. record.id, goes_on[record.id]
+  local ended = record.status ~= 'running'
+  local arguments = {'SET', key, record.text}
+  if ended then
+    arguments[4], arguments[5] = 'EX', lifetime
+  end
+  if not known then
+    arguments[#arguments + 1] = 'NX'
+  end
+  if not redis.call(unpack(arguments)) then
+    return false
+  end
+  if not known then
+    grow(grown, record)
+  end
+  goes_on[record.id] = not ended
+  redis.call('ZADD', RUNS .. record.job, 0, record.id)
+  if ended then
+    redis.call('EXPIRE', RUNS .. record.job, lifetime)
+  end
+  if record.log ~= '' then
+    redis.call('SET', LOG .. record.id, record.log, 'EX', lifetime)
+  elseif known then
+    redis.call('UNLINK', LOG .. record.id)
+  end
+  return true
+end
+
+local function write_missed(record, grown)
+  local key, id = MISSED .. record.job, record.id
+  redis.call('ZREMRANGEBYLEX', key, '[' .. id .. ' ', '(' .. id .. '!')
+  redis.call('ZADD', key, 0, id .. ' ' .. record.text)
+  redis.call('EXPIRE', key, lifetime)
+  grow(grown, record)
+end
+
+local function write_running(run_ids, goes_on)
+  local begun, ended = {}, {}
+  for _, id in ipairs(run_ids) do
+    local list = goes_on[id] and begun or ended
+    list[#list + 1] = id
+  end
+  in_parts(begun, function(...) redis.call('SADD', RUNNING, ...) end)
+  in_parts(ended, function(...) redis.call('SREM', RUNNING, ...) end)
+end
+
+local function write_states(latest)
+  local jobs, flat = {}, {}
+  for job in pairs(latest) do
+    jobs[#jobs + 1] = job
+  end
+  local function compare(...)
+    local part = {...}
+    for index, known in ipairs(redis.call('HMGET', STATES, ...)) do
+      local record = latest[part[index]]
+      if not known or string.sub(known, 3, 2 + #record.id) <= record.id then
+        flat[#flat + 1] = record.job
+        flat[#flat + 1] = record.head
+      end
+    end
+  end
+  in_parts(jobs, compare)
+  in_parts(flat, function(...) redis.call('HSET', STATES, ...) end)
+end
+
+local function write_grown(grown)
+  local flat = {}
+  for job, time in pairs(grown) do
+    cut_back(job)
+    flat[#flat + 1] = time
+    flat[#flat + 1] = job
+  end
+  in_parts(flat, function(...) redis.call('ZADD', OLDEST, 'LT', ...) end)
+end
+
+local function tell(kind, texts)
+  if #texts > 0 then
+    -- A user who may not publish can still keep a history.
+    redis.pcall('PUBLISH', EVENTS, '{"' .. kind .. '":' .. as_list(texts) .. '}')
+  end
+end
+
+local function tell_all(kind, texts)
+  local part, size = {}, 0
+  for _, text in ipairs(texts) do
+    part[#part + 1], size = text, size + #text
+    if size > MAX_TOLD then
+      tell(kind, part)
+      part, size = {}, 0
+    end
+  end
+  tell(kind, part)
+end
+
+local function somebody_listens()
+  local found = redis.pcall('PUBSUB', 'NUMSUB', EVENTS)
+  return tell_anyway or found.err or found[2] > 0
+end
+
+local operations = {}
+
+function operations.write()
+  local records, run_ids = read_records()
+  local goes_on = which_run(run_ids)
+  local grown, latest, runs, missed = {}, {}, {}, {}
+  for _, record in ipairs(records) do
+    record.text = as_list({record.head, record.more})
+    if record.status == 'missed' then
+      write_missed(record, grown)
+      missed[#missed + 1] = record.text
+    elseif write_run(record, goes_on, grown) then
+      local other = latest[record.job]
+      if not other or other.id <= record.id then
+        latest[record.job] = record
+      end
+      runs[#runs + 1] = record.text
+    end
+  end
+  write_running(run_ids, goes_on)
+  write_states(latest)
+  write_grown(grown)
+  if somebody_listens() then
+    tell_all('runs', runs)
+    tell_all('missed', missed)
+  end
+  return '[]'
+end
+
+function operations.tell()
+  tell('signals', {ARGV[6]})
+  return '[]'
+end
+
+-- Reading.
+
+local function records_of(ids)
+  local keys = {}
+  for index, id in ipairs(ids) do
+    keys[index] = RUN .. id
+  end
+  return redis.call('MGET', unpack(keys))
+end
+
+function operations.states()
+  if batch == cjson.null then
+    return as_list(redis.call('HVALS', STATES))
+  end
+  local found = {}
+  local function ask(...)
+    for _, head in ipairs(redis.call('HMGET', STATES, ...)) do
+      found[#found + 1] = head or nil
+    end
+  end
+  in_parts(batch, ask)
+  return as_list(found)
+end
+
+function operations.runs()
+  local job, limit, before, status = unpack(batch)
+  local newest = before ~= cjson.null and '(' .. before or '+'
+  local found, size = {}, math.min(limit, AT_A_TIME)
+  while #found < limit do
+    local ids = redis.call('ZREVRANGEBYLEX', RUNS .. job, newest, '-', 'LIMIT', 0, size)
+    if #ids == 0 then
+      break
+    end
+    for index, text in ipairs(records_of(ids)) do
+      local start = '[["' .. ids[index] .. '","' .. (status ~= cjson.null and status .. '"' or '')
+      if text and #found < limit and string.sub(text, 1, #start) == start then
+        found[#found + 1] = text
+      end
+    end
+    newest = '(' .. ids[#ids]
+  end
+  return as_list(found)
+end
+
+function operations.run()
+  local text, log = unpack(redis.call('MGET', RUN .. batch, LOG .. batch))
+  return as_list({text or nil, text and log or nil})
+end
+
+function operations.missed()
+  local job, limit = unpack(batch)
+  local found = redis.call('ZREVRANGE', MISSED .. job, 0, limit - 1)
+  for index, text in ipairs(found) do
+    found[index] = string.sub(text, string.find(text, ' ', 1, true) + 1)
+  end
+  return as_list(found)
+end
+
+function operations.unfinished()
+  local found, gone = {}, {}
+  local function ask(...)
+    local ids = {...}
+    for index, text in ipairs(records_of(ids)) do
+      if text then
+        found[#found + 1] = text
+      else -- the server dropped it, to make room
+        gone[#gone + 1] = ids[index]
+      end
+    end
+  end
+  in_parts(redis.call('SMEMBERS', RUNNING), ask)
+  in_parts(gone, function(...) redis.call('SREM', RUNNING, ...) end)
+  return as_list(found)
+end
+
+-- Upkeep.
+
+function operations.open()
+  local version, oldest = unpack(batch)
+  redis.call('HSETNX', LAYOUT, 'version', version)
+  redis.call('HSETNX', LAYOUT, 'compatible_from', oldest)
+  local found = tonumber(redis.call('HGET', LAYOUT, 'version'))
+  local needs = tonumber(redis.call('HGET', LAYOUT, 'compatible_from'))
+  if needs <= version and found < version then
+    redis.call('HSET', LAYOUT, 'version', version, 'compatible_from', oldest)
+  end
+  return cjson.encode({found, needs})
+end
+
+-- How old what is left of a job may be, in milliseconds; nil where nothing is left.
+local function oldest_of(job)
+  local run = redis.call('ZRANGE', RUNS .. job, 0, 0)[1]
+  local missed = redis.call('ZRANGE', MISSED .. job, 0, 0)[1]
+  if run and missed then
+    return math.min(made_at(run), made_at(missed))
+  end
+  return (run or missed) and made_at(run or missed)
+end
+
+-- Cut back some jobs to the number and the cutoff; what goes on is looked at again next time.
+local function cut_back_all(jobs, cutoff)
+  for _, job in ipairs(jobs) do
+    cut_back(job, cutoff)
+    local oldest = oldest_of(job)
+    if oldest then
+      redis.call('ZADD', OLDEST, math.max(oldest, cutoff), job)
+    else
+      redis.call('ZREM', OLDEST, job)
+    end
+  end
+end
+
+-- Jobs that have something too old; returns whether there may be more of them.
+function operations.prune()
+  local jobs = redis.call('ZRANGEBYSCORE', OLDEST, '-inf', '(' .. batch, 'LIMIT', 0, PRUNED_AT_A_TIME)
+  cut_back_all(jobs, batch)
+  return #jobs == PRUNED_AT_A_TIME and 'true' or 'false'
+end
+
+-- Whatever they have, the jobs at a cursor; returns the next cursor.
+function operations.prune_all()
+  local cutoff, cursor = unpack(batch)
+  local found = redis.call('ZSCAN', OLDEST, cursor, 'COUNT', PRUNED_AT_A_TIME)
+  local jobs = {}
+  for index = 1, #found[2], 2 do
+    jobs[#jobs + 1] = found[2][index]
+  end
+  cut_back_all(jobs, cutoff)
+  return '"' .. found[1] .. '"'
+end
+
+function operations.forget()
+  for _, job in ipairs(batch) do
+    local ids = redis.call('ZRANGE', RUNS .. job, 0, -1)
+    local keys = {RUNS .. job, MISSED .. job}
+    for _, id in ipairs(ids) do
+      keys[#keys + 1] = RUN .. id
+      keys[#keys + 1] = LOG .. id
+    end
+    delete(keys)
+    in_parts(ids, function(...) redis.call('SREM', RUNNING, ...) end)
+    redis.call('HDEL', STATES, job)
+    redis.call('ZREM', OLDEST, job)
+  end
+  return '[]'
+end
+
+return operations[operation]()

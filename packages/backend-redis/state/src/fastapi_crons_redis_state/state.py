@@ -1,0 +1,267 @@
+"""The Redis state store: job states and the history of runs for a fleet, and events as they happen."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from redis.asyncio import ConnectionPool, Redis, RedisCluster
+from redis.exceptions import RedisClusterException, RedisError
+
+from fastapi_crons.errors import StoreUnavailableError, StoreUnusableError
+from fastapi_crons.locking.base import Reach
+from fastapi_crons.run import LogLine, MissedTicks, Run, RunError, RunStatus
+from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, Signal, StateBackend
+
+from ._connection import Client, Connection
+
+if TYPE_CHECKING:
+    from redis.asyncio.client import PubSub
+
+#: The layout that this version writes, and the oldest version of the layout that may work on it.
+VERSION = 1
+COMPATIBLE_FROM = 1
+#: The keys of `history.lua`, in its order.
+_KEYS = ("states", "running", "oldest", "layout")
+#: For how long (seconds) what has ended outlives `HistoryLimits.days` where nobody prunes.
+_MARGIN = 86_400
+#: How many jobs are forgotten in one step.
+_FORGOTTEN_AT_A_TIME = 50
+#: After how many silent seconds a listener asks whether its connection lives, and for how long it waits for the answer.
+_SILENCE = 5.0
+#: What a broken connection raises.
+_BROKEN = (RedisError, RedisClusterException, OSError, asyncio.TimeoutError)
+
+# Stored as JSON in this order. Later versions may add fields at the end.
+_RUN_FIELDS, _MISSED_FIELDS = 13, 6
+_as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+class RedisStateBackend(StateBackend):
+    """Job states and history in Redis: a server, a replicated one behind sentinels, or a cluster.
+
+    `redis_client` is a client of `redis.asyncio`; it is used as it is, and left open. All keys of a namespace lie in one
+    hash slot. Runs that have ended expire by themselves a day after `HistoryLimits.days`. Each `events()` holds one connection.
+    """
+
+    reach: ClassVar[Reach] = "fleet"
+
+    def __init__(self, redis_client: Client) -> None:
+        self._set_up(Connection(redis_client, owned=False))
+
+    @classmethod
+    def on(cls, connection: Connection) -> RedisStateBackend:
+        """A state store on a connection of its own."""
+        backend = cls.__new__(cls)
+        backend._set_up(connection)
+        return backend
+
+    def _set_up(self, connection: Connection) -> None:
+        self._connection = connection
+        self._script = files(__package__).joinpath("history.lua").read_text()
+        self._prefix = ""
+        self._limits = HistoryLimits(100, 30)
+        #: Whether jobs may have more runs than they should, because the limits were others once.
+        self._limits_are_new = True
+
+    async def open(self, namespace: str, limits: HistoryLimits) -> None:
+        self._prefix, self._limits, self._limits_are_new = f"{{crons:{namespace}}}:state:", limits, True
+        await self._connection.open()
+        found, needs = await self._do("open", [VERSION, COMPATIBLE_FROM])
+        if needs > VERSION:
+            raise StoreUnusableError(
+                f"{self._connection.name}, namespace {namespace!r}, was written by a newer version of "
+                f"fastapi-crons-redis-state (layout {found}, which needs at least {needs}; this version has {VERSION}); "
+                "install that version again"
+            )
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    async def write(self, records: Sequence[Record]) -> None:
+        if records:
+            await self._do("write", len(records), "\n".join([line for record in records for line in _lines(record)]))
+
+    async def states(self, jobs: Collection[str] | None = None) -> dict[str, JobState]:
+        heads = await self._do("states", None if jobs is None else list(jobs))
+        return {job: JobState(job, status, instance, started) for _, status, job, instance, started in heads}
+
+    async def runs(
+        self, job: str, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
+    ) -> list[Run]:
+        return [_run(*parts) for parts in await self._do("runs", [job, limit, before, status])]
+
+    async def run(self, run_id: str) -> Run | None:
+        match await self._do("run", run_id):
+            case [parts]:
+                return _run(*parts)
+            case [parts, log]:
+                return replace(_run(*parts), log=tuple(LogLine(*line) for line in log))
+        return None
+
+    async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:
+        return [_missed(*parts) for parts in await self._do("missed", [job, limit])]
+
+    async def unfinished(self) -> list[Run]:
+        return [_run(*parts) for parts in await self._do("unfinished")]
+
+    async def prune(self, now: float) -> None:
+        """Delete what is too old. The number of records is held at each write; only new limits need a look at all jobs."""
+        cutoff = max(0, int((now - self._limits.days * 86_400) * 1000))
+        if self._limits_are_new:
+            cursor = await self._do("prune_all", [cutoff, "0"])
+            while cursor != "0":
+                cursor = await self._do("prune_all", [cutoff, cursor])
+            self._limits_are_new = False
+        while await self._do("prune", cutoff):
+            pass
+
+    async def forget(self, jobs: Collection[str]) -> None:
+        names = list(jobs)
+        for start in range(0, len(names), _FORGOTTEN_AT_A_TIME):
+            await self._do("forget", names[start : start + _FORGOTTEN_AT_A_TIME])
+
+    async def tell(self, signal: Signal) -> None:
+        await self._do("tell", signal)
+
+    async def events(self) -> AsyncIterator[Event]:
+        async with self._subscription() as pubsub:
+            heard, asked = False, False
+            while True:
+                message = await self._receive(pubsub)
+                if message is None:
+                    if asked:
+                        raise self._silenced(f"no answer within {_SILENCE:g} s")
+                    asked = True
+                    continue
+                asked = False
+                if message["type"] == "subscribe":
+                    if heard:  # the client has connected again by itself
+                        raise self._silenced("the connection was lost")
+                    heard = True
+                elif message["type"] == "message":
+                    for event in _events(json.loads(message["data"])):
+                        yield event
+
+    @asynccontextmanager
+    async def _subscription(self) -> AsyncIterator[PubSub]:
+        pubsub = self._listener().pubsub()
+        try:
+            try:
+                await pubsub.subscribe(f"{self._prefix}events")
+            except _BROKEN as error:
+                raise self._silenced(str(error)) from error
+            yield pubsub
+        finally:
+            with suppress(*_BROKEN):
+                await pubsub.aclose()
+
+    def _listener(self) -> Redis:
+        """A client that can subscribe. What is published somewhere in a cluster is heard at each of its nodes."""
+        client = self._connection.client
+        if not isinstance(client, RedisCluster):
+            return client
+        node = client.get_random_node()
+        return Redis(
+            connection_pool=ConnectionPool(
+                connection_class=node.connection_class, max_connections=1, **node.connection_kwargs
+            )
+        )
+
+    async def _receive(self, pubsub: PubSub) -> dict[str, Any] | None:
+        """The next message; None after a silence, which ends with a question whether the server is there."""
+        try:
+            message: dict[str, Any] | None = await pubsub.get_message(timeout=_SILENCE)
+            if message is None:
+                await pubsub.ping()
+        except _BROKEN as error:
+            raise self._silenced(str(error)) from error
+        return message
+
+    def _silenced(self, reason: str) -> StoreUnavailableError:
+        return StoreUnavailableError(f"{self._connection.name} can't be listened to: {reason}")
+
+    async def _do(self, operation: str, batch: object = None, lines: str = "") -> Any:
+        """Have the script do an operation; returns its answer."""
+        answer = await self._connection.call(
+            self._script,
+            [self._prefix + key for key in _KEYS],
+            (
+                operation,
+                self._prefix,
+                self._limits.keep,
+                math.ceil(self._limits.days * 86_400) + _MARGIN,
+                # Whoever listens at another node of a cluster is not seen by the script.
+                int(isinstance(self._connection.client, RedisCluster)),
+                _as_json(batch),
+                lines,
+            ),
+        )
+        return json.loads(answer)
+
+
+def _lines(record: Record) -> tuple[str, str, str]:
+    """A record as `history.lua` takes it: what the script reads of it, the rest, and its log; JSON in a line each."""
+    if isinstance(record, MissedTicks):
+        head = (record.id, "missed", record.job, record.instance, record.recorded_ts)
+        rest = (record.first_ts, record.last_ts, record.count, record.reason, record.more, record.detail)
+        return _as_json(head), _as_json(rest), ""
+    error = record.error
+    head = (record.id, record.status, record.job, record.instance, record.started_ts)
+    more = (
+        record.tick_ts,
+        record.trigger,
+        record.attempt,
+        record.token,
+        record.ended_ts,
+        None if error is None else (error.type, error.message, error.traceback),
+        record.result,
+        record.missed_ticks,
+        record.missed_since_ts,
+        record.actor,
+        record.note,
+        record.beside,
+        record.log_dropped,
+    )
+    log = [(line.ts, line.level, line.logger, line.message) for line in record.log]
+    return _as_json(head), _as_json(more), _as_json(log) if log else ""
+
+
+def _run(head: Sequence[Any], more: Sequence[Any]) -> Run:
+    run_id, status, job, instance, started = head
+    tick, trigger, attempt, token, ended, error, *others = more[:_RUN_FIELDS]
+    *about, log_dropped = others
+    return Run(
+        run_id,
+        job,
+        tick,
+        trigger,
+        attempt,
+        instance,
+        token,
+        status,
+        started,
+        ended,
+        None if error is None else RunError(*error),
+        *about,
+        log_dropped=log_dropped,
+    )
+
+
+def _missed(head: Sequence[Any], more: Sequence[Any]) -> MissedTicks:
+    record_id, _, job, instance, recorded = head
+    first, last, count, reason, and_more, detail = more[:_MISSED_FIELDS]
+    return MissedTicks(record_id, job, first, last, count, reason, recorded, instance, and_more, detail)
+
+
+def _events(message: dict[str, list[Any]]) -> Iterator[Event]:
+    """What a message tells, of the kinds that this version knows."""
+    yield from (_run(*parts) for parts in message.get("runs", ()))
+    yield from (_missed(*parts) for parts in message.get("missed", ()))
+    yield from (Signal(*signal) for signal in message.get("signals", ()))
