@@ -66,26 +66,30 @@ local function how_many_older(key, cutoff)
 end
 
 -- Delete what a job has beyond its number of records, or from before the cutoff (milliseconds) where one is given.
-local function cut_back(job, cutoff)
-  local runs, missed = RUNS .. job, MISSED .. job
-  local excess = math.max(redis.call('ZCARD', runs) - keep, how_many_older(runs, cutoff))
-  if excess > 0 then
-    local ids = redis.call('ZRANGE', runs, 0, excess - 1)
-    local goes_on = which_run(ids)
-    local ended, keys = {}, {}
-    for _, id in ipairs(ids) do
-      if not goes_on[id] then
-        ended[#ended + 1] = id
-        keys[#keys + 1] = RUN .. id
-        keys[#keys + 1] = LOG .. id
-      end
-    end
-    in_parts(ended, function(...) redis.call('ZREM', runs, ...) end)
-    delete(keys)
+local function cut_back_runs(job, cutoff)
+  local key = RUNS .. job
+  local excess = math.max(redis.call('ZCARD', key) - keep, how_many_older(key, cutoff))
+  if excess <= 0 then
+    return
   end
-  excess = math.max(redis.call('ZCARD', missed) - keep, how_many_older(missed, cutoff))
+  local ids = redis.call('ZRANGE', key, 0, excess - 1)
+  local goes_on, ended, keys = which_run(ids), {}, {}
+  for _, id in ipairs(ids) do
+    if not goes_on[id] then
+      ended[#ended + 1] = id
+      keys[#keys + 1] = RUN .. id
+      keys[#keys + 1] = LOG .. id
+    end
+  end
+  in_parts(ended, function(...) redis.call('ZREM', key, ...) end)
+  delete(keys)
+end
+
+local function cut_back_missed(job, cutoff)
+  local key = MISSED .. job
+  local excess = math.max(redis.call('ZCARD', key) - keep, how_many_older(key, cutoff))
   if excess > 0 then
-    redis.call('ZREMRANGEBYRANK', missed, 0, excess - 1)
+    redis.call('ZREMRANGEBYRANK', key, 0, excess - 1)
   end
 end
 
@@ -102,14 +106,18 @@ local function lines_of(text)
 end
 
 local function read_records()
-  local records, run_ids = {}, {}
+  local records, heads, run_ids = {}, {}, {}
   local next_line = lines_of(ARGV[7])
   for index = 1, batch do
-    local head, more, log = next_line(), next_line(), next_line()
-    local id, status, job = unpack(cjson.decode(head))
-    records[index] = {id = id, status = status, job = job, head = head, more = more, log = log}
-    if status ~= 'missed' then
-      run_ids[#run_ids + 1] = id
+    records[index] = {head = next_line(), more = next_line(), log = next_line()}
+    heads[index] = records[index].head
+  end
+  for index, head in ipairs(cjson.decode(as_list(heads))) do
+    local record = records[index]
+    record.id, record.status, record.job = unpack(head)
+    record.text = as_list({record.head, record.more})
+    if record.status ~= 'missed' then
+      run_ids[#run_ids + 1] = record.id
     end
   end
   return records, run_ids
@@ -187,10 +195,9 @@ local function write_states(latest)
   in_parts(flat, function(...) redis.call('HSET', STATES, ...) end)
 end
 
-local function write_grown(grown)
+local function write_oldest(grown)
   local flat = {}
   for job, time in pairs(grown) do
-    cut_back(job)
     flat[#flat + 1] = time
     flat[#flat + 1] = job
   end
@@ -226,11 +233,11 @@ local operations = {}
 function operations.write()
   local records, run_ids = read_records()
   local goes_on = which_run(run_ids)
-  local grown, latest, runs, missed = {}, {}, {}, {}
+  local grown, grown_missed, latest = {}, {}, {}
+  local runs, missed = {}, {}
   for _, record in ipairs(records) do
-    record.text = as_list({record.head, record.more})
     if record.status == 'missed' then
-      write_missed(record, grown)
+      write_missed(record, grown_missed)
       missed[#missed + 1] = record.text
     elseif write_run(record, goes_on, grown) then
       local other = latest[record.job]
@@ -242,7 +249,14 @@ function operations.write()
   end
   write_running(run_ids, goes_on)
   write_states(latest)
-  write_grown(grown)
+  write_oldest(grown)
+  write_oldest(grown_missed)
+  for job in pairs(grown) do
+    cut_back_runs(job)
+  end
+  for job in pairs(grown_missed) do
+    cut_back_missed(job)
+  end
   if somebody_listens() then
     tell_all('runs', runs)
     tell_all('missed', missed)
@@ -279,6 +293,11 @@ function operations.states()
   return as_list(found)
 end
 
+local function has_status(text, id, status)
+  local start = '[["' .. id .. '","' .. status .. '"'
+  return string.sub(text, 1, #start) == start
+end
+
 function operations.runs()
   local job, limit, before, status = unpack(batch)
   local newest = before ~= cjson.null and '(' .. before or '+'
@@ -289,8 +308,7 @@ function operations.runs()
       break
     end
     for index, text in ipairs(records_of(ids)) do
-      local start = '[["' .. ids[index] .. '","' .. (status ~= cjson.null and status .. '"' or '')
-      if text and #found < limit and string.sub(text, 1, #start) == start then
+      if text and #found < limit and (status == cjson.null or has_status(text, ids[index], status)) then
         found[#found + 1] = text
       end
     end
@@ -306,7 +324,7 @@ end
 
 function operations.missed()
   local job, limit = unpack(batch)
-  local found = redis.call('ZREVRANGE', MISSED .. job, 0, limit - 1)
+  local found = redis.call('ZREVRANGEBYLEX', MISSED .. job, '+', '-', 'LIMIT', 0, limit)
   for index, text in ipairs(found) do
     found[index] = string.sub(text, string.find(text, ' ', 1, true) + 1)
   end
@@ -357,7 +375,8 @@ end
 -- Cut back some jobs to the number and the cutoff; what goes on is looked at again next time.
 local function cut_back_all(jobs, cutoff)
   for _, job in ipairs(jobs) do
-    cut_back(job, cutoff)
+    cut_back_runs(job, cutoff)
+    cut_back_missed(job, cutoff)
     local oldest = oldest_of(job)
     if oldest then
       redis.call('ZADD', OLDEST, math.max(oldest, cutoff), job)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -31,6 +31,8 @@ COMPATIBLE_FROM = 1
 _KEYS = ("states", "running", "oldest", "layout")
 #: For how long (seconds) what has ended outlives `HistoryLimits.days` where nobody prunes.
 _MARGIN = 86_400
+#: Servers refuse an expiry that overflows.
+_LONGEST = 100 * 366 * 86_400
 #: How many jobs are forgotten in one step.
 _FORGOTTEN_AT_A_TIME = 50
 #: After how many silent seconds a listener asks whether its connection lives, and for how long it waits for the answer.
@@ -130,7 +132,7 @@ class RedisStateBackend(StateBackend):
     async def tell(self, signal: Signal) -> None:
         await self._do("tell", signal)
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def events(self) -> AsyncGenerator[Event, None]:
         async with self._subscription() as pubsub:
             heard, asked = False, False
             while True:
@@ -151,22 +153,19 @@ class RedisStateBackend(StateBackend):
 
     @asynccontextmanager
     async def _subscription(self) -> AsyncIterator[PubSub]:
-        pubsub = self._listener().pubsub()
-        try:
-            try:
+        with self._in_our_terms():
+            listener = await self._listener()
+        async with listener.pubsub() as pubsub:
+            with self._in_our_terms():
                 await pubsub.subscribe(f"{self._prefix}events")
-            except _BROKEN as error:
-                raise self._silenced(str(error)) from error
             yield pubsub
-        finally:
-            with suppress(*_BROKEN):
-                await pubsub.aclose()
 
-    def _listener(self) -> Redis:
+    async def _listener(self) -> Redis:
         """A client that can subscribe. What is published somewhere in a cluster is heard at each of its nodes."""
         client = self._connection.client
         if not isinstance(client, RedisCluster):
             return client
+        await client.initialize()
         node = client.get_random_node()
         return Redis(
             connection_pool=ConnectionPool(
@@ -176,13 +175,18 @@ class RedisStateBackend(StateBackend):
 
     async def _receive(self, pubsub: PubSub) -> dict[str, Any] | None:
         """The next message; None after a silence, which ends with a question whether the server is there."""
-        try:
+        with self._in_our_terms():
             message: dict[str, Any] | None = await pubsub.get_message(timeout=_SILENCE)
             if message is None:
                 await pubsub.ping()
-        except _BROKEN as error:
-            raise self._silenced(str(error)) from error
         return message
+
+    @contextmanager
+    def _in_our_terms(self) -> Iterator[None]:
+        try:
+            yield
+        except _BROKEN as error:
+            raise self._silenced(str(error) or type(error).__name__) from error
 
     def _silenced(self, reason: str) -> StoreUnavailableError:
         return StoreUnavailableError(f"{self._connection.name} can't be listened to: {reason}")
@@ -196,7 +200,7 @@ class RedisStateBackend(StateBackend):
                 operation,
                 self._prefix,
                 self._limits.keep,
-                math.ceil(self._limits.days * 86_400) + _MARGIN,
+                math.ceil(min(self._limits.days * 86_400, _LONGEST)) + _MARGIN,
                 # Whoever listens at another node of a cluster is not seen by the script.
                 int(isinstance(self._connection.client, RedisCluster)),
                 _as_json(batch),
@@ -235,8 +239,8 @@ def _lines(record: Record) -> tuple[str, str, str]:
 
 def _run(head: Sequence[Any], more: Sequence[Any]) -> Run:
     run_id, status, job, instance, started = head
-    tick, trigger, attempt, token, ended, error, *others = more[:_RUN_FIELDS]
-    *about, log_dropped = others
+    tick, trigger, attempt, token, ended, error, *about = more[:_RUN_FIELDS]
+    result, missed_ticks, missed_since, actor, note, beside, log_dropped = about
     return Run(
         run_id,
         job,
@@ -249,7 +253,12 @@ def _run(head: Sequence[Any], more: Sequence[Any]) -> Run:
         started,
         ended,
         None if error is None else RunError(*error),
-        *about,
+        result,
+        missed_ticks,
+        missed_since,
+        actor,
+        note,
+        beside,
         log_dropped=log_dropped,
     )
 

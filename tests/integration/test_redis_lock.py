@@ -1,0 +1,276 @@
+"""The Redis lock decides as the rule says, and gets along with servers of every kind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import redis.asyncio
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from fastapi_crons.clock import SystemClock
+from fastapi_crons.errors import ConfigurationError
+from fastapi_crons.instance import Instance
+from fastapi_crons.job import Overlap
+from fastapi_crons.locking import ClaimRequest, Definition, LeaseRef, LeaseTerms, PauseRequest, ResumeRequest
+from fastapi_crons.locking.records import JobRecord, claim_in, enrol_in, pause_in, resume_in
+from fastapi_crons.run import MissedReason
+from fastapi_crons_redis_lock import RedisLockBackend
+from tests.faults.redis_server import RedisServer, needs_redis
+
+pytestmark = needs_redis
+
+TERMS = LeaseTerms(100, 30)
+OWNERS = ("a", "b", "c")
+JOBS = ("one", "two")
+owners, jobs = st.sampled_from(OWNERS), st.sampled_from(JOBS)
+schedules = st.sampled_from([*["* * * * *"] * 9, "0 * * * *"])
+START = 1_800_000_000
+
+
+class SettableClock(RedisLockBackend):
+    """A lock store whose server has the time that the test gives it."""
+
+    def set_time(self, now: float) -> None:
+        stamp = json.dumps([str(int(now)), str(round(now % 1 * 1_000_000))])
+        self._script = self._script_of_server.replace("redis.call('TIME')", f"cjson.decode('{stamp}')")
+
+    @property
+    def _script_of_server(self) -> str:
+        if not hasattr(self, "_original"):
+            self._original = self._script
+        return self._original
+
+
+class AgreesWithTheRule(RuleBasedStateMachine):
+    """Three instances do at random what instances do, on the server and on the pure records: the answers are the same."""
+
+    server: RedisServer
+
+    @initialize()
+    def begin(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.client = redis.asyncio.from_url(self.server.url)
+        self.now = float(START)
+        self.records: dict[str, JobRecord] = {}
+        self.beats: dict[str, float] = {}
+        self.stores: dict[str, SettableClock] = {}
+        self.asked = 0
+        self.do(self.client.flushall())
+        here = Instance.of_this_process()
+        for owner in OWNERS:
+            store = self.stores[owner] = SettableClock(self.client)
+            store.set_time(self.now)
+            instance = replace(here, id=owner, owner=owner, host=owner, boot="")
+            self.do(store.open(instance, "default", TERMS, SystemClock()))
+            self.beat(owner)
+        for job in JOBS:
+            self.enrol("a", job, "* * * * *", True)
+
+    def teardown(self) -> None:
+        if hasattr(self, "loop"):
+            self.do(self.client.aclose())
+            self.loop.close()
+
+    def do(self, call: Any) -> Any:
+        return self.loop.run_until_complete(call)
+
+    def at(self, owner: str) -> SettableClock:
+        self.stores[owner].set_time(self.now)
+        return self.stores[owner]
+
+    def alive(self, me: str) -> Any:
+        def lives(owner: str, expires: float) -> bool:
+            if owner == me:
+                return True
+            beat = self.beats.get(owner)
+            return beat is not None and self.now < expires and self.now - beat < TERMS.instance
+
+        return lives
+
+    def new_id(self) -> str:
+        self.asked += 1
+        return f"id-{self.asked:04}"
+
+    @rule(seconds=st.floats(-20, 40))
+    def time_passes(self, seconds: float) -> None:
+        self.now = round(self.now + seconds, 3)
+
+    @rule(owner=owners)
+    def beat(self, owner: str) -> None:
+        self.beats[owner] = self.now
+        beat = self.do(self.at(owner).beat())
+        lives = self.alive(owner)
+        dead = {lease.run_id for lease in self.leases() if not lives(lease.instance, lease.expires)}
+        found = {lease.run_id for lease in beat.dead}
+        assert found <= dead
+        suspects = {lease.instance for lease in self.leases() if not lives(lease.instance, float("inf"))}
+        if suspects:
+            assert found == dead
+        living = {each for each in self.beats if lives(each, 1e99)}
+        assert {each.instance.owner for each in beat.instances} == living
+        # The dead who left nothing are forgotten.
+        holders = {lease.instance for lease in self.leases()}
+        self.beats = {each: at for each, at in self.beats.items() if each in living | holders}
+
+    @rule(owner=owners)
+    def leave(self, owner: str) -> None:
+        self.beats.pop(owner, None)
+        self.do(self.at(owner).leave())
+
+    @rule(owner=owners, job=jobs, schedule=schedules, enabled=st.sampled_from([True, True, True, False]))
+    def enrol(self, owner: str, job: str, schedule: str, enabled: bool) -> None:
+        record = self.records.get(job)
+        definition = Definition(
+            job, schedule, "UTC", f"m:{owner}", record.mark if record else 0, enabled, self.new_id()
+        )
+        expected = enrol_in(self.records, definition, owner, self.now, TERMS.lease)
+        assert self.do(self.at(owner).enrol([definition])) == [expected]
+
+    @rule(
+        owner=owners,
+        job=jobs,
+        offset=st.one_of(st.none(), st.integers(-20, 3)),
+        schedule=schedules,
+        overlap=st.sampled_from(["skip", "queue", "allow"]),
+        force=st.booleans(),
+        let_go=st.sampled_from([None, None, "misfire_grace_time"]),
+        again=st.booleans(),
+    )
+    def claim(
+        self,
+        owner: str,
+        job: str,
+        offset: int | None,
+        schedule: str,
+        overlap: Overlap,
+        force: bool,
+        let_go: MissedReason | None,
+        again: bool,
+    ) -> None:
+        tick = None if offset is None else int(self.now) + offset
+        request = ClaimRequest(job, self.new_id(), tick, schedule, "UTC", overlap, force, (tick and let_go) or None)
+        for _ in range(1 + again):
+            expected = claim_in(self.records, request, owner, self.now, TERMS.lease, self.alive(owner))
+            assert self.do(self.at(owner).claim([request])) == [expected]
+
+    @rule(owner=owners, which=st.integers(0, 1000))
+    def take_over(self, owner: str, which: int) -> None:
+        leases = self.leases()
+        if leases:
+            lease = leases[which % len(leases)]
+            request = ClaimRequest(
+                lease.job, self.new_id(), lease.tick, "* * * * *", "UTC", replaces=lease.run_id, attempt=2
+            )
+            expected = claim_in(self.records, request, owner, self.now, TERMS.lease, self.alive(owner))
+            assert self.do(self.at(owner).claim([request])) == [expected]
+
+    @rule(which=st.integers(0, 1000), right=st.booleans(), renew=st.booleans())
+    def renew_or_release(self, which: int, right: bool, renew: bool) -> None:
+        leases = self.leases()
+        if leases:
+            lease = leases[which % len(leases)]
+            ref = LeaseRef(lease.job, lease.run_id, lease.token if right else lease.token - 1)
+            record, store = self.records[lease.job], self.at(lease.instance)
+            if renew:
+                assert record.renew(ref, self.now + TERMS.lease) is right
+                assert self.do(store.renew([ref])) == [right]
+            else:
+                assert record.release(ref) is right
+                assert self.do(store.release([ref])) == [right]
+
+    @rule(owner=owners, job=jobs)
+    def pause(self, owner: str, job: str) -> None:
+        request = PauseRequest(job, "ops", None)
+        assert self.do(self.at(owner).pause([request])) == [pause_in(self.records, request, self.now)]
+
+    @rule(owner=owners, job=jobs, catch_up=st.booleans(), again=st.booleans())
+    def resume(self, owner: str, job: str, catch_up: bool, again: bool) -> None:
+        request = ResumeRequest(job, self.new_id(), catch_up)
+        for _ in range(1 + again):
+            expected = resume_in(self.records, request, owner, self.now, TERMS.lease)
+            assert self.do(self.at(owner).resume([request])) == [expected]
+
+    @rule(really=st.integers(0, 9))
+    def the_store_loses_all(self, really: int) -> None:
+        if really == 0:
+            self.do(self.client.flushall())
+            self.records.clear()
+            self.beats.clear()
+
+    def leases(self) -> list[Any]:
+        return [lease for record in self.records.values() for lease in (record.leases or {}).values()]
+
+    @invariant()
+    def the_marks_and_leases_are_the_same(self) -> None:
+        if hasattr(self, "stores"):
+            store = self.at("a")
+            marks = [self.records[job].mark if job in self.records else None for job in JOBS]
+            assert self.do(store.marks(JOBS)) == marks
+            ids = [f"id-{number:04}" for number in range(1, self.asked + 1)]
+            assert self.do(store.leased(ids)) == {lease.run_id for lease in self.leases()}
+            paused = {job: record.pause for job, record in self.records.items() if record.pause is not None}
+            assert self.do(store.pauses()) == paused
+
+
+def test_the_server_decides_as_the_rule_says(redis_server: RedisServer) -> None:
+    AgreesWithTheRule.server = redis_server
+    run_state_machine_as_test(
+        AgreesWithTheRule,
+        settings=settings(
+            max_examples=100, stateful_step_count=40, deadline=None, database=None, phases=[Phase.generate]
+        ),
+    )
+
+
+async def test_a_client_is_used_as_it_is(redis_server: RedisServer) -> None:
+    instance = Instance.of_this_process()
+    for options in ({}, {"decode_responses": True}, {"protocol": 3}, {"max_connections": 1}):
+        client = redis.asyncio.from_url(redis_server.url, **options)
+        lock = RedisLockBackend(client)
+        await lock.open(instance, "clients", TERMS, SystemClock())
+        (enrolment,) = await lock.enrol([Definition("jöb", "* * * * *", "UTC", "m:f")])
+        (result,) = await lock.claim([ClaimRequest("jöb", f"r{options}", None, "* * * * *", "UTC", force=True)])
+        assert (result.outcome, result.mark) == ("granted", enrolment.mark)
+        assert [found.instance.id for found in (await lock.beat()).instances] == [instance.id]
+        await lock.close()
+        assert await client.ping(), "a client that was handed in was closed"
+        await client.aclose()
+
+
+def test_a_client_without_asyncio_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"redis\.asyncio"):
+        RedisLockBackend(redis.Redis())  # type: ignore[arg-type]
+
+
+async def test_a_server_that_forgets_scripts_is_told_again(redis_server: RedisServer) -> None:
+    client = redis.asyncio.from_url(redis_server.url)
+    lock = RedisLockBackend(client)
+    await lock.open(Instance.of_this_process(), "flushed", TERMS, SystemClock())
+    redis_server.cli("SCRIPT", "FLUSH")
+    assert (await lock.enrol([Definition("job", "* * * * *", "UTC", "m:f")]))[0].mark
+    await lock.close()
+    await client.aclose()
+
+
+async def test_all_keys_of_a_namespace_lie_in_one_slot_of_a_cluster(tmp_path: Any) -> None:
+    with RedisServer(tmp_path / "cluster", cluster=True) as server:
+        client = redis.asyncio.RedisCluster.from_url(server.url)
+        lock = RedisLockBackend(client)
+        await lock.open(Instance.of_this_process(), "fleet", TERMS, SystemClock())
+        (enrolment,) = await lock.enrol([Definition("a{b}c", "* * * * *", "UTC", "m:f")])
+        (result,) = await lock.claim([ClaimRequest("a{b}c", "r1", enrolment.mark + 1, "* * * * *", "UTC")])
+        assert result.outcome == "granted"
+        beside = lock.beside()
+        assert beside is not None
+        await beside.open(Instance.of_this_process(), "fleet", TERMS, SystemClock())
+        assert len((await beside.beat()).instances) == 1
+        await beside.close()
+        slots = {server.cli("CLUSTER", "KEYSLOT", key) for key in server.cli("KEYS", "*")}
+        assert len(slots) == 1
+        await client.aclose()
