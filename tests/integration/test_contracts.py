@@ -13,6 +13,9 @@ from fastapi_crons.testing import LockContract, StateContract
 from fastapi_crons_redis_lock import RedisLockBackend
 from fastapi_crons_redis_lock._connection import Connection
 from fastapi_crons_redis_lock.settings import RedisSettings
+from fastapi_crons_redis_state import RedisStateBackend
+from fastapi_crons_redis_state._connection import Connection as StateConnection
+from fastapi_crons_redis_state.settings import RedisSettings as StateSettings
 from fastapi_crons_sqlite import SQLiteLockBackend, SQLiteStateBackend
 from tests.faults.redis_server import RedisServer, needs_redis
 
@@ -45,6 +48,16 @@ class TestMemoryState(StateContract):
 class TestSQLiteState(StateContract):
     def make_store(self) -> StateBackend:
         return SQLiteStateBackend()
+
+
+@needs_redis
+class TestRedisState(StateContract):
+    @pytest.fixture(autouse=True)
+    def _server(self, redis_server: RedisServer) -> None:
+        self.url = redis_server.url
+
+    def make_store(self) -> StateBackend:
+        return RedisStateBackend.on(StateConnection.by_settings(StateSettings(url=self.url), 5))
 
 
 def test_run_ids_only_grow_whatever_the_clock_does() -> None:

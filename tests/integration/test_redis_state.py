@@ -251,7 +251,7 @@ async def test_a_listener_leaves_no_connection_behind(redis_server: RedisServer,
     client = Redis.from_url(redis_server.url)
     backend = RedisStateBackend(client)
     await backend.open(namespace, HistoryLimits(5, 30))
-    channel = f"{{crons:{namespace}}}:state:events"
+    channel = f"{{crons:{namespace}}}:state:signals"
     async with aclosing(backend.events()) as events:
         await first(events, backend.tell(Signal("leave")))
         assert redis_server.cli("PUBSUB", "NUMSUB", channel) == [channel, 1]

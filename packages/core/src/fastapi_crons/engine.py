@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from fastapi_crons._signals import InterruptWatch, StopSignals
@@ -30,7 +31,7 @@ from fastapi_crons.recovery import Recovery
 from fastapi_crons.run import Run, Trigger
 from fastapi_crons.run_log import capture_records
 from fastapi_crons.runner import Runner
-from fastapi_crons.state.base import HistoryLimits, StateBackend
+from fastapi_crons.state.base import HistoryLimits, Signal, StateBackend
 from fastapi_crons.supervisor import Supervisor
 from fastapi_crons.surroundings import findings
 from fastapi_crons.ticks import count_row, old_row, tick_source
@@ -200,10 +201,12 @@ class Engine:
         if self._stop_signals is not None:
             self._stop_signals.stop()
         await self.keeper.stop(self._store_patience())
-        for name in ("prune", "record", "release"):
+        for name in ("listen", "prune", "record", "release"):
             await self.supervisor.stop(name, self._store_patience())
         await self.recorder.flush(self._store_patience())
         await self.locks.leave(self._store_patience())
+        self._tell(Signal("leave"))
+        await self.runner.drain(self._store_patience())
         await self._close_stores()
         self.instance.lives_here(alive=False)
         if told:
@@ -311,7 +314,9 @@ class Engine:
 
     async def pause(self, job: CronJob, actor: str | None, note: str | None) -> Pause:
         """Let no tick of a job be claimed, by any instance, until it is resumed."""
-        return await self.locks.pause(PauseRequest(job.name, _kept(actor), _kept(note)), definition_of(job))
+        pause = await self.locks.pause(PauseRequest(job.name, _kept(actor), _kept(note)), definition_of(job))
+        self._tell(Signal("pause", job.name, actor=pause.actor))
+        return pause
 
     async def resume(self, job: CronJob, *, catch_up: bool) -> bool:
         """End a job's pause; False where it is not paused. The ticks of the pause are written down."""
@@ -345,12 +350,15 @@ class Engine:
         if resumed.token:
             self.recorder.release(LeaseRef(job.name, record_id, resumed.token))
         self.dispatcher.resumed(job.name, resumed.mark)
+        self._tell(Signal("resume", job.name))
 
     async def cancel_run(self, run_id: str, actor: str | None) -> bool:
         """Cancel a run, here or where it goes on; False where it does not go on."""
         run = self.runner.active.get(run_id)
         if run is None:
-            return await self.locks.cancel(run_id, _kept(actor))
+            found = await self.locks.cancel(run_id, _kept(actor))
+            self._tell(Signal("cancel", run_id=run_id, actor=_kept(actor)))
+            return found
         run.cut_off("cancelled", _kept(actor))
         return True
 
@@ -406,6 +414,8 @@ class Engine:
         await self._recovery.close_orphans()
         self.supervisor.start("dispatch", self.dispatcher.run_forever)
         self.supervisor.start("prune", self._prune_forever)
+        self.supervisor.start("listen", self._listen)
+        self._tell(Signal("join"))
         self._look_around()
         # The other workers of a server may start a little later.
         self._look_again = self.clock.call_later(_LOOK_AROUND_AGAIN, self._look_around)
@@ -416,6 +426,38 @@ class Engine:
             if finding not in self.surroundings:
                 logger.warning("%s", finding)
         self.surroundings = found
+
+    def _tell(self, signal: Signal) -> None:
+        """Let the other instances know at once; those that don't hear it learn of it from the lock store."""
+
+        async def tell() -> None:
+            try:
+                await asyncio.wait_for(self.state.tell(signal), self._config.store_timeout)
+            except (StoreError, asyncio.TimeoutError) as error:
+                logger.debug("signal %s was not told: %s", signal.kind, one_line(error))
+
+        if self.locks.backend.reach != "process":
+            self.runner.in_background(tell())
+
+    async def _listen(self) -> None:
+        backoff = Backoff()
+        while (events := self.state.events(records=False)) is not None:
+            try:
+                async with aclosing(events):
+                    async for event in events:
+                        backoff = Backoff()
+                        if isinstance(event, Signal):
+                            self._signalled(event)
+            except StoreUnavailableError as error:
+                logger.debug("signals are not heard: %s", one_line(error))
+                await self.clock.sleep(backoff.next())
+
+    def _signalled(self, signal: Signal) -> None:
+        # The store has the last word: what is heard here only says that there is something to ask it.
+        if signal.kind in ("cancel", "join", "leave"):
+            self.keeper.beat_soon()
+        elif signal.kind == "resume" and signal.job is not None:
+            self.dispatcher.resumed(signal.job, 0)
 
     # What the keeper of the leases asks and tells.
 

@@ -169,8 +169,11 @@ class Recorder:
         except Exception as error:
             self._put_back(batch)
             self._report(error)
+            if isinstance(error, asyncio.TimeoutError):
+                # It may be the batch that is too large for the way to the store.
+                self._batch_size = max(1, len(batch) // 2)
         else:
-            self._batch_size = MAX_BATCH
+            self._batch_size = min(MAX_BATCH, self._batch_size * 2)
         finally:
             self._busy -= 1
         # Outcomes first, then the leases: a crash in between leaves a lease whose run is known to have ended.

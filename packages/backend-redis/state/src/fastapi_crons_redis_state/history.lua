@@ -11,6 +11,7 @@
 --   log:<id>      its log, as JSON
 --   missed:<job>  its missed ticks: each "<id> <JSON>", so that they sort by time
 --   events        the channel on which all that is written is told
+--   signals       the channel on which instances tell each other what is asked of them
 -- What has ended expires by itself, and with the last of it its job's index.
 -- ARGV: operation, prefix, how many records a job keeps, seconds after which what has ended expires, whether to tell even
 -- where nobody is seen to listen, the operation's own batch as JSON, and the records of a write.
@@ -265,7 +266,7 @@ function operations.write()
 end
 
 function operations.tell()
-  tell('signals', {ARGV[6]})
+  redis.call('PUBLISH', prefix .. 'signals', '{"signals":[' .. ARGV[6] .. ']}')
   return '[]'
 end
 

@@ -132,9 +132,10 @@ class RedisStateBackend(StateBackend):
     async def tell(self, signal: Signal) -> None:
         await self._do("tell", signal)
 
-    async def events(self) -> AsyncGenerator[Event, None]:
-        async with self._subscription() as pubsub:
-            heard, asked = False, False
+    async def events(self, *, records: bool = True) -> AsyncGenerator[Event, None]:
+        channels = ["signals", "events"] if records else ["signals"]
+        async with self._subscription(channels) as pubsub:
+            heard, asked = 0, False
             while True:
                 message = await self._receive(pubsub)
                 if message is None:
@@ -144,20 +145,20 @@ class RedisStateBackend(StateBackend):
                     continue
                 asked = False
                 if message["type"] == "subscribe":
-                    if heard:  # the client has connected again by itself
+                    heard += 1
+                    if heard > len(channels):  # the client has connected again by itself
                         raise self._silenced("the connection was lost")
-                    heard = True
                 elif message["type"] == "message":
                     for event in _events(json.loads(message["data"])):
                         yield event
 
     @asynccontextmanager
-    async def _subscription(self) -> AsyncIterator[PubSub]:
+    async def _subscription(self, channels: Sequence[str]) -> AsyncIterator[PubSub]:
         with self._in_our_terms():
             listener = await self._listener()
         async with listener.pubsub() as pubsub:
             with self._in_our_terms():
-                await pubsub.subscribe(f"{self._prefix}events")
+                await pubsub.subscribe(*(self._prefix + channel for channel in channels))
             yield pubsub
 
     async def _listener(self) -> Redis:

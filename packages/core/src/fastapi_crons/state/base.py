@@ -7,7 +7,7 @@ can't be used as it is; anything else it raises counts as unavailable.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from fastapi_crons.run import MissedTicks, Run, RunStatus
@@ -21,8 +21,8 @@ Record = Run | MissedTicks
 class Signal(NamedTuple):
     """Something that somebody asked of all instances, or of the one that runs something."""
 
-    kind: Literal["pause", "resume", "cancel", "leave"]
-    """A job was paused or resumed, a run is to be cancelled, an instance stops."""
+    kind: Literal["pause", "resume", "cancel", "join", "leave"]
+    """A job was paused or resumed, a run is to be cancelled, an instance has started or stops."""
     job: str | None = None
     run_id: str | None = None
     actor: str | None = None
@@ -105,11 +105,11 @@ class StateBackend(ABC):
     async def tell(self, signal: Signal) -> None:  # noqa: B027 - a store need not be able to
         """Let all who listen know at once. Without effect in a store that can't: heartbeats bring it, too."""
 
-    def events(self) -> AsyncIterator[Event] | None:
+    def events(self, *, records: bool = True) -> AsyncGenerator[Event, None] | None:
         """What is written and told from now on, by all instances that the store reaches; None in a store that can't tell.
 
-        It may leave out what happens while the connection is broken. Runs come without their logs. It ends only when it is
-        closed, and raises `StoreUnavailableError` where the store does not answer.
+        Without `records` only signals. It may leave out what happens while the connection is broken. Runs come without
+        their logs. It ends only when it is closed, and raises `StoreUnavailableError` where the store does not answer.
         """
         return None
 
