@@ -75,7 +75,14 @@ def tests(session: nox.Session) -> None:
     this = str(version).split() == [str(part) for part in sys.version_info[:2]]
     # Most tests wait for something; a file's tests share what they have set up.
     together = ["-n", "3", "--dist", "loadfile"]
-    session.run("pytest", *together, *([] if this else ["-m", "not slow"]), *session.posargs)
+    session.run("pytest", *together, *([] if this else ["-m", "not slow and not full"]), *session.posargs)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Every fault, with real processes and servers; a table at the end says what became of the ticks."""
+    session.install("-r", "requirements-dev.txt")
+    session.run("pytest", "tests/faults", "-m", "slow or full", "--timeout", "300", *session.posargs)
 
 
 @nox.session

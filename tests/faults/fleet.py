@@ -1,0 +1,256 @@
+"""Fleet: several real processes that share stores, what their jobs wrote down themselves, and what it adds up to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from fastapi_crons import MissedTicks, Run
+from fastapi_crons.state import StateBackend
+
+#: The app of each process. Its jobs append a line for each start and end to a file of their own process.
+APP = """
+import asyncio, json, os, signal, sys, time
+import fastapi_crons.instance
+from fastapi_crons import CronConfig, Crons, JobContext
+
+options = json.loads(sys.argv[1])
+if options["elsewhere"]:  # no other process can be judged by its pid, as if each ran on a host of its own
+    fastapi_crons.instance._boot = lambda: f"host of {os.getpid()}"
+crons = Crons(config=CronConfig(history_keep=10_000))
+descriptor = os.open("truth.txt", os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+
+
+def note(event, context):
+    tick = int(context.tick.timestamp()) if context.tick else 0
+    line = [context.job, tick, context.attempt, event, os.getpid(), time.time(), context.fencing_token]
+    os.write(descriptor, (json.dumps(line) + "\\n").encode())
+
+
+def add(number):
+    @crons.cron(options["expr"], name=f"job-{number}")
+    async def job(context: JobContext):
+        note("start", context)
+        try:
+            await asyncio.sleep(options["seconds"])
+        except asyncio.CancelledError:
+            note("cancelled", context)
+            raise
+        note("end", context)
+
+
+for number in range(options["jobs"]):
+    add(number)
+exec(options["extra"])
+
+
+async def main():
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    await crons.start()
+    crons.heed_signals()
+    print("started", flush=True)
+    while crons.running:
+        await asyncio.sleep(0.05)
+
+asyncio.run(main())
+"""
+
+
+class Line(NamedTuple):
+    """What a job wrote down: `event` is start, end or cancelled; `at` in Unix seconds."""
+
+    job: str
+    tick: int
+    attempt: int
+    event: str
+    pid: int
+    at: float
+    token: int
+
+
+@dataclass
+class Sums:
+    """What became of the ticks of a time."""
+
+    expected: int = 0
+    once: int = 0
+    again: int = 0
+    """Ticks that ran a second time because the first run was cut off."""
+    doubled: list[tuple[str, int]] = field(default_factory=list)
+    missed: list[tuple[str, int]] = field(default_factory=list)
+    on_record: int = 0
+    """Ticks that did not run, with a record that says why or which run stands for them."""
+    overlapped: list[str] = field(default_factory=list)
+    shares: dict[int, int] = field(default_factory=dict)
+
+    def row(self, name: str, recovery: float | None) -> str:
+        """A row of the table at the end."""
+        recovered = "-" if recovery is None else f"{recovery:.1f}"
+        return (
+            f"| {name} | {self.expected} | {self.once} | {len(self.doubled)} | {len(self.missed)} | {self.on_record} | "
+            f"{self.again} | {len(self.overlapped)} | {recovered} |"
+        )
+
+
+HEAD = (
+    "| fault | ticks | run once | doubled | missed | on record instead | run again | overlapped | seconds to recover |\n"
+    "|---|---|---|---|---|---|---|---|---|"
+)
+
+
+class Fleet:
+    """Processes in the current folder that share one store, by settings in their environment."""
+
+    def __init__(
+        self,
+        settings: Mapping[str, str],
+        *,
+        jobs: int = 10,
+        seconds: float = 0.0,
+        expr: str = "* * * * * *",
+        elsewhere: bool = False,
+        extra: str = "",
+    ) -> None:
+        self._settings = {"CRON_HEARTBEAT_INTERVAL": "1", "CRON_INSTANCE_TIMEOUT": "6", **settings}
+        self.jobs = jobs
+        self._options = {
+            "jobs": jobs,
+            "seconds": seconds,
+            "expr": expr,
+            "elsewhere": elsewhere,
+            "extra": extra,
+        }
+        self.processes: list[subprocess.Popen[str]] = []
+        self.log = Path("fleet.log")
+
+    def __enter__(self) -> Fleet:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+                process.wait()
+
+    def start(self, count: int = 1, **settings: str) -> list[subprocess.Popen[str]]:
+        """Start processes, and wait until their schedulers have started."""
+        options = json.dumps(self._options)
+        started = []
+        for _ in range(count):
+            with self.log.open("a") as log:
+                process = subprocess.Popen(
+                    [sys.executable, "-c", APP, options],
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                    env={**os.environ, **self._settings, **settings},
+                )
+            started.append(process)
+        self.processes += started
+        for process in started:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "started\n", self.log.read_text()[-4000:]
+            process.stdout.close()
+        return started
+
+    def kill(self, process: subprocess.Popen[str]) -> float:
+        """kill -9; returns when."""
+        process.kill()
+        process.wait()
+        return time.time()
+
+    def stop(self) -> None:
+        """SIGTERM to all that live, and their end."""
+        living = [process for process in self.processes if process.poll() is None]
+        for process in living:
+            process.terminate()
+        for process in living:
+            assert process.wait(30) == 0, self.log.read_text()[-4000:]
+
+    def lines(self) -> list[Line]:
+        """What the jobs have written down so far."""
+        path = Path("truth.txt")
+        return [Line(*json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def sums(self, since: float, until: float, history: Mapping[str, tuple[list[Run], list[MissedTicks]]]) -> Sums:
+        """What became of every tick of every job in [since, until); the jobs are due every second."""
+        sums, lines = Sums(), [line for line in self.lines() if line.tick]
+        starts: dict[tuple[str, int], list[Line]] = {}
+        for line in lines:
+            if line.event == "start":
+                starts.setdefault((line.job, line.tick), []).append(line)
+        for number in range(self.jobs):
+            job = f"job-{number}"
+            runs, missed = history.get(job, ([], []))
+            told = _told(runs, missed)
+            for tick in range(int(since), int(until)):
+                sums.expected += 1
+                attempts = [line.attempt for line in starts.get((job, tick), [])]
+                if len(set(attempts)) < len(attempts):
+                    sums.doubled.append((job, tick))
+                elif attempts:
+                    sums.once += 1
+                    sums.again += len(attempts) > 1
+                elif tick in told:
+                    sums.on_record += 1
+                else:
+                    sums.missed.append((job, tick))
+            sums.overlapped += _overlaps(job, [line for line in lines if line.job == job])
+        sums.shares = dict(Counter(line.pid for line in lines if line.event == "start" and since <= line.tick < until))
+        return sums
+
+    def recovered_at(self, after: float, *, lateness: float = 1.0) -> float:
+        """From when on (seconds after `after`) every tick of every job started in time, up to the end."""
+        late = [
+            line.tick
+            for line in self.lines()
+            if line.event == "start" and line.tick > after and line.at - line.tick > lateness
+        ]
+        return max([*late, after]) - after
+
+
+def _told(runs: list[Run], missed: list[MissedTicks]) -> set[int]:
+    """The ticks that history tells of."""
+    told: set[int] = set()
+    for run in runs:
+        if run.tick_ts is not None:
+            told.add(run.tick_ts)
+        if run.missed_ticks and run.missed_since_ts is not None and run.tick_ts is not None:
+            told.update(range(run.missed_since_ts, run.tick_ts))
+    for row in missed:
+        told.update(range(row.first_ts, row.last_ts + 1))
+    return told
+
+
+def _overlaps(job: str, lines: list[Line]) -> list[str]:
+    """Where one run of a job began before the one before it ended. A process that was killed ended its runs with it."""
+    found = []
+    ends = {(line.tick, line.attempt, line.pid): line.at for line in lines if line.event != "start"}
+    latest: tuple[float, Line] | None = None
+    for line in sorted((line for line in lines if line.event == "start"), key=lambda line: line.at):
+        end = ends.get((line.tick, line.attempt, line.pid))
+        if latest is not None and line.at < latest[0]:
+            found.append(f"{job}: {line} began before the end of {latest[1]}")
+        if end is not None and (latest is None or end > latest[0]):
+            latest = end, line
+    return found
+
+
+async def history_of(state: StateBackend, jobs: int) -> dict[str, tuple[list[Run], list[MissedTicks]]]:
+    """What an open store has on record of the jobs of a fleet."""
+    names = [f"job-{number}" for number in range(jobs)]
+    found = await asyncio.gather(
+        *(asyncio.gather(state.runs(name, limit=10_000), state.missed(name, limit=10_000)) for name in names)
+    )
+    return {name: (runs, missed) for name, (runs, missed) in zip(names, found, strict=True)}
