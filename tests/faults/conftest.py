@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import pytest
 from _pytest.terminal import TerminalReporter
 
 from fastapi_crons import MissedTicks, Run
-from fastapi_crons.state import HistoryLimits, StateBackend
+from fastapi_crons.state import HistoryLimits, SQLiteStateBackend, StateBackend
 from fastapi_crons_redis_state import RedisStateBackend
 from fastapi_crons_redis_state._connection import Connection
 from fastapi_crons_redis_state.settings import RedisSettings
@@ -17,7 +19,10 @@ from tests.faults.fleet import HEAD, Fleet, Sums, history_of
 from tests.faults.redis_server import RedisServer
 
 History = dict[str, tuple[list[Run], list[MissedTicks]]]
-Report = Callable[[str, Sums, float | None], None]
+
+
+class Report(Protocol):
+    def __call__(self, fault: str, sums: Sums, recovery: float | None = None) -> None: ...
 
 
 @pytest.fixture
@@ -55,7 +60,66 @@ def history(fleet: Fleet, state: StateBackend) -> History:
 
 def redis_history(fleet: Fleet, url: str) -> History:
     """What a Redis server has on record of a fleet's jobs."""
-    return history(fleet, RedisStateBackend.on(Connection.by_settings(RedisSettings(url=url), 5)))
+    return history(fleet, redis_state(url))
+
+
+def redis_state(url: str) -> RedisStateBackend:
+    """The state store on a Redis server, not open yet."""
+    return RedisStateBackend.on(Connection.by_settings(RedisSettings(url=url), 5))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which store a fleet shares, and whether its processes can judge each other by their pids."""
+
+    name: str
+    redis: RedisServer | None = None
+    elsewhere: bool = False
+
+    @property
+    def takeover(self) -> float:
+        """Within how many seconds a dead process's work is taken over, with the settings of a fleet."""
+        return 6 + 1 + 1 if self.elsewhere else 1 + 1
+
+    def fleet(self, **options: Any) -> Fleet:
+        """A fleet that shares this store."""
+        settings = {"CRON_REDIS_URL": self.redis.url} if self.redis is not None else {}
+        return Fleet({**settings, **options.pop("settings", {})}, elsewhere=self.elsewhere, **options)
+
+    def history(self, fleet: Fleet) -> History:
+        """What the store has on record of a fleet's numbered jobs."""
+        return history(fleet, self._state())
+
+    def runs(self, job: str) -> list[Run]:
+        """What the store has on record of the runs of one job, oldest first."""
+
+        async def read() -> list[Run]:
+            state = self._state()
+            await state.open("default", HistoryLimits(10_000, 30))
+            try:
+                return (await state.runs(job, limit=10_000))[::-1]
+            finally:
+                await state.close()
+
+        return asyncio.run(read())
+
+    def _state(self) -> StateBackend:
+        if self.redis is not None:
+            return redis_state(self.redis.url)
+        state: StateBackend = SQLiteStateBackend("crons.db")
+        return state
+
+
+@pytest.fixture(params=["SQLite", "Redis", "Redis across hosts"])
+def place(request: pytest.FixtureRequest) -> Place:
+    """Each store that a fleet can share."""
+    return place_of(request.param, request)
+
+
+def place_of(name: str, request: pytest.FixtureRequest) -> Place:
+    """The place of this name, with a server of its own where it wants one."""
+    redis = request.getfixturevalue("own_redis") if name.startswith("Redis") else None
+    return Place(name, redis, elsewhere=name.endswith("across hosts"))
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:

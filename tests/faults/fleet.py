@@ -38,7 +38,7 @@ def note(event, context):
 
 
 def add(number):
-    @crons.cron(options["expr"], name=f"job-{number}")
+    @crons.cron(options["expr"], name=f"job-{number}", **options["job"])
     async def job(context: JobContext):
         note("start", context)
         try:
@@ -63,6 +63,23 @@ async def main():
         await asyncio.sleep(0.05)
 
 asyncio.run(main())
+"""
+
+
+def long_job(every: str = "*/4", seconds: float = 2.5) -> str:
+    """One more job, as `extra`: due at these seconds of each minute, it works on in steps of 0.1 s."""
+    return f"""
+@crons.cron("* * * * * {every}", name="long")
+async def long(context: JobContext):
+    note("start", context)
+    until = time.monotonic() + {seconds}
+    try:
+        while time.monotonic() < until:
+            await asyncio.sleep(0.1)
+    except asyncio.CancelledError:
+        note("cancelled", context)
+        raise
+    note("end", context)
 """
 
 
@@ -120,6 +137,7 @@ class Fleet:
         expr: str = "* * * * * *",
         elsewhere: bool = False,
         extra: str = "",
+        job: Mapping[str, object] | None = None,
     ) -> None:
         self._settings = {"CRON_HEARTBEAT_INTERVAL": "1", "CRON_INSTANCE_TIMEOUT": "6", **settings}
         self.jobs = jobs
@@ -129,6 +147,7 @@ class Fleet:
             "expr": expr,
             "elsewhere": elsewhere,
             "extra": extra,
+            "job": dict(job or {}),
         }
         self.processes: list[subprocess.Popen[str]] = []
         self.log = Path("fleet.log")
@@ -163,6 +182,47 @@ class Fleet:
             assert process.stdout.readline() == "started\n", self.log.read_text()[-4000:]
             process.stdout.close()
         return started
+
+    def refused(self, **settings: str) -> str:
+        """All that a process says whose scheduler does not start."""
+        done = subprocess.run(
+            [sys.executable, "-c", APP, json.dumps(self._options)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **self._settings, **settings},
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode > 0, done.stderr
+        assert "started" not in done.stdout
+        return done.stdout + done.stderr
+
+    def by_pid(self, pid: int) -> subprocess.Popen[str]:
+        """One of the processes."""
+        return next(process for process in self.processes if process.pid == pid)
+
+    def wait_for(
+        self,
+        job: str,
+        event: str = "start",
+        *,
+        since: float = 0,
+        tick: int | None = None,
+        attempt: int = 1,
+        pid: int | None = None,
+        seconds: float = 20,
+    ) -> Line:
+        """The first such line that a job has written (at or after `since`), once it is there."""
+        deadline = time.monotonic() + seconds
+        while True:
+            for line in self.lines():
+                fits = (line.job, line.event, line.attempt) == (job, event, attempt) and line.at >= since
+                if fits and tick in (None, line.tick) and pid in (None, line.pid):
+                    return line
+            assert time.monotonic() < deadline, (
+                f"no {event} of {job} ({tick=}, {attempt=}, {pid=}): " + self.log.read_text()[-4000:]
+            )
+            time.sleep(0.02)
 
     def kill(self, process: subprocess.Popen[str]) -> float:
         """kill -9; returns when."""
@@ -210,13 +270,17 @@ class Fleet:
         sums.shares = dict(Counter(line.pid for line in lines if line.event == "start" and since <= line.tick < until))
         return sums
 
-    def recovered_at(self, after: float, *, lateness: float = 1.0) -> float:
-        """From when on (seconds after `after`) every tick of every job started in time, up to the end."""
-        late = [
-            line.tick
-            for line in self.lines()
-            if line.event == "start" and line.tick > after and line.at - line.tick > lateness
-        ]
+    def recovered_at(self, after: float, *, lateness: float = 1.0, until: float | None = None) -> float:
+        """From when on (seconds after `after`) every tick of every job started in time, up to the end.
+
+        With `until`, a tick before that which never started counts as late.
+        """
+        starts = [line for line in self.lines() if line.event == "start" and line.tick > after]
+        late = {line.tick for line in starts if line.at - line.tick > lateness}
+        if until is not None:
+            started = {(line.job, line.tick) for line in starts}
+            ticks = range(int(after) + 1, int(until))
+            late |= {tick for tick in ticks for n in range(self.jobs) if (f"job-{n}", tick) not in started}
         return max([*late, after]) - after
 
 

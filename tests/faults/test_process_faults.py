@@ -2,31 +2,538 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import sqlite3
 import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.faults.conftest import Report, redis_history
-from tests.faults.fleet import Fleet
-from tests.faults.redis_server import RedisServer, needs_redis
+from tests.faults.conftest import Place, Report, place_of
+from tests.faults.fleet import Fleet, Line, long_job
+from tests.faults.redis_server import needs_redis, wait_until
+from tests.system.server import Server
 
 pytestmark = [pytest.mark.slow, needs_redis]
 
+#: For jobs that do something in one process only, and once.
+ONCE = """
+def once(name):
+    try:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
+"""
 
-def test_a_killed_process_leaves_its_share_to_the_others(own_redis: RedisServer, report: Report) -> None:
-    with Fleet({"CRON_REDIS_URL": own_redis.url}, jobs=50) as fleet:
+
+@pytest.fixture
+def sqlite(request: pytest.FixtureRequest) -> Place:
+    return place_of("SQLite", request)
+
+
+@pytest.fixture
+def across_hosts(request: pytest.FixtureRequest) -> Place:
+    return place_of("Redis across hosts", request)
+
+
+def attempts(place: Place, tick: int, job: str = "long") -> list[tuple[int, str]]:
+    """The runs of a tick on record: attempt and status."""
+    return [(run.attempt, run.status) for run in place.runs(job) if run.tick_ts == tick]
+
+
+def in_order(lines: list[Line]) -> list[int]:
+    """The fencing tokens of a job's starts, in the order of the starts."""
+    return [line.token for line in sorted(lines, key=lambda line: line.at) if line.event == "start"]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["SQLite", "Redis"])
+def test_processes_share_the_ticks_evenly_and_the_others_take_what_a_killed_one_leaves(
+    name: str, request: pytest.FixtureRequest, report: Report
+) -> None:
+    place = place_of(name, request)
+    with place.fleet(jobs=50) as fleet:
         fleet.start(4)
         time.sleep(2)
         since = time.time()
-        time.sleep(5)
+        time.sleep(10)
         killed = fleet.kill(fleet.processes[0])
-        time.sleep(6)
+        time.sleep(4)
         until = time.time() - 1
         fleet.stop()
-        sums = fleet.sums(since, until, redis_history(fleet, own_redis.url))
-        report("kill -9 of one of four", sums, fleet.recovered_at(killed))
+        sums = fleet.sums(since, until, place.history(fleet))
+        report(f"kill -9 of one of four, 50 jobs, {name}", sums, fleet.recovered_at(killed))
         before = fleet.sums(since, killed, {}).shares
         assert len(before) == 4
         assert all(0.20 <= share / sum(before.values()) <= 0.30 for share in before.values()), before
         after = fleet.sums(killed + 1, until, {}).shares
         assert len(after) == 3
+
+
+@pytest.mark.full
+def test_a_run_that_is_cut_off_by_kill_9_runs_again_in_another_process(place: Place, report: Report) -> None:
+    with place.fleet(jobs=6, extra=long_job()) as fleet:
+        fleet.start(3)
+        since = time.time() + 1
+        began = fleet.wait_for("long", since=since)
+        time.sleep(0.3)
+        killed = fleet.kill(fleet.by_pid(began.pid))
+        again = fleet.wait_for("long", tick=began.tick, attempt=2)
+        assert again.pid != began.pid
+        assert again.at - killed < place.takeover
+        fleet.wait_for("long", "end", tick=began.tick, attempt=2)
+        following = fleet.wait_for("long", since=again.at)
+        assert following.at - following.tick < 1
+        time.sleep(1)
+        until = time.time()
+        fleet.stop()
+        assert attempts(place, began.tick) == [(1, "interrupted"), (2, "completed")]
+        cut_off = next(run for run in place.runs("long") if run.tick_ts == began.tick)
+        assert cut_off.ended_ts is not None
+        assert cut_off.ended_ts - killed < place.takeover
+        sums = fleet.sums(since, until, place.history(fleet))
+        report(f"kill -9 inside a job, {place.name}", sums, again.at - killed)
+        assert fleet.recovered_at(killed) < place.takeover
+        tokens = in_order([line for line in fleet.lines() if line.job == "long"])
+        assert tokens == sorted(set(tokens))
+
+
+DIES_BEFORE_THE_BODY = (
+    ONCE
+    + """
+from fastapi_crons.runner import Runner
+start_it = Runner.start
+
+def start(runner, run):
+    if run.job.name == "job-0" and run.tick_ts > options["since"] and once("died"):
+        with open("died", "w") as file:
+            file.write(f"{run.tick_ts} {os.getpid()}")
+        os.kill(os.getpid(), signal.SIGKILL)
+    start_it(runner, run)
+
+Runner.start = start
+"""
+)
+
+
+def test_a_tick_whose_process_dies_between_claim_and_body_is_recorded_and_runs_in_another(
+    sqlite: Place, report: Report
+) -> None:
+    since = time.time() + 3
+    with sqlite.fleet(jobs=5, extra=f"options['since'] = {since}" + DIES_BEFORE_THE_BODY) as fleet:
+        fleet.start(2)
+        wait_until(lambda: Path("died").exists() and Path("died").read_text(), 20, "a process that dies")
+        tick, pid = map(int, Path("died").read_text().split())
+        again = fleet.wait_for("job-0", tick=tick, attempt=2)
+        assert again.pid != pid
+        assert again.at - tick < sqlite.takeover
+        time.sleep(2)
+        until = time.time()
+        fleet.stop()
+        assert attempts(sqlite, tick, "job-0") == [(1, "interrupted"), (2, "completed")]
+        assert not any((line.job, line.tick, line.attempt) == ("job-0", tick, 1) for line in fleet.lines())
+        report("kill -9 between claim and body", fleet.sums(since, until, sqlite.history(fleet)), again.at - tick)
+
+
+@pytest.mark.full
+def test_after_the_death_of_all_processes_the_next_ones_go_on_and_run_again_what_was_cut_off(
+    place: Place, report: Report
+) -> None:
+    with place.fleet(jobs=6, extra=long_job()) as fleet:
+        fleet.start(2)
+        since = time.time() + 1
+        began = fleet.wait_for("long", since=since)
+        time.sleep(0.3)
+        killed = [fleet.kill(process) for process in fleet.processes][-1]
+        time.sleep(1.5)
+        fleet.start(2)
+        started = time.time()
+        again = fleet.wait_for("long", tick=began.tick, attempt=2)
+        assert again.at < (killed + place.takeover if place.elsewhere else started + 1)
+        fleet.wait_for("long", "end", tick=began.tick, attempt=2)
+        time.sleep(1)
+        until = time.time()
+        fleet.stop()
+        assert attempts(place, began.tick) == [(1, "interrupted"), (2, "completed")]
+        sums = fleet.sums(since, until, place.history(fleet))
+        report(f"kill -9 of all, restarted, {place.name}", sums, fleet.recovered_at(killed, lateness=2))
+        late = [line.at - line.tick for line in fleet.lines() if line.job != "long" and line.tick > started]
+        assert max(late) < 1
+        covering = [run for run in place.runs("job-0") if run.missed_ticks]
+        assert covering, "the ticks of the downtime are named by the run that stands for them"
+
+
+IN_ONE_SLEEP = """
+@crons.cron("* * * * * */4", name="long")
+async def long(context: JobContext):
+    note("start", context)
+    try:
+        await asyncio.sleep(2.5)
+    except asyncio.CancelledError:
+        note("cancelled", context)
+        raise
+    note("end", context)
+    return "the outcome"
+"""
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("body", [long_job(seconds=30), IN_ONE_SLEEP], ids=["works on", "has just ended"])
+def test_a_process_that_was_frozen_for_too_long_gives_up_what_another_host_has_taken_over(
+    body: str, across_hosts: Place, report: Report
+) -> None:
+    place, works_on = across_hosts, body != IN_ONE_SLEEP
+    with place.fleet(jobs=6, extra=body, settings={"CRON_SHUTDOWN_TIMEOUT": "0.1"}) as fleet:
+        fleet.start(2)
+        since = time.time() + 1
+        began = fleet.wait_for("long")
+        time.sleep(0.3)
+        frozen = fleet.by_pid(began.pid)
+        frozen.send_signal(signal.SIGSTOP)
+        stopped = time.time()
+        again = fleet.wait_for("long", tick=began.tick, attempt=2)
+        assert 4 < again.at - stopped < place.takeover
+        assert again.token > began.token
+        time.sleep(0.3)
+        resumed = time.time()
+        frozen.send_signal(signal.SIGCONT)
+        if works_on:
+            cancelled = fleet.wait_for("long", "cancelled", tick=began.tick)
+            assert cancelled.at - resumed < 1
+            time.sleep(3)
+        else:
+            fleet.wait_for("long", "end", tick=began.tick, attempt=2)
+            following = fleet.wait_for("long", since=again.at)
+            assert following.token > again.token
+            time.sleep(2)
+        assert attempts(place, began.tick) == [(1, "interrupted"), (2, "running" if works_on else "completed")]
+        until = time.time() - 1
+        fleet.stop()
+        assert attempts(place, began.tick)[0] == (1, "interrupted")
+        starts = [line for line in fleet.lines() if line.pid == frozen.pid and line.at > resumed]
+        starts = [line for line in starts if line.event == "start"]
+        assert starts, "it takes part again"
+        assert [line for line in starts if line.at - line.tick > 1.5 or line.attempt > 1] == []
+        sums = fleet.sums(since, until, place.history(fleet))
+        report(f"SIGSTOP for {resumed - stopped:.0f} s across hosts, then SIGCONT", sums, again.at - stopped)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["SQLite", "Redis"])
+def test_nobody_on_the_same_host_takes_over_from_a_process_that_is_frozen(
+    name: str, request: pytest.FixtureRequest, report: Report
+) -> None:
+    place = place_of(name, request)
+    with place.fleet(jobs=6, extra=long_job()) as fleet:
+        fleet.start(2)
+        since = time.time() + 1
+        began = fleet.wait_for("long", since=since)
+        time.sleep(0.4)
+        frozen = fleet.by_pid(began.pid)
+        frozen.send_signal(signal.SIGSTOP)
+        stopped = time.time()
+        time.sleep(8)
+        assert [line for line in fleet.lines() if line.job == "long" and line.at > stopped] == []
+        assert [line for line in fleet.lines() if line.job == "job-0" and line.at > stopped + 2], "others go on"
+        frozen.send_signal(signal.SIGCONT)
+        resumed = time.time()
+        following = fleet.wait_for("long", since=resumed)
+        time.sleep(1)
+        until = time.time()
+        fleet.stop()
+        assert following.token > began.token
+        report(f"SIGSTOP for 8 s on one host, {name}", fleet.sums(since, until, place.history(fleet)))
+        print(name, attempts(place, began.tick))
+        assert {line.pid for line in fleet.lines() if line.job == "long" and line.tick == began.tick} == {frozen.pid}
+
+
+@pytest.mark.parametrize("patience", ["30", "0.3"], ids=["patient", "impatient"])
+def test_a_process_that_is_told_to_end_leaves_nothing_running_and_its_ticks_to_the_others(
+    patience: str, sqlite: Place, report: Report
+) -> None:
+    with sqlite.fleet(jobs=10, extra=long_job(), settings={"CRON_SHUTDOWN_TIMEOUT": patience}) as fleet:
+        fleet.start(3)
+        since = time.time() + 1
+        began = fleet.wait_for("long", since=since)
+        time.sleep(max(0.0, began.tick + 1 - time.time()))  # in the middle of the claims of the next tick
+        ended = fleet.by_pid(began.pid)
+        ended.terminate()
+        told = time.time()
+        assert ended.wait(10) == 0
+        took = time.time() - told
+        assert took < (3 if patience == "30" else 2.3)
+        assert attempts(sqlite, began.tick) == [(1, "completed" if patience == "30" else "cancelled")]
+        following = fleet.wait_for("long", since=told)
+        assert following.at - following.tick < 1
+        until = time.time() - 1
+        fleet.stop()
+        assert all(line.at < told + 0.2 for line in fleet.lines() if line.pid == ended.pid and line.event == "start")
+        statuses = Counter(run.status for job in ("long", *(f"job-{n}" for n in range(10))) for run in sqlite.runs(job))
+        assert statuses.keys() <= {"completed", "cancelled"}
+        recovered = fleet.recovered_at(told)
+        report(
+            f"SIGTERM in the middle of a job, timeout {patience} s",
+            fleet.sums(since, until, sqlite.history(fleet)),
+            recovered,
+        )
+        assert recovered == 0, "a tick after the signal was late"
+
+
+BLOCKS = (
+    ONCE
+    + """
+import ctypes
+
+@crons.cron("* * * * * *", name="long")
+async def long(context: JobContext):
+    note("start", context)
+    if context.tick.timestamp() > options["since"] and once("blocked"):
+        BLOCK
+    note("end", context)
+"""
+)
+ONLY_THE_LOOP = BLOCKS.replace("BLOCK\n", "time.sleep(8)\n")
+THE_WHOLE_INTERPRETER = BLOCKS.replace("BLOCK\n", "ctypes.PyDLL(None).sleep(SECONDS)\n")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("name", "body", "seconds"),
+    [
+        ("SQLite", ONLY_THE_LOOP, 8),
+        ("Redis across hosts", ONLY_THE_LOOP, 8),
+        ("SQLite", THE_WHOLE_INTERPRETER, 8),
+        ("Redis across hosts", THE_WHOLE_INTERPRETER, 4),
+    ],
+    ids=["loop, SQLite", "loop, Redis across hosts", "interpreter, SQLite", "interpreter, Redis across hosts"],
+)
+def test_a_process_that_a_job_blocks_keeps_its_leases(
+    name: str, body: str, seconds: int, request: pytest.FixtureRequest, report: Report
+) -> None:
+    place = place_of(name, request)
+    since = time.time() + 4
+    body = f"options['since'] = {since}" + body.replace("SECONDS", str(seconds))
+    with place.fleet(jobs=6, extra=body) as fleet:
+        fleet.start(2)
+        wait_until(Path("blocked").exists, 15, "a job that blocks its process")
+        blocked = next(line for line in reversed(fleet.lines()) if line.job == "long" and line.event == "start")
+        ended = fleet.wait_for("long", "end", tick=blocked.tick, pid=blocked.pid)
+        assert ended.at - blocked.at > seconds - 0.1
+        fleet.wait_for("long", since=ended.at)
+        time.sleep(1.5)
+        until = time.time() - 1
+        fleet.stop()
+        starts = [line for line in fleet.lines() if line.job == "long" and line.event == "start"]
+        assert [line for line in starts if line.tick == blocked.tick] == [blocked]
+        assert [line for line in starts if blocked.at < line.at < ended.at] == []
+        assert attempts(place, blocked.tick) == [(1, "completed")]
+        if body.startswith("options") and "time.sleep" in body:
+            assert "the event loop has been blocked for 7 s by job 'long'" in fleet.log.read_text()
+        sums = fleet.sums(since, until, place.history(fleet))
+        what = "event loop blocked" if "time.sleep" in body else "GIL held"
+        report(f"{what} for {seconds} s, {name}", sums, fleet.recovered_at(blocked.at))
+
+
+FORKS = (
+    ONCE
+    + """
+@crons.cron("* * * * * *", name="forks")
+async def forks():
+    if not once("forked"):
+        return
+    child = os.fork()
+    if child:
+        with open("child", "w") as file:
+            file.write(str(child))
+        return
+    said = {}
+    try:
+        said["running"], said["health"] = crons.running, crons.health().status
+        WHAT_THE_CHILD_DOES
+    except BaseException as error:
+        said["error"] = repr(error)
+    with open("said.json.new", "w") as file:
+        json.dump(said, file)
+    os.rename("said.json.new", "said.json")
+    os._exit(0)
+"""
+)
+LOOKS = FORKS.replace(
+    "WHAT_THE_CHILD_DOES",
+    """
+        async def use():
+            await crons.stop()
+            try:
+                await crons.run_job("job-0")
+            except Exception as error:
+                said["run"] = str(error)
+            await asyncio.sleep(2)
+        asyncio.run(use())
+""",
+)
+STARTS_ITS_OWN = FORKS.replace(
+    "WHAT_THE_CHILD_DOES",
+    """
+        async def use():
+            await crons.start()
+            said["started"] = crons.running
+            await asyncio.sleep(3)
+            await crons.stop()
+        asyncio.run(use())
+""",
+)
+
+
+@pytest.mark.parametrize("name", ["SQLite", "Redis"])
+def test_a_child_that_was_forked_from_a_started_process_leaves_its_scheduler_alone(
+    name: str, request: pytest.FixtureRequest, report: Report
+) -> None:
+    place = place_of(name, request)
+    with place.fleet(jobs=5, extra=LOOKS) as fleet:
+        fleet.start(2)
+        since = time.time() + 1
+        wait_until(Path("said.json").exists, 15, "what the child says")
+        child = int(Path("child").read_text())
+        time.sleep(1)
+        until = time.time() - 1
+        fleet.stop()
+        said = json.loads(Path("said.json").read_text())
+        assert said.pop("run").startswith("'job-0' can't be run: the scheduler has not started")
+        assert said == {"running": False, "health": "unhealthy"}
+        assert [line for line in fleet.lines() if line.pid == child] == []
+        report(f"fork after start, {name}", fleet.sums(since, until, place.history(fleet)), fleet.recovered_at(since))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["SQLite", "Redis"])
+def test_a_child_that_was_forked_from_a_started_process_may_start_a_scheduler_of_its_own(
+    name: str, request: pytest.FixtureRequest, report: Report
+) -> None:
+    place = place_of(name, request)
+    with place.fleet(jobs=12, extra=STARTS_ITS_OWN) as fleet:
+        fleet.start(2)
+        since = time.time() + 1
+        wait_until(Path("said.json").exists, 15, "what the child says")
+        child = int(Path("child").read_text())
+        time.sleep(1)
+        until = time.time() - 1
+        fleet.stop()
+        assert json.loads(Path("said.json").read_text()) == {
+            "running": False,
+            "health": "unhealthy",
+            "started": True,
+        }
+        assert {line.job for line in fleet.lines() if line.pid == child}, "it took part"
+        report(
+            f"fork after start, scheduler in the child, {name}",
+            fleet.sums(since, until, place.history(fleet)),
+            fleet.recovered_at(since),
+        )
+
+
+SAYS_HOW_IT_IS = """
+@crons.cron("* * * * * *", name=f"health of {os.getpid()}")
+async def health():
+    with open(f"health-{os.getpid()}.new", "w") as file:
+        json.dump([crons.health().status, crons.health().findings], file)
+    os.rename(file.name, f"health-{os.getpid()}.json")
+"""
+
+
+def health_of(pid: int, fits: Callable[[str, list[str]], bool]) -> None:
+    """Wait until a process's own view of its health fits."""
+    path = Path(f"health-{pid}.json")
+    wait_until(lambda: path.exists() and fits(*json.loads(path.read_text())), 10, f"the health of {pid} {path}")
+
+
+def shared(function: str) -> str:
+    """An app of its own, which has the job `shared` and runs another function under that name."""
+    return SAYS_HOW_IT_IS + f"""
+@crons.cron("* * * * * *", name="shared")
+async def {function}(context: JobContext):
+    note("start", context)
+"""
+
+
+@pytest.mark.parametrize("name", ["SQLite", "Redis"])
+def test_two_apps_that_give_a_name_to_different_functions_are_told_of_each_other(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    place = place_of(name, request)
+    with place.fleet(jobs=2, extra=shared("mine")) as mine, place.fleet(jobs=2, extra=shared("theirs")) as theirs:
+        (first,) = mine.start()
+        mine.wait_for("shared")
+        (second,) = theirs.start()
+
+        def names_it(status: str, findings: list[str]) -> bool:
+            return status == "degraded" and any("another function" in each and "'shared'" in each for each in findings)
+
+        health_of(second.pid, names_it)
+        assert "'shared' is registered for __main__:theirs here and was for __main__:mine before" in mine.log.read_text()
+        health_of(first.pid, names_it)
+
+
+FAILS_ONCE = (
+    ONCE
+    + SAYS_HOW_IT_IS
+    + """
+import fastapi_crons.engine, fastapi_crons_sqlite.lock
+
+class Unheard(BaseException):
+    pass
+
+def fail_once(owner, name):
+    method = getattr(owner, name)
+
+    async def failing(self, *args):
+        if time.time() > options["since"] and once(f"failed-{name}"):
+            raise Unheard(name)
+        return await method(self, *args)
+
+    setattr(owner, name, failing)
+
+fail_once(fastapi_crons.engine.Dispatcher, "_sleep")
+fail_once(fastapi_crons.engine.Recorder, "_write_batch")
+fail_once(fastapi_crons_sqlite.lock.SQLiteLockBackend, "release")
+fail_once(fastapi_crons_sqlite.lock.SQLiteLockBackend, "beat")
+"""
+)
+
+
+def test_a_task_of_the_scheduler_that_fails_for_any_reason_goes_on_and_health_says_so(
+    sqlite: Place, report: Report
+) -> None:
+    since = time.time() + 2
+    with sqlite.fleet(jobs=5, extra=f"options['since'] = {since}" + FAILS_ONCE) as fleet:
+        (process,) = fleet.start()
+        for name in ("_sleep", "_write_batch", "release", "beat"):
+            wait_until(Path(f"failed-{name}").exists, 15, f"a failure of {name}")
+        failed = time.time()
+
+        def tells(status: str, findings: list[str]) -> bool:
+            tasks = [task for task in ("dispatch", "record", "release") for each in findings if f"the {task} task" in each]
+            return status == "unhealthy" and len(tasks) == 3
+
+        health_of(process.pid, tells)
+        assert "Unheard('_sleep')" in Path(f"health-{process.pid}.json").read_text()
+        time.sleep(3.5)
+        until = time.time() - 1
+        with sqlite_rows("SELECT heartbeat_ts FROM lock_instance") as ((beaten,),):
+            assert time.time() - beaten < 2.5, "it says that it lives, though its heart once failed"
+        fleet.stop()
+        sums = fleet.sums(since, until, sqlite.history(fleet))
+        report("BaseException in each task of the scheduler", sums, fleet.recovered_at(failed))
+
+
+@contextmanager
+def sqlite_rows(sql: str) -> Iterator[list[tuple[Any, ...]]]:
+    """What a query finds in the store's file."""
+    with closing(sqlite3.connect("crons.db")) as connection:
+        yield connection.execute(sql).fetchall()

@@ -48,6 +48,8 @@ CANCEL_GRACE = 1.0
 _IMPATIENCE = 1.0
 #: How often (seconds) the history is cut back to its limits.
 PRUNE_INTERVAL = 60.0
+#: How many calls to the store that may take, of many small ones.
+_PRUNE_STEPS = 12
 #: When (seconds after the start) it is looked again what this process is one of.
 _LOOK_AROUND_AGAIN = 10.0
 
@@ -545,8 +547,8 @@ class Engine:
     async def _prune_forever(self) -> None:
         while True:
             try:
-                await self.state.prune(self.clock.now())
-            except StoreError as error:
+                await asyncio.wait_for(self.state.prune(self.clock.now()), _PRUNE_STEPS * self._config.store_timeout)
+            except (StoreError, asyncio.TimeoutError) as error:
                 logger.warning("the history could not be cut back: %s", one_line(error))
             await self.clock.sleep(PRUNE_INTERVAL)
 
