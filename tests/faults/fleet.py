@@ -138,13 +138,16 @@ class Fleet:
         elsewhere: bool = False,
         extra: str = "",
         job: Mapping[str, object] | None = None,
+        every: int = 1,
     ) -> None:
         self._settings = {"CRON_HEARTBEAT_INTERVAL": "1", "CRON_INSTANCE_TIMEOUT": "6", **settings}
         self.jobs = jobs
+        #: At which seconds the jobs are due: where `every` divides the Unix time.
+        self.every = every
         self._options = {
             "jobs": jobs,
             "seconds": seconds,
-            "expr": expr,
+            "expr": expr if every == 1 else f"* * * * * */{every}",
             "elsewhere": elsewhere,
             "extra": extra,
             "job": dict(job or {}),
@@ -244,7 +247,7 @@ class Fleet:
         return [Line(*json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
 
     def sums(self, since: float, until: float, history: Mapping[str, tuple[list[Run], list[MissedTicks]]]) -> Sums:
-        """What became of every tick of every job in [since, until); the jobs are due every second."""
+        """What became of every tick of every job in [since, until)."""
         sums, lines = Sums(), [line for line in self.lines() if line.tick]
         starts: dict[tuple[str, int], list[Line]] = {}
         for line in lines:
@@ -254,7 +257,7 @@ class Fleet:
             job = f"job-{number}"
             runs, missed = history.get(job, ([], []))
             told = _told(runs, missed)
-            for tick in range(int(since), int(until)):
+            for tick in self._ticks(int(since), int(until)):
                 sums.expected += 1
                 attempts = [line.attempt for line in starts.get((job, tick), [])]
                 if len(set(attempts)) < len(attempts):
@@ -279,9 +282,12 @@ class Fleet:
         late = {line.tick for line in starts if line.at - line.tick > lateness}
         if until is not None:
             started = {(line.job, line.tick) for line in starts}
-            ticks = range(int(after) + 1, int(until))
+            ticks = self._ticks(int(after) + 1, int(until))
             late |= {tick for tick in ticks for n in range(self.jobs) if (f"job-{n}", tick) not in started}
         return max([*late, after]) - after
+
+    def _ticks(self, since: int, until: int) -> list[int]:
+        return [second for second in range(since, until) if second % self.every == 0]
 
 
 def _told(runs: list[Run], missed: list[MissedTicks]) -> set[int]:

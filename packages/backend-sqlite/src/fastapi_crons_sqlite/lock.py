@@ -45,6 +45,7 @@ _OR_UPDATE_JOBS = "ON CONFLICT (name) DO UPDATE SET " + ", ".join(
     f"{column} = excluded.{column}" for column in _JOB_COLUMNS.split(", ")[1:]
 )
 _INSERT_LEASES = f"INSERT INTO lock_lease ({_LEASE_COLUMNS}, namespace)"
+_TOUCH_JOBS = "UPDATE lock_job SET registered_ts = ? WHERE name IN (SELECT value FROM json_each(?))"
 _SAY_ALIVE = f"INSERT OR REPLACE INTO lock_instance ({_INSTANCE_COLUMNS}, namespace, {_HEARTBEAT_COLUMNS})"
 _RENEW_LEASES = """UPDATE lock_lease SET expires = max(expires, ?)
     WHERE run_id IN (SELECT value FROM json_each(?))"""
@@ -106,7 +107,9 @@ class SQLiteLockBackend(LockBackend):
         ]
         owner, term = self._me().owner, self._terms.lease
         return await self._change(
-            named, lambda records, now: [enrol_in(records, each, owner, now, term) for each in named]
+            named,
+            lambda records, now: [enrol_in(records, each, owner, now, term) for each in named],
+            registered=True,
         )
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
@@ -239,8 +242,33 @@ class SQLiteLockBackend(LockBackend):
         )
         return {str(run_id) for run_id in rows}
 
+    async def forget(self, seconds: float) -> list[str]:
+        async def work(transaction: Transaction) -> list[str]:
+            rows = await transaction.rows(
+                f"""SELECT json_group_array(json_array(name, registrars, registered_ts)) FROM lock_job
+                WHERE {self._names.condition.replace("job", "name")}
+                AND NOT EXISTS (SELECT 1 FROM lock_lease WHERE lock_lease.job = lock_job.name)""",
+                *self._names.bounds,
+            )
+            now = self._clock.now()
+            living = {found.instance.owner for found in self._living((await self._holders(transaction)).values(), now)}
+            # A record of an older layout does not know when it was registered: it is taken for new.
+            known = [name for name, registrars, at in rows if not at or not living.isdisjoint(registrars.split("\n"))]
+            await transaction.execute(_TOUCH_JOBS, now, as_json(known))
+            gone = [name for name, _, at in rows if name not in set(known) and at < now - seconds]
+            await transaction.execute(
+                "DELETE FROM lock_job WHERE name IN (SELECT value FROM json_each(?))", as_json(gone)
+            )
+            return [job for name in gone if (job := self._names.own(name)) is not None]
+
+        return await self._database.write(work)
+
     async def _change(
-        self, named: Sequence[Definition | PauseRequest | ResumeRequest], change: Callable[[_Records, float], list[T]]
+        self,
+        named: Sequence[Definition | PauseRequest | ResumeRequest],
+        change: Callable[[_Records, float], list[T]],
+        *,
+        registered: bool = False,
     ) -> list[T]:
         """Change the records of jobs, in one transaction; what was granted in it becomes a lease."""
         names = as_json([each.job for each in named])
@@ -248,8 +276,11 @@ class SQLiteLockBackend(LockBackend):
         async def work(transaction: Transaction) -> list[T]:
             records, before = await _read_jobs(transaction, names)
             known = await _add_leases(transaction, records, names)
-            answers = change(records, self._clock.now())
+            now = self._clock.now()
+            answers = change(records, now)
             await _write_jobs(transaction, records, before)
+            if registered:
+                await transaction.execute(_TOUCH_JOBS, now, names)
             await self._write_leases(transaction, records, known)
             return answers
 

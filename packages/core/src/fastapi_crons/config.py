@@ -71,6 +71,9 @@ class CronConfig(BaseSettings):
 
     history_keep: int = Field(100, ge=1, description="How many runs are kept per job.")
     history_days: Seconds = Field(30.0, description="For how many days runs are kept.")
+    forget_after_days: Seconds = Field(
+        30.0, description="A job that no instance has registered for so many days leaves the stores, with its history."
+    )
     max_result_bytes: int = Field(65_536, ge=0, description="A larger result is not kept.")
     max_log_chars: int = Field(16_384, ge=0, description="How much of a run's log is kept with it; 0: nothing.")
     max_error_chars: int = Field(8_192, ge=100, description="Longer error messages and tracebacks are cut.")

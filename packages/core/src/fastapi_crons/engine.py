@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
+from math import inf
 from typing import TYPE_CHECKING
 
 from fastapi_crons._signals import InterruptWatch, StopSignals
@@ -48,6 +49,8 @@ CANCEL_GRACE = 1.0
 _IMPATIENCE = 1.0
 #: How often (seconds) the history is cut back to its limits.
 PRUNE_INTERVAL = 60.0
+#: How often (seconds) it is looked for jobs that nobody registers any more.
+FORGET_INTERVAL = 3_600.0
 #: How many calls to the store that may take, of many small ones.
 _PRUNE_STEPS = 12
 #: When (seconds after the start) it is looked again what this process is one of.
@@ -545,12 +548,24 @@ class Engine:
         self.runner.in_background(self._recovery.take_over_own(run))
 
     async def _prune_forever(self) -> None:
+        forgotten_at = -inf
         while True:
             try:
                 await asyncio.wait_for(self.state.prune(self.clock.now()), _PRUNE_STEPS * self._config.store_timeout)
+                if self.clock.monotonic() - forgotten_at >= FORGET_INTERVAL:
+                    forgotten_at = self.clock.monotonic()
+                    await self._forget_jobs()
             except (StoreError, asyncio.TimeoutError) as error:
                 logger.warning("the history could not be cut back: %s", one_line(error))
             await self.clock.sleep(PRUNE_INTERVAL)
+
+    async def _forget_jobs(self) -> None:
+        names = await self.locks.forget(self._config.forget_after_days * 86_400)
+        if names:
+            logger.info(
+                "%d jobs that nobody has registered for long are forgotten: %s", len(names), ", ".join(names[:10])
+            )
+            await asyncio.wait_for(self.state.forget(names), _PRUNE_STEPS * self._config.store_timeout)
 
     async def _end_runs(self) -> None:
         await self._wait_for_runs(self._config.shutdown_timeout)

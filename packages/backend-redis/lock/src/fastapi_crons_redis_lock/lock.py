@@ -40,7 +40,7 @@ VERSION = 1
 COMPATIBLE_FROM = 1
 #: The keys of `rule.lua`, in its order.
 _KEYS = (
-    "jobs", "registrars", "leases", "holders", "instances", "beats", "cancels", "pauses", "layout",
+    "jobs", "registrars", "leases", "holders", "instances", "beats", "cancels", "pauses", "registered", "layout",
 )  # fmt: skip
 #: For how long (seconds) what was seen of the other processes of this host is trusted.
 _EVIDENCE_LASTS = 1.0
@@ -140,6 +140,9 @@ class RedisLockBackend(LockBackend):
 
     async def instances(self) -> list[LiveInstance]:
         return self._living(await self._do("instances"))
+
+    async def forget(self, seconds: float) -> list[str]:
+        return list(await self._do("forget", [seconds]))
 
     async def leased(self, run_ids: Collection[str]) -> set[str]:
         return set(await self._do("leased", list(run_ids)))

@@ -9,10 +9,11 @@
 --   beats       owner -> when it last said that it lives
 --   cancels     run id -> who wants it cancelled
 --   pauses      job -> its pause, which its record has, too
+--   registered  job -> when a living instance was last known to have registered it
 --   layout      the version that wrote this, and the oldest that may work on it
 -- ARGV: operation, owner, term of a lease, time after which a silent instance is dead, what the caller's host knows of
 -- other owners (owner -> whether its process lives), and the operation's own batch; the last two are JSON.
-local JOBS, REGISTRARS, LEASES, HOLDERS, INSTANCES, BEATS, CANCELS, PAUSES, LAYOUT = unpack(KEYS)
+local JOBS, REGISTRARS, LEASES, HOLDERS, INSTANCES, BEATS, CANCELS, PAUSES, REGISTERED, LAYOUT = unpack(KEYS)
 local operation, owner, term, timeout = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local evidence, batch = cjson.decode(ARGV[5]), cjson.decode(ARGV[6])
 
@@ -480,7 +481,16 @@ function operations.open()
   return {found, needs}
 end
 
-function operations.enrol() return each(enrol) end
+function operations.enrol()
+  local flat = {}
+  for _, definition in ipairs(batch) do
+    flat[#flat + 1] = definition[1]
+    flat[#flat + 1] = second
+  end
+  in_parts(flat, 1000, function(...) redis.call('HSET', REGISTERED, ...) end)
+  return each(enrol)
+end
+
 function operations.claim() return each(claim) end
 function operations.pause() return each(pause) end
 function operations.resume() return each(resume) end
@@ -517,6 +527,28 @@ function operations.cancel()
     end
   end
   return found
+end
+
+function operations.forget()
+  local gone, registered = {}, pairs_of(REGISTERED)
+  for job, text in pairs(pairs_of(REGISTRARS)) do
+    local lives = false
+    for _, registrar in ipairs(cjson.decode(text)) do
+      lives = lives or alive(registrar, math.huge)
+    end
+    if lives or not registered[job] then
+      redis.call('HSET', REGISTERED, job, second)
+    elseif tonumber(registered[job]) < now - batch[1] then
+      local record = record_of(job)
+      if not record or #record[HELD] == 0 then
+        gone[#gone + 1] = job
+      end
+    end
+  end
+  for _, key in ipairs({JOBS, REGISTRARS, REGISTERED, PAUSES}) do
+    in_parts(gone, 1000, function(...) redis.call('HDEL', key, ...) end)
+  end
+  return gone
 end
 
 function operations.leased()

@@ -287,5 +287,12 @@ class LockBackend(ABC):
         """The instances that live. One query."""
 
     @abstractmethod
+    async def forget(self, seconds: float) -> list[str]:
+        """Delete the records of jobs that no living instance has registered for so long; returns their names.
+
+        A job with a lease on record is kept.
+        """
+
+    @abstractmethod
     async def leased(self, run_ids: Collection[str]) -> set[str]:
         """Those of the runs that have a lease on record, whether its holder lives or not."""

@@ -94,6 +94,9 @@ class LocalLockBackend(LockBackend):
         # Whoever else uses this process's memory has left before it is used again.
         return [] if self._instance is None else [LiveInstance(self._instance, self._clock.now())]
 
+    async def forget(self, seconds: float) -> list[str]:
+        return []  # what is here was registered by this process
+
     async def leased(self, run_ids: Collection[str]) -> set[str]:
         held = {run_id for record in self._records.values() for run_id in record.leases or ()}
         return held.intersection(run_ids)

@@ -153,6 +153,10 @@ class DistributedLockManager:
         """The instances that live. One attempt."""
         return await self._bounded(self.backend.instances())
 
+    async def forget(self, seconds: float) -> list[str]:
+        """Delete the records of jobs that nobody has registered for so long; returns their names. One attempt."""
+        return await self._bounded(self.backend.forget(seconds))
+
     async def leased(self, run_ids: Collection[str]) -> set[str]:
         """Those of the runs that have a lease on record. One attempt."""
         return await self._bounded(self.backend.leased(run_ids))

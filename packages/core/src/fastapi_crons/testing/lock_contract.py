@@ -352,3 +352,19 @@ class LockContract:
         assert len(await staging.instances()) == 1
         assert await staging.cancel(["r0"], None) == set()
         assert list((await staging.beat()).dead) == []
+
+    @_on_a_store
+    async def test_jobs_that_nobody_registers_any_more_are_forgotten(self, lock: LockBackend) -> None:
+        if not self.shared():
+            return
+        other = await self.another()
+        mark = (await lock.enrol([define("kept"), define("both")]))[0].mark
+        await other.enrol([define("both"), define("gone"), define("held")])
+        (granted,) = await other.claim([request("r1", mark + 1, job="held")])
+        assert granted.outcome == "granted"
+        assert await lock.forget(0) == []
+        await other.leave()
+        assert await lock.forget(1_000) == []
+        await asyncio.sleep(1.1)
+        assert await lock.forget(1) == ["gone"]
+        assert await lock.marks(["gone", "kept", "held"]) == [None, mark, mark + 1]
