@@ -137,12 +137,15 @@ def test_a_plugin_of_somebody_else_is_found_used_and_can_be_disabled(
 @pytest.mark.parametrize(
     ("variable", "backend"), [("CRON_STATE_BACKEND", "redis-state"), ("CRON_LOCK_BACKEND", "redis-lock")]
 )
-def test_the_redis_pieces_say_what_they_can_not_do_yet(
+def test_a_redis_that_can_not_be_reached_stops_the_start_with_one_sentence(
     with_everything: Path, monkeypatch: pytest.MonkeyPatch, variable: str, backend: str
 ) -> None:
     monkeypatch.setenv(variable, backend)
+    monkeypatch.setenv("CRON_REDIS_URL", "redis://ops:s3cret@127.0.0.1:1/3")
     done = run(with_everything, "-c", _USE_CORE, check=False)
-    assert "in Redis yet" in done.stderr.splitlines()[-1]
+    last = done.stderr.splitlines()[-1]
+    assert "StoreUnavailableError: Redis at 127.0.0.1:1, database 3 as user 'ops': " in last
+    assert "s3cret" not in done.stdout + done.stderr
 
 
 def test_the_command_line_has_what_it_has_and_says_what_is_to_come(with_everything: Path) -> None:

@@ -43,7 +43,7 @@ class Connection:
     Raises `StoreUnusableError` from `open` where the server refuses us, and `StoreUnavailableError` from everything else.
     """
 
-    def __init__(self, client: Client, *, owned: bool) -> None:
+    def __init__(self, client: Client, *, owned: bool, patience: float = 4.0) -> None:
         if not inspect.iscoroutinefunction(getattr(client, "execute_command", None)):
             raise ConfigurationError(
                 f"a client of redis.asyncio is needed, not {type(client).__name__}: "
@@ -51,18 +51,22 @@ class Connection:
             )
         self.client = client
         self._owned = owned
+        #: How long (seconds) the server may take to answer at the start.
+        self._patience = patience
         self._turn = asyncio.Semaphore(_CALLS_AT_A_TIME)
         self._shas: dict[str, str] = {}
 
     @classmethod
     def by_settings(cls, settings: RedisSettings, timeout: float) -> Connection:
         """A connection as the settings say; no call takes longer than `timeout` seconds."""
-        return cls(_client(settings, timeout), owned=True)
+        # A little less than the scheduler waits: then it is said which server does not answer.
+        patience = timeout * 0.9
+        return cls(_client(settings, patience), owned=True, patience=patience)
 
     def beside(self) -> Connection | None:
         """Another connection to the same server, for another event loop; None where the client can't be made again."""
         try:
-            return Connection(_twin(self.client), owned=True)
+            return Connection(_twin(self.client), owned=True, patience=self._patience)
         except (TypeError, AttributeError) as error:  # a client of a kind that we do not know
             logger.debug("a %s can't be made again: %r", type(self.client).__name__, error)
             return None
@@ -71,7 +75,7 @@ class Connection:
         """Reach the server, and say so where it can't be used as it is."""
         self._turn = asyncio.Semaphore(_CALLS_AT_A_TIME)
         try:
-            await self.client.ping()
+            await asyncio.wait_for(self.client.ping(), self._patience)
         except _OURS as error:
             raise self._refused(error) from error
 
@@ -159,6 +163,8 @@ _OURS = (exceptions.RedisError, exceptions.RedisClusterException, OSError, async
 
 def _reason(error: Exception) -> str:
     """What went wrong, without what a URL in it may give away."""
+    if isinstance(error, asyncio.TimeoutError) and not str(error):
+        return "no answer in time"
     return _SECRET_IN_URL.sub("//***@", str(error) or type(error).__name__)
 
 
@@ -167,6 +173,8 @@ def _client(settings: RedisSettings, timeout: float) -> Client:
     try:
         parts = urlsplit(url)
         options = _options(settings, timeout, parts.username, parts.password)
+        if parts.scheme == "unix":
+            del options["socket_keepalive"]
         if parts.scheme in ("redis+sentinel", "rediss+sentinel"):
             return _behind_sentinels(url, settings, options)
         if parts.scheme in ("redis+cluster", "rediss+cluster"):
@@ -177,10 +185,12 @@ def _client(settings: RedisSettings, timeout: float) -> Client:
         # Blocks where all are taken, instead of raising.
         pool = BlockingConnectionPool.from_url(url, max_connections=_CALLS_AT_A_TIME + 1, timeout=timeout, **options)
         return Redis.from_pool(pool)
-    except (ValueError, TypeError, exceptions.RedisError) as error:
+    except (ValueError, TypeError, exceptions.RedisError):
+        # What the parser says may quote a password that was taken for a port.
         raise ConfigurationError(
-            f"settings can't be used: {PREFIX}URL=***: {_reason(error)}; "
-            "e.g. redis://localhost:6379/0, rediss://…, redis+sentinel://host:26379/service, redis+cluster://host:6379"
+            f"settings can't be used: {PREFIX}URL=***: this is no URL of a Redis server; write redis://localhost:6379/0, "
+            "rediss://…, unix://…, redis+sentinel://host:26379/service or redis+cluster://host:6379, with special characters "
+            "of user and password percent-encoded"
         ) from None
 
 
@@ -215,7 +225,7 @@ def _behind_sentinels(url: str, settings: RedisSettings, options: dict[str, Any]
         options["ssl"] = True
         if settings.ca_file is not None:
             options["ssl_ca_certs"] = settings.ca_file
-    asked = {key: options[key] for key in ("socket_timeout", "socket_connect_timeout")}
+    asked = {key: options[key] for key in ("socket_timeout", "socket_connect_timeout", "retry")}
     if settings.sentinel_password is not None:
         asked["password"] = settings.sentinel_password.get_secret_value()
     sentinel = Sentinel(sentinels, sentinel_kwargs=asked, **options)  # type: ignore[no-untyped-call]

@@ -1,0 +1,144 @@
+"""Which stores a scheduler uses, and what it says where they do not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fastapi_crons import CronConfig, Crons
+from fastapi_crons.backends import choose_backends
+from fastapi_crons.errors import ConfigurationError
+from fastapi_crons.locking import DistributedLockManager, LocalLockBackend
+from fastapi_crons.plugins import Plugins
+from fastapi_crons.state import MemoryStateBackend, StateBackend
+from fastapi_crons.surroundings import findings
+from fastapi_crons.testing import VirtualClock
+from fastapi_crons_sqlite import SQLiteStateBackend
+
+URL = "redis://ops:s3cret@127.0.0.1:1/0"
+
+
+def chosen(state: StateBackend | None = None) -> tuple[str, str]:
+    """The names of the classes of state and lock that the environment leads to."""
+    config = CronConfig()
+    found, locks = choose_backends(config, Plugins(config.disabled_plugins), state, None)
+    return type(found).__name__, type(locks.backend).__name__
+
+
+def test_nothing_configured_leads_to_sqlite_where_it_is_installed() -> None:
+    assert chosen() == ("SQLiteStateBackend", "SQLiteLockBackend")
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+def test_a_redis_url_leads_to_redis_for_both(monkeypatch: pytest.MonkeyPatch, in_file: bool) -> None:
+    if in_file:
+        Path(".env").write_text(f"CRON_REDIS_URL={URL}\n")
+    else:
+        monkeypatch.setenv("CRON_REDIS_URL", URL)
+    assert chosen() == ("RedisStateBackend", "RedisLockBackend")
+    assert chosen(SQLiteStateBackend("mine.db")) == ("SQLiteStateBackend", "RedisLockBackend")
+
+
+@pytest.mark.parametrize(
+    ("state", "lock", "expected", "said"),
+    [
+        ("sqlite", None, ("SQLiteStateBackend", "RedisLockBackend"), "they are kept per host (SQLiteStateBackend)"),
+        (None, "sqlite", ("RedisStateBackend", "SQLiteLockBackend"), "each host runs every tick (SQLiteLockBackend)"),
+        ("redis-state", "redis-lock", ("RedisStateBackend", "RedisLockBackend"), None),
+        ("redis", "redis", ("RedisStateBackend", "RedisLockBackend"), None),
+    ],
+)
+def test_what_is_named_is_used_and_stores_of_different_reach_get_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    state: str | None,
+    lock: str | None,
+    expected: tuple[str, str],
+    said: str | None,
+) -> None:
+    monkeypatch.setenv("CRON_REDIS_URL", URL)
+    for variable, name in (("CRON_STATE_BACKEND", state), ("CRON_LOCK_BACKEND", lock)):
+        if name is not None:
+            monkeypatch.setenv(variable, name)
+    assert chosen() == expected
+    assert len(caplog.messages) == (said is not None)
+    assert said is None or said in caplog.text
+
+
+def test_distributed_locking_takes_a_lock_for_a_fleet_or_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRON_ENABLE_DISTRIBUTED_LOCKING", "true")
+    assert chosen() == ("SQLiteStateBackend", "RedisLockBackend")
+    monkeypatch.setenv("CRON_DISABLED_PLUGINS", "redis-lock")
+    with pytest.raises(ConfigurationError, match="pip install fastapi-crons-redis-lock"):
+        chosen()
+    monkeypatch.delenv("CRON_DISABLED_PLUGINS")
+    monkeypatch.setenv("CRON_LOCK_BACKEND", "sqlite")
+    with pytest.raises(ConfigurationError, match="SQLiteLockBackend reaches no further than one host"):
+        chosen()
+
+
+def test_a_backend_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRON_DISABLED_PLUGINS", "redis-lock")
+    monkeypatch.setenv("CRON_LOCK_BACKEND", "redis-lock")
+    with pytest.raises(ConfigurationError, match="pip install fastapi-crons-redis-lock"):
+        chosen()
+
+
+@pytest.mark.parametrize(
+    "url", ["rediss//ops:s3cret@host", "redis+sentinel://ops:s3cret@host:26379", "redis://h:s3cret/x"]
+)
+def test_a_url_that_can_not_be_used_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("CRON_REDIS_URL", url)
+    with pytest.raises(ConfigurationError, match="CRON_REDIS_URL") as refused:
+        chosen()
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://ops:s3cret@127.0.0.1:1/2",
+        "rediss://ops:s3cret@127.0.0.1:1/2",
+        "redis+sentinel://ops:s3cret@127.0.0.1:1,127.0.0.1:2/primary/2",
+        "rediss+sentinel://ops:s3cret@127.0.0.1:1/primary",
+        "redis+cluster://ops:s3cret@127.0.0.1:1",
+        "unix:///tmp/none.sock?db=2",
+    ],
+)
+async def test_urls_of_every_kind_lead_to_a_client_that_names_its_place_without_the_password(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("CRON_REDIS_URL", url)
+    crons = Crons(config=CronConfig(store_timeout=1))
+    with pytest.raises(Exception, match=r"Redis (at|service|Cluster)") as refused:
+        await crons.start()
+    assert "s3cret" not in str(refused.value)
+
+
+def test_several_hosts_with_a_lock_for_one_are_warned_about_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert findings("host") == []
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert findings("fleet") == []
+    (finding,) = findings("host")
+    assert "Kubernetes" in finding
+    monkeypatch.setenv("CRON_REQUIRE_SHARED_LOCK", "true")
+    with pytest.raises(ConfigurationError, match=r"CRON_REQUIRE_SHARED_LOCK.*SQLiteLockBackend.*Kubernetes"):
+        chosen()
+    monkeypatch.setenv("CRON_REDIS_URL", URL)
+    assert chosen() == ("RedisStateBackend", "RedisLockBackend")
+
+
+async def test_a_lock_for_one_host_where_several_are_likely_degrades_health(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("DYNO", "web.1")
+    config = CronConfig()
+    locks = DistributedLockManager(LocalLockBackend(), config)
+    crons = Crons(state_backend=MemoryStateBackend(), lock_manager=locks, config=config, clock=VirtualClock())
+    await crons.start()
+    health = crons.health()
+    await crons.stop()
+    assert health.status == "degraded"
+    assert "Heroku" in health.findings[0]
+    assert "Heroku" in caplog.text
