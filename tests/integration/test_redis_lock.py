@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import platform
 from dataclasses import replace
 from typing import Any
 
@@ -13,13 +15,24 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from fastapi_crons import CronConfig, Crons
 from fastapi_crons.clock import SystemClock
-from fastapi_crons.errors import ConfigurationError
+from fastapi_crons.errors import ConfigurationError, StoreUnusableError
 from fastapi_crons.instance import Instance
 from fastapi_crons.job import Overlap
-from fastapi_crons.locking import ClaimRequest, Definition, LeaseRef, LeaseTerms, PauseRequest, ResumeRequest
+from fastapi_crons.locking import (
+    ClaimRequest,
+    Definition,
+    DistributedLockManager,
+    LeaseRef,
+    LeaseTerms,
+    PauseRequest,
+    ResumeRequest,
+)
 from fastapi_crons.locking.records import JobRecord, claim_in, enrol_in, pause_in, resume_in
 from fastapi_crons.run import MissedReason
+from fastapi_crons.service import Service
+from fastapi_crons.state import MemoryStateBackend
 from fastapi_crons_redis_lock import RedisLockBackend
 from tests.faults.redis_server import RedisServer, needs_redis
 
@@ -274,3 +287,89 @@ async def test_all_keys_of_a_namespace_lie_in_one_slot_of_a_cluster(tmp_path: An
         slots = {server.cli("CLUSTER", "KEYSLOT", key) for key in server.cli("KEYS", "*")}
         assert len(slots) == 1
         await client.aclose()
+
+
+async def test_a_newer_layout_works_as_long_as_it_lets_us(redis_server: RedisServer) -> None:
+    client = redis.asyncio.from_url(redis_server.url)
+    layout = "{crons:layouts}:lock:layout"
+    lock = RedisLockBackend(client)
+    await client.hset(layout, mapping={"version": 99, "compatible_from": 1})
+    await lock.open(Instance.of_this_process(), "layouts", TERMS, SystemClock())
+    assert await client.hget(layout, "version") == b"99"
+    await client.hset(layout, "compatible_from", 99)
+    with pytest.raises(StoreUnusableError, match="newer version"):
+        await lock.open(Instance.of_this_process(), "layouts", TERMS, SystemClock())
+    await client.aclose()
+
+
+async def test_an_idle_instance_costs_the_store_only_its_heartbeat() -> None:
+    with RedisServer() as server:
+        client = redis.asyncio.from_url(server.url)
+        config = CronConfig(heartbeat_interval=0.5)
+        crons = Crons(
+            state_backend=MemoryStateBackend(),
+            lock_manager=DistributedLockManager(RedisLockBackend(client), config),
+            config=config,
+        )
+        for number in range(1_000):
+            crons.cron("0 0 1 1 *", name=f"job-{number}")(_nothing)
+        await crons.start()
+
+        def scripts() -> int:
+            return int(server.cli("INFO", "commandstats")["cmdstat_evalsha"]["calls"])
+
+        await asyncio.sleep(0.7)
+        before = scripts()
+        await asyncio.sleep(3)
+        assert 3 <= scripts() - before <= 7
+        await crons.stop()
+        await client.aclose()
+
+
+async def test_instances_are_seen_with_what_an_operator_wants_to_know(redis_server: RedisServer) -> None:
+    client = redis.asyncio.from_url(redis_server.url)
+    schedulers = []
+    for name in ("worker-001", "worker-002"):
+        config = CronConfig(namespace="seen", instance_id=name, heartbeat_interval=0.3)
+        locks = DistributedLockManager(RedisLockBackend(client), config)
+        Crons._of_process = None
+        schedulers.append(Crons(state_backend=MemoryStateBackend(), lock_manager=locks, config=config))
+        await schedulers[-1].start()
+    found = await Service(schedulers[0]).instances()
+    assert [each.instance.id for each in found] == ["worker-001", "worker-002"]
+    for each in found:
+        assert each.instance.version
+        assert each.instance.pid == os.getpid()
+        assert each.instance.host == platform.node()
+        assert abs(each.heartbeat_ts - SystemClock().now()) < 3
+        assert each.running == 0
+    for crons in schedulers:
+        await crons.stop()
+    await client.aclose()
+
+
+def test_ten_thousand_ticks_at_once_need_no_more_than_a_few_connections(redis_server: RedisServer) -> None:
+    async def main() -> None:
+        client = redis.asyncio.from_url(redis_server.url, max_connections=3)
+        config = CronConfig(namespace="many")
+        locks = DistributedLockManager(RedisLockBackend(client), config)
+        crons = Crons(state_backend=MemoryStateBackend(), lock_manager=locks, config=config)
+        ran = 0
+
+        async def job() -> None:
+            nonlocal ran
+            ran += 1
+
+        for number in range(10_000):
+            crons.cron("0 0 1 1 *", name=f"job-{number}")(job)
+        await crons.start()
+        runs = await asyncio.gather(*(crons.run_job(f"job-{number}") for number in range(500)))
+        assert {run.status for run in runs} == {"completed"}
+        assert len(await client.client_list()) <= 8
+        await crons.stop()
+        await client.aclose()
+
+    asyncio.run(main())
+
+
+async def _nothing() -> None: ...

@@ -8,6 +8,7 @@ import logging
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -29,6 +30,8 @@ Client = Redis | RedisCluster
 
 #: How many calls of a store are under way at a time: each is a whole batch, and a client's pool may be small.
 _CALLS_AT_A_TIME = 4
+#: How often (seconds) it is tried again where a client's pool is full.
+_ROOM_INTERVAL = 0.02
 #: The options of a connection that another one to the same server needs, too.
 _KEPT = (
     "host", "port", "path", "db", "username", "password", "credential_provider", "redis_connect_func", "protocol",
@@ -53,7 +56,7 @@ class Connection:
         self._owned = owned
         #: How long (seconds) the server may take to answer at the start.
         self._patience = patience
-        self._turn = asyncio.Semaphore(_CALLS_AT_A_TIME)
+        self._turn = self._turns()
         self._shas: dict[str, str] = {}
 
     @classmethod
@@ -73,7 +76,7 @@ class Connection:
 
     async def open(self) -> None:
         """Reach the server, and say so where it can't be used as it is."""
-        self._turn = asyncio.Semaphore(_CALLS_AT_A_TIME)
+        self._turn = self._turns()
         try:
             await asyncio.wait_for(self.client.ping(), self._patience)
         except _OURS as error:
@@ -108,6 +111,8 @@ class Connection:
                 except (exceptions.ConnectionError, exceptions.ReadOnlyError, OSError) as error:
                     if isinstance(error, (exceptions.AuthenticationError, exceptions.BusyLoadingError)):
                         raise
+                    if "Too many connections" in str(error):  # others use this client, too
+                        return await self._when_there_is_room(request)
                     # Whatever lies in the pool may be as stale, or lead to a server that is no master any more.
                     await self._drop_idle()
                     return await request()
@@ -128,6 +133,21 @@ class Connection:
             return f"Redis service {pool.service_name!r} behind sentinels, {database}{user}"
         place = known.get("path") or f"{known.get('host', 'localhost')}:{known.get('port', 6379)}"
         return f"Redis at {place}, {database}{user}"
+
+    def _turns(self) -> asyncio.Semaphore:
+        """No more calls at a time than leave others half of a pool that refuses what it has no room for."""
+        room = self.client.connection_pool.max_connections // 2 if isinstance(self.client, Redis) else _CALLS_AT_A_TIME
+        return asyncio.Semaphore(max(1, min(_CALLS_AT_A_TIME, room)))
+
+    async def _when_there_is_room(self, request: Callable[[], Awaitable[T]]) -> T:
+        until = monotonic() + self._patience
+        while True:
+            await asyncio.sleep(_ROOM_INTERVAL)
+            try:
+                return await request()
+            except exceptions.ConnectionError as error:
+                if "Too many connections" not in str(error) or monotonic() >= until:
+                    raise
 
     async def _load(self, script: str) -> str:
         sha = await self.client.script_load(script)
@@ -183,7 +203,7 @@ def _client(settings: RedisSettings, timeout: float) -> Client:
         if parts.scheme == "rediss" and settings.ca_file is not None:
             options["ssl_ca_certs"] = settings.ca_file
         # Blocks where all are taken, instead of raising.
-        pool = BlockingConnectionPool.from_url(url, max_connections=_CALLS_AT_A_TIME + 1, timeout=timeout, **options)
+        pool = BlockingConnectionPool.from_url(url, max_connections=2 * _CALLS_AT_A_TIME, timeout=timeout, **options)
         return Redis.from_pool(pool)
     except (ValueError, TypeError, exceptions.RedisError):
         # What the parser says may quote a password that was taken for a port.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from math import inf
 from typing import TypeVar
 
 from fastapi_crons.backoff import Backoff
@@ -47,6 +48,7 @@ class DistributedLockManager:
         self._clock: Clock = SystemClock()
         #: Why the store does not answer at the moment; None while it does.
         self.fault: str | None = None
+        self._quiet_until = -inf
         self._open = False
 
     async def open(self, instance: Instance, clock: Clock) -> None:
@@ -171,7 +173,10 @@ class DistributedLockManager:
             except Exception as error:
                 delay = backoff.next()
                 self.fault = one_line(error)
-                logger.error("the lock store does not answer, nothing is started until it does: %s", self.fault)
+                now = self._clock.monotonic()
+                if now >= self._quiet_until:  # not every caller by itself
+                    self._quiet_until = now + delay
+                    logger.error("the lock store does not answer, nothing is started until it does: %s", self.fault)
                 await self._clock.sleep(delay)
                 continue
             if self.fault is not None:
