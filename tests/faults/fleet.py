@@ -164,6 +164,8 @@ class Fleet:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
                 process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
 
     def start(self, count: int = 1, **settings: str) -> list[subprocess.Popen[str]]:
         """Start processes, and wait until their schedulers have started."""

@@ -215,9 +215,9 @@ def test_runs_give_up_their_leases_while_the_server_is_silent_for_too_long(
         given_up = time.time() - paused
         time.sleep(max(0.0, paused + 5.5 - time.time()))
         own_redis.resume()
-        wait_until(lambda: len(watch.lines("start")) == 10, RECOVERS_IN + 1, "the runs' second attempts")
+        wait_until(lambda: len(watch.lines("start")) >= 10, RECOVERS_IN + 1, "the runs' second attempts")
         # What was due meanwhile is written down when those have ended.
-        wait_until(lambda: len(watch.lines("start")) == 15, 6 + RECOVERS_IN, "runs after them")
+        wait_until(lambda: len(watch.lines("start")) >= 15, 6 + RECOVERS_IN, "runs after them")
         sums, _ = watch.ended()
         report("SIGSTOP of the server, 5.5 s, in runs that take longer", sums)
         # Others may take the runs over 4 s after the last heartbeat, which was at most 1 s old.

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Iterable
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -14,32 +13,28 @@ from fastapi_crons._signals import InterruptWatch, StopSignals
 from fastapi_crons._threads import ThreadPool
 from fastapi_crons.active import ActiveRun
 from fastapi_crons.backoff import Backoff
-from fastapi_crons.claims import definition_of, manual_request
-from fastapi_crons.clock import Clock, Timer, iso_utc
+from fastapi_crons.clock import Clock, Timer
 from fastapi_crons.config import CronConfig
 from fastapi_crons.dispatcher import Dispatcher
-from fastapi_crons.errors import CronsError, JobLockedError, StoreError, StoreUnavailableError
+from fastapi_crons.errors import StoreError, StoreUnavailableError
 from fastapi_crons.hooks import HookCaller
 from fastapi_crons.instance import Instance
 from fastapi_crons.job import CronJob
-from fastapi_crons.locking.base import Beat, ClaimRequest, Lease, LeaseRef, Pause, PauseRequest, Resumed, ResumeRequest
-from fastapi_crons.locking.keeper import LeaseKeeper
 from fastapi_crons.locking.manager import DistributedLockManager
-from fastapi_crons.outcome import one_line, safe_text
+from fastapi_crons.membership import Membership
+from fastapi_crons.outcome import one_line
 from fastapi_crons.plugins import Plugins
 from fastapi_crons.recorder import Recorder
 from fastapi_crons.recovery import Recovery
-from fastapi_crons.run import Run, Trigger
 from fastapi_crons.run_log import capture_records
 from fastapi_crons.runner import Runner
-from fastapi_crons.state.base import HistoryLimits, Signal, StateBackend
+from fastapi_crons.state.base import HistoryLimits, StateBackend
+from fastapi_crons.steering import Steering
 from fastapi_crons.supervisor import Supervisor
 from fastapi_crons.surroundings import findings
-from fastapi_crons.ticks import count_row, old_row, tick_source
 
 if TYPE_CHECKING:
     from fastapi_crons.scheduler import Crons
-    from fastapi_crons.timeline import Entry
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +80,6 @@ class Engine:
         self.recorder = Recorder(
             state, locks, clock, store_timeout=config.store_timeout, max_buffered=config.max_buffered_records
         )
-        self.keeper = LeaseKeeper(locks, config, clock, self.instance, self)
         self.runner = Runner(
             config,
             clock,
@@ -94,14 +88,14 @@ class Engine:
             self.recorder,
             self.instance.id,
             self._interrupts,
-            self.keeper.holds,
+            self._holds,
             self._released,
             self._lost,
         )
         self.dispatcher = Dispatcher(
             config, clock, locks, self.recorder, self.runner, self.instance.owner, self._registered
         )
-        self._recovery = Recovery(
+        recovery = Recovery(
             config,
             clock,
             locks,
@@ -112,29 +106,18 @@ class Engine:
             self.instance.owner,
             crons.get_job,
         )
-        self._taking_over = False
-        self._left_behind = Beat()
+        self.membership = Membership(config, clock, locks, state, self.runner, self.dispatcher, recovery, self.instance)
+        self.steering = Steering(config, clock, locks, self.recorder, self.runner, self.dispatcher, self.membership)
         #: What is to be said about the place that this runs in.
         self.surroundings: list[str] = []
         self._look_again: Timer | None = None
         #: Why the stores could not be had at the start, while they are waited for.
         self.waits_for_stores: str | None = None
-        #: Set once nothing more is claimed.
-        self.stopping = asyncio.Event()
-        #: Manual runs that are about to start, owned until they have.
-        self._starting: set[asyncio.Task[ActiveRun]] = set()
-        #: How many callers wait for theirs to start.
-        self.starting = 0
 
     @property
     def enabled(self) -> bool:
         """Whether jobs run here at all."""
         return self._config.enabled
-
-    @property
-    def patience(self) -> float:
-        """For how long (seconds) no heartbeat need be answered before something is wrong."""
-        return 2 * self._config.heartbeat_interval + self._config.store_timeout
 
     @property
     def max_threads(self) -> int:
@@ -183,7 +166,7 @@ class Engine:
 
     def quiesce(self) -> None:
         """Claim nothing more. Whoever waits for a manual run, and can, stops waiting."""
-        self.stopping.set()
+        self.steering.stop()
         self.dispatcher.stop()
 
     async def stop(self, *, told: bool = True) -> None:
@@ -195,7 +178,7 @@ class Engine:
         self.quiesce()
         await self.supervisor.stop("open", self._store_patience())
         await self.supervisor.finish("dispatch", self._store_patience())
-        await self.clock.wait(list(self._starting), self._store_patience())
+        await self.steering.settle(self._store_patience())
         await self._end_runs()
         await self.runner.drain(self._config.hook_timeout)
         for task in self.runner.background:
@@ -205,13 +188,11 @@ class Engine:
             self._look_again.cancel()
         if self._stop_signals is not None:
             self._stop_signals.stop()
-        await self.keeper.stop(self._store_patience())
+        await self.membership.keeper.stop(self._store_patience())
         for name in ("listen", "prune", "record", "release"):
             await self.supervisor.stop(name, self._store_patience())
         await self.recorder.flush(self._store_patience())
-        await self.locks.leave(self._store_patience())
-        self._tell(Signal("leave"))
-        await self.runner.drain(self._store_patience())
+        await self.membership.leave(self._store_patience())
         await self._close_stores()
         self.instance.lives_here(alive=False)
         if told:
@@ -226,154 +207,13 @@ class Engine:
         """Take up jobs; one that is known already is left as it is. Safe to call from any thread."""
         self.dispatcher.add(jobs)
 
-    async def start_run(
-        self,
-        job: CronJob,
-        *,
-        force: bool,
-        timeout: float | None,
-        triggered_by: Trigger,
-        actor: str | None,
-        note: str | None,
-    ) -> ActiveRun:
-        """Start a run that somebody asked for. A caller that goes away cancels nothing."""
-        if self.stopping.is_set() or not self.enabled:
-            why = "stopping" if self.stopping.is_set() else "disabled (CRON_ENABLED=false)"
-            raise CronsError(f"job {job.name!r} can't be run: this scheduler is {why}")
-        asked_ts = self.clock.now()
-        self.starting += 1
-        try:
-            run = ActiveRun(await self._registered_entry(job), self.dispatcher.new_run_id(), None, triggered_by, 0, 1)
-            run.asked_ts = asked_ts
-            run.timeout = job.timeout if timeout is None else timeout
-            run.actor, run.note = _kept(actor), _kept(note)
-            run.ended = asyncio.Event()
-            starting = asyncio.create_task(self._claim_and_start(run, force=force))
-            self._starting.add(starting)
-            starting.add_done_callback(self._starting.discard)
-            return await asyncio.shield(starting)
-        finally:
-            self.starting -= 1
-
-    async def _registered_entry(self, job: CronJob) -> Entry:
-        """What is known of a job, which is registered first where it is new."""
-        try:
-            await asyncio.wait_for(self.dispatcher.jobs.enrol_new(), self._config.store_timeout)
-        except asyncio.TimeoutError:
-            raise StoreUnavailableError(
-                f"job {job.name!r} can't be registered: the lock store does not answer"
-            ) from None
-        entry = self.dispatcher.jobs.get(job.name)
-        if entry is None:
-            raise CronsError(f"job {job.name!r} can't be run: this scheduler is stopping")
-        return entry
-
-    async def _claim_and_start(self, run: ActiveRun, *, force: bool) -> ActiveRun:
-        name, request = run.job.name, manual_request(run.job, run.id, force=force)
-        try:
-            result = await self.locks.claim_now(request)
-            if result.outcome == "unknown":
-                await asyncio.wait_for(self.dispatcher.jobs.enrol_all_again(), self._config.store_timeout)
-                result = await self.locks.claim_now(request)
-        except (StoreUnavailableError, asyncio.TimeoutError) as error:
-            # The claim may have been granted all the same.
-            self.runner.in_background(self._give_back(request))
-            raise StoreUnavailableError(
-                f"job {name!r} can't be run: {str(error) or 'the lock store does not answer'}"
-            ) from error
-        if result.outcome == "busy":
-            raise JobLockedError(
-                f"job {name!r} is running already (run {result.holder}); force=True runs it all the same"
-            )
-        if result.outcome != "granted":
-            raise CronsError(f"job {name!r} can't be run by this instance: {result.outcome.replace('_', ' ')}")
-        if self.stopping.is_set():
-            self.recorder.release(LeaseRef(name, run.id, result.token))
-            raise CronsError(f"job {name!r} can't be run: this scheduler is stopping")
-        run.token, run.after = result.token, result.mark
-        if result.holder:
-            run.beside = result.holder
-            logger.warning(
-                "job %r: run %s was forced, and overlaps with run %s", name, run.id, result.holder, extra=run.log_fields
-            )
-        self.runner.start(run)
-        return run
-
-    async def _give_back(self, request: ClaimRequest) -> None:
-        (result,) = await self.locks.claim([request])
-        if result.outcome == "granted":
-            self.recorder.release(LeaseRef(request.job, request.run_id, result.token))
-
-    async def finished(self, run: ActiveRun, *, or_stopping: bool) -> Run:
-        """The run when it has ended and its lease is given back; as it is then, where this scheduler stops before."""
-        assert run.ended is not None
-        waits = [asyncio.create_task(run.ended.wait())]
-        if or_stopping:
-            waits.append(asyncio.create_task(self.stopping.wait()))
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-        return run.snapshot()
-
-    async def pause(self, job: CronJob, actor: str | None, note: str | None) -> Pause:
-        """Let no tick of a job be claimed, by any instance, until it is resumed."""
-        pause = await self.locks.pause(PauseRequest(job.name, _kept(actor), _kept(note)), definition_of(job))
-        self._tell(Signal("pause", job.name, actor=pause.actor))
-        return pause
-
-    async def resume(self, job: CronJob, *, catch_up: bool) -> bool:
-        """End a job's pause; False where it is not paused. The ticks of the pause are written down."""
-        request = ResumeRequest(job.name, self.dispatcher.new_run_id(), catch_up)
-        try:
-            resumed = await self.locks.resume(request)
-        except StoreUnavailableError:
-            # It may have been done all the same, and then what it let go has to be written down.
-            self.runner.in_background(self._resume_again(job, request))
-            raise
-        if resumed is None:
-            return False
-        self._resumed(job, request.nonce, resumed)
-        return True
-
-    async def _resume_again(self, job: CronJob, request: ResumeRequest) -> None:
-        resumed = await self.locks.resume_until_answered(request)
-        if resumed is not None:
-            self._resumed(job, request.nonce, resumed)
-
-    def _resumed(self, job: CronJob, record_id: str, resumed: Resumed) -> None:
-        pause, row = resumed.pause, old_row(resumed.schedule, resumed.timezone, resumed.after, resumed.mark)
-        if resumed.schedule == job.schedule.text:  # of whatever kind it is
-            row = count_row(tick_source(job.schedule), resumed.after, resumed.mark)
-        if row is not None:
-            by = f"by {pause.actor}" if pause.actor else "since"
-            detail = (
-                None if not pause.since else f"{by} {iso_utc(pause.since)}" + (f": {pause.note}" if pause.note else "")
-            )
-            self.runner.let_go(job, row, "paused", detail, record_id=record_id)
-        if resumed.token:
-            self.recorder.release(LeaseRef(job.name, record_id, resumed.token))
-        self.dispatcher.resumed(job.name, resumed.mark)
-        self._tell(Signal("resume", job.name))
-
-    async def cancel_run(self, run_id: str, actor: str | None) -> bool:
-        """Cancel a run, here or where it goes on; False where it does not go on."""
-        run = self.runner.active.get(run_id)
-        if run is None:
-            found = await self.locks.cancel(run_id, _kept(actor))
-            self._tell(Signal("cancel", run_id=run_id, actor=_kept(actor)))
-            return found
-        run.cut_off("cancelled", _kept(actor))
-        return True
-
     async def _open_stores(self) -> None:
         self.instance.lives_here(alive=True)
         await self.locks.open(self.instance, self.clock)
         limits = HistoryLimits(self._config.history_keep, self._config.history_days)
         try:
             await asyncio.wait_for(self.state.open(self._config.namespace, limits), self._config.store_timeout)
-            self._left_behind = await self.keeper.first_beat()
+            await self.membership.announce()
         except asyncio.TimeoutError:
             await self._close_stores()
             raise StoreUnavailableError(
@@ -405,8 +245,7 @@ class Engine:
 
     async def _go_on(self) -> None:
         """What comes once the stores are open."""
-        if self.locks.backend.reach != "process":
-            self.keeper.start()
+        self.membership.keep_leases()
         if not self.enabled:
             self._registered(list(self._crons.jobs))
             return
@@ -414,13 +253,10 @@ class Engine:
         if self._config.max_log_chars:
             capture_records()
         await self.dispatcher.jobs.enrol_new()
-        self._share(self._left_behind)
-        await self._recovery.take_over(self._left_behind.dead)
-        await self._recovery.close_orphans()
+        await self.membership.join()
         self.supervisor.start("dispatch", self.dispatcher.run_forever)
         self.supervisor.start("prune", self._prune_forever)
-        self.supervisor.start("listen", self._listen)
-        self._tell(Signal("join"))
+        self.supervisor.start("listen", self.membership.listen_forever)
         self._look_around()
         # The other workers of a server may start a little later.
         self._look_again = self.clock.call_later(_LOOK_AROUND_AGAIN, self._look_around)
@@ -431,121 +267,6 @@ class Engine:
             if finding not in self.surroundings:
                 logger.warning("%s", finding)
         self.surroundings = found
-
-    def _tell(self, signal: Signal) -> None:
-        """Let the other instances know at once; those that don't hear it learn of it from the lock store."""
-
-        async def tell() -> None:
-            try:
-                await asyncio.wait_for(self.state.tell(signal), self._config.store_timeout)
-            except (StoreError, asyncio.TimeoutError) as error:
-                logger.debug("signal %s was not told: %s", signal.kind, one_line(error))
-
-        if self.locks.backend.reach != "process":
-            self.runner.in_background(tell())
-
-    async def _listen(self) -> None:
-        backoff = Backoff()
-        while (events := self.state.events(records=False)) is not None:
-            try:
-                async with aclosing(events):
-                    async for event in events:
-                        backoff = Backoff()
-                        if isinstance(event, Signal):
-                            self._signalled(event)
-            except StoreUnavailableError as error:
-                logger.debug("signals are not heard: %s", one_line(error))
-                await self.clock.sleep(backoff.next())
-
-    def _signalled(self, signal: Signal) -> None:
-        # The store has the last word: what is heard here only says that there is something to ask it.
-        if signal.kind in ("cancel", "join", "leave"):
-            self.keeper.beat_soon()
-        elif signal.kind == "resume" and signal.job is not None:
-            self.dispatcher.resumed(signal.job, 0)
-
-    # What the keeper of the leases asks and tells.
-
-    def leases(self) -> list[LeaseRef]:
-        """The leases of all runs that go on. Safe to call from any thread."""
-        return [run.ref for run in list(self.runner.active.values())]
-
-    def jobs_digest(self) -> str:
-        """A digest of the jobs that run here. Safe to call from any thread."""
-        return self.dispatcher.jobs.digest if self.enabled else ""
-
-    def heard(self, beat: Beat) -> None:
-        """The lock store has answered a heartbeat."""
-        for run_id, actor in beat.cancelled:
-            run = self.runner.active.get(run_id)
-            if run is not None and run.cut != "cancelled":
-                run.cut_off("cancelled", actor)
-        if self.enabled:
-            self._share(beat)
-            if beat.dead and not self._taking_over:
-                # Beating must not wait for the state store.
-                self._taking_over = True
-                self.runner.in_background(self._take_over(beat.dead))
-
-    def refused(self, leases: Sequence[LeaseRef]) -> None:
-        """The lock store does not know these leases as ours."""
-        runs = [run for lease in leases if (run := self.runner.active.get(lease.run_id)) is not None]
-        if runs:
-            self.runner.in_background(self._take_back(runs))
-
-    def gave_up(self) -> None:
-        """The lock store was out of reach for so long that others may have taken over what runs here."""
-        for run in list(self.runner.active.values()):
-            if run.outcome is None and not self.keeper.holds(run.held_since):
-                self._cut_off_without_lease(run)
-
-    def blocked(self, seconds: float) -> None:
-        """The event loop has not turned for so long."""
-        logger.warning(
-            "the event loop has been blocked for %.0f s by %s: nothing starts in time; a function that takes long without "
-            "awaiting is to be a plain one, which runs in a thread",
-            seconds,
-            self._what_blocks(),
-        )
-
-    def _what_blocks(self) -> str:
-        try:
-            task = asyncio.current_task(self.loop)
-        except RuntimeError:
-            task = None
-        for run in list(self.runner.active.values()):
-            if task is not None and run.task is task:
-                return f"job {run.job.name!r}"
-        return "something that is no job of this scheduler"
-
-    def _share(self, beat: Beat) -> None:
-        digest = self.jobs_digest()
-        peers = sorted(other.instance.owner for other in beat.instances if other.jobs == digest)
-        self.dispatcher.share(self.instance.owner, peers)
-
-    async def _take_over(self, dead: Sequence[Lease]) -> None:
-        try:
-            await self._recovery.take_over(dead)
-        except StoreError as error:
-            logger.warning("what dead instances left behind has to wait: %s", one_line(error))
-        finally:
-            self._taking_over = False
-
-    async def _take_back(self, runs: list[ActiveRun]) -> None:
-        """A store that lost its records takes leases back, unless it gave out later ones."""
-        await self.dispatcher.jobs.enrol_again({run.entry for run in runs if run.entry.in_force})
-        renewed = await self.locks.renew([run.ref for run in runs])
-        for run, ours in zip(runs, renewed, strict=True):
-            if not ours and run.id in self.runner.active:
-                self._cut_off_without_lease(run)
-
-    def _cut_off_without_lease(self, run: ActiveRun) -> None:
-        logger.error("job %r: its lease was lost, and its run is cancelled", run.job.name, extra=run.log_fields)
-        run.cut_off("lease_lost")
-
-    def _lost(self, run: ActiveRun) -> None:
-        """A run has ended that had lost its lease."""
-        self.runner.in_background(self._recovery.take_over_own(run))
 
     async def _prune_forever(self) -> None:
         forgotten_at = -inf
@@ -596,6 +317,12 @@ class Engine:
     def _released(self, run: ActiveRun) -> None:
         self.dispatcher.released(run)
 
+    def _holds(self, since: float) -> bool:
+        return self.membership.keeper.holds(since)
+
+    def _lost(self, run: ActiveRun) -> None:
+        self.membership.lost(run)
+
     def _registered(self, jobs: list[CronJob]) -> None:
         if self._plugins.calls("job_registered"):
             self.runner.in_background(self._tell_registered(jobs))
@@ -603,8 +330,3 @@ class Engine:
     async def _tell_registered(self, jobs: list[CronJob]) -> None:
         for job in jobs:
             await self.hooks.for_scheduler("job_registered", crons=self._crons, job=job)
-
-
-def _kept(text: str | None) -> str | None:
-    """What somebody said, fit to be kept."""
-    return None if text is None else safe_text(text, 1_000)

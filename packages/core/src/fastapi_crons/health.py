@@ -53,8 +53,8 @@ def _failures(engine: Engine) -> Iterator[str]:
 
 def _concerns(engine: Engine) -> Iterator[str]:
     yield from engine.surroundings
-    silent = engine.keeper.silent_for
-    if silent > engine.patience:
+    silent = engine.membership.silent_for_too_long()
+    if silent is not None:
         yield f"the lock store has answered no heartbeat for {silent:.0f} s"
     names = engine.dispatcher.jobs.not_in_force()
     if names:

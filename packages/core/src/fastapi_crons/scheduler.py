@@ -271,7 +271,7 @@ class Crons:
         run, engine = await self._start_run(
             name, force=force, timeout=timeout, triggered_by=triggered_by, actor=actor, note=note
         )
-        return await engine.finished(run, or_stopping=False)
+        return await engine.steering.finished(run, or_stopping=False)
 
     async def _start_run(
         self,
@@ -289,7 +289,7 @@ class Crons:
             raise ValueError(f"timeout can't be {timeout!r}; give seconds, more than 0")
         if triggered_by not in _MANUAL_TRIGGERS:
             raise ValueError(f"triggered_by can't be {triggered_by!r}; choose one of {', '.join(_MANUAL_TRIGGERS)}")
-        run = await engine.start_run(
+        run = await engine.steering.start_run(
             job, force=force, timeout=timeout, triggered_by=triggered_by, actor=actor, note=note
         )
         return run, engine
@@ -324,7 +324,7 @@ class Crons:
         `actor` and `note` are kept with the pause. Raises `UnknownJobError`, `StoreUnavailableError`, or `CronsError` where
         the scheduler is not running.
         """
-        await self._running_engine("be paused", name).pause(self._known_job(name), actor, note)
+        await self._running_engine("be paused", name).steering.pause(self._known_job(name), actor, note)
 
     async def resume(self, name: str, *, catch_up: bool = False) -> bool:
         """Let a paused job go on with its next tick; False where it is not paused.
@@ -332,7 +332,7 @@ class Crons:
         The ticks of the pause are put on record as missed, reason `paused`; with `catch_up` they are late ticks instead,
         and treated by the job's policy. Raises as `pause`.
         """
-        return await self._running_engine("be resumed", name).resume(self._known_job(name), catch_up=catch_up)
+        return await self._running_engine("be resumed", name).steering.resume(self._known_job(name), catch_up=catch_up)
 
     async def pauses(self) -> dict[str, Pause]:
         """The jobs that are paused: since when (Unix seconds), by whom, and why. Raises as `pause`."""
@@ -345,7 +345,7 @@ class Crons:
         its run is recorded as cancelled, and its thread holds the job until it ends. Raises `StoreUnavailableError`, or
         `CronsError` where the scheduler is not running.
         """
-        return await self._running_engine("be cancelled", run_id).cancel_run(run_id, actor)
+        return await self._running_engine("be cancelled", run_id).steering.cancel_run(run_id, actor)
 
     def _running_engine(self, what: str, name: str) -> Engine:
         if self.engine is None:

@@ -79,15 +79,15 @@ class Service:
         run, engine = await self.crons._start_run(
             name, force=force, timeout=timeout, triggered_by=triggered_by, actor=actor, note=note
         )
-        return await engine.finished(run, or_stopping=True) if wait else run.snapshot()
+        return await engine.steering.finished(run, or_stopping=True) if wait else run.snapshot()
 
     async def instances(self) -> list[LiveInstance]:
         """The instances that live and share this one's lock store, this one among them, by name. One query."""
         engine = self.crons.engine
         if engine is None:
             raise CronsError("the scheduler has not started: it shares nothing with others yet")
-        own = LiveInstance(engine.instance, self.crons.clock.now(), len(engine.leases()), engine.jobs_digest())
-        others = [found for found in await engine.locks.instances() if found.instance.owner != engine.instance.owner]
+        own = engine.membership.as_seen()
+        others = [found for found in await engine.locks.instances() if found.instance.owner != own.instance.owner]
         return sorted([own, *others], key=lambda found: (found.instance.id, found.instance.owner))
 
     def _job(self, name: str) -> CronJob:

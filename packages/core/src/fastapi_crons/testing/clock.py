@@ -157,7 +157,7 @@ class VirtualClock:
     def _at_rest(self, engine: Engine | None, finish_runs: bool) -> bool:
         if engine is None:
             return True
-        if engine.starting:
+        if engine.steering.starting:
             return False
         for run in engine.runner.active.values():
             if (finish_runs or not run.in_function) and run.task not in self._asleep:

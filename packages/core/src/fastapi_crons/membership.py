@@ -1,0 +1,205 @@
+"""Membership: this instance among those that share its stores: its leases, its share of the ticks, what it hears."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import aclosing
+
+from fastapi_crons.active import ActiveRun
+from fastapi_crons.backoff import Backoff
+from fastapi_crons.clock import Clock
+from fastapi_crons.config import CronConfig
+from fastapi_crons.dispatcher import Dispatcher
+from fastapi_crons.errors import StoreError, StoreUnavailableError
+from fastapi_crons.instance import Instance
+from fastapi_crons.locking.base import Beat, Lease, LeaseRef, LiveInstance
+from fastapi_crons.locking.keeper import LeaseKeeper
+from fastapi_crons.locking.manager import DistributedLockManager
+from fastapi_crons.outcome import one_line
+from fastapi_crons.recovery import Recovery
+from fastapi_crons.runner import Runner
+from fastapi_crons.state.base import Signal, StateBackend
+
+logger = logging.getLogger(__name__)
+
+
+class Membership:
+    """What one scheduler has to do with others. Its keeper calls it, partly from a thread of its own."""
+
+    def __init__(
+        self,
+        config: CronConfig,
+        clock: Clock,
+        locks: DistributedLockManager,
+        state: StateBackend,
+        runner: Runner,
+        dispatcher: Dispatcher,
+        recovery: Recovery,
+        instance: Instance,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._locks = locks
+        self._state = state
+        self._runner = runner
+        self._dispatcher = dispatcher
+        self._recovery = recovery
+        self._instance = instance
+        self._loop = asyncio.get_running_loop()
+        self._shared = locks.backend.reach != "process"
+        self._taking_over = False
+        self._left_behind = Beat()
+        self.keeper = LeaseKeeper(locks, config, clock, instance, self)
+
+    async def announce(self) -> None:
+        """Make this instance known to the lock store. Raises `StoreError`."""
+        self._left_behind = await self.keeper.first_beat()
+
+    def keep_leases(self) -> None:
+        """From now on say that this instance lives, and renew its leases."""
+        if self._shared:
+            self.keeper.start()
+
+    async def join(self) -> None:
+        """Take up a share of the ticks, and what dead instances left behind. Raises `StoreError`."""
+        self._share(self._left_behind)
+        await self._recovery.take_over(self._left_behind.dead)
+        await self._recovery.close_orphans()
+        self.tell(Signal("join"))
+
+    async def leave(self, timeout: float) -> None:
+        """Leave the others to it, within so many seconds."""
+        await self._locks.leave(timeout)
+        self.tell(Signal("leave"))
+        await self._runner.drain(timeout)
+
+    def as_seen(self) -> LiveInstance:
+        """This instance as others see it, without asking the store."""
+        return LiveInstance(self._instance, self._clock.now(), len(self.leases()), self.jobs_digest())
+
+    def silent_for_too_long(self) -> float | None:
+        """Seconds since the last heartbeat that the lock store answered, where that is more than it should be."""
+        silent = self.keeper.silent_for
+        return silent if silent > 2 * self._config.heartbeat_interval + self._config.store_timeout else None
+
+    def tell(self, signal: Signal) -> None:
+        """Let the other instances know at once; those that don't hear it learn of it from the lock store."""
+
+        async def tell() -> None:
+            try:
+                await asyncio.wait_for(self._state.tell(signal), self._config.store_timeout)
+            except (StoreError, asyncio.TimeoutError) as error:
+                logger.debug("signal %s was not told: %s", signal.kind, one_line(error))
+
+        if self._shared:
+            self._runner.in_background(tell())
+
+    async def listen_forever(self) -> None:
+        """Hear what other instances tell, where the state store brings it."""
+        backoff = Backoff()
+        while (events := self._state.events(records=False)) is not None:
+            try:
+                async with aclosing(events):
+                    async for event in events:
+                        backoff = Backoff()
+                        if isinstance(event, Signal):
+                            self._signalled(event)
+            except StoreUnavailableError as error:
+                logger.debug("signals are not heard: %s", one_line(error))
+                await self._clock.sleep(backoff.next())
+
+    def _signalled(self, signal: Signal) -> None:
+        # The store has the last word: what is heard here only says that there is something to ask it.
+        if signal.kind in ("cancel", "join", "leave"):
+            self.keeper.beat_soon()
+        elif signal.kind == "resume" and signal.job is not None:
+            self._dispatcher.resumed(signal.job, 0)
+
+    # What the keeper of the leases asks and tells.
+
+    def leases(self) -> list[LeaseRef]:
+        """The leases of all runs that go on. Safe to call from any thread."""
+        return [run.ref for run in list(self._runner.active.values())]
+
+    def jobs_digest(self) -> str:
+        """A digest of the jobs that run here. Safe to call from any thread."""
+        return self._dispatcher.jobs.digest if self._config.enabled else ""
+
+    def heard(self, beat: Beat) -> None:
+        """The lock store has answered a heartbeat."""
+        for run_id, actor in beat.cancelled:
+            run = self._runner.active.get(run_id)
+            if run is not None and run.cut != "cancelled":
+                run.cut_off("cancelled", actor)
+        if self._config.enabled:
+            self._share(beat)
+            if beat.dead and not self._taking_over:
+                # Beating must not wait for the state store.
+                self._taking_over = True
+                self._runner.in_background(self._take_over(beat.dead))
+
+    def refused(self, leases: Sequence[LeaseRef]) -> None:
+        """The lock store does not know these leases as ours."""
+        runs = [run for lease in leases if (run := self._runner.active.get(lease.run_id)) is not None]
+        if runs:
+            self._runner.in_background(self._take_back(runs))
+
+    def gave_up(self) -> None:
+        """The lock store was out of reach for so long that others may have taken over what runs here."""
+        for run in list(self._runner.active.values()):
+            if run.outcome is None and not self.keeper.holds(run.held_since):
+                self._cut_off_without_lease(run)
+
+    def blocked(self, seconds: float) -> None:
+        """The event loop has not turned for so long."""
+        logger.warning(
+            "the event loop has been blocked for %.0f s by %s: nothing starts in time; a function that takes long without "
+            "awaiting is to be a plain one, which runs in a thread",
+            seconds,
+            self._what_blocks(),
+        )
+
+    def _what_blocks(self) -> str:
+        try:
+            task = asyncio.current_task(self._loop)
+        except RuntimeError:
+            task = None
+        for run in list(self._runner.active.values()):
+            if task is not None and run.task is task:
+                return f"job {run.job.name!r}"
+        return "something that is no job of this scheduler"
+
+    def _share(self, beat: Beat) -> None:
+        digest = self.jobs_digest()
+        peers = sorted(other.instance.owner for other in beat.instances if other.jobs == digest)
+        self._dispatcher.share(self._instance.owner, peers)
+
+    async def _take_over(self, dead: Sequence[Lease]) -> None:
+        try:
+            await self._recovery.take_over(dead)
+        except StoreError as error:
+            logger.warning("what dead instances left behind has to wait: %s", one_line(error))
+        finally:
+            self._taking_over = False
+
+    async def _take_back(self, runs: list[ActiveRun]) -> None:
+        """A store that lost its records takes leases back, unless it gave out later ones."""
+        await self._dispatcher.jobs.enrol_again({run.entry for run in runs if run.entry.in_force})
+        try:
+            renewed = await self._locks.renew([run.ref for run in runs])
+        except StoreError as error:
+            logger.warning("leases could not be taken back, until the next renewal: %s", one_line(error))
+            return
+        for run, ours in zip(runs, renewed, strict=True):
+            if not ours and run.id in self._runner.active:
+                self._cut_off_without_lease(run)
+
+    def _cut_off_without_lease(self, run: ActiveRun) -> None:
+        logger.error("job %r: its lease was lost, and its run is cancelled", run.job.name, extra=run.log_fields)
+        run.cut_off("lease_lost")
+
+    def lost(self, run: ActiveRun) -> None:
+        """A run has ended that had lost its lease."""
+        self._runner.in_background(self._recovery.take_over_own(run))

@@ -1,0 +1,211 @@
+"""Steering: what people ask of a scheduler: runs by hand, pauses, cancellations."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from fastapi_crons.active import ActiveRun
+from fastapi_crons.claims import definition_of, manual_request
+from fastapi_crons.clock import Clock, iso_utc
+from fastapi_crons.config import CronConfig
+from fastapi_crons.dispatcher import Dispatcher
+from fastapi_crons.errors import CronsError, JobLockedError, StoreUnavailableError
+from fastapi_crons.job import CronJob
+from fastapi_crons.locking.base import ClaimRequest, LeaseRef, Pause, PauseRequest, Resumed, ResumeRequest
+from fastapi_crons.locking.manager import DistributedLockManager
+from fastapi_crons.membership import Membership
+from fastapi_crons.outcome import safe_text
+from fastapi_crons.recorder import Recorder
+from fastapi_crons.run import Run, Trigger
+from fastapi_crons.runner import Runner
+from fastapi_crons.state.base import Signal
+from fastapi_crons.ticks import count_row, old_row, tick_source
+
+if TYPE_CHECKING:
+    from fastapi_crons.timeline import Entry
+
+logger = logging.getLogger(__name__)
+
+
+class Steering:
+    """Requests to one scheduler. Raises `StoreUnavailableError` where the lock store does not answer."""
+
+    def __init__(
+        self,
+        config: CronConfig,
+        clock: Clock,
+        locks: DistributedLockManager,
+        recorder: Recorder,
+        runner: Runner,
+        dispatcher: Dispatcher,
+        membership: Membership,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._locks = locks
+        self._recorder = recorder
+        self._runner = runner
+        self._dispatcher = dispatcher
+        self._membership = membership
+        #: Set once nothing more is claimed.
+        self._stopping = asyncio.Event()
+        #: Manual runs that are about to start, owned until they have.
+        self._starting: set[asyncio.Task[ActiveRun]] = set()
+        #: How many callers wait for theirs to start.
+        self.starting = 0
+
+    def stop(self) -> None:
+        """Start nothing more. Whoever waits for a manual run, and can, stops waiting."""
+        self._stopping.set()
+
+    async def settle(self, timeout: float) -> None:
+        """Wait for the runs that are about to start, within so many seconds."""
+        await self._clock.wait(list(self._starting), timeout)
+
+    async def start_run(
+        self,
+        job: CronJob,
+        *,
+        force: bool,
+        timeout: float | None,
+        triggered_by: Trigger,
+        actor: str | None,
+        note: str | None,
+    ) -> ActiveRun:
+        """Start a run that somebody asked for. A caller that goes away cancels nothing."""
+        if self._stopping.is_set() or not self._config.enabled:
+            why = "stopping" if self._stopping.is_set() else "disabled (CRON_ENABLED=false)"
+            raise CronsError(f"job {job.name!r} can't be run: this scheduler is {why}")
+        asked_ts = self._clock.now()
+        self.starting += 1
+        try:
+            run = ActiveRun(await self._registered_entry(job), self._dispatcher.new_run_id(), None, triggered_by, 0, 1)
+            run.asked_ts = asked_ts
+            run.timeout = job.timeout if timeout is None else timeout
+            run.actor, run.note = _kept(actor), _kept(note)
+            run.ended = asyncio.Event()
+            starting = asyncio.create_task(self._claim_and_start(run, force=force))
+            self._starting.add(starting)
+            starting.add_done_callback(self._starting.discard)
+            return await asyncio.shield(starting)
+        finally:
+            self.starting -= 1
+
+    async def _registered_entry(self, job: CronJob) -> Entry:
+        """What is known of a job, which is registered first where it is new."""
+        try:
+            await asyncio.wait_for(self._dispatcher.jobs.enrol_new(), self._config.store_timeout)
+        except asyncio.TimeoutError:
+            raise StoreUnavailableError(
+                f"job {job.name!r} can't be registered: the lock store does not answer"
+            ) from None
+        entry = self._dispatcher.jobs.get(job.name)
+        if entry is None:
+            raise CronsError(f"job {job.name!r} can't be run: this scheduler is stopping")
+        return entry
+
+    async def _claim_and_start(self, run: ActiveRun, *, force: bool) -> ActiveRun:
+        name, request = run.job.name, manual_request(run.job, run.id, force=force)
+        try:
+            result = await self._locks.claim_now(request)
+            if result.outcome == "unknown":
+                await asyncio.wait_for(self._dispatcher.jobs.enrol_all_again(), self._config.store_timeout)
+                result = await self._locks.claim_now(request)
+        except (StoreUnavailableError, asyncio.TimeoutError) as error:
+            # The claim may have been granted all the same.
+            self._runner.in_background(self._give_back(request))
+            raise StoreUnavailableError(
+                f"job {name!r} can't be run: {str(error) or 'the lock store does not answer'}"
+            ) from error
+        if result.outcome == "busy":
+            raise JobLockedError(
+                f"job {name!r} is running already (run {result.holder}); force=True runs it all the same"
+            )
+        if result.outcome != "granted":
+            raise CronsError(f"job {name!r} can't be run by this instance: {result.outcome.replace('_', ' ')}")
+        if self._stopping.is_set():
+            self._recorder.release(LeaseRef(name, run.id, result.token))
+            raise CronsError(f"job {name!r} can't be run: this scheduler is stopping")
+        run.token, run.after = result.token, result.mark
+        if result.holder:
+            run.beside = result.holder
+            logger.warning(
+                "job %r: run %s was forced, and overlaps with run %s", name, run.id, result.holder, extra=run.log_fields
+            )
+        self._runner.start(run)
+        return run
+
+    async def _give_back(self, request: ClaimRequest) -> None:
+        (result,) = await self._locks.claim([request])
+        if result.outcome == "granted":
+            self._recorder.release(LeaseRef(request.job, request.run_id, result.token))
+
+    async def finished(self, run: ActiveRun, *, or_stopping: bool) -> Run:
+        """The run when it has ended and its lease is given back; as it is then, where this scheduler stops before."""
+        assert run.ended is not None
+        waits = [asyncio.create_task(run.ended.wait())]
+        if or_stopping:
+            waits.append(asyncio.create_task(self._stopping.wait()))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return run.snapshot()
+
+    async def pause(self, job: CronJob, actor: str | None, note: str | None) -> Pause:
+        """Let no tick of a job be claimed, by any instance, until it is resumed."""
+        pause = await self._locks.pause(PauseRequest(job.name, _kept(actor), _kept(note)), definition_of(job))
+        self._membership.tell(Signal("pause", job.name, actor=pause.actor))
+        return pause
+
+    async def resume(self, job: CronJob, *, catch_up: bool) -> bool:
+        """End a job's pause; False where it is not paused. The ticks of the pause are written down."""
+        request = ResumeRequest(job.name, self._dispatcher.new_run_id(), catch_up)
+        try:
+            resumed = await self._locks.resume(request)
+        except StoreUnavailableError:
+            # It may have been done all the same, and then what it let go has to be written down.
+            self._runner.in_background(self._resume_again(job, request))
+            raise
+        if resumed is None:
+            return False
+        self._resumed(job, request.nonce, resumed)
+        return True
+
+    async def _resume_again(self, job: CronJob, request: ResumeRequest) -> None:
+        resumed = await self._locks.resume_until_answered(request)
+        if resumed is not None:
+            self._resumed(job, request.nonce, resumed)
+
+    def _resumed(self, job: CronJob, record_id: str, resumed: Resumed) -> None:
+        pause, row = resumed.pause, old_row(resumed.schedule, resumed.timezone, resumed.after, resumed.mark)
+        if resumed.schedule == job.schedule.text:  # of whatever kind it is
+            row = count_row(tick_source(job.schedule), resumed.after, resumed.mark)
+        if row is not None:
+            by = f"by {pause.actor}" if pause.actor else "since"
+            detail = (
+                None if not pause.since else f"{by} {iso_utc(pause.since)}" + (f": {pause.note}" if pause.note else "")
+            )
+            self._runner.let_go(job, row, "paused", detail, record_id=record_id)
+        if resumed.token:
+            self._recorder.release(LeaseRef(job.name, record_id, resumed.token))
+        self._dispatcher.resumed(job.name, resumed.mark)
+        self._membership.tell(Signal("resume", job.name))
+
+    async def cancel_run(self, run_id: str, actor: str | None) -> bool:
+        """Cancel a run, here or where it goes on; False where it does not go on."""
+        run = self._runner.active.get(run_id)
+        if run is None:
+            found = await self._locks.cancel(run_id, _kept(actor))
+            self._membership.tell(Signal("cancel", run_id=run_id, actor=_kept(actor)))
+            return found
+        run.cut_off("cancelled", _kept(actor))
+        return True
+
+
+def _kept(text: str | None) -> str | None:
+    """What somebody said, fit to be kept."""
+    return None if text is None else safe_text(text, 1_000)
