@@ -96,9 +96,7 @@ def test_a_clock_that_is_set_in_one_process_leaves_the_ticks_to_the_others(
         if step < 0:
             assert "the clock was set back by 40 s" in fleet.log.read_text()
         recovered = fleet.recovered_at(stepped, until=until)
-        report(
-            f"{step:+} s step of one clock, Redis", fleet.sums(since, until, across_hosts.history(fleet)), recovered
-        )
+        report(f"{step:+} s step of one clock, Redis", fleet.sums(since, until, across_hosts.history(fleet)), recovered)
         assert recovered == 0, "a tick was late by more than a second"
 
 

@@ -250,7 +250,9 @@ def test_nobody_on_the_same_host_takes_over_from_a_process_that_is_frozen(
         fleet.stop()
         assert following.token > began.token
         report(f"SIGSTOP for 8 s on one host, {name}", fleet.sums(since, until, place.history(fleet)))
-        print(name, attempts(place, began.tick))
+        # On Redis the frozen one can't know that no other host is there, gives its lease up, and runs the tick again.
+        statuses = [status for _, status in attempts(place, began.tick)]
+        assert statuses == (["completed"] if name == "SQLite" else ["interrupted", "completed"])
         assert {line.pid for line in fleet.lines() if line.job == "long" and line.tick == began.tick} == {frozen.pid}
 
 
@@ -384,7 +386,7 @@ STARTS_ITS_OWN = FORKS.replace(
         async def use():
             await crons.start()
             said["started"] = crons.running
-            await asyncio.sleep(3)
+            await asyncio.sleep(6)
             await crons.stop()
         asyncio.run(use())
 """,
@@ -413,29 +415,30 @@ def test_a_child_that_was_forked_from_a_started_process_leaves_its_scheduler_alo
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", ["SQLite", "Redis"])
-def test_a_child_that_was_forked_from_a_started_process_may_start_a_scheduler_of_its_own(
+def test_a_forked_child_that_starts_the_scheduler_is_refused_or_takes_part_and_breaks_nothing(
     name: str, request: pytest.FixtureRequest, report: Report
 ) -> None:
     place = place_of(name, request)
     with place.fleet(jobs=12, extra=STARTS_ITS_OWN) as fleet:
-        fleet.start(2)
+        (parent,) = fleet.start()
         since = time.time() + 1
+        wait_until(Path("child").exists, 10, "a child")
+        time.sleep(2.5)
+        parent.terminate()
+        assert parent.wait(10) == 0
+        fleet.start()
         wait_until(Path("said.json").exists, 15, "what the child says")
-        child = int(Path("child").read_text())
-        time.sleep(1)
+        time.sleep(2)
         until = time.time() - 1
         fleet.stop()
-        assert json.loads(Path("said.json").read_text()) == {
-            "running": False,
-            "health": "unhealthy",
-            "started": True,
-        }
-        assert {line.job for line in fleet.lines() if line.pid == child}, "it took part"
-        report(
-            f"fork after start, scheduler in the child, {name}",
-            fleet.sums(since, until, place.history(fleet)),
-            fleet.recovered_at(since),
-        )
+        if name == "SQLite":
+            with sqlite_rows("PRAGMA integrity_check") as rows:
+                assert rows == [("ok",)]
+        said = json.loads(Path("said.json").read_text())
+        assert said.get("started") or "fork" in said["error"], said
+        child = int(Path("child").read_text())
+        assert bool(said.get("started")) == any(line.pid == child for line in fleet.lines())
+        report(f"fork after start, the child starts too, {name}", fleet.sums(since, until, place.history(fleet)))
 
 
 SAYS_HOW_IT_IS = """
@@ -455,11 +458,14 @@ def health_of(pid: int, fits: Callable[[str, list[str]], bool]) -> None:
 
 def shared(function: str) -> str:
     """An app of its own, which has the job `shared` and runs another function under that name."""
-    return SAYS_HOW_IT_IS + f"""
+    return (
+        SAYS_HOW_IT_IS
+        + f"""
 @crons.cron("* * * * * *", name="shared")
 async def {function}(context: JobContext):
     note("start", context)
 """
+    )
 
 
 @pytest.mark.parametrize("name", ["SQLite", "Redis"])
@@ -476,7 +482,9 @@ def test_two_apps_that_give_a_name_to_different_functions_are_told_of_each_other
             return status == "degraded" and any("another function" in each and "'shared'" in each for each in findings)
 
         health_of(second.pid, names_it)
-        assert "'shared' is registered for __main__:theirs here and was for __main__:mine before" in mine.log.read_text()
+        assert (
+            "'shared' is registered for __main__:theirs here and was for __main__:mine before" in mine.log.read_text()
+        )
         health_of(first.pid, names_it)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import sqlite3
 import threading
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fastapi_crons.instance import Instance
+from fastapi_crons.run import RunIds
 from tests.faults.conftest import Place, Report
 from tests.faults.fleet import Fleet, Line, long_job
 from tests.faults.redis_server import wait_until
@@ -85,6 +85,22 @@ def test_a_file_that_is_deleted_under_a_fleet_is_made_anew_and_nothing_runs_twic
         report(f"SQLite file deleted, jobs of {seconds:g} s", sums, fleet.recovered_at(deleted, lateness=1.2))
 
 
+@pytest.mark.full
+def test_a_run_keeps_its_job_while_another_process_makes_the_deleted_file_anew() -> None:
+    # The first knows that job only, and so has nothing to ask of the store while the run goes on.
+    with PLACE.fleet(jobs=0, extra=long_job(seconds=12)) as one, PLACE.fleet(jobs=3, extra=long_job()) as other:
+        (first,) = one.start()
+        began = one.wait_for("long")
+        assert began.pid == first.pid
+        other.start()
+        time.sleep(max(0.0, began.tick + 4.5 - time.time()))
+        for path in Path().glob("crons.db*"):
+            path.unlink()
+        ended = one.wait_for("long", "end", tick=began.tick)
+        overlapping = [line for line in starts(one, began.at) if line.job == "long" and line.at < ended.at]
+        assert overlapping == []
+
+
 TALKS = """
 @crons.cron("* * * * * *", name="talk")
 async def talk():
@@ -154,7 +170,8 @@ PRAGMA user_version = 1;
 #: The statement of layout 1 by which an instance said that it lives.
 SAY_ALIVE = """INSERT OR REPLACE INTO lock_instance
     (id, owner, host, boot, pid, pid_started, started_ts, namespace, heartbeat_ts) VALUES (?,?,?,?,?,?,?,?,?)"""
-ADD_JOB = "INSERT INTO lock_job VALUES (?, '* * * * * *', 'UTC', '__main__:add.<locals>.job', 1, ?, ?, ?, ?, NULL, NULL, NULL)"
+ADD_JOB = """INSERT INTO lock_job VALUES
+    (?, '* * * * * *', 'UTC', '__main__:add.<locals>.job', 1, ?, ?, ?, ?, NULL, NULL, NULL)"""
 ADD_LEASE = "INSERT INTO lock_lease VALUES (?, ?, ?, ?, ?, 1, ?, ?, NULL, '* * * * * *', 'UTC', 'default', 0, NULL)"
 ADD_RUN = """INSERT INTO job_run VALUES
     (?, ?, ?, 'schedule', 1, 'old', ?, ?, ?, ?, NULL, NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, 0)"""
@@ -177,15 +194,16 @@ def row_of(instance: Instance) -> tuple[object, ...]:
 def test_a_file_of_layout_1_is_migrated_with_all_that_is_in_it(report: Report) -> None:
     dead = Instance.of_this_process("old")
     now = int(time.time())
+    ended, cut_off = RunIds(lambda: now - 5)(), RunIds(lambda: now - 4)()
     with database() as old:
         old.executescript(LAYOUT_1)
         for number in range(3):
             old.execute(ADD_JOB, (f"job-{number}", dead.owner, now - 4, now - 100, (now - 4) * 1000))
         old.execute(SAY_ALIVE, (*row_of(dead)[:4], 2**22, "0", *row_of(dead)[6:]))
-        old.execute(ADD_RUN, ("0" * 31 + "1", "job-1", now - 5, 1, "completed", now - 5, now - 5))
+        old.execute(ADD_RUN, (ended, "job-1", now - 5, 1, "completed", now - 5, now - 5))
         # It died in the middle of a run.
-        old.execute(ADD_RUN, ("0" * 31 + "2", "job-1", now - 4, 2, "running", now - 4, None))
-        old.execute(ADD_LEASE, ("0" * 31 + "2", "job-1", now - 4, dead.owner, (now - 4) * 1000, now + 290, now - 5))
+        old.execute(ADD_RUN, (cut_off, "job-1", now - 4, 2, "running", now - 4, None))
+        old.execute(ADD_LEASE, (cut_off, "job-1", now - 4, dead.owner, (now - 4) * 1000, now + 290, now - 5))
         old.execute("UPDATE lock_job SET paused_since = 1.0, paused_by = 'somebody' WHERE name = 'job-2'")
     with PLACE.fleet(jobs=3) as fleet:
         fleet.start(2)
@@ -211,18 +229,16 @@ def test_a_file_of_layout_1_is_migrated_with_all_that_is_in_it(report: Report) -
 
 @pytest.mark.full
 def test_a_process_of_layout_1_and_new_ones_live_together_on_a_migrated_file(report: Report) -> None:
-    old = Instance.of_this_process("old")
+    old, run_id = Instance.of_this_process("old"), RunIds(time.time)()
     with PLACE.fleet(jobs=5, extra=long_job()) as fleet:
         fleet.start(2)
         since = time.time() + 1
-        ended = threading.Event()
-        told: list[tuple[object, ...]] = []
+        stop = threading.Event()
 
         def beat() -> None:
-            while not ended.wait(0.5):
+            while not stop.wait(0.5):
                 with database() as connection:
                     connection.execute(SAY_ALIVE, row_of(old))
-                    told.append(connection.execute("SELECT version, running, jobs FROM lock_instance").fetchone())
 
         beating = threading.Thread(target=beat)
         beating.start()
@@ -231,15 +247,16 @@ def test_a_process_of_layout_1_and_new_ones_live_together_on_a_migrated_file(rep
             # The old one runs a tick of job-0, by the statements of its time.
             with database() as connection:
                 connection.execute("BEGIN IMMEDIATE")
-                (mark, token), tick = connection.execute("SELECT mark, token FROM lock_job WHERE name = 'job-0'").fetchone(), int(time.time())
+                found = connection.execute("SELECT mark, token FROM lock_job WHERE name = 'job-0'")
+                (mark, token), tick = found.fetchone(), int(time.time())
                 connection.execute("UPDATE lock_job SET mark = ?, token = ? WHERE name = 'job-0'", (tick, token + 1))
-                connection.execute(ADD_LEASE, ("f" * 32, "job-0", tick, old.owner, token + 1, time.time() + 300, mark))
+                connection.execute(ADD_LEASE, (run_id, "job-0", tick, old.owner, token + 1, time.time() + 300, mark))
                 connection.execute("COMMIT")
             claimed = time.time()
             time.sleep(4)
             assert [line for line in starts(fleet, claimed + 0.1) if line.job == "job-0"] == [], "its lease counts"
             with database() as connection:
-                connection.execute("DELETE FROM lock_lease WHERE run_id = ?", ("f" * 32,))
+                connection.execute("DELETE FROM lock_lease WHERE run_id = ?", (run_id,))
             given_back = time.time()
             following = fleet.wait_for("job-0", since=given_back)
             assert following.at - given_back < 2
@@ -248,13 +265,9 @@ def test_a_process_of_layout_1_and_new_ones_live_together_on_a_migrated_file(rep
             with database() as connection:
                 assert connection.execute("SELECT count(*) FROM lock_instance").fetchone() == (3,)
         finally:
-            ended.set()
+            stop.set()
             beating.join()
         fleet.stop()
-        assert told
         sums = fleet.sums(since, until, PLACE.history(fleet))
         sums.missed = [missed for missed in sums.missed if missed != ("job-0", tick)]
         report("a process of layout 1 beside new ones", sums, fleet.recovered_at(since))
-
-
-assert os.name == "posix"

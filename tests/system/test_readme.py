@@ -11,9 +11,12 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from fastapi_crons import CronConfig
+from fastapi_crons_redis_lock.settings import RedisSettings
 from fastapi_crons_sqlite import SQLiteSettings
+from tests.faults.redis_server import RedisServer, needs_redis
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text()
@@ -36,6 +39,9 @@ def test_every_command_is_known_here() -> None:
         "python3 dev.py test",
         "pip install fastapi-crons uvicorn",
         "uvicorn app:app",
+        "uvicorn app:app --workers 4",
+        'pip install "fastapi-crons[redis]"',
+        "export CRON_REDIS_URL=redis://localhost:6379/0",
     ]
     assert COMMANDS[1] in (ROOT / ".ci/run").read_text()
 
@@ -50,6 +56,23 @@ def test_the_five_minute_app_starts_and_answers() -> None:
 
 
 @pytest.mark.slow
+@needs_redis
+@pytest.mark.parametrize("redis", [False, True])
+def test_several_workers_share_the_file_or_the_server(
+    redis: bool, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (app,) = (code for code in PYTHON if code.startswith("# app.py"))
+    Path("app.py").write_text(app)
+    if redis:
+        variable, _, url = COMMANDS[6].removeprefix("export ").partition("=")
+        monkeypatch.setenv(variable, url.replace("localhost:6379/0", f"127.0.0.1:{redis_server.port}/0"))
+    command = [sys.executable, "-m", *shlex.split(COMMANDS[4]), "--port", "0"]
+    log = _serve(command, "Cron scheduler started with 2 jobs", "/api/scheduler/health", '"ok"', started_times=4)
+    assert Path("crons.db").exists() is not redis
+    assert "WARNING" not in log.replace("the management API has neither", "")
+
+
+@pytest.mark.slow
 def test_the_demo_says_what_to_open_and_answers() -> None:
     # The set-up half of the command has been run where this test runs from `dev.py test`.
     code = (
@@ -61,14 +84,16 @@ def test_the_demo_says_what_to_open_and_answers() -> None:
         assert wanted in log
 
 
-def _serve(command: list[str], started: str, path: str, expected: str) -> str:
+def _serve(command: list[str], started: str, path: str, expected: str, started_times: int = 1) -> str:
     """Start a server, ask it once, and end it; returns its log."""
     log = Path("log.txt")
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
     try:
         deadline = time.monotonic() + 30
-        while not (match := re.search(r"running on (http://\S+)", log.read_text())):
+        while not (match := re.search(r"running on (http://\S+)", log.read_text())) or (
+            log.read_text().count(started) < started_times
+        ):
             assert time.monotonic() < deadline, log.read_text()
             assert process.poll() is None, log.read_text()
             time.sleep(0.05)
@@ -94,10 +119,13 @@ def test_the_settings_shown_exist_with_these_defaults() -> None:
     assert len(shown) >= 9
     fields = {f"CRON_{name.upper()}": field for name, field in CronConfig.model_fields.items()}
     fields |= {f"CRON_SQLITE_{name.upper()}": field for name, field in SQLiteSettings.model_fields.items()}
+    fields |= {f"CRON_REDIS_{name.upper()}": field for name, field in RedisSettings.model_fields.items()}
     for variables, defaults in shown:
         values = re.findall(r"`(.*?)`", defaults)
         for place, variable in enumerate(re.findall(r"`(.*?)`", variables)):
             default = fields[variable].default
+            if isinstance(default, SecretStr):
+                default = default.get_secret_value()
             if values:
                 assert str(default).lower().removesuffix(".0") == values[place].lower(), variable
             else:
@@ -105,5 +133,5 @@ def test_the_settings_shown_exist_with_these_defaults() -> None:
 
 
 def test_every_setting_says_what_it_means() -> None:
-    for name, field in {**CronConfig.model_fields, **SQLiteSettings.model_fields}.items():
+    for name, field in {**CronConfig.model_fields, **SQLiteSettings.model_fields, **RedisSettings.model_fields}.items():
         assert field.description, name

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 #: How long (seconds) before others may take us for dead leases are given up; a tenth of the timeout where that is less.
 _MARGIN = 1.0
+#: A loop that has not turned for so long (seconds) is blocked.
+_BLOCKED_AFTER = 2.0
 #: How often (seconds), at most, it is looked whether leases are to be given up.
 _SHORTEST_WATCH = 0.05
 
@@ -222,9 +224,9 @@ class LeaseKeeper:
             self._wake.clear()
 
     def _look_at_holder(self) -> None:
-        since = self._told_at
-        if since is not None and self._thread is not None:
-            self._holder.blocked(self._clock.monotonic() - since)
+        since, now = self._told_at, self._clock.monotonic()
+        if since is not None and now - since >= _BLOCKED_AFTER and self._thread is not None:
+            self._holder.blocked(now - since)
 
     def _tell(self, message: Callable[[], object]) -> None:
         """Have the holder hear something on its own loop."""
