@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
 import time
@@ -232,7 +231,7 @@ def test_nobody_on_the_same_host_takes_over_from_a_process_that_is_frozen(
     name: str, request: pytest.FixtureRequest, report: Report
 ) -> None:
     place = place_of(name, request)
-    with place.fleet(jobs=6, extra=long_job()) as fleet:
+    with place.fleet(jobs=6, extra=long_job("*/2", 1.2)) as fleet:
         (*_, frozen) = [fleet.start()[0] for _ in range(2)]
         since = time.time() + 1
         began = fleet.wait_for("long", since=since, pid=frozen.pid)

@@ -28,6 +28,8 @@ logger = logging.getLogger("fastapi_crons.redis")
 T = TypeVar("T")
 Client = Redis | RedisCluster
 
+#: What clients raise when a server is not there, or says no.
+ERRORS = (exceptions.RedisError, exceptions.RedisClusterException, OSError, asyncio.TimeoutError)
 #: How many calls of a store are under way at a time: each is a whole batch, and a client's pool may be small.
 _CALLS_AT_A_TIME = 4
 #: How often (seconds) it is tried again where a client's pool is full.
@@ -79,7 +81,7 @@ class Connection:
         self._turn = self._turns()
         try:
             await asyncio.wait_for(self.client.ping(), self._patience)
-        except _OURS as error:
+        except ERRORS as error:
             raise self._refused(error) from error
 
     async def close(self) -> None:
@@ -116,7 +118,7 @@ class Connection:
                     # Whatever lies in the pool may be as stale, or lead to a server that is no master any more.
                     await self._drop_idle()
                     return await request()
-            except _OURS as error:
+            except ERRORS as error:
                 await self._drop_idle()
                 raise self._unavailable(error) from error
 
@@ -159,29 +161,27 @@ class Connection:
             return
         try:
             await self.client.connection_pool.disconnect(inuse_connections=False)
-        except _OURS as error:
+        except ERRORS as error:
             logger.debug("closing idle connections: %r", error)
 
     def _refused(self, error: Exception) -> StoreError:
         if isinstance(error, (exceptions.ResponseError, exceptions.AuthenticationError)) and not isinstance(
             error, (exceptions.ClusterDownError, exceptions.ReadOnlyError, exceptions.OutOfMemoryError)
         ):
-            return StoreUnusableError(f"{self.name} refuses us: {_reason(error)}; check {PREFIX}URL, user and password")
+            return StoreUnusableError(
+                f"{self.name} refuses us: {reason_of(error)}; check {PREFIX}URL, user and password"
+            )
         if isinstance(error, ssl.SSLError) or "SSL" in str(error) or "Connection closed by server" in str(error):
             return StoreUnusableError(
-                f"{self.name} can't be talked to: {_reason(error)}; rediss:// is for servers with TLS, redis:// for others"
+                f"{self.name} can't be talked to: {reason_of(error)}; rediss:// is for servers with TLS, redis:// for others"
             )
         return self._unavailable(error)
 
     def _unavailable(self, error: Exception) -> StoreError:
-        return StoreUnavailableError(f"{self.name}: {_reason(error)}")
+        return StoreUnavailableError(f"{self.name}: {reason_of(error)}")
 
 
-#: What clients raise when a server is not there, or says no.
-_OURS = (exceptions.RedisError, exceptions.RedisClusterException, OSError, asyncio.TimeoutError)
-
-
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """What went wrong, without what a URL in it may give away."""
     if isinstance(error, asyncio.TimeoutError) and not str(error):
         return "no answer in time"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Sequence
@@ -12,14 +11,13 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from redis.asyncio import ConnectionPool, Redis, RedisCluster
-from redis.exceptions import RedisClusterException, RedisError
 
 from fastapi_crons.errors import StoreUnavailableError, StoreUnusableError
 from fastapi_crons.locking.base import Reach
 from fastapi_crons.run import LogLine, MissedTicks, Run, RunError, RunStatus
 from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, Signal, StateBackend
 
-from ._connection import Client, Connection
+from ._connection import ERRORS, Client, Connection, reason_of
 
 if TYPE_CHECKING:
     from redis.asyncio.client import PubSub
@@ -37,8 +35,6 @@ _LONGEST = 100 * 366 * 86_400
 _FORGOTTEN_AT_A_TIME = 50
 #: After how many silent seconds a listener asks whether its connection lives, and for how long it waits for the answer.
 _SILENCE = 5.0
-#: What a broken connection raises.
-_BROKEN = (RedisError, RedisClusterException, OSError, asyncio.TimeoutError)
 
 # Stored as JSON in this order. Later versions may add fields at the end.
 _RUN_FIELDS, _MISSED_FIELDS = 13, 6
@@ -186,8 +182,8 @@ class RedisStateBackend(StateBackend):
     def _in_our_terms(self) -> Iterator[None]:
         try:
             yield
-        except _BROKEN as error:
-            raise self._silenced(str(error) or type(error).__name__) from error
+        except ERRORS as error:
+            raise self._silenced(reason_of(error)) from error
 
     def _silenced(self, reason: str) -> StoreUnavailableError:
         return StoreUnavailableError(f"{self._connection.name} can't be listened to: {reason}")

@@ -181,7 +181,7 @@ class LeaseKeeper:
                 self._tell(partial(self._holder.heard, await self._beat(locks)))
                 if self._clock.monotonic() - self._renewed >= self._config.lock_renewal_interval:
                     await self._renew(locks)
-            except StoreError as error:
+            except Exception as error:  # of whatever kind: beating must go on
                 logger.warning("no heartbeat could be left in the lock store: %s", one_line(error))
 
     async def _beat(self, locks: DistributedLockManager) -> Beat:
