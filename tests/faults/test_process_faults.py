@@ -37,11 +37,6 @@ def sqlite(request: pytest.FixtureRequest) -> Place:
     return place_of("SQLite", request)
 
 
-@pytest.fixture
-def across_hosts(request: pytest.FixtureRequest) -> Place:
-    return place_of("Redis across hosts", request)
-
-
 def attempts(place: Place, tick: int, job: str = "long") -> list[tuple[int, str]]:
     """The runs of a tick on record: attempt and status."""
     return [(run.attempt, run.status) for run in place.runs(job) if run.tick_ts == tick]
@@ -185,11 +180,12 @@ async def long(context: JobContext):
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("name", ["Redis across hosts", "SQLite across hosts"])
 @pytest.mark.parametrize("body", [long_job(seconds=30), IN_ONE_SLEEP], ids=["works on", "has just ended"])
 def test_a_process_that_was_frozen_for_too_long_gives_up_what_another_host_has_taken_over(
-    body: str, across_hosts: Place, report: Report
+    body: str, name: str, request: pytest.FixtureRequest, report: Report
 ) -> None:
-    place, works_on = across_hosts, body != IN_ONE_SLEEP
+    place, works_on = place_of(name, request), body != IN_ONE_SLEEP
     with place.fleet(jobs=6, extra=body, settings={"CRON_SHUTDOWN_TIMEOUT": "0.1"}) as fleet:
         fleet.start(2)
         since = time.time() + 1
@@ -206,7 +202,7 @@ def test_a_process_that_was_frozen_for_too_long_gives_up_what_another_host_has_t
         frozen.send_signal(signal.SIGCONT)
         if works_on:
             cancelled = fleet.wait_for("long", "cancelled", tick=began.tick)
-            assert cancelled.at - resumed < 1
+            assert cancelled.at - resumed < (1 if place.redis is not None else 2)
             time.sleep(3)
         else:
             fleet.wait_for("long", "end", tick=began.tick, attempt=2)
@@ -222,7 +218,7 @@ def test_a_process_that_was_frozen_for_too_long_gives_up_what_another_host_has_t
         assert starts, "it takes part again"
         assert [line for line in starts if line.at - line.tick > 1.5 or line.attempt > 1] == []
         sums = fleet.sums(since, until, place.history(fleet))
-        report(f"SIGSTOP for {resumed - stopped:.0f} s across hosts, then SIGCONT", sums, again.at - stopped)
+        report(f"SIGSTOP for {resumed - stopped:.0f} s, then SIGCONT, {name}", sums, again.at - stopped)
 
 
 @pytest.mark.full
@@ -255,11 +251,11 @@ def test_nobody_on_the_same_host_takes_over_from_a_process_that_is_frozen(
         assert {line.pid for line in fleet.lines() if line.job == "long" and line.tick == began.tick} == {frozen.pid}
 
 
-@pytest.mark.parametrize("patience", ["30", "0.3"], ids=["patient", "impatient"])
+@pytest.mark.parametrize("patience", ["30", pytest.param("0.3", marks=pytest.mark.full)], ids=["patient", "impatient"])
 def test_a_process_that_is_told_to_end_leaves_nothing_running_and_its_ticks_to_the_others(
     patience: str, sqlite: Place, report: Report
 ) -> None:
-    with sqlite.fleet(jobs=10, extra=long_job(), settings={"CRON_SHUTDOWN_TIMEOUT": patience}) as fleet:
+    with sqlite.fleet(jobs=10, extra=long_job("*/3", 2.2), settings={"CRON_SHUTDOWN_TIMEOUT": patience}) as fleet:
         fleet.start(3)
         since = time.time() + 1
         began = fleet.wait_for("long", since=since)
@@ -392,7 +388,7 @@ STARTS_ITS_OWN = FORKS.replace(
 )
 
 
-@pytest.mark.parametrize("name", ["SQLite", "Redis"])
+@pytest.mark.parametrize("name", ["SQLite", pytest.param("Redis", marks=pytest.mark.full)])
 def test_a_child_that_was_forked_from_a_started_process_leaves_its_scheduler_alone(
     name: str, request: pytest.FixtureRequest, report: Report
 ) -> None:
@@ -467,7 +463,7 @@ async def {function}(context: JobContext):
     )
 
 
-@pytest.mark.parametrize("name", ["SQLite", "Redis"])
+@pytest.mark.parametrize("name", ["SQLite", pytest.param("Redis", marks=pytest.mark.full)])
 def test_two_apps_that_give_a_name_to_different_functions_are_told_of_each_other(
     name: str, request: pytest.FixtureRequest
 ) -> None:
@@ -575,7 +571,7 @@ def test_four_workers_of_a_plain_server_run_every_tick_once_with_nothing_configu
     ticks = range(int(since), int(until))
     assert [(f"job-{n}", tick) for n in range(5) for tick in ticks if not ran[f"job-{n}", str(tick)]] == []
     pids = {line.split()[2] for line in Path("truth.txt").read_text().splitlines()}
-    assert len(pids) == 4
+    assert len(pids) > 1, "they share the ticks"
 
 
 QUICK_START = """
@@ -653,7 +649,7 @@ def test_a_schedule_that_is_deployed_by_a_rolling_restart_and_rolled_back_fires_
                 assert due <= ticks | gone, "a tick of the rule before was lost"
 
 
-@pytest.mark.parametrize("name", ["SQLite", "Redis across hosts"])
+@pytest.mark.parametrize("name", ["SQLite", pytest.param("Redis across hosts", marks=pytest.mark.full)])
 def test_instances_with_other_lists_of_jobs_each_run_what_they_know(
     name: str, request: pytest.FixtureRequest, report: Report
 ) -> None:

@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -128,6 +129,12 @@ def wait_for_recovery(watch: Watch, returned: float) -> None:
     wait_until(lambda: any(line.tick > returned for line in watch.lines("start")), 15, "a run after the return")
 
 
+def assert_no_body_twice(watch: Watch) -> None:
+    """No tick runs again whose body has come to its end."""
+    ended = Counter((line.job, line.tick) for line in watch.lines("end"))
+    assert [tick for tick, number in ended.items() if number > 1] == []
+
+
 def assert_quiet(log: str) -> None:
     """Faults of a store are said in lines of ours."""
     assert "Traceback" not in log, log[-4000:]
@@ -200,6 +207,21 @@ def test_a_server_that_stalls_beyond_the_deadline_makes_no_run_of_ticks_out_of_g
         assert recovery is not None
         assert recovery <= RECOVERS_IN + 1
         assert watch.latest() <= 3 + 0.5
+        assert_no_body_twice(watch)
+        assert_quiet(watch.log())
+
+
+@pytest.mark.full
+def test_no_body_that_came_to_its_end_runs_again_after_a_stall(own_redis: RedisServer, report: Report) -> None:
+    # A claim that was sent before or during the stall is granted at its end, by a store that last heard of its holder
+    # longer ago than instances may be silent.
+    with watched(own_redis.url, seconds=0.2) as watch:
+        own_redis.pause()
+        time.sleep(5.5)
+        own_redis.resume()
+        sums, _ = watch.ended(time.time(), 3)
+        report("SIGSTOP of the server, 5.5 s, runs that end at once", sums)
+        assert_no_body_twice(watch)
         assert_quiet(watch.log())
 
 
@@ -253,6 +275,7 @@ def test_a_claim_whose_answer_is_lost_runs_its_tick_once(own_redis: RedisServer,
         sums, _ = watch.ended()
         report("answers to claims lost", sums)
         assert sums.on_record == 0
+        assert_no_body_twice(watch)
         assert_quiet(watch.log())
 
 
@@ -310,6 +333,7 @@ def test_connections_that_went_silent_are_not_used_again(own_redis: RedisServer,
         report("half-open sockets", sums, recovery)
         assert recovery is not None
         assert recovery <= RECOVERS_IN + 1
+        assert_no_body_twice(watch)
         assert_quiet(watch.log())
 
 
@@ -357,6 +381,7 @@ def test_a_server_that_is_full_starts_nothing_and_says_so_seldom(own_redis: Redi
             assert len(lines) <= 2 * 8 * (2 if "lock" in what else 1), said
         assert "the lock store does not answer, nothing is started" in said
         assert len([line for line in said.splitlines() if "OOM" in line]) <= 2 * (3 * 8 + 5)
+        assert_no_body_twice(watch)
         assert_quiet(watch.log())
 
 
@@ -383,6 +408,7 @@ def test_a_server_that_is_a_replica_for_a_while_is_used_again_when_it_is_none(
         report("READONLY for 3 s", sums, recovery)
         assert recovery is not None
         assert recovery <= RECOVERS_IN + 1
+        assert_no_body_twice(watch)
         assert_quiet(watch.log())
 
 

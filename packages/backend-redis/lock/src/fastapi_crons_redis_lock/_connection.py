@@ -6,14 +6,13 @@ import asyncio
 import inspect
 import logging
 import re
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from redis import exceptions
-from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, SSLConnection
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
@@ -134,7 +133,8 @@ class Connection:
         if isinstance(pool, SentinelConnectionPool):
             return f"Redis service {pool.service_name!r} behind sentinels, {database}{user}"
         place = known.get("path") or f"{known.get('host', 'localhost')}:{known.get('port', 6379)}"
-        return f"Redis at {place}, {database}{user}"
+        secure = " with TLS" if issubclass(pool.connection_class, SSLConnection) else ""
+        return f"Redis at {place}{secure}, {database}{user}"
 
     def _turns(self) -> asyncio.Semaphore:
         """No more calls at a time than leave others half of a pool that refuses what it has no room for."""
@@ -171,7 +171,9 @@ class Connection:
             return StoreUnusableError(
                 f"{self.name} refuses us: {reason_of(error)}; check {PREFIX}URL, user and password"
             )
-        if isinstance(error, ssl.SSLError) or "SSL" in str(error) or "Connection closed by server" in str(error):
+        # A server without TLS does not answer its handshake; one with TLS closes on anything else.
+        unanswered = isinstance(error, asyncio.TimeoutError) and "with TLS" in self.name
+        if unanswered or "SSL" in str(error) or "Connection closed by server" in str(error):
             return StoreUnusableError(
                 f"{self.name} can't be talked to: {reason_of(error)}; rediss:// is for servers with TLS, redis:// for others"
             )
