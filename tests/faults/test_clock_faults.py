@@ -61,10 +61,10 @@ def test_clocks_that_differ_start_nothing_early_and_nothing_twice(
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("skew", [2, 15])
 def test_a_lone_process_whose_clock_is_fast_runs_every_tick_by_the_clock_of_the_store(
-    skew: int, across_hosts: Place, report: Report
+    across_hosts: Place, report: Report
 ) -> None:
+    skew = 2
     with across_hosts.fleet(jobs=5, extra=OTHER_CLOCK) as fleet:
         fleet.start(SKEW=str(skew))
         since = time.time() + 2

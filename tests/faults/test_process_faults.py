@@ -48,11 +48,10 @@ def in_order(lines: list[Line]) -> list[int]:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", ["SQLite", "Redis"])
 def test_processes_share_the_ticks_evenly_and_the_others_take_what_a_killed_one_leaves(
-    name: str, request: pytest.FixtureRequest, report: Report
+    sqlite: Place, report: Report
 ) -> None:
-    place = place_of(name, request)
+    place = sqlite
     with place.fleet(jobs=50) as fleet:
         fleet.start(4)
         time.sleep(2)
@@ -63,7 +62,7 @@ def test_processes_share_the_ticks_evenly_and_the_others_take_what_a_killed_one_
         until = time.time() - 1
         fleet.stop()
         sums = fleet.sums(since, until, place.history(fleet))
-        report(f"kill -9 of one of four, 50 jobs, {name}", sums, fleet.recovered_at(killed))
+        report("kill -9 of one of four, 50 jobs, SQLite", sums, fleet.recovered_at(killed))
         before = fleet.sums(since, killed, {}).shares
         assert len(before) == 4
         assert all(0.20 <= share / sum(before.values()) <= 0.30 for share in before.values()), before
@@ -180,10 +179,17 @@ async def long(context: JobContext):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", ["Redis across hosts", "SQLite across hosts"])
-@pytest.mark.parametrize("body", [long_job(seconds=30), IN_ONE_SLEEP], ids=["works on", "has just ended"])
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("Redis across hosts", long_job(seconds=30)),
+        ("Redis across hosts", IN_ONE_SLEEP),
+        ("SQLite across hosts", long_job(seconds=30)),
+    ],
+    ids=["Redis, works on", "Redis, has just ended", "SQLite, works on"],
+)
 def test_a_process_that_was_frozen_for_too_long_gives_up_what_another_host_has_taken_over(
-    body: str, name: str, request: pytest.FixtureRequest, report: Report
+    name: str, body: str, request: pytest.FixtureRequest, report: Report
 ) -> None:
     place, works_on = place_of(name, request), body != IN_ONE_SLEEP
     with place.fleet(jobs=6, extra=body, settings={"CRON_SHUTDOWN_TIMEOUT": "0.1"}) as fleet:
@@ -304,12 +310,11 @@ THE_WHOLE_INTERPRETER = BLOCKS.replace("BLOCK\n", "ctypes.PyDLL(None).sleep(SECO
 @pytest.mark.parametrize(
     ("name", "body", "seconds"),
     [
-        ("SQLite", ONLY_THE_LOOP, 8),
         ("Redis across hosts", ONLY_THE_LOOP, 8),
         ("SQLite", THE_WHOLE_INTERPRETER, 8),
         ("Redis across hosts", THE_WHOLE_INTERPRETER, 4),
     ],
-    ids=["loop, SQLite", "loop, Redis across hosts", "interpreter, SQLite", "interpreter, Redis across hosts"],
+    ids=["loop, Redis across hosts", "interpreter, SQLite", "interpreter, Redis across hosts"],
 )
 def test_a_process_that_a_job_blocks_keeps_its_leases(
     name: str, body: str, seconds: int, request: pytest.FixtureRequest, report: Report
@@ -437,11 +442,21 @@ def test_a_forked_child_that_starts_the_scheduler_is_refused_or_takes_part_and_b
 
 
 SAYS_HOW_IT_IS = """
-@crons.cron("* * * * * *", name=f"health of {os.getpid()}")
-async def health():
-    with open(f"health-{os.getpid()}.new", "w") as file:
-        json.dump([crons.health().status, crons.health().findings], file)
-    os.rename(file.name, f"health-{os.getpid()}.json")
+start_it, keeps = crons.start, []
+
+async def start():
+    await start_it()
+    keeps.append(asyncio.create_task(say()))
+
+async def say():
+    path = f"health-{os.getpid()}"
+    while True:
+        with open(f"{path}.new", "w") as file:
+            json.dump([crons.health().status, crons.health().findings], file)
+        os.rename(f"{path}.new", f"{path}.json")
+        await asyncio.sleep(0.2)
+
+crons.start = start
 """
 
 
@@ -481,6 +496,17 @@ def test_two_apps_that_give_a_name_to_different_functions_are_told_of_each_other
             "'shared' is registered for __main__:theirs here and was for __main__:mine before" in mine.log.read_text()
         )
         health_of(first.pid, names_it)
+
+
+@pytest.mark.full
+def test_a_function_that_was_renamed_since_the_last_start_is_no_lasting_concern(sqlite: Place) -> None:
+    with sqlite.fleet(jobs=0, extra=shared("mine")) as before:
+        before.start()
+        before.wait_for("shared")
+        before.stop()
+    with sqlite.fleet(jobs=0, extra=shared("theirs")) as after:
+        (process,) = after.start()
+        health_of(process.pid, lambda status, _: status == "ok")
 
 
 FAILS_ONCE = (
@@ -525,7 +551,7 @@ def test_a_task_of_the_scheduler_that_fails_for_any_reason_goes_on_and_health_sa
 ) -> None:
     since = time.time() + 2
     set_up = f"options['since'], options['fails'] = {since}, {task!r}"
-    with sqlite.fleet(jobs=5, extra=set_up + FAILS_ONCE) as fleet:
+    with sqlite.fleet(jobs=1, extra=set_up + FAILS_ONCE) as fleet:
         (process,) = fleet.start()
         wait_until(lambda: list(Path().glob("failed-*")), 15, f"a failure of the {task} task")
         failed = time.time()

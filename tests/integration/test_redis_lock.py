@@ -71,7 +71,9 @@ class AgreesWithTheRule(RuleBasedStateMachine):
         self.client = redis.asyncio.from_url(self.server.url)
         self.now = float(START)
         self.records: dict[str, JobRecord] = {}
+        #: When an instance was last known to live, and which have said who they are.
         self.beats: dict[str, float] = {}
+        self.known: set[str] = set()
         self.stores: dict[str, SettableClock] = {}
         self.asked = 0
         self.do(self.client.flushall())
@@ -117,23 +119,29 @@ class AgreesWithTheRule(RuleBasedStateMachine):
     @rule(owner=owners)
     def beat(self, owner: str) -> None:
         self.beats[owner] = self.now
+        own = [lease for lease in self.leases() if lease.instance == owner]
         beat = self.do(self.at(owner).beat())
         lives = self.alive(owner)
         dead = {lease.run_id for lease in self.leases() if not lives(lease.instance, lease.expires)}
         found = {lease.run_id for lease in beat.dead}
         assert found <= dead
+        assert beat.unknown is (owner not in self.known)
+        assert len(beat.own) == len(own)
+        self.known.add(owner)
         suspects = {lease.instance for lease in self.leases() if not lives(lease.instance, float("inf"))}
         if suspects:
             assert found == dead
         living = {each for each in self.beats if lives(each, 1e99)}
-        assert {each.instance.owner for each in beat.instances} == living
+        assert {each.instance.owner for each in beat.instances} == living & self.known
         # The dead who left nothing are forgotten.
         holders = {lease.instance for lease in self.leases()}
         self.beats = {each: at for each, at in self.beats.items() if each in living | holders}
+        self.known &= self.beats.keys()
 
     @rule(owner=owners)
     def leave(self, owner: str) -> None:
         self.beats.pop(owner, None)
+        self.known.discard(owner)
         self.do(self.at(owner).leave())
 
     @rule(owner=owners, job=jobs, schedule=schedules, enabled=st.sampled_from([True, True, True, False]))
@@ -142,6 +150,7 @@ class AgreesWithTheRule(RuleBasedStateMachine):
         definition = Definition(
             job, schedule, "UTC", f"m:{owner}", record.mark if record else 0, enabled, self.new_id()
         )
+        self.beats[owner] = self.now
         expected = enrol_in(self.records, definition, owner, self.now, TERMS.lease)
         assert self.do(self.at(owner).enrol([definition])) == [expected]
 
@@ -168,6 +177,7 @@ class AgreesWithTheRule(RuleBasedStateMachine):
     ) -> None:
         tick = None if offset is None else int(self.now) + offset
         request = ClaimRequest(job, self.new_id(), tick, schedule, "UTC", overlap, force, (tick and let_go) or None)
+        self.beats[owner] = self.now
         for _ in range(1 + again):
             expected = claim_in(self.records, request, owner, self.now, TERMS.lease, self.alive(owner))
             assert self.do(self.at(owner).claim([request])) == [expected]
@@ -180,6 +190,7 @@ class AgreesWithTheRule(RuleBasedStateMachine):
             request = ClaimRequest(
                 lease.job, self.new_id(), lease.tick, "* * * * *", "UTC", replaces=lease.run_id, attempt=2
             )
+            self.beats[owner] = self.now
             expected = claim_in(self.records, request, owner, self.now, TERMS.lease, self.alive(owner))
             assert self.do(self.at(owner).claim([request])) == [expected]
 
@@ -215,6 +226,7 @@ class AgreesWithTheRule(RuleBasedStateMachine):
             self.do(self.client.flushall())
             self.records.clear()
             self.beats.clear()
+            self.known.clear()
 
     def leases(self) -> list[Any]:
         return [lease for record in self.records.values() for lease in (record.leases or {}).values()]

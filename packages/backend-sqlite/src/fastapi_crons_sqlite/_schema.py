@@ -63,6 +63,7 @@ _MIGRATIONS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE lock_instance ADD COLUMN running INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE lock_instance ADD COLUMN jobs TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE lock_job ADD COLUMN registered_ts REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE lock_job ADD COLUMN settled_at REAL NOT NULL DEFAULT 0",
     ),
 }
 

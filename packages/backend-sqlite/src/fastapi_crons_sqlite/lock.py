@@ -30,7 +30,8 @@ from fastapi_crons_sqlite._database import Database, Row, Transaction, as_json
 from fastapi_crons_sqlite._names import Names
 
 _JOB_COLUMNS = (
-    "name, schedule, timezone, function, enabled, registrars, mark, since, token, paused_since, paused_by, paused_note"
+    "name, schedule, timezone, function, enabled, registrars, mark, since, token, settled_at, "
+    "paused_since, paused_by, paused_note"
 )
 _LEASE_COLUMNS = "job, run_id, tick, instance, token, attempt, expires, after, let_go, schedule, timezone"
 _INSTANCE_COLUMNS = "id, owner, host, boot, pid, pid_started, started_ts, version"
@@ -45,6 +46,7 @@ _OR_UPDATE_JOBS = "ON CONFLICT (name) DO UPDATE SET " + ", ".join(
     f"{column} = excluded.{column}" for column in _JOB_COLUMNS.split(", ")[1:]
 )
 _INSERT_LEASES = f"INSERT INTO lock_lease ({_LEASE_COLUMNS}, namespace)"
+_BEAT = "UPDATE lock_instance SET heartbeat_ts = max(heartbeat_ts, ?) WHERE owner = ?"
 _TOUCH_JOBS = "UPDATE lock_job SET registered_ts = ? WHERE name IN (SELECT value FROM json_each(?))"
 _SAY_ALIVE = f"INSERT OR REPLACE INTO lock_instance ({_INSTANCE_COLUMNS}, namespace, {_HEARTBEAT_COLUMNS})"
 _RENEW_LEASES = """UPDATE lock_lease SET expires = max(expires, ?)
@@ -124,6 +126,7 @@ class SQLiteLockBackend(LockBackend):
             needed = bool(known) or any(_is_refused(records.get(request.job), request) for request in named)
             holders = await self._holders(transaction) if needed else {}
             now = self._clock.now()
+            await transaction.execute(_BEAT, now, instance)
 
             def alive(owner: str, expires: float) -> bool:
                 return self._alive(owner, expires, holders, now)
@@ -200,24 +203,24 @@ class SQLiteLockBackend(LockBackend):
         marks = {name: int(mark) for name, mark in rows}
         return [marks.get(name) for name in names]
 
-    async def beat(self, running: int = 0, jobs: str = "") -> Beat:
+    async def beat(self, running: int = 0, jobs: str = "", leases: int = 0) -> Beat:
         me = self._me()
 
         async def work(transaction: Transaction) -> Beat:
             now = self._clock.now()
+            known = await self._holders(transaction)
             await transaction.insert(_SAY_ALIVE, [[*_instance_row(me), self._namespace, now, running, jobs]])
             holders = await self._holders(transaction)
             rows = await transaction.rows(
-                f"""SELECT json_group_array(json_array({_LEASE_COLUMNS}, cancel)) FROM lock_lease
-                WHERE namespace = ? AND instance <> ?""",
+                f"SELECT json_group_array(json_array({_LEASE_COLUMNS}, cancel)) FROM lock_lease WHERE namespace = ?",
                 self._namespace,
-                me.owner,
             )
-            leases = [_lease(row[:-1])._replace(cancelled=bool(row[-1])) for row in rows]
-            await self._forget_dead(transaction, holders, {lease.instance for lease in leases}, now)
+            found = [_lease(row[:-1])._replace(cancelled=bool(row[-1])) for row in rows]
+            own = [lease for lease in found if lease.instance == me.owner]
+            await self._forget_dead(transaction, holders, {lease.instance for lease in found}, now)
             dead = [
                 lease._replace(job=job)
-                for lease in leases
+                for lease in found
                 if not self._alive(lease.instance, lease.expires, holders, now)
                 and (job := self._names.own(lease.job)) is not None
             ]
@@ -225,7 +228,13 @@ class SQLiteLockBackend(LockBackend):
                 "SELECT json_group_array(json_array(run_id, cancelled_by)) FROM lock_lease WHERE cancel AND instance = ?",
                 me.owner,
             )
-            return Beat(dead, [(run_id, actor) for run_id, actor in cancelled], self._living(holders.values(), now))
+            return Beat(
+                dead,
+                [(run_id, actor) for run_id, actor in cancelled],
+                self._living(holders.values(), now),
+                [lease._replace(job=self._names.own(lease.job) or lease.job) for lease in own if len(own) != leases],
+                me.owner not in known,
+            )
 
         return await self._database.write(work)
 
@@ -281,6 +290,7 @@ class SQLiteLockBackend(LockBackend):
             await _write_jobs(transaction, records, before)
             if registered:
                 await transaction.execute(_TOUCH_JOBS, now, names)
+                await transaction.execute(_BEAT, now, self._me().owner)
             await self._write_leases(transaction, records, known)
             return answers
 
@@ -368,13 +378,14 @@ async def _write_jobs(transaction: Transaction, records: _Records, before: dict[
 
 
 def _record(row: Row) -> JobRecord:
-    name, schedule, timezone, function, enabled, registrars, mark, since, token, *paused = row
+    name, schedule, timezone, function, enabled, registrars, mark, since, token, settled_at, *paused = row
     return JobRecord.restored(
         Definition(name, schedule, timezone, function, mark, bool(enabled)),
         tuple(registrars.split("\n")),
         since,
         token,
         None if paused[0] is None else Pause(*paused),
+        settled_at,
     )
 
 
@@ -389,6 +400,7 @@ def _job_row(name: str, record: JobRecord) -> Row:
         record.mark,
         record.since,
         record.token,
+        record.settled_at,
         *(record.pause or (None, None, None)),
     ]
 

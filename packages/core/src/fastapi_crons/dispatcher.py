@@ -17,7 +17,7 @@ from time import perf_counter
 from zlib import crc32
 
 from fastapi_crons.active import ActiveRun
-from fastapi_crons.claims import Wanted, claims_of, rerun_of
+from fastapi_crons.claims import Wanted, claims_of, ref_of, rerun_of
 from fastapi_crons.clock import Clock, utc_datetime
 from fastapi_crons.config import CronConfig
 from fastapi_crons.enrolment import EnrolledJobs, warn_put_back
@@ -44,6 +44,8 @@ MAX_STARTS = 250
 TURN_LASTS = 0.75
 #: How long (seconds) a job waits that is to be tried again: another instance runs it, or the store's clock is behind.
 RETRY_AFTER = 0.5
+#: How often it is tried to run a tick again whose lease was given up here, while another run is in the way.
+_RERUN_TRIES = 20
 #: 2**32 by the golden ratio: its multiples spread evenly over 2**32 (Knuth, The Art of Computer Programming, 6.4).
 _GOLDEN = 2_654_435_769
 
@@ -97,6 +99,8 @@ class Dispatcher:
         self._sequence = count()
         #: Runs that were cut off and are to run again, by the run that was cut off.
         self._again: dict[str, Wanted] = {}
+        #: How often that was refused.
+        self._rerun_tries: dict[str, int] = {}
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         #: Whether somebody is due and waits for room; or to be decided about, for which there was no time.
@@ -412,8 +416,7 @@ class Dispatcher:
         assert tick is not None
         if want.cut_off is not None:
             if result.outcome == "busy" and want.cut_off.instance == self._owner:
-                cut_off = want.cut_off
-                self._clock.call_later(RETRY_AFTER, lambda: self.run_again(entry, cut_off))
+                self._own_rerun_refused(entry, want.cut_off)
             return  # another instance was first to take it over, or the next heartbeat tries again
         if result.outcome == "stale":
             entry.mark = result.mark
@@ -427,6 +430,15 @@ class Dispatcher:
             entry.waiting, entry.late = True, entry.late or want.late
         elif result.outcome != "paused":  # a paused job asks again when its next tick is due
             self._clock.call_later(RETRY_AFTER, lambda: self._try_again(entry, late=want.late))
+
+    def _own_rerun_refused(self, entry: Entry, cut_off: Lease) -> None:
+        """The lease that this instance had given up can't be had again yet. It must not hold the job for long."""
+        tries = self._rerun_tries.pop(cut_off.run_id, 0)
+        if tries < _RERUN_TRIES:
+            self._rerun_tries[cut_off.run_id] = tries + 1
+            self._clock.call_later(RETRY_AFTER, lambda: self.run_again(entry, cut_off))
+        else:
+            self._recorder.release(ref_of(cut_off))
 
     def _skipped(self, entry: Entry, want: Wanted, result: ClaimResult) -> None:
         """Write down ticks that were skipped: one record for all that one run is in the way of."""

@@ -106,7 +106,9 @@ class Engine:
             self.instance.owner,
             crons.get_job,
         )
-        self.membership = Membership(config, clock, locks, state, self.runner, self.dispatcher, recovery, self.instance)
+        self.membership = Membership(
+            config, clock, locks, state, self.recorder, self.runner, self.dispatcher, recovery, self.instance
+        )
         self.steering = Steering(config, clock, locks, self.recorder, self.runner, self.dispatcher, self.membership)
         #: What is to be said about the place that this runs in.
         self.surroundings: list[str] = []

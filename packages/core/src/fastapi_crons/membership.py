@@ -18,6 +18,7 @@ from fastapi_crons.locking.base import Beat, Lease, LeaseRef, LiveInstance
 from fastapi_crons.locking.keeper import LeaseKeeper
 from fastapi_crons.locking.manager import DistributedLockManager
 from fastapi_crons.outcome import one_line
+from fastapi_crons.recorder import Recorder
 from fastapi_crons.recovery import Recovery
 from fastapi_crons.runner import Runner
 from fastapi_crons.state.base import Signal, StateBackend
@@ -34,6 +35,7 @@ class Membership:
         clock: Clock,
         locks: DistributedLockManager,
         state: StateBackend,
+        recorder: Recorder,
         runner: Runner,
         dispatcher: Dispatcher,
         recovery: Recovery,
@@ -43,6 +45,7 @@ class Membership:
         self._clock = clock
         self._locks = locks
         self._state = state
+        self._recorder = recorder
         self._runner = runner
         self._dispatcher = dispatcher
         self._recovery = recovery
@@ -51,6 +54,8 @@ class Membership:
         self._shared = locks.backend.reach != "process"
         self._taking_over = False
         self._left_behind = Beat()
+        #: Leases on record as ours that we know nothing of, by when (on the monotonic clock) they were first seen.
+        self._strays: dict[str, float] = {}
         self.keeper = LeaseKeeper(locks, config, clock, instance, self)
 
     async def announce(self) -> None:
@@ -112,7 +117,7 @@ class Membership:
 
     def _signalled(self, signal: Signal) -> None:
         # The store has the last word: what is heard here only says that there is something to ask it.
-        if signal.kind in ("cancel", "join", "leave"):
+        if signal.kind in ("cancel", "join", "leave", "lost"):
             self.keeper.beat_soon()
         elif signal.kind == "resume" and signal.job is not None:
             self._dispatcher.resumed(signal.job, 0)
@@ -122,6 +127,10 @@ class Membership:
     def leases(self) -> list[LeaseRef]:
         """The leases of all runs that go on. Safe to call from any thread."""
         return [run.ref for run in list(self._runner.active.values())]
+
+    def lease_count(self) -> int:
+        """How many leases this instance has, those that are to be given back among them. Safe to call from any thread."""
+        return len(self._runner.active) + len(self._recorder.returning)
 
     def jobs_digest(self) -> str:
         """A digest of the jobs that run here. Safe to call from any thread."""
@@ -135,10 +144,32 @@ class Membership:
                 run.cut_off("cancelled", actor)
         if self._config.enabled:
             self._share(beat)
-            if beat.dead and not self._taking_over:
+            abandoned = [*beat.dead, *self._strays_among(beat.own)]
+            if abandoned and not self._taking_over:
                 # Beating must not wait for the state store.
                 self._taking_over = True
-                self._runner.in_background(self._take_over(beat.dead))
+                self._runner.in_background(self._take_over(abandoned))
+            if beat.unknown:
+                self._runner.in_background(self._restore_records())
+
+    def _strays_among(self, own: Sequence[Lease]) -> list[Lease]:
+        """The leases that were granted to us and forgotten: their answer never came, or the store brought them back."""
+        now = self._clock.monotonic()
+        known = {*self._runner.active, *(lease.run_id for lease in self._recorder.returning)}
+        self._strays = {lease.run_id: self._strays.get(lease.run_id, now) for lease in own if lease.run_id not in known}
+        # A claim may be under way for as long as it is tried again.
+        patience = 2 * self._config.store_timeout
+        return [lease for lease in own if now - self._strays.get(lease.run_id, now) > patience]
+
+    async def _restore_records(self) -> None:
+        """The store did not know this instance: where it has lost the records of its jobs, they are registered again."""
+        entries = self._dispatcher.jobs.all()
+        marks = await self._locks.marks([entry.job.name for entry in entries])
+        lost = [entry for entry, mark in zip(entries, marks, strict=True) if mark is None]
+        if lost:
+            self.tell(Signal("lost"))
+            logger.warning("the lock store has lost the records of %d jobs; they are registered again", len(lost))
+            await self._dispatcher.jobs.enrol_again(lost)
 
     def refused(self, leases: Sequence[LeaseRef]) -> None:
         """The lock store does not know these leases as ours."""

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 _ABOUT_DATA = (UnicodeError, OverflowError, TypeError)
 #: Larger batches would hold the event loop while they are put together.
 MAX_BATCH = 1000
+#: For how long (seconds) leases wait while records can't be written.
+_HOLD_LEASES = 0.1
 
 
 class Ongoing(Protocol):
@@ -74,6 +76,11 @@ class Recorder:
         """How many records wait to be written."""
         return len(self._pending)
 
+    @property
+    def returning(self) -> list[LeaseRef]:
+        """The leases that are to be given back. Safe to call from any thread."""
+        return [lease for lease, _ in (*self._releases, *self._written)]
+
     def started(self, run_id: str, run: Ongoing) -> None:
         """Note that a run goes on. One that has ended by the time of the write is written once."""
         self._pending[run_id] = run
@@ -106,7 +113,7 @@ class Recorder:
                 if await self._write_batch():
                     backoff = Backoff()
                 else:
-                    await self._clock.sleep(backoff.next())
+                    await self._hold_records(backoff.next())
 
     async def release_forever(self) -> None:
         """Give leases back as they come; the scheduler's release task."""
@@ -176,8 +183,22 @@ class Recorder:
             self._batch_size = min(MAX_BATCH, self._batch_size * 2)
         finally:
             self._busy -= 1
-        # Outcomes first, then the leases: a crash in between leaves a lease whose run is known to have ended.
-        # While the store is down that order has to give way, or jobs would stay locked; ticks that were let go lock none.
+        self._pass_on(releases)
+        return self.fault is None
+
+    async def _hold_records(self, delay: float) -> None:
+        """Wait with the records, while the store does not take them, but not with the leases."""
+        until = self._clock.monotonic() + delay
+        while (left := until - self._clock.monotonic()) > 0:
+            await self._clock.sleep(min(left, _HOLD_LEASES))
+            self._pass_on(len(self._releases))
+
+    def _pass_on(self, releases: int) -> None:
+        """Have leases given back, so many of them.
+
+        Outcomes first, then the leases: a crash in between leaves a lease whose run is known to have ended. While the store
+        is down that order has to give way, or jobs would stay locked; ticks that were let go lock none.
+        """
         going, self._releases = self._releases[:releases], self._releases[releases:]
         if self._pending:
             waiting = [release for release in going if self._has_to_wait(release[0].run_id)]
@@ -186,7 +207,6 @@ class Recorder:
                 self._releases[:0] = waiting
         self._written += going
         self._release_wake.set()
-        return self.fault is None
 
     def _has_to_wait(self, record_id: str) -> bool:
         return (self.fault is None and record_id in self._pending) or f"{record_id} missed" in self._pending

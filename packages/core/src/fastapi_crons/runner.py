@@ -195,7 +195,7 @@ class Runner:
                 self._end(run, status, error, result)
                 raise
         if run.outcome is None:  # else it was left behind at a stop, and that is its record
-            if run.cut is None and not self._holds(run.held_since):
+            if not (run.function_ended or run.cut or self._holds(run.held_since)):
                 run.cut = "lease_lost"
             if run.cut is not None and error is None and not run.function_ended:
                 status, error = self._after_cancellation(run, None)
@@ -297,7 +297,7 @@ class Runner:
         self.in_threads -= not run.entry.is_async
         self.catching_up -= run.trigger == "catch_up"
         run.entry.releasing += 1
-        if run.cut == "lease_lost":
+        if run.cut == "lease_lost" and run.outcome is not None and run.outcome.status == "interrupted":
             self._released(run)
             self._on_lost(run)
         else:

@@ -67,14 +67,13 @@ class RedisLockBackend(LockBackend):
 
     def _set_up(self, connection: Connection) -> None:
         self._connection = connection
+        self._neighbours = Neighbours()
+        #: Whether this is the first of its kind, or made beside one.
+        self._first = True
         self._script = files(__package__).joinpath("rule.lua").read_text()
         self._keys: list[str] = []
         self._terms = LeaseTerms(300, 30)
         self._instance: Instance | None = None
-        #: The instances of this host, as the last heartbeat showed them, and which of their processes lived when.
-        self._neighbours: list[Instance] = []
-        self._evidence = "{}"
-        self._evidence_until = 0.0
 
     async def open(self, instance: Instance, namespace: str, terms: LeaseTerms, clock: Clock) -> None:
         self._instance, self._terms = instance, terms
@@ -87,15 +86,20 @@ class RedisLockBackend(LockBackend):
                 f"fastapi-crons-redis-lock (layout {found}, which needs at least {needs}; this version has {VERSION}); "
                 "install that version again"
             )
-        await self.instances()  # what processes of this host left behind is known as such from the first heartbeat on
-        await self._look_at_server()
+        if self._first:
+            await self.instances()  # what processes of this host left behind is known from the first heartbeat on
+            await self._look_at_server()
 
     async def close(self) -> None:
         await self._connection.close()
 
     def beside(self) -> LockBackend | None:
         connection = self._connection.beside()
-        return None if connection is None else RedisLockBackend.on(connection)
+        if connection is None:
+            return None
+        beside = RedisLockBackend.on(connection)
+        beside._neighbours, beside._first = self._neighbours, False
+        return beside
 
     async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
         return [
@@ -128,11 +132,15 @@ class RedisLockBackend(LockBackend):
     async def marks(self, jobs: Sequence[str]) -> list[int | None]:
         return list(await self._do("marks", jobs))
 
-    async def beat(self, running: int = 0, jobs: str = "") -> Beat:
-        me = self._me()
-        dead, cancelled, known = await self._do("beat", [*astuple(me), running, jobs])
+    async def beat(self, running: int = 0, jobs: str = "", leases: int = 0) -> Beat:
+        about = [*astuple(self._me()), running, jobs]
+        dead, cancelled, known, own, is_new = await self._do("beat", [about, leases])
         return Beat(
-            [Lease(*lease) for lease in dead], [(run_id, actor) for run_id, actor in cancelled], self._living(known)
+            [Lease(*lease) for lease in dead],
+            [(run_id, actor) for run_id, actor in cancelled],
+            self._living(known),
+            [Lease(*lease) for lease in own],
+            is_new,
         )
 
     async def leave(self) -> None:
@@ -161,7 +169,7 @@ class RedisLockBackend(LockBackend):
                 self._me().owner,
                 self._terms.lease,
                 self._terms.instance,
-                self._seen(),
+                self._neighbours.seen_from(self._me()),
                 json.dumps(batch, ensure_ascii=False, separators=(",", ":")),
             ),
         )
@@ -169,23 +177,12 @@ class RedisLockBackend(LockBackend):
 
     def _living(self, known: Sequence[Any]) -> list[LiveInstance]:
         """The living among the instances that the store knows; the dead of this host are remembered as such."""
-        me = self._me()
         instances = [
             (LiveInstance(Instance(*about[:-2]), heartbeat, about[-2], about[-1]), lives)
             for about, heartbeat, lives in known
         ]
-        others = (found.instance for found, _ in instances if found.instance.owner != me.owner)
-        self._neighbours = [other for other in others if other.process_alive(me) is not None]
-        self._evidence_until = 0.0
+        self._neighbours.remember(self._me(), [found.instance for found, _ in instances])
         return [found for found, lives in instances if lives]
-
-    def _seen(self) -> str:
-        """Which other instances of this host live, as JSON: their processes are better evidence than their heartbeats."""
-        if monotonic() >= self._evidence_until:
-            me = self._me()
-            self._evidence = json.dumps({other.owner: other.process_alive(me) for other in self._neighbours})
-            self._evidence_until = monotonic() + _EVIDENCE_LASTS
-        return self._evidence
 
     async def _look_at_server(self) -> None:
         """Warn of a server that may drop our keys. Many hosted ones don't tell."""
@@ -201,3 +198,24 @@ class RedisLockBackend(LockBackend):
                 self._connection.name,
                 policy,
             )
+
+
+class Neighbours:
+    """The other instances of this host: their processes are better evidence than their heartbeats."""
+
+    def __init__(self) -> None:
+        self._known: list[Instance] = []
+        self._evidence = "{}"
+        self._evidence_until = 0.0
+
+    def remember(self, me: Instance, instances: Sequence[Instance]) -> None:
+        """Take note of those that can be judged from here."""
+        others = (other for other in instances if other.owner != me.owner)
+        self._known, self._evidence_until = [other for other in others if other.process_alive(me) is not None], 0.0
+
+    def seen_from(self, me: Instance) -> str:
+        """Which of them live, by owner, as JSON."""
+        if monotonic() >= self._evidence_until:
+            self._evidence = json.dumps({other.owner: other.process_alive(me) for other in self._known})
+            self._evidence_until = monotonic() + _EVIDENCE_LASTS
+        return self._evidence

@@ -17,9 +17,9 @@ local JOBS, REGISTRARS, LEASES, HOLDERS, INSTANCES, BEATS, CANCELS, PAUSES, REGI
 local operation, owner, term, timeout = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local evidence, batch = cjson.decode(ARGV[5]), cjson.decode(ARGV[6])
 
-local MAX_AHEAD, MAX_MARK_AHEAD, MAX_REGISTRARS = 1, 3600, 32
+local MAX_AHEAD, MAX_MARK_AHEAD, MAX_REGISTRARS, QUARANTINE = 1, 3600, 32, 3
 -- The fields of a record; HELD are its leases.
-local SCHEDULE, TIMEZONE, ENABLED, FUNCTION, MARK, TOKEN, SINCE, PAUSE, HELD = 1, 2, 3, 4, 5, 6, 7, 8, 9
+local SCHEDULE, TIMEZONE, ENABLED, FUNCTION, MARK, TOKEN, SINCE, PAUSE, HELD, SETTLED_AT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 -- The fields of a lease, as in fastapi_crons.locking.Lease without the last.
 local L_JOB, L_RUN, L_TICK, L_OWNER, L_TOKEN, L_ATTEMPT, L_EXPIRES, L_AFTER, L_LET_GO, L_SCHEDULE, L_TIMEZONE =
   1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
@@ -125,6 +125,11 @@ end
 -- Who lives.
 
 local beats = {}
+
+local function say_alive()
+  redis.call('HSET', BEATS, owner, string.format('%.3f', now))
+  beats[owner] = now
+end
 
 local function alive(holder, expires)
   if beats[holder] == nil then
@@ -245,6 +250,9 @@ local function claim(request)
   if tick <= record[MARK] then
     return answer('stale', record[MARK])
   end
+  if now < (record[SETTLED_AT] or 0) then
+    return answer('early')
+  end
   local busy = holder and overlap ~= 'allow' and let_go == null
   if busy and overlap ~= 'skip' then
     return answer('busy', record[MARK], 0, holder)
@@ -286,7 +294,11 @@ local function enrol(definition)
   local job, schedule, timezone, func, mark, enabled, nonce, held = unpack(definition)
   local record = record_of(job)
   if not record then
-    record = {schedule, timezone, enabled, func, math.max(second, credible(mark)), 0, now, false, {}}
+    -- An instance that has handled ticks before says that the store has lost its records. What was due since then is
+    -- granted once all who know of newer ticks have had the time to say so.
+    local known = credible(mark)
+    record = {schedule, timezone, enabled, func, known > 0 and known or second, 0, now, false, {}, 0}
+    record[SETTLED_AT] = mark > 0 and now + QUARANTINE or 0
     records[job], changed[job] = record, true
     redis.call('HSET', REGISTRARS, job, cjson.encode({owner}))
     take_back(record, held)
@@ -416,22 +428,22 @@ end
 
 -- The instances that are known: what each says of itself, its last heartbeat, whether it lives.
 local function known_instances()
-  local found, known = {}, pairs_of(INSTANCES)
-  for other, about in pairs(known) do
+  local found = {}
+  for other, about in pairs(pairs_of(INSTANCES)) do
     local lives = alive(other, math.huge)
     found[#found + 1] = {cjson.decode(about), beats[other] or 0, lives}
   end
-  return found, known
+  return found
 end
 
 -- Leases whose holders do not live; by the way, the dead who left none are forgotten.
-local function leases_of_the_dead(known)
+local function leases_of_the_dead()
   local suspects = false
   local holders = pairs_of(HOLDERS)
   for holder in pairs(holders) do
     suspects = suspects or not alive(holder, math.huge)
   end
-  for other in pairs(known) do
+  for other in pairs(pairs_of(BEATS)) do
     if not holders[other] and not alive(other, math.huge) then
       redis.call('HDEL', INSTANCES, other)
       redis.call('HDEL', BEATS, other)
@@ -488,10 +500,15 @@ function operations.enrol()
     flat[#flat + 1] = second
   end
   in_parts(flat, 1000, function(...) redis.call('HSET', REGISTERED, ...) end)
+  say_alive()
   return each(enrol)
 end
 
-function operations.claim() return each(claim) end
+function operations.claim()
+  say_alive()
+  return each(claim)
+end
+
 function operations.pause() return each(pause) end
 function operations.resume() return each(resume) end
 function operations.release() return each(release) end
@@ -561,16 +578,32 @@ function operations.leased()
   return found
 end
 
+local function own_leases()
+  local found = {}
+  for run_id, text in pairs(pairs_of(LEASES)) do
+    local job, holder = unpack(cjson.decode(text))
+    local record = holder == owner and record_of(job)
+    local lease = record and lease_of(record, run_id)
+    if lease then
+      found[#found + 1] = lease
+    end
+  end
+  return found
+end
+
 function operations.beat()
-  redis.call('HSET', INSTANCES, owner, cjson.encode(batch))
-  redis.call('HSET', BEATS, owner, string.format('%.3f', now))
-  beats[owner] = now
-  local found, known = known_instances()
-  return {leases_of_the_dead(known), own_cancels(), found}
+  local about, count = unpack(batch)
+  local is_new = redis.call('HSET', INSTANCES, owner, cjson.encode(about)) == 1
+  say_alive()
+  local found, dead, own = known_instances(), leases_of_the_dead(), {}
+  if tonumber(redis.call('HGET', HOLDERS, owner) or 0) ~= count then
+    own = own_leases()
+  end
+  return {dead, own_cancels(), found, own, is_new}
 end
 
 function operations.instances()
-  return (known_instances())
+  return known_instances()
 end
 
 function operations.leave()

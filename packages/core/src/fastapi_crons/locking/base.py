@@ -114,7 +114,8 @@ class ClaimResult(NamedTuple):
     where the claim was forced.
     `stale`: the tick was handled before; `mark` says up to where.
     `busy`: another run holds the job. Where `skipped`, the mark was moved past the tick and `mark` is what it was before.
-    `early`: the tick lies more than a second ahead of the store's clock.
+    `early`: the tick lies more than a second ahead of the store's clock; or the store has lost its records, and waits for
+    all instances to say what they know.
     `paused`: the job is paused; nothing was changed.
     `not_in_force`: another definition was registered for this job since.
     `unknown`: the store has no record of the job; register it again.
@@ -199,6 +200,10 @@ class Beat(NamedTuple):
     """The runs of this instance that are to be cancelled, and who asked for it."""
     instances: Sequence[LiveInstance] = ()
     """The instances that live, this one among them."""
+    own: Sequence[Lease] = ()
+    """This instance's leases; left out where their number is the one that it gave."""
+    unknown: bool = False
+    """Whether the store did not know this instance: it is new, was silent for long, or the store has lost its records."""
 
 
 class LeaseTerms(NamedTuple):
@@ -234,11 +239,11 @@ class LockBackend(ABC):
 
     @abstractmethod
     async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
-        """Register jobs. The last registration of a job is the one in force."""
+        """Register jobs. The last registration of a job is the one in force. Says that this instance lives, as `beat` does."""
 
     @abstractmethod
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
-        """Decide each request, in order."""
+        """Decide each request, in order. Says that this instance lives, as `beat` does."""
 
     @abstractmethod
     async def release(self, leases: Sequence[LeaseRef]) -> list[bool]:
@@ -272,10 +277,11 @@ class LockBackend(ABC):
         """For each job the newest tick that was claimed or let go; None for a job without a record. One query."""
 
     @abstractmethod
-    async def beat(self, running: int = 0, jobs: str = "") -> Beat:
+    async def beat(self, running: int = 0, jobs: str = "", leases: int = 0) -> Beat:
         """Say that this instance lives, with what `LiveInstance` tells of it; returns what it is to see to.
 
-        A dead holder's lease stays on record until a claim with `replaces`, or a `release`, names it.
+        `leases` is how many it knows of as its own. A dead holder's lease stays on record until a claim with `replaces`, or
+        a `release`, names it.
         """
 
     @abstractmethod

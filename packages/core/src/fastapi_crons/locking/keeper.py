@@ -36,10 +36,13 @@ _SHORTEST_WATCH = 0.05
 
 
 class Holder(Protocol):
-    """Whose leases are kept. `leases` and `jobs` are called from the keeper's thread, the others on the holder's loop."""
+    """Whose leases are kept. What returns something is called from the keeper's thread, the others on the holder's loop."""
 
     def leases(self) -> Sequence[LeaseRef]:
         """The leases of all runs that go on."""
+
+    def lease_count(self) -> int:
+        """How many leases it has, those that are to be given back among them."""
 
     def jobs_digest(self) -> str:
         """A digest of the jobs that it runs."""
@@ -132,8 +135,8 @@ class LeaseKeeper:
     def _good_until(self) -> float:
         if not self._bounded:
             return inf
-        until = min(self._beaten + self._config.instance_timeout, self._renewed + self._config.lock_timeout)
-        return until - self._margin
+        lived = max(self._beaten, self._locks.lived_at)
+        return min(lived + self._config.instance_timeout, self._renewed + self._config.lock_timeout) - self._margin
 
     def _wake_up(self) -> None:
         loop = self._loop if self._thread is None else self._thread_loop
@@ -187,10 +190,9 @@ class LeaseKeeper:
     async def _beat(self, locks: DistributedLockManager) -> Beat:
         self._give_up_in_time()
         sent = self._clock.monotonic()
-        beat = await locks.beat(len(self._holder.leases()), self._holder.jobs_digest())
+        holder = self._holder
+        beat = await locks.beat(len(holder.leases()), holder.jobs_digest(), holder.lease_count())
         self._beaten = sent
-        if self._out_of_reach:  # what there was to renew was given up
-            self._out_of_reach, self._renewed = False, sent
         return beat
 
     async def _renew(self, locks: DistributedLockManager) -> None:
@@ -209,10 +211,10 @@ class LeaseKeeper:
     def _give_up_in_time(self) -> None:
         now = self._clock.monotonic()
         if now < self._good_until:
-            return
-        self._given_up = now
-        if not self._out_of_reach:
-            self._out_of_reach = True
+            self._out_of_reach = False
+        elif not self._out_of_reach:
+            # What is granted from now on shows that the store is within reach again. There is nothing left to renew.
+            self._out_of_reach, self._given_up, self._renewed = True, now, now
             self._tell(self._holder.gave_up)
 
     async def _pause(self, seconds: float) -> None:

@@ -87,7 +87,7 @@ class LocalLockBackend(LockBackend):
         records = (self._records.get(job) for job in jobs)
         return [None if record is None else record.mark for record in records]
 
-    async def beat(self, running: int = 0, jobs: str = "") -> Beat:
+    async def beat(self, running: int = 0, jobs: str = "", leases: int = 0) -> Beat:
         return Beat()
 
     async def instances(self) -> list[LiveInstance]:

@@ -49,6 +49,8 @@ class DistributedLockManager:
         #: Why the store does not answer at the moment; None while it does.
         self.fault: str | None = None
         self._quiet_until = -inf
+        #: When a registration or a claim was sent, on the monotonic clock, that the store has answered.
+        self.lived_at = -inf
         self._open = False
 
     async def open(self, instance: Instance, clock: Clock) -> None:
@@ -90,15 +92,15 @@ class DistributedLockManager:
 
     async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
         """Register jobs; waits while the store is down."""
-        return await self._until_answered(lambda: self.backend.enrol(definitions))
+        return await self._until_answered(lambda: self._as_beat(self.backend.enrol(definitions)))
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
         """Claim ticks; waits while the store is down."""
-        return await self._until_answered(lambda: self.backend.claim(requests))
+        return await self._until_answered(lambda: self._as_beat(self.backend.claim(requests)))
 
     async def claim_now(self, request: ClaimRequest) -> ClaimResult:
         """Claim for somebody who waits. Raises `StoreUnavailableError` where the store is down."""
-        return (await self._bounded(self.backend.claim([request])))[0]
+        return (await self._bounded(self._as_beat(self.backend.claim([request]))))[0]
 
     async def release(self, leases: Sequence[LeaseRef]) -> list[bool]:
         """Give leases back; waits while the store is down."""
@@ -147,9 +149,9 @@ class DistributedLockManager:
         """The newest handled tick of each job; waits while the store is down."""
         return await self._until_answered(lambda: self.backend.marks(jobs))
 
-    async def beat(self, running: int, jobs: str) -> Beat:
+    async def beat(self, running: int, jobs: str, leases: int) -> Beat:
         """Say that this instance lives; returns what it is to see to. One attempt."""
-        return await self._bounded(self.backend.beat(running, jobs))
+        return await self._bounded(self.backend.beat(running, jobs, leases))
 
     async def instances(self) -> list[LiveInstance]:
         """The instances that live. One attempt."""
@@ -162,6 +164,13 @@ class DistributedLockManager:
     async def leased(self, run_ids: Collection[str]) -> set[str]:
         """Those of the runs that have a lease on record. One attempt."""
         return await self._bounded(self.backend.leased(run_ids))
+
+    async def _as_beat(self, call: Awaitable[T]) -> T:
+        """A call by which the store learns that this instance lives."""
+        sent = self._clock.monotonic()
+        answer = await call
+        self.lived_at = sent
+        return answer
 
     async def _until_answered(self, call: Callable[[], Awaitable[T]]) -> T:
         backoff = Backoff()

@@ -27,6 +27,8 @@ from fastapi_crons.run import MissedReason
 MAX_AHEAD = 1.0
 #: A mark further ahead of the store's clock than this (seconds) was set by a clock that was wrong, and is put back.
 MAX_MARK_AHEAD = 3_600
+#: How long (seconds) a store that lost its records waits for what other instances know before it grants their ticks.
+QUARANTINE = 3.0
 #: How many instances that registered a definition are remembered.
 _MAX_REGISTRARS = 31
 _FOR_EVER = float("inf")
@@ -52,6 +54,7 @@ class JobRecord:
         "pause",
         "registrars",
         "schedule",
+        "settled_at",
         "since",
         "timezone",
         "token",
@@ -64,7 +67,10 @@ class JobRecord:
         self.enabled = definition.enabled
         self.since = now
         #: The newest tick that was claimed or let go. Only grows, unless a wrong clock set it.
-        self.mark = max(int(now), _credible(definition.mark, now)) if definition.mark else int(now)
+        #: An instance that has handled ticks before says that the store has lost its records. What was due since then is
+        #: not lost with them: it is granted once all who know of newer ticks have had the time to say so.
+        self.mark = _credible(definition.mark, now) or int(now)
+        self.settled_at = now + QUARANTINE if definition.mark else 0.0
         #: The fencing token given out last. Only grows.
         self.token = 0
         self.pause: Pause | None = None
@@ -77,11 +83,18 @@ class JobRecord:
 
     @classmethod
     def restored(
-        cls, definition: Definition, registrars: tuple[str, ...], since: float, token: int, pause: Pause | None
+        cls,
+        definition: Definition,
+        registrars: tuple[str, ...],
+        since: float,
+        token: int,
+        pause: Pause | None,
+        settled_at: float = 0.0,
     ) -> JobRecord:
         """A record as a store kept it; its mark is that of the definition. Its leases are to be added."""
         record = cls(definition, "", 0.0)
         record.mark, record.since, record.token, record.pause = definition.mark, since, token, pause
+        record.settled_at = settled_at
         record.registrars = registrars
         return record
 
@@ -206,6 +219,8 @@ class JobRecord:
         put_back_from = self._put_back(tick - 1, now)
         if tick <= self.mark:
             return ClaimResult("stale", self.mark)
+        if now < self.settled_at:
+            return _EARLY
         busy = holder is not None and request.overlap != "allow" and request.let_go is None
         if busy and request.overlap != "skip":
             assert holder is not None

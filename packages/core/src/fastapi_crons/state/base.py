@@ -21,8 +21,8 @@ Record = Run | MissedTicks
 class Signal(NamedTuple):
     """Something that somebody asked of all instances, or of the one that runs something."""
 
-    kind: Literal["pause", "resume", "cancel", "join", "leave"]
-    """A job was paused or resumed, a run is to be cancelled, an instance has started or stops."""
+    kind: Literal["pause", "resume", "cancel", "join", "leave", "lost"]
+    """A job was paused or resumed, a run is to be cancelled, an instance has started or stops, records were lost."""
     job: str | None = None
     run_id: str | None = None
     actor: str | None = None
