@@ -39,6 +39,8 @@ _NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.ssh
 #: A larger file is not checked page by page at the start.
 _CHECKED_BYTES = 64 * 1024 * 1024
 
+#: Which process opened a file first, among this one and those that it was forked from.
+_opened: dict[str, int] = {}
 # Writers of one file in one process take turns here rather than in SQLite's busy handler, which sleeps.
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[str, asyncio.Lock]] = WeakKeyDictionary()
 
@@ -155,6 +157,7 @@ class Database:
         return connection
 
     async def _connect(self) -> None:
+        _check_fork(os.path.realpath(self.path))
         self._writer = await self._new_connection()
         # Before anything is written: a damaged file is left as it is.
         if os.path.getsize(self.path) <= _CHECKED_BYTES:
@@ -289,6 +292,15 @@ def _check_file(path: str) -> None:
         raise StoreUnusableError(f"{path} can't be made: there is no folder {folder}")
     if os.path.isdir(path):
         raise StoreUnusableError(f"{path} is a folder; set CRON_SQLITE_PATH to a file")
+
+
+def _check_fork(path: str) -> None:
+    """SQLite's locks are this process's: what a fork inherits of them would let two processes write at a time."""
+    opened_by = _opened.setdefault(path, os.getpid())
+    if opened_by != os.getpid():
+        raise StoreUnusableError(
+            f"{path} is open in the process that this one was forked from; fork first, and start schedulers in each process"
+        )
 
 
 def _warn_of_network(path: str) -> None:

@@ -44,6 +44,8 @@ MAX_STARTS = 250
 TURN_LASTS = 0.75
 #: How long (seconds) a job waits that is to be tried again: another instance runs it, or the store's clock is behind.
 RETRY_AFTER = 0.5
+#: For how long (seconds) it is taken for granted that the store's clock is behind ours.
+_BEHIND_LASTS = 60.0
 #: How often it is tried to run a tick again whose lease was given up here, while another run is in the way.
 _RERUN_TRIES = 20
 #: 2**32 by the golden ratio: its multiples spread evenly over 2**32 (Knuth, The Art of Computer Programming, 6.4).
@@ -62,7 +64,9 @@ class Dispatcher:
         runner: Runner,
         owner: str,
         on_registered: Callable[[list[CronJob]], None],
+        on_early: Callable[[], None],
     ) -> None:
+        self._on_early = on_early
         self._config = config
         self._owner = owner
         self._clock = clock
@@ -109,6 +113,8 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._waiting = False
         self._stopping = False
+        #: By how much (seconds) our clock is ahead of the store's, and until when (monotonic) that is taken for granted.
+        self._behind = self._behind_until = 0.0
         self._latest = clock.now()
         self._latest_turn = clock.monotonic()
 
@@ -148,7 +154,7 @@ class Dispatcher:
         over = not entry.running if entry.waits_for is None else entry.waits_for == run.id
         if entry.waiting and over:
             if entry.waits_for is None:
-                entry.busy_until = int(self._clock.now())
+                entry.busy_until = int(self._now())
             # A row of late ticks goes on to where it was to end; what falls due meanwhile is not late.
             entry.late = entry.late or run.trigger == "catch_up"
             self._goes_on(entry, late=entry.late)
@@ -160,8 +166,8 @@ class Dispatcher:
         while not self._stopping:
             self._wake.clear()
             await self.jobs.enrol_new()
-            now = self._clock.now()
-            self._watch_clock(now)
+            self._watch_clock(self._clock.now())
+            now = self._now()
             if self._left_to_others and self._left_to_others[0][0] <= now:
                 await self._see_what_others_left()
             self._notice(now)
@@ -205,7 +211,7 @@ class Dispatcher:
     def _placed(self, entry: Entry) -> None:
         """A job was registered: what it had due before that is late."""
         try:
-            due = entry.job.jitter or entry.step(self._clock.now()) is not NOTHING
+            due = entry.job.jitter or entry.step(self._now()) is not NOTHING
         except Exception as error:  # a schedule of somebody else's
             logger.error("the schedule of job %r failed: %r", entry.job.name, error, extra={"job": entry.job.name})
             return
@@ -217,6 +223,7 @@ class Dispatcher:
         turn = self._clock.monotonic()
         expected = self._latest + turn - self._latest_turn
         if now < expected - 1:
+            self._behind = 0.0
             logger.warning(
                 "the clock was set back by %.0f s; nothing runs a second time, so jobs go on when it has passed %s",
                 expected - now,
@@ -262,13 +269,13 @@ class Dispatcher:
             for entry, mark in zip(part, marks, strict=True):
                 if mark is not None:
                     entry.mark = max(entry.mark, mark)
-                if not (entry.queued or entry.waiting) and entry.step(self._clock.now()) is not NOTHING:
+                if not (entry.queued or entry.waiting) and entry.step(self._now()) is not NOTHING:
                     self._queue(entry, late=False)
             await asyncio.sleep(0)
 
     def _queue(self, entry: Entry, *, late: bool) -> None:
         if late and not entry.late:
-            entry.late_until = int(self._clock.now())
+            entry.late_until = int(self._now())
         if entry.running and entry.running == entry.releasing and entry.job.overlap != "allow":
             # The store is behind: asked now, it would say that the job still runs.
             entry.waiting, entry.late = True, entry.late or late
@@ -343,7 +350,7 @@ class Dispatcher:
 
     async def _claim_and_start(self, wanted: list[Wanted]) -> None:
         results = await self._locks.claim([want.request for want in wanted])
-        now, held_since = self._clock.now(), perf_counter()
+        now, held_since = self._now(), perf_counter()
         unknown = []
         for number, (want, result) in enumerate(zip(wanted, results, strict=True), start=1):
             if result.outcome == "unknown":
@@ -420,7 +427,7 @@ class Dispatcher:
             return  # another instance was first to take it over, or the next heartbeat tries again
         if result.outcome == "stale":
             entry.mark = result.mark
-            self._queue_what_is_left(entry, self._clock.now(), late=want.late)
+            self._queue_what_is_left(entry, self._now(), late=want.late)
         elif result.outcome == "not_in_force":
             self.jobs.refused(entry, orphaned=result.orphaned)
         elif result.outcome == "busy" and result.skipped:
@@ -429,6 +436,8 @@ class Dispatcher:
         elif result.outcome == "busy" and entry.running:
             entry.waiting, entry.late = True, entry.late or want.late
         elif result.outcome != "paused":  # a paused job asks again when its next tick is due
+            if result.outcome == "early":
+                self._early(result.mark)
             self._clock.call_later(RETRY_AFTER, lambda: self._try_again(entry, late=want.late))
 
     def _own_rerun_refused(self, entry: Entry, cut_off: Lease) -> None:
@@ -439,6 +448,19 @@ class Dispatcher:
             self._clock.call_later(RETRY_AFTER, lambda: self.run_again(entry, cut_off))
         else:
             self._recorder.release(ref_of(cut_off))
+
+    def _early(self, store_now: int) -> None:
+        """The store's clock is behind ours, or it has lost its records: either way it has the last word."""
+        behind = self._clock.now() - (store_now + 1)
+        if behind > 0:
+            self._behind, self._behind_until = behind, self._clock.monotonic() + _BEHIND_LASTS
+        self._on_early()
+
+    def _now(self) -> float:
+        """Now (Unix seconds); not further ahead of the store's clock than it allows."""
+        if self._behind and self._clock.monotonic() >= self._behind_until:
+            self._behind = 0.0
+        return self._clock.now() - self._behind
 
     def _skipped(self, entry: Entry, want: Wanted, result: ClaimResult) -> None:
         """Write down ticks that were skipped: one record for all that one run is in the way of."""

@@ -93,7 +93,7 @@ class Engine:
             self._lost,
         )
         self.dispatcher = Dispatcher(
-            config, clock, locks, self.recorder, self.runner, self.instance.owner, self._registered
+            config, clock, locks, self.recorder, self.runner, self.instance.owner, self._registered, self._early
         )
         recovery = Recovery(
             config,
@@ -321,6 +321,9 @@ class Engine:
 
     def _holds(self, since: float) -> bool:
         return self.membership.keeper.holds(since)
+
+    def _early(self) -> None:
+        self.membership.ask_soon()
 
     def _lost(self, run: ActiveRun) -> None:
         self.membership.lost(run)

@@ -143,6 +143,10 @@ class EnrolledJobs:
         """The jobs of which another definition than this instance's was registered since."""
         return [name for name, entry in self._entries.items() if not entry.in_force]
 
+    def all_agree(self) -> None:
+        """All instances that live have the same jobs and functions."""
+        self._other_functions.clear()
+
     def other_functions(self) -> list[str]:
         """The jobs whose name was registered for another function by another instance."""
         return sorted(self._other_functions)
@@ -225,7 +229,7 @@ class EnrolledJobs:
 
 
 def _digest_of(job: CronJob) -> int:
-    text = f"{job.name}\0{job.schedule.text}\0{job.schedule_zone}\0{job.enabled}"
+    text = f"{job.name}\0{job.schedule.text}\0{job.schedule_zone}\0{job.enabled}\0{job.function_name}"
     return (crc32(text.encode()) << 32) + adler32(text.encode())
 
 

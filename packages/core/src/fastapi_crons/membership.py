@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import aclosing
+from math import inf
 
 from fastapi_crons.active import ActiveRun
 from fastapi_crons.backoff import Backoff
@@ -54,6 +55,7 @@ class Membership:
         self._shared = locks.backend.reach != "process"
         self._taking_over = False
         self._left_behind = Beat()
+        self._ask_again_at = -inf
         #: Leases on record as ours that we know nothing of, by when (on the monotonic clock) they were first seen.
         self._strays: dict[str, float] = {}
         self.keeper = LeaseKeeper(locks, config, clock, instance, self)
@@ -79,6 +81,13 @@ class Membership:
         await self._locks.leave(timeout)
         self.tell(Signal("leave"))
         await self._runner.drain(timeout)
+
+    def ask_soon(self) -> None:
+        """Ask the lock store, though not all the time, what there is to see to."""
+        now = self._clock.monotonic()
+        if self._shared and now >= self._ask_again_at:
+            self._ask_again_at = now + 1
+            self.keeper.beat_soon()
 
     def as_seen(self) -> LiveInstance:
         """This instance as others see it, without asking the store."""
@@ -170,6 +179,10 @@ class Membership:
             self.tell(Signal("lost"))
             logger.warning("the lock store has lost the records of %d jobs; they are registered again", len(lost))
             await self._dispatcher.jobs.enrol_again(lost)
+        # Another instance may have been first to register a job, and knows nothing of our runs.
+        runs = [run for run in self._runner.active.values() if run.outcome is None]
+        if runs:
+            await self._take_back(runs)
 
     def refused(self, leases: Sequence[LeaseRef]) -> None:
         """The lock store does not know these leases as ours."""
@@ -205,6 +218,8 @@ class Membership:
     def _share(self, beat: Beat) -> None:
         digest = self.jobs_digest()
         peers = sorted(other.instance.owner for other in beat.instances if other.jobs == digest)
+        if len(peers) == len([other for other in beat.instances if other.jobs]):
+            self._dispatcher.jobs.all_agree()
         self._dispatcher.share(self._instance.owner, peers)
 
     async def _take_over(self, dead: Sequence[Lease]) -> None:
@@ -217,8 +232,12 @@ class Membership:
 
     async def _take_back(self, runs: list[ActiveRun]) -> None:
         """A store that lost its records takes leases back, unless it gave out later ones."""
-        await self._dispatcher.jobs.enrol_again({run.entry for run in runs if run.entry.in_force})
         try:
+            renewed = await self._locks.renew([run.ref for run in runs])
+            runs = [run for run, ours in zip(runs, renewed, strict=True) if not ours]
+            if not runs:
+                return
+            await self._dispatcher.jobs.enrol_again({run.entry for run in runs if run.entry.in_force})
             renewed = await self._locks.renew([run.ref for run in runs])
         except StoreError as error:
             logger.warning("leases could not be taken back, until the next renewal: %s", one_line(error))

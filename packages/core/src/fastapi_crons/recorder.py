@@ -105,7 +105,8 @@ class Recorder:
         """Write batches as they gather; the scheduler's recorder task."""
         backoff = Backoff()
         while True:
-            await self._wake.wait()
+            if not (self._pending or self._releases):
+                await self._wake.wait()
             # Runs that were started in this turn and end at once are then written once.
             await asyncio.sleep(0)
             self._wake.clear()
@@ -118,7 +119,8 @@ class Recorder:
     async def release_forever(self) -> None:
         """Give leases back as they come; the scheduler's release task."""
         while True:
-            await self._release_wake.wait()
+            if not self._written:
+                await self._release_wake.wait()
             self._release_wake.clear()
             while self._written:
                 batch, self._written = self._written, []
@@ -130,8 +132,11 @@ class Recorder:
                     raise
                 finally:
                     self._busy -= 1
-                for _, released in batch:
-                    released()
+                for lease, released in batch:
+                    try:
+                        released()
+                    except Exception:
+                        logger.exception("job %r: what follows its run failed", lease.job)
 
     async def flush(self, timeout: float) -> None:
         """Write and give back what is left, at a stop, after the two tasks have ended. Bounded, in seconds."""
@@ -163,7 +168,7 @@ class Recorder:
         self._busy += 1
         try:
             await self._write([_record(noted) for noted in batch.values()])
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit):
             self._put_back(batch)
             raise
         except _ABOUT_DATA as error:

@@ -206,6 +206,11 @@ class Crons:
         async with self._one_at_a_time():
             if self.engine is not None:
                 return
+            if self._engine is not None and self._engine.pid != os.getpid():
+                raise CronsError(
+                    "this process was forked from one whose scheduler had started, and can't use its connections; fork first, "
+                    "and start in each process"
+                )
             self._check_hook_names()
             state, locks = choose_backends(self.config, self.plugins, self._given_state, self._given_locks)
             # A scheduler that is started again goes on with the stores it had.

@@ -241,7 +241,7 @@ local function claim(request)
     return answer('granted', record[MARK], token, force and holder or '')
   end
   if tick > now + MAX_AHEAD then
-    return answer('early')
+    return answer('early', second)
   end
   local was = put_back(record, tick - 1)
   if was > 0 then
@@ -251,7 +251,7 @@ local function claim(request)
     return answer('stale', record[MARK])
   end
   if now < (record[SETTLED_AT] or 0) then
-    return answer('early')
+    return answer('early', second)
   end
   local busy = holder and overlap ~= 'allow' and let_go == null
   if busy and overlap ~= 'skip' then

@@ -114,8 +114,8 @@ class ClaimResult(NamedTuple):
     where the claim was forced.
     `stale`: the tick was handled before; `mark` says up to where.
     `busy`: another run holds the job. Where `skipped`, the mark was moved past the tick and `mark` is what it was before.
-    `early`: the tick lies more than a second ahead of the store's clock; or the store has lost its records, and waits for
-    all instances to say what they know.
+    `early`: the tick lies more than a second ahead of the store's clock, which `mark` shows; or the store has lost its
+    records, and waits for all instances to say what they know.
     `paused`: the job is paused; nothing was changed.
     `not_in_force`: another definition was registered for this job since.
     `unknown`: the store has no record of the job; register it again.

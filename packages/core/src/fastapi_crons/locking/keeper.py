@@ -83,6 +83,7 @@ class LeaseKeeper:
         self._out_of_reach = False
         self._stopping = False
         self._wake = asyncio.Event()
+        locks.before_claims = self._give_up_in_time
         self._tasks: list[asyncio.Task[None]] = []
         self._thread: threading.Thread | None = None
         self._thread_loop: asyncio.AbstractEventLoop | None = None
@@ -151,7 +152,7 @@ class LeaseKeeper:
         while not self._stopping:
             try:
                 asyncio.run(self._keep(locks))
-            except Exception:
+            except BaseException:
                 logger.exception("the thread that keeps the leases failed, and starts again")
                 time.sleep(backoff.next())
         self._on_holders_loop(self._thread_ended.set)
@@ -180,9 +181,12 @@ class LeaseKeeper:
             if self._stopping:
                 return
             self._look_at_holder()
+            before = self._beaten
             try:
                 self._tell(partial(self._holder.heard, await self._beat(locks)))
-                if self._clock.monotonic() - self._renewed >= self._config.lock_renewal_interval:
+                # After a long silence others may have taken over what is not to be seen from where they are.
+                silent = self._beaten - before >= self._config.instance_timeout
+                if silent or self._clock.monotonic() - self._renewed >= self._config.lock_renewal_interval:
                     await self._renew(locks)
             except Exception as error:  # of whatever kind: beating must go on
                 logger.warning("no heartbeat could be left in the lock store: %s", one_line(error))

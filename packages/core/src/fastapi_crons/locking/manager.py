@@ -51,6 +51,8 @@ class DistributedLockManager:
         self._quiet_until = -inf
         #: When a registration or a claim was sent, on the monotonic clock, that the store has answered.
         self.lived_at = -inf
+        #: Called before such a request is sent.
+        self.before_claims: Callable[[], None] = lambda: None
         self._open = False
 
     async def open(self, instance: Instance, clock: Clock) -> None:
@@ -167,6 +169,7 @@ class DistributedLockManager:
 
     async def _as_beat(self, call: Awaitable[T]) -> T:
         """A call by which the store learns that this instance lives."""
+        self.before_claims()
         sent = self._clock.monotonic()
         answer = await call
         self.lived_at = sent

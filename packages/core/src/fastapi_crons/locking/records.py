@@ -36,7 +36,6 @@ _FOR_EVER = float("inf")
 _UNKNOWN = ClaimResult("unknown")
 _NOT_IN_FORCE = ClaimResult("not_in_force")
 _ORPHANED = ClaimResult("not_in_force", orphaned=True)
-_EARLY = ClaimResult("early")
 _PAUSED = ClaimResult("paused")
 
 #: Whether the owner of a lease that expires then, or of a registration, lives.
@@ -215,12 +214,12 @@ class JobRecord:
         self, request: ClaimRequest, tick: int, owner: str, now: float, term: float, holder: Lease | None
     ) -> ClaimResult:
         if tick > now + MAX_AHEAD:
-            return _EARLY
+            return ClaimResult("early", int(now))
         put_back_from = self._put_back(tick - 1, now)
         if tick <= self.mark:
             return ClaimResult("stale", self.mark)
         if now < self.settled_at:
-            return _EARLY
+            return ClaimResult("early", int(now))
         busy = holder is not None and request.overlap != "allow" and request.let_go is None
         if busy and request.overlap != "skip":
             assert holder is not None
