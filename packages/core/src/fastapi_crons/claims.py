@@ -31,7 +31,9 @@ def claims_of(entry: Entry, step: Step, new_run_id: RunIds) -> list[Wanted]:
     """The claims of a step, in the order they are to be made."""
     job, late = entry.job, entry.late
     # Late ticks wait for a run that goes on: the policy for late ticks decides about them, not the one for overlaps.
-    overlap: Overlap = "queue" if late and job.overlap == "skip" else job.overlap
+    # So do ticks that meet a run of ours which has ended, and whose lease is on its way back.
+    patient = late or entry.releasing
+    overlap: Overlap = "queue" if patient and job.overlap == "skip" else job.overlap
     text, zone = job.schedule.text, job.schedule_zone
     claims = [
         Wanted(

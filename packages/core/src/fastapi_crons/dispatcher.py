@@ -169,7 +169,8 @@ class Dispatcher:
             self._watch_clock(self._clock.now())
             now = self._now()
             if self._left_to_others and self._left_to_others[0][0] <= now:
-                await self._see_what_others_left()
+                _, entries = self._left_to_others.popleft()
+                self._runner.in_background(self._see_what_others_left(entries))
             self._notice(now)
             wanted = self._decide(now)
             if wanted:
@@ -260,9 +261,8 @@ class Dispatcher:
             if not entry.waiting and self.jobs.get(entry.job.name) is entry:
                 self._queue(entry, late=now - due > LATE_AFTER)
 
-    async def _see_what_others_left(self) -> None:
+    async def _see_what_others_left(self, entries: list[Entry]) -> None:
         """Take the ticks that the instance whose turn it was has not taken: it is busy, has just died, or just left."""
-        _, entries = self._left_to_others.popleft()
         for start in range(0, len(entries), MAX_CLAIMS):
             part = entries[start : start + MAX_CLAIMS]
             marks = await self._locks.marks([entry.job.name for entry in part])
@@ -271,12 +271,14 @@ class Dispatcher:
                     entry.mark = max(entry.mark, mark)
                 if not (entry.queued or entry.waiting) and entry.step(self._now()) is not NOTHING:
                     self._queue(entry, late=False)
+                    self._wake.set()
             await asyncio.sleep(0)
 
     def _queue(self, entry: Entry, *, late: bool) -> None:
         if late and not entry.late:
             entry.late_until = int(self._now())
-        if entry.running and entry.running == entry.releasing and entry.job.overlap != "allow":
+        ends = entry.running and entry.running == entry.releasing and entry.job.overlap != "allow"
+        if ends and not self._recorder.slow:
             # The store is behind: asked now, it would say that the job still runs.
             entry.waiting, entry.late = True, entry.late or late
         elif not entry.queued:

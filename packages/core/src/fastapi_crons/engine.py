@@ -215,7 +215,9 @@ class Engine:
         limits = HistoryLimits(self._config.history_keep, self._config.history_days)
         try:
             await asyncio.wait_for(self.state.open(self._config.namespace, limits), self._config.store_timeout)
+            asked = self.clock.monotonic()
             await self.membership.announce()
+            self.recorder.expect(self.clock.monotonic() - asked)
         except asyncio.TimeoutError:
             await self._close_stores()
             raise StoreUnavailableError(

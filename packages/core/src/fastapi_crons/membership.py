@@ -56,6 +56,8 @@ class Membership:
         self._taking_over = False
         self._left_behind = Beat()
         self._ask_again_at = -inf
+        #: The instances that lived at the last heartbeat, by owner.
+        self._others: set[str] = set()
         #: Leases on record as ours that we know nothing of, by when (on the monotonic clock) they were first seen.
         self._strays: dict[str, float] = {}
         self.keeper = LeaseKeeper(locks, config, clock, instance, self)
@@ -218,6 +220,10 @@ class Membership:
     def _share(self, beat: Beat) -> None:
         digest = self.jobs_digest()
         peers = sorted(other.instance.owner for other in beat.instances if other.jobs == digest)
+        owners = {other.instance.owner for other in beat.instances}
+        if self._others - owners:
+            self._runner.in_background(self._close_orphans())
+        self._others = owners
         if len(peers) == len([other for other in beat.instances if other.jobs]):
             self._dispatcher.jobs.all_agree()
         self._dispatcher.share(self._instance.owner, peers)
@@ -229,6 +235,13 @@ class Membership:
             logger.warning("what dead instances left behind has to wait: %s", one_line(error))
         finally:
             self._taking_over = False
+
+    async def _close_orphans(self) -> None:
+        """An instance is gone: close the records of runs that it had given back the leases of, and not the records."""
+        try:
+            await self._recovery.close_orphans()
+        except StoreError as error:
+            logger.warning("what an instance left on record has to wait: %s", one_line(error))
 
     async def _take_back(self, runs: list[ActiveRun]) -> None:
         """A store that lost its records takes leases back, unless it gave out later ones."""

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 _ABOUT_DATA = (UnicodeError, OverflowError, TypeError)
 #: Larger batches would hold the event loop while they are put together.
 MAX_BATCH = 1000
+#: A store that takes longer than this (seconds) for a write is far away.
+_SLOW = 0.1
 #: For how long (seconds) leases wait while records can't be written.
 _HOLD_LEASES = 0.1
 
@@ -63,6 +65,8 @@ class Recorder:
         self._busy = 0
         self._batch_size = MAX_BATCH
         self.dropped = 0
+        #: Whether the store is far away, by how long it took last.
+        self.slow = False
         #: Why the state store does not answer at the moment; None while it does.
         self.fault: str | None = None
 
@@ -81,6 +85,10 @@ class Recorder:
         """The leases that are to be given back. Safe to call from any thread."""
         return [lease for lease, _ in (*self._releases, *self._written)]
 
+    def expect(self, latency: float) -> None:
+        """Learn how long (seconds) an answer of the stores takes, before the first write shows it."""
+        self.slow = latency > _SLOW
+
     def started(self, run_id: str, run: Ongoing) -> None:
         """Note that a run goes on. One that has ended by the time of the write is written once."""
         self._pending[run_id] = run
@@ -97,9 +105,14 @@ class Recorder:
         self._wake.set()
 
     def release(self, lease: LeaseRef, released: Callable[[], None] = lambda: None) -> None:
-        """Give a lease back, after what was noted of it is written; `released` is called when it is done."""
-        self._releases.append((lease, released))
-        self._wake.set()
+        """Give a lease back, once what was noted of it is written; `released` is called when it is done."""
+        if self.slow:
+            # Over a long way outcomes and leases travel side by side, or a job would be locked for several of its ways.
+            self._written.append((lease, released))
+            self._release_wake.set()
+        else:
+            self._releases.append((lease, released))
+            self._wake.set()
 
     async def write_forever(self) -> None:
         """Write batches as they gather; the scheduler's recorder task."""
@@ -166,6 +179,7 @@ class Recorder:
             del self._pending[key]
         releases = len(self._releases)
         self._busy += 1
+        began = self._clock.monotonic()
         try:
             await self._write([_record(noted) for noted in batch.values()])
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit):
@@ -186,6 +200,8 @@ class Recorder:
                 self._batch_size = max(1, len(batch) // 2)
         else:
             self._batch_size = min(MAX_BATCH, self._batch_size * 2)
+            if batch:
+                self.slow = self._clock.monotonic() - began > _SLOW
         finally:
             self._busy -= 1
         self._pass_on(releases)

@@ -79,7 +79,9 @@ class Connection:
         """Reach the server, and say so where it can't be used as it is."""
         self._turn = self._turns()
         try:
-            await asyncio.wait_for(self.client.ping(), self._patience)
+            # Making a connection takes several round trips: not at the moment when the first ticks are due.
+            pings = [self.client.ping() for _ in range(_CALLS_AT_A_TIME if self._owned else 1)]
+            await asyncio.wait_for(asyncio.gather(*pings), self._patience)
         except ERRORS as error:
             raise self._refused(error) from error
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import astuple
 from importlib.resources import files
 from time import monotonic
 from typing import Any, ClassVar
-
-from redis import exceptions
 
 from fastapi_crons.clock import Clock
 from fastapi_crons.errors import StoreUnusableError
@@ -33,7 +32,7 @@ from fastapi_crons.locking.base import (
     ResumeRequest,
 )
 
-from ._connection import Client, Connection, logger
+from ._connection import ERRORS, Client, Connection, logger
 
 #: The layout that this version writes, and the oldest version of the layout that may work on it.
 VERSION = 1
@@ -78,17 +77,18 @@ class RedisLockBackend(LockBackend):
     async def open(self, instance: Instance, namespace: str, terms: LeaseTerms, clock: Clock) -> None:
         self._instance, self._terms = instance, terms
         self._keys = [f"{{crons:{namespace}}}:lock:{key}" for key in _KEYS]
-        await self._connection.open()
-        found, needs = await self._do("open", [VERSION, COMPATIBLE_FROM])
+        if self._first:
+            await asyncio.gather(self._connection.open(), self._look_at_server())
+        else:
+            await self._connection.open()
+        found, needs, known = await self._do("open", [VERSION, COMPATIBLE_FROM])
         if needs > VERSION:
             raise StoreUnusableError(
                 f"{self._connection.name}, namespace {namespace!r}, was written by a newer version of "
                 f"fastapi-crons-redis-lock (layout {found}, which needs at least {needs}; this version has {VERSION}); "
                 "install that version again"
             )
-        if self._first:
-            await self.instances()  # what processes of this host left behind is known from the first heartbeat on
-            await self._look_at_server()
+        self._living(known)  # what processes of this host left behind is known as such from the first heartbeat on
 
     async def close(self) -> None:
         await self._connection.close()
@@ -188,7 +188,7 @@ class RedisLockBackend(LockBackend):
         """Warn of a server that may drop our keys. Many hosted ones don't tell."""
         try:
             found = await self._connection.client.config_get("maxmemory-policy")
-        except exceptions.RedisError:
+        except ERRORS:
             return
         policy = next((str(value) for key, value in found.items() if "maxmemory-policy" in str(key)), "noeviction")
         if policy not in ("noeviction", "b'noeviction'") and not policy.startswith("volatile"):

@@ -490,7 +490,7 @@ function operations.open()
   if needs <= version and found < version then
     redis.call('HSET', LAYOUT, 'version', version, 'compatible_from', oldest)
   end
-  return {found, needs}
+  return {found, needs, known_instances()}
 end
 
 function operations.enrol()
