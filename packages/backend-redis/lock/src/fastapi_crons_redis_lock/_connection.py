@@ -54,7 +54,8 @@ class Connection:
                 "import redis.asyncio as redis; redis.from_url(…)"
             )
         self.client = client
-        self._owned = owned
+        #: Whether the client was made here, for this connection alone.
+        self.owned = owned
         #: How long (seconds) the server may take to answer at the start.
         self._patience = patience
         self._turn = self._turns()
@@ -80,14 +81,14 @@ class Connection:
         self._turn = self._turns()
         try:
             # Making a connection takes several round trips: not at the moment when the first ticks are due.
-            pings = [self.client.ping() for _ in range(_CALLS_AT_A_TIME if self._owned else 1)]
+            pings = [self.client.ping() for _ in range(_CALLS_AT_A_TIME if self.owned else 1)]
             await asyncio.wait_for(asyncio.gather(*pings), self._patience)
         except ERRORS as error:
             raise self._refused(error) from error
 
     async def close(self) -> None:
         """Disconnect a client that we made; one that was handed in goes on."""
-        if self._owned:
+        if self.owned:
             await self.client.aclose()
 
     async def call(self, script: str, keys: Sequence[str], arguments: Sequence[str | int | float]) -> Any:

@@ -77,10 +77,12 @@ class RedisLockBackend(LockBackend):
     async def open(self, instance: Instance, namespace: str, terms: LeaseTerms, clock: Clock) -> None:
         self._instance, self._terms = instance, terms
         self._keys = [f"{{crons:{namespace}}}:lock:{key}" for key in _KEYS]
-        if self._first:
+        if self._first and self._connection.owned:
             await asyncio.gather(self._connection.open(), self._look_at_server())
-        else:
+        else:  # a user's pool may have room for only one
             await self._connection.open()
+            if self._first:
+                await self._look_at_server()
         found, needs, known = await self._do("open", [VERSION, COMPATIBLE_FROM])
         if needs > VERSION:
             raise StoreUnusableError(
