@@ -26,7 +26,7 @@ from fastapi_crons.locking.base import (
     ResumeRequest,
 )
 from fastapi_crons.locking.records import JobRecord, claim_in, enrol_in, pause_in, resume_in
-from fastapi_crons_sqlite._database import Database, Row, Transaction, as_json
+from fastapi_crons_sqlite._database import Database, Row, Transaction, Value, as_json
 from fastapi_crons_sqlite._names import Names
 
 _JOB_COLUMNS = (
@@ -195,13 +195,23 @@ class SQLiteLockBackend(LockBackend):
         return await self._database.write(work)
 
     async def marks(self, jobs: Sequence[str]) -> list[int | None]:
+        marks = await self._column("mark", jobs)
+        return [None if mark is None else int(mark) for mark in marks]
+
+    async def functions(self, jobs: Sequence[str]) -> list[str | None]:
+        functions = await self._column("function", jobs)
+        return [None if function is None else str(function) for function in functions]
+
+    async def _column(self, column: str, jobs: Sequence[str]) -> list[Value]:
+        """What a column has for each job; None for a job without a record."""
         names = [self._names.key(job) for job in jobs]
         rows = await self._database.read(
-            "SELECT json_group_array(json_array(name, mark)) FROM lock_job WHERE name IN (SELECT value FROM json_each(?))",
+            f"""SELECT json_group_array(json_array(name, {column})) FROM lock_job
+            WHERE name IN (SELECT value FROM json_each(?))""",
             as_json(names),
         )
-        marks = {name: int(mark) for name, mark in rows}
-        return [marks.get(name) for name in names]
+        found = dict(rows)
+        return [found.get(name) for name in names]
 
     async def beat(self, running: int = 0, jobs: str = "", leases: int = 0) -> Beat:
         me = self._me()

@@ -103,6 +103,8 @@ class Dispatcher:
         self._sequence = count()
         #: Runs that were cut off and are to run again, by the run that was cut off.
         self._again: dict[str, Wanted] = {}
+        #: The ids under which the last batch was claimed.
+        self.claiming: set[str] = set()
         #: How often that was refused.
         self._rerun_tries: dict[str, int] = {}
         self._loop = asyncio.get_running_loop()
@@ -351,6 +353,7 @@ class Dispatcher:
         return steps or [step for step in (entry.step(now),) if step is not NOTHING]
 
     async def _claim_and_start(self, wanted: list[Wanted]) -> None:
+        self.claiming = {want.request.run_id for want in wanted}
         results = await self._locks.claim([want.request for want in wanted])
         now, held_since = self._now(), perf_counter()
         unknown = []

@@ -143,6 +143,19 @@ class EnrolledJobs:
         """The jobs of which another definition than this instance's was registered since."""
         return [name for name, entry in self._entries.items() if not entry.in_force]
 
+    def has_other_function(self, job: CronJob, function: str) -> None:
+        """A job's name stands for another function where it was registered before, or since."""
+        if job.name not in self._other_functions:
+            self._other_functions.add(job.name)
+            logger.warning(
+                "job %r is registered for %s here and for %s elsewhere; instances that share a store and a job name "
+                "must share the function, else set CRON_NAMESPACE",
+                job.name,
+                job.function_name,
+                function,
+                extra={"job": job.name},
+            )
+
     def all_agree(self) -> None:
         """All instances that live have the same jobs and functions."""
         self._other_functions.clear()
@@ -186,15 +199,7 @@ class EnrolledJobs:
         if answer.replaced is not None:
             self._close_past(entry, answer.replaced, nonce, now)
         if answer.other_function is not None:
-            self._other_functions.add(job.name)
-            logger.warning(
-                "job %r is registered for %s here and was for %s before; instances that share a store and a job name "
-                "must share the function, else set CRON_NAMESPACE",
-                job.name,
-                job.function_name,
-                answer.other_function,
-                extra={"job": job.name},
-            )
+            self.has_other_function(job, answer.other_function)
         if job.enabled:
             self._on_placed(entry)
 

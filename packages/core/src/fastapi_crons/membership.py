@@ -55,9 +55,13 @@ class Membership:
         self._shared = locks.backend.reach != "process"
         self._taking_over = False
         self._left_behind = Beat()
+        #: The ids of manual runs that are about to be granted.
+        self.claiming: set[str] = set()
         self._ask_again_at = -inf
         #: The instances that lived at the last heartbeat, by owner.
         self._others: set[str] = set()
+        #: The lists of jobs that they had.
+        self._digests: set[str] = set()
         #: Leases on record as ours that we know nothing of, by when (on the monotonic clock) they were first seen.
         self._strays: dict[str, float] = {}
         self.keeper = LeaseKeeper(locks, config, clock, instance, self)
@@ -166,11 +170,13 @@ class Membership:
     def _strays_among(self, own: Sequence[Lease]) -> list[Lease]:
         """The leases that were granted to us and forgotten: their answer never came, or the store brought them back."""
         now = self._clock.monotonic()
-        known = {*self._runner.active, *(lease.run_id for lease in self._recorder.returning)}
+        returning = (lease.run_id for lease in self._recorder.returning)
+        known = {*self._runner.active, *returning, *self._dispatcher.claiming, *self.claiming}
         self._strays = {lease.run_id: self._strays.get(lease.run_id, now) for lease in own if lease.run_id not in known}
-        # A claim may be under way for as long as it is tried again.
-        patience = 2 * self._config.store_timeout
-        return [lease for lease in own if now - self._strays.get(lease.run_id, now) > patience]
+        # What was granted or given back while the store answered looks the same, once.
+        return [
+            lease for lease in own if now - self._strays.get(lease.run_id, now) > self._config.heartbeat_interval / 2
+        ]
 
     async def _restore_records(self) -> None:
         """The store did not know this instance: where it has lost the records of its jobs, they are registered again."""
@@ -179,7 +185,7 @@ class Membership:
         lost = [entry for entry, mark in zip(entries, marks, strict=True) if mark is None]
         if lost:
             self.tell(Signal("lost"))
-            logger.warning("the lock store has lost the records of %d jobs; they are registered again", len(lost))
+            logger.warning("the lock store has lost its records; %d jobs are registered again", len(lost))
             await self._dispatcher.jobs.enrol_again(lost)
         # Another instance may have been first to register a job, and knows nothing of our runs.
         runs = [run for run in self._runner.active.values() if run.outcome is None]
@@ -224,6 +230,10 @@ class Membership:
         if self._others - owners:
             self._runner.in_background(self._close_orphans())
         self._others = owners
+        digests = {other.jobs for other in beat.instances if other.jobs}
+        if digests - self._digests - {digest}:
+            self._runner.in_background(self._compare_functions())
+        self._digests = digests
         if len(peers) == len([other for other in beat.instances if other.jobs]):
             self._dispatcher.jobs.all_agree()
         self._dispatcher.share(self._instance.owner, peers)
@@ -235,6 +245,14 @@ class Membership:
             logger.warning("what dead instances left behind has to wait: %s", one_line(error))
         finally:
             self._taking_over = False
+
+    async def _compare_functions(self) -> None:
+        """Another instance has other jobs, or other functions for them."""
+        entries = self._dispatcher.jobs.all()
+        functions = await self._locks.functions([entry.job.name for entry in entries])
+        for entry, function in zip(entries, functions, strict=True):
+            if function is not None and function != entry.job.function_name:
+                self._dispatcher.jobs.has_other_function(entry.job, function)
 
     async def _close_orphans(self) -> None:
         """An instance is gone: close the records of runs that it had given back the leases of, and not the records."""

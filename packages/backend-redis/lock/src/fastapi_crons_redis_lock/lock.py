@@ -134,6 +134,9 @@ class RedisLockBackend(LockBackend):
     async def marks(self, jobs: Sequence[str]) -> list[int | None]:
         return list(await self._do("marks", jobs))
 
+    async def functions(self, jobs: Sequence[str]) -> list[str | None]:
+        return list(await self._do("functions", jobs))
+
     async def beat(self, running: int = 0, jobs: str = "", leases: int = 0) -> Beat:
         about = [*astuple(self._me()), running, jobs]
         dead, cancelled, known, own, is_new = await self._do("beat", [about, leases])

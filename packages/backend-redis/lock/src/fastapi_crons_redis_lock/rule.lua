@@ -514,14 +514,17 @@ function operations.resume() return each(resume) end
 function operations.release() return each(release) end
 function operations.renew() return each(renew) end
 
-function operations.marks()
+local function field_of_each(field)
   load_records(batch)
-  local marks = {}
+  local found = {}
   for index, job in ipairs(batch) do
-    marks[index] = records[job] and records[job][MARK] or null
+    found[index] = records[job] and records[job][field] or null
   end
-  return marks
+  return found
 end
+
+function operations.marks() return field_of_each(MARK) end
+function operations.functions() return field_of_each(FUNCTION) end
 
 function operations.pauses()
   local found = {}

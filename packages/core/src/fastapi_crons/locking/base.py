@@ -277,6 +277,10 @@ class LockBackend(ABC):
         """For each job the newest tick that was claimed or let go; None for a job without a record. One query."""
 
     @abstractmethod
+    async def functions(self, jobs: Sequence[str]) -> list[str | None]:
+        """For each job the function that it was registered for last; None for a job without a record. One query."""
+
+    @abstractmethod
     async def beat(self, running: int = 0, jobs: str = "", leases: int = 0) -> Beat:
         """Say that this instance lives, with what `LiveInstance` tells of it; returns what it is to see to.
 

@@ -87,6 +87,10 @@ class LocalLockBackend(LockBackend):
         records = (self._records.get(job) for job in jobs)
         return [None if record is None else record.mark for record in records]
 
+    async def functions(self, jobs: Sequence[str]) -> list[str | None]:
+        records = (self._records.get(job) for job in jobs)
+        return [None if record is None else record.function for record in records]
+
     async def beat(self, running: int = 0, jobs: str = "", leases: int = 0) -> Beat:
         return Beat()
 

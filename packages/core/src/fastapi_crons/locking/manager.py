@@ -151,6 +151,10 @@ class DistributedLockManager:
         """The newest handled tick of each job; waits while the store is down."""
         return await self._until_answered(lambda: self.backend.marks(jobs))
 
+    async def functions(self, jobs: Sequence[str]) -> list[str | None]:
+        """The function that each job was registered for last; waits while the store is down."""
+        return await self._until_answered(lambda: self.backend.functions(jobs))
+
     async def beat(self, running: int, jobs: str, leases: int) -> Beat:
         """Say that this instance lives; returns what it is to see to. One attempt."""
         return await self._bounded(self.backend.beat(running, jobs, leases))

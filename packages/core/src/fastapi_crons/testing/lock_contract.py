@@ -189,6 +189,7 @@ class LockContract:
         )
         assert [answer.outcome for answer in answers] == ["unknown", "not_in_force", "early"]
         assert await lock.marks(["job", "unknown"]) == [mark, None]
+        assert await lock.functions(["unknown", "job"]) == [None, "module:function"]
 
     @_on_a_store
     async def test_a_batch_of_thousands_is_decided_in_order(self, lock: LockBackend) -> None:
