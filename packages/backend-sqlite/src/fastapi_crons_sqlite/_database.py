@@ -17,7 +17,7 @@ from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import aiosqlite
 
@@ -39,8 +39,6 @@ _NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.ssh
 #: A larger file is not checked page by page at the start.
 _CHECKED_BYTES = 64 * 1024 * 1024
 
-#: Which process opened a file first, among this one and those that it was forked from.
-_opened: dict[str, int] = {}
 # Writers of one file in one process take turns here rather than in SQLite's busy handler, which sleeps.
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[str, asyncio.Lock]] = WeakKeyDictionary()
 
@@ -66,6 +64,7 @@ class Database:
         #: Which file, and which write-ahead log, the connections have open.
         self._identity: tuple[_Identity, _Identity] | None = None
         self._turn: asyncio.Lock | None = None
+        self._pid = os.getpid()
 
     async def open(self) -> None:
         """Open the file, making it where there is none, and bring it to our layout."""
@@ -157,7 +156,7 @@ class Database:
         return connection
 
     async def _connect(self) -> None:
-        _check_fork(os.path.realpath(self.path))
+        self._check_fork()
         self._writer = await self._new_connection()
         # Before anything is written: a damaged file is left as it is.
         if os.path.getsize(self.path) <= _CHECKED_BYTES:
@@ -177,6 +176,22 @@ class Database:
         self._reader = await self._new_connection()
         await self._reader.execute("PRAGMA query_only = ON")
         self._identity = self._found()
+
+    def _check_fork(self) -> None:
+        """SQLite's locks are its process's: what a fork inherits of them would let two processes write at a time."""
+        place = os.path.realpath(self.path)
+        if any(other.is_open_elsewhere and os.path.realpath(other.path) == place for other in _databases):
+            raise StoreUnusableError(
+                f"{self.path} is open in the process that this one was forked from; fork first, and start schedulers in each "
+                "process"
+            )
+        self._pid = os.getpid()
+        _databases.add(self)
+
+    @property
+    def is_open_elsewhere(self) -> bool:
+        """Whether this was opened by the process that this one was forked from, and not closed before."""
+        return self._writer is not None and self._pid != os.getpid()
 
     async def _new_connection(self) -> aiosqlite.Connection:
         connection = aiosqlite.connect(self.path, timeout=self._busy_timeout, isolation_level=None)
@@ -212,6 +227,9 @@ class Database:
 
     def _unavailable(self, error: Exception) -> StoreError:
         return StoreUnavailableError(f"{self.path}: {error}")
+
+
+_databases: WeakSet[Database] = WeakSet()
 
 
 class Transaction:
@@ -292,15 +310,6 @@ def _check_file(path: str) -> None:
         raise StoreUnusableError(f"{path} can't be made: there is no folder {folder}")
     if os.path.isdir(path):
         raise StoreUnusableError(f"{path} is a folder; set CRON_SQLITE_PATH to a file")
-
-
-def _check_fork(path: str) -> None:
-    """SQLite's locks are this process's: what a fork inherits of them would let two processes write at a time."""
-    opened_by = _opened.setdefault(path, os.getpid())
-    if opened_by != os.getpid():
-        raise StoreUnusableError(
-            f"{path} is open in the process that this one was forked from; fork first, and start schedulers in each process"
-        )
 
 
 def _warn_of_network(path: str) -> None:
