@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -67,6 +68,13 @@ async def runs_beyond(crons: Crons, count: int) -> None:
     await until(more)
 
 
+async def _locked(kind: Literal["IMMEDIATE", "EXCLUSIVE"]) -> sqlite3.Connection:
+    """A connection of somebody else who has locked the file. It waits in a thread: what it waits for needs this loop."""
+    other = sqlite3.connect(PATH, isolation_level=None, check_same_thread=False)
+    await asyncio.to_thread(other.execute, f"BEGIN {kind}")
+    return other
+
+
 async def test_the_documented_tables_hold_the_documented_columns() -> None:
     async with scheduler() as crons:
         await runs_beyond(crons, 0)
@@ -99,8 +107,7 @@ async def test_a_file_locked_by_another_process_stops_claims_until_it_is_free(
 ) -> None:
     async with scheduler() as crons:
         await runs_beyond(crons, 0)
-        other = sqlite3.connect(PATH, isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
+        other = await _locked("IMMEDIATE")
         loop_was_held = 0.0
         for _ in range(50):
             before = time.monotonic()
@@ -263,7 +270,8 @@ from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.state.base import Record
 crons = Crons(state_backend=SQLiteStateBackend("jobs.db"))
 crons.plugins, crons._given_state.companion_lock()
-import email.parser  # what is imported later can't be read by the other user
+import importlib.metadata
+importlib.metadata.version("fastapi-crons-core")  # what is imported later can't be read by the other user
 if os.geteuid() == 0:
     os.setuid(65534)  # permission bits mean nothing to root
 try:
@@ -370,8 +378,7 @@ async def test_a_manual_claim_whose_answer_was_lost_leaves_nothing_locked() -> N
     async def job() -> None: ...
 
     await crons.start()
-    other = sqlite3.connect(PATH, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
+    other = await _locked("IMMEDIATE")
     with pytest.raises(StoreUnavailableError):
         await crons.run_job("job")
     other.execute("COMMIT")
@@ -420,8 +427,7 @@ async def test_a_record_that_can_not_be_kept_does_not_hold_up_the_others(caplog:
 async def test_the_answer_to_a_locked_file_at_start_says_so() -> None:
     async with scheduler():
         pass
-    other = sqlite3.connect(PATH, isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")
+    other = await _locked("EXCLUSIVE")
     with pytest.raises(StoreUnavailableError, match=r"jobs\.db.*locked"):
         async with scheduler():
             pass
