@@ -68,7 +68,7 @@ class Membership:
 
     async def announce(self) -> None:
         """Make this instance known to the lock store. Raises `StoreError`."""
-        self._left_behind = await self.keeper.first_beat()
+        self._left_behind = await self.keeper.beat_now()
 
     def keep_leases(self) -> None:
         """From now on say that this instance lives, and renew its leases."""
@@ -77,7 +77,8 @@ class Membership:
 
     async def join(self) -> None:
         """Take up a share of the ticks, and what dead instances left behind. Raises `StoreError`."""
-        self._share(self._left_behind)
+        if self._shared:  # now that it has registered its jobs, others are to know which
+            self._share(await self.keeper.beat_now())
         await self._recovery.take_over(self._left_behind.dead)
         await self._recovery.close_orphans()
         self.tell(Signal("join"))

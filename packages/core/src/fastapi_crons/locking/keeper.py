@@ -100,8 +100,8 @@ class LeaseKeeper:
         """Seconds since the last heartbeat that the store answered; 0 where none is due by this clock."""
         return 0.0 if self._thread is None else self._clock.monotonic() - self._beaten
 
-    async def first_beat(self) -> Beat:
-        """Make the instance known. Raises `StoreError`."""
+    async def beat_now(self) -> Beat:
+        """Say that the instance lives, on the holder's loop. Raises `StoreError`."""
         return await self._beat(self._locks)
 
     def start(self) -> None:
