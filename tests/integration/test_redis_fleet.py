@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import secrets
+import warnings
 from collections.abc import AsyncIterator
+from pathlib import Path
 
+import pytest
 import pytest_asyncio
+from pydantic import SecretStr
+from redis.asyncio import Redis, RedisCluster, SSLConnection
+from redis.asyncio.sentinel import SentinelConnectionPool
 
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.locking import DistributedLockManager
@@ -18,6 +25,7 @@ from fastapi_crons_redis_lock.settings import RedisSettings as LockSettings
 from fastapi_crons_redis_state import RedisStateBackend
 from fastapi_crons_redis_state._connection import Connection as StateConnection
 from fastapi_crons_redis_state.settings import RedisSettings as StateSettings
+from fastapi_crons_sqlite import SQLiteLockBackend
 from tests.faults.redis_server import RedisServer, needs_redis
 
 pytestmark = needs_redis
@@ -81,3 +89,82 @@ async def _long() -> None:
 
 
 async def _nothing() -> None: ...
+
+
+@pytest.mark.parametrize("room", [1, 2])
+def test_a_client_with_little_room_serves_both_stores_on_one_loop_after_another(
+    redis_server: RedisServer, room: int
+) -> None:
+    client = Redis.from_url(redis_server.url, max_connections=room)
+    ran: list[int] = []
+
+    async def life() -> None:
+        reset()
+        config = CronConfig(namespace=f"room-{room}")
+        locks = DistributedLockManager(RedisLockBackend(client), config)
+        crons = Crons(state_backend=RedisStateBackend(client), lock_manager=locks, config=config)
+        crons.cron("* * * * * *", name="each_second")(_nothing)
+        await crons.start()
+        await asyncio.sleep(3.2)
+        ran.append(len(await Service(crons).runs("each_second", limit=100)))
+        assert crons.health().status == "ok"
+        await crons.stop()
+
+    with warnings.catch_warnings():
+        # redis-py leaves the connections of a loop that has ended to the garbage collector.
+        warnings.simplefilter("ignore", ResourceWarning)
+        for _ in range(2):
+            asyncio.run(life())
+        gc.collect()
+    assert ran[0] >= 3
+    assert ran[1] >= ran[0] + 3
+
+
+async def test_a_living_host_is_not_taken_for_dead_because_only_its_history_is_shared(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    made = []
+    for host in ("one", "other"):
+        reset()
+        config = CronConfig(namespace="history-only", instance_id=host)
+        state = RedisStateBackend.on(StateConnection.by_settings(StateSettings(url=redis_server.url), 5))
+        lock = SQLiteLockBackend(tmp_path / f"{host}.db")
+        crons = Crons(state_backend=state, lock_manager=DistributedLockManager(lock, config), config=config)
+        crons.cron("0 0 1 1 *", name="long")(_a_second)
+        made.append(crons)
+    await made[0].start()
+    running = asyncio.ensure_future(made[0].run_job("long"))
+    await asyncio.sleep(0.3)
+    await made[1].start()
+    assert (await running).status == "completed"
+    (run,) = await Service(made[1]).runs("long")
+    assert run.status == "completed"
+    for crons in made:
+        await crons.stop()
+
+
+def test_a_client_made_beside_another_is_as_safe_as_that_one(tmp_path: Path) -> None:
+    ca_file = tmp_path / "ca.pem"
+    ca_file.touch()
+    for scheme in ("rediss", "rediss+sentinel", "rediss+cluster"):
+        url = SecretStr(f"{scheme}://u:p@host:6379/{'service' if 'sentinel' in scheme else ''}")
+        connection = LockConnection.by_settings(LockSettings(url=url, ca_file=str(ca_file)), 5)
+        beside = connection.beside()
+        assert beside is not None
+        for client in (connection.client, beside.client):
+            if isinstance(client, RedisCluster):
+                options = [client.connection_kwargs]
+                assert issubclass(options[0]["connection_class"], SSLConnection)
+            else:
+                pool = client.connection_pool
+                assert issubclass(pool.connection_class, SSLConnection)
+                options = [pool.connection_kwargs]
+                if isinstance(pool, SentinelConnectionPool):
+                    sentinels = [each.connection_pool for each in pool.sentinel_manager.sentinels]
+                    assert all(issubclass(each.connection_class, SSLConnection) for each in sentinels)
+                    options += [each.connection_kwargs for each in sentinels]
+            assert all(each["ssl_ca_certs"] == str(ca_file) for each in options)
+
+
+async def _a_second() -> None:
+    await asyncio.sleep(1)

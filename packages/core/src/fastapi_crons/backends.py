@@ -16,15 +16,12 @@ if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
 
     from fastapi_crons.config import CronConfig
-    from fastapi_crons.locking.base import LockBackend, Reach
+    from fastapi_crons.locking.base import LockBackend
     from fastapi_crons.locking.manager import DistributedLockManager
     from fastapi_crons.plugins import Plugins
     from fastapi_crons.state.base import StateBackend
 
 logger = logging.getLogger(__name__)
-
-#: How far stores can reach, from the nearest.
-_REACHES: tuple[Reach, ...] = ("process", "host", "fleet")
 
 BackendT_co = TypeVar("BackendT_co", covariant=True)
 
@@ -73,6 +70,7 @@ def choose_backends(
     config: CronConfig, plugins: Plugins, state: StateBackend | None, locks: DistributedLockManager | None
 ) -> tuple[StateBackend, DistributedLockManager]:
     """The stores to use: those given, else those named in the settings, else the preferred ones that are installed."""
+    from fastapi_crons.locking.base import REACHES
     from fastapi_crons.locking.manager import DistributedLockManager
 
     if state is None:
@@ -93,7 +91,7 @@ def choose_backends(
         )
     if not state.durable:
         logger.warning("the history is kept in memory: nothing of it outlives this process (pip install fastapi-crons)")
-    elif _REACHES.index(state.reach) < _REACHES.index(lock.reach):
+    elif REACHES.index(state.reach) < REACHES.index(lock.reach):
         logger.warning(
             "ticks are shared by a %s (%s), history and events are not: they are kept per %s (%s)",
             lock.reach,
@@ -101,7 +99,7 @@ def choose_backends(
             state.reach,
             type(state).__name__,
         )
-    elif _REACHES.index(state.reach) > _REACHES.index(lock.reach):
+    elif REACHES.index(state.reach) > REACHES.index(lock.reach):
         logger.warning(
             "history and events are shared by a %s (%s), ticks are not: each %s runs every tick (%s)",
             state.reach,

@@ -238,6 +238,10 @@ class Dispatcher:
                 entry.wakes_at = None
                 self._queue(entry, late=False)
             self._held_back.clear()
+            for _, entries in self._left_to_others:
+                for entry in entries:
+                    self._queue(entry, late=False)
+            self._left_to_others.clear()
             for entry in self.jobs.all():
                 if entry.mark > now + MAX_MARK_AHEAD:
                     # The store has the last word: it puts the mark back where its own clock agrees.

@@ -31,7 +31,7 @@ def sibling_workers() -> int:
     """How many workers of the same ASGI server this process is one of; 1 where that can't be seen."""
     try:
         parent = os.getppid()
-        if not any(server in _command(parent) for server in _SERVERS):
+        if not any(os.path.basename(word).rstrip(":") in _SERVERS for word in _command(parent).split()):
             return 1
         children = (_PROC / f"{parent}/task/{parent}/children").read_text().split()
         own = _shape(_command(os.getpid()))

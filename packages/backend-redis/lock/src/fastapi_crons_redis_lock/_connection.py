@@ -81,10 +81,39 @@ class Connection:
         self._turn = self._turns()
         try:
             # Making a connection takes several round trips: not at the moment when the first ticks are due.
-            pings = [self.client.ping() for _ in range(_CALLS_AT_A_TIME if self.owned else 1)]
-            await asyncio.wait_for(asyncio.gather(*pings), self._patience)
+            await self._ping(_CALLS_AT_A_TIME if self.owned else 1)
         except ERRORS as error:
             raise self._refused(error) from error
+
+    async def _ping(self, times: int) -> None:
+        async def ping() -> None:
+            await asyncio.wait_for(asyncio.gather(*(self.client.ping() for _ in range(times))), self._patience)
+
+        try:
+            await ping()
+        except RuntimeError:
+            if isinstance(self.client, RedisCluster):
+                raise
+            # The client was used on an event loop that has ended since, and keeps that one's connections.
+            self.client.connection_pool.reset()  # type: ignore[no-untyped-call]
+            await ping()
+
+    async def warn_of_eviction(self, policies: Sequence[str], consequence: str) -> None:
+        """Warn of a server that drops keys by one of these policies when it is full. Many hosted ones don't tell."""
+        try:
+            found = await self.client.config_get("maxmemory-policy")
+        except ERRORS:
+            return
+        policy = next((value for key, value in found.items() if "maxmemory-policy" in str(key)), "")
+        policy = policy.decode() if isinstance(policy, bytes) else str(policy)
+        if policy.startswith(tuple(policies)):
+            logger.warning(
+                "%s drops keys when it is full (maxmemory-policy %s): %s; set it to noeviction, or give this store a server "
+                "of its own",
+                self.name,
+                policy,
+                consequence,
+            )
 
     async def close(self) -> None:
         """Disconnect a client that we made; one that was handed in goes on."""
@@ -175,7 +204,7 @@ class Connection:
                 f"{self.name} refuses us: {reason_of(error)}; check {PREFIX}URL, user and password"
             )
         # A server without TLS does not answer its handshake; one with TLS closes on anything else.
-        unanswered = isinstance(error, asyncio.TimeoutError) and "with TLS" in self.name
+        unanswered = isinstance(error, (asyncio.TimeoutError, exceptions.TimeoutError)) and "with TLS" in self.name
         if unanswered or "SSL" in str(error) or "Connection closed by server" in str(error):
             return StoreUnusableError(
                 f"{self.name} can't be talked to: {reason_of(error)}; rediss:// is for servers with TLS, redis:// for others"
@@ -197,7 +226,11 @@ def _client(settings: RedisSettings, timeout: float) -> Client:
     url = settings.url.get_secret_value()
     try:
         parts = urlsplit(url)
+        if parts.fragment:
+            raise ValueError("a # is to be percent-encoded")
         options = _options(settings, timeout, parts.username, parts.password)
+        if parts.scheme.startswith("rediss") and settings.ca_file is not None:
+            options["ssl_ca_certs"] = settings.ca_file
         if parts.scheme == "unix":
             del options["socket_keepalive"]
         if parts.scheme in ("redis+sentinel", "rediss+sentinel"):
@@ -205,8 +238,6 @@ def _client(settings: RedisSettings, timeout: float) -> Client:
         if parts.scheme in ("redis+cluster", "rediss+cluster"):
             plain = url.replace("+cluster", "", 1)
             return RedisCluster.from_url(plain, **options)
-        if parts.scheme == "rediss" and settings.ca_file is not None:
-            options["ssl_ca_certs"] = settings.ca_file
         # Blocks where all are taken, instead of raising.
         pool = BlockingConnectionPool.from_url(url, max_connections=2 * _CALLS_AT_A_TIME, timeout=timeout, **options)
         return Redis.from_pool(pool)
@@ -248,9 +279,8 @@ def _behind_sentinels(url: str, settings: RedisSettings, options: dict[str, Any]
         options["password"] = unquote(parts.password)
     if parts.scheme.startswith("rediss"):
         options["ssl"] = True
-        if settings.ca_file is not None:
-            options["ssl_ca_certs"] = settings.ca_file
-    asked = {key: options[key] for key in ("socket_timeout", "socket_connect_timeout", "retry")}
+    shared = ("socket_timeout", "socket_connect_timeout", "retry", "ssl", "ssl_ca_certs")
+    asked = {key: options[key] for key in shared if key in options}
     if settings.sentinel_password is not None:
         asked["password"] = settings.sentinel_password.get_secret_value()
     sentinel = Sentinel(sentinels, sentinel_kwargs=asked, **options)  # type: ignore[no-untyped-call]
@@ -262,7 +292,8 @@ def _twin(client: Client) -> Client:
     """A client like this one, with connections of its own."""
     if isinstance(client, RedisCluster):
         nodes = [ClusterNode(node.host, node.port) for node in client.startup_nodes]
-        return RedisCluster(startup_nodes=nodes, **_kept(client.connection_kwargs))
+        secure = issubclass(client.connection_kwargs.get("connection_class", object), SSLConnection)
+        return RedisCluster(startup_nodes=nodes, ssl=secure, **_kept(client.connection_kwargs))
     pool = client.connection_pool
     if isinstance(pool, SentinelConnectionPool):
         manager = pool.sentinel_manager

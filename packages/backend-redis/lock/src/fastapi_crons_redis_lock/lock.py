@@ -32,7 +32,7 @@ from fastapi_crons.locking.base import (
     ResumeRequest,
 )
 
-from ._connection import ERRORS, Client, Connection, logger
+from ._connection import Client, Connection
 
 #: The layout that this version writes, and the oldest version of the layout that may work on it.
 VERSION = 1
@@ -78,11 +78,14 @@ class RedisLockBackend(LockBackend):
         self._instance, self._terms = instance, terms
         self._keys = [f"{{crons:{namespace}}}:lock:{key}" for key in _KEYS]
         if self._first and self._connection.owned:
-            await asyncio.gather(self._connection.open(), self._look_at_server())
+            await asyncio.gather(
+                self._connection.open(),
+                self._connection.warn_of_eviction(("allkeys",), "a tick can run twice or never"),
+            )
         else:  # a user's pool may have room for only one
             await self._connection.open()
             if self._first:
-                await self._look_at_server()
+                await self._connection.warn_of_eviction(("allkeys",), "a tick can run twice or never")
         found, needs, known = await self._do("open", [VERSION, COMPATIBLE_FROM])
         if needs > VERSION:
             raise StoreUnusableError(
@@ -188,21 +191,6 @@ class RedisLockBackend(LockBackend):
         ]
         self._neighbours.remember(self._me(), [found.instance for found, _ in instances])
         return [found for found, lives in instances if lives]
-
-    async def _look_at_server(self) -> None:
-        """Warn of a server that may drop our keys. Many hosted ones don't tell."""
-        try:
-            found = await self._connection.client.config_get("maxmemory-policy")
-        except ERRORS:
-            return
-        policy = next((str(value) for key, value in found.items() if "maxmemory-policy" in str(key)), "noeviction")
-        if policy not in ("noeviction", "b'noeviction'") and not policy.startswith("volatile"):
-            logger.warning(
-                "%s drops keys when it is full (maxmemory-policy %s), which can make a tick run twice or never; "
-                "set it to noeviction, or give this store a server of its own",
-                self._connection.name,
-                policy,
-            )
 
 
 class Neighbours:

@@ -16,7 +16,9 @@ PREFIX = "CRON_REDIS_"
 class RedisSettings(BaseSettings):
     """Where Redis is, and how to get in. Raises `ConfigurationError`, listing every fault."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     url: SecretStr = Field(
         SecretStr("redis://localhost:6379/0"),

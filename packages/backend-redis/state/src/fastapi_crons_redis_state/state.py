@@ -71,6 +71,7 @@ class RedisStateBackend(StateBackend):
     async def open(self, namespace: str, limits: HistoryLimits) -> None:
         self._prefix, self._limits, self._limits_are_new = f"{{crons:{namespace}}}:state:", limits, True
         await self._connection.open()
+        await self._connection.warn_of_eviction(("allkeys", "volatile"), "history can go")
         found, needs = await self._do("open", [VERSION, COMPATIBLE_FROM])
         if needs > VERSION:
             raise StoreUnusableError(
@@ -152,23 +153,28 @@ class RedisStateBackend(StateBackend):
     async def _subscription(self, channels: Sequence[str]) -> AsyncIterator[PubSub]:
         with self._in_our_terms():
             listener = await self._listener()
-        async with listener.pubsub() as pubsub:
-            with self._in_our_terms():
-                await pubsub.subscribe(*(self._prefix + channel for channel in channels))
-            yield pubsub
+        try:
+            async with listener.pubsub() as pubsub:
+                with self._in_our_terms():
+                    await pubsub.subscribe(*(self._prefix + channel for channel in channels))
+                yield pubsub
+        finally:
+            if listener is not self._connection.client:
+                await listener.aclose()
 
     async def _listener(self) -> Redis:
         """A client that can subscribe. What is published somewhere in a cluster is heard at each of its nodes."""
         client = self._connection.client
         if not isinstance(client, RedisCluster):
-            return client
+            # A listener keeps its connection: a user's pool may have none to spare.
+            beside = self._connection.beside()
+            return client if beside is None or isinstance(beside.client, RedisCluster) else beside.client
         await client.initialize()
         node = client.get_random_node()
-        return Redis(
-            connection_pool=ConnectionPool(
-                connection_class=node.connection_class, max_connections=1, **node.connection_kwargs
-            )
+        listener: Redis = Redis.from_pool(
+            ConnectionPool(connection_class=node.connection_class, max_connections=1, **node.connection_kwargs)
         )
+        return listener
 
     async def _receive(self, pubsub: PubSub) -> dict[str, Any] | None:
         """The next message; None after a silence, which ends with a question whether the server is there."""

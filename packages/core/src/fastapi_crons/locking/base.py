@@ -18,6 +18,8 @@ from fastapi_crons.run import MissedReason
 
 #: How far a store is shared: by one process, by all processes of a host, or by a fleet of hosts.
 Reach = Literal["process", "host", "fleet"]
+#: From the nearest to the furthest.
+REACHES: tuple[Reach, ...] = ("process", "host", "fleet")
 
 Outcome = Literal["granted", "stale", "busy", "early", "paused", "not_in_force", "unknown"]
 
