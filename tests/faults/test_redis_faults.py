@@ -387,14 +387,23 @@ def test_a_server_that_is_full_starts_nothing_and_says_so_seldom(own_redis: Redi
         assert_quiet(watch.log())
 
 
-def test_a_server_that_may_drop_keys_is_warned_of_once() -> None:
-    with RedisServer(maxmemory="100mb", maxmemory_policy="allkeys-lru") as server, watched(server.url, 1) as watch:
-        time.sleep(1)
+@pytest.mark.parametrize(
+    ("policy", "consequences"),
+    [
+        ("allkeys-lru", ["a tick can run twice or never", "history can go"]),
+        ("volatile-lru", ["history can go"]),
+        ("noeviction", []),
+    ],
+)
+def test_a_server_that_may_drop_keys_is_warned_of_once_by_each_store(policy: str, consequences: list[str]) -> None:
+    with RedisServer(maxmemory="100mb", maxmemory_policy=policy) as server, watched(server.url, 1) as watch:
         watch.fleet.stop()
-        warnings = [line for line in watch.log().splitlines() if "allkeys-lru" in line]
-        assert len(warnings) == 1, watch.log()
-        assert "noeviction" in warnings[0]
-        assert f"{HOST}:{server.port}" in warnings[0]
+        warnings = [line for line in watch.log().splitlines() if f"policy {policy}" in line]
+        assert len(warnings) == len(consequences), watch.log()
+        for warning, consequence in zip(warnings, consequences, strict=True):
+            assert consequence in warning
+            assert "set it to noeviction" in warning
+            assert f"{HOST}:{server.port}" in warning
 
 
 @pytest.mark.full
