@@ -25,6 +25,8 @@ class Wanted(NamedTuple):
     alone: bool = False
     #: The lease of the run that was cut off and is to run again.
     cut_off: Lease | None = None
+    #: How often that was refused before.
+    tries: int = 0
 
 
 def claims_of(entry: Entry, step: Step, new_run_id: RunIds) -> list[Wanted]:
@@ -50,10 +52,10 @@ def claims_of(entry: Entry, step: Step, new_run_id: RunIds) -> list[Wanted]:
     return claims
 
 
-def rerun_of(entry: Entry, lease: Lease, run_id: str) -> Wanted:
-    """The claim of a tick whose run was cut off."""
+def rerun_of(entry: Entry, lease: Lease, run_id: str, tries: int) -> Wanted:
+    """The claim of a tick whose run was cut off; it was refused `tries` times before."""
     request = _request(entry.job, run_id, lease.tick)._replace(replaces=lease.run_id, attempt=lease.attempt + 1)
-    return Wanted(entry, request, True, cut_off=lease)
+    return Wanted(entry, request, True, cut_off=lease, tries=tries)
 
 
 def manual_request(job: CronJob, run_id: str, *, force: bool) -> ClaimRequest:

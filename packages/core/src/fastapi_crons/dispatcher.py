@@ -13,8 +13,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count
+from math import inf
 from time import perf_counter
-from zlib import crc32
 
 from fastapi_crons.active import ActiveRun
 from fastapi_crons.claims import Wanted, claims_of, ref_of, rerun_of
@@ -30,6 +30,7 @@ from fastapi_crons.run import RunIds, Trigger
 from fastapi_crons.runner import Runner
 from fastapi_crons.ticks import NOTHING, Row, Step, newest_ticks, old_row
 from fastapi_crons.timeline import Entry, Timeline
+from fastapi_crons.turns import Due, Turns
 
 logger = logging.getLogger(__name__)
 
@@ -40,16 +41,12 @@ MAX_CLAIMS = 1_000
 #: For how long (seconds) steps are decided, and how many runs are started, in one go: the event loop is never held long.
 MAX_DECIDING = 0.01
 MAX_STARTS = 250
-#: How long (seconds) a tick is left to the instance whose turn it is; then any other takes it.
-TURN_LASTS = 0.75
 #: How long (seconds) a job waits that is to be tried again: another instance runs it, or the store's clock is behind.
 RETRY_AFTER = 0.5
 #: For how long (seconds) it is taken for granted that the store's clock is behind ours.
 _BEHIND_LASTS = 60.0
 #: How often it is tried to run a tick again whose lease was given up here, while another run is in the way.
 _RERUN_TRIES = 20
-#: 2**32 by the golden ratio: its multiples spread evenly over 2**32 (Knuth, The Art of Computer Programming, 6.4).
-_GOLDEN = 2_654_435_769
 
 
 class Dispatcher:
@@ -96,17 +93,14 @@ class Dispatcher:
         }
         #: Jobs whose jitter holds a tick back, by when it becomes due.
         self._held_back: list[tuple[float, int, Entry]] = []
-        #: Which of how many instances this is among those that share its ticks; and the jobs whose tick is another's turn,
-        #: by when it is looked whether that one took it.
-        self._turn, self._turns = 0, 1
-        self._left_to_others: deque[tuple[float, list[Entry]]] = deque()
+        self._turns = Turns()
+        #: Whether it is being looked what others have left.
+        self._looking = False
         self._sequence = count()
         #: Runs that were cut off and are to run again, by the run that was cut off.
         self._again: dict[str, Wanted] = {}
         #: The ids under which the last batch was claimed.
         self.claiming: set[str] = set()
-        #: How often that was refused.
-        self._rerun_tries: dict[str, int] = {}
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         #: Whether somebody is due and waits for room; or to be decided about, for which there was no time.
@@ -146,9 +140,9 @@ class Dispatcher:
         self.jobs.stop()
         self.wake()
 
-    def share(self, owner: str, peers: list[str]) -> None:
+    def share(self, peers: list[str]) -> None:
         """Share the ticks with these instances, which are sorted and have the same jobs; this one is among them."""
-        self._turn, self._turns = (peers.index(owner), len(peers)) if owner in peers else (0, 1)
+        self._turns.share(self._owner, peers)
 
     def released(self, run: ActiveRun) -> None:
         """A run has ended: what waited for it goes on."""
@@ -170,9 +164,7 @@ class Dispatcher:
             await self.jobs.enrol_new()
             self._watch_clock(self._clock.now())
             now = self._now()
-            if self._left_to_others and self._left_to_others[0][0] <= now:
-                _, entries = self._left_to_others.popleft()
-                self._runner.in_background(self._see_what_others_left(entries))
+            self._look_after_others(now)
             self._notice(now)
             wanted = self._decide(now)
             if wanted:
@@ -184,9 +176,9 @@ class Dispatcher:
             elif not self._wake.is_set() and not self._stopping:
                 await self._sleep(now)
 
-    def run_again(self, entry: Entry, lease: Lease) -> None:
-        """Run the tick of a run that was cut off by its holder's death."""
-        self._again.setdefault(lease.run_id, rerun_of(entry, lease, self._run_ids()))
+    def run_again(self, entry: Entry, lease: Lease, tries: int = 0) -> None:
+        """Run the tick of a run that was cut off; that was refused `tries` times before."""
+        self._again.setdefault(lease.run_id, rerun_of(entry, lease, self._run_ids(), tries))
         self.wake()
 
     def row(self, entry: Entry, lease: Lease, until: int) -> Row | None:
@@ -238,10 +230,8 @@ class Dispatcher:
                 entry.wakes_at = None
                 self._queue(entry, late=False)
             self._held_back.clear()
-            for _, entries in self._left_to_others:
-                for entry in entries:
-                    self._queue(entry, late=False)
-            self._left_to_others.clear()
+            for entry, _ in self._turns.over(inf):
+                self._queue(entry, late=False)
             for entry in self.jobs.all():
                 if entry.mark > now + MAX_MARK_AHEAD:
                     # The store has the last word: it puts the mark back where its own clock agrees.
@@ -250,35 +240,45 @@ class Dispatcher:
 
     def _notice(self, now: float) -> None:
         """Queue the jobs that have become due."""
-        others: list[Entry] = []
+        others: list[Due] = []
         for tick, group in self._timeline.pop_due(now):
-            shared = self._turns > 1 and now - tick < TURN_LASTS
             for entry in group.entries:
-                if not (entry.queued or entry.waiting):
-                    if shared and not entry.job.jitter and whose_turn(entry.job.name, tick, self._turns) != self._turn:
-                        others.append(entry)
-                    else:
-                        self._queue(entry, late=now - tick > LATE_AFTER + entry.job.jitter)
-        if others:
-            self._left_to_others.append((now + TURN_LASTS, others))
+                if entry.queued or entry.waiting:
+                    continue
+                if self._turns.is_ours(entry, tick, now):
+                    self._queue(entry, late=now - tick > LATE_AFTER + entry.job.jitter)
+                else:
+                    others.append((entry, tick))
+        self._turns.leave(others, now)
         while self._held_back and self._held_back[0][0] <= now:
             due, _, entry = heapq.heappop(self._held_back)
             entry.wakes_at = None
             if not entry.waiting and self.jobs.get(entry.job.name) is entry:
                 self._queue(entry, late=now - due > LATE_AFTER)
 
-    async def _see_what_others_left(self, entries: list[Entry]) -> None:
+    def _look_after_others(self, now: float) -> None:
+        """See whether the ticks were taken whose turn is over. One look at a time, however long the store takes."""
+        over = self._turns.next_over
+        if over is not None and over <= now and not self._looking:
+            self._looking = True
+            self._runner.in_background(self._take_what_others_left(self._turns.over(now)))
+
+    async def _take_what_others_left(self, ticks: list[Due]) -> None:
         """Take the ticks that the instance whose turn it was has not taken: it is busy, has just died, or just left."""
-        for start in range(0, len(entries), MAX_CLAIMS):
-            part = entries[start : start + MAX_CLAIMS]
-            marks = await self._locks.marks([entry.job.name for entry in part])
-            for entry, mark in zip(part, marks, strict=True):
-                if mark is not None:
-                    entry.mark = max(entry.mark, mark)
-                if not (entry.queued or entry.waiting) and entry.step(self._now()) is not NOTHING:
-                    self._queue(entry, late=False)
-                    self._wake.set()
-            await asyncio.sleep(0)
+        try:
+            for start in range(0, len(ticks), MAX_CLAIMS):
+                part = ticks[start : start + MAX_CLAIMS]
+                marks = await self._locks.marks([entry.job.name for entry, _ in part])
+                for (entry, tick), mark in zip(part, marks, strict=True):
+                    if mark is not None:
+                        entry.mark = max(entry.mark, mark)
+                    left = mark is None or mark < tick
+                    if left and not (entry.queued or entry.waiting) and self.jobs.get(entry.job.name) is entry:
+                        self._queue(entry, late=False)
+                await asyncio.sleep(0)
+        finally:
+            self._looking = False
+            self._wake.set()
 
     def _queue(self, entry: Entry, *, late: bool) -> None:
         if late and not entry.late:
@@ -432,7 +432,7 @@ class Dispatcher:
         assert tick is not None
         if want.cut_off is not None:
             if result.outcome == "busy" and want.cut_off.instance == self._owner:
-                self._own_rerun_refused(entry, want.cut_off)
+                self._own_rerun_refused(want, want.cut_off)
             return  # another instance was first to take it over, or the next heartbeat tries again
         if result.outcome == "stale":
             entry.mark = result.mark
@@ -446,21 +446,20 @@ class Dispatcher:
             entry.waiting, entry.late = True, entry.late or want.late
         elif result.outcome != "paused":  # a paused job asks again when its next tick is due
             if result.outcome == "early":
-                self._early(result.mark)
+                self._early(tick, result.mark)
             self._clock.call_later(RETRY_AFTER, lambda: self._try_again(entry, late=want.late))
 
-    def _own_rerun_refused(self, entry: Entry, cut_off: Lease) -> None:
+    def _own_rerun_refused(self, want: Wanted, cut_off: Lease) -> None:
         """The lease that this instance had given up can't be had again yet. It must not hold the job for long."""
-        tries = self._rerun_tries.pop(cut_off.run_id, 0)
-        if tries < _RERUN_TRIES:
-            self._rerun_tries[cut_off.run_id] = tries + 1
-            self._clock.call_later(RETRY_AFTER, lambda: self.run_again(entry, cut_off))
+        if want.tries < _RERUN_TRIES:
+            self._clock.call_later(RETRY_AFTER, lambda: self.run_again(want.entry, cut_off, want.tries + 1))
         else:
             self._recorder.release(ref_of(cut_off))
 
-    def _early(self, store_now: int) -> None:
+    def _early(self, tick: int, store_now: int) -> None:
         """The store's clock is behind ours, or it has lost its records: either way it has the last word."""
-        behind = self._clock.now() - (store_now + 1)
+        # By the tick, not by our clock: the answer may have taken long.
+        behind = tick - (store_now + 1)
         if behind > 0:
             self._behind, self._behind_until = behind, self._clock.monotonic() + _BEHIND_LASTS
         self._on_early()
@@ -507,7 +506,7 @@ class Dispatcher:
         waiting_for = (
             self._timeline.next_tick,
             self._held_back[0][0] if self._held_back else None,
-            self._left_to_others[0][0] if self._left_to_others else None,
+            None if self._looking else self._turns.next_over,
         )
         for due in waiting_for:
             if due is not None:
@@ -519,8 +518,3 @@ class Dispatcher:
         finally:
             self._waiting = False
             timer.cancel()
-
-
-def whose_turn(job: str, tick: int, instances: int) -> int:
-    """Which of so many instances is first to claim a tick. Spreads the ticks of an instant, and those of a job, evenly."""
-    return ((crc32(job.encode()) + tick * _GOLDEN) % 2**32 * instances) >> 32

@@ -237,7 +237,7 @@ class Membership:
         self._digests = digests
         if len(peers) == len([other for other in beat.instances if other.jobs]):
             self._dispatcher.jobs.all_agree()
-        self._dispatcher.share(self._instance.owner, peers)
+        self._dispatcher.share(peers)
 
     async def _take_over(self, dead: Sequence[Lease]) -> None:
         try:
