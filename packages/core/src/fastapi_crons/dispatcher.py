@@ -99,8 +99,9 @@ class Dispatcher:
         self._sequence = count()
         #: Runs that were cut off and are to run again, by the run that was cut off.
         self._again: dict[str, Wanted] = {}
-        #: The ids under which the last batch was claimed.
+        #: The ids under which the last batch was claimed, and when (Unix seconds by our clock).
         self.claiming: set[str] = set()
+        self._claimed_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         #: Whether somebody is due and waits for room; or to be decided about, for which there was no time.
@@ -358,6 +359,7 @@ class Dispatcher:
 
     async def _claim_and_start(self, wanted: list[Wanted]) -> None:
         self.claiming = {want.request.run_id for want in wanted}
+        self._claimed_at = self._clock.now()
         results = await self._locks.claim([want.request for want in wanted])
         now, held_since = self._now(), perf_counter()
         unknown = []
@@ -446,7 +448,7 @@ class Dispatcher:
             entry.waiting, entry.late = True, entry.late or want.late
         elif result.outcome != "paused":  # a paused job asks again when its next tick is due
             if result.outcome == "early":
-                self._early(tick, result.mark)
+                self._early(result.mark)
             self._clock.call_later(RETRY_AFTER, lambda: self._try_again(entry, late=want.late))
 
     def _own_rerun_refused(self, want: Wanted, cut_off: Lease) -> None:
@@ -456,10 +458,10 @@ class Dispatcher:
         else:
             self._recorder.release(ref_of(cut_off))
 
-    def _early(self, tick: int, store_now: int) -> None:
+    def _early(self, store_now: int) -> None:
         """The store's clock is behind ours, or it has lost its records: either way it has the last word."""
-        # By the tick, not by our clock: the answer may have taken long.
-        behind = tick - (store_now + 1)
+        # From before the request was sent: the answer may have taken long.
+        behind = self._claimed_at - (store_now + 1)
         if behind > 0:
             self._behind, self._behind_until = behind, self._clock.monotonic() + _BEHIND_LASTS
         self._on_early()
