@@ -24,7 +24,7 @@ from fastapi_crons.enrolment import EnrolledJobs, warn_put_back
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import ClaimResult, Lease, LeaseRef
 from fastapi_crons.locking.manager import DistributedLockManager
-from fastapi_crons.locking.records import MAX_MARK_AHEAD
+from fastapi_crons.locking.records import MAX_AHEAD, MAX_MARK_AHEAD
 from fastapi_crons.recorder import Recorder
 from fastapi_crons.run import RunIds, Trigger
 from fastapi_crons.runner import Runner
@@ -460,9 +460,9 @@ class Dispatcher:
 
     def _early(self, store_now: int) -> None:
         """The store's clock is behind ours, or it has lost its records: either way it has the last word."""
-        # From before the request was sent: the answer may have taken long.
-        behind = self._claimed_at - (store_now + 1)
-        if behind > 0:
+        # From before the request was sent: the answer may have taken long. What the store allows for is nearly used up.
+        behind = self._claimed_at - store_now - 0.9 * MAX_AHEAD
+        if behind > MAX_AHEAD / 2:
             self._behind, self._behind_until = behind, self._clock.monotonic() + _BEHIND_LASTS
         self._on_early()
 
