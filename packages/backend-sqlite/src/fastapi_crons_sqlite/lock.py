@@ -218,9 +218,10 @@ class SQLiteLockBackend(LockBackend):
 
         async def work(transaction: Transaction) -> Beat:
             now = self._clock.now()
-            known = await self._holders(transaction)
-            await transaction.insert(_SAY_ALIVE, [[*_instance_row(me), self._namespace, now, running, jobs]])
             holders = await self._holders(transaction)
+            unknown = me.owner not in holders
+            holders[me.owner] = LiveInstance(me, now, running, jobs)
+            await transaction.insert(_SAY_ALIVE, [[*_instance_row(me), self._namespace, now, running, jobs]])
             rows = await transaction.rows(
                 f"SELECT json_group_array(json_array({_LEASE_COLUMNS}, cancel)) FROM lock_lease WHERE namespace = ?",
                 self._namespace,
@@ -243,7 +244,7 @@ class SQLiteLockBackend(LockBackend):
                 [(run_id, actor) for run_id, actor in cancelled],
                 self._living(holders.values(), now),
                 [lease._replace(job=self._names.own(lease.job) or lease.job) for lease in own if len(own) != leases],
-                me.owner not in known,
+                unknown,
             )
 
         return await self._database.write(work)

@@ -135,8 +135,7 @@ class Engine:
         self.supervisor.start("release", self.recorder.release_forever)
         try:
             try:
-                await self._open_stores()
-                await self._go_on()
+                await self._begin()
             except StoreError as error:
                 if not self._config.start_without_store:
                     raise
@@ -238,19 +237,20 @@ class Engine:
         backoff = Backoff()
         while True:
             await self.clock.sleep(backoff.next())
+            await self._close_stores()
             try:
-                await self._open_stores()
+                await self._begin()
                 break
             except StoreError as error:
                 self.waits_for_stores = one_line(error)
         self.waits_for_stores = None
-        logger.warning("the scheduler has its stores, and begins")
-        await self._go_on()
+        logger.warning("the scheduler has its stores, and has begun")
 
-    async def _go_on(self) -> None:
-        """What comes once the stores are open."""
-        self.membership.keep_leases()
+    async def _begin(self) -> None:
+        """Open the stores, and begin. Where a store fails, it can be tried again once they are closed."""
+        await self._open_stores()
         if not self.enabled:
+            self.membership.keep_leases()
             self._registered(list(self._crons.jobs))
             return
         self._interrupts.start()
@@ -258,6 +258,8 @@ class Engine:
             capture_records()
         await self.dispatcher.jobs.enrol_new()
         await self.membership.join()
+        # From here on nothing fails.
+        self.membership.keep_leases()
         self.supervisor.start("dispatch", self.dispatcher.run_forever)
         self.supervisor.start("prune", self._prune_forever)
         self.supervisor.start("listen", self.membership.listen_forever)

@@ -54,7 +54,6 @@ class Membership:
         self._loop = asyncio.get_running_loop()
         self._shared = locks.backend.reach != "process"
         self._taking_over = False
-        self._left_behind = Beat()
         #: The ids of manual runs that are about to be granted.
         self.claiming: set[str] = set()
         self._ask_again_at = -inf
@@ -68,7 +67,7 @@ class Membership:
 
     async def announce(self) -> None:
         """Make this instance known to the lock store. Raises `StoreError`."""
-        self._left_behind = await self.keeper.beat_now()
+        await self.keeper.beat_now()
 
     def keep_leases(self) -> None:
         """From now on say that this instance lives, and renew its leases."""
@@ -77,9 +76,9 @@ class Membership:
 
     async def join(self) -> None:
         """Take up a share of the ticks, and what dead instances left behind. Raises `StoreError`."""
-        if self._shared:  # now that it has registered its jobs, others are to know which
-            self._share(await self.keeper.beat_now())
-        await self._recovery.take_over(self._left_behind.dead)
+        beat = await self.keeper.beat_now()  # now that the jobs are registered, others are to know which
+        self._share(beat)
+        await self._recovery.take_over(beat.dead)
         await self._recovery.close_orphans()
         self.tell(Signal("join"))
 
@@ -227,6 +226,7 @@ class Membership:
     def _share(self, beat: Beat) -> None:
         digest = self.jobs_digest()
         peers = sorted(other.instance.owner for other in beat.instances if other.jobs == digest)
+        self._recovery.met |= {other.instance.id for other in beat.instances}
         owners = {other.instance.owner for other in beat.instances}
         if self._others - owners:
             self._runner.in_background(self._close_orphans())

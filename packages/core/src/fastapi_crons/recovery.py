@@ -51,9 +51,9 @@ class Recovery:
         self._job_of = job_of
         #: Runs whose records were closed here, and whose ticks are still to run again.
         self._closed: set[str] = set()
-        #: Whether the history is shared by more than the lock store is; and the instances that this one has shared.
+        #: Whether the history is shared by more than the lock store is; and the instances that share the lock store, or did.
         self._sees_further = REACHES.index(state.reach) > REACHES.index(locks.backend.reach)
-        self._met: set[str] = set()
+        self.met: set[str] = set()
 
     async def take_over(self, dead: Iterable[Lease]) -> None:
         """See to the leases of dead holders: run a tick again, or only write down what became of it."""
@@ -80,25 +80,18 @@ class Recovery:
         unfinished = {run.id: run for run in await self._bounded(self._state.unfinished())}
         if not unfinished:
             return
-        await self._meet()
+        # While its state store is down, an instance gives leases back before it can say how the runs ended.
+        living = [found.instance for found in await self._locks.instances()]
+        alive = {other.id for other in living if other.owner != self._owner}
         if self._sees_further:
             # Other lock stores share this history: theirs are none of our business, whether they live or not.
-            unfinished = {run_id: run for run_id, run in unfinished.items() if run.instance in self._met}
+            unfinished = {run_id: run for run_id, run in unfinished.items() if run.instance in self.met}
         leased = await self._locks.leased(unfinished.keys())
-        # While its state store is down, an instance gives leases back before it can say how the runs ended.
-        alive = await self._meet()
         error = RunError(INTERRUPTED, "its process died before it could say how the run ended")
         for run in unfinished.values():
             known = run.id in leased or run.id in self._runner.active or run.id in self._closed
             if not known and run.instance not in alive:
                 self._close(run.job, replace(run, status="interrupted", ended_ts=self._clock.now(), error=error))
-
-    async def _meet(self) -> set[str]:
-        """The names of the other instances that live; those seen once are remembered."""
-        living = [found.instance for found in await self._locks.instances()]
-        alive = {other.id for other in living if other.owner != self._owner}
-        self._met |= alive
-        return alive
 
     async def _take_over_run(self, entry: Entry, lease: Lease) -> None:
         known = await self._bounded(self._state.run(lease.run_id))

@@ -29,10 +29,6 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local second = math.floor(now)
 
-local function given(value)
-  return value ~= nil and value ~= null
-end
-
 -- Many fields of a hash at a time: a call may have some thousand arguments.
 local function in_parts(list, size, call)
   for first = 1, #list, size do
@@ -542,7 +538,7 @@ function operations.cancel()
     local record = text and record_of(cjson.decode(text)[1])
     local lease = record and lease_of(record, run_id)
     if lease and lease[L_LET_GO] == null then
-      redis.call('HSET', CANCELS, run_id, given(actor) and actor or '')
+      redis.call('HSET', CANCELS, run_id, actor ~= null and actor or '')
       found[#found + 1] = run_id
     end
   end
