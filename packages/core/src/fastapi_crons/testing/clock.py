@@ -157,6 +157,8 @@ class VirtualClock:
     def _at_rest(self, engine: Engine | None, finish_runs: bool) -> bool:
         if engine is None:
             return True
+        if engine.waits_for_stores is not None:
+            return self._sleeps(engine, "open")
         if engine.steering.starting:
             return False
         for run in engine.runner.active.values():

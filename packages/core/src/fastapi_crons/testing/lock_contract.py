@@ -21,6 +21,7 @@ from fastapi_crons.locking import (
     PauseRequest,
     ResumeRequest,
 )
+from fastapi_crons.locking.records import QUARANTINE
 
 ContractT = TypeVar("ContractT", bound="LockContract")
 SCHEDULE = "* * * * *"
@@ -303,6 +304,55 @@ class LockContract:
         await silent.beat()
         assert list((await judge.beat()).dead) == []
         assert await silent.renew([LeaseRef("job", "r1", granted.token)]) == [True]
+
+    @_on_a_store
+    async def test_who_claims_or_registers_lives(self, lock: LockBackend) -> None:
+        if not self.shared():
+            return
+        busy = await self.another(elsewhere=True, timeout=0.8)
+        judge = await self.another(elsewhere=True, timeout=0.8)
+        mark = (await busy.enrol([define()]))[0].mark
+        (granted,) = await busy.claim([request("r1", mark + 1)])
+        assert granted.outcome == "granted"
+        for ask in (lambda: busy.claim([request("r2", mark + 1)]), lambda: busy.enrol([define()])):
+            await asyncio.sleep(0.5)
+            await ask()
+            assert list((await judge.beat()).dead) == []
+        await asyncio.sleep(0.9)
+        assert [lease.run_id for lease in (await judge.beat()).dead] == ["r1"]
+
+    @_on_a_store
+    async def test_an_instance_learns_what_the_store_knows_of_it(self, lock: LockBackend) -> None:
+        if not self.shared():
+            return
+        assert not (await lock.beat()).unknown
+        await lock.leave()
+        assert (await lock.beat()).unknown
+        mark = (await lock.enrol([define()]))[0].mark
+        await lock.claim([request("r1", mark + 1)])
+        assert [lease.run_id for lease in (await lock.beat(leases=0)).own] == ["r1"]
+        assert list((await lock.beat(leases=1)).own) == []
+
+    @_on_a_store
+    async def test_a_store_that_lost_its_records_grants_nothing_before_others_had_their_say(
+        self, lock: LockBackend
+    ) -> None:
+        now = int(SystemClock().now())
+        (enrolment,) = await lock.enrol([define(mark=now - 60)])
+        assert enrolment.mark == now - 60, "what was due since then is not lost with the records"
+        (early,) = await lock.claim([request("r1", now)])
+        assert early.outcome == "early"
+        assert abs(early.mark - now) < 3
+        (manual,) = await lock.claim([request("r2", None)])
+        assert manual.outcome == "granted"
+        await lock.release([LeaseRef("job", "r2", manual.token)])
+        (again,) = await lock.enrol([define(mark=now - 5)])
+        assert again.mark == now - 5
+        (stale,) = await lock.claim([request("r3", now - 5)])
+        assert stale.outcome == "stale"
+        await asyncio.sleep(QUARANTINE)
+        (granted,) = await lock.claim([request("r4", now)])
+        assert (granted.outcome, granted.mark) == ("granted", now - 5)
 
     @_on_a_store
     async def test_a_holder_that_gave_its_lease_up_may_take_its_own_tick_again(self, lock: LockBackend) -> None:

@@ -1,0 +1,83 @@
+"""A start that has to wait for its stores, and what leaves the stores when nobody wants it any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fastapi_crons import CronConfig, Crons, Run
+from fastapi_crons.errors import StoreUnavailableError
+from fastapi_crons.state import HistoryLimits, MemoryStateBackend
+from fastapi_crons.testing import VirtualClock, reset
+from fastapi_crons_sqlite import SQLiteStateBackend
+from tests.support import runs_of, state_of
+
+
+class Down(MemoryStateBackend):
+    """A state store whose first calls fail."""
+
+    def __init__(self, call: str, times: int) -> None:
+        super().__init__()
+        self.call, self.times = call, times
+
+    def _answers(self, call: str) -> None:
+        if call == self.call and self.times:
+            self.times -= 1
+            raise StoreUnavailableError("it is down")
+
+    async def open(self, namespace: str, limits: HistoryLimits) -> None:
+        self._answers("open")
+        await super().open(namespace, limits)
+
+    async def unfinished(self) -> list[Run]:
+        self._answers("unfinished")
+        return await super().unfinished()
+
+
+@pytest.mark.parametrize("call", ["open", "unfinished"])
+async def test_a_scheduler_waits_for_its_store_and_begins_once_when_it_is_there(
+    clock: VirtualClock, make_crons: Callable[..., Crons], call: str
+) -> None:
+    crons = make_crons(state_backend=Down(call, 3), start_without_store=True)
+    crons.cron("* * * * *", name="job")(_nothing)
+    await crons.start()
+    health = crons.health()
+    assert health.status == "unhealthy"
+    assert "waits for its stores" in health.findings[0]
+    await clock.advance(crons, minutes=3)
+    assert crons.health().status == "ok"
+    ticks = [run.tick_ts for run in await runs_of(crons, "job")]
+    assert len(ticks) == len(set(ticks)) == 3
+
+
+@pytest.mark.parametrize("call", ["open", "unfinished"])
+async def test_a_start_fails_with_its_store_unless_it_is_to_wait(make_crons: Callable[..., Crons], call: str) -> None:
+    crons = make_crons(state_backend=Down(call, 1))
+    with pytest.raises(StoreUnavailableError, match="it is down"):
+        await crons.start()
+    await crons.start()
+    assert crons.health().status == "ok"
+
+
+async def test_a_job_that_nobody_registers_any_more_leaves_the_stores(clock: VirtualClock, tmp_path: Path) -> None:
+    config = CronConfig(forget_after_days=0.5, heartbeat_interval=600)
+
+    async def life(*jobs: str, hours: float) -> set[str]:
+        reset()
+        crons = Crons(state_backend=SQLiteStateBackend(tmp_path / "jobs.db"), config=config, clock=clock)
+        for name in jobs:
+            crons.cron("0 * * * *", name=name)(_nothing)
+        await crons.start()
+        await clock.advance(crons, hours=hours)
+        known = set(await state_of(crons).states())
+        await crons.stop()
+        return known
+
+    assert await life("stays", "goes", hours=2) == {"stays", "goes"}
+    assert await life("stays", hours=11) == {"stays", "goes"}
+    assert await life("stays", hours=3) == {"stays"}
+
+
+async def _nothing() -> None: ...
