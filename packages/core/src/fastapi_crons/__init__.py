@@ -12,12 +12,14 @@ from fastapi_crons.errors import (
     JobLockedError,
     MissingDistributionError,
     PluginError,
+    RunEndedError,
     ScheduleError,
     SkipRun,
     StoreError,
     StoreUnavailableError,
     StoreUnusableError,
     UnknownJobError,
+    UnknownRunError,
 )
 from fastapi_crons.hookspecs import hookimpl
 from fastapi_crons.job import CronJob
@@ -44,6 +46,7 @@ __all__ = [
     "MissingDistributionError",
     "PluginError",
     "Run",
+    "RunEndedError",
     "RunError",
     "Schedule",
     "ScheduleError",
@@ -52,6 +55,7 @@ __all__ = [
     "StoreUnavailableError",
     "StoreUnusableError",
     "UnknownJobError",
+    "UnknownRunError",
     "get_cron_router",
     "hookimpl",
 ]

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fastapi_crons._signals import InterruptWatch, StopSignals
 from fastapi_crons._threads import ThreadPool
@@ -17,6 +17,7 @@ from fastapi_crons.clock import Clock, Timer
 from fastapi_crons.config import CronConfig
 from fastapi_crons.dispatcher import Dispatcher
 from fastapi_crons.errors import StoreError, StoreUnavailableError
+from fastapi_crons.feed import Feed
 from fastapi_crons.hooks import HookCaller
 from fastapi_crons.instance import Instance
 from fastapi_crons.job import CronJob
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from fastapi_crons.scheduler import Crons
 
 logger = logging.getLogger(__name__)
+
+#: What is started: a scheduler; what only steers others (runs by hand, pauses); or what only reads their stores.
+Role = Literal["scheduler", "operator", "observer"]
 
 #: How long (seconds) cancelled runs get to end at a stop before they are left behind.
 CANCEL_GRACE = 1.0
@@ -63,9 +67,11 @@ class Engine:
         plugins: Plugins,
         state: StateBackend,
         locks: DistributedLockManager,
+        role: Role,
     ) -> None:
         self._crons = crons
         self._config = config
+        self.role: Role = role
         self.clock = clock
         self._plugins = plugins
         self.state = state
@@ -107,9 +113,28 @@ class Engine:
             crons.get_job,
         )
         self.membership = Membership(
-            config, clock, locks, state, self.recorder, self.runner, self.dispatcher, recovery, self.instance
+            config,
+            clock,
+            locks,
+            state,
+            self.recorder,
+            self.runner,
+            self.dispatcher,
+            recovery,
+            self.instance,
+            runs_ticks=self.runs_ticks,
         )
-        self.steering = Steering(config, clock, locks, self.recorder, self.runner, self.dispatcher, self.membership)
+        self.steering = Steering(
+            config,
+            clock,
+            locks,
+            self.recorder,
+            self.runner,
+            self.dispatcher,
+            self.membership,
+            registers=role == "scheduler",
+        )
+        self.feed = Feed(state)
         #: What is to be said about the place that this runs in.
         self.surroundings: list[str] = []
         self._look_again: Timer | None = None
@@ -117,9 +142,9 @@ class Engine:
         self.waits_for_stores: str | None = None
 
     @property
-    def enabled(self) -> bool:
-        """Whether jobs run here at all."""
-        return self._config.enabled
+    def runs_ticks(self) -> bool:
+        """Whether ticks are run here."""
+        return self.role == "scheduler" and self._config.enabled
 
     @property
     def max_threads(self) -> int:
@@ -131,13 +156,16 @@ class Engine:
 
         Raises what the stores raise when they can't be opened; then everything is closed again.
         """
+        if self.role == "observer":
+            await self._open_stores()
+            return
         self.supervisor.start("record", self.recorder.write_forever)
         self.supervisor.start("release", self.recorder.release_forever)
         try:
             try:
                 await self._begin()
             except StoreError as error:
-                if not self._config.start_without_store:
+                if not (self._config.start_without_store and self.role == "scheduler"):
                     raise
                 self._wait_for_stores(error)
             # What was begun about the jobs is told before the scheduler itself.
@@ -166,8 +194,9 @@ class Engine:
         self._stop_signals.start()
 
     def quiesce(self) -> None:
-        """Claim nothing more. Whoever waits for a manual run, and can, stops waiting."""
+        """Claim nothing more. Whoever waits for a manual run, and can, stops waiting; whoever listens hears no more."""
         self.steering.stop()
+        self.feed.stop()
         self.dispatcher.stop()
 
     async def stop(self, *, told: bool = True) -> None:
@@ -177,6 +206,11 @@ class Engine:
         asked of the stores. `told` says whether plugins hear of it.
         """
         self.quiesce()
+        if self.role == "observer":
+            await self.feed.close(self._store_patience())
+            await self._close_stores()
+            self.instance.lives_here(alive=False)
+            return
         await self.supervisor.stop("open", self._store_patience())
         await self.supervisor.finish("dispatch", self._store_patience())
         await self.steering.settle(self._store_patience())
@@ -190,6 +224,7 @@ class Engine:
         if self._stop_signals is not None:
             self._stop_signals.stop()
         await self.membership.keeper.stop(self._store_patience())
+        await self.feed.close(self._store_patience())
         for name in ("listen", "prune", "record", "release"):
             await self.supervisor.stop(name, self._store_patience())
         await self.recorder.flush(self._store_patience())
@@ -214,9 +249,10 @@ class Engine:
         limits = HistoryLimits(self._config.history_keep, self._config.history_days)
         try:
             await asyncio.wait_for(self.state.open(self._config.namespace, limits), self._config.store_timeout)
-            asked = self.clock.monotonic()
-            await self.membership.announce()
-            self.recorder.expect(self.clock.monotonic() - asked)
+            if self.role != "observer":
+                asked = self.clock.monotonic()
+                await self.membership.announce()
+                self.recorder.expect(self.clock.monotonic() - asked)
         except asyncio.TimeoutError:
             await self._close_stores()
             raise StoreUnavailableError(
@@ -249,13 +285,14 @@ class Engine:
     async def _begin(self) -> None:
         """Open the stores, and begin. Where a store fails, it can be tried again once they are closed."""
         await self._open_stores()
-        if not self.enabled:
+        if self._config.enabled and self.role != "observer":
+            self._interrupts.start()
+            if self._config.max_log_chars:
+                capture_records()
+        if not self.runs_ticks:
             self.membership.keep_leases()
             self._registered(list(self._crons.jobs))
             return
-        self._interrupts.start()
-        if self._config.max_log_chars:
-            capture_records()
         await self.dispatcher.jobs.enrol_new()
         await self.membership.join()
         # From here on nothing fails.

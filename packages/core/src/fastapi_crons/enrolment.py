@@ -116,6 +116,18 @@ class EnrolledJobs:
                 ]
             )
 
+    def unregistered(self, job: CronJob) -> Entry:
+        """What is needed to run a job by hand in an instance that registers none."""
+        now = self._clock.now()
+        return Entry(job, self._timeline.group_of(job.schedule, now), self._policy(job), int(now))
+
+    async def enrol_one(self, job: CronJob) -> None:
+        """Register a job that this instance runs only by hand, because no instance has, or none that lives."""
+        nonce = self._run_ids()
+        (answer,) = await self._locks.enrol([definition_of(job, nonce)])
+        if answer.replaced is not None:
+            self._close_past(job, answer.replaced, nonce, self._clock.now())
+
     def refused(self, entry: Entry, *, orphaned: bool) -> None:
         """The store has another definition in force; `orphaned` where nobody who registered that one lives any more."""
         name = entry.job.name
@@ -197,7 +209,7 @@ class EnrolledJobs:
         if answer.put_back_from:
             warn_put_back(job.name, answer.put_back_from)
         if answer.replaced is not None:
-            self._close_past(entry, answer.replaced, nonce, now)
+            self._close_past(job, answer.replaced, nonce, now)
         if answer.other_function is not None:
             self.has_other_function(job, answer.other_function)
         if job.enabled:
@@ -212,9 +224,8 @@ class EnrolledJobs:
             self._policies[policy.coalesce, policy.grace] = policy
         return policy
 
-    def _close_past(self, entry: Entry, old: Replaced, nonce: str, now: float) -> None:
+    def _close_past(self, job: CronJob, old: Replaced, nonce: str, now: float) -> None:
         """Record what an older definition of this job had due while nobody was there to run it."""
-        job = entry.job
         logger.info(
             "job %r: it was %r in %s until now, and is %r in %s%s",
             job.name,

@@ -5,6 +5,8 @@
     ├── JobDefinitionError (ValueError)       a job that can't be defined as asked
     │   └── DuplicateJobError                 a second job of the same name
     ├── UnknownJobError (LookupError)         no job of that name
+    ├── UnknownRunError (LookupError)         no run of that id on record
+    ├── RunEndedError                         a run can't be cancelled: it has ended
     ├── JobLockedError                        a manual run was refused: the job is running
     ├── ConfigurationError (ValueError)       settings that can't be used
     ├── PluginError                           a plugin that can't be loaded or used
@@ -37,6 +39,14 @@ class DuplicateJobError(JobDefinitionError):
 
 class UnknownJobError(CronsError, LookupError):
     """No job has this name."""
+
+
+class UnknownRunError(CronsError, LookupError):
+    """No run of this job has this id, or its record was cut back with the history."""
+
+
+class RunEndedError(CronsError):
+    """A run can't be cancelled, because it has ended."""
 
 
 class JobLockedError(CronsError):

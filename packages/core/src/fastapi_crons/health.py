@@ -47,7 +47,7 @@ def _failures(engine: Engine) -> Iterator[str]:
     for task, fault in engine.supervisor.recent_faults().items():
         yield f"the {task} task failed and was started again: {fault}"
     silent = engine.dispatcher.silent_for()
-    if engine.enabled and silent > engine.clock.max_sleep + _STUCK_AFTER and engine.locks.fault is None:
+    if engine.runs_ticks and silent > engine.clock.max_sleep + _STUCK_AFTER and engine.locks.fault is None:
         yield f"no due tick was looked for in {silent:.0f} s"
 
 

@@ -41,8 +41,11 @@ class Membership:
         dispatcher: Dispatcher,
         recovery: Recovery,
         instance: Instance,
+        *,
+        runs_ticks: bool,
     ) -> None:
         self._config = config
+        self._runs_ticks = runs_ticks
         self._clock = clock
         self._locks = locks
         self._state = state
@@ -149,7 +152,7 @@ class Membership:
 
     def jobs_digest(self) -> str:
         """A digest of the jobs that run here. Safe to call from any thread."""
-        return self._dispatcher.jobs.digest if self._config.enabled else ""
+        return self._dispatcher.jobs.digest if self._runs_ticks else ""
 
     def heard(self, beat: Beat) -> None:
         """The lock store has answered a heartbeat."""
@@ -157,7 +160,7 @@ class Membership:
             run = self._runner.active.get(run_id)
             if run is not None and run.cut != "cancelled":
                 run.cut_off("cancelled", actor)
-        if self._config.enabled:
+        if self._runs_ticks:
             self._share(beat)
             abandoned = [*beat.dead, *self._strays_among(beat.own)]
             if abandoned and not self._taking_over:

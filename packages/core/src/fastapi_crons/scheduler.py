@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from fastapi_crons.active import ActiveRun
-    from fastapi_crons.engine import Engine
+    from fastapi_crons.engine import Engine, Role
     from fastapi_crons.health import Health
     from fastapi_crons.locking.base import Pause
     from fastapi_crons.locking.manager import DistributedLockManager
@@ -195,8 +195,11 @@ class Crons:
         """Call `hook(job_name, context)` after each run that did not succeed, of one job or of all."""
         self.plugins.add_function("on_error", hook, job_name)
 
-    async def start(self) -> None:
-        """Start the scheduler on the running event loop; without effect when it runs already.
+    async def start(self, role: Role = "scheduler") -> None:
+        """Start the scheduler on the running event loop; without effect when it has started already, in whatever role.
+
+        An `operator` runs no ticks and registers no jobs: it runs jobs by hand, pauses and resumes them, and cancels runs. An
+        `observer` only opens the stores, to read; other instances don't see it.
 
         Raises `ConfigurationError`, `PluginError` or a `StoreError`; then nothing was started.
         """
@@ -215,7 +218,7 @@ class Crons:
             state, locks = choose_backends(self.config, self.plugins, self._given_state, self._given_locks)
             # A scheduler that is started again goes on with the stores it had.
             self._given_state, self._given_locks = state, locks
-            engine = self._engine = Engine(self, self.config, self.clock, self.plugins, state, locks)
+            engine = self._engine = Engine(self, self.config, self.clock, self.plugins, state, locks, role)
             # From here on another thread's new jobs go to the engine by themselves; some may come twice, none is lost.
             engine.add(self.jobs)
             try:
@@ -223,6 +226,8 @@ class Crons:
             except BaseException:
                 self._engine = None
                 raise
+            if role != "scheduler":
+                return
             logs.adopt_server_handlers()
             if self.config.enabled:
                 logger.info("Cron scheduler started with %d jobs", len(self.jobs))
@@ -251,7 +256,8 @@ class Crons:
             try:
                 if engine is not None:
                     await engine.stop()
-                    logger.info("Cron scheduler stopped")
+                    if engine.role == "scheduler":
+                        logger.info("Cron scheduler stopped")
             finally:
                 self._engine = self._stopping = None
 
@@ -273,12 +279,12 @@ class Crons:
         Raises `UnknownJobError`, `JobLockedError` (it is running, and `force` was not given), `StoreUnavailableError`,
         `ValueError` for a timeout that is none, or `CronsError` where the scheduler is not running.
         """
-        run, engine = await self._start_run(
+        run, engine = await self.start_run(
             name, force=force, timeout=timeout, triggered_by=triggered_by, actor=actor, note=note
         )
         return await engine.steering.finished(run, or_stopping=False)
 
-    async def _start_run(
+    async def start_run(
         self,
         name: str,
         *,
@@ -288,6 +294,7 @@ class Crons:
         actor: str | None,
         note: str | None,
     ) -> tuple[ActiveRun, Engine]:
+        """Start what `run_job` waits for. For `Service`."""
         engine, job = self._running_engine("be run", name), self._known_job(name)
         number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
         if timeout is not None and not (number and 0 < timeout <= _LONGEST):

@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Collection
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from fastapi_crons.clock import utc_datetime
-from fastapi_crons.errors import CronsError, UnknownJobError
+from fastapi_crons.errors import CronsError, RunEndedError, StoreUnavailableError, UnknownJobError, UnknownRunError
+from fastapi_crons.health import Health
 from fastapi_crons.job import CronJob
-from fastapi_crons.locking.base import LiveInstance
+from fastapi_crons.locking.base import LiveInstance, LockBackend, Pause, Reach
 from fastapi_crons.run import MissedTicks, Run, RunStatus, Trigger
 from fastapi_crons.scheduler import Crons
-from fastapi_crons.state.base import JobState, StateBackend
+from fastapi_crons.state.base import JobState, Record
+from fastapi_crons.why import TickFate, TickRecords, explain, made_at
+
+if TYPE_CHECKING:
+    from fastapi_crons.engine import Engine
+
+T = TypeVar("T")
+
+JobStatus = RunStatus | Literal["pending"]
+#: What a listing can be restricted to.
+JobFilter = JobStatus | Literal["paused"]
+
+_REACHES: dict[Reach, str] = {"fleet": "Distributed", "host": "This host", "process": "This process"}
+#: How many runs are read at a time when the history is searched.
+_PAGE = 500
+#: A run's id may be older (seconds) than its tick: clocks differ, and are stepped.
+_CLOCKS_DIFFER = 3_600
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,50 +41,83 @@ class JobView:
     """A job and what became of it last. Instants are aware, UTC."""
 
     job: CronJob
-    status: RunStatus | None
-    """None for a job that never ran."""
+    status: JobStatus
+    """Of the latest run; `pending` for a job that never ran."""
     last_run: datetime | None
     next_run: datetime | None
+    """The next tick that will be run; None for a job that is paused, disabled, or never due again."""
     instance: str | None
+    """Where the latest run ran."""
+    pause: Pause | None
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerView:
+    """A scheduler, the instances that share its lock store, and its jobs in figures."""
+
+    instance_id: str | None
+    """None where no scheduler runs in this process."""
+    health: Health
+    version: str
+    namespace: str
+    timezone: str
+    state_backend: str
+    lock_backend: str
+    locking: str
+    """How far ticks are shared, in words."""
+    instances: list[LiveInstance]
+    statuses: dict[JobStatus, int]
+    """How many jobs have which status."""
+    jobs: int
+    paused: int
 
 
 class Service:
-    """Questions to one scheduler, and requests to it.
+    """Questions to one scheduler that has started, in whatever role, and requests to it.
 
-    Raises `UnknownJobError` for names that no job has, and `StoreError` where the state store does not answer.
+    Raises `UnknownJobError` and `UnknownRunError` for names and ids that nothing has, `StoreUnavailableError` where a store
+    does not answer, and `CronsError` for a scheduler that has not started.
     """
 
     def __init__(self, crons: Crons) -> None:
         self.crons = crons
 
-    async def jobs(self, *, tag: str | None = None) -> list[JobView]:
-        """All jobs, or those with a tag. One query, whatever their number."""
+    async def jobs(self, *, tag: str | None = None, status: JobFilter | None = None) -> list[JobView]:
+        """All jobs, or those with a tag or a status. One query to each store, whatever their number."""
+        engine = self._engine()
         jobs = self.crons.get_jobs(None if tag is None else [tag])
-        states = await self._state().states()
-        return [self._view(job, states.get(job.name)) for job in jobs]
+        states, pauses = await asyncio.gather(self._bounded(engine.state.states()), engine.locks.pauses())
+        views = [self._view(job, states.get(job.name), pauses.get(job.name)) for job in jobs]
+        if status is None:
+            return views
+        return [view for view in views if (view.pause is not None if status == "paused" else view.status == status)]
 
     async def job(self, name: str) -> JobView:
         """One job."""
-        job = self._job(name)
-        return self._view(job, (await self._state().states([name])).get(name))
+        job, engine = self._job(name), self._engine()
+        states, pauses = await asyncio.gather(self._bounded(engine.state.states([name])), engine.locks.pauses())
+        return self._view(job, states.get(name), pauses.get(name))
 
     async def runs(
-        self, name: str, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
+        self, name: str | None, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
     ) -> list[Run]:
-        """A job's runs, newest first; those older than the run `before` where it is given."""
-        self._job(name)
-        return await self._state().runs(name, limit=limit, before=before, status=status)
+        """The runs of a job, or of all, newest first and without their logs; those older than the run `before`."""
+        if name is not None:
+            self._job(name)
+        return await self._bounded(self._engine().state.runs(name, limit=limit, before=before, status=status))
 
-    async def run(self, name: str, run_id: str) -> Run | None:
-        """One run of a job, or None."""
+    async def run(self, name: str, run_id: str) -> Run:
+        """One run of a job, with its log."""
         self._job(name)
-        run = await self._state().run(run_id)
-        return run if run is not None and run.job == name else None
+        run = await self._bounded(self._engine().state.run(run_id))
+        if run is None or run.job != name:
+            raise UnknownRunError(f"job {name!r} has no run {run_id!r} on record; the history may have been cut back")
+        return run
 
     async def missed(self, name: str, *, limit: int = 50) -> list[MissedTicks]:
         """A job's records of ticks that were let go, newest first."""
         self._job(name)
-        return await self._state().missed(name, limit=limit)
+        return await self._bounded(self._engine().state.missed(name, limit=limit))
 
     async def run_job(
         self,
@@ -76,19 +131,108 @@ class Service:
         note: str | None = None,
     ) -> Run:
         """Run a job now; see `Crons.run_job`. A run that goes on is given back without `wait`, or when the scheduler stops."""
-        run, engine = await self.crons._start_run(
+        run, engine = await self.crons.start_run(
             name, force=force, timeout=timeout, triggered_by=triggered_by, actor=actor, note=note
         )
         return await engine.steering.finished(run, or_stopping=True) if wait else run.snapshot()
 
+    async def cancel_run(self, name: str, run_id: str, *, actor: str | None = None) -> None:
+        """Cancel a run that goes on, here or elsewhere; see `Crons.cancel_run`. Raises `RunEndedError` where it has ended."""
+        self._job(name)
+        active = self._engine().runner.active.get(run_id)
+        if active is None or active.job.name != name:
+            run = await self.run(name, run_id)
+            if run.status != "running":
+                raise RunEndedError(f"run {run_id} of job {name!r} can't be cancelled: it has {_ended(run)}")
+        if not await self.crons.cancel_run(run_id, actor=actor):
+            raise RunEndedError(f"run {run_id} of job {name!r} can't be cancelled: nobody runs it any more")
+
+    async def pause(self, name: str, *, actor: str | None = None, note: str | None = None) -> JobView:
+        """Let no tick of a job run until it is resumed; see `Crons.pause`."""
+        await self.crons.pause(name, actor=actor, note=note)
+        return await self.job(name)
+
+    async def resume(self, name: str, *, catch_up: bool = False) -> bool:
+        """Let a paused job go on; False where it is not paused. See `Crons.resume`."""
+        return await self.crons.resume(name, catch_up=catch_up)
+
+    async def tick(self, name: str, instant: datetime, *, details: bool = True) -> TickFate:
+        """What became of an instant (aware) of a job, and why. `details` says whether error texts and notes may be told."""
+        job, engine, tick = self._job(name), self._engine(), int(instant.timestamp())
+        known, runs, missed, instances = await asyncio.gather(
+            engine.locks.known([name]),
+            self._runs_since(name, tick - _CLOCKS_DIFFER),
+            self._bounded(engine.state.missed(name, limit=self.crons.config.history_keep)),
+            engine.locks.instances(),
+        )
+        records = TickRecords(
+            tick=tick,
+            now=self.crons.clock.now(),
+            schedule=job.schedule,
+            zone=job.schedule_zone,
+            known=known[0] if known else None,
+            runs=tuple(runs),
+            missed=tuple(missed),
+            instances=len([found for found in instances if found.jobs or engine.runs_ticks]),
+        )
+        return explain(records, details=details)
+
+    async def scheduler(self) -> SchedulerView:
+        """The scheduler as a whole."""
+        engine, config = self._engine(), self.crons.config
+        views, instances = await asyncio.gather(self.jobs(), self.instances())
+        lock = engine.locks.backend
+        return SchedulerView(
+            instance_id=None if engine.role == "observer" else engine.instance.id,
+            health=self.crons.health(),
+            version=engine.instance.version,
+            namespace=config.namespace,
+            timezone=config.timezone,
+            state_backend=type(engine.state).__name__,
+            lock_backend=type(lock).__name__,
+            locking=_locking(lock),
+            instances=instances,
+            statuses=dict(Counter(view.status for view in views)),
+            jobs=len(views),
+            paused=sum(view.pause is not None for view in views),
+        )
+
     async def instances(self) -> list[LiveInstance]:
-        """The instances that live and share this one's lock store, this one among them, by name. One query."""
-        engine = self.crons.engine
-        if engine is None:
-            raise CronsError("the scheduler has not started: it shares nothing with others yet")
-        own = engine.membership.as_seen()
-        others = [found for found in await engine.locks.instances() if found.instance.owner != own.instance.owner]
-        return sorted([own, *others], key=lambda found: (found.instance.id, found.instance.owner))
+        """The instances that live and share the lock store, this one among them unless it only reads; by name. One query."""
+        engine = self._engine()
+        found = await engine.locks.instances()
+        if engine.role != "observer":
+            own = engine.membership.as_seen()
+            found = [own, *(other for other in found if other.instance.owner != own.instance.owner)]
+        elif engine.locks.backend.reach == "process":
+            found = []
+        return sorted(found, key=lambda found: (found.instance.id, found.instance.owner))
+
+    async def events(self, jobs: Collection[str] | None = None) -> AsyncGenerator[Record, None]:
+        """Runs as they start and end, without logs, and ticks that are let go, of all jobs or of some; see `Feed.listen`."""
+        async with aclosing(self._engine().feed.listen()) as records:
+            async for record in records:
+                if jobs is None or record.job in jobs:
+                    yield record
+
+    async def _runs_since(self, name: str, since: float) -> list[Run]:
+        """The runs of a job that may have been claimed since then (Unix seconds), oldest first."""
+        found: list[Run] = []
+        before = None
+        while True:
+            page = await self._bounded(self._engine().state.runs(name, limit=_PAGE, before=before))
+            found += page
+            if len(page) < _PAGE or made_at(page[-1].id) < since:
+                return found[::-1]
+            before = page[-1].id
+
+    async def _bounded(self, call: Awaitable[T]) -> T:
+        """The answer of the state store, which must not keep anybody waiting for longer than its deadline."""
+        limit = self.crons.config.store_timeout
+        try:
+            return await asyncio.wait_for(call, limit)
+        except asyncio.TimeoutError:
+            raise StoreUnavailableError(f"the state store gave no answer within {limit:g} s") from None
 
     def _job(self, name: str) -> CronJob:
         job = self.crons.get_job(name)
@@ -96,14 +240,26 @@ class Service:
             raise UnknownJobError(f"there is no job named {name!r}")
         return job
 
-    def _state(self) -> StateBackend:
+    def _engine(self) -> Engine:
         engine = self.crons.engine
         if engine is None:
             raise CronsError("the scheduler has not started: nothing is known of any run yet")
-        return engine.state
+        return engine
 
-    def _view(self, job: CronJob, state: JobState | None) -> JobView:
-        next_run = job.schedule.next_after(utc_datetime(self.crons.clock.now())) if job.enabled else None
+    def _view(self, job: CronJob, state: JobState | None, pause: Pause | None) -> JobView:
+        runs = job.enabled and pause is None
+        next_run = job.schedule.next_after(utc_datetime(self.crons.clock.now())) if runs else None
         if state is None:
-            return JobView(job, None, None, next_run, None)
-        return JobView(job, state.status, utc_datetime(state.last_run_ts), next_run, state.instance)
+            return JobView(job, "pending", None, next_run, None, pause)
+        return JobView(job, state.status, utc_datetime(state.last_run_ts), next_run, state.instance or None, pause)
+
+
+def _locking(lock: LockBackend) -> str:
+    name = type(lock).__name__.removesuffix("LockBackend") or type(lock).__name__
+    return f"{_REACHES[lock.reach]} ({name})"
+
+
+def _ended(run: Run) -> str:
+    return (
+        "ended already" if run.ended is None else f"ended at {run.ended.isoformat(timespec='seconds')} ({run.status})"
+    )

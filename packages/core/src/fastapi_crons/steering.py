@@ -41,6 +41,8 @@ class Steering:
         runner: Runner,
         dispatcher: Dispatcher,
         membership: Membership,
+        *,
+        registers: bool,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -49,6 +51,8 @@ class Steering:
         self._runner = runner
         self._dispatcher = dispatcher
         self._membership = membership
+        #: Whether this instance registers its jobs, so that it is known whose definitions are in force.
+        self._registers = registers
         #: Set once nothing more is claimed.
         self._stopping = asyncio.Event()
         #: Manual runs that are about to start, owned until they have.
@@ -97,6 +101,8 @@ class Steering:
 
     async def _registered_entry(self, job: CronJob) -> Entry:
         """What is known of a job, which is registered first where it is new."""
+        if not self._registers:
+            return self._dispatcher.jobs.unregistered(job)
         try:
             await asyncio.wait_for(self._dispatcher.jobs.enrol_new(), self._config.store_timeout)
         except asyncio.TimeoutError:
@@ -112,8 +118,8 @@ class Steering:
         name, request = run.job.name, manual_request(run.job, run.id, force=force)
         try:
             result = await self._locks.claim_now(request)
-            if result.outcome == "unknown":
-                await asyncio.wait_for(self._dispatcher.jobs.enrol_all_again(), self._config.store_timeout)
+            if result.outcome == "unknown" or (result.orphaned and not self._registers):
+                await asyncio.wait_for(self._register(run.job), self._config.store_timeout)
                 result = await self._locks.claim_now(request)
         except (StoreUnavailableError, asyncio.TimeoutError) as error:
             # The claim may have been granted all the same.
@@ -125,8 +131,13 @@ class Steering:
             raise JobLockedError(
                 f"job {name!r} is running already (run {result.holder}); force=True runs it all the same"
             )
+        if result.outcome == "not_in_force":
+            raise CronsError(
+                f"job {name!r} can't be run by this instance: a running one has registered another definition than "
+                f"{run.job.schedule.text!r} since; run it there, or restart that with this code"
+            )
         if result.outcome != "granted":
-            raise CronsError(f"job {name!r} can't be run by this instance: {result.outcome.replace('_', ' ')}")
+            raise CronsError(f"job {name!r} can't be run by this instance: {result.outcome}")
         if self._stopping.is_set():
             self._recorder.release(LeaseRef(name, run.id, result.token))
             raise CronsError(f"job {name!r} can't be run: this scheduler is stopping")
@@ -138,6 +149,12 @@ class Steering:
             )
         self._runner.start(run)
         return run
+
+    async def _register(self, job: CronJob) -> None:
+        if self._registers:
+            await self._dispatcher.jobs.enrol_all_again()
+        else:
+            await self._dispatcher.jobs.enrol_one(job)
 
     async def _give_back(self, request: ClaimRequest) -> None:
         (result,) = await self._locks.claim([request])

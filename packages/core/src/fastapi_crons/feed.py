@@ -1,0 +1,92 @@
+"""Feed: what the state store tells, for all who listen in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from fastapi_crons.backoff import Backoff
+from fastapi_crons.errors import CronsError, StoreError
+from fastapi_crons.outcome import one_line
+from fastapi_crons.run import MissedTicks, Run
+from fastapi_crons.state.base import Record, StateBackend
+
+logger = logging.getLogger(__name__)
+
+#: A listener that is so many records behind is let go, so that it does not hold the memory of all.
+MAX_BEHIND = 1_000
+
+
+class Feed:
+    """One subscription to the state store, whatever the number of listeners; none where nobody listens."""
+
+    def __init__(self, state: StateBackend) -> None:
+        self._state = state
+        #: What each listener has yet to hear; None at its end.
+        self._queues: set[asyncio.Queue[Record | None]] = set()
+        self._subscription: asyncio.Task[None] | None = None
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Let all listeners go; those that come from now on are not taken."""
+        self._stopped = True
+        for queue in list(self._queues):
+            self._let_go(queue)
+
+    async def close(self, timeout: float) -> None:
+        """End the subscription, within so many seconds."""
+        self.stop()
+        if self._subscription is not None:
+            self._subscription.cancel()
+            await asyncio.wait({self._subscription}, timeout=timeout)
+
+    async def listen(self) -> AsyncGenerator[Record, None]:
+        """Runs as they start and end, without their logs, and ticks that were let go, of all instances that the store reaches.
+
+        Ends when the scheduler stops, and for a listener that is too slow. What happens while the store does not answer may be
+        left out. Raises `CronsError` where the store can't tell.
+        """
+        if self._state.events() is None:
+            raise CronsError(f"{type(self._state).__name__} can't tell what happens as it happens")
+        if self._stopped:
+            return
+        queue: asyncio.Queue[Record | None] = asyncio.Queue()
+        self._queues.add(queue)
+        if self._subscription is None:
+            self._subscription = asyncio.create_task(self._tell_forever(), name="fastapi-crons feed")
+        try:
+            while (record := await queue.get()) is not None:
+                yield record
+        finally:
+            self._queues.discard(queue)
+            if not self._queues and self._subscription is not None:
+                self._subscription.cancel()
+                self._subscription = None
+
+    async def _tell_forever(self) -> None:
+        backoff = Backoff()
+        while (events := self._state.events()) is not None:
+            try:
+                async with aclosing(events):
+                    async for event in events:
+                        backoff = Backoff()
+                        if isinstance(event, (Run, MissedTicks)):
+                            self._tell(event)
+            except StoreError as error:
+                logger.warning("what happens is not heard for a while: %s", one_line(error))
+            except Exception:
+                logger.exception("what happens is not heard for a while")
+            await asyncio.sleep(backoff.next())
+
+    def _tell(self, record: Record) -> None:
+        for queue in list(self._queues):
+            if queue.qsize() < MAX_BEHIND:
+                queue.put_nowait(record)
+            else:
+                self._let_go(queue)
+
+    def _let_go(self, queue: asyncio.Queue[Record | None]) -> None:
+        self._queues.discard(queue)
+        queue.put_nowait(None)
