@@ -24,6 +24,7 @@ from fastapi_crons.locking import (
     ClaimRequest,
     Definition,
     DistributedLockManager,
+    KnownJob,
     LeaseRef,
     LeaseTerms,
     PauseRequest,
@@ -58,6 +59,12 @@ class SettableClock(RedisLockBackend):
         if not hasattr(self, "_original"):
             self._original = self._script
         return self._original
+
+
+def in_milliseconds(known: KnownJob) -> KnownJob:
+    """What is known of a job, without the last digits of sums of instants."""
+    leases = sorted(lease._replace(expires=round(lease.expires, 3)) for lease in known.leases)
+    return known._replace(since=round(known.since, 3), leases=tuple(leases))
 
 
 class AgreesWithTheRule(RuleBasedStateMachine):
@@ -239,6 +246,8 @@ class AgreesWithTheRule(RuleBasedStateMachine):
             assert self.do(store.marks(JOBS)) == marks
             ids = [f"id-{number:04}" for number in range(1, self.asked + 1)]
             assert self.do(store.leased(ids)) == {lease.run_id for lease in self.leases()}
+            known = {found.job: in_milliseconds(found) for found in self.do(store.known())}
+            assert known == {job: in_milliseconds(record.as_known(job)) for job, record in self.records.items()}
             paused = {job: record.pause for job, record in self.records.items() if record.pause is not None}
             assert self.do(store.pauses()) == paused
 

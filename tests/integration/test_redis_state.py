@@ -318,6 +318,18 @@ async def test_fields_that_a_later_version_adds_do_no_harm(
     assert await state.run(run.id) == run
 
 
+async def test_records_of_an_earlier_version_lack_what_came_later(
+    redis_server: RedisServer, state: RedisStateBackend, namespace: str
+) -> None:
+    run = a_run()
+    await state.write([run])
+    key = f"{{crons:{namespace}}}:state:run:{run.id}"
+    text = redis_server.cli("GET", key)
+    assert text.endswith(",0,null]]")
+    redis_server.cli("SET", key, text.removesuffix(",null]]") + "]]")
+    assert await state.runs("job") == [run]
+
+
 async def test_keys_of_other_applications_cost_nothing_and_stay(namespace: str) -> None:
     with RedisServer() as server:
         others = Redis.from_url(server.url)

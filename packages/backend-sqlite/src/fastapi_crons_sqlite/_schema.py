@@ -15,7 +15,7 @@ from fastapi_crons.errors import StoreUnusableError
 logger = logging.getLogger("fastapi_crons.sqlite")
 
 #: The layout that this version writes, and the oldest version of the layout that may work on it.
-VERSION = 2
+VERSION = 3
 COMPATIBLE_FROM = 1
 
 # job_state and job_status are the documented tables, with the documented columns; a database of fastapi-crons 2.x has
@@ -65,6 +65,7 @@ _MIGRATIONS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE lock_job ADD COLUMN registered_ts REAL NOT NULL DEFAULT 0",
         "ALTER TABLE lock_job ADD COLUMN settled_at REAL NOT NULL DEFAULT 0",
     ),
+    3: ("ALTER TABLE job_run ADD COLUMN delay TEXT",),
 }
 
 

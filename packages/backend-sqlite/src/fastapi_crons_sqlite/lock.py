@@ -14,6 +14,7 @@ from fastapi_crons.locking.base import (
     ClaimResult,
     Definition,
     Enrolment,
+    KnownJob,
     Lease,
     LeaseRef,
     LeaseTerms,
@@ -26,7 +27,7 @@ from fastapi_crons.locking.base import (
     ResumeRequest,
 )
 from fastapi_crons.locking.records import JobRecord, claim_in, enrol_in, pause_in, resume_in
-from fastapi_crons_sqlite._database import Database, Row, Transaction, Value, as_json
+from fastapi_crons_sqlite._database import Database, Row, Transaction, as_json
 from fastapi_crons_sqlite._names import Names
 
 _JOB_COLUMNS = (
@@ -41,6 +42,10 @@ _READ_JOBS = f"""SELECT json_group_array(json_array({_JOB_COLUMNS})) FROM lock_j
     WHERE name IN (SELECT value FROM json_each(?))"""
 _READ_LEASES = f"""SELECT json_group_array(json_array({_LEASE_COLUMNS})) FROM lock_lease
     WHERE job IN (SELECT value FROM json_each(?))"""
+_KNOWN = f"""SELECT json_group_array(json_array(
+    name, schedule, timezone, function, enabled, mark, since, paused_since, paused_by, paused_note,
+    json((SELECT json_group_array(json_array({_LEASE_COLUMNS}, cancel)) FROM lock_lease WHERE job = lock_job.name))))
+    FROM lock_job"""
 _INSERT_JOBS = f"INSERT INTO lock_job ({_JOB_COLUMNS})"
 _OR_UPDATE_JOBS = "ON CONFLICT (name) DO UPDATE SET " + ", ".join(
     f"{column} = excluded.{column}" for column in _JOB_COLUMNS.split(", ")[1:]
@@ -195,23 +200,23 @@ class SQLiteLockBackend(LockBackend):
         return await self._database.write(work)
 
     async def marks(self, jobs: Sequence[str]) -> list[int | None]:
-        marks = await self._column("mark", jobs)
-        return [None if mark is None else int(mark) for mark in marks]
-
-    async def functions(self, jobs: Sequence[str]) -> list[str | None]:
-        functions = await self._column("function", jobs)
-        return [None if function is None else str(function) for function in functions]
-
-    async def _column(self, column: str, jobs: Sequence[str]) -> list[Value]:
-        """What a column has for each job; None for a job without a record."""
         names = [self._names.key(job) for job in jobs]
         rows = await self._database.read(
-            f"""SELECT json_group_array(json_array(name, {column})) FROM lock_job
+            """SELECT json_group_array(json_array(name, mark)) FROM lock_job
             WHERE name IN (SELECT value FROM json_each(?))""",
             as_json(names),
         )
-        found = dict(rows)
-        return [found.get(name) for name in names]
+        marks = {str(name): int(mark) for name, mark in rows}
+        return [marks.get(name) for name in names]
+
+    async def known(self, jobs: Sequence[str] | None = None) -> list[KnownJob]:
+        names = self._names
+        if jobs is None:
+            rows = await self._database.read(f"{_KNOWN} WHERE {names.condition.replace('job', 'name')}", *names.bounds)
+        else:
+            wanted = as_json([names.key(job) for job in jobs])
+            rows = await self._database.read(f"{_KNOWN} WHERE name IN (SELECT value FROM json_each(?))", wanted)
+        return [_known(row, job) for row in rows if (job := names.own(row[0])) is not None]
 
     async def beat(self, running: int = 0, jobs: str = "", leases: int = 0) -> Beat:
         me = self._me()
@@ -397,6 +402,21 @@ def _record(row: Row) -> JobRecord:
         token,
         None if paused[0] is None else Pause(*paused),
         settled_at,
+    )
+
+
+def _known(row: Row, job: str) -> KnownJob:
+    _, schedule, timezone, function, enabled, mark, since, *pause, leases = row
+    return KnownJob(
+        job,
+        schedule,
+        timezone,
+        function,
+        bool(enabled),
+        mark,
+        since,
+        None if pause[0] is None else Pause(*pause),
+        tuple(_lease(lease[:-1])._replace(job=job, cancelled=bool(lease[-1])) for lease in leases),
     )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _RUN_COLUMNS = (
     "id, job, tick_ts, trigger, attempt, instance, token, status, started_ts, ended_ts, error_type, error_message, "
-    "error_traceback, result, missed_ticks, missed_since_ts, actor, note, beside, log_dropped"
+    "error_traceback, result, missed_ticks, missed_since_ts, actor, note, beside, log_dropped, delay"
 )
 _MISSED_COLUMNS = "id, job, first_ts, last_ts, count, reason, recorded_ts, instance, more, detail"
 
@@ -35,7 +35,7 @@ _OR_CLOSE_RUNS = """
         status = excluded.status, attempt = excluded.attempt, ended_ts = excluded.ended_ts,
         error_type = excluded.error_type, error_message = excluded.error_message,
         error_traceback = excluded.error_traceback, result = excluded.result, log = excluded.log,
-        log_dropped = excluded.log_dropped
+        log_dropped = excluded.log_dropped, delay = excluded.delay
     WHERE job_run.status = 'running'"""
 _INSERT_MISSED = f"INSERT OR REPLACE INTO job_missed ({_MISSED_COLUMNS})"
 _WRITE_STATUS = f"""
@@ -262,6 +262,7 @@ def _run_row(run: Run, job: str) -> Row:
         run.note,
         run.beside,
         run.log_dropped,
+        run.delay,
         None if not run.log else as_json([[line.ts, line.level, line.logger, line.message] for line in run.log]),
     ]
 
@@ -269,7 +270,7 @@ def _run_row(run: Run, job: str) -> Row:
 def _run(row: Row, job: str) -> Run:
     error = None if row[10] is None else RunError(row[10], row[11], row[12])
     run_id, _, tick, trigger, attempt, instance, token, status, started, ended = row[:10]
-    result, missed_ticks, missed_since, actor, note, beside, log_dropped = row[13:]
+    result, missed_ticks, missed_since, actor, note, beside, log_dropped, delay = row[13:]
     return Run(
         run_id,
         job,
@@ -289,6 +290,7 @@ def _run(row: Row, job: str) -> Run:
         note,
         beside,
         log_dropped=log_dropped,
+        delay=delay,
     )
 
 

@@ -42,6 +42,7 @@ class ActiveRun:
         "cut",
         "cut_by",
         "cuts",
+        "delay",
         "ended",
         "entry",
         "function_ended",
@@ -84,6 +85,8 @@ class ActiveRun:
         self.note: str | None = None
         #: The run that goes on beside this one, which was forced.
         self.beside: str | None = None
+        #: Why the tick was claimed late.
+        self.delay: str | None = None
         #: When somebody asked for it; None for a tick.
         self.asked_ts: float | None = None
         self.instance = ""
@@ -199,4 +202,5 @@ class ActiveRun:
             self.actor,
             self.note,
             self.beside,
+            delay=self.delay,
         )

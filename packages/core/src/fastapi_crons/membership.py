@@ -252,11 +252,16 @@ class Membership:
 
     async def _compare_functions(self) -> None:
         """Another instance has other jobs, or other functions for them."""
-        entries = self._dispatcher.jobs.all()
-        functions = await self._locks.functions([entry.job.name for entry in entries])
-        for entry, function in zip(entries, functions, strict=True):
-            if function is not None and function != entry.job.function_name:
-                self._dispatcher.jobs.has_other_function(entry.job, function)
+        jobs = {entry.job.name: entry.job for entry in self._dispatcher.jobs.all()}
+        try:
+            known = await self._locks.known(list(jobs))
+        except StoreError as error:
+            logger.warning("whether others have other functions for our jobs is not known: %s", one_line(error))
+            self._digests = set()  # the next heartbeat finds the others new, and they are compared again
+            return
+        for found in known:
+            if found.function != jobs[found.job].function_name:
+                self._dispatcher.jobs.has_other_function(jobs[found.job], found.function)
 
     async def _close_orphans(self) -> None:
         """An instance is gone: close the records of runs that it had given back the leases of, and not the records."""

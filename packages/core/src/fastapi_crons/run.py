@@ -77,6 +77,8 @@ class Run:
     """The newest log records made inside the run, oldest first."""
     log_dropped: int = 0
     """How many earlier ones did not fit."""
+    delay: str | None = None
+    """Why the tick was claimed late, where it was."""
 
     @property
     def tick(self) -> datetime | None:

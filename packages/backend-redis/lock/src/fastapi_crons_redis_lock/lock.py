@@ -19,6 +19,7 @@ from fastapi_crons.locking.base import (
     ClaimResult,
     Definition,
     Enrolment,
+    KnownJob,
     Lease,
     LeaseRef,
     LeaseTerms,
@@ -137,8 +138,10 @@ class RedisLockBackend(LockBackend):
     async def marks(self, jobs: Sequence[str]) -> list[int | None]:
         return list(await self._do("marks", jobs))
 
-    async def functions(self, jobs: Sequence[str]) -> list[str | None]:
-        return list(await self._do("functions", jobs))
+    async def known(self, jobs: Sequence[str] | None = None) -> list[KnownJob]:
+        records, cancelled = await self._do("known", jobs)
+        to_cancel = frozenset(cancelled)
+        return [_known(job, record, to_cancel) for job, record in records.items()]
 
     async def beat(self, running: int = 0, jobs: str = "", leases: int = 0) -> Beat:
         about = [*astuple(self._me()), running, jobs]
@@ -167,7 +170,7 @@ class RedisLockBackend(LockBackend):
         assert self._instance is not None, "open() comes first"
         return self._instance
 
-    async def _do(self, operation: str, batch: Sequence[object] = ()) -> Any:
+    async def _do(self, operation: str, batch: Sequence[object] | None = ()) -> Any:
         """Have the script do an operation; returns its answer. An empty list comes back as an empty mapping."""
         answer = await self._connection.call(
             self._script,
@@ -191,6 +194,21 @@ class RedisLockBackend(LockBackend):
         ]
         self._neighbours.remember(self._me(), [found.instance for found, _ in instances])
         return [found for found, lives in instances if lives]
+
+
+def _known(job: str, record: Sequence[Any], cancelled: Collection[str]) -> KnownJob:
+    schedule, timezone, enabled, function, mark, _, since, pause, leases = record[:9]
+    return KnownJob(
+        job,
+        schedule,
+        timezone,
+        function,
+        enabled,
+        mark,
+        since,
+        Pause(*pause) if pause else None,
+        tuple(Lease(*lease[:11])._replace(cancelled=lease[1] in cancelled) for lease in leases),
+    )
 
 
 class Neighbours:

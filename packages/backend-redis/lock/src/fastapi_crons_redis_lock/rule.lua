@@ -510,17 +510,37 @@ function operations.resume() return each(resume) end
 function operations.release() return each(release) end
 function operations.renew() return each(renew) end
 
-local function field_of_each(field)
+function operations.marks()
   load_records(batch)
   local found = {}
   for index, job in ipairs(batch) do
-    found[index] = records[job] and records[job][field] or null
+    found[index] = records[job] and records[job][MARK] or null
   end
   return found
 end
 
-function operations.marks() return field_of_each(MARK) end
-function operations.functions() return field_of_each(FUNCTION) end
+-- Records go through as the text they are: {job: record}, and the ids of the runs that are to be cancelled.
+function operations.known()
+  local found = {}
+  local function add(job, text)
+    found[#found + 1] = cjson.encode(job) .. ':' .. text
+  end
+  if batch == null then
+    for job, text in pairs(pairs_of(JOBS)) do
+      add(job, text)
+    end
+  else
+    in_parts(batch, 1000, function(...)
+      local part = {...}
+      for index, text in ipairs(redis.call('HMGET', JOBS, ...)) do
+        if text then
+          add(part[index], text)
+        end
+      end
+    end)
+  end
+  return '[{' .. table.concat(found, ',') .. '},' .. cjson.encode(redis.call('HKEYS', CANCELS)) .. ']'
+end
 
 function operations.pauses()
   local found = {}
@@ -611,4 +631,5 @@ function operations.leave()
   return true
 end
 
-return cjson.encode(operations[operation]())
+local answer = operations[operation]()
+return type(answer) == 'string' and answer or cjson.encode(answer)

@@ -36,8 +36,8 @@ _FORGOTTEN_AT_A_TIME = 50
 #: After how many silent seconds a listener asks whether its connection lives, and for how long it waits for the answer.
 _SILENCE = 5.0
 
-# Stored as JSON in this order. Later versions may add fields at the end.
-_RUN_FIELDS, _MISSED_FIELDS = 13, 6
+# Stored as JSON in this order. Later versions may add fields at the end, earlier ones did not have the last of a run.
+_RUN_FIELDS, _MISSED_FIELDS = 14, 6
 _as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -235,6 +235,7 @@ def _lines(record: Record) -> tuple[str, str, str]:
         record.note,
         record.beside,
         record.log_dropped,
+        record.delay,
     )
     log = [(line.ts, line.level, line.logger, line.message) for line in record.log]
     return _as_json(head), _as_json(more), _as_json(log) if log else ""
@@ -243,7 +244,7 @@ def _lines(record: Record) -> tuple[str, str, str]:
 def _run(head: Sequence[Any], more: Sequence[Any]) -> Run:
     run_id, status, job, instance, started = head
     tick, trigger, attempt, token, ended, error, *about = more[:_RUN_FIELDS]
-    result, missed_ticks, missed_since, actor, note, beside, log_dropped = about
+    result, missed_ticks, missed_since, actor, note, beside, log_dropped, *delay = about
     return Run(
         run_id,
         job,
@@ -263,6 +264,7 @@ def _run(head: Sequence[Any], more: Sequence[Any]) -> Run:
         note,
         beside,
         log_dropped=log_dropped,
+        delay=delay[0] if delay else None,
     )
 
 

@@ -144,6 +144,24 @@ class Pause(NamedTuple):
     note: str | None = None
 
 
+class KnownJob(NamedTuple):
+    """What a lock store has on record of a job."""
+
+    job: str
+    schedule: str
+    timezone: str
+    function: str
+    """The function that it was registered for last."""
+    enabled: bool
+    mark: int
+    """The newest tick that was claimed or let go, in Unix seconds."""
+    since: float
+    """When the definition came into force, in Unix seconds by the store's clock."""
+    pause: Pause | None = None
+    leases: tuple[Lease, ...] = ()
+    """All leases on record, whether their holders live or not, those of ticks that were let go among them."""
+
+
 class PauseRequest(NamedTuple):
     """A job that is to be paused."""
 
@@ -279,8 +297,11 @@ class LockBackend(ABC):
         """For each job the newest tick that was claimed or let go; None for a job without a record. One query."""
 
     @abstractmethod
-    async def functions(self, jobs: Sequence[str]) -> list[str | None]:
-        """For each job the function that it was registered for last; None for a job without a record. One query."""
+    async def known(self, jobs: Sequence[str] | None = None) -> list[KnownJob]:
+        """What the store has on record of the named jobs, or of all; jobs without a record are left out. One query.
+
+        In no particular order.
+        """
 
     @abstractmethod
     async def beat(self, running: int = 0, jobs: str = "", leases: int = 0) -> Beat:

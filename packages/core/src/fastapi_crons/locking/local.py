@@ -15,6 +15,7 @@ from fastapi_crons.locking.base import (
     ClaimResult,
     Definition,
     Enrolment,
+    KnownJob,
     LeaseRef,
     LeaseTerms,
     LiveInstance,
@@ -87,9 +88,9 @@ class LocalLockBackend(LockBackend):
         records = (self._records.get(job) for job in jobs)
         return [None if record is None else record.mark for record in records]
 
-    async def functions(self, jobs: Sequence[str]) -> list[str | None]:
-        records = (self._records.get(job) for job in jobs)
-        return [None if record is None else record.function for record in records]
+    async def known(self, jobs: Sequence[str] | None = None) -> list[KnownJob]:
+        names = self._records if jobs is None else jobs
+        return [record.as_known(name) for name in names if (record := self._records.get(name)) is not None]
 
     async def beat(self, running: int = 0, jobs: str = "", leases: int = 0) -> Beat:
         return Beat()

@@ -23,6 +23,7 @@ from fastapi_crons.locking.base import (
     ClaimResult,
     Definition,
     Enrolment,
+    KnownJob,
     LeaseRef,
     LeaseTerms,
     LiveInstance,
@@ -151,9 +152,9 @@ class DistributedLockManager:
         """The newest handled tick of each job; waits while the store is down."""
         return await self._until_answered(lambda: self.backend.marks(jobs))
 
-    async def functions(self, jobs: Sequence[str]) -> list[str | None]:
-        """The function that each job was registered for last; waits while the store is down."""
-        return await self._until_answered(lambda: self.backend.functions(jobs))
+    async def known(self, jobs: Sequence[str] | None = None) -> list[KnownJob]:
+        """What is on record of the named jobs, or of all; jobs without a record are left out. One attempt."""
+        return await self._bounded(self.backend.known(jobs))
 
     async def beat(self, running: int, jobs: str, leases: int) -> Beat:
         """Say that this instance lives; returns what it is to see to. One attempt."""

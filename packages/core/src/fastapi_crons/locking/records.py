@@ -13,6 +13,7 @@ from fastapi_crons.locking.base import (
     ClaimResult,
     Definition,
     Enrolment,
+    KnownJob,
     Lease,
     LeaseRef,
     Pause,
@@ -157,6 +158,20 @@ class JobRecord:
         if self.pause is None:
             self.pause = Pause(now, request.actor, request.note)
         return self.pause
+
+    def as_known(self, job: str) -> KnownJob:
+        """The record as it is shown to those who ask."""
+        return KnownJob(
+            job,
+            self.schedule,
+            self.timezone,
+            self.function,
+            self.enabled,
+            self.mark,
+            self.since,
+            self.pause,
+            tuple(self.leases.values()) if self.leases else (),
+        )
 
     def release(self, lease: LeaseRef) -> bool:
         """Give a lease back; False when it is not on record with this token."""

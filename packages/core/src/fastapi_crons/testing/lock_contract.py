@@ -190,7 +190,33 @@ class LockContract:
         )
         assert [answer.outcome for answer in answers] == ["unknown", "not_in_force", "early"]
         assert await lock.marks(["job", "unknown"]) == [mark, None]
-        assert await lock.functions(["unknown", "job"]) == [None, "module:function"]
+
+    @_on_a_store
+    async def test_what_is_on_record_of_jobs_is_known_with_all_their_leases(self, lock: LockBackend) -> None:
+        assert await lock.known() == []
+        off = define("off", "0 * * * *")._replace(enabled=False, function="module:other")
+        mark = (await lock.enrol([define(), define("plain"), off]))[0].mark
+        (run, forced) = await lock.claim([request("r1", mark + 1), request("r2", None)._replace(force=True)])
+        (let_go,) = await lock.claim([request("r3", mark + 1, job="plain")._replace(let_go="max_catch_up")])
+        await lock.pause([PauseRequest("job", "ops", "why")])
+        known = {found.job: found for found in await lock.known()}
+        assert set(known) == {"job", "plain", "off"}
+        assert known["job"][1:6] == (SCHEDULE, "UTC", "module:function", True, mark + 1)
+        assert known["off"][1:6] == ("0 * * * *", "UTC", "module:other", False, mark)
+        assert all(abs(found.since - SystemClock().now()) < 3 for found in known.values())
+        assert known["job"].pause is not None
+        assert known["job"].pause[1:] == ("ops", "why")
+        assert (known["plain"].pause, known["off"].pause, known["off"].leases) == (None, None, ())
+        owner = self.opened[0][1].owner
+        assert {lease.run_id: lease._replace(expires=0) for lease in known["job"].leases} == {
+            "r1": Lease("job", "r1", mark + 1, owner, run.token, 1, 0, mark, None, SCHEDULE, "UTC"),
+            "r2": Lease("job", "r2", None, owner, forced.token, 1, 0, mark + 1, None, SCHEDULE, "UTC"),
+        }
+        assert all(abs(lease.expires - SystemClock().now() - 300) < 3 for lease in known["job"].leases)
+        (lease,) = known["plain"].leases
+        assert (lease.job, lease.run_id, lease.token, lease.let_go) == ("plain", "r3", let_go.token, "max_catch_up")
+        assert await lock.known(["plain", "unknown"]) == [known["plain"]]
+        assert await lock.known([]) == []
 
     @_on_a_store
     async def test_a_batch_of_thousands_is_decided_in_order(self, lock: LockBackend) -> None:
@@ -204,6 +230,10 @@ class LockContract:
         assert {result.outcome for result in results} == {"granted"}
         names = [f"job-{number}" for number in range(3_000)]
         assert await lock.marks(names) == [enrolment.mark + 1 for enrolment in enrolments]
+        assert {lease.run_id for found in await lock.known() for lease in found.leases} == {
+            f"r{number}" for number in range(3_000)
+        }
+        assert {found.job for found in await lock.known(names)} == set(names)
         refs = [LeaseRef(f"job-{number}", f"r{number}", result.token) for number, result in enumerate(results)]
         assert await lock.renew(refs) == [True] * 3_000
         assert await lock.release(refs) == [True] * 3_000
@@ -226,6 +256,9 @@ class LockContract:
         )
         assert {result.outcome for result in results} == {"granted"}
         assert await lock.leased([f"r{name}" for name in names]) == {f"r{name}" for name in names}
+        assert {found.job: found.leases[0].run_id for found in await lock.known()} == {
+            name: f"r{name}" for name in names
+        }
 
     @_on_a_store
     async def test_of_several_instances_that_want_a_tick_one_gets_it(self, lock: LockBackend) -> None:
@@ -275,6 +308,7 @@ class LockContract:
         assert [lease.run_id for lease in (await lock.beat()).dead] == []
         await self.dies(dead)
         (lease,) = (await lock.beat()).dead
+        assert (await lock.known(["job"]))[0].leases == (lease,)
         assert lease[:3] == ("job", "r1", mark + 1)
         assert (lease.token, lease.attempt, lease.after, lease.let_go) == (granted.token, 1, mark, None)
         assert (lease.schedule, lease.timezone, lease.cancelled) == (SCHEDULE, "UTC", False)
@@ -372,6 +406,7 @@ class LockContract:
         (granted,) = await holder.claim([request("r1", mark + 1)])
         assert await lock.cancel(["r1", "no such run"], "ops") == {"r1"}
         assert list((await lock.beat()).cancelled) == []
+        assert [lease.cancelled for found in await lock.known() for lease in found.leases] == [True]
         assert [tuple(found) for found in (await holder.beat()).cancelled] == [("r1", "ops")]
         assert await holder.release([LeaseRef("job", "r1", granted.token)]) == [True]
         assert list((await holder.beat()).cancelled) == []
@@ -400,6 +435,9 @@ class LockContract:
             assert granted.outcome == "granted"
         await lock.pause([PauseRequest("job")])
         assert await staging.pauses() == {}
+        for store, run_id in ((lock, "r0"), (staging, "r1")):
+            (found,) = await store.known()
+            assert (found.job, *(lease[:2] for lease in found.leases)) == ("job", ("job", run_id))
         assert len(await staging.instances()) == 1
         assert await staging.cancel(["r0"], None) == set()
         assert list((await staging.beat()).dead) == []

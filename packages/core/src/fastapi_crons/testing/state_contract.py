@@ -91,6 +91,7 @@ class StateContract:
             int(NOW) - 300,
             "actor",
             "note",
+            delay="why",
         )
         await state.write([run])
         assert await state.run(run.id) == run
@@ -168,7 +169,7 @@ class StateContract:
     @_on_a_store
     async def test_a_run_comes_back_with_its_log_when_it_is_asked_for(self, state: StateBackend) -> None:
         lines = tuple(LogLine(NOW + number, "INFO", "app", f"line {number} ü\n") for number in range(3))
-        run = replace(a_run(status="completed"), log=lines, log_dropped=7, beside="another")
+        run = replace(a_run(status="completed"), log=lines, log_dropped=7, beside="another", delay="why")
         await state.write([replace(a_run(run_id=run.id), beside="another")])
         await state.write([run])
         assert await state.run(run.id) == run
