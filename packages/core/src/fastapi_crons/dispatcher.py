@@ -20,6 +20,7 @@ from fastapi_crons.active import ActiveRun
 from fastapi_crons.claims import Wanted, claims_of, ref_of, rerun_of
 from fastapi_crons.clock import Clock, utc_datetime
 from fastapi_crons.config import CronConfig
+from fastapi_crons.delays import Delay, Delays
 from fastapi_crons.enrolment import EnrolledJobs, warn_put_back
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import ClaimResult, Lease, LeaseRef
@@ -43,6 +44,10 @@ MAX_DECIDING = 0.01
 MAX_STARTS = 250
 #: How long (seconds) a job waits that is to be tried again: another instance runs it, or the store's clock is behind.
 RETRY_AFTER = 0.5
+_HELD_UP = "the process was stopped, or something blocked its event loop"
+_CROWDED = "as many runs went on as this instance may have at a time, or as many late ones, or as many in threads"
+#: A turn of the event loop that is so late (seconds) is remembered as a delay.
+_HELD_UP_AFTER = 1.0
 #: For how long (seconds) it is taken for granted that the store's clock is behind ours.
 _BEHIND_LASTS = 60.0
 #: How often it is tried to run a tick again whose lease was given up here, while another run is in the way.
@@ -114,6 +119,11 @@ class Dispatcher:
         self._behind = self._behind_until = 0.0
         self._latest = clock.now()
         self._latest_turn = clock.monotonic()
+        self.delays = Delays()
+        self.delays.note(-inf, self._latest, "no instance ran the job before this one started; none did")
+        locks.on_outage = self.delays.note
+        #: Since when somebody is due and waits for room.
+        self._crowded_since: float | None = None
 
     @property
     def idle(self) -> bool:
@@ -152,6 +162,7 @@ class Dispatcher:
         if entry.waiting and over:
             if entry.waits_for is None:
                 entry.busy_until = int(self._now())
+            entry.delay = Delay(run.started_ts, self._clock.now(), f"run {run.id} of the job went on")
             # A row of late ticks goes on to where it was to end; what falls due meanwhile is not late.
             entry.late = entry.late or run.trigger == "catch_up"
             self._goes_on(entry, late=entry.late)
@@ -198,6 +209,7 @@ class Dispatcher:
         if entry is not None:
             entry.mark = max(entry.mark, mark)
             if entry.job.enabled:
+                entry.delay = Delay(entry.mark, self._clock.now(), "the job was paused")
                 self._try_again(entry, late=True)
 
     def silent_for(self) -> float:
@@ -237,6 +249,8 @@ class Dispatcher:
                 if entry.mark > now + MAX_MARK_AHEAD:
                     # The store has the last word: it puts the mark back where its own clock agrees.
                     entry.mark = int(now)
+        elif now > expected + _HELD_UP_AFTER:
+            self.delays.note(expected, now, "the clock was behind, or the machine was suspended")
         self._latest, self._latest_turn = now, turn
 
     def _notice(self, now: float) -> None:
@@ -322,7 +336,25 @@ class Dispatcher:
                 self._want(lane.popleft(), now, wanted)
         self._crowded = bool(self._again or self._running) or any(self._lanes.values())
         self._undecided = self._crowded and perf_counter() >= until
+        self._note_crowd(now)
         return wanted
+
+    def _note_crowd(self, now: float) -> None:
+        if self._crowded and self._crowded_since is None:
+            self._crowded_since = now
+        elif not self._crowded and self._crowded_since is not None:
+            self.delays.note(self._crowded_since, now, _CROWDED)
+            self._crowded_since = None
+
+    def _why_late(self, want: Wanted, tick: int) -> str | None:
+        """Why a tick is claimed only now; None where it is not late, or runs again."""
+        now = self._clock.now()
+        if want.cut_off is not None or not (want.late or now - tick > LATE_AFTER + want.entry.job.jitter):
+            return None
+        own = [] if want.entry.delay is None else [want.entry.delay]
+        if self._crowded_since is not None:
+            own.append(Delay(self._crowded_since, now, _CROWDED))
+        return self.delays.explain(tick, now, own)
 
     def _want(self, entry: Entry, now: float, wanted: list[Wanted]) -> None:
         entry.queued = False
@@ -361,6 +393,9 @@ class Dispatcher:
         self.claiming = {want.request.run_id for want in wanted}
         self._claimed_at = self._clock.now()
         results = await self._locks.claim([want.request for want in wanted])
+        answered_at = self._clock.now()
+        if answered_at - self._claimed_at > _HELD_UP_AFTER:
+            self.delays.note(self._claimed_at, answered_at, "the lock store took long to answer")
         now, held_since = self._now(), perf_counter()
         unknown = []
         for number, (want, result) in enumerate(zip(wanted, results, strict=True), start=1):
@@ -398,7 +433,8 @@ class Dispatcher:
         if request.let_go is not None:
             row = entry.group.row(result.mark, tick)
             if row is not None:
-                self._runner.let_go(job, row, request.let_go, record_id=request.run_id)
+                why = self._why_late(want, row.first) if request.let_go == "misfire_grace_time" else None
+                self._runner.let_go(job, row, request.let_go, why, record_id=request.run_id)
             self._recorder.release(lease)
             if want.more:
                 self._queue_what_is_left(entry, now, late=want.late)
@@ -407,7 +443,8 @@ class Dispatcher:
         if grace is not None and now - tick > grace:
             # The store took so long to answer that the tick is too late by now.
             row = entry.group.row(result.mark, tick) or Row(tick, tick, 1)
-            self._runner.let_go(job, row, "misfire_grace_time", record_id=request.run_id)
+            why = self._why_late(want, row.first)
+            self._runner.let_go(job, row, "misfire_grace_time", why, record_id=request.run_id)
             # Until the lease is given back, the store takes the job for running.
             entry.waiting = True
             self._recorder.release(lease, lambda: self._goes_on(entry, late=want.late))
@@ -419,6 +456,7 @@ class Dispatcher:
             run.missed = self.row(entry, want.cut_off, tick - 1)
         elif not want.alone or result.mark < known_mark:
             run.missed = entry.group.row(result.mark, tick - 1)
+        run.delay = self._why_late(want, tick if run.missed is None else run.missed.first)
         if want.more and job.overlap != "allow":
             entry.waiting, entry.waits_for = True, run.id
         self._runner.start(run)
@@ -448,7 +486,9 @@ class Dispatcher:
             entry.waiting, entry.late = True, entry.late or want.late
         elif result.outcome != "paused":  # a paused job asks again when its next tick is due
             if result.outcome == "early":
-                self._early(result.mark)
+                entry.delay = self._early(result.mark, tick)
+            elif result.holder:
+                entry.delay = Delay(tick, self._clock.now(), f"run {result.holder} of the job went on elsewhere")
             self._clock.call_later(RETRY_AFTER, lambda: self._try_again(entry, late=want.late))
 
     def _own_rerun_refused(self, want: Wanted, cut_off: Lease) -> None:
@@ -458,13 +498,16 @@ class Dispatcher:
         else:
             self._recorder.release(ref_of(cut_off))
 
-    def _early(self, store_now: int) -> None:
+    def _early(self, store_now: int, tick: int) -> Delay:
         """The store's clock is behind ours, or it has lost its records: either way it has the last word."""
+        why = "the lock store had lost its records, and waited for what all instances know of them"
         # From before the request was sent: the answer may have taken long. What the store allows for is nearly used up.
         behind = self._claimed_at - store_now - 0.9 * MAX_AHEAD
         if behind > MAX_AHEAD / 2:
             self._behind, self._behind_until = behind, self._clock.monotonic() + _BEHIND_LASTS
+            why = "the lock store's clock was behind that of this instance"
         self._on_early()
+        return Delay(tick, self._clock.now(), why)
 
     def _now(self) -> float:
         """Now (Unix seconds); not further ahead of the store's clock than it allows."""
@@ -514,9 +557,14 @@ class Dispatcher:
             if due is not None:
                 delay = min(delay, max(0.0, due - now))
         timer = self._clock.call_later(delay, self._wake.set)
+        began = self._clock.monotonic()
         self._waiting = True
         try:
             await self._wake.wait()
         finally:
             self._waiting = False
             timer.cancel()
+        late = self._clock.monotonic() - began - delay
+        if late > _HELD_UP_AFTER:
+            now = self._clock.now()
+            self.delays.note(now - late, now, self.delays.blamed(now - late) or _HELD_UP)

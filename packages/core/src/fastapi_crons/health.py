@@ -26,29 +26,35 @@ class Health:
     status: Status
     findings: tuple[str, ...] = ()
     """One sentence each; without secrets."""
+    summaries: tuple[str, ...] = ()
+    """The same without the texts of errors, for those who are not shown them."""
 
 
 def health_of(engine: Engine) -> Health:
     """The health of a running scheduler; asks no store."""
-    failures = tuple(_failures(engine))
-    concerns = tuple(_concerns(engine))
+    failures, concerns = list(_failures(engine)), list(_concerns(engine))
     status: Status = "unhealthy" if failures else "degraded" if concerns else "ok"
-    return Health(status, (*failures, *concerns))
+    findings = [f"{summary}: {cause}" for summary, cause in failures]
+    return Health(status, (*findings, *concerns), (*(summary for summary, _ in failures), *concerns))
 
 
-def _failures(engine: Engine) -> Iterator[str]:
+def _failures(engine: Engine) -> Iterator[tuple[str, str]]:
+    """What keeps the scheduler from its work, each with its cause."""
     if engine.waits_for_stores is not None:
-        yield f"the scheduler waits for its stores, and runs nothing until it has them: {engine.waits_for_stores}"
+        yield "the scheduler waits for its stores, and runs nothing until it has them", engine.waits_for_stores
         return
     if engine.locks.fault is not None:
-        yield f"the lock store does not answer, nothing is started: {engine.locks.fault}"
+        yield "the lock store does not answer, nothing is started", engine.locks.fault
     if engine.recorder.fault is not None:
-        yield f"the state store does not answer, {engine.recorder.waiting} records wait: {engine.recorder.fault}"
+        yield f"the state store does not answer, {engine.recorder.waiting} records wait", engine.recorder.fault
     for task, fault in engine.supervisor.recent_faults().items():
-        yield f"the {task} task failed and was started again: {fault}"
+        yield f"the {task} task failed and was started again", fault
     silent = engine.dispatcher.silent_for()
     if engine.runs_ticks and silent > engine.clock.max_sleep + _STUCK_AFTER and engine.locks.fault is None:
-        yield f"no due tick was looked for in {silent:.0f} s"
+        yield (
+            f"no due tick was looked for in {silent:.0f} s",
+            "something holds the event loop, or the lock store is slow",
+        )
 
 
 def _concerns(engine: Engine) -> Iterator[str]:

@@ -209,11 +209,13 @@ class Membership:
 
     def blocked(self, seconds: float) -> None:
         """The event loop has not turned for so long."""
+        what = self._what_blocks()
+        self._dispatcher.delays.blame(self._clock.now(), what)
         logger.warning(
             "the event loop has been blocked for %.0f s by %s: nothing starts in time; a function that takes long without "
             "awaiting is to be a plain one, which runs in a thread",
             seconds,
-            self._what_blocks(),
+            what,
         )
 
     def _what_blocks(self) -> str:

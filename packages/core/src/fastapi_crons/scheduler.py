@@ -328,7 +328,9 @@ class Crons:
         from fastapi_crons.health import Health, health_of
 
         engine = self.engine
-        return Health("unhealthy", ("the scheduler is not running",)) if engine is None else health_of(engine)
+        if engine is None:
+            return Health("unhealthy", ("the scheduler is not running",), ("the scheduler is not running",))
+        return health_of(engine)
 
     async def pause(self, name: str, *, actor: str | None = None, note: str | None = None) -> None:
         """Let no tick of a job run, on any instance and over restarts, until it is resumed; runs that go on are left alone.

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 
 from fastapi_crons._callables import is_coroutine_function, takes
+from fastapi_crons.delays import Delay
 from fastapi_crons.job import CronJob
 from fastapi_crons.run import MissedTicks
 from fastapi_crons.schedule import Schedule
@@ -29,6 +30,7 @@ class Entry:
         "_is_async",
         "_takes_context",
         "busy_until",
+        "delay",
         "group",
         "in_force",
         "job",
@@ -66,6 +68,8 @@ class Entry:
         #: Up to which tick it was late, and until when (Unix seconds) the run went on that the late ticks waited for.
         self.late_until = 0
         self.busy_until = 0
+        #: What was last in the way of this job alone.
+        self.delay: Delay | None = None
         #: How many of these have ended, and only wait for their lease to be given back.
         self.releasing = 0
         #: The record of the ticks that were skipped for a run that still goes on, and that run.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 from fastapi_crons.clock import utc_datetime
-from fastapi_crons.locking.base import KnownJob
-from fastapi_crons.run import MissedTicks, Run
-from fastapi_crons.schedule import Schedule
+from fastapi_crons.errors import ScheduleError, SkipRun
+from fastapi_crons.instance import name_of
+from fastapi_crons.locking.base import KnownJob, Lease
+from fastapi_crons.run import MissedReason, MissedTicks, Run, RunStatus
+from fastapi_crons.schedule import Schedule, cron_schedule
+from fastapi_crons.ticks import TickSource, tick_source
 
 Fate = Literal[
     "ran",
@@ -73,5 +77,287 @@ def made_at(record_id: str) -> float:
 
 
 def explain(records: TickRecords, *, details: bool = True) -> TickFate:
-    """What became of the instant. `details` says whether error texts and notes may be told."""
-    raise NotImplementedError
+    """What became of the instant. `details` says whether error texts and notes may be told.
+
+    A pure function: whatever is on record explains, in the order of what is known for certain.
+    """
+    case = _Case(records, details)
+    fate = case.run() or case.let_go() or case.covered() or case.not_due() or case.not_handled() or case.no_record()
+    if case.older and not case.is_due and fate.fate != "older_schedule":
+        fate = replace(fate, text=f"{fate.text} It was due under an older schedule: {case.schedule_since()}")
+    return replace(fate, next_ts=case.next_tick())
+
+
+_ENDINGS: dict[RunStatus, str] = {
+    "running": "is still running",
+    "completed": "completed",
+    "failed": "failed",
+    "timed_out": "exceeded its time limit",
+    "cancelled": "was cancelled",
+    "interrupted": "was cut off",
+}
+_FATES: dict[MissedReason, Fate] = {"overlap": "skipped", "vetoed": "vetoed", "paused": "paused"}
+_REASONS: dict[MissedReason, str] = {
+    "overlap": "the job was still running",
+    "vetoed": "a before-run hook vetoed it",
+    "paused": "the job was paused",
+    "disabled": "the job was disabled",
+    "schedule_changed": "it was due under an older schedule while no instance ran it, and the schedule was changed since",
+    "misfire_grace_time": "it could only be run later than its misfire grace time allows",
+    "max_catch_up": "more late ticks stood behind it than are caught up with (max_catch_up)",
+}
+#: A tick that is not handled so long (seconds) after it was due, while instances live, is not just about to be.
+_OVERDUE = 10.0
+
+
+class _Case:
+    """One instant, the records, and the sentences to say about them."""
+
+    def __init__(self, records: TickRecords, details: bool) -> None:
+        self._records = records
+        self._details = details
+        self._known = known = records.known
+        self._tick = records.tick
+        self._text, self._zone = records.schedule.text, records.zone
+        self._source: TickSource | None = tick_source(records.schedule)
+        if known is not None and (known.schedule, known.timezone) != (self._text, records.zone):
+            self._text, self._source, self._zone = known.schedule, _source_of(known), known.timezone
+        #: Whether the schedule in force had not come into force yet.
+        self.older = known is not None and self._tick < int(known.since)
+        #: Whether the schedule in force has a tick at this instant.
+        self.is_due = self._source is not None and self._source.next_tick(self._tick - 1) == self._tick
+
+    def next_tick(self) -> int | None:
+        """The next tick after now."""
+        if self._source is None or (self._known is not None and not self._known.enabled):
+            return None
+        return self._source.next_tick(int(self._records.now))
+
+    def run(self) -> TickFate | None:
+        """Runs of this very tick."""
+        runs = tuple(run for run in self._records.runs if run.tick_ts == self._tick)
+        if not runs:
+            return None
+        last = runs[-1]
+        sentences = [self._cut_off(run) for run in runs[:-1]]
+        if last.error is not None and last.error.type == SkipRun.__name__:
+            why = self._detail(last.error.message)
+            return self._fate("vetoed", *sentences, f"A before-run hook vetoed it{why}.", runs=runs)
+        if last.status == "interrupted":
+            sentences += [self._cut_off(last), self._rerun_of(last)]
+            return self._fate("interrupted", *sentences, runs=runs)
+        again = "It was run again" if len(runs) > 1 else "It was run"
+        attempt = f", attempt {last.attempt}" if last.attempt > 1 else ""
+        where = f"by {last.instance}, from {self._at(last.started_ts)} on (run {last.id}{attempt})"
+        sentences.append(f"{again} {where}, and {self._ending(last)}.")
+        if last.delay:
+            sentences.append(f"It started late: {last.delay}.")
+        if last.missed_ticks and last.missed_since_ts is not None:
+            sentences.append(
+                f"The run stands for {_ticks(last.missed_ticks)} before it too, since {self._at(last.missed_since_ts)}."
+            )
+        return self._fate("running" if last.status == "running" else "ran", *sentences, runs=runs)
+
+    def let_go(self) -> TickFate | None:
+        """A record that the tick was let go."""
+        if not self._may_be_due():
+            return None
+        for missed in reversed(self._records.missed):
+            if missed.first_ts <= self._tick <= missed.last_ts:
+                row = ""
+                if missed.count > 1:
+                    number = f"at least {missed.count}" if missed.more else str(missed.count)
+                    row = (
+                        f" It is one of {number} ticks from {self._at(missed.first_ts)} to {self._at(missed.last_ts)}."
+                    )
+                reason = _REASONS[missed.reason] + (self._detail(missed.detail) if missed.detail else "")
+                text = f"It was not run: {reason}. {missed.instance} put that on record at {self._at(missed.recorded_ts)}.{row}"
+                if self._is_uncertain(missed.first_ts, missed.last_ts):
+                    return self._fate(
+                        "older_schedule", self._uncertain(), f"Ticks around it were not run: {reason}.{row}"
+                    )
+                return self._fate(_FATES.get(missed.reason, "missed"), text, missed=missed)
+        return None
+
+    def covered(self) -> TickFate | None:
+        """A run of a later tick that stands for this one."""
+        if not self._may_be_due():
+            return None
+        runs = tuple(
+            run
+            for run in self._records.runs
+            if run.tick_ts is not None and (run.missed_since_ts or run.tick_ts) <= self._tick < run.tick_ts
+        )
+        if not runs:
+            return None
+        run = runs[-1]
+        assert run.tick_ts is not None
+        if self._is_uncertain(run.missed_since_ts or 0, run.tick_ts):
+            return self._fate(
+                "older_schedule", self._uncertain(), f"Run {run.id} stands for late ticks around it.", runs=runs
+            )
+        late = f": {run.delay}" if run.delay else ""
+        text = (
+            f"It was late{late}; the run of {self._at(run.tick_ts)} stands for it and for all late ticks, "
+            f"{_ticks(run.missed_ticks + 1)} (coalesce)."
+        )
+        sentences = [text, *(self._cut_off(each) for each in runs[:-1])]
+        sentences.append(f"That run, {run.id} by {run.instance}, {self._ending(run)}.")
+        return self._fate("covered", *sentences, runs=runs)
+
+    def not_due(self) -> TickFate | None:
+        """An instant at which the schedule in force has nothing due."""
+        if self.older or self._source is None:
+            return None
+        if self.is_due:
+            return None
+        following = self._source.next_tick(self._tick)
+        then = "it is never due after that" if following is None else f"the next tick after it is {self._at(following)}"
+        return self._fate(
+            "not_due", f"The job is not due then: {self._schedule()} has no tick at that instant; {then}."
+        )
+
+    def not_handled(self) -> TickFate | None:
+        """A tick that nobody has claimed or let go so far."""
+        known, now = self._known, self._records.now
+        if known is None:
+            if self._tick > now:
+                return self._fate("not_yet", f"It is due in {_span(self._tick - now)}.", self._never_registered())
+            return self._fate("unknown", self._never_registered())
+        if self._tick <= known.mark and self._tick <= now:
+            return None
+        if self.older:
+            return None
+        if known.pause is not None:
+            when = "was due" if self._tick <= now else "will be due"
+            return self._fate(
+                "paused", f"The job is paused {self._paused(known)}; it {when} in that time, and is not run."
+            )
+        if not known.enabled:
+            return self._fate("missed", "The job is disabled: none of its ticks is run.")
+        if self._tick > now:
+            return self._fate("not_yet", f"It is due in {_span(self._tick - now)}; nothing has become of it yet.")
+        return self._fate("waiting", self._why_waiting(known, now))
+
+    def no_record(self) -> TickFate:
+        """A tick that was handled, and that no record tells of."""
+        known = self._known
+        assert known is not None
+        lease = next(
+            (each for each in known.leases if each.tick is not None and each.after < self._tick <= each.tick), None
+        )
+        if lease is not None:
+            return self._fate("running" if lease.let_go is None else "missed", self._leased(lease))
+        if self.older:
+            has = "has this instant too, but " if self.is_due else ""
+            text = f"Nothing is on record of it, and what was due then is not known: the schedule in force {has}came later:"
+            return self._fate("older_schedule", text, self.schedule_since())
+        kept = [made_at(run.id) for run in self._records.runs] + [each.recorded_ts for each in self._records.missed]
+        oldest = min(kept, default=None)
+        if oldest is not None and oldest > self._tick:
+            why = f"the history reaches back to {self._at(oldest)} only"
+        else:
+            why = "its record is not written yet, or was lost while the state store did not answer"
+        return self._fate(
+            "unknown",
+            f"It was handled (all ticks up to {self._at(known.mark)} were), and nothing is on record of it: {why}.",
+        )
+
+    def schedule_since(self) -> str:
+        """Since when the schedule is what it is."""
+        assert self._known is not None
+        return f"{self._schedule()} is in force since {self._at(self._known.since)}."
+
+    def _fate(
+        self, fate: Fate, *sentences: str, runs: tuple[Run, ...] = (), missed: MissedTicks | None = None
+    ) -> TickFate:
+        return TickFate(fate, " ".join(sentence for sentence in sentences if sentence), runs, missed)
+
+    def _may_be_due(self) -> bool:
+        """Whether the instant is a tick, or would have been one under an older schedule."""
+        return self.older or self._source is None or self.is_due
+
+    def _is_uncertain(self, first: int, last: int) -> bool:
+        """Whether nothing says that an instant inside a row of ticks was one: their schedule is not known any more."""
+        return self.older and not self.is_due and self._tick not in (first, last)
+
+    def _uncertain(self) -> str:
+        return f"Whether it was due is not known: {self.schedule_since()}"
+
+    def _ending(self, run: Run) -> str:
+        if run.status == "running" or run.ended_ts is None:
+            return _ENDINGS[run.status]
+        took = f" after {run.duration:.3g} s" if run.duration is not None else ""
+        error = f": {run.error.type}{self._detail(run.error.message)}" if run.error is not None else ""
+        return f"{_ENDINGS[run.status]}{took}{error}"
+
+    def _cut_off(self, run: Run) -> str:
+        why = self._detail(run.error.message) if run.error is not None else ""
+        return f"Run {run.id} by {run.instance}, attempt {run.attempt}, was cut off{why}."
+
+    def _rerun_of(self, run: Run) -> str:
+        leases = self._known.leases if self._known is not None else ()
+        if any(lease.run_id == run.id for lease in leases):
+            return "Its lease is still on record, so another instance may take it up and run it again."
+        return "It was not run again: the job does not rerun what was interrupted, or did so as often as it may."
+
+    def _leased(self, lease: Lease) -> str:
+        who = name_of(lease.instance)
+        if lease.let_go is not None:
+            return f"{who} has let it go ({_REASONS[lease.let_go]}), and not put that on record yet."
+        return f"{who} has claimed it (run {lease.run_id}, attempt {lease.attempt}), and not put on record yet how that ended."
+
+    def _why_waiting(self, known: KnownJob, now: float) -> str:
+        since = f"It was due {_span(now - self._tick)} ago, and nobody has claimed it"
+        holder = next((lease for lease in known.leases if lease.let_go is None), None)
+        if holder is not None:
+            return f"{since}: it waits for run {holder.run_id} of {name_of(holder.instance)}, which holds the job."
+        if not self._records.instances:
+            return f"{since}: no instance lives that runs jobs. The next one to start treats it as a late tick."
+        if now - self._tick <= _OVERDUE:
+            return f"{since} yet."
+        return (
+            f"{since}, although {self._records.instances} instance(s) live: they have no such job, can't reach the lock store, "
+            "or are busy; their health says which."
+        )
+
+    def _paused(self, known: KnownJob) -> str:
+        assert known.pause is not None
+        by = f" by {known.pause.actor}" if known.pause.actor else ""
+        return f"since {self._at(known.pause.since)}{by}{self._detail(known.pause.note or '')}"
+
+    def _never_registered(self) -> str:
+        return "No instance has registered the job in this store, so none has run it."
+
+    def _schedule(self) -> str:
+        return f"{self._text!r}" + (f" in {self._zone}" if self._zone else "")
+
+    def _detail(self, text: str) -> str:
+        return f": {text}" if text and self._details else ""
+
+    def _at(self, instant: float) -> str:
+        moment = utc_datetime(int(instant))
+        local = moment.astimezone(ZoneInfo(self._zone)) if self._zone and self._zone != "UTC" else moment
+        return f"{local:%Y-%m-%d %H:%M:%S %Z}"
+
+
+def _source_of(known: KnownJob) -> TickSource | None:
+    """The ticks of a schedule of which only text and zone are known; None for a kind that is not installed here."""
+    try:
+        return cron_schedule(known.schedule, known.timezone or "UTC")
+    except ScheduleError:
+        return None
+
+
+def _ticks(number: int) -> str:
+    return "one tick" if number == 1 else f"{number} ticks"
+
+
+def _span(seconds: float) -> str:
+    """A duration in the one or two units that matter."""
+    left, parts = max(0, round(seconds)), []
+    for unit, name in ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")):
+        number, left = divmod(left, unit)
+        if number:
+            parts.append(f"{number} {name}{'s' if number > 1 else ''}")
+    return " and ".join(parts[:2]) or "0 seconds"

@@ -14,9 +14,12 @@ from urllib.parse import urlsplit
 from fastapi import HTTPException, Request
 
 from fastapi_crons.config import CronConfig
+from fastapi_crons.outcome import safe_text
 
 _PROXY_HEADERS = ("forwarded", "via")
 _TEST_CLIENT = "testclient"
+#: How many characters of a name that a client gives itself are kept.
+_ACTOR_CHARS = 200
 
 
 class Access:
@@ -42,8 +45,9 @@ class Access:
         self.check_read(request)
         if _is_cross_site(request):
             raise HTTPException(403, "requests from other sites are refused")
-        body = int(request.headers.get("content-length") or 0) or "transfer-encoding" in request.headers
-        if body and request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        # A form of another site names its type even where it is empty, and can't name this one.
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json" and (kind or _has_body(request)):
             raise HTTPException(415, "the body must be JSON, with Content-Type: application/json")
         if self.unguarded and not is_local(request):
             raise HTTPException(
@@ -51,8 +55,14 @@ class Access:
             )
 
     def sees_details(self, request: Request) -> bool:
-        """Whether this client is shown results, error texts and log lines."""
+        """Whether this client is shown results, error texts, notes and log lines."""
         return not self.unguarded or is_local(request)
+
+    def actor(self, request: Request) -> str | None:
+        """Who asks for a change: what those who hold credentials say in `X-Actor`."""
+        given = request.headers.get("x-actor", "").strip()
+        behind_credentials = self._token is not None or self._guarded
+        return safe_text(given, _ACTOR_CHARS) if given and behind_credentials else None
 
     def _has_token(self, request: Request) -> bool:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
@@ -70,6 +80,10 @@ def is_local(request: Request) -> bool:
         return False
     peer = request.client.host if request.client is not None else ""
     return (peer == _TEST_CLIENT or _is_loopback(peer)) and _is_local_name(_host_name(request.headers.get("host", "")))
+
+
+def _has_body(request: Request) -> bool:
+    return request.headers.get("content-length", "0").strip() != "0" or "transfer-encoding" in request.headers
 
 
 def _is_cross_site(request: Request) -> bool:

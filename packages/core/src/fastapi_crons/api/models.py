@@ -9,32 +9,55 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PlainSerializer
 
 from fastapi_crons.clock import utc_datetime
-from fastapi_crons.run import Run, RunStatus, Trigger
-from fastapi_crons.service import JobView
+from fastapi_crons.health import Health
+from fastapi_crons.locking.base import LiveInstance, Pause
+from fastapi_crons.run import MissedReason, MissedTicks, Run, RunStatus, Trigger
+from fastapi_crons.service import JobStatus, JobView, SchedulerView
+from fastapi_crons.why import Fate, TickFate
 
 
 def _with_z(instant: datetime) -> str:
     return instant.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
 
 
-Instant = Annotated[datetime, PlainSerializer(_with_z, return_type=str, when_used="json")]
+Instant = Annotated[
+    datetime,
+    PlainSerializer(_with_z, return_type=str, when_used="json"),
+    Field(examples=["2026-03-01T12:00:00Z"]),
+]
+Note = Annotated[str, Field(max_length=1000, examples=["the other side is down"])]
+
+
+class PauseModel(BaseModel):
+    """Since when a job is paused, by whom, and why."""
+
+    since: Instant
+    actor: str | None = Field(examples=["ops"])
+    note: str | None = Field(description="None for clients that are not shown details")
+
+    @classmethod
+    def of(cls, pause: Pause, *, details: bool) -> PauseModel:
+        return cls(since=utc_datetime(pause.since), actor=pause.actor, note=pause.note if details else None)
 
 
 class JobModel(BaseModel):
     """A job and what became of it last. Times are UTC."""
 
-    name: str
+    name: str = Field(examples=["cleanup"])
     expr: str = Field(description="Cron expression", examples=["*/5 * * * *"])
-    timezone: str | None = Field(description="The zone that the expression is read in")
-    tags: list[str]
-    enabled: bool
-    status: RunStatus | Literal["pending"] = Field(description="Of the latest run; `pending` for a job that never ran")
-    last_run: Instant | None
-    next_run: Instant | None
-    instance_id: str | None = Field(description="Where the latest run ran")
+    timezone: str | None = Field(description="The zone that the expression is read in", examples=["Europe/Berlin"])
+    tags: list[str] = Field(examples=[["maintenance"]])
+    enabled: bool = Field(description="False for a job that its code has switched off")
+    paused: PauseModel | None = Field(description="None for a job that is not paused")
+    status: JobStatus = Field(description="Of the latest run; `pending` for a job that never ran")
+    last_run: Instant | None = Field(description="When the latest run began")
+    next_run: Instant | None = Field(
+        description="The next tick that is run; None for a job that is paused, disabled, or never due again"
+    )
+    instance_id: str | None = Field(description="Where the latest run ran", examples=["worker-001"])
 
     @classmethod
-    def of(cls, view: JobView) -> JobModel:
+    def of(cls, view: JobView, *, details: bool) -> JobModel:
         job = view.job
         return cls(
             name=job.name,
@@ -42,7 +65,8 @@ class JobModel(BaseModel):
             timezone=job.schedule_zone or None,
             tags=list(job.tags),
             enabled=job.enabled,
-            status=view.status or "pending",
+            paused=None if view.pause is None else PauseModel.of(view.pause, details=details),
+            status=view.status,
             last_run=view.last_run,
             next_run=view.next_run,
             instance_id=view.instance,
@@ -53,45 +77,54 @@ class LogLineModel(BaseModel):
     """A log record that was made inside a run."""
 
     time: Instant
-    level: str
+    level: str = Field(examples=["INFO"])
     logger: str
     message: str
 
 
 class ErrorModel(BaseModel):
-    """What a run raised. `message` is None for clients that are not shown details."""
+    """What a run raised."""
 
-    type: str
-    message: str | None
+    type: str = Field(examples=["ConnectionError"])
+    message: str | None = Field(description="None for clients that are not shown details")
+    traceback: str | None = Field(description="Where one run is asked for; None for clients that are not shown details")
 
 
 class RunModel(BaseModel):
     """One execution of a job. Times are UTC, durations seconds."""
 
-    id: str
+    id: str = Field(examples=["019ca8c1-6c00-7000-8000-0123456789ab"])
     job_name: str
     scheduled_time: Instant | None = Field(description="The tick; None for a manual run")
-    trigger: Trigger
-    attempt: int
+    trigger: Trigger = Field(description="What started it; `catch_up` for a late tick")
+    attempt: int = Field(description="How many times the function has been started for this tick, this one included")
     instance_id: str
     status: RunStatus
     start_time: Instant
     end_time: Instant | None
     duration: float | None
     missed_ticks: int = Field(description="How many earlier ticks this run stands for")
-    result: JsonValue = Field(description="What the function returned")
+    missed_since: Instant | None = Field(description="The oldest of those")
+    delay: str | None = Field(description="Why its tick was claimed late; None for clients that are not shown details")
+    result: JsonValue = Field(description="What the function returned; None for clients that are not shown details")
     error: ErrorModel | None
-    actor: str | None
-    note: str | None
+    actor: str | None = Field(description="Who asked for a manual run")
+    note: str | None = Field(description="None for clients that are not shown details")
     beside: str | None = Field(description="The run that was going on when this one was forced")
+    fencing_token: int = Field(description="Greater than that of any earlier run of the job")
     log: list[LogLineModel] = Field(description="Its log, where one run is asked for")
     log_dropped: int = Field(description="How many earlier log records did not fit")
 
     @classmethod
-    def of(cls, run: Run, *, details: bool) -> RunModel:
+    def of(cls, run: Run, *, details: bool, whole: bool = False) -> RunModel:
+        """`details` says whether results, texts and logs may be shown, `whole` whether one run was asked for."""
         error = None
         if run.error is not None:
-            error = ErrorModel(type=run.error.type, message=run.error.message if details else None)
+            error = ErrorModel(
+                type=run.error.type,
+                message=run.error.message if details else None,
+                traceback=run.error.traceback if details and whole else None,
+            )
         return cls(
             id=run.id,
             job_name=run.job,
@@ -104,11 +137,14 @@ class RunModel(BaseModel):
             end_time=run.ended,
             duration=run.duration,
             missed_ticks=run.missed_ticks,
+            missed_since=None if run.missed_since_ts is None else utc_datetime(run.missed_since_ts),
+            delay=run.delay if details else None,
             result=json.loads(run.result) if run.result is not None and details else None,
             error=error,
             actor=run.actor,
-            note=run.note,
+            note=run.note if details else None,
             beside=run.beside,
+            fencing_token=run.token,
             log=[
                 LogLineModel(time=utc_datetime(line.ts), level=line.level, logger=line.logger, message=line.message)
                 for line in run.log
@@ -128,27 +164,30 @@ class RunPage(BaseModel):
 class RunRequest(BaseModel):
     """How a job is to be run."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"force": False}]})
 
-    force: bool = Field(default=False, description="Run it although it is running already")
-    timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False, description="Seconds; else the job's own")
-    wait: bool = Field(default=True, description="False answers 202 as soon as the run has started")
-    note: str | None = Field(default=None, max_length=1000, description="Kept with the run")
+    force: bool = Field(default=False, description="Run it although it is running already", strict=True)
+    timeout: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False, strict=True)] | None = Field(
+        default=None, description="Seconds; else the job's own"
+    )
+    wait: bool = Field(default=True, description="False answers 202 as soon as the run has started", strict=True)
+    note: Note | None = Field(default=None, description="Kept with the run")
 
 
 class RunAnswer(BaseModel):
     """How a manual run went."""
 
     status: Literal["success", "failed", "running"]
-    message: str
+    message: str = Field(examples=["Job 'backup_database' executed successfully"])
     execution_time: float = Field(description="Seconds", examples=[2.34])
-    instance_id: str
+    instance_id: str = Field(examples=["worker-001"])
     timestamp: Instant
     run_id: str
     error: str | None = None
 
     @classmethod
     def of(cls, run: Run, timestamp: datetime) -> RunAnswer:
+        status: Literal["success", "failed", "running"]
         if run.status == "completed":
             status, message = "success", f"Job '{run.job}' executed successfully"
         elif run.status == "running":
@@ -156,7 +195,7 @@ class RunAnswer(BaseModel):
         else:
             status, message = "failed", f"Job '{run.job}' {run.status.replace('_', ' ')}"
         return cls(
-            status=status,  # type: ignore[arg-type]
+            status=status,
             message=message,
             execution_time=round(run.duration or 0.0, 6),
             instance_id=run.instance,
@@ -166,17 +205,166 @@ class RunAnswer(BaseModel):
         )
 
 
+class CancelAnswer(BaseModel):
+    """That a run is asked to end. An async function is cancelled at once, on another instance with its next heartbeat."""
+
+    run_id: str
+    message: str
+
+
+class PauseRequest(BaseModel):
+    """Why a job is to be paused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    note: Note | None = Field(default=None, description="Kept with the pause")
+
+
+class ResumeRequest(BaseModel):
+    """How a job is to go on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    catch_up: bool = Field(
+        default=False, description="Treat the ticks of the pause as late ones, instead of letting them go", strict=True
+    )
+
+
+class MissedModel(BaseModel):
+    """A row of ticks that were let go, as one record."""
+
+    job_name: str
+    first: Instant
+    last: Instant
+    count: int = Field(description="How many; where `more` is true, at least so many")
+    more: bool
+    reason: MissedReason
+    recorded: Instant
+    instance_id: str
+
+    @classmethod
+    def of(cls, ticks: MissedTicks) -> MissedModel:
+        return cls(
+            job_name=ticks.job,
+            first=ticks.first,
+            last=ticks.last,
+            count=ticks.count,
+            more=ticks.more,
+            reason=ticks.reason,
+            recorded=utc_datetime(ticks.recorded_ts),
+            instance_id=ticks.instance,
+        )
+
+
+class TickModel(BaseModel):
+    """What became of an instant of a job, and why."""
+
+    job_name: str
+    time: Instant
+    fate: Fate
+    explanation: str = Field(
+        description="A sentence or two; without error texts and notes for clients that are not shown details",
+        examples=[
+            "It was run by worker-001, from 2026-03-01 12:00:00 UTC on (run 019ca8c1-…), and completed after 2.3 s."
+        ],
+    )
+    runs: list[RunModel] = Field(description="The runs that answer for it, oldest first")
+    missed: MissedModel | None = Field(description="The record by which it was let go")
+    next: Instant | None = Field(description="The job's next tick")
+
+    @classmethod
+    def of(cls, name: str, time: datetime, fate: TickFate, *, details: bool) -> TickModel:
+        return cls(
+            job_name=name,
+            time=time,
+            fate=fate.fate,
+            explanation=fate.text,
+            runs=[RunModel.of(run, details=details) for run in fate.runs],
+            missed=None if fate.missed is None else MissedModel.of(fate.missed),
+            next=fate.next,
+        )
+
+
 class HealthModel(BaseModel):
     """Whether the scheduler does its work, and what is to be looked at."""
 
-    status: Literal["ok", "degraded", "unhealthy"]
-    findings: list[str]
+    status: Literal["ok", "degraded", "unhealthy"] = Field(
+        description="`unhealthy`: it does not do its work; `degraded`: it does, and something is to be looked at"
+    )
+    findings: list[str] = Field(
+        description="One sentence each; without error texts for clients that are not shown details"
+    )
+
+    @classmethod
+    def of(cls, health: Health, *, details: bool) -> HealthModel:
+        return cls(status=health.status, findings=list(health.findings if details else health.summaries))
+
+
+class InstanceModel(BaseModel):
+    """An instance that lives."""
+
+    instance_id: str = Field(examples=["worker-001"])
+    host: str
+    pid: int
+    version: str
+    started: Instant
+    heartbeat: Instant = Field(description="When it said last that it lives")
+    running: int = Field(description="How many runs went on in it then")
+    runs_jobs: bool = Field(description="False for one that only serves, or steers")
+
+    @classmethod
+    def of(cls, found: LiveInstance) -> InstanceModel:
+        instance = found.instance
+        return cls(
+            instance_id=instance.id,
+            host=instance.host,
+            pid=instance.pid,
+            version=instance.version,
+            started=utc_datetime(instance.started_ts),
+            heartbeat=utc_datetime(found.heartbeat_ts),
+            running=found.running,
+            runs_jobs=bool(found.jobs),
+        )
+
+
+class SchedulerModel(BaseModel):
+    """The scheduler of the process that answers, the instances that share its jobs, and the jobs in figures."""
+
+    instance_id: str | None = Field(description="The instance that answers", examples=["worker-001"])
+    health: HealthModel
+    version: str
+    namespace: str
+    timezone: str = Field(description="Of expressions that do not name one")
+    backend: str = Field(description="The state store", examples=["SQLiteStateBackend"])
+    locking: str = Field(description="How far ticks are shared, and by what", examples=["Distributed (Redis)"])
+    jobs: int
+    paused: int
+    statuses: dict[JobStatus, int] = Field(
+        description="How many jobs have which status", examples=[{"completed": 10, "running": 1, "failed": 1}]
+    )
+    instances: list[InstanceModel]
+
+    @classmethod
+    def of(cls, view: SchedulerView, *, details: bool) -> SchedulerModel:
+        return cls(
+            instance_id=view.instance_id,
+            health=HealthModel.of(view.health, details=details),
+            version=view.version,
+            namespace=view.namespace,
+            timezone=view.timezone,
+            backend=view.state_backend,
+            locking=view.locking,
+            jobs=view.jobs,
+            paused=view.paused,
+            statuses=view.statuses,
+            instances=[InstanceModel.of(found) for found in view.instances],
+        )
 
 
 class Problem(BaseModel):
     """What went wrong (RFC 9457)."""
 
-    type: str = "about:blank"
+    type: str = Field(default="about:blank", description="There is one kind for each status")
     title: str
     status: int
     detail: str

@@ -3,31 +3,221 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from datetime import datetime, timezone
-from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.params import Depends as DependsParameter
-from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import AfterValidator, AwareDatetime
 
+from fastapi_crons._zones import FIRST, LAST
 from fastapi_crons.api.access import Access
-from fastapi_crons.api.models import HealthModel, JobModel, Problem, RunAnswer, RunModel, RunPage, RunRequest
-from fastapi_crons.errors import CronsError, JobLockedError, StoreError, UnknownJobError
+from fastapi_crons.api.models import (
+    CancelAnswer,
+    HealthModel,
+    JobModel,
+    MissedModel,
+    PauseRequest,
+    ResumeRequest,
+    RunAnswer,
+    RunModel,
+    RunPage,
+    RunRequest,
+    SchedulerModel,
+    TickModel,
+)
+from fastapi_crons.api.problems import ManagementRoute, problems
 from fastapi_crons.lifespan import scheduler_of
 from fastapi_crons.outcome import one_line
-from fastapi_crons.run import RunStatus
+from fastapi_crons.run import Run, RunStatus
 from fastapi_crons.scheduler import Crons
-from fastapi_crons.service import Service
+from fastapi_crons.service import JobFilter, Service
 
 logger = logging.getLogger(__name__)
 
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    code: {"model": Problem, "description": HTTPStatus(code).phrase} for code in (401, 403, 404, 422, 503)
-}
+
+def _expressible(time: datetime) -> datetime:
+    if not FIRST <= time.timestamp() <= LAST:
+        raise ValueError("must lie between the years 1 and 9999")
+    return time
+
+
+#: Where a request carries whom it asks.
+_ASKED = "fastapi_crons.asked"
+
+
+class _Asked:
+    """A request to the management API: whom it asks, and what it may."""
+
+    def __init__(self, request: Request, crons: Crons, access: Access) -> None:
+        self.service = Service(crons)
+        self.access = access
+        self.details = access.sees_details(request)
+        self.actor = access.actor(request)
+
+    @staticmethod
+    def by(request: Request) -> _Asked:
+        found: _Asked = request.scope[_ASKED]
+        return found
+
+
+def _may_read(request: Request) -> _Asked:
+    asked = _Asked.by(request)
+    asked.access.check_read(request)
+    return asked
+
+
+def _may_change(request: Request) -> _Asked:
+    asked = _Asked.by(request)
+    asked.access.check_change(request)
+    return asked
+
+
+Reading = Annotated[_Asked, Depends(_may_read)]
+Changing = Annotated[_Asked, Depends(_may_change)]
+Name = Annotated[str, Path(min_length=1, max_length=1000, description="The job's name, percent-encoded")]
+RunId = Annotated[str, Path(min_length=1, max_length=100, description="The run's id")]
+Time = Annotated[
+    AwareDatetime,
+    AfterValidator(_expressible),
+    Path(description="ISO 8601 with offset", examples=["2026-03-01T12:00:00Z"]),
+]
+_CHANGES = problems(409, 413, 415)
+
+
+_endpoints = APIRouter(route_class=ManagementRoute)
+
+
+@_endpoints.get("/crons")
+async def list_jobs(
+    asked: Reading,
+    tag: Annotated[str | None, Query(max_length=1000, description="Only jobs with this tag")] = None,
+    status: Annotated[JobFilter | None, Query(description="Only jobs whose latest run ended so, or goes on")] = None,
+) -> list[JobModel]:
+    """All jobs with their latest state, in the order they were registered."""
+    return [JobModel.of(view, details=asked.details) for view in await asked.service.jobs(tag=tag, status=status)]
+
+
+@_endpoints.get("/crons/{name}")
+async def one_job(asked: Reading, name: Name) -> JobModel:
+    """One job with its latest state."""
+    return JobModel.of(await asked.service.job(name), details=asked.details)
+
+
+@_endpoints.get("/crons/{name}/runs")
+async def job_runs(
+    asked: Reading,
+    name: Name,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    before: Annotated[str | None, Query(max_length=100, description="`next` of the page before")] = None,
+    status: RunStatus | None = None,
+) -> RunPage:
+    """A job's runs, newest first."""
+    runs = await asked.service.runs(name, limit=limit, before=before, status=status)
+    return RunPage(
+        runs=[RunModel.of(run, details=asked.details) for run in runs],
+        next=runs[-1].id if len(runs) == limit else None,
+    )
+
+
+@_endpoints.get("/crons/{name}/runs/{run_id}")
+async def one_run(asked: Reading, name: Name, run_id: RunId) -> RunModel:
+    """One run of a job, with its log."""
+    return RunModel.of(await asked.service.run(name, run_id), details=asked.details, whole=True)
+
+
+@_endpoints.post(
+    "/crons/{name}/run",
+    responses={
+        **_CHANGES,
+        202: {"model": RunAnswer, "description": "It goes on"},
+        500: {"model": RunAnswer, "description": "It failed"},
+    },
+)
+async def run_job(asked: Changing, response: Response, name: Name, body: RunRequest | None = None) -> RunAnswer:
+    """Run a job now and wait for its end. A client that goes away cancels nothing.
+
+    Without `wait`, or when the scheduler stops in the meantime, the answer is 202 with the id of the run.
+    """
+    wanted = body or RunRequest()
+    run = await asked.service.run_job(
+        name,
+        force=wanted.force,
+        timeout=wanted.timeout,
+        wait=wanted.wait,
+        triggered_by="api",
+        actor=asked.actor,
+        note=wanted.note,
+    )
+    response.status_code = {"completed": 200, "running": 202}.get(run.status, 500)
+    return RunAnswer.of(run, datetime.now(timezone.utc).replace(microsecond=0))
+
+
+@_endpoints.post("/crons/{name}/runs/{run_id}/cancel", status_code=202, responses=_CHANGES)
+async def cancel_run(asked: Changing, name: Name, run_id: RunId) -> CancelAnswer:
+    """Ask for a run to be cancelled, wherever it goes on. How it ended is on its record."""
+    await asked.service.cancel_run(name, run_id, actor=asked.actor)
+    return CancelAnswer(run_id=run_id, message=f"Run {run_id} of job '{name}' is asked to end")
+
+
+@_endpoints.post("/crons/{name}/pause", responses=_CHANGES)
+async def pause(asked: Changing, name: Name, body: PauseRequest | None = None) -> JobModel:
+    """Let no tick of a job run, on any instance and over restarts, until it is resumed. Runs that go on are left alone."""
+    note = None if body is None else body.note
+    return JobModel.of(await asked.service.pause(name, actor=asked.actor, note=note), details=asked.details)
+
+
+@_endpoints.post("/crons/{name}/resume", responses=_CHANGES)
+async def resume(asked: Changing, name: Name, body: ResumeRequest | None = None) -> JobModel:
+    """Let a job go on with its next tick; without effect on one that is not paused."""
+    await asked.service.resume(name, catch_up=body is not None and body.catch_up)
+    return JobModel.of(await asked.service.job(name), details=asked.details)
+
+
+@_endpoints.get("/crons/{name}/ticks/{time}")
+async def one_tick(asked: Reading, name: Name, time: Time) -> TickModel:
+    """What became of an instant of a job, and why: run, skipped, paused, missed, not due, and so on."""
+    fate = await asked.service.tick(name, time, details=asked.details)
+    return TickModel.of(name, time, fate, details=asked.details)
+
+
+@_endpoints.get("/scheduler")
+async def scheduler(asked: Reading) -> SchedulerModel:
+    """The scheduler that answers, the instances that share its jobs, and the jobs in figures."""
+    return SchedulerModel.of(await asked.service.scheduler(), details=asked.details)
+
+
+@_endpoints.get("/scheduler/health", responses={503: {"model": HealthModel, "description": "It does not do its work"}})
+async def health(asked: Reading, response: Response) -> HealthModel:
+    """Whether the scheduler does its work: 200, or 503 where it does not. Asks no store."""
+    found = asked.service.crons.health()
+    response.status_code = 503 if found.status == "unhealthy" else 200
+    return HealthModel.of(found, details=asked.details)
+
+
+@_endpoints.get(
+    "/scheduler/events",
+    response_class=EventSourceResponse,
+    responses={200: {"description": "`run` with a run as it starts or ends, `missed` with ticks that were let go"}},
+)
+async def events(
+    asked: Reading,
+    job: Annotated[list[str] | None, Query(description="Only these jobs", max_length=100)] = None,
+) -> AsyncGenerator[ServerSentEvent, None]:
+    """Runs as they start and end, without logs, and ticks that are let go, of all instances that share the state store."""
+    yield ServerSentEvent(comment="listening")
+    async with aclosing(asked.service.events(job)) as records:
+        async for record in records:
+            shown: RunModel | MissedModel
+            if isinstance(record, Run):
+                kind, shown = "run", RunModel.of(record, details=asked.details)
+            else:
+                kind, shown = "missed", MissedModel.of(record)
+            yield ServerSentEvent(data=shown, event=kind, id=record.id)
 
 
 def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[DependsParameter] | None = None) -> APIRouter:
@@ -36,138 +226,29 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
     `crons` defaults to the scheduler of the app that serves the request, else of the process. `dependencies` guard every
     endpoint; without them and without `CRON_API_TOKEN`, changes are accepted from local clients only.
     """
+    config = (crons or Crons()).config
     guarded = bool(dependencies)
-
-    def asked(request: Request) -> tuple[Service, Access]:
-        scheduler = crons or scheduler_of(request.app) or Crons()
-        return Service(scheduler), Access(scheduler.config, guarded=guarded)
-
-    def may_read(request: Request) -> None:
-        asked(request)[1].check_read(request)
-
-    def may_change(request: Request) -> None:
-        asked(request)[1].check_change(request)
-
-    router = APIRouter(
-        tags=["crons"],
-        dependencies=[*(dependencies or ()), Depends(may_read)],
-        route_class=_ProblemRoute,
-        responses=_PROBLEMS,
-    )
-    if Access((crons or Crons()).config, guarded=guarded).unguarded:
+    if Access(config, guarded=guarded).unguarded:
         logger.warning(
             "the management API has neither CRON_API_TOKEN nor dependencies: everybody may read lists and states; "
             "changes, results and error texts are for local clients only"
         )
 
-    @router.get("/crons")
-    async def list_jobs(request: Request, tag: str | None = None) -> list[JobModel]:
-        """All jobs with their latest state."""
-        service, _ = asked(request)
-        return [JobModel.of(view) for view in await service.jobs(tag=tag)]
+    def prepare(request: Request) -> None:
+        scheduler = crons or scheduler_of(request.app) or Crons()
+        request.scope[_ASKED] = _Asked(request, scheduler, Access(scheduler.config, guarded=guarded))
 
-    @router.get("/crons/{name}")
-    async def one_job(request: Request, name: str) -> JobModel:
-        """One job with its latest state."""
-        service, _ = asked(request)
-        return JobModel.of(await service.job(name))
-
-    @router.get("/crons/{name}/runs")
-    async def job_runs(
-        request: Request,
-        name: str,
-        limit: Annotated[int, Query(ge=1, le=500)] = 50,
-        before: Annotated[str | None, Query(max_length=100)] = None,
-        status: RunStatus | None = None,
-    ) -> RunPage:
-        """A job's runs, newest first."""
-        service, access = asked(request)
-        runs = await service.runs(name, limit=limit, before=before, status=status)
-        details = access.sees_details(request)
-        return RunPage(
-            runs=[RunModel.of(run, details=details) for run in runs], next=runs[-1].id if len(runs) == limit else None
-        )
-
-    @router.get("/crons/{name}/runs/{run_id}")
-    async def one_run(request: Request, name: str, run_id: str) -> RunModel:
-        """One run of a job."""
-        service, access = asked(request)
-        run = await service.run(name, run_id)
-        if run is None:
-            raise HTTPException(404, "this job has no such run")
-        return RunModel.of(run, details=access.sees_details(request))
-
-    @router.post(
-        "/crons/{name}/run",
-        dependencies=[Depends(may_change)],
-        responses={202: {"model": RunAnswer}, 409: {"model": Problem}, 500: {"model": RunAnswer}},
+    shown_scheme = [Depends(HTTPBearer(auto_error=False))] if config.api_token is not None else []
+    router = APIRouter(
+        tags=["crons"],
+        dependencies=[*(dependencies or ()), *shown_scheme, Depends(prepare)],
+        route_class=ManagementRoute,
+        responses=problems(401, 403, 404, 422, 503),
     )
-    async def run_job(request: Request, response: Response, name: str, body: RunRequest | None = None) -> RunAnswer:
-        """Run a job now and wait for its end. A client that goes away cancels nothing.
-
-        Without `wait`, or when the scheduler stops in the meantime, the answer is 202 with the id of the run.
-        """
-        service, _ = asked(request)
-        wanted = body or RunRequest()
-        run = await service.run_job(
-            name,
-            force=wanted.force,
-            timeout=wanted.timeout,
-            wait=wanted.wait,
-            triggered_by="api",
-            note=wanted.note,
-        )
-        response.status_code = {"completed": 200, "running": 202}.get(run.status, 500)
-        return RunAnswer.of(run, datetime.now(timezone.utc).replace(microsecond=0))
-
-    @router.get("/scheduler/health", responses={503: {"model": HealthModel}})
-    async def health(request: Request, response: Response) -> HealthModel:
-        """Whether the scheduler does its work: 200, or 503 where it does not."""
-        service, _ = asked(request)
-        found = service.crons.health()
-        response.status_code = 503 if found.status == "unhealthy" else 200
-        return HealthModel(status=found.status, findings=list(found.findings))
-
+    router.include_router(_endpoints)
     for call in (crons or Crons()).plugins.calls("routes"):
         try:
             call.here(router=router, crons=crons)
         except Exception as error:
             logger.error("hook routes of plugin %r failed: %s", call.plugin_name, one_line(error))
     return router
-
-
-class _ProblemRoute(APIRoute):
-    """Answers our own errors as problem details (RFC 9457)."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def handled(request: Request) -> Response:
-            try:
-                return await handle(request)
-            except HTTPException as error:
-                return _problem(error.status_code, str(error.detail), error.headers)
-            except RequestValidationError as error:
-                return _problem(422, _what_is_wrong(error))
-            except UnknownJobError as error:
-                return _problem(404, str(error)[:300])
-            except JobLockedError as error:
-                return _problem(409, str(error)[:300])
-            except StoreError:
-                logger.exception("the management API could not reach a store")
-                return _problem(503, "the store does not answer; the log says why")
-            except CronsError as error:
-                return _problem(503, str(error)[:300])
-
-        return handled
-
-
-def _what_is_wrong(error: RequestValidationError) -> str:
-    """Which parts of a request can't be used, and why; without the values, which may be anything."""
-    faults = ("{}: {}".format(".".join(map(str, fault["loc"])), fault["msg"]) for fault in error.errors())
-    return ascii("; ".join(faults)[:1_000])[1:-1]
-
-
-def _problem(status: int, detail: str, headers: Any = None) -> JSONResponse:
-    content = Problem(title=HTTPStatus(status).phrase, status=status, detail=detail).model_dump()
-    return JSONResponse(content, status, headers, media_type="application/problem+json")

@@ -54,6 +54,8 @@ class DistributedLockManager:
         self.lived_at = -inf
         #: Called before such a request is sent.
         self.before_claims: Callable[[], None] = lambda: None
+        #: Called after each outage: from when to when (Unix seconds) the store did not answer, and why.
+        self.on_outage: Callable[[float, float, str], None] = lambda since, until, why: None
         self._open = False
 
     async def open(self, instance: Instance, clock: Clock) -> None:
@@ -181,7 +183,7 @@ class DistributedLockManager:
         return answer
 
     async def _until_answered(self, call: Callable[[], Awaitable[T]]) -> T:
-        backoff = Backoff()
+        backoff, asked_ts, why = Backoff(), self._clock.now(), ""
         while True:
             try:
                 answer = await self._bounded(call())
@@ -189,13 +191,15 @@ class DistributedLockManager:
                 raise
             except Exception as error:
                 delay = backoff.next()
-                self.fault = one_line(error)
+                self.fault = why = one_line(error)
                 now = self._clock.monotonic()
                 if now >= self._quiet_until:  # not every caller by itself
                     self._quiet_until = now + delay
                     logger.error("the lock store does not answer, nothing is started until it does: %s", self.fault)
                 await self._clock.sleep(delay)
                 continue
+            if why:
+                self.on_outage(asked_ts, self._clock.now(), f"the lock store did not answer ({why})")
             if self.fault is not None:
                 logger.warning("the lock store answers again")
                 self.fault = None

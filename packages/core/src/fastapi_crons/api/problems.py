@@ -1,0 +1,109 @@
+"""The routes' manners: errors as problem details (RFC 9457), bodies within a limit, nothing for caches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from starlette.types import Message
+
+from fastapi_crons.api.models import Problem
+from fastapi_crons.errors import (
+    CronsError,
+    JobLockedError,
+    RunEndedError,
+    StoreError,
+    UnknownJobError,
+    UnknownRunError,
+)
+
+logger = logging.getLogger(__name__)
+
+#: A larger body (bytes) is refused before it is read whole.
+MAX_BODY = 65_536
+PROBLEM = "application/problem+json"
+_DETAIL_CHARS = 300
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_STATUSES: Mapping[type[CronsError], int] = {
+    UnknownJobError: 404,
+    UnknownRunError: 404,
+    JobLockedError: 409,
+    RunEndedError: 409,
+}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """How a route's schema describes its problems."""
+    schema = Problem.model_json_schema()
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": {PROBLEM: {"schema": schema}}}
+        for status in statuses
+    }
+
+
+class ManagementRoute(APIRoute):
+    """A route of the management API."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            try:
+                response = await handle(Request(request.scope, _within_limit(request)))
+            except HTTPException as error:
+                response = _problem(error.status_code, str(error.detail), error.headers)
+            except RequestValidationError as error:
+                response = _problem(422, _what_is_wrong(error))
+            except StoreError:
+                logger.exception("the management API could not reach a store")
+                response = _problem(503, "the store does not answer; the log says why")
+            except CronsError as error:
+                response = _problem(_STATUSES.get(type(error), 503), str(error))
+            for name, value in _HEADERS.items():
+                response.headers.setdefault(name, value)
+            return response
+
+        return handled
+
+
+def _within_limit(request: Request) -> Callable[[], Coroutine[Any, Any, Message]]:
+    """The request's body as it comes in, as long as it keeps to the limit."""
+    length = request.headers.get("content-length", "0").strip()
+    if not length.isdecimal() or int(length) > MAX_BODY:
+        raise _too_large()
+    left = MAX_BODY
+
+    async def receive() -> Message:
+        nonlocal left
+        message: Message = await request.receive()
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise _too_large()
+        return message
+
+    return receive
+
+
+def _too_large() -> HTTPException:
+    return HTTPException(413, f"the body is larger than {MAX_BODY} bytes")
+
+
+def _what_is_wrong(error: RequestValidationError) -> str:
+    """Which parts of a request can't be used, and why; without the values, which may be anything."""
+    faults = ("{}: {}".format(".".join(map(str, fault["loc"])), fault["msg"]) for fault in error.errors())
+    return ascii("; ".join(faults))[1:-1]
+
+
+def _problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    try:
+        title = HTTPStatus(status).phrase
+    except ValueError:
+        title = "Error"
+    content = Problem(title=title, status=status, detail=detail[:_DETAIL_CHARS]).model_dump()
+    return JSONResponse(content, status, dict(headers or {}), media_type=PROBLEM)
