@@ -42,14 +42,18 @@ class Feed:
             self._subscription.cancel()
             await asyncio.wait({self._subscription}, timeout=timeout)
 
+    def check(self) -> None:
+        """Raises `CronsError` where the store can't tell what happens as it happens."""
+        if self._state.events() is None:
+            raise CronsError(f"{type(self._state).__name__} can't tell what happens as it happens")
+
     async def listen(self) -> AsyncGenerator[Record, None]:
         """Runs as they start and end, without their logs, and ticks that were let go, of all instances that the store reaches.
 
         Ends when the scheduler stops, and for a listener that is too slow. What happens while the store does not answer may be
-        left out. Raises `CronsError` where the store can't tell.
+        left out. Raises as `check`.
         """
-        if self._state.events() is None:
-            raise CronsError(f"{type(self._state).__name__} can't tell what happens as it happens")
+        self.check()
         if self._stopped:
             return
         queue: asyncio.Queue[Record | None] = asyncio.Queue()

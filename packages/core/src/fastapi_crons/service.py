@@ -208,6 +208,10 @@ class Service:
             found = []
         return sorted(found, key=lambda found: (found.instance.id, found.instance.owner))
 
+    def check_events(self) -> None:
+        """Raises `CronsError` where `events` has nothing to listen to."""
+        self._engine().feed.check()
+
     async def events(self, jobs: Collection[str] | None = None) -> AsyncGenerator[Record, None]:
         """Runs as they start and end, without logs, and ticks that are let go, of all jobs or of some; see `Feed.listen`."""
         async with aclosing(self._engine().feed.listen()) as records:

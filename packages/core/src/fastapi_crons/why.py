@@ -84,7 +84,7 @@ def explain(records: TickRecords, *, details: bool = True) -> TickFate:
     case = _Case(records, details)
     fate = case.run() or case.let_go() or case.covered() or case.not_due() or case.not_handled() or case.no_record()
     if case.older and not case.is_due and fate.fate != "older_schedule":
-        fate = replace(fate, text=f"{fate.text} It was due under an older schedule: {case.schedule_since()}")
+        fate = replace(fate, text=f"{fate.text} It was due under an older schedule. {case.schedule_since()}")
     return replace(fate, next_ts=case.next_tick())
 
 
@@ -106,6 +106,7 @@ _REASONS: dict[MissedReason, str] = {
     "misfire_grace_time": "it could only be run later than its misfire grace time allows",
     "max_catch_up": "more late ticks stood behind it than are caught up with (max_catch_up)",
 }
+_NOT_KNOWN = "What was due before that is not known."
 #: A tick that is not handled so long (seconds) after it was due, while instances live, is not just about to be.
 _OVERDUE = 10.0
 
@@ -249,9 +250,7 @@ class _Case:
         if lease is not None:
             return self._fate("running" if lease.let_go is None else "missed", self._leased(lease))
         if self.older:
-            has = "has this instant too, but " if self.is_due else ""
-            text = f"Nothing is on record of it, and what was due then is not known: the schedule in force {has}came later:"
-            return self._fate("older_schedule", text, self.schedule_since())
+            return self._fate("older_schedule", f"Nothing is on record of it. {self.schedule_since()}", _NOT_KNOWN)
         kept = [made_at(run.id) for run in self._records.runs] + [each.recorded_ts for each in self._records.missed]
         oldest = min(kept, default=None)
         if oldest is not None and oldest > self._tick:
@@ -266,7 +265,7 @@ class _Case:
     def schedule_since(self) -> str:
         """Since when the schedule is what it is."""
         assert self._known is not None
-        return f"{self._schedule()} is in force since {self._at(self._known.since)}."
+        return f"The schedule {self._schedule()} is in force since {self._at(self._known.since)}."
 
     def _fate(
         self, fate: Fate, *sentences: str, runs: tuple[Run, ...] = (), missed: MissedTicks | None = None
@@ -282,7 +281,7 @@ class _Case:
         return self.older and not self.is_due and self._tick not in (first, last)
 
     def _uncertain(self) -> str:
-        return f"Whether it was due is not known: {self.schedule_since()}"
+        return f"Whether it was due is not known. {self.schedule_since()}"
 
     def _ending(self, run: Run) -> str:
         if run.status == "running" or run.ended_ts is None:

@@ -77,8 +77,16 @@ def _may_change(request: Request) -> _Asked:
     return asked
 
 
+def _may_listen(request: Request) -> _Asked:
+    asked = _may_read(request)
+    # From the first event on nothing can be refused.
+    asked.service.check_events()
+    return asked
+
+
 Reading = Annotated[_Asked, Depends(_may_read)]
 Changing = Annotated[_Asked, Depends(_may_change)]
+Listening = Annotated[_Asked, Depends(_may_listen)]
 Name = Annotated[str, Path(min_length=1, max_length=1000, description="The job's name, percent-encoded")]
 RunId = Annotated[str, Path(min_length=1, max_length=100, description="The run's id")]
 Time = Annotated[
@@ -205,7 +213,7 @@ async def health(asked: Reading, response: Response) -> HealthModel:
     responses={200: {"description": "`run` with a run as it starts or ends, `missed` with ticks that were let go"}},
 )
 async def events(
-    asked: Reading,
+    asked: Listening,
     job: Annotated[list[str] | None, Query(description="Only these jobs", max_length=100)] = None,
 ) -> AsyncGenerator[ServerSentEvent, None]:
     """Runs as they start and end, without logs, and ticks that are let go, of all instances that share the state store."""
