@@ -275,19 +275,16 @@ def _type_text(annotation: object) -> str:
         return f"{given}, optional" if type(None) in parts else given
     if kind is Literal:
         return "one of " + ", ".join(map(str, parts))
-    if kind in (list, set, frozenset, tuple):
-        item = _type_text(parts[0]) if parts else "str"
-        return f"list of {'names' if item == 'str' else item}"
-    if kind is not None or not isinstance(annotation, type):
-        annotation = kind or dict
+    annotation = kind or annotation
     if not isinstance(annotation, type):
         return str(annotation)
     if hasattr(annotation, "get_secret_value"):
         return "secret"
     if issubclass(annotation, Enum):
         return "one of " + ", ".join(str(member.value) for member in annotation)
-    if issubclass(annotation, (list, set, frozenset, tuple)):
-        return "list of names"
+    if issubclass(annotation, (list, tuple, set, frozenset)):
+        item = _type_text(parts[0]) if parts else "str"
+        return f"list of {'names' if item == 'str' else item}"
     if issubclass(annotation, (Mapping, BaseModel)):
         return "JSON object"
     return _TYPE_NAMES.get(annotation, annotation.__name__)
