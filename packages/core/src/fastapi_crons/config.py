@@ -56,7 +56,7 @@ class CronConfig(BaseSettings):
     max_catch_up: int = Field(100, ge=1, description="With coalesce false, how many late ticks of a job are run.")
     catch_up_concurrency: int = Field(5, ge=1, description="How many late ticks run at a time.")
     rerun_interrupted: bool = Field(True, description="Run a tick again whose run was cut off by a crash.")
-    max_reruns: int = Field(1, ge=0, description="How often, at most.")
+    max_reruns: int = Field(1, ge=0, description="How often a cut-off tick is run again, at most.")
 
     default_timeout: Seconds | None = Field(None, description="Time limit of runs whose job has none of its own.")
     max_concurrent_runs: int = Field(

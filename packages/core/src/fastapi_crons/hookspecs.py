@@ -9,7 +9,7 @@ stops neither the others nor the job.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
+    from pydantic_settings import BaseSettings
 
     from fastapi_crons.job import CronJob
     from fastapi_crons.plugins import LockBackendSpec, StateBackendSpec
@@ -43,6 +44,14 @@ def state_backends() -> Mapping[str, StateBackendSpec]:  # type: ignore[empty-bo
 @hookspec
 def lock_backends() -> Mapping[str, LockBackendSpec]:  # type: ignore[empty-body]
     """Lock stores that this plugin brings, by the name used in `CRON_LOCK_BACKEND`; else as `state_backends`."""
+
+
+@hookspec
+def settings() -> Sequence[type[BaseSettings]]:  # type: ignore[empty-body]
+    """Settings classes that this plugin brings besides those of its backends: `config-show` lists them.
+
+    Plain function; its plugin must import nothing heavy before it is called. One that fails is a `PluginError`.
+    """
 
 
 @hookspec

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ from fastapi_crons.hookspecs import PROJECT, hookimpl
 from fastapi_crons.outcome import one_line
 
 if TYPE_CHECKING:
+    from pydantic_settings import BaseSettings
+
     from fastapi_crons.locking.base import LockBackend
     from fastapi_crons.state.base import StateBackend
 
@@ -47,6 +49,7 @@ class Plugins:
         for name in disabled:
             self._manager.set_blocked(name)
         self._calls: dict[str, tuple[HookCall, ...]] = {}
+        self._brought_by: dict[tuple[str, str], str] = {}
         self._load_entry_points()
         self.state_backends: Mapping[str, BackendSpec[StateBackend]] = self._backends("state_backends")
         self.lock_backends: Mapping[str, BackendSpec[LockBackend]] = self._backends("lock_backends")
@@ -109,6 +112,32 @@ class Plugins:
             for plugin, distribution in self._manager.list_plugin_distinfo()
         ]
 
+    def settings_classes(self) -> Mapping[type[BaseSettings], tuple[str, ...]]:
+        """Every class of settings, each with the distributions that bring it: `CronConfig`, then by distribution.
+
+        A plugin that belongs to no distribution stands there by its own name. Raises `PluginError`, naming the plugin,
+        where one can't say which classes it brings.
+        """
+        from fastapi_crons.config import CronConfig
+
+        distributions = {info.name: info.distribution for info in self.list()}
+        brought: dict[type[BaseSettings], set[str]] = {}
+        for plugin, ask in self._settings_sources():
+            for settings in _settings_of(plugin, ask):
+                brought.setdefault(settings, set()).add(distributions.get(plugin, plugin))
+        ours = ("fastapi-crons-core", *sorted(brought.pop(CronConfig, set()) - {"fastapi-crons-core"}))
+        by_distribution = sorted(brought.items(), key=lambda item: sorted(item[1]))
+        return {CronConfig: ours, **{settings: tuple(sorted(names)) for settings, names in by_distribution}}
+
+    def _settings_sources(self) -> Iterator[tuple[str, Callable[[], object]]]:
+        """What gives a class of settings, or several, with the name of the plugin it belongs to."""
+        for hook, specs in (("state_backends", self.state_backends), ("lock_backends", self.lock_backends)):
+            for name, spec in specs.items():
+                if spec.settings is not None:
+                    yield self._brought_by[hook, name], spec.settings
+        for call in self.calls("settings"):
+            yield call.plugin_name, call.here
+
     def _load_entry_points(self) -> None:
         found: dict[str, EntryPoint] = {}
         for entry_point in entry_points(group=PROJECT):
@@ -156,7 +185,6 @@ class Plugins:
 
     def _backends(self, hook: str) -> dict[str, BackendSpec[Any]]:
         backends: dict[str, BackendSpec[Any]] = {}
-        brought_by: dict[str, str] = {}
         for call in self.calls(hook):
             try:
                 offered = call.here()
@@ -170,11 +198,29 @@ class Plugins:
             for name, spec in offered.items():
                 if name in backends:
                     raise PluginError(
-                        f"plugins {brought_by[name]!r} and {call.plugin_name!r} both bring a backend {name!r} ({hook}); "
-                        "disable one of them with CRON_DISABLED_PLUGINS"
+                        f"plugins {self._brought_by[hook, name]!r} and {call.plugin_name!r} both bring a backend {name!r} "
+                        f"({hook}); disable one of them with CRON_DISABLED_PLUGINS"
                     )
-                backends[name], brought_by[name] = spec, call.plugin_name
+                backends[name], self._brought_by[hook, name] = spec, call.plugin_name
         return backends
+
+
+def _settings_of(plugin: str, ask: Callable[[], object]) -> Sequence[type[BaseSettings]]:
+    from pydantic_settings import BaseSettings
+
+    classes: list[type[BaseSettings]] = []
+    try:
+        offered = ask()
+        for settings in offered if isinstance(offered, Sequence) else [offered]:
+            if not (isinstance(settings, type) and issubclass(settings, BaseSettings)):
+                raise TypeError(f"{settings!r} is no subclass of pydantic_settings.BaseSettings")
+            classes.append(settings)
+    except Exception as error:
+        raise PluginError(
+            f"plugin {plugin!r} failed to say which settings it brings: {one_line(error)}; "
+            "mend it, or disable it with CRON_DISABLED_PLUGINS"
+        ) from error
+    return classes
 
 
 def _added(hook: str, function: HookFunc, job_name: str | None) -> AddedHook:

@@ -1,0 +1,410 @@
+"""Settings: what can be set, where each value comes from, and how a `.env` file is changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from difflib import get_close_matches
+from enum import Enum
+from io import StringIO
+from pathlib import Path
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Union, get_args, get_origin
+
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+from pydantic import AliasChoices, AliasPath, BaseModel, ValidationError
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
+
+from fastapi_crons.config import CronConfig
+from fastapi_crons.errors import ConfigurationError
+from fastapi_crons.outcome import one_line
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+    from fastapi_crons.plugins import Plugins
+
+Source = Literal["default", "environment", ".env", "code"]
+
+HIDDEN = "***"
+
+_SECRET_NAME = re.compile(r"pass(word|wd|phrase)|secret|token", re.IGNORECASE)
+_SECRET_IN_QUERY = re.compile(r"([?&;][^=&;#]*(?:pass|pwd|secret|token|key|auth|sig)[^=&;#]*=)[^&;#]*", re.IGNORECASE)
+_SCHEME = re.compile(r"[\w+.-]+")
+#: A URL that nothing but its user part could hold a password in.
+_PLAIN_URL = re.compile(r"[\w+.-]+://(\*\*\*@)?((([\w.-]+|\[[\w:.%]+\])(:\d+)?)(,|(?=[/?#]|$)))*([/?#].*)?")
+_TYPE_NAMES = {Path: "path", timedelta: "duration"}
+#: Blank lines and indentation, and what may stand before a variable.
+_START = re.compile(r"(\s*)(export\s+)?")
+#: What every reader of such files takes as it stands.
+_NEEDS_NO_QUOTES = re.compile(r"[\w./:@%+,=-]*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class SettingInfo:
+    """One setting, and its value in this process. Texts are for people; none holds a password."""
+
+    name: str
+    """Of the field."""
+    variable: str
+    type: str
+    default: str
+    """Empty where there is none."""
+    meaning: str
+    distributions: tuple[str, ...]
+    """Those that bring it."""
+    value: str
+    source: Source
+    """Where the value comes from."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingChange:
+    """What became of a wish to change a `.env` file."""
+
+    variable: str
+    env_file: Path
+    changed: bool
+    """False where the file said so already."""
+    overridden: bool
+    """True where the variable is set in the environment of this process, which goes before the file."""
+
+
+class _Field(NamedTuple):
+    """One field of a class of settings."""
+
+    owner: type[BaseSettings]
+    name: str
+    info: FieldInfo
+    variables: tuple[str, ...]
+    """Those it is read from; the first that is set counts."""
+    distributions: tuple[str, ...]
+
+    @property
+    def default(self) -> object:
+        return None if self.info.is_required() else self.info.get_default()
+
+    def described(self, value: object, source: Source) -> SettingInfo:
+        return SettingInfo(
+            name=self.name,
+            variable=self.variables[0],
+            type=_type_text(self.info.annotation),
+            default=self.shown(self.default),
+            meaning=self.info.description or "",
+            distributions=self.distributions,
+            value=self.shown(value),
+            source=source,
+        )
+
+    def shown(self, value: object) -> str:
+        """A value of this field as text, without secrets."""
+        if "secret" not in _type_text(self.info.annotation):
+            return _text(value, self.name)
+        # A secret whose default is a URL is the place of something: what is secret is the password in it.
+        text = without_passwords(_revealed(value))
+        is_place = "://" in _revealed(self.default) and _PLAIN_URL.fullmatch(text) is not None
+        return text if is_place or not text else HIDDEN
+
+    def is_read_from(self, key: str) -> bool:
+        """Whether this name in the environment or in a file is one of the field's variables."""
+        return _folded(self.owner, key) in {_folded(self.owner, variable) for variable in self.variables}
+
+    def is_filled_by(self, data: Mapping[str, object]) -> bool:
+        """Whether what a source gives says something of this field."""
+        return any(key == self.name or key in _aliases(self.info) for key in data)
+
+    def overridden(self) -> bool:
+        ignore_empty = bool(self.owner.model_config.get("env_ignore_empty"))
+        return any(self.is_read_from(key) and (value or not ignore_empty) for key, value in os.environ.items())
+
+
+def default_settings(plugins: Plugins) -> list[SettingInfo]:
+    """Everything that can be set, as it is where nothing is. Raises `PluginError` as `describe_settings`."""
+    return _merged(field.described(field.default, "default") for field in _fields(plugins))
+
+
+def describe_settings(plugins: Plugins, config: CronConfig | None = None) -> list[SettingInfo]:
+    """Everything that can be set, with its value in this process and where that comes from.
+
+    `config` is the one that an app has made: what in it differs from environment and file comes from code. Raises
+    `ConfigurationError` with all faults of what is set, and `PluginError` where a plugin can't say what it brings.
+    """
+    settings = _read(plugins.settings_classes())
+    from_environment = {owner: EnvSettingsSource(owner)() for owner in settings}
+    from_file = {owner: DotEnvSettingsSource(owner)() for owner in settings}
+
+    def described(field: _Field) -> SettingInfo:
+        owner = field.owner
+        value: object = getattr(settings[owner], field.name)
+        if config is not None and owner is CronConfig and getattr(config, field.name) != value:
+            return field.described(getattr(config, field.name), "code")
+        if field.is_filled_by(from_environment[owner]):
+            return field.described(value, "environment")
+        if field.is_filled_by(from_file[owner]):
+            return field.described(value, ".env")
+        # A class can have sources of its own.
+        return field.described(value, "code" if field.name in settings[owner].model_fields_set else "default")
+
+    return _merged(described(field) for field in _fields(plugins))
+
+
+def change_setting(plugins: Plugins, name: str, value: str | None, env_file: Path = Path(".env")) -> SettingChange:
+    """Write a value to a `.env` file, or with None take it out; every other line stays as it is.
+
+    `name` is a variable, or the name of a field that no other class of settings has. All settings are checked as they
+    would be read from the changed file, and it is replaced as a whole. Raises `ConfigurationError`, and leaves the
+    file alone, for a name that is unknown or means several, a value that can't be used or kept, settings that
+    contradict each other, and a file that can't be written.
+    """
+    field, variable = _find(plugins, name)
+    if field.owner.model_config.get("env_file") is None:
+        raise ConfigurationError(f"{variable} is read from the environment only, not from a file; set it there")
+    if value is not None and any(char in "\n\r\0" or "\ud800" <= char <= "\udfff" for char in value):
+        raise ConfigurationError(f"{variable} can't have line breaks, NUL or broken characters in a file")
+    # What a link leads to is replaced, not the link.
+    target = Path(os.path.realpath(env_file))
+    try:
+        text = target.read_bytes().decode() if target.exists() else ""
+        edited = _edited(text, field, variable, value)
+        if value is not None or edited != text:
+            with _new_version(target, edited) as path:
+                _check(plugins, field, variable, value, path)
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{env_file} can't be changed: it is not UTF-8 ({error.reason})") from None
+    except OSError as error:
+        raise ConfigurationError(f"{env_file} can't be changed: {one_line(error)}") from error
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{env_file} is left as it is: {error}") from None
+    return SettingChange(variable, env_file, edited != text, field.overridden())
+
+
+def without_passwords(text: str) -> str:
+    """A text with what may be a user, password or token in a URL hidden: rather too much of it than too little."""
+    hidden = _SECRET_IN_QUERY.sub(rf"\1{HIDDEN}", text) if "://" in text else text
+    before, at, after = hidden.rpartition("@")
+    if text.count("@") != hidden.count("@"):  # where a secret begins and ends is anybody's guess
+        before, at, after = text, "", ""
+    elif ":" not in before:
+        return hidden
+    scheme, separator, _ = before.partition("://")
+    known = scheme + separator if separator and _SCHEME.fullmatch(scheme) else ""
+    return known + HIDDEN + at + after
+
+
+def _fields(plugins: Plugins) -> Iterator[_Field]:
+    for owner, distributions in plugins.settings_classes().items():
+        for name, info in owner.model_fields.items():
+            yield _Field(owner, name, info, _variables(owner, name, info), distributions)
+
+
+def _variables(owner: type[BaseSettings], name: str, info: FieldInfo) -> tuple[str, ...]:
+    config = owner.model_config
+    names = _aliases(info)
+    if not names or config.get("populate_by_name") or config.get("validate_by_name"):
+        names.append(config.get("env_prefix", "") + name)
+    return tuple(name if config.get("case_sensitive") else name.upper() for name in names)
+
+
+def _aliases(info: FieldInfo) -> list[str]:
+    alias = info.validation_alias
+    if isinstance(alias, AliasChoices):
+        return [str(path[0]) for path in alias.convert_to_aliases()]
+    if isinstance(alias, AliasPath):
+        return [str(alias.path[0])]
+    return [] if alias is None else [alias]
+
+
+def _folded(owner: type[BaseSettings], key: str) -> str:
+    return key if owner.model_config.get("case_sensitive") else key.lower()
+
+
+def _read(owners: Iterable[type[BaseSettings]], env_file: Path | None = None) -> dict[type[BaseSettings], BaseSettings]:
+    """An instance of each class, from this file instead of the usual one where it is given."""
+    found: dict[type[BaseSettings], BaseSettings] = {}
+    faults: dict[str, None] = {}  # what two classes say of the same variable is said once
+    for owner in owners:
+        try:
+            usual = env_file is None or owner.model_config.get("env_file") is None
+            found[owner] = owner() if usual else owner(_env_file=env_file)
+        except ConfigurationError as error:
+            faults[str(error)] = None
+        except ValidationError as error:
+            faults[_faults(owner, error)] = None
+        except ValueError as error:  # what pydantic-settings says of values that are no JSON
+            faults[f"settings can't be used: {owner.__name__}: {one_line(error)}"] = None
+    if faults:
+        raise ConfigurationError("; ".join(faults))
+    return found
+
+
+def _faults(owner: type[BaseSettings], error: ValidationError) -> str:
+    """What is wrong, without values: what is secret among them only the class's author knows."""
+    variables = {name: _variables(owner, name, info)[0] for name, info in owner.model_fields.items()}
+    variables |= {alias: alias for info in owner.model_fields.values() for alias in _aliases(info)}
+    faults = []
+    for fault in error.errors(include_url=False, include_context=False, include_input=False):
+        place = [str(part) for part in fault["loc"]] or [owner.__name__]
+        shown = ".".join([variables.get(place[0], place[0]), *place[1:]])
+        faults.append(f"{shown}: {fault['msg'].removeprefix('Value error, ')}")
+    return "settings can't be used: " + "; ".join(faults)
+
+
+def _merged(described: Iterable[SettingInfo]) -> list[SettingInfo]:
+    """The same without what differs in nothing but the distribution; the first stands for the others."""
+    alike: dict[SettingInfo, list[str]] = {}
+    for info in described:
+        alike.setdefault(replace(info, distributions=()), []).extend(info.distributions)
+    return [replace(info, distributions=tuple(dict.fromkeys(names))) for info, names in alike.items()]
+
+
+def _type_text(annotation: object) -> str:
+    """A type for people who set it: `float, optional`."""
+    kind, parts = get_origin(annotation), get_args(annotation)
+    if kind is Annotated:
+        return _type_text(parts[0])
+    if kind in (Union, UnionType):
+        given = " or ".join(_type_text(part) for part in parts if part is not type(None))
+        return f"{given}, optional" if type(None) in parts else given
+    if kind is Literal:
+        return "one of " + ", ".join(map(str, parts))
+    annotation = kind or annotation
+    if not isinstance(annotation, type):
+        return str(annotation)
+    if hasattr(annotation, "get_secret_value"):
+        return "secret"
+    if issubclass(annotation, Enum):
+        return "one of " + ", ".join(str(member.value) for member in annotation)
+    if issubclass(annotation, (list, tuple, set, frozenset)):
+        item = _type_text(parts[0]) if parts else "str"
+        return f"list of {'names' if item == 'str' else item}"
+    if issubclass(annotation, (Mapping, BaseModel)):
+        return "JSON object"
+    return _TYPE_NAMES.get(annotation, annotation.__name__)
+
+
+def _revealed(value: object) -> str:
+    reveal = getattr(value, "get_secret_value", None)
+    plain = value if reveal is None else reveal()
+    return "" if plain is None else str(plain)
+
+
+def _text(value: object, name: str = "") -> str:
+    """A value as it would be written to a variable, or nearly so; `name` tells whether it is secret."""
+    if isinstance(value, BaseModel) or dataclasses.is_dataclass(value):
+        value = vars(value)
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_text(item, str(key))}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple, set, frozenset)):
+        items = [_text(item, name) for item in value]
+        return ", ".join(items if isinstance(value, (list, tuple)) else sorted(items))
+    if hasattr(value, "get_secret_value") or (isinstance(value, (str, bytes)) and _SECRET_NAME.search(name)):
+        return HIDDEN if _revealed(value) else ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return "" if value is None else without_passwords(str(value))
+
+
+def _find(plugins: Plugins, name: str) -> tuple[_Field, str]:
+    """The field of this name, and its variable. Raises `ConfigurationError` where there is none or several."""
+    fields = list(_fields(plugins))
+    wanted = name.lower()
+    for field in fields:
+        for variable in field.variables:
+            if variable.lower() == wanted:
+                return field, variable
+    named = {field.variables[0]: field for field in fields if field.name.lower() == wanted}
+    if len(named) > 1:
+        raise ConfigurationError(f"{name!r} can be any of {', '.join(sorted(named))}; name the variable")
+    for variable, field in named.items():
+        return field, variable
+    known = {field.name.lower(): field.variables[0] for field in fields}
+    known |= {variable.lower(): variable for field in fields for variable in field.variables}
+    near = dict.fromkeys(known[word] for word in get_close_matches(wanted, known))
+    hint = f"did you mean {' or '.join(near)}?" if near else "config-show lists them"
+    raise ConfigurationError(f"there is no setting {name!r}; {hint}")
+
+
+def _edited(text: str, field: _Field, variable: str, value: str | None) -> str:
+    """The text of a `.env` file in which only what is said of this field is changed.
+
+    dotenv's own `set_key` would also take the blank lines before it, `export`, and another spelling of its variable.
+    """
+    ending = "\r\n" if "\r\n" in text else "\n"
+    line = None if value is None else f"{_quoted(value)}{ending}"
+    parts = []
+    for binding in parse_stream(StringIO(text, newline="")):
+        original = binding.original.string
+        if binding.key is None or not field.is_read_from(binding.key):
+            parts.append(original)
+            continue
+        start = _START.match(original)
+        blank, export = start.groups("") if start is not None else ("", "")
+        if line is None:
+            parts.append(blank.rstrip(" \t"))
+            continue
+        same = _folded(field.owner, binding.key) == _folded(field.owner, variable)
+        parts.append(f"{blank}{export}{binding.key if same else variable}={line}")
+        line = None
+    edited = "".join(parts)
+    if line is None:
+        return edited
+    if edited and edited[-1] not in "\r\n":
+        edited += ending
+    return f"{edited}{variable}={line}"
+
+
+def _quoted(value: str) -> str:
+    if _NEEDS_NO_QUOTES.fullmatch(value):
+        return value
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+@contextmanager
+def _new_version(target: Path, text: str) -> Iterator[Path]:
+    """A file beside the target with this text; it takes the target's place unless an exception is raised inside."""
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.")  # with mode 0600
+    path = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        yield path
+        if target.exists():
+            old = target.stat()
+            # An app that runs as another user must still be able to read it.
+            with suppress(AttributeError, PermissionError):
+                os.chown(path, old.st_uid, old.st_gid)
+            path.chmod(stat.S_IMODE(old.st_mode))
+        path.replace(target)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _check(plugins: Plugins, field: _Field, variable: str, value: str | None, path: Path) -> None:
+    """Read everything with this file, and the field from nowhere else."""
+    environment = {key: os.environ.pop(key) for key in list(os.environ) if field.is_read_from(key)}
+    try:
+        kept = [read for key, read in dotenv_values(path, encoding="utf-8").items() if field.is_read_from(key)]
+        if kept != ([] if value is None else [value]):
+            raise ConfigurationError(
+                f"{variable} would not be read as it is written: ${{…}} stands for another variable, and a quote left open "
+                "takes in what follows; mend the file, or set the variable in the environment"
+            )
+        _read(plugins.settings_classes(), path)
+    finally:
+        os.environ.update(environment)
