@@ -94,7 +94,7 @@ Time = Annotated[
     AfterValidator(_expressible),
     Path(description="ISO 8601 with offset", examples=["2026-03-01T12:00:00Z"]),
 ]
-_CHANGES = problems(409, 413, 415)
+_CHANGES = problems(400, 409, 413, 415)
 
 
 _endpoints = APIRouter(route_class=ManagementRoute)
