@@ -134,19 +134,26 @@ class SQLiteStateBackend(StateBackend):
         }
 
     async def runs(
-        self, job: str, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
+        self, job: str | None, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
     ) -> list[Run]:
+        names = self._names
+        if job is None:
+            # Unary plus: by the ids, which are in order, and not by an index of jobs.
+            conditions, parameters = [names.condition.replace("job", "+job")], [*names.bounds]
+        else:
+            conditions, parameters = ["job = ?"], [names.key(job)]
+        if before is not None:
+            conditions.append("id < ?")
+            parameters.append(before)
+        if status is not None:
+            conditions.append("status = ?")
+            parameters.append(status)
         rows = await self._database.read_plain(
-            f"""SELECT {_RUN_COLUMNS} FROM job_run
-                WHERE job = ? AND (? IS NULL OR id < ?) AND (? IS NULL OR status = ?) ORDER BY id DESC LIMIT ?""",
-            self._names.key(job),
-            before,
-            before,
-            status,
-            status,
+            f"SELECT {_RUN_COLUMNS} FROM job_run WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
+            *parameters,
             limit,
         )
-        return [_run(row, job) for row in rows]
+        return [_run(row, own) for row in rows if (own := names.own(row[1])) is not None]
 
     async def run(self, run_id: str) -> Run | None:
         rows = await self._database.read_plain(f"SELECT {_RUN_COLUMNS}, log FROM job_run WHERE id = ?", run_id)

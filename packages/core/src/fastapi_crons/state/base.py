@@ -78,9 +78,13 @@ class StateBackend(ABC):
 
     @abstractmethod
     async def runs(
-        self, job: str, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
+        self, job: str | None, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
     ) -> list[Run]:
-        """A job's runs, newest first; those older than the run `before` where it is given. Their logs are left out."""
+        """The runs of a job, or with None of all jobs, newest first, without their logs.
+
+        Where `before` is given, those older than the run with this id, which need not be on record. The runs of all jobs
+        cost no more than a look at the newest ones, unless many have to be passed over that `before` or `status` leave out.
+        """
 
     @abstractmethod
     async def run(self, run_id: str) -> Run | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, ClassVar
 
 from fastapi_crons.hookspecs import hookimpl
@@ -61,14 +62,21 @@ class MemoryStateBackend(StateBackend):
         return states
 
     async def runs(
-        self, job: str, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
+        self, job: str | None, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
     ) -> list[Run]:
-        newest_first = sorted(self._runs.get(job, {}).values(), key=lambda run: run.id, reverse=True)
-        return [
-            run
-            for run in newest_first
-            if (before is None or run.id < before) and (status is None or run.status == status)
-        ][:limit]
+        of_jobs = [runs for runs in (self._runs.values() if job is None else [self._runs.get(job)]) if runs]
+        found: list[Run] = []
+        # Those that ran last come first: the others are looked at only until there is enough that is newer.
+        for newest, runs in sorted(((max(runs), runs) for runs in of_jobs), key=itemgetter(0), reverse=True):
+            if len(found) >= limit and (not found or found[-1].id > newest):
+                break
+            found += [
+                run
+                for run in runs.values()
+                if (before is None or run.id < before) and (status is None or run.status == status)
+            ]
+            found = sorted(found, key=attrgetter("id"), reverse=True)[:limit]
+        return found
 
     async def run(self, run_id: str) -> Run | None:
         return next((runs[run_id] for runs in self._runs.values() if run_id in runs), None)

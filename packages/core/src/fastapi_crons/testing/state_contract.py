@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -119,6 +120,35 @@ class StateContract:
         assert await state.runs("job", status="failed") == [runs[4], runs[2], runs[0]]
 
     @_on_a_store
+    async def test_the_newest_runs_of_all_jobs_are_those_that_a_look_at_each_job_would_find(
+        self, state: StateBackend
+    ) -> None:
+        assert await state.runs(None) == []
+        order = random.Random(7)
+        statuses: tuple[RunStatus, ...] = ("completed", "completed", "completed", "completed", "failed", "running")
+        # Some jobs run often and some hardly ever, and what begins first is not always written first.
+        names = order.choices(
+            [f"job-{number}" for number in range(150)], [1 / (1 + each) for each in range(150)], k=600
+        )
+        runs = [a_run(name, order.choice(statuses)) for name in names]
+        await state.write(sorted(runs, key=lambda run: (int(run.id[:8], 16), run.job, run.id)))
+        await state.prune(NOW)
+        by_job = [run for name in sorted(set(names)) for run in await state.runs(name, limit=1_000)]
+        kept = sorted(by_job, key=lambda run: run.id, reverse=True)
+        assert len({run.job for run in kept[:50]}) > 10
+        assert await state.runs(None, limit=1_000) == kept
+        assert await state.runs(None) == kept[:50]
+        for limit in (0, 1, 7, 100):
+            for before in (None, kept[0].id, kept[99].id, runs[60].id, kept[-1].id):
+                for status in (None, "failed", "running", "timed_out"):
+                    assert (
+                        await state.runs(None, limit=limit, before=before, status=status)
+                        == [
+                            run for run in kept if (before is None or run.id < before) and status in (None, run.status)
+                        ][:limit]
+                    )
+
+    @_on_a_store
     async def test_states_show_the_latest_run_of_each_job(self, state: StateBackend) -> None:
         old, new = a_run("a", "completed", started=NOW - 60), a_run("a", "failed", started=NOW)
         await state.write([old, new, a_run("b")])
@@ -227,6 +257,8 @@ class StateContract:
         await kept[".staging"].prune(NOW)
         lengths = {name: len(await store.runs("job")) for name, store in kept.items()}
         assert lengths == {"": 5, ".prod": 5, ".prod2": 5, ".staging": 2}
+        for store in kept.values():
+            assert await store.runs(None, limit=100) == await store.runs("job", limit=100)
         assert [len(await kept[name].missed("job")) for name in (".prod", ".staging")] == [5, 2]
         await kept[".staging"].forget(["job"])
         assert set(await kept[".prod"].states()) == {"job"}
