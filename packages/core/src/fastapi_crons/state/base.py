@@ -110,10 +110,12 @@ class StateBackend(ABC):
         """Let all who listen know at once. Without effect in a store that can't: heartbeats bring it, too."""
 
     def events(self, *, records: bool = True) -> AsyncGenerator[Event, None] | None:
-        """What is written and told from now on, by all instances that the store reaches; None in a store that can't tell.
+        """What is written and told by all instances that the store reaches, from the moment that the first is asked for.
 
-        Without `records` only signals. It may leave out what happens while the connection is broken. Runs come without
-        their logs. It ends only when it is closed, and raises `StoreUnavailableError` where the store does not answer.
+        Without `records` only signals; None in a store that can't tell. Runs come without their logs. Of states of a run
+        that follow each other quickly only the newest need come, and one may come twice. What happens while the connection
+        is broken may be left out. It ends only when it is closed, and raises `StoreUnavailableError` where the store does not
+        answer, or where what comes was not asked for in time. Waits in real time.
         """
         return None
 

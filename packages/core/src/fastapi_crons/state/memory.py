@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, ClassVar
 
+from fastapi_crons.errors import StoreUnavailableError
 from fastapi_crons.hookspecs import hookimpl
 from fastapi_crons.run import MissedTicks, Run, RunStatus
-from fastapi_crons.state.base import HistoryLimits, JobState, Record, StateBackend
+from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, StateBackend
 
 if TYPE_CHECKING:
     from fastapi_crons.locking.base import LockBackend, Reach
     from fastapi_crons.plugins import StateBackendSpec
+
+
+#: How many events wait for a listener before it counts as one that does not listen.
+_MAX_WAITING = 10_000
 
 
 class MemoryStateBackend(StateBackend):
@@ -26,6 +33,7 @@ class MemoryStateBackend(StateBackend):
         # By job, each oldest first.
         self._runs: dict[str, dict[str, Run]] = {}
         self._missed: dict[str, dict[str, MissedTicks]] = {}
+        self._listeners: set[asyncio.Queue[Event]] = set()
 
     async def open(self, namespace: str, limits: HistoryLimits) -> None:
         self._limits = limits
@@ -37,6 +45,7 @@ class MemoryStateBackend(StateBackend):
         keep, by_job = self._limits.keep, self._runs
         for record in records:
             if isinstance(record, MissedTicks):
+                self._tell(record)
                 missed = self._missed.setdefault(record.job, {})
                 missed[record.id] = record
                 if len(missed) > keep:
@@ -47,9 +56,30 @@ class MemoryStateBackend(StateBackend):
                 runs = by_job[record.job] = {}
             known = runs.get(record.id)
             if known is None or known.status == "running":
+                self._tell(record)
                 runs[record.id] = record
                 if len(runs) > keep:
                     del runs[next(iter(runs))]
+
+    def events(self, *, records: bool = True) -> AsyncGenerator[Event, None] | None:
+        return self._listen() if records else None
+
+    async def _listen(self) -> AsyncGenerator[Event, None]:
+        told: asyncio.Queue[Event] = asyncio.Queue(_MAX_WAITING)
+        self._listeners.add(told)
+        try:
+            while told in self._listeners:
+                yield await told.get()
+            raise StoreUnavailableError(f"the listener was too slow: {_MAX_WAITING} events waited for it")
+        finally:
+            self._listeners.discard(told)
+
+    def _tell(self, record: Record) -> None:
+        for told in [*self._listeners]:
+            try:
+                told.put_nowait(replace(record, log=()) if isinstance(record, Run) else record)
+            except asyncio.QueueFull:
+                self._listeners.discard(told)
 
     async def states(self, jobs: Collection[str] | None = None) -> dict[str, JobState]:
         states = {}

@@ -6,6 +6,7 @@ import asyncio
 import random
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import replace
 from typing import TypeVar
 
@@ -268,15 +269,41 @@ class StateContract:
         events = state.events()
         if events is None:
             return
-        other = await self.another()
-        listening = asyncio.ensure_future(anext(events))
-        await asyncio.sleep(0.3)
-        run = replace(a_run(status="completed"), log=(LogLine(NOW, "INFO", "app", "line"),))
-        await other.write([run])
-        assert await asyncio.wait_for(listening, 5) == replace(run, log=())
-        signal = Signal("cancel", "job", run.id, "ops")
-        await other.tell(signal)
-        assert await asyncio.wait_for(anext(events), 5) == signal
+        other = await self.another() if self.shared() else state
+        await other.write([a_run("before")])
+        run = replace(a_run(), log=(LogLine(NOW, "INFO", "app", "line"),), delay="why")
+        ended = replace(run, status="completed", ended_ts=NOW + 1, result="7")
         ticks = MissedTicks(new_id(), "job", 10, 20, 3, "overlap", NOW, "here")
-        await other.write([ticks])
-        assert await asyncio.wait_for(anext(events), 5) == ticks
+        async with aclosing(events):
+            listening = asyncio.ensure_future(anext(events))
+            await asyncio.sleep(0.3)
+            await other.write([run])
+            assert await asyncio.wait_for(listening, 5) == replace(run, log=())
+            await state.write([ended, ticks])
+            heard = [await asyncio.wait_for(anext(events), 5) for _ in range(2)]
+            assert replace(ended, log=()) in heard
+            assert ticks in heard
+            if state.events(records=False) is not None:
+                signal = Signal("cancel", "job", run.id, "ops")
+                await other.tell(signal)
+                assert await asyncio.wait_for(anext(events), 5) == signal
+            await other.write([replace(ticks, count=4)])
+            assert await asyncio.wait_for(anext(events), 5) == replace(ticks, count=4)
+
+    @_on_a_store
+    async def test_several_listen_each_in_its_namespace(self, state: StateBackend) -> None:
+        if not self.shared() or (first := state.events()) is None:
+            return
+        stranger = await self.another(namespace=f"{self.namespace}.staging")
+        second, third = (await self.another()).events(), stranger.events()
+        assert second is not None
+        assert third is not None
+        async with aclosing(first), aclosing(second), aclosing(third):
+            listening = [asyncio.ensure_future(anext(events)) for events in (first, second, third)]
+            await asyncio.sleep(0.3)
+            runs = [a_run(f"job-{number}", "completed") for number in range(100)]
+            await state.write(runs)
+            own = a_run()
+            await stranger.write([own])
+            assert [await asyncio.wait_for(each, 5) for each in listening] == [runs[0], runs[0], own]
+            assert [await asyncio.wait_for(anext(second), 5) for _ in runs[1:]] == runs[1:]
