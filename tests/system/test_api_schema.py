@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import schemathesis
 from fastapi import FastAPI
@@ -42,7 +43,7 @@ schema = schemathesis.openapi.from_asgi("/openapi.json", app)
 # The stream of events never ends by itself; test_api.py listens to it.
 @schema.exclude(path_regex="/events$").parametrize()
 @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
-def test_every_answer_is_as_the_schema_says(case: schemathesis.Case) -> None:
+def test_every_answer_is_as_the_schema_says(case: schemathesis.Case[Any]) -> None:
     case.call_and_validate()
 
 
