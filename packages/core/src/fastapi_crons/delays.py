@@ -51,9 +51,4 @@ class Delays:
         lasted, delay = max(candidates, key=lambda found: found[0], default=(0.0, None))
         if delay is None or lasted <= 0:
             return None
-        until = "" if delay.until >= now else f" until {_second(delay.until)}"
-        return f"{delay.why}{until}"
-
-
-def _second(instant: float) -> str:
-    return iso_utc(int(instant))
+        return f"{delay.why} until {iso_utc(int(delay.until))}"

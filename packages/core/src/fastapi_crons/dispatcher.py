@@ -120,7 +120,7 @@ class Dispatcher:
         self._latest = clock.now()
         self._latest_turn = clock.monotonic()
         self.delays = Delays()
-        self.delays.note(-inf, self._latest, "no instance ran the job before this one started; none did")
+        self.delays.note(-inf, self._latest, "no instance ran the job")
         locks.on_outage = self.delays.note
         #: Since when somebody is due and waits for room.
         self._crowded_since: float | None = None

@@ -167,7 +167,7 @@ class VirtualClock:
         if any(task not in self._asleep for task in engine.runner.background):
             return False
         return (
-            (engine.dispatcher.idle or self._sleeps(engine, "dispatch"))
+            (not engine.runs_ticks or engine.dispatcher.idle or self._sleeps(engine, "dispatch"))
             and (engine.recorder.idle or self._sleeps(engine, "record") or self._sleeps(engine, "release"))
             and all(task in self._asleep for task in engine.supervisor.own_tasks("heartbeat", "prune"))
         )
