@@ -41,6 +41,7 @@ def report(record_property: Callable[[str, object], None]) -> Report:
         assert sums.doubled == []
         assert sums.missed == []
         assert sums.overlapped == []
+        assert sums.misexplained == []
 
     return add
 

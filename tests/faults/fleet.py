@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from fastapi_crons import MissedTicks, Run
+from fastapi_crons import CronSchedule, MissedTicks, Run
 from fastapi_crons.state import StateBackend
+from fastapi_crons.why import Fate, TickFate, TickRecords, explain
 
 #: The app of each process. Its jobs append a line for each start and end to a file of their own process.
 APP = """
@@ -108,7 +109,15 @@ class Sums:
     on_record: int = 0
     """Ticks that did not run, with a record that says why or which run stands for them."""
     overlapped: list[str] = field(default_factory=list)
+    fates: dict[tuple[str, int], TickFate] = field(default_factory=dict)
+    """What the records say became of each tick."""
+    misexplained: list[str] = field(default_factory=list)
+    """Where that is not what the jobs themselves wrote down."""
     shares: dict[int, int] = field(default_factory=dict)
+
+    def explained(self, *fates: Fate) -> str:
+        """All explanations of ticks that came to these fates."""
+        return "\n".join(fate.text for fate in self.fates.values() if fate.fate in fates)
 
     def row(self, name: str, recovery: float | None) -> str:
         """A row of the table at the end."""
@@ -152,6 +161,7 @@ class Fleet:
             "extra": extra,
             "job": dict(job or {}),
         }
+        self._schedule = CronSchedule(str(self._options["expr"]))
         self.processes: list[subprocess.Popen[str]] = []
         self.log = Path("fleet.log")
 
@@ -271,6 +281,10 @@ class Fleet:
                     sums.on_record += 1
                 else:
                     sums.missed.append((job, tick))
+                records = TickRecords(tick, until, self._schedule, "UTC", None, tuple(runs[::-1]), tuple(missed), 0)
+                fate = sums.fates[job, tick] = explain(records)
+                if tick in told and not _agrees(fate, starts.get((job, tick), [])):
+                    sums.misexplained.append(f"{job} at {tick}: {starts.get((job, tick))}, but: {fate.text}")
             sums.overlapped += _overlaps(job, [line for line in lines if line.job == job])
         sums.shares = dict(Counter(line.pid for line in lines if line.event == "start" and since <= line.tick < until))
         return sums
@@ -290,6 +304,18 @@ class Fleet:
 
     def _ticks(self, since: int, until: int) -> list[int]:
         return [second for second in range(since, until) if second % self.every == 0]
+
+
+def _agrees(fate: TickFate, starts: list[Line]) -> bool:
+    """Whether an explanation is true of a tick: who ran it, how often, or that nobody did."""
+    own = [run for run in fate.runs if starts and run.tick_ts == starts[0].tick]
+    if not starts:
+        # A run may have been cut off before its function began.
+        return fate.fate in ("covered", "skipped", "missed", "paused", "interrupted")
+    if not own:
+        return True  # the record of the run was lost with the store
+    by = {f"-{start.pid}-" in run.instance for start in starts for run in own if run.attempt == start.attempt}
+    return fate.fate in ("ran", "running", "interrupted") and False not in by
 
 
 def _told(runs: list[Run], missed: list[MissedTicks]) -> set[int]:
