@@ -82,7 +82,7 @@ async def test_a_tick_that_runs_and_those_that_it_is_in_the_way_of(clock: Virtua
     assert running.fate == "running"
     assert running.text.endswith("and is still running.")
     assert skipped.fate == "skipped"
-    assert f"the job was still running: run {running.runs[0].id} was still going on" in skipped.text
+    assert f"the job was still running: run {running.runs[0].id} held the job" in skipped.text
     assert "one of 2 ticks from 2026-03-01 00:02:00 UTC to 2026-03-01 00:03:00 UTC" in skipped.text
 
 

@@ -346,12 +346,10 @@ class Dispatcher:
             self.delays.note(self._crowded_since, now, _CROWDED)
             self._crowded_since = None
 
-    def _why_late(self, want: Wanted, tick: int) -> str | None:
-        """Why a tick is claimed only now; None where it is not late, or runs again."""
+    def _delay_since(self, entry: Entry, tick: int) -> str | None:
+        """What kept a tick of a job from being claimed before; None where nothing is known."""
         now = self._clock.now()
-        if want.cut_off is not None or not (want.late or now - tick > LATE_AFTER + want.entry.job.jitter):
-            return None
-        own = [] if want.entry.delay is None else [want.entry.delay]
+        own = [] if entry.delay is None else [entry.delay]
         if self._crowded_since is not None:
             own.append(Delay(self._crowded_since, now, _CROWDED))
         return self.delays.explain(tick, now, own)
@@ -433,7 +431,7 @@ class Dispatcher:
         if request.let_go is not None:
             row = entry.group.row(result.mark, tick)
             if row is not None:
-                why = self._why_late(want, row.first) if request.let_go == "misfire_grace_time" else None
+                why = self._delay_since(entry, row.first) if request.let_go == "misfire_grace_time" else None
                 self._runner.let_go(job, row, request.let_go, why, record_id=request.run_id)
             self._recorder.release(lease)
             if want.more:
@@ -443,7 +441,7 @@ class Dispatcher:
         if grace is not None and now - tick > grace:
             # The store took so long to answer that the tick is too late by now.
             row = entry.group.row(result.mark, tick) or Row(tick, tick, 1)
-            why = self._why_late(want, row.first)
+            why = self._delay_since(entry, row.first)
             self._runner.let_go(job, row, "misfire_grace_time", why, record_id=request.run_id)
             # Until the lease is given back, the store takes the job for running.
             entry.waiting = True
@@ -456,7 +454,8 @@ class Dispatcher:
             run.missed = self.row(entry, want.cut_off, tick - 1)
         elif not want.alone or result.mark < known_mark:
             run.missed = entry.group.row(result.mark, tick - 1)
-        run.delay = self._why_late(want, tick if run.missed is None else run.missed.first)
+        if want.cut_off is None and (want.late or run.missed is not None or now - tick > LATE_AFTER + job.jitter):
+            run.delay = self._delay_since(entry, tick if run.missed is None else run.missed.first)
         if want.more and job.overlap != "allow":
             entry.waiting, entry.waits_for = True, run.id
         self._runner.start(run)
@@ -521,7 +520,10 @@ class Dispatcher:
         assert tick is not None
         row = entry.group.row(result.mark, tick)
         if row is not None:
-            detail = f"run {result.holder} was still going on" if result.holder else "the job was still running"
+            detail = f"run {result.holder} held the job" if result.holder else None
+            why = self._delay_since(entry, row.first)
+            if why is not None:
+                detail = why if detail is None else f"{detail}; {why}"
             before = entry.skipped[1] if entry.skipped is not None and entry.skipped[0] == result.holder else None
             ticks = self._runner.let_go(entry.job, row, "overlap", detail, record_id=request.run_id, before=before)
             entry.skipped = (result.holder, ticks)

@@ -173,6 +173,7 @@ class _Case:
                     )
                 reason = _REASONS[missed.reason] + (self._detail(missed.detail) if missed.detail else "")
                 text = f"It was not run: {reason}. {missed.instance} put that on record at {self._at(missed.recorded_ts)}.{row}"
+                text += self._in_the_way(missed)
                 if self._is_uncertain(missed.first_ts, missed.last_ts):
                     return self._fate(
                         "older_schedule", self._uncertain(), f"Ticks around it were not run: {reason}.{row}"
@@ -282,6 +283,22 @@ class _Case:
 
     def _uncertain(self) -> str:
         return f"Whether it was due is not known. {self.schedule_since()}"
+
+    def _in_the_way(self, missed: MissedTicks) -> str:
+        """What is known by now of the run that a tick was skipped for: it may have ended without a chance to say so."""
+        if missed.reason != "overlap" or not missed.detail:
+            return ""
+        holder = next((run for run in self._records.runs if run.id in missed.detail), None)
+        if holder is None or holder.ended_ts is None:
+            return ""
+        if holder.status == "interrupted":
+            return f" {self._cut_off(holder)}"
+        if holder.ended_ts > self._tick:
+            return f" That run {self._ending(holder)}, at {self._at(holder.ended_ts)}."
+        return (
+            f" That run had ended by then, at {self._at(holder.ended_ts)}, but its instance could not give the job back in "
+            "time: the lock store did not answer, or the instance was held up."
+        )
 
     def _ending(self, run: Run) -> str:
         if run.status == "running" or run.ended_ts is None:
