@@ -711,7 +711,7 @@ def test_200_jobs_that_are_due_at_once_start_in_time_over_a_few_connections(
         report("200 jobs due at once, one process", sums)
         assert sums.on_record == 0
         assert watch.latest() < 1
-        assert max(connections) <= 10, connections  # one is ours
+        assert max(connections) <= 14, connections  # four for each of three purposes, one that listens, and one of ours
 
 
 @pytest.mark.full

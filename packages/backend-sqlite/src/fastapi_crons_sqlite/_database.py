@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import os
+import random
 import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import lru_cache
@@ -167,7 +168,7 @@ class Database:
                 raise StoreUnusableError(
                     f"{self.path} is damaged: {found!a}; restore it from a backup, or move it away"
                 )
-        mode = await _pragma(self._writer, "journal_mode = WAL")
+        mode = await self._log_ahead(self._writer)
         if mode != "wal":
             logger.warning(
                 "%s: write-ahead logging can't be had (%s): readers and writers wait for each other", self.path, mode
@@ -178,6 +179,21 @@ class Database:
         self._reader = await self._new_connection()
         await self._reader.execute("PRAGMA query_only = ON")
         self._identity = self._found()
+
+    async def _log_ahead(self, connection: aiosqlite.Connection) -> object:
+        """Switch to write-ahead logging; returns the mode that was had.
+
+        Where another process opens the file at the same moment SQLite does not wait, as one of the two would for ever.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._busy_timeout
+        while True:
+            try:
+                return await _pragma(connection, "journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if not _is_passing(error) or loop.time() >= deadline:
+                    raise
+            await asyncio.sleep(random.uniform(0.01, 0.1))
 
     def _check_fork(self) -> None:
         """SQLite's locks are its process's: what a fork inherits of them would let two processes write at a time."""

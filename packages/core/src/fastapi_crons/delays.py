@@ -32,6 +32,10 @@ class Delays:
         """Remember one."""
         self._delays.append(Delay(since, until, why))
 
+    def noted_since(self, instant: float) -> bool:
+        """Whether a delay is remembered that went on then, or began later."""
+        return any(delay.until > instant for delay in self._delays)
+
     def blame(self, when: float, what: str) -> None:
         """Something was seen to block the event loop. Safe to call from any thread."""
         self._blocked = when, what

@@ -392,7 +392,7 @@ class Dispatcher:
         self._claimed_at = self._clock.now()
         results = await self._locks.claim([want.request for want in wanted])
         answered_at = self._clock.now()
-        if answered_at - self._claimed_at > _HELD_UP_AFTER:
+        if answered_at - self._claimed_at > _HELD_UP_AFTER and not self.delays.noted_since(self._claimed_at):
             self.delays.note(self._claimed_at, answered_at, "the lock store took long to answer")
         now, held_since = self._now(), perf_counter()
         unknown = []
