@@ -11,6 +11,7 @@ import pytest
 from _pytest.terminal import TerminalReporter
 
 from fastapi_crons import MissedTicks, Run
+from fastapi_crons.dispatcher import NOT_TAKEN
 from fastapi_crons.state import HistoryLimits, SQLiteStateBackend, StateBackend
 from fastapi_crons_redis_state import RedisStateBackend
 from fastapi_crons_redis_state._connection import Connection
@@ -22,7 +23,7 @@ History = dict[str, tuple[list[Run], list[MissedTicks]]]
 
 
 class Report(Protocol):
-    def __call__(self, fault: str, sums: Sums, recovery: float | None = None) -> None: ...
+    def __call__(self, fault: str, sums: Sums, recovery: float | None = None, because: str | None = None) -> None: ...
 
 
 @pytest.fixture
@@ -34,14 +35,22 @@ def own_redis() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def report(record_property: Callable[[str, object], None]) -> Report:
-    """Adds a row to the table, and fails where ticks were lost, doubled or overlapped."""
+    """Adds a row to the table, and fails where ticks were lost, doubled, overlapped or misexplained.
 
-    def add(fault: str, sums: Sums, recovery: float | None = None) -> None:
+    `because` is what has to be told of each tick that did not run by itself.
+    """
+
+    def add(fault: str, sums: Sums, recovery: float | None = None, because: str | None = None) -> None:
         record_property("fault", sums.row(fault, recovery))
         assert sums.doubled == []
         assert sums.missed == []
         assert sums.overlapped == []
         assert sums.misexplained == []
+        if because is not None:
+            let_go = [fate.text for fate in sums.fates.values() if fate.fate in ("covered", "missed")]
+            # An instance that takes what another left need not know what kept that.
+            assert [text for text in let_go if because not in text and NOT_TAKEN not in text] == []
+            assert because in sums.explained()
 
     return add
 

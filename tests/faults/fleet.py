@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from fastapi_crons import CronSchedule, MissedTicks, Run
 from fastapi_crons.state import StateBackend
-from fastapi_crons.why import Fate, TickFate, TickRecords, explain
+from fastapi_crons.why import TickFate, TickRecords, explain
 
 #: The app of each process. Its jobs append a line for each start and end to a file of their own process.
 APP = """
@@ -115,9 +115,9 @@ class Sums:
     """Where that is not what the jobs themselves wrote down."""
     shares: dict[int, int] = field(default_factory=dict)
 
-    def explained(self, *fates: Fate) -> str:
-        """All explanations of ticks that came to these fates."""
-        return "\n".join(fate.text for fate in self.fates.values() if fate.fate in fates)
+    def explained(self) -> str:
+        """All explanations."""
+        return "\n".join(fate.text for fate in self.fates.values())
 
     def row(self, name: str, recovery: float | None) -> str:
         """A row of the table at the end."""

@@ -150,7 +150,7 @@ def test_a_server_that_is_killed_and_comes_back_with_all_it_knew_costs_no_tick(
         time.sleep(2)
         own_redis.start()
         sums, recovery = watch.ended(time.time())
-        report("kill -9 of the server, restart, AOF always", sums, recovery)
+        report("kill -9 of the server, restart, AOF always", sums, recovery, because="the lock store did not answer")
         assert recovery is not None
         assert recovery <= RECOVERS_IN + 1
         assert_quiet(watch.log())
@@ -165,7 +165,9 @@ def test_a_server_that_comes_back_empty_makes_no_tick_run_twice(report: Report) 
         server.start()
         sums, recovery = watch.ended(time.time())
         # What had run is known to the truth only: the history of it is gone with the server.
-        report("kill -9 of the server, restart, nothing persisted", sums, recovery)
+        report(
+            "kill -9 of the server, restart, nothing persisted", sums, recovery, because="the lock store did not answer"
+        )
         assert recovery is not None
         assert recovery <= RECOVERS_IN + 1
         assert_quiet(watch.log())
@@ -203,7 +205,7 @@ def test_a_server_that_stalls_beyond_the_deadline_makes_no_run_of_ticks_out_of_g
         time.sleep(7)
         own_redis.resume()
         sums, recovery = watch.ended(time.time())
-        report("SIGSTOP of the server, 7 s", sums, recovery)
+        report("SIGSTOP of the server, 7 s", sums, recovery, because="the lock store did not answer")
         assert recovery is not None
         assert recovery <= RECOVERS_IN + 1
         assert watch.latest() <= 3 + 0.5
@@ -330,7 +332,7 @@ def test_connections_that_went_silent_are_not_used_again(own_redis: RedisServer,
         # What is open now stays silent for good; new connections work.
         proxy.silent = False
         sums, recovery = watch.ended(time.time())
-        report("half-open sockets", sums, recovery)
+        report("half-open sockets", sums, recovery, because="the lock store")
         assert recovery is not None
         assert recovery <= RECOVERS_IN + 1
         assert_no_body_twice(watch)
@@ -373,7 +375,7 @@ def test_a_server_that_is_full_starts_nothing_and_says_so_seldom(own_redis: Redi
         starts = [line for line in watch.lines("start") if line.at > full_since + 1]
         own_redis.cli("CONFIG", "SET", "maxmemory", "0")
         sums, recovery = watch.ended(time.time())
-        report("OOM", sums, recovery)
+        report("OOM", sums, recovery, because="OOM")
         assert recovery is not None
         assert recovery <= RECOVERS_IN + 1
         assert starts == []
@@ -416,7 +418,7 @@ def test_a_server_that_is_a_replica_for_a_while_is_used_again_when_it_is_none(
         assert "read only" in watch.log().lower()
         own_redis.cli("REPLICAOF", "NO", "ONE")
         sums, recovery = watch.ended(time.time())
-        report("READONLY for 3 s", sums, recovery)
+        report("READONLY for 3 s", sums, recovery, because="READONLY")
         assert recovery is not None
         assert recovery <= RECOVERS_IN + 1
         assert_no_body_twice(watch)
@@ -434,7 +436,7 @@ def test_a_failover_by_sentinels_is_followed(report: Report) -> None:
                 wait_until(lambda: sentinel.primary() == (HOST, replica.port), 15, "the failover")
                 wait_until(lambda: replica.cli("ROLE")[0] == "master", 15, "a replica that is primary")
                 sums, recovery = watch.ended(time.time())
-                report("failover by sentinels", sums, recovery)
+                report("failover by sentinels", sums, recovery, because="the lock store did not answer")
                 assert recovery is not None
                 assert recovery <= RECOVERS_IN + 1
                 assert_quiet(watch.log())
@@ -531,7 +533,7 @@ def test_ticks_go_on_after_all_records_were_deleted(own_redis: RedisServer, repo
         own_redis.cli("FLUSHALL")
         flushed = time.time()
         sums, recovery = watch.ended(flushed, 4.0)
-        report("FLUSHALL", sums, recovery)
+        report("FLUSHALL", sums, recovery, because="the lock store had lost its records")
         assert recovery is not None
         assert recovery <= 1.5
         assert watch.log().count("has lost its records") <= 2  # once for each process
@@ -658,7 +660,7 @@ def test_a_password_that_is_changed_and_put_back_is_like_a_server_that_was_away(
         server.cli("CONFIG", "SET", "requirepass", SECRET)
         server.password = SECRET
         sums, recovery = watch.ended(time.time())
-        report("password rotated, put back after 3 s", sums, recovery)
+        report("password rotated, put back after 3 s", sums, recovery, because="invalid username-password")
         assert recovery is not None
         assert recovery <= RECOVERS_IN + 1
         assert_quiet(watch.log())
@@ -672,7 +674,7 @@ def test_a_cluster_runs_each_tick_once(report: Report) -> None:
             server.kill()
             server.start()  # takes writes 2 s after its start
             sums, recovery = watch.ended(time.time())
-            report("cluster, restarted", sums, recovery)
+            report("cluster, restarted", sums, recovery, because="the lock store did not answer")
             assert recovery is not None
             assert recovery <= RECOVERS_IN + 1
             assert_quiet(watch.log())

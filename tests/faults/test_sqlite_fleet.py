@@ -57,7 +57,12 @@ def test_a_file_that_another_process_locks_stops_the_fleet_for_so_long_and_no_lo
         assert log.count("the lock store does not answer") >= 2
         assert "the lock store answers again" in log
         recovered = fleet.recovered_at(unlocked, until=until)
-        report("SQLite file locked for 12 s", fleet.sums(since, until, PLACE.history(fleet)), recovered)
+        report(
+            "SQLite file locked for 12 s",
+            fleet.sums(since, until, PLACE.history(fleet)),
+            recovered,
+            because="database is locked",
+        )
         assert recovered < 5
 
 
@@ -84,7 +89,12 @@ def test_a_file_that_is_deleted_under_a_fleet_is_made_anew_and_nothing_runs_twic
         sums = fleet.sums(deleted + 2, until - seconds, PLACE.history(fleet))
         whole = fleet.sums(deleted - 3, until, {})
         assert whole.doubled == []
-        report(f"SQLite file deleted, jobs of {seconds:g} s", sums, fleet.recovered_at(deleted, lateness=1.2))
+        report(
+            f"SQLite file deleted, jobs of {seconds:g} s",
+            sums,
+            fleet.recovered_at(deleted, lateness=1.2),
+            because="the lock store had lost its records",
+        )
 
 
 @pytest.mark.full
@@ -130,7 +140,12 @@ def test_a_full_disk_stops_the_fleet_and_it_goes_on_by_itself_when_there_is_room
         until = time.time() - 1
         fleet.stop()
         recovered = fleet.recovered_at(room, until=until)
-        report("disk full for 4 s, SQLite", fleet.sums(since, until, PLACE.history(fleet)), recovered)
+        report(
+            "disk full for 4 s, SQLite",
+            fleet.sums(since, until, PLACE.history(fleet)),
+            recovered,
+            because="the lock store did not answer",
+        )
         assert recovered < 5
         with database() as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

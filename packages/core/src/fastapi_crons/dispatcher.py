@@ -44,6 +44,7 @@ MAX_DECIDING = 0.01
 MAX_STARTS = 250
 #: How long (seconds) a job waits that is to be tried again: another instance runs it, or the store's clock is behind.
 RETRY_AFTER = 0.5
+NOT_TAKEN = "the instance whose turn it was did not take it"
 _HELD_UP = "the process was stopped, or something blocked its event loop"
 _CROWDED = "as many runs went on as this instance may have at a time, or as many late ones, or as many in threads"
 #: A turn of the event loop that is so late (seconds) is remembered as a delay.
@@ -289,6 +290,7 @@ class Dispatcher:
                         entry.mark = max(entry.mark, mark)
                     left = mark is None or mark < tick
                     if left and not (entry.queued or entry.waiting) and self.jobs.get(entry.job.name) is entry:
+                        entry.delay = Delay(tick, self._clock.now(), NOT_TAKEN)
                         self._queue(entry, late=False)
                 await asyncio.sleep(0)
         finally:

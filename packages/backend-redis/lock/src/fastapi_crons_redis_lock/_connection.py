@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import inspect
 import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
 from time import monotonic
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -59,7 +61,6 @@ class Connection:
         #: How long (seconds) the server may take to answer at the start.
         self._patience = patience
         self._turn = self._turns()
-        self._shas: dict[str, str] = {}
 
     @classmethod
     def by_settings(cls, settings: RedisSettings, timeout: float) -> Connection:
@@ -124,15 +125,12 @@ class Connection:
         """Run a Lua script on the server; its text travels only where the server does not know it yet."""
 
         async def run() -> Any:
-            sha = self._shas.get(script)
-            if sha is None:
-                sha = self._shas[script] = await self._load(script)
             try:
                 return await self.client.evalsha(sha, len(keys), *keys, *arguments)
             except exceptions.NoScriptError:
-                self._shas[script] = await self._load(script)
-                return await self.client.evalsha(self._shas[script], len(keys), *keys, *arguments)
+                return await self.client.eval(script, len(keys), *keys, *arguments)
 
+        sha = _sha1(script)
         return await self.ask(run)
 
     async def ask(self, request: Callable[[], Awaitable[T]]) -> T:
@@ -182,10 +180,6 @@ class Connection:
             except exceptions.ConnectionError as error:
                 if "Too many connections" not in str(error) or monotonic() >= until:
                     raise
-
-    async def _load(self, script: str) -> str:
-        sha = await self.client.script_load(script)
-        return sha.decode() if isinstance(sha, bytes) else str(sha)
 
     async def _drop_idle(self) -> None:
         """Close the connections that nobody uses at the moment: they may be half-open."""
@@ -318,3 +312,9 @@ def _kept(options: dict[str, Any]) -> dict[str, Any]:
         for name, value in options.items()
         if value is not None and (name in _KEPT or (name.startswith("ssl_") and name != "ssl_context"))
     }
+
+
+@cache
+def _sha1(script: str) -> str:
+    """By what a server knows a script."""
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
