@@ -193,10 +193,12 @@ def _guarded(call: Callable[[], T], what: str, failed: str = "can't be imported"
 
     try:
         return call()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         raise
     except BaseException as error:  # SystemExit too
-        raise AppError(f"{what} {failed}: {one_line(error)} ({_where(error)})") from error
+        # A syntax error says by itself where it is, in words of its own.
+        said = f"SyntaxError: {error.msg}" if isinstance(error, SyntaxError) else one_line(error)
+        raise AppError(f"{what} {failed}: {said} ({_where(error)})") from error
 
 
 def _where(error: BaseException) -> str:

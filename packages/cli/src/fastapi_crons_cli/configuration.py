@@ -69,10 +69,8 @@ def _plugins_and_config(app: str | None) -> tuple[Plugins, CronConfig | None]:
 
 
 def config_set(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The variable, or the setting's name.")],
-    value: Annotated[
-        str | None, typer.Argument(metavar="[VALUE]", help="What to set; - reads it from standard input.")
-    ] = None,
+    name: Annotated[str, typer.Argument(help="The variable, or the setting's name.")],
+    value: Annotated[str | None, typer.Argument(help="What to set; - reads it from standard input.")] = None,
     unset: Annotated[bool, typer.Option("--unset", help="Take the setting out of the file.")] = False,
     verbose: Verbose = False,
 ) -> None:
@@ -85,8 +83,8 @@ def config_set(
     if value == "-":
         value = sys.stdin.readline().rstrip("\r\n")
     change = change_setting(Plugins(_disabled_plugins()), name, value)
-    done = ("is set" if value is not None else "is taken out") if change.changed else "is left as it was"
-    say(f"{change.variable} {done} in {change.env_file}")
+    done = ("is set in" if value is not None else "is taken out of") if change.changed else "is left as it was in"
+    say(f"{change.variable} {done} {change.env_file}")
     if change.overridden:
         warn(f"{change.variable} is set in the environment, too, which goes before the file")
 

@@ -304,7 +304,7 @@ def run_json(run: Run) -> dict[str, Any]:
 
 def next_ticks(
     what: Annotated[
-        list[str], typer.Argument(metavar="NAME_OR_EXPRESSION...", help="Jobs, or cron expressions in quotes.")
+        list[str], typer.Argument(metavar="NAME_OR_EXPRESSION", help="Jobs, or cron expressions in quotes.")
     ],
     app: App = None,
     zone: Annotated[
@@ -419,9 +419,7 @@ def _described(schedule: Schedule) -> str | None:
 
 def why(
     name: JobName,
-    time: Annotated[
-        str, typer.Argument(metavar="TIME", help="ISO 8601; without an offset it is read in the job's zone.")
-    ],
+    time: Annotated[str, typer.Argument(help="ISO 8601; without an offset it is read in the job's zone.")],
     app: App = None,
     as_json: AsJson = False,
     verbose: Verbose = False,

@@ -156,7 +156,8 @@ def _disabled_plugins() -> frozenset[str]:
 def _warn_of(text: str) -> None:
     from fastapi_crons_cli.output import shown, warn
 
-    if "_FASTAPI_CRONS_COMPLETE" not in os.environ:
+    completing = any(name.startswith("_") and name.endswith("_COMPLETE") for name in os.environ)
+    if not completing:
         warn(f"Warning: {shown(text)}")
 
 

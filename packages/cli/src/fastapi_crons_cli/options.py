@@ -39,7 +39,7 @@ Verbose = Annotated[
     bool,
     typer.Option("--verbose", "-v", callback=_note_verbose, help="Show more, and tracebacks of what goes wrong."),
 ]
-JobName = Annotated[str, typer.Argument(metavar="NAME", help="The job's name.", autocompletion=_complete_job)]
+JobName = Annotated[str, typer.Argument(help="The job's name.", autocompletion=_complete_job)]
 SomeJob = Annotated[
     str | None, typer.Option("--job", metavar="NAME", help="Only this job.", autocompletion=_complete_job)
 ]

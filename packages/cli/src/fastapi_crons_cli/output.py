@@ -91,8 +91,8 @@ def console(*, stderr: bool = False) -> Console:
     """A console as wide as the terminal, or as wide as it takes where there is none."""
     from rich.console import Console
 
-    made = Console(stderr=stderr, highlight=False)
-    return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=_WIDE)
+    is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, highlight=False, width=None if is_terminal else _WIDE)
 
 
 def fits(made: Table) -> bool:

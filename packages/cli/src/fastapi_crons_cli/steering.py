@@ -123,7 +123,7 @@ def resume(
 
 def cancel(
     name: JobName,
-    run_id: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Its id; else all that go on.")] = None,
+    run_id: Annotated[str | None, typer.Argument(metavar="RUN", help="Its id; else all that go on.")] = None,
     app: App = None,
     verbose: Verbose = False,
 ) -> None:
