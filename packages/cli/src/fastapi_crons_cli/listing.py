@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import aclosing
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -205,6 +203,9 @@ def logs(
 
 async def _follow(session: Session, printer: _RunPrinter, job: str | None, limit: int, status: str | None) -> None:
     """The newest runs, and then what happens. Ends with Ctrl-C, or with the stores."""
+    import asyncio
+    from contextlib import aclosing
+
     async with aclosing(session.service.events(None if job is None else [job])) as events:
         # What happens from here on is heard, and what has happened before is on record.
         coming = asyncio.ensure_future(anext(events, None))

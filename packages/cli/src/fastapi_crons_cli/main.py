@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from fastapi_crons_cli import configuration, listing, standalone, steering
+from fastapi_crons_cli import configuration, listing, steering
 from fastapi_crons_cli.options import Verbose, is_verbose
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "list-jobs": listing.list_jobs,
     "run-job": steering.run_job,
     "status": listing.status,
-    "start-scheduler": standalone.start_scheduler,
+    "start-scheduler": steering.start_scheduler,
     "logs": listing.logs,
     "next": listing.next_ticks,
     "why": listing.why,

@@ -1,4 +1,4 @@
-"""`start-scheduler`: the scheduler in a process of its own, with a live view on a terminal."""
+"""A scheduler in a process of its own, with a live view on a terminal."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from fastapi_crons_cli.options import App, Verbose
 from fastapi_crons_cli.output import Progress, clock_time, console, duration, shown, table
 
 if TYPE_CHECKING:
@@ -34,24 +31,12 @@ _RUNS_SHOWN = 5
 _OTHER_LINES = 14
 
 
-def start_scheduler(
-    app: App = None,
-    live: Annotated[
-        bool, typer.Option("--live/--no-live", help="Show jobs and runs as they go, on a terminal.")
-    ] = True,
-    verbose: Verbose = False,
-) -> None:
-    """Start the app's scheduler in this process, without a web server, until SIGTERM or Ctrl-C."""
-    from fastapi_crons_cli.apps import find_app
-
-    with Progress() as progress:
-        progress.begin("importing the app")
-        found = find_app(app)
-    asyncio.run(_serve(found, live=live and sys.stdout.isatty() and sys.stderr.isatty()))
+def serve(found: FoundApp, *, live: bool) -> None:
+    """Run a scheduler until the process is told to end; a second signal ends it at once."""
+    asyncio.run(_serve(found, live=live))
 
 
 async def _serve(found: FoundApp, *, live: bool) -> None:
-    """Run until the process is told to end; a second signal ends it at once."""
     from fastapi_crons_cli.session import heed_signals, unheed_signals
 
     told = asyncio.Event()
@@ -78,8 +63,10 @@ async def _serve(found: FoundApp, *, live: bool) -> None:
 async def _started(found: FoundApp, told: asyncio.Event, *, live: bool) -> None:
     crons = found.crons
     async with AsyncExitStack() as stack:
+        # The view comes first: what is logged is to go above it.
+        started = asyncio.Event()
         if live:
-            await stack.enter_async_context(_live_view(crons))
+            await stack.enter_async_context(_live_view(crons, started))
         _log_to_stderr()
         with Progress() as progress:
             progress.begin("starting the scheduler")
@@ -88,6 +75,7 @@ async def _started(found: FoundApp, told: asyncio.Event, *, live: bool) -> None:
             # An app that is not the scheduler's own does not start it.
             await crons.start()
             stack.push_async_callback(crons.stop)
+        started.set()
         while crons.running and not told.is_set():
             await asyncio.wait({asyncio.ensure_future(told.wait())}, timeout=1)
         # No tick is claimed any more while the app shuts down.
@@ -106,12 +94,12 @@ def _log_to_stderr() -> None:
 
 
 @asynccontextmanager
-async def _live_view(crons: Crons) -> AsyncIterator[None]:
+async def _live_view(crons: Crons, started: asyncio.Event) -> AsyncIterator[None]:
     """Jobs and latest runs at the foot of the terminal; what is logged and printed goes above."""
     from rich.live import Live
 
     with Live(console=console(stderr=True), auto_refresh=False, transient=True) as view:
-        drawing = asyncio.create_task(_draw_forever(view, crons))
+        drawing = asyncio.create_task(_draw_forever(view, crons, started))
         try:
             yield
         finally:
@@ -119,17 +107,19 @@ async def _live_view(crons: Crons) -> AsyncIterator[None]:
             await asyncio.gather(drawing, return_exceptions=True)
 
 
-async def _draw_forever(view: Live, crons: Crons) -> None:
+async def _draw_forever(view: Live, crons: Crons, started: asyncio.Event) -> None:
+    from rich.text import Text
+
     from fastapi_crons.errors import CronsError
     from fastapi_crons.service import Service
 
+    await started.wait()
     service = Service(crons)
-    while True:
-        if crons.running:
-            try:
-                view.update(await _drawn(service, crons, view.console.height), refresh=True)
-            except CronsError as error:
-                view.update(shown(error), refresh=True)
+    while crons.running:
+        try:
+            view.update(await _drawn(service, crons, view.console.height), refresh=True)
+        except CronsError as error:
+            view.update(Text(shown(error)), refresh=True)
         await asyncio.sleep(_VIEW_INTERVAL)
 
 

@@ -1,15 +1,15 @@
-"""Commands that ask something of jobs: `run-job`, `pause`, `resume`, `cancel`."""
+"""Commands that act: `run-job`, `pause`, `resume`, `cancel`, `start-scheduler`."""
 
 from __future__ import annotations
 
-import asyncio
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fastapi_crons_cli.listing import log_lines, run_json
 from fastapi_crons_cli.options import App, AsJson, JobName, Note, Verbose
-from fastapi_crons_cli.output import json_only, print_json, say, shown, shown_lines, warn
+from fastapi_crons_cli.output import Progress, json_only, print_json, say, shown, shown_lines, warn
 
 if TYPE_CHECKING:
     from fastapi_crons.run import Run
@@ -53,6 +53,8 @@ def run_job(
 
 
 async def _run(session: Session, name: str, *, force: bool, timeout: float | None, note: str | None) -> Run:
+    import asyncio
+
     from fastapi_crons.errors import JobLockedError
     from fastapi_crons_cli.session import actor
 
@@ -141,3 +143,20 @@ def cancel(
 
     for cancelled in with_stores(ask, app=app, role="operator", job=name):
         say(f"Run {shown(cancelled)} of job '{shown(name)}' is told to end; its instance hears of it within seconds")
+
+
+def start_scheduler(
+    app: App = None,
+    live: Annotated[
+        bool, typer.Option("--live/--no-live", help="Show jobs and runs as they go, on a terminal.")
+    ] = True,
+    verbose: Verbose = False,
+) -> None:
+    """Start the app's scheduler in this process, without a web server, until SIGTERM or Ctrl-C."""
+    from fastapi_crons_cli.apps import find_app
+    from fastapi_crons_cli.standalone import serve
+
+    with Progress() as progress:
+        progress.begin("importing the app")
+        found = find_app(app)
+    serve(found, live=live and sys.stdout.isatty() and sys.stderr.isatty())
