@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: How often (seconds) the live view is drawn anew.
 _VIEW_INTERVAL = 1.0
+#: How often (seconds) it is looked whether the scheduler has been stopped by its own app.
+_LOOK_INTERVAL = 1.0
 #: How many of the latest runs it shows.
 _RUNS_SHOWN = 5
 #: How many lines of the terminal are left for other things than jobs.
@@ -52,7 +54,7 @@ async def _serve(found: FoundApp, *, live: bool) -> None:
         await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done() and not found.crons.running:
             task.cancel()  # told to end while it was starting
-        await asyncio.gather(task, return_exceptions=task.cancelled() or told.is_set())
+        await asyncio.wait({task})
         if not task.cancelled():
             task.result()
     finally:
@@ -77,7 +79,8 @@ async def _started(found: FoundApp, told: asyncio.Event, *, live: bool) -> None:
             stack.push_async_callback(crons.stop)
         started.set()
         while crons.running and not told.is_set():
-            await asyncio.wait({asyncio.ensure_future(told.wait())}, timeout=1)
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(told.wait(), _LOOK_INTERVAL)
         # No tick is claimed any more while the app shuts down.
         await crons.stop()
 
