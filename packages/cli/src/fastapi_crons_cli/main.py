@@ -1,75 +1,169 @@
-"""`fastapi-crons`: the command line."""
+"""`fastapi-crons`: the command line as a whole: its commands, those of plugins, and how errors are shown."""
 
 from __future__ import annotations
 
-from importlib.metadata import version
-from typing import Annotated
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+from typer.core import TyperGroup
 
-from fastapi_crons.errors import CronsError
+from fastapi_crons_cli import configuration, listing, steering
+from fastapi_crons_cli.options import Verbose, is_verbose
 
-app = typer.Typer(name="fastapi-crons", help="See and steer cron jobs of FastAPI apps.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
-#: Documented commands that this version does not have yet, with what serves until then.
-_TO_COME = {
-    "list-jobs": "GET /crons of the management API lists the jobs",
-    "run-job": "POST /crons/NAME/run of the management API runs one",
-    "status": "GET /crons of the management API shows the states",
-    "start-scheduler": "`uvicorn app:app` starts it with the app",
-    "logs": "GET /crons/NAME/runs of the management API shows the history",
-    "config-show": "the settings are listed in the README",
-    "config-set": "set CRON_… variables, in the environment or in .env",
-}
+#: What typer shows by itself, as wrong usage: the base of `BadParameter`.
+_UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
+_INTERRUPTED = 130
+
+
+class Commands(TyperGroup):
+    """Shows errors as one sentence, and says with the exit code that there was one."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort, _UsageError, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            raise typer.Exit(_INTERRUPTED) from None
+        except Exception as error:
+            _show(error, verbose=is_verbose(ctx))
+            raise typer.Exit(1) from None
+
+
+def _show(error: Exception, *, verbose: bool) -> None:
+    from fastapi_crons.errors import CronsError
+    from fastapi_crons.outcome import one_line
+    from fastapi_crons_cli.output import shown, shown_lines, warn
+
+    if verbose:
+        import traceback
+
+        warn(shown_lines("".join(traceback.format_exception(error))))
+    if isinstance(error, CronsError):
+        warn(f"Error: {shown(error)}")
+    else:
+        warn(f"Error: {one_line(error)}{'' if verbose else '; --verbose shows the traceback'}")
+
+
+app = typer.Typer(
+    name="fastapi-crons",
+    help="See and steer cron jobs of FastAPI apps.",
+    cls=Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         typer.echo(f"fastapi-crons {version('fastapi-crons-core')}")
         raise typer.Exit
 
 
 @app.callback()
 def options(
-    _: Annotated[
+    version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
+    verbose: Verbose = False,
 ) -> None:
     """See and steer cron jobs of FastAPI apps."""
 
 
-@app.command()
-def plugins() -> None:
-    """List the installed plugins with their distributions and hooks."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from fastapi_crons.config import CronConfig
-    from fastapi_crons.plugins import Plugins
-
-    try:
-        found = Plugins(CronConfig().disabled_plugins).list()
-    except CronsError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
-    table = Table("Plugin", "Distribution", "Version", "Hooks")
-    for plugin in sorted(found, key=lambda plugin: plugin.name):
-        table.add_row(plugin.name, plugin.distribution, plugin.version, ", ".join(plugin.hooks))
-    Console().print(table)
-
-
-def _add_missing(name: str, instead: str) -> None:
-    # Options and arguments of the command to be are swallowed, so that the answer is about the command.
-    @app.command(name, hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-    def missing() -> None:
-        typer.echo(f"this version of fastapi-crons-cli has no {name!r} yet; {instead}", err=True)
-        raise typer.Exit(2)
-
-
-for _name, _instead in _TO_COME.items():
-    _add_missing(_name, _instead)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "list-jobs": listing.list_jobs,
+    "run-job": steering.run_job,
+    "status": listing.status,
+    "start-scheduler": steering.start_scheduler,
+    "logs": listing.logs,
+    "next": listing.next_ticks,
+    "why": listing.why,
+    "pause": steering.pause,
+    "resume": steering.resume,
+    "cancel": steering.cancel,
+    "check": configuration.check,
+    "config-show": configuration.config_show,
+    "config-set": configuration.config_set,
+    "plugins": configuration.plugins,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(_command)
 
 
 def main() -> None:
     """Run the command line."""
-    app()
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that can't show a character must not stop the command.
+        with suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    if _wanted(sys.argv[1:]) not in _COMMANDS:
+        add_plugin_commands()
+    try:
+        app()
+    finally:
+        _flush()
+
+
+def _wanted(arguments: Sequence[str]) -> str | None:
+    """The command that is asked for; None where it is help, or completion."""
+    return next((argument for argument in arguments if not argument.startswith("-")), None)
+
+
+def add_plugin_commands() -> None:
+    """Add the commands that plugins bring. One that fails is told of, and stands in nobody's way."""
+    from fastapi_crons.errors import CronsError
+
+    try:
+        calls = _plugin_calls()
+    except CronsError as error:
+        _warn_of(f"plugins bring no commands: {error}")
+        return
+    for call in calls:
+        try:
+            call.here(cli=app)
+        except Exception as error:
+            _warn_of(f"plugin {call.plugin_name!r} brings no commands: {type(error).__name__}: {error}")
+
+
+def _plugin_calls() -> Sequence[Any]:
+    from fastapi_crons.plugins import Plugins
+
+    return Plugins(_disabled_plugins()).calls("cli_commands")
+
+
+def _disabled_plugins() -> frozenset[str]:
+    """Those that the settings name. Settings cost more to read than all the rest: only where they may name any."""
+    named = any(variable.upper() == "CRON_DISABLED_PLUGINS" for variable in os.environ)
+    with suppress(OSError, ValueError):
+        named = named or "CRON_DISABLED_PLUGINS" in Path(".env").read_text(encoding="utf-8").upper()
+    if not named:
+        return frozenset()
+    from fastapi_crons.config import CronConfig
+
+    return CronConfig().disabled_plugins
+
+
+def _warn_of(text: str) -> None:
+    from fastapi_crons_cli.output import shown, warn
+
+    completing = any(name.startswith("_") and name.endswith("_COMPLETE") for name in os.environ)
+    if not completing:
+        warn(f"Warning: {shown(text)}")
+
+
+def _flush() -> None:
+    """Whoever reads the output may have gone: that is no fault of ours."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

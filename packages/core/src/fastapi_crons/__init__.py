@@ -1,34 +1,34 @@
-"""FastAPI Crons: cron jobs for FastAPI apps."""
+"""FastAPI Crons: cron jobs for FastAPI apps. What it offers is imported when it is asked for (PEP 562)."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
-
-from fastapi_crons.config import CronConfig
-from fastapi_crons.context import JobContext
-from fastapi_crons.errors import (
-    ConfigurationError,
-    CronsError,
-    DuplicateJobError,
-    JobDefinitionError,
-    JobLockedError,
-    MissingDistributionError,
-    PluginError,
-    RunEndedError,
-    ScheduleError,
-    SkipRun,
-    StoreError,
-    StoreUnavailableError,
-    StoreUnusableError,
-    UnknownJobError,
-    UnknownRunError,
-)
-from fastapi_crons.hookspecs import hookimpl
-from fastapi_crons.job import CronJob
-from fastapi_crons.run import LogLine, MissedTicks, Run, RunError
-from fastapi_crons.schedule import CronSchedule, Schedule
-from fastapi_crons.scheduler import Crons
 
 if TYPE_CHECKING:
     from fastapi_crons.api import get_cron_router
+    from fastapi_crons.config import CronConfig
+    from fastapi_crons.context import JobContext
+    from fastapi_crons.errors import (
+        ConfigurationError,
+        CronsError,
+        DuplicateJobError,
+        JobDefinitionError,
+        JobLockedError,
+        MissingDistributionError,
+        PluginError,
+        RunEndedError,
+        ScheduleError,
+        SkipRun,
+        StoreError,
+        StoreUnavailableError,
+        StoreUnusableError,
+        UnknownJobError,
+        UnknownRunError,
+    )
+    from fastapi_crons.hookspecs import hookimpl
+    from fastapi_crons.job import CronJob
+    from fastapi_crons.run import LogLine, MissedTicks, Run, RunError
+    from fastapi_crons.schedule import CronSchedule, Schedule
+    from fastapi_crons.scheduler import Crons
 
 __all__ = [
     "ConfigurationError",
@@ -60,10 +60,36 @@ __all__ = [
     "hookimpl",
 ]
 
+#: Where the names come from that are not errors.
+_MODULES = {
+    "CronConfig": "config",
+    "CronJob": "job",
+    "CronSchedule": "schedule",
+    "Crons": "scheduler",
+    "JobContext": "context",
+    "LogLine": "run",
+    "MissedTicks": "run",
+    "Run": "run",
+    "RunError": "run",
+    "Schedule": "schedule",
+    "get_cron_router": "api",
+    "hookimpl": "hookspecs",
+}
+
 
 def __getattr__(name: str) -> object:
-    if name == "get_cron_router":  # its models are made when they are wanted
-        from fastapi_crons.api import get_cron_router
-
-        return get_cron_router
+    if name in __all__:
+        value: object = getattr(import_module(f"{__name__}.{_MODULES.get(name, 'errors')}"), name)
+        globals()[name] = value
+        return value
+    if not name.startswith("_"):
+        try:
+            return import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"{__name__}.{name}":
+                raise
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,7 +1,7 @@
 """`python -m fastapi_crons.cli`: hands over to the command line, which is a distribution of its own."""
 
 import sys
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, distribution
 
 from fastapi_crons.errors import MissingDistributionError
 
@@ -16,12 +16,13 @@ def main() -> None:
 
 
 def _command() -> EntryPoint:
-    found = entry_points(group="console_scripts", name="fastapi-crons")
-    if not found:
+    try:
+        scripts = distribution("fastapi-crons-cli").entry_points.select(group="console_scripts", name="fastapi-crons")
+        return next(iter(scripts))
+    except (PackageNotFoundError, StopIteration):
         raise MissingDistributionError(
             "the command line is part of fastapi-crons-cli, which is not installed: pip install fastapi-crons-cli"
-        )
-    return next(iter(found))
+        ) from None
 
 
 if __name__ == "__main__":

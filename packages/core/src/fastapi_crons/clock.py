@@ -5,12 +5,14 @@ All waiting goes through a `Clock`, so that a test can run a month in a second (
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Collection
 from contextvars import ContextVar
 from datetime import datetime, timezone
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
 
 UTC = timezone.utc
 
@@ -62,18 +64,26 @@ class SystemClock:
         return time.monotonic()
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
+        import asyncio  # wanted only where something waits: the command line's help does without
+
         return asyncio.get_running_loop().call_later(delay, callback)
 
     async def sleep(self, delay: float) -> None:
+        import asyncio
+
         await asyncio.sleep(delay)
 
     async def wait(self, tasks: Collection[asyncio.Task[Any]], timeout: float) -> None:
+        import asyncio
+
         if tasks:
             await asyncio.wait(tasks, timeout=timeout)
 
 
 def begin_root_task() -> None:
     """The current task and those that it makes from now on are one piece of work."""
+    import asyncio
+
     root_task.set(asyncio.current_task())
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
 
 from fastapi_crons._callables import is_coroutine_function
-from fastapi_crons._threads import ThreadPool
 from fastapi_crons.errors import SkipRun
 from fastapi_crons.hookspecs import HookContext
 from fastapi_crons.outcome import cut, one_line, printable, where_raised
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from fastapi_crons._threads import ThreadPool
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +85,8 @@ class HookCall:
         call.add_done_callback(ended)
 
     async def _in_thread(self, pool: ThreadPool, positional: list[object], named: dict[str, object]) -> object:
+        import asyncio  # wanted only where hooks run
+
         future = pool.submit(self.function, *positional, **named)
         try:
             ended = await asyncio.shield(future)
@@ -178,6 +183,8 @@ class HookCaller:
             logger.debug("hook %s of plugin %r", call.hook, call.plugin_name, exc_info=error, extra=fields)
 
     async def _guarded(self, call: HookCall, arguments: Mapping[str, object]) -> SkipRun | None:
+        import asyncio
+
         context = arguments.get("context")
         told = dict(context) if isinstance(context, dict) else None
         if call.hanging >= _MAX_HANGING:

@@ -131,6 +131,11 @@ class Crons:
             return False
         return self.app is None and self._given_state is None and self._given_locks is None and self.engine is None
 
+    @classmethod
+    def current(cls) -> Crons | None:
+        """The scheduler of this process; None where none was made, and nothing is."""
+        return Crons._of_process
+
     @property
     def engine(self) -> Engine | None:
         """What runs between start and stop; None otherwise, and in a process forked from the one that started it."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fastapi_crons.locking.base import Reach
+if TYPE_CHECKING:
+    from fastapi_crons.locking.base import Reach
 
 _PROC = Path("/proc")
 #: Variables by which a platform says that it runs an app on several hosts.

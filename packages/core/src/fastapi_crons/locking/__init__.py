@@ -1,6 +1,6 @@
 """Lock stores: who may run which tick."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi_crons._imports import backend_class
 from fastapi_crons.locking.base import (
@@ -21,8 +21,10 @@ from fastapi_crons.locking.base import (
     Resumed,
     ResumeRequest,
 )
-from fastapi_crons.locking.local import LocalLockBackend
-from fastapi_crons.locking.manager import DistributedLockManager
+
+if TYPE_CHECKING:
+    from fastapi_crons.locking.local import LocalLockBackend
+    from fastapi_crons.locking.manager import DistributedLockManager
 
 __all__ = [
     "Beat",
@@ -46,5 +48,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:  # a class that only its distribution knows
+def __getattr__(name: str) -> Any:
+    # Imported when wanted: every plugin that brings a lock imports this package.
+    if name == "LocalLockBackend":
+        from fastapi_crons.locking.local import LocalLockBackend
+
+        return LocalLockBackend
+    if name == "DistributedLockManager":
+        from fastapi_crons.locking.manager import DistributedLockManager
+
+        return DistributedLockManager
+    # A class that only its distribution knows.
     return backend_class(__name__, "lock_backends", name)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
-from fastapi_crons.clock import Clock
-from fastapi_crons.instance import Instance
-from fastapi_crons.job import Overlap
-from fastapi_crons.run import MissedReason
+if TYPE_CHECKING:
+    from fastapi_crons.clock import Clock
+    from fastapi_crons.instance import Instance
+    from fastapi_crons.job import Overlap
+    from fastapi_crons.run import MissedReason
 
 #: How far a store is shared: by one process, by all processes of a host, or by a fleet of hosts.
 Reach = Literal["process", "host", "fleet"]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar
 from fastapi_crons._collector import collector_paused
 from fastapi_crons.clock import Clock, SystemClock
 from fastapi_crons.hookspecs import hookimpl
-from fastapi_crons.instance import Instance
 from fastapi_crons.locking.base import (
     Beat,
     ClaimRequest,
@@ -29,6 +28,7 @@ from fastapi_crons.locking.base import (
 from fastapi_crons.locking.records import JobRecord, claim_in, enrol_in, pause_in, resume_in
 
 if TYPE_CHECKING:
+    from fastapi_crons.instance import Instance
     from fastapi_crons.plugins import LockBackendSpec
 
 

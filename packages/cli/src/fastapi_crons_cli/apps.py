@@ -1,0 +1,222 @@
+"""Which app a command is about: named by option, variable or pyproject.toml, else found the way `fastapi dev` finds it."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeVar
+
+from fastapi_crons.errors import ConfigurationError, CronsError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from fastapi_crons.scheduler import Crons
+
+T = TypeVar("T")
+
+_HOW_TO_NAME_IT = (
+    "name it with --app module:attribute, with CRON_APP, or with app under [tool.fastapi-crons] in pyproject.toml"
+)
+
+
+class AppError(CronsError):
+    """An app that was named, or found, can't be used."""
+
+
+class NoAppError(CronsError):
+    """No app was named, and none was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundApp:
+    """A scheduler, and the app that it belongs to, where there is one."""
+
+    name: str
+    """As `module:attribute`."""
+    crons: Crons
+    app: FastAPI | None
+
+
+def find_app(option: str | None) -> FoundApp:
+    """Import the app. `option` is what `--app` says.
+
+    Raises `AppError` for one that can't be used, and `NoAppError` where none is named and none is found.
+    """
+    for name, named_by in _names(option):
+        if name:
+            return _named(name, named_by)
+    return _discovered()
+
+
+def _names(option: str | None) -> Iterator[tuple[str | None, str]]:
+    """What may name the app, first things first."""
+    yield option, "--app"
+    from fastapi_crons_cli.settings import CliSettings
+
+    yield CliSettings().app, "CRON_APP"
+    yield _in_pyproject("fastapi-crons", "app"), "[tool.fastapi-crons] in pyproject.toml"
+    yield _in_pyproject("fastapi", "entrypoint"), "[tool.fastapi] in pyproject.toml"
+
+
+def _in_pyproject(tool: str, key: str) -> str | None:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+
+    path = Path("pyproject.toml")
+    if not path.is_file():
+        return None
+    try:
+        value = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get(tool, {}).get(key)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"pyproject.toml can't be read: {error}") from error
+    if value is not None and not isinstance(value, str):
+        raise ConfigurationError(f"{key} under [tool.{tool}] in pyproject.toml must be text, not {value!r}")
+    return value
+
+
+def _named(name: str, named_by: str) -> FoundApp:
+    module_name, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in [*module_name.split("."), *(attribute or "app").split(".")]):
+        raise AppError(f"{named_by} says {name!r}; give module:attribute, such as main:app")
+    module = _imported(module_name, Path.cwd())
+    if not attribute:
+        return _resolved(*_app_in(module, Path(f"{module_name}.py")))
+    found: object = module
+    for part in attribute.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            there = _schedulers_in(module)
+            hint = f"it has {', '.join(there)}" if there else "check the spelling"
+            raise AppError(f"{named_by} says {name!r}, but {module_name} has no {attribute!r}; {hint}") from None
+    return _resolved(found, name)
+
+
+def _schedulers_in(module: ModuleType) -> list[str]:
+    from fastapi import FastAPI
+
+    from fastapi_crons.scheduler import Crons
+
+    return [name for name, value in vars(module).items() if isinstance(value, (FastAPI, Crons))]
+
+
+def _discovered() -> FoundApp:
+    from fastapi_cli.discover import get_default_path, get_module_data_from_path
+    from fastapi_cli.exceptions import FastAPICLIException
+
+    try:
+        path = get_default_path()
+    except FastAPICLIException:
+        raise NoAppError(f"no app was found here (main.py, app.py, …): {_HOW_TO_NAME_IT}") from None
+    place = get_module_data_from_path(path)
+    module = _imported(place.module_import_str, place.extra_sys_path)
+    try:
+        return _resolved(*_app_in(module, path))
+    except AppError as error:
+        raise NoAppError(f"{error}; or {_HOW_TO_NAME_IT}") from None
+
+
+def _app_in(module: ModuleType, path: Path) -> tuple[object, str]:
+    """The app in a module that nobody has said the name of, and its name; else the scheduler that was made on the way."""
+    from fastapi_cli.discover import ModuleData, get_app_name
+    from fastapi_cli.exceptions import FastAPICLIException
+
+    from fastapi_crons.scheduler import Crons
+
+    try:
+        name = get_app_name(mod_data=ModuleData(module.__name__, Path.cwd(), [path]))
+        return getattr(module, name), f"{module.__name__}:{name}"
+    except FastAPICLIException:
+        crons = Crons.current()
+    if crons is None:
+        raise AppError(f"{path} has neither a FastAPI app nor a Crons")
+    return crons, module.__name__
+
+
+def _resolved(found: object, name: str) -> FoundApp:
+    """The scheduler that something leads to: a FastAPI app, a Crons, or a factory of either."""
+    from fastapi import FastAPI
+
+    from fastapi_crons.scheduler import Crons
+
+    if callable(found) and not isinstance(found, (FastAPI, Crons, type)):
+        found = _made_by(found, name)
+    if isinstance(found, Crons):
+        return FoundApp(name, found, found.app)
+    if not isinstance(found, FastAPI):
+        raise AppError(
+            f"{name} is neither a FastAPI app nor a Crons, nor a function that makes one: {type(found).__name__}"
+        )
+    from fastapi_crons.lifespan import scheduler_of
+
+    crons = scheduler_of(found) or Crons.current()
+    if crons is None:
+        raise AppError(f"{name} has no scheduler: make one with Crons(app) where the app is made")
+    return FoundApp(name, crons, found)
+
+
+def _made_by(factory: Callable[..., object], name: str) -> object:
+    try:
+        inspect.signature(factory).bind()
+    except (TypeError, ValueError):
+        raise AppError(
+            f"{name} can't be called without arguments; name an app, a Crons, or a factory that can"
+        ) from None
+    return _guarded(factory, f"{name}()", "failed")
+
+
+def _imported(name: str, folder: Path) -> ModuleType:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    try:
+        return _guarded(lambda: importlib.import_module(name), name)
+    except AppError as error:
+        cause = error.__cause__
+        if isinstance(cause, ModuleNotFoundError) and cause.name and f"{name}.".startswith(f"{cause.name}."):
+            raise AppError(f"there is no module {name!r} in {folder}; check the name, or the folder") from cause
+        raise
+
+
+def _guarded(call: Callable[[], T], what: str, failed: str = "can't be imported") -> T:
+    """What a piece of the user's code gives; what it raises as one sentence that says where."""
+    from fastapi_crons.outcome import one_line
+
+    try:
+        return call()
+    except (KeyboardInterrupt, BrokenPipeError):
+        raise
+    except BaseException as error:  # SystemExit too
+        # A syntax error says by itself where it is, in words of its own.
+        said = f"SyntaxError: {error.msg}" if isinstance(error, SyntaxError) else one_line(error)
+        raise AppError(f"{what} {failed}: {said} ({_where(error)})") from error
+
+
+def _where(error: BaseException) -> str:
+    """File and line of the user's own code that an error comes from."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return _short(error.filename, error.lineno)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not _is_library(frame.filename)] or frames
+    return _short(own[-1].filename, own[-1].lineno)
+
+
+def _is_library(filename: str) -> bool:
+    paths = sysconfig.get_paths()
+    ours = (str(Path(__file__).parent), str(Path(sys.modules["fastapi_crons"].__path__[0])))
+    return filename.startswith(("<", paths["stdlib"], paths["purelib"], paths["platlib"], *ours))
+
+
+def _short(filename: str, line: int | None) -> str:
+    path = Path(filename)
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return f"{shown}:{line}"

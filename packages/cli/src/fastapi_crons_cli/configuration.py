@@ -1,0 +1,228 @@
+"""Commands about settings and plugins, and whether all is well: `config-show`, `config-set`, `plugins`, `check`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from fastapi_crons_cli.options import App, AsJson, Verbose
+from fastapi_crons_cli.output import clock_time, json_only, print_json, print_table, say, shown, table, warn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastapi_crons.config import CronConfig
+    from fastapi_crons.plugins import Plugins
+    from fastapi_crons.scheduler import Crons
+
+_MARKS = {"ok": "✓", "warning": "!", "failed": "✗"}
+
+
+def config_show(app: App = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
+    """Show every setting, its value, and where that comes from. Secrets are not shown."""
+    from fastapi_crons.settings import describe_settings
+
+    with json_only(as_json):
+        plugins, config = _plugins_and_config(app)
+        found = describe_settings(plugins, config)
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": setting.name,
+                    "variable": setting.variable,
+                    "value": setting.value,
+                    "source": setting.source,
+                    "type": setting.type,
+                    "default": setting.default,
+                    "meaning": setting.meaning,
+                    "distributions": list(setting.distributions),
+                }
+                for setting in found
+            ]
+        )
+        return
+    columns = ["Setting", "Value", "Source"]
+    rows = [[setting.variable, setting.value, setting.source] for setting in found]
+    if verbose:
+        columns.append("Meaning")
+        rows = [[*row, setting.meaning] for row, setting in zip(rows, found, strict=True)]
+    print_table(table(columns, rows))
+
+
+def _plugins_and_config(app: str | None) -> tuple[Plugins, CronConfig | None]:
+    """Those of the app; without one, those of the environment."""
+    from fastapi_crons.config import CronConfig
+    from fastapi_crons.plugins import Plugins
+    from fastapi_crons_cli.apps import NoAppError
+    from fastapi_crons_cli.session import load_app
+
+    try:
+        crons = load_app(app).crons
+    except NoAppError:
+        return Plugins(CronConfig().disabled_plugins), None
+    return crons.plugins, crons.config
+
+
+def config_set(
+    name: Annotated[str, typer.Argument(help="The variable, or the setting's name.")],
+    value: Annotated[str | None, typer.Argument(help="What to set; - reads it from standard input.")] = None,
+    unset: Annotated[bool, typer.Option("--unset", help="Take the setting out of the file.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Check a setting, and write it to the .env file in this folder."""
+    from fastapi_crons.plugins import Plugins
+    from fastapi_crons.settings import change_setting
+
+    if unset == (value is not None):
+        raise typer.BadParameter("give either a value or --unset")
+    if value == "-":
+        value = sys.stdin.readline().rstrip("\r\n")
+    change = change_setting(Plugins(_disabled_plugins()), name, value)
+    done = ("is set in" if value is not None else "is taken out of") if change.changed else "is left as it was in"
+    say(f"{change.variable} {done} {change.env_file}")
+    if change.overridden:
+        warn(f"{change.variable} is set in the environment, too, which goes before the file")
+
+
+def _disabled_plugins() -> frozenset[str]:
+    """Those that the settings name; settings that can't be used must not keep anybody from mending them."""
+    from fastapi_crons.config import CronConfig
+    from fastapi_crons.errors import ConfigurationError
+
+    try:
+        return CronConfig().disabled_plugins
+    except ConfigurationError:
+        return frozenset()
+
+
+def plugins(as_json: AsJson = False, verbose: Verbose = False) -> None:
+    """Show the installed plugins, with their distributions, versions and hooks."""
+    from fastapi_crons.config import CronConfig
+    from fastapi_crons.plugins import Plugins
+
+    with json_only(as_json):
+        found = sorted(Plugins(CronConfig().disabled_plugins).list(), key=lambda plugin: plugin.name)
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": plugin.name,
+                    "distribution": plugin.distribution,
+                    "version": plugin.version,
+                    "hooks": list(plugin.hooks),
+                }
+                for plugin in found
+            ]
+        )
+        return
+    rows = [(plugin.name, plugin.distribution, plugin.version, ", ".join(plugin.hooks)) for plugin in found]
+    print_table(table(("Plugin", "Distribution", "Version", "Hooks"), rows))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something that was checked."""
+
+    name: str
+    outcome: Literal["ok", "warning", "failed"]
+    text: str
+
+
+def check(app: App = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
+    """Check that the app can be imported, its jobs and settings are sound, and its stores can be reached."""
+    with json_only(as_json):
+        steps = []
+        for step in _steps(app):
+            steps.append(step)
+            if not as_json:
+                say(f"{_MARKS[step.outcome]} {shown(step.name)}: {shown(step.text)}")
+    sound = all(step.outcome != "failed" for step in steps)
+    if as_json:
+        listed = [{"name": step.name, "outcome": step.outcome, "text": step.text} for step in steps]
+        print_json({"ok": sound, "steps": listed})
+    if not sound:
+        raise typer.Exit(1)
+
+
+def _steps(app: str | None) -> Iterator[Step]:
+    from fastapi_crons.errors import CronsError
+    from fastapi_crons_cli.session import load_app
+
+    try:
+        found = load_app(app)
+    except CronsError as error:
+        yield Step("app", "failed", str(error))
+        return
+    crons = found.crons
+    yield Step("app", "ok", f"{found.name}, {len(crons.jobs)} jobs")
+    yield from _job_steps(crons)
+    yield from _settings_steps(crons)
+    yield from _store_steps(crons)
+
+
+def _job_steps(crons: Crons) -> Iterator[Step]:
+    now = datetime.now(timezone.utc)
+    for job in crons.jobs:
+        name, rule = f"job {job.name}", f"{job.schedule.text} ({job.schedule_zone or 'no zone'})"
+        try:
+            tick = job.schedule.next_after(now)
+        except Exception as error:  # a schedule of somebody else's
+            yield Step(name, "failed", f"{rule}: its schedule failed with {type(error).__name__}: {error}")
+            continue
+        if tick is None:
+            yield Step(name, "warning", f"{rule} is never due again")
+        elif not job.enabled:
+            yield Step(name, "warning", f"{rule} is disabled in code")
+        else:
+            zone = job.schedule_zone or crons.config.timezone
+            yield Step(name, "ok", f"{rule}, next at {clock_time(tick, zone)}")
+
+
+def _settings_steps(crons: Crons) -> Iterator[Step]:
+    from fastapi_crons.errors import CronsError
+    from fastapi_crons.settings import describe_settings
+
+    try:
+        brought = crons.plugins.list()
+        yield Step("plugins", "ok", ", ".join(sorted(plugin.name for plugin in brought)) or "none")
+        settings = describe_settings(crons.plugins, crons.config)
+    except CronsError as error:
+        yield Step("settings", "failed", str(error))
+        return
+    given = [setting.variable for setting in settings if setting.source != "default"]
+    yield Step("settings", "ok", f"set: {', '.join(given)}" if given else "all as by default")
+
+
+def _store_steps(crons: Crons) -> Iterator[Step]:
+    from fastapi_crons.errors import CronsError
+    from fastapi_crons_cli.session import run
+
+    try:
+        yield from run(_ask_stores(crons))
+    except CronsError as error:
+        yield Step("stores", "failed", str(error))
+
+
+async def _ask_stores(crons: Crons) -> list[Step]:
+    """Open both stores as a reader, and put a question to each."""
+    from fastapi_crons.service import Service
+    from fastapi_crons_cli.output import Progress
+
+    with Progress() as progress:
+        progress.begin("asking the stores")
+        await crons.start("observer")
+        try:
+            service = Service(crons)
+            await service.jobs()
+            view = await service.scheduler()
+        finally:
+            await crons.stop()
+    return [
+        Step("state store", "ok", view.state_backend),
+        Step("lock store", "ok", f"{view.lock_backend}, {len(view.instances)} instances live"),
+    ]

@@ -1,0 +1,188 @@
+"""What is shown: text that is safe on a terminal, tables, JSON, and progress."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from datetime import datetime, timezone
+from threading import Lock, Timer
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
+
+#: How long (seconds) something may take before it is said what is being done.
+PATIENCE = 1.0
+#: The width of tables that are not for a terminal: nothing is cut.
+_WIDE = 100_000
+
+
+def shown(value: object) -> str:
+    """A text as one line, with everything escaped that a terminal could take for more than text."""
+    from fastapi_crons.outcome import printable
+
+    return printable(str(value))
+
+
+def shown_lines(text: str) -> str:
+    """The same for a text of several lines."""
+    return "\n".join(shown(line.expandtabs()) for line in text.splitlines())
+
+
+def say(text: str) -> None:
+    """Print a line to standard output."""
+    typer.echo(text)
+
+
+def warn(text: str) -> None:
+    """Print a line to standard error."""
+    typer.echo(text, err=True)
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON."""
+    typer.echo(json.dumps(value, indent=2))
+
+
+def clock_time(instant: datetime | None, zone: str) -> str:
+    """An instant on a zone's clock, to the second; a dash for none."""
+    from zoneinfo import ZoneInfo
+
+    return "-" if instant is None else instant.astimezone(ZoneInfo(zone)).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def with_z(instant: datetime | None) -> str | None:
+    """An instant as JSON has it."""
+    return None if instant is None else instant.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people."""
+    for limit, size, unit in ((120, 1, "s"), (7_200, 60, "min"), (172_800, 3_600, "h")):
+        if seconds < limit:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} days"
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], caption: str | None = None) -> Table:
+    """A table of texts, as the documentation draws them. Long cells are folded, not cut."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=box.SQUARE, caption=caption, caption_justify="left")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(shown(cell)) for cell in row))
+    return made
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console as wide as the terminal, or as wide as it takes where there is none."""
+    from rich.console import Console
+
+    is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, highlight=False, width=None if is_terminal else _WIDE)
+
+
+def fits(made: Table) -> bool:
+    """Whether a table can be shown without folding."""
+    target = console()
+    return made.__rich_measure__(target, target.options.update(width=_WIDE)).maximum <= target.width
+
+
+def print_table(made: Table) -> None:
+    """Print a table to standard output."""
+    console().print(made)
+
+
+@contextmanager
+def json_only(wanted: bool) -> Iterator[None]:
+    """While this holds, whatever is printed, here or in a child process, goes to standard error."""
+    if not wanted:
+        yield
+        return
+    out = sys.stdout
+    out.flush()
+    with redirect_stdout(sys.stderr):
+        try:
+            descriptor, error_descriptor = out.fileno(), sys.stderr.fileno()
+        except (OSError, AttributeError):  # no real files
+            yield
+            return
+        kept = os.dup(descriptor)
+        os.dup2(error_descriptor, descriptor)
+        try:
+            yield
+        finally:
+            os.dup2(kept, descriptor)
+            os.close(kept)
+
+
+class Progress:
+    """Says on standard error what is being done, where that takes longer than a second.
+
+    On a terminal something turns meanwhile; elsewhere it is one line.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._timer: Timer | None = None
+        self._live: Live | None = None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+    def begin(self, what: str) -> None:
+        """From now on this is done, and nothing else."""
+        self.end()
+        self._timer = Timer(PATIENCE, self._show, [what])
+        self._timer.daemon = True
+        self._timer.start()
+
+    def end(self) -> None:
+        """What was done is done."""
+        if self._timer is not None:
+            self._timer.cancel()
+        with self._lock:
+            self._timer = None
+            if self._live is not None:
+                self._live.stop()
+                self._live = None
+
+    def _show(self, what: str) -> None:
+        with self._lock:
+            if self._timer is None:
+                return
+            if not sys.stderr.isatty():
+                warn(f"{what} …")
+                return
+            from rich.live import Live
+            from rich.spinner import Spinner
+            from rich.text import Text
+
+            # What a job prints goes above the line that turns, where both are on the same terminal.
+            above = sys.stdout.isatty()
+            self._live = Live(
+                Spinner("dots", Text(what)),
+                console=console(stderr=True),
+                transient=True,
+                redirect_stdout=above,
+                redirect_stderr=above,
+            )
+            self._live.start()

@@ -1,0 +1,194 @@
+"""What goes on around a command: its app is imported, the stores are opened and closed, signals are heard."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
+
+from fastapi_crons_cli.apps import FoundApp, NoAppError, find_app
+from fastapi_crons_cli.output import Progress, shown, warn
+
+if TYPE_CHECKING:
+    from fastapi_crons.engine import Role
+    from fastapi_crons.locking.base import KnownJob
+    from fastapi_crons.scheduler import Crons
+    from fastapi_crons.service import Service
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A scheduler whose stores are open, for one command."""
+
+    crons: Crons
+    service: Service
+    progress: Progress
+    has_app: bool
+    """False where the jobs are those that the store knows, for want of an app."""
+
+    @property
+    def zone(self) -> str:
+        """The time zone that people are shown."""
+        return self.crons.config.timezone
+
+
+def load_app(option: str | None) -> FoundApp:
+    """Import the app, and say so where that takes long."""
+    # What is to be known the command says itself. An app that has set up logging gets the records all the same.
+    package = logging.getLogger("fastapi_crons")
+    if not package.handlers:
+        package.addHandler(logging.NullHandler())
+    with Progress() as progress:
+        progress.begin("importing the app")
+        return find_app(option)
+
+
+def in_app(command: Callable[[Session], Awaitable[T]], *, app: str | None, job: str) -> T:
+    """Run a command about a job inside the lifespan of the app, as one who may run jobs."""
+    return run(_opened(load_app(app), None, command, "operator", job, lifespan=True))
+
+
+def with_stores(
+    command: Callable[[Session], Awaitable[T]], *, app: str | None, role: Role = "observer", job: str | None = None
+) -> T:
+    """Run a command that needs no more than the stores: without an app, on what these know of the jobs.
+
+    Raises `UnknownJobError` where there is no job of the given name.
+    """
+    try:
+        found, why_not = load_app(app), None
+    except NoAppError as error:
+        from fastapi_crons.config import CronConfig
+        from fastapi_crons.scheduler import Crons
+
+        found, why_not = FoundApp("", Crons(config=CronConfig()), None), error
+    return run(_opened(found, why_not, command, role, job, lifespan=False))
+
+
+def run(command: Coroutine[Any, Any, T]) -> T:
+    """Run a command until it ends, or the process is told to end: then it is cancelled, and the exit code says by what."""
+    return asyncio.run(_until_told(command))
+
+
+def actor() -> str | None:
+    """Who uses this command line: the system's name of the user."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a user without a name, in a container
+        return None
+
+
+async def _until_told(command: Coroutine[Any, Any, T]) -> T:
+    loop, told = asyncio.get_running_loop(), []
+    task = loop.create_task(command)
+
+    def end(number: int) -> None:
+        told.append(number)
+        unheed_signals()
+        task.cancel()
+
+    heed_signals(end)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if told:
+            raise typer.Exit(128 + told[0]) from None
+        raise
+    finally:
+        unheed_signals()
+
+
+def heed_signals(heard: Callable[[int], object]) -> None:
+    """Call this on the event loop when the process is told to end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError, ValueError, RuntimeError):  # on Windows, and outside of the main thread
+            asyncio.get_running_loop().add_signal_handler(number, heard, number)
+
+
+def unheed_signals() -> None:
+    """From now on a signal ends the process at once."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError, ValueError, RuntimeError):
+            if asyncio.get_running_loop().remove_signal_handler(number):
+                signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
+
+
+async def _opened(
+    found: FoundApp,
+    why_no_app: NoAppError | None,
+    command: Callable[[Session], Awaitable[T]],
+    role: Role,
+    job: str | None,
+    *,
+    lifespan: bool,
+) -> T:
+    from fastapi_crons.service import Service
+
+    crons = found.crons
+    async with AsyncExitStack() as stack:
+        progress = stack.enter_context(Progress())
+        progress.begin("opening the stores")
+        await crons.start(role)
+        stack.push_async_callback(crons.stop)
+        if crons.engine is not None and not crons.engine.state.durable:
+            warn(
+                "the history is kept in memory, so nothing is seen here of other processes; pip install fastapi-crons-sqlite"
+            )
+        if why_no_app is not None and not await _take_up_known_jobs(crons):
+            raise why_no_app
+        if job is not None:
+            check_name(crons, job)
+        if lifespan and found.app is not None:
+            progress.begin("starting the app")
+            await stack.enter_async_context(found.app.router.lifespan_context(found.app))
+        progress.begin("asking the stores")
+        return await command(Session(crons, Service(crons), progress, has_app=why_no_app is None))
+
+
+def check_name(crons: Crons, name: str) -> None:
+    """Raises `UnknownJobError`, with the names that come near."""
+    from difflib import get_close_matches
+
+    from fastapi_crons.errors import UnknownJobError
+
+    if crons.get_job(name) is None:
+        near = get_close_matches(name, crons.jobs.names())
+        hint = (
+            f"did you mean {' or '.join(map(repr, near))}?" if near else "fastapi-crons list-jobs shows those there are"
+        )
+        raise UnknownJobError(f"there is no job named {name!r}; {hint}")
+
+
+async def _take_up_known_jobs(crons: Crons) -> bool:
+    """Register what the lock store knows of jobs; False where that is nothing."""
+    from fastapi_crons.errors import CronsError
+
+    assert crons.engine is not None
+    for known in sorted(await crons.engine.locks.known(), key=lambda known: known.job):
+        try:
+            crons.jobs.append(_stand_in(known))
+        except CronsError:
+            warn(
+                f"job {shown(known.job)!r} is left out: its schedule {shown(known.schedule)!r} is known to its app only"
+            )
+    return len(crons.jobs) > 0
+
+
+def _stand_in(known: KnownJob) -> Any:
+    from fastapi_crons.job import CronJob
+
+    def refuse() -> None:
+        raise RuntimeError(f"job {known.job!r} stands in for one whose app is not here")
+
+    # Named as the real one, so that nobody takes this for another definition.
+    refuse.__module__, _, refuse.__qualname__ = known.function.partition(":")
+    return CronJob(refuse, known.schedule, known.job, timezone=known.timezone or None, enabled=known.enabled)

@@ -1,0 +1,159 @@
+"""A scheduler in a process of its own, with a live view on a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from fastapi_crons_cli.output import Progress, clock_time, console, duration, shown, table
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.live import Live
+    from rich.table import Table
+    from rich.text import Text
+
+    from fastapi_crons.run import Run
+    from fastapi_crons.scheduler import Crons
+    from fastapi_crons.service import JobView, Service
+    from fastapi_crons_cli.apps import FoundApp
+
+#: How often (seconds) the live view is drawn anew.
+_VIEW_INTERVAL = 1.0
+#: How often (seconds) it is looked whether the scheduler has been stopped by its own app.
+_LOOK_INTERVAL = 1.0
+#: How many of the latest runs it shows.
+_RUNS_SHOWN = 5
+#: How many lines of the terminal are left for other things than jobs.
+_OTHER_LINES = 14
+
+
+def serve(found: FoundApp, *, live: bool) -> None:
+    """Run a scheduler until the process is told to end; a second signal ends it at once."""
+    asyncio.run(_serve(found, live=live))
+
+
+async def _serve(found: FoundApp, *, live: bool) -> None:
+    from fastapi_crons_cli.session import heed_signals, unheed_signals
+
+    told = asyncio.Event()
+    task = asyncio.ensure_future(_started(found, told, live=live))
+
+    def end(number: int) -> None:
+        unheed_signals()
+        told.set()
+
+    heed_signals(end)
+    waiting = asyncio.ensure_future(told.wait())
+    try:
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done() and not found.crons.running:
+            task.cancel()  # told to end while it was starting
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.result()
+    finally:
+        waiting.cancel()
+        unheed_signals()
+
+
+async def _started(found: FoundApp, told: asyncio.Event, *, live: bool) -> None:
+    crons = found.crons
+    async with AsyncExitStack() as stack:
+        # The view comes first: what is logged is to go above it.
+        started = asyncio.Event()
+        if live:
+            await stack.enter_async_context(_live_view(crons, started))
+        _log_to_stderr()
+        with Progress() as progress:
+            progress.begin("starting the scheduler")
+            if found.app is not None:
+                await stack.enter_async_context(found.app.router.lifespan_context(found.app))
+            # An app that is not the scheduler's own does not start it.
+            await crons.start()
+            stack.push_async_callback(crons.stop)
+        started.set()
+        while crons.running and not told.is_set():
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(told.wait(), _LOOK_INTERVAL)
+        # No tick is claimed any more while the app shuts down.
+        await crons.stop()
+
+
+def _log_to_stderr() -> None:
+    """Show log records, unless the app sees to that itself; the scheduler's own from INFO on."""
+    if not logging.getLogger().handlers:
+        logging.basicConfig(
+            stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        )
+    package = logging.getLogger("fastapi_crons")
+    if package.level == logging.NOTSET:
+        package.setLevel(logging.INFO)
+
+
+@asynccontextmanager
+async def _live_view(crons: Crons, started: asyncio.Event) -> AsyncIterator[None]:
+    """Jobs and latest runs at the foot of the terminal; what is logged and printed goes above."""
+    from rich.live import Live
+
+    with Live(console=console(stderr=True), auto_refresh=False, transient=True) as view:
+        drawing = asyncio.create_task(_draw_forever(view, crons, started))
+        try:
+            yield
+        finally:
+            drawing.cancel()
+            await asyncio.gather(drawing, return_exceptions=True)
+
+
+async def _draw_forever(view: Live, crons: Crons, started: asyncio.Event) -> None:
+    from rich.text import Text
+
+    from fastapi_crons.errors import CronsError
+    from fastapi_crons.service import Service
+
+    await started.wait()
+    service = Service(crons)
+    while crons.running:
+        try:
+            view.update(await _drawn(service, crons, view.console.height), refresh=True)
+        except CronsError as error:
+            view.update(Text(shown(error)), refresh=True)
+        await asyncio.sleep(_VIEW_INTERVAL)
+
+
+async def _drawn(service: Service, crons: Crons, height: int) -> Group:
+    from rich.console import Group
+
+    jobs, runs = await asyncio.gather(service.jobs(), service.runs(None, limit=_RUNS_SHOWN))
+    return Group(_jobs_table(jobs, crons.config.timezone, max(3, height - _OTHER_LINES)), *_run_lines(runs, crons))
+
+
+def _jobs_table(jobs: list[JobView], zone: str, rows_shown: int) -> Table:
+    now = datetime.now(timezone.utc)
+    never = datetime.max.replace(tzinfo=timezone.utc)
+    first = sorted(jobs, key=lambda view: view.next_run or never)[:rows_shown]
+    rows = [
+        (
+            view.job.name,
+            view.status if view.pause is None else f"{view.status} (paused)",
+            clock_time(view.last_run, zone),
+            clock_time(view.next_run, zone),
+            "-" if view.next_run is None else duration(max(0.0, (view.next_run - now).total_seconds())),
+        )
+        for view in first
+    ]
+    more = f"; {len(jobs) - len(first)} more jobs" if len(jobs) > len(first) else ""
+    return table(("Job Name", "Status", "Last Run", "Next Run", "In"), rows, f"Times in {zone}{more}")
+
+
+def _run_lines(runs: list[Run], crons: Crons) -> list[Text]:
+    from rich.text import Text
+
+    from fastapi_crons_cli.listing import run_line
+
+    return [Text(run_line(run, crons.config.timezone), no_wrap=True, overflow="ellipsis") for run in runs[::-1]]

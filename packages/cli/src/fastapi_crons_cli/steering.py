@@ -1,0 +1,162 @@
+"""Commands that act: `run-job`, `pause`, `resume`, `cancel`, `start-scheduler`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fastapi_crons_cli.listing import log_lines, run_json
+from fastapi_crons_cli.options import App, AsJson, JobName, Note, Verbose
+from fastapi_crons_cli.output import Progress, json_only, print_json, say, shown, shown_lines, warn
+
+if TYPE_CHECKING:
+    from fastapi_crons.run import Run
+    from fastapi_crons_cli.session import Session
+
+_WORDS = {
+    "failed": "failed in",
+    "timed_out": "timed out after",
+    "cancelled": "was cancelled after",
+    "interrupted": "was interrupted after",
+}
+
+
+def run_job(
+    name: JobName,
+    app: App = None,
+    force: Annotated[bool, typer.Option("--force", help="Force execution even if job is locked.")] = False,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", min=0.001, help="Set execution timeout in seconds; else the job's own.")
+    ] = None,
+    note: Note = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Run a job now, here, and wait for its end. Ctrl-C cancels the run."""
+    from fastapi_crons_cli.session import in_app
+
+    async def run(session: Session) -> tuple[Run, str]:
+        if not as_json:
+            say(f"🚀 Running job '{shown(name)}' manually...")
+        return await _run(session, name, force=force, timeout=timeout, note=note), session.zone
+
+    with json_only(as_json):
+        ended, zone = in_app(run, app=app, job=name)
+    if as_json:
+        print_json(run_json(ended))
+    else:
+        _tell(ended, zone, verbose=verbose)
+    if ended.status != "completed":
+        raise typer.Exit(1)
+
+
+async def _run(session: Session, name: str, *, force: bool, timeout: float | None, note: str | None) -> Run:
+    import asyncio
+
+    from fastapi_crons.errors import JobLockedError
+    from fastapi_crons_cli.session import actor
+
+    session.progress.begin(f"job {shown(name)!r} is running")
+    try:
+        run, engine = await session.crons.start_run(
+            name, force=force, timeout=timeout, triggered_by="cli", actor=actor(), note=note
+        )
+    except JobLockedError as error:
+        raise JobLockedError(str(error).replace("force=True", "--force")) from error
+    try:
+        return await engine.steering.finished(run, or_stopping=False)
+    except asyncio.CancelledError:
+        await session.crons.cancel_run(run.id, actor=actor())
+        raise
+
+
+def _tell(run: Run, zone: str, *, verbose: bool) -> None:
+    if verbose:
+        say(f"Run {run.id} on instance {shown(run.instance)}")
+        for line in log_lines(run, zone):
+            say(line)
+    took = f"{run.duration or 0.0:.2f}s"
+    if run.status == "completed":
+        if verbose and run.result is not None:
+            say(f"Result: {shown(run.result)}")
+        say(f"📊 Job '{shown(run.job)}' completed successfully in {took}")
+        say("✅ Manual execution completed")
+        return
+    text = f"❌ Job '{shown(run.job)}' {_WORDS.get(run.status, run.status)} {took}"
+    if run.error is None:
+        warn(text)
+        return
+    warn(f"{text}: {shown(run.error.type)}: {shown(run.error.message)}")
+    if verbose and run.error.traceback:
+        warn(shown_lines(run.error.traceback))
+
+
+def pause(name: JobName, app: App = None, note: Note = None, verbose: Verbose = False) -> None:
+    """Let no tick of a job run, on any instance, until it is resumed. Runs that go on are left alone."""
+    from fastapi_crons_cli.session import actor, with_stores
+
+    async def ask(session: Session) -> str:
+        view = await session.service.pause(name, actor=actor(), note=note)
+        by = f" by {shown(view.pause.actor)}" if view.pause is not None and view.pause.actor else ""
+        return f"Job '{shown(name)}' is paused{by}; fastapi-crons resume lets it go on"
+
+    say(with_stores(ask, app=app, role="operator", job=name))
+
+
+def resume(
+    name: JobName,
+    app: App = None,
+    catch_up: Annotated[
+        bool, typer.Option("--catch-up", help="Treat the ticks of the pause as late ones, instead of letting them go.")
+    ] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Let a paused job go on with its next tick."""
+    from fastapi_crons_cli.session import with_stores
+
+    async def ask(session: Session) -> bool:
+        return await session.service.resume(name, catch_up=catch_up)
+
+    resumed = with_stores(ask, app=app, role="operator", job=name)
+    say(f"Job '{shown(name)}' {'goes on' if resumed else 'is not paused'}")
+
+
+def cancel(
+    name: JobName,
+    run_id: Annotated[str | None, typer.Argument(metavar="RUN", help="Its id; else all that go on.")] = None,
+    app: App = None,
+    verbose: Verbose = False,
+) -> None:
+    """Cancel a run that goes on, on whatever instance, or all runs of a job."""
+    from fastapi_crons.errors import RunEndedError
+    from fastapi_crons_cli.session import actor, with_stores
+
+    async def ask(session: Session) -> list[str]:
+        running = [run_id] if run_id else [run.id for run in await session.service.runs(name, status="running")]
+        if not running:
+            raise RunEndedError(f"no run of job {shown(name)!r} goes on")
+        for running_id in running:
+            await session.service.cancel_run(name, running_id, actor=actor())
+        return running
+
+    for cancelled in with_stores(ask, app=app, role="operator", job=name):
+        say(f"Run {shown(cancelled)} of job '{shown(name)}' is told to end; its instance hears of it within seconds")
+
+
+def start_scheduler(
+    app: App = None,
+    live: Annotated[
+        bool, typer.Option("--live/--no-live", help="Show jobs and runs as they go, on a terminal.")
+    ] = True,
+    verbose: Verbose = False,
+) -> None:
+    """Start the app's scheduler in this process, without a web server, until SIGTERM or Ctrl-C."""
+    from fastapi_crons_cli.apps import find_app
+    from fastapi_crons_cli.standalone import serve
+
+    with Progress() as progress:
+        progress.begin("importing the app")
+        found = find_app(app)
+    serve(found, live=live and sys.stdout.isatty() and sys.stderr.isatty())

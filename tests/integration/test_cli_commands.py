@@ -1,0 +1,457 @@
+"""The commands of the command line, in this process, on apps in the current folder and on real SQLite files."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from fastapi_crons import run
+from fastapi_crons.testing import reset
+from fastapi_crons_cli import listing
+from fastapi_crons_cli.main import app as cli
+
+APP = """
+import logging
+from fastapi import FastAPI
+from fastapi_crons import Crons
+
+print("imported")
+app = FastAPI()
+crons = Crons(app)
+
+
+@crons.cron("0 2 * * *", name="backup_database", tags=["backup"])
+async def backup_database():
+    print("at work")
+    logging.getLogger("backup").warning("half done")
+    return {"files": 3}
+
+
+@crons.cron("*/15 * * * *", name="send_reports", timezone="Europe/Berlin")
+def send_reports():
+    raise ValueError("no reports")
+
+
+@crons.cron("0 0 1 1 *", name="endless")
+async def endless():
+    import asyncio
+    await asyncio.sleep(3600)
+"""
+MAKE_SCHEDULER = """
+from fastapi_crons import Crons
+
+
+def make():
+    crons = Crons()
+    crons.cron("0 0 1 1 *", name="made")(print)
+    return crons
+"""
+
+Cli = Callable[..., Result]
+
+
+@pytest.fixture(autouse=True)
+def _fresh_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every test has modules of its own, whatever their names."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield
+    for name in ("main", "app", "app.main", "factory", "worker"):
+        if name not in before:
+            sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def fastapi_crons() -> Cli:
+    """Runs a command as a process of its own would."""
+
+    def call(*arguments: str, input: str | None = None) -> Result:
+        reset()
+        importlib.invalidate_caches()
+        for name in ("main", "app", "app.main", "factory", "worker"):
+            sys.modules.pop(name, None)
+        return CliRunner().invoke(cli, arguments, input=input)
+
+    return call
+
+
+@pytest.fixture
+def project() -> Path:
+    """A folder with an app in main.py."""
+    path = Path("main.py")
+    path.write_text(APP)
+    return path
+
+
+def refused(result: Result) -> str:
+    """The one sentence that says what was wrong."""
+    assert result.exit_code == 1, result.output
+    assert "Traceback" not in result.output
+    sentences = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(sentences) == 1, result.stderr
+    return sentences[0]
+
+
+def json_of(result: Result) -> Any:
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def rows_of(result: Result) -> list[list[str]]:
+    """The cells of a table, without its head."""
+    assert result.exit_code == 0, result.output
+    lines = [line for line in result.stdout.splitlines() if line.startswith("│")]
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines[1:]]
+
+
+def test_run_job_says_what_is_documented(fastapi_crons: Cli, project: Path) -> None:
+    result = fastapi_crons("run-job", "backup_database")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[:3] == ["imported", "🚀 Running job 'backup_database' manually...", "at work"]
+    assert re.fullmatch(r"📊 Job 'backup_database' completed successfully in \d+\.\d\ds", lines[3])
+    assert lines[4:] == ["✅ Manual execution completed"]
+
+
+def test_run_job_that_fails(fastapi_crons: Cli, project: Path) -> None:
+    result = fastapi_crons("run-job", "send_reports")
+    assert result.exit_code == 1
+    assert re.fullmatch(r"❌ Job 'send_reports' failed in \d+\.\d\ds: ValueError: no reports\n", result.stderr)
+    verbose = fastapi_crons("run-job", "send_reports", "--verbose")
+    assert 'raise ValueError("no reports")' in verbose.stderr
+
+
+def test_run_job_shows_log_and_result_where_that_is_wanted(fastapi_crons: Cli, project: Path) -> None:
+    result = fastapi_crons("run-job", "backup_database", "--verbose", "--note", "before the deploy")
+    assert "WARNING backup: half done" in result.stdout
+    assert 'Result: {"files": 3}' in result.stdout
+    (entry,) = json_of(fastapi_crons("logs", "--json"))
+    assert (entry["trigger"], entry["note"]) == ("cli", "before the deploy")
+    assert entry["actor"]
+
+
+def test_run_job_that_takes_too_long(fastapi_crons: Cli, project: Path) -> None:
+    result = fastapi_crons("run-job", "endless", "--timeout", "0.05")
+    assert result.exit_code == 1
+    assert "❌ Job 'endless' timed out after 0.0" in result.stderr
+
+
+def test_run_job_enters_the_lifespan_of_the_app(fastapi_crons: Cli) -> None:
+    Path("main.py").write_text(
+        "from contextlib import asynccontextmanager\n"
+        "from fastapi import FastAPI\n"
+        "from fastapi_crons import Crons\n"
+        "pools = []\n"
+        "@asynccontextmanager\n"
+        "async def lifespan(app):\n"
+        "    pools.append('open')\n"
+        "    yield\n"
+        "    pools.clear()\n"
+        "app = FastAPI(lifespan=lifespan)\n"
+        "@Crons(app).cron('0 0 1 1 *')\n"
+        "def job(): return pools[0]\n"
+    )
+    assert json_of(fastapi_crons("run-job", "job", "--json"))["result"] == "open"
+
+
+def test_list_jobs_before_and_after_a_run(fastapi_crons: Cli, project: Path) -> None:
+    result = fastapi_crons("list-jobs")
+    assert [row[:4] for row in rows_of(result)] == [
+        ["backup_database", "Never", "pending", "-"],
+        ["send_reports", "Never", "pending", "-"],
+        ["endless", "Never", "pending", "-"],
+    ]
+    heads = next(line for line in result.stdout.splitlines() if "Job Name" in line)
+    assert re.search(r"│ Job Name +│ Last Run +│ Status +│ Instance +│ Schedule +│ Next Run +│", heads)
+    fastapi_crons("run-job", "backup_database")
+    ran = rows_of(fastapi_crons("list-jobs"))[0]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", ran[1])
+    assert ran[2] == "completed"
+    assert ran[3] != "-"
+    assert ran[4] == "0 2 * * *"
+    assert ran[5].endswith("02:00:00")
+
+
+def test_list_jobs_by_tag_and_by_status(fastapi_crons: Cli, project: Path) -> None:
+    fastapi_crons("run-job", "send_reports")
+    assert [row[0] for row in rows_of(fastapi_crons("list-jobs", "--tag", "backup"))] == ["backup_database"]
+    assert [row[0] for row in rows_of(fastapi_crons("list-jobs", "--status", "failed"))] == ["send_reports"]
+    assert [row[0] for row in rows_of(fastapi_crons("list-jobs", "--status", "pending"))] == [
+        "backup_database",
+        "endless",
+    ]
+    assert fastapi_crons("list-jobs", "--status", "odd").exit_code == 2
+
+
+def test_status_says_what_is_documented(fastapi_crons: Cli, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRON_INSTANCE_ID", "worker-001")
+    fastapi_crons("run-job", "backup_database")
+    fastapi_crons("run-job", "send_reports")
+    fastapi_crons("pause", "endless")
+    lines = fastapi_crons("status").stdout.splitlines()
+    assert " System Status" in lines[1]
+    assert lines[2:] == [
+        "Instance ID: worker-001",
+        "Backend: SQLiteStateBackend",
+        "Locking: This host (SQLite)",
+        "",
+        "📊 Job Statistics",
+        "Total Jobs: 3",
+        "Running: 0",
+        "Completed: 1",
+        "Failed: 1",
+        "Pending: 1",
+        "Paused: 1",
+    ]
+    figures = json_of(fastapi_crons("status", "--json"))
+    assert figures["statuses"] == {"completed": 1, "failed": 1, "pending": 1}
+
+
+def test_logs_are_newest_last(fastapi_crons: Cli, project: Path) -> None:
+    for job in ("backup_database", "send_reports", "backup_database"):
+        fastapi_crons("run-job", job)
+    lines = fastapi_crons("logs").stdout.splitlines()[1:]
+    assert [re.split(r"\s{2,}", line)[3] for line in lines] == ["backup_database", "send_reports", "backup_database"]
+    assert lines[1].endswith("ValueError: no reports")
+    assert len(fastapi_crons("logs", "--job", "backup_database").stdout.splitlines()) == 3
+    assert len(fastapi_crons("logs", "--limit", "1").stdout.splitlines()) == 2
+    assert len(fastapi_crons("logs", "--status", "failed").stdout.splitlines()) == 2
+    assert "WARNING backup: half done" in fastapi_crons("logs", "--verbose").stdout
+    assert "no job named 'backup'" in refused(fastapi_crons("logs", "--job", "backup"))
+
+
+def test_pause_and_resume(fastapi_crons: Cli, project: Path) -> None:
+    assert "Job 'endless' is paused by" in fastapi_crons("pause", "endless", "--note", "deploy").stdout
+    (row,) = rows_of(fastapi_crons("list-jobs", "--status", "paused"))
+    assert (row[2], row[5]) == ("pending (paused)", "-")
+    (listed,) = json_of(fastapi_crons("list-jobs", "--status", "paused", "--json"))
+    assert listed["pause"]["note"] == "deploy"
+    assert listed["pause"]["since"].endswith("Z")
+    assert "Job 'endless' goes on" in fastapi_crons("resume", "endless").stdout
+    assert "Job 'endless' is not paused" in fastapi_crons("resume", "endless").stdout
+    assert "no run of job 'endless' goes on" in refused(fastapi_crons("cancel", "endless"))
+
+
+def test_an_unknown_job_is_one_sentence(fastapi_crons: Cli, project: Path) -> None:
+    assert "did you mean 'endless'?" in refused(fastapi_crons("run-job", "endles"))
+    for command in ("pause", "resume", "cancel"):
+        assert "there is no job named 'nope'" in refused(fastapi_crons(command, "nope"))
+    assert "there is no job named 'nope'" in refused(fastapi_crons("why", "nope", "2026-03-01T00:00:00Z"))
+    assert "there is no job named 'nope'" in refused(fastapi_crons("next", "nope"))
+
+
+@pytest.mark.parametrize("place", ["main.py", "app.py", "app/main.py"])
+def test_the_app_is_found_as_fastapi_dev_finds_it(fastapi_crons: Cli, place: str) -> None:
+    path = Path(place)
+    path.parent.mkdir(exist_ok=True)
+    if path.parent != Path():
+        (path.parent / "__init__.py").touch()
+    path.write_text(APP)
+    assert len(json_of(fastapi_crons("list-jobs", "--json"))) == 3
+
+
+def test_the_app_is_named_by_option_variable_file_or_project(
+    fastapi_crons: Cli, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("factory.py").write_text(MAKE_SCHEDULER)
+
+    def jobs(*options: str) -> list[str]:
+        return [job["name"] for job in json_of(fastapi_crons("list-jobs", "--json", *options))]
+
+    assert jobs("--app", "factory:make") == ["made"]
+    assert "backup_database" in jobs("--app", "main")
+    Path("pyproject.toml").write_text('[tool.fastapi-crons]\napp = "factory:make"\n')
+    assert jobs() == ["made"]
+    Path(".env").write_text("CRON_APP=main:app\n")
+    assert "backup_database" in jobs()
+    monkeypatch.setenv("CRON_APP", "factory:make")
+    assert jobs() == ["made"]
+    assert "backup_database" in jobs("--app", "main:crons")
+
+
+def test_a_scheduler_without_an_app_is_found_too(fastapi_crons: Cli) -> None:
+    Path("main.py").write_text("from fastapi_crons import Crons\nCrons().cron('0 0 1 1 *', name='alone')(list)\n")
+    assert [job["name"] for job in json_of(fastapi_crons("list-jobs", "--json"))] == ["alone"]
+    assert json_of(fastapi_crons("run-job", "alone", "--json"))["result"] == []
+
+
+def test_what_the_stores_know_is_shown_without_an_app(fastapi_crons: Cli, project: Path) -> None:
+    for job in ("backup_database", "send_reports"):
+        fastapi_crons("run-job", job)
+    project.unlink()
+    rows = rows_of(fastapi_crons("list-jobs"))
+    assert [(row[0], row[2], row[4]) for row in rows] == [
+        ("backup_database", "completed", "0 2 * * *"),
+        ("send_reports", "failed", "*/15 * * * *"),
+    ]
+    assert "Total Jobs: 2" in fastapi_crons("status").stdout
+    assert len(fastapi_crons("logs").stdout.splitlines()) == 2
+    assert "(Europe/Berlin)" in fastapi_crons("next", "send_reports").stdout
+    assert fastapi_crons("pause", "send_reports").exit_code == 0
+    assert fastapi_crons("resume", "send_reports").exit_code == 0
+    assert fastapi_crons("config-show").exit_code == 0
+    assert "name it with --app" in refused(fastapi_crons("list-jobs", "--tag", "backup"))
+    assert "no app was found here" in refused(fastapi_crons("run-job", "send_reports"))
+
+
+def test_stores_that_know_nothing_do_not_stand_in_for_an_app(fastapi_crons: Cli) -> None:
+    for command in (["list-jobs"], ["status"], ["logs"], ["pause", "x"], ["run-job", "x"], ["start-scheduler"]):
+        assert "no app was found here" in refused(fastapi_crons(*command))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = (\n", "SyntaxError: '(' was never closed (main.py:1)"),
+        ("import nothere\n", "ModuleNotFoundError: No module named 'nothere' (main.py:1)"),
+        ("def f():\n    raise OSError('gone')\nf()\n", "OSError: gone (main.py:2)"),
+        ("raise SystemExit(3)\n", "SystemExit: 3 (main.py:1)"),
+        ("from fastapi_crons import CronJob\nCronJob(print, '61 * * * *')\n", "(main.py:2)"),
+    ],
+)
+def test_an_app_that_can_not_be_imported_is_one_sentence(fastapi_crons: Cli, text: str, said: str) -> None:
+    Path("main.py").write_text(text)
+    for command in (["list-jobs"], ["run-job", "x"], ["logs"]):
+        assert said in refused(fastapi_crons(*command))
+    checked = fastapi_crons("check")
+    assert (checked.exit_code, checked.stdout.startswith("✗ app: main can't be imported: ")) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nope:app", "there is no module 'nope' in"),
+        ("main:nope", "main has no 'nope'; it has app, crons"),
+        ("main.py:app", "there is no module 'main.py' in"),
+        ("main/app", "give module:attribute"),
+        ("main:print_nothing", "is neither a FastAPI app nor a Crons"),
+        ("main:takes_one", "can't be called without arguments"),
+        ("main:fails", "main:fails() failed: ZeroDivisionError: division by zero (main.py:"),
+    ],
+)
+def test_an_app_that_is_named_wrongly_is_one_sentence(fastapi_crons: Cli, project: Path, name: str, said: str) -> None:
+    project.write_text(
+        f"{APP}\ndef print_nothing(): pass\ndef takes_one(a): pass\ndef fails(): return 1 / 0\n",
+    )
+    assert said in refused(fastapi_crons("list-jobs", "--app", name))
+
+
+def test_an_app_without_a_scheduler(fastapi_crons: Cli) -> None:
+    Path("main.py").write_text("from fastapi import FastAPI\napp = FastAPI()\n")
+    assert "main:app has no scheduler: make one with Crons(app)" in refused(fastapi_crons("run-job", "x"))
+
+
+def test_json_is_all_that_is_on_standard_output(fastapi_crons: Cli, project: Path) -> None:
+    run = json_of(fastapi_crons("run-job", "backup_database", "--json"))
+    assert (run["status"], run["result"], run["log"][0]["message"]) == ("completed", {"files": 3}, "half done")
+    jobs = json_of(fastapi_crons("list-jobs", "--json"))
+    assert jobs[0]["last_run"].endswith("Z")
+    assert {"name", "expr", "timezone", "tags", "enabled", "status", "last_run", "next_run", "instance_id"} <= set(
+        jobs[0]
+    )
+    assert json_of(fastapi_crons("logs", "--json"))[0]["job_name"] == "backup_database"
+    assert json_of(fastapi_crons("status", "--json"))["jobs"] == 3
+    assert json_of(fastapi_crons("next", "endless", "--json"))[0]["name"] == "endless"
+    assert json_of(fastapi_crons("check", "--json"))["ok"] is True
+    assert {plugin["name"] for plugin in json_of(fastapi_crons("plugins", "--json"))} >= {"cli", "memory", "sqlite"}
+    assert json_of(fastapi_crons("config-show", "--json"))[0]["variable"].startswith("CRON_")
+    failed = fastapi_crons("run-job", "send_reports", "--json")
+    assert (failed.exit_code, json.loads(failed.stdout)["status"]) == (1, "failed")
+
+
+def test_texts_of_jobs_are_neither_markup_nor_control_sequences(fastapi_crons: Cli) -> None:
+    Path("main.py").write_text(
+        "from fastapi_crons import Crons\n"
+        "@Crons().cron('0 0 1 1 *', name='[red]x[bold]')\n"
+        "def job(): raise ValueError('[bold]a\\x1b]0;title\\x07\\nsecond')\n"
+    )
+    failed = fastapi_crons("run-job", "[red]x[bold]", "--verbose")
+    listed, logged = fastapi_crons("list-jobs"), fastapi_crons("logs")
+    assert r"ValueError: [bold]a\x1b]0;title\x07\nsecond" in failed.stderr
+    assert r"ValueError: [bold]a\x1b]0;title\x07\nsecond" in logged.stdout
+    assert rows_of(listed)[0][0] == "[red]x[bold]"
+    assert not any("\x1b" in result.output for result in (failed, listed, logged))
+
+
+def test_next_of_expressions(fastapi_crons: Cli) -> None:
+    (found,) = json_of(fastapi_crons("next", "30 2 29 2 *", "--timezone", "Europe/Berlin", "--count", "3", "--json"))
+    assert (found["timezone"], len(found["next"])) == ("Europe/Berlin", 3)
+    assert all(tick.endswith("-02-29T01:30:00Z") for tick in found["next"])
+    plain = fastapi_crons("next", "*/5 * * * *", "@hourly").stdout
+    assert "*/5 * * * * (UTC): Every 5 minutes" in plain
+    assert "@hourly (UTC): Every hour" in plain
+    assert "0 9 * * 1 (UTC): At 09:00" in fastapi_crons("next", "0", "9", "*", "*", "1").stdout
+    assert "At 20 seconds past the minute" in fastapi_crons("next", "* * * * * 20").stdout
+    assert "minute field '61' can't be used" in refused(fastapi_crons("next", "61 * * * *"))
+    assert "timezone 'Mars' is not known" in refused(fastapi_crons("next", "* * * * *", "-z", "Mars"))
+
+
+def test_check_names_what_is_wrong(fastapi_crons: Cli, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = fastapi_crons("check").stdout.splitlines()[1:]
+    assert all(line.startswith("✓ ") for line in lines)
+    assert lines[0] == "✓ app: main:app, 3 jobs"
+    assert lines[1].startswith("✓ job backup_database: 0 2 * * * (UTC), next at ")
+    assert lines[-2:] == ["✓ state store: SQLiteStateBackend", "✓ lock store: SQLiteLockBackend, 0 instances live"]
+    monkeypatch.setenv("CRON_SQLITE_PATH", "nowhere/x.db")
+    without_store = fastapi_crons("check")
+    assert without_store.exit_code == 1
+    assert without_store.stdout.splitlines()[-1].startswith("✗ stores: ")
+
+
+def test_config_is_shown_with_its_sources_and_without_secrets(
+    fastapi_crons: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRON_LOCK_TIMEOUT", "120")
+    Path(".env").write_text("CRON_API_TOKEN=hush\n")
+    result = fastapi_crons("config-show")
+    shown = {row[0]: row[1:] for row in rows_of(result)}
+    assert shown["CRON_LOCK_TIMEOUT"] == ["120", "environment"]
+    assert shown["CRON_API_TOKEN"][1] == ".env"
+    assert shown["CRON_NAMESPACE"] == ["default", "default"]
+    assert "hush" not in result.output
+    Path("main.py").write_text("from fastapi_crons import CronConfig, Crons\nCrons(config=CronConfig(max_threads=3))\n")
+    assert {row[0]: row[1:] for row in rows_of(fastapi_crons("config-show"))}["CRON_MAX_THREADS"] == ["3", "code"]
+
+
+def test_config_set_edits_the_env_file(fastapi_crons: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("# ours\nOTHER=1\n")
+    assert fastapi_crons("config-set", "CRON_TIMEZONE", "Europe/Berlin").stdout == "CRON_TIMEZONE is set in .env\n"
+    assert fastapi_crons("config-set", "CRON_API_TOKEN", "-", input="hush\n").exit_code == 0
+    assert Path(".env").read_text() == "# ours\nOTHER=1\nCRON_TIMEZONE=Europe/Berlin\nCRON_API_TOKEN=hush\n"
+    assert "Mars" in refused(fastapi_crons("config-set", "CRON_TIMEZONE", "Mars"))
+    assert "CRON_NOPE" in refused(fastapi_crons("config-set", "CRON_NOPE", "1"))
+    monkeypatch.setenv("CRON_TIMEZONE", "UTC")
+    unset = fastapi_crons("config-set", "timezone", "--unset")
+    assert "is set in the environment, too" in unset.stderr
+    assert Path(".env").read_text() == "# ours\nOTHER=1\nCRON_API_TOKEN=hush\n"
+    assert fastapi_crons("config-set", "CRON_TIMEZONE").exit_code == 2
+
+
+def test_wrong_usage_is_told_from_errors(fastapi_crons: Cli, project: Path) -> None:
+    assert fastapi_crons("nope").exit_code == 2
+    assert fastapi_crons("run-job").exit_code == 2
+    assert fastapi_crons("why", "endless", "yesterday").exit_code == 2
+
+
+def test_what_nobody_expected_is_a_sentence_too(
+    fastapi_crons: Cli, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr("fastapi_crons_cli.listing.job_json", fail)
+    assert refused(fastapi_crons("list-jobs", "--json")) == "Error: RuntimeError: odd; --verbose shows the traceback"
+    assert "Traceback" in fastapi_crons("list-jobs", "--json", "--verbose").stderr
+
+
+def test_statuses_are_those_of_runs() -> None:
+    assert get_args(listing.RunStatus) == get_args(run.RunStatus)
+    assert set(get_args(listing.JobStatus)) == {*get_args(run.RunStatus), "pending", "paused"}
