@@ -233,8 +233,8 @@ def test_pause_and_resume(fastapi_crons: Cli, project: Path) -> None:
     (row,) = rows_of(fastapi_crons("list-jobs", "--status", "paused"))
     assert (row[2], row[5]) == ("pending (paused)", "-")
     (listed,) = json_of(fastapi_crons("list-jobs", "--status", "paused", "--json"))
-    assert listed["pause"]["note"] == "deploy"
-    assert listed["pause"]["since"].endswith("Z")
+    assert listed["paused"]["note"] == "deploy"
+    assert listed["paused"]["since"].endswith("Z")
     assert "Job 'endless' goes on" in fastapi_crons("resume", "endless").stdout
     assert "Job 'endless' is not paused" in fastapi_crons("resume", "endless").stdout
     assert "no run of job 'endless' goes on" in refused(fastapi_crons("cancel", "endless"))

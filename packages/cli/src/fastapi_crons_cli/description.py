@@ -26,6 +26,6 @@ def describe(expression: str) -> str | None:
     options.locale_code = "en_US"
     options.use_24hour_time_format = True
     try:
-        return get_description(expression, options)
+        return str(get_description(expression, options))
     except Exception:  # an expression of a kind that it does not know
         return None

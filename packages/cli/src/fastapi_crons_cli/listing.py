@@ -87,17 +87,10 @@ def _status_of(view: JobView) -> str:
 
 
 def job_json(view: JobView) -> dict[str, Any]:
-    """A job as the management API shows it, and its pause."""
+    """A job as the management API shows it."""
     from fastapi_crons.api.models import JobModel
-    from fastapi_crons.clock import utc_datetime
 
-    pause = view.pause
-    paused = (
-        None
-        if pause is None
-        else {"since": with_z(utc_datetime(pause.since)), "actor": pause.actor, "note": pause.note}
-    )
-    return {**JobModel.of(view).model_dump(mode="json"), "pause": paused}
+    return JobModel.of(view, details=True).model_dump(mode="json")
 
 
 def status(app: App = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
