@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
 PYTHON = [code for language, code in BLOCKS if language == "python"]
+CONSOLE = [code for language, code in BLOCKS if language == "console"]
 COMMANDS = [line for language, code in BLOCKS if language == "bash" for line in code.splitlines()]
 
 
@@ -34,7 +35,7 @@ def test_every_python_snippet_runs(code: str) -> None:
 
 def test_every_command_is_known_here() -> None:
     """Each is executed: by this file, by `.ci/run` (which is this very run), or as the installation of other tests."""
-    assert COMMANDS == [
+    assert [command for command in COMMANDS if not command.startswith("fastapi-crons ")] == [
         "python3 dev.py demo",
         "python3 dev.py test",
         "pip install fastapi-crons uvicorn",
@@ -50,9 +51,33 @@ def test_every_command_is_known_here() -> None:
 def test_the_five_minute_app_starts_and_answers() -> None:
     (app,) = (code for code in PYTHON if code.startswith("# app.py"))
     Path("app.py").write_text(app)
-    command = [sys.executable, "-m", *shlex.split(COMMANDS[3]), "--port", "0"]
+    command = [sys.executable, "-m", *shlex.split(_command("uvicorn app:app")), "--port", "0"]
     _serve(command, "Cron scheduler started with 2 jobs", "/api/crons", "daily_report")
     assert Path("crons.db").exists()
+
+
+@pytest.mark.slow
+def test_every_command_line_works_in_the_folder_of_the_five_minute_app() -> None:
+    (app,) = (code for code in PYTHON if code.startswith("# app.py"))
+    Path("app.py").write_text(app)
+    for block in CONSOLE:
+        command, *shown = block.splitlines()
+        assert [re.sub(r"[\d.]+s$", "0.00s", line) for line in _run(command.removeprefix("$ ")).splitlines()] == shown
+    commands = [command for command in COMMANDS if command.startswith("fastapi-crons ")]
+    assert len(commands) == 10
+    for command in commands:
+        assert _run(command)
+    assert Path(".env").read_text() == "CRON_TIMEZONE=Europe/Berlin\n"
+
+
+def _run(command: str) -> str:
+    program, *arguments = shlex.split(command)
+    assert program == "fastapi-crons"
+    done = subprocess.run(
+        [sys.executable, "-m", "fastapi_crons", *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, (command, done.stderr)
+    return done.stdout
 
 
 @pytest.mark.slow
@@ -64,9 +89,9 @@ def test_several_workers_share_the_file_or_the_server(
     (app,) = (code for code in PYTHON if code.startswith("# app.py"))
     Path("app.py").write_text(app)
     if redis:
-        variable, _, url = COMMANDS[6].removeprefix("export ").partition("=")
+        variable, _, url = _command("export CRON_REDIS_URL=redis://localhost:6379/0").removeprefix("export ").partition("=")
         monkeypatch.setenv(variable, url.replace("localhost:6379/0", f"127.0.0.1:{redis_server.port}/0"))
-    command = [sys.executable, "-m", *shlex.split(COMMANDS[4]), "--port", "0"]
+    command = [sys.executable, "-m", *shlex.split(_command("uvicorn app:app --workers 4")), "--port", "0"]
     log = _serve(command, "Cron scheduler started with 2 jobs", "/api/scheduler/health", '"ok"', started_times=4)
     assert Path("crons.db").exists() is not redis
     assert "WARNING" not in log.replace("the management API has neither", "")
