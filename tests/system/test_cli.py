@@ -306,3 +306,22 @@ def test_a_live_view_on_a_terminal() -> None:
     written = on_a_terminal("start-scheduler", columns=120, with_signal=signal.SIGTERM, when="Next Run")
     assert "Cron scheduler started with 3 jobs" in written
     assert "Cron scheduler stopped" in written
+
+
+def test_following_in_json_gives_one_object_a_line(start: Start) -> None:
+    Path("main.py").write_text(f"print('noise')\n{APP}")
+    process = start("logs", "--follow", "--json", "--limit", "1")
+    assert process.stdout is not None
+    call("run-job", "loud")
+    while (told := json.loads(process.stdout.readline()))["status"] == "running":
+        pass
+    assert (told["job_name"], told["status"]) == ("loud", "completed")
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=30)
+    assert (process.returncode, rest, errors.splitlines()[0]) == (0, "", "noise")
+
+
+def test_what_takes_long_is_told_of() -> None:
+    Path("main.py").write_text(f"import time\ntime.sleep(1.5)\n{APP}")
+    answer = call("list-jobs")
+    assert (answer.returncode, answer.stderr) == (0, "importing the app …\n")
