@@ -293,13 +293,15 @@ def on_a_terminal(*arguments: str, columns: int, with_signal: int | None = None,
 
 
 def test_a_narrow_terminal_shows_the_documented_columns_whole() -> None:
-    Path("main.py").write_text(
-        f"{APP}\ncrons.cron('0 0 1 1 *', name='a_job_with_a_name_of_quite_some_length')(endless)\n"
-    )
-    narrow = on_a_terminal("list-jobs", columns=80)
-    assert "a_job_with_a_name_of_quite_some_length" in narrow
-    assert "Instance" in narrow
-    assert "Next Run" in on_a_terminal("list-jobs", columns=160)
+    name, instance = "a_job_with_a_name_of_quite_some_length", "worker-with-a-long-name-001"
+    Path("main.py").write_text(f"{APP}\ncrons.cron('0 0 1 1 *', name='{name}')(list)\n")
+    assert name in on_a_terminal("list-jobs", columns=80)
+    call("run-job", name, CRON_INSTANCE_ID=instance)
+    ran = json.loads(call("list-jobs", "--json").stdout)[-1]["last_run"][:19].replace("T", " ")
+    narrow, wide = (on_a_terminal("list-jobs", columns=columns) for columns in (80, 160))
+    assert (ran in narrow, "completed" in narrow, "Next Run" in narrow) == (True, True, False)
+    assert max(len(line) for line in narrow.splitlines() if line.startswith(("┌", "├"))) <= 80
+    assert (name in wide, instance in wide, "Next Run" in wide) == (True, True, True)
 
 
 def test_a_live_view_on_a_terminal() -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: How long (seconds) something may take before it is said what is being done.
 PATIENCE = 1.0
+#: Columns whose cells are short, and not folded where room is scarce.
+_NOT_FOLDED = frozenset({"Last Run", "Next Run", "Status", "Source", "Version"})
 #: The width of tables that are not for a terminal: nothing is cut.
 _WIDE = 100_000
 
@@ -81,7 +83,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], caption: str
 
     made = Table(box=box.SQUARE, caption=caption, caption_justify="left")
     for column in columns:
-        made.add_column(column, overflow="fold")
+        made.add_column(column, overflow="fold", no_wrap=column in _NOT_FOLDED)
     for row in rows:
         made.add_row(*(Text(shown(cell)) for cell in row))
     return made
