@@ -302,6 +302,27 @@ def test_what_the_stores_know_is_shown_without_an_app(fastapi_crons: Cli, projec
     assert "no app was found here" in refused(fastapi_crons("run-job", "send_reports"))
 
 
+def test_a_job_whose_schedule_only_its_app_knows_is_left_out(fastapi_crons: Cli, project: Path) -> None:
+    project.write_text(
+        "from datetime import timedelta\n"
+        "from fastapi_crons import CronJob, Crons\n"
+        "class Always:\n"
+        "    text = 'every second'\n"
+        "    def next_after(self, instant): return instant.replace(microsecond=0) + timedelta(seconds=1)\n"
+        "    def between(self, after, until): return iter(())\n"
+        "crons = Crons()\n"
+        "crons.jobs.append(CronJob(list, Always(), 'always'))\n"
+        "crons.cron('0 2 * * *', name='nightly')(list)\n"
+    )
+    assert fastapi_crons("next", "always", "-n", "1").stdout.startswith("always: every second (no zone)\n  ")
+    for job in ("always", "nightly"):
+        assert fastapi_crons("run-job", job).exit_code == 0
+    project.unlink()
+    result = fastapi_crons("list-jobs")
+    assert [row[0] for row in rows_of(result)] == ["nightly"]
+    assert "job 'always' is left out: its schedule 'every second' is known to its app only" in result.stderr
+
+
 def test_stores_that_know_nothing_do_not_stand_in_for_an_app(fastapi_crons: Cli) -> None:
     for command in (["list-jobs"], ["status"], ["logs"], ["pause", "x"], ["run-job", "x"], ["start-scheduler"]):
         assert "no app was found here" in refused(fastapi_crons(*command))

@@ -293,16 +293,37 @@ def on_a_terminal(*arguments: str, columns: int, with_signal: int | None = None,
 
 
 def test_a_narrow_terminal_shows_the_documented_columns_whole() -> None:
-    Path("main.py").write_text(
-        f"{APP}\ncrons.cron('0 0 1 1 *', name='a_job_with_a_name_of_quite_some_length')(endless)\n"
-    )
-    narrow = on_a_terminal("list-jobs", columns=80)
-    assert "a_job_with_a_name_of_quite_some_length" in narrow
-    assert "Instance" in narrow
-    assert "Next Run" in on_a_terminal("list-jobs", columns=160)
+    name, instance = "a_job_with_a_name_of_quite_some_length", "worker-with-a-long-name-001"
+    Path("main.py").write_text(f"{APP}\ncrons.cron('0 0 1 1 *', name='{name}')(list)\n")
+    assert name in on_a_terminal("list-jobs", columns=80)
+    call("run-job", name, CRON_INSTANCE_ID=instance)
+    ran = json.loads(call("list-jobs", "--json").stdout)[-1]["last_run"][:19].replace("T", " ")
+    narrow, wide = (on_a_terminal("list-jobs", columns=columns) for columns in (80, 160))
+    assert (ran in narrow, "completed" in narrow, "Next Run" in narrow) == (True, True, False)
+    assert max(len(line) for line in narrow.splitlines() if line.startswith(("┌", "├"))) <= 80
+    assert (name in wide, instance in wide, "Next Run" in wide) == (True, True, True)
 
 
 def test_a_live_view_on_a_terminal() -> None:
     written = on_a_terminal("start-scheduler", columns=120, with_signal=signal.SIGTERM, when="Next Run")
     assert "Cron scheduler started with 3 jobs" in written
     assert "Cron scheduler stopped" in written
+
+
+def test_following_in_json_gives_one_object_a_line(start: Start) -> None:
+    Path("main.py").write_text(f"print('noise')\n{APP}")
+    process = start("logs", "--follow", "--json", "--limit", "1")
+    assert process.stdout is not None
+    call("run-job", "loud")
+    while (told := json.loads(process.stdout.readline()))["status"] == "running":
+        pass
+    assert (told["job_name"], told["status"]) == ("loud", "completed")
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=30)
+    assert (process.returncode, rest, errors.splitlines()[0]) == (0, "", "noise")
+
+
+def test_what_takes_long_is_told_of() -> None:
+    Path("main.py").write_text(f"import time\ntime.sleep(1.5)\n{APP}")
+    answer = call("list-jobs")
+    assert (answer.returncode, answer.stderr) == (0, "importing the app …\n")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from fastapi_crons.run import MissedTicks, Run
     from fastapi_crons.schedule import Schedule
     from fastapi_crons.service import JobView, SchedulerView
+    from fastapi_crons.why import TickFate
     from fastapi_crons_cli.session import Session
 
 RunStatus = Literal["running", "completed", "failed", "timed_out", "cancelled", "interrupted"]
@@ -170,7 +172,7 @@ def logs(
     from fastapi_crons_cli.session import with_stores
 
     async def show(session: Session) -> list[Run]:
-        printer = _RunPrinter(session, as_json=as_json, verbose=verbose)
+        printer = _RunPrinter(session, out if as_json else None, verbose=verbose)
         if not follow:
             runs = (await session.service.runs(job, limit=limit, status=status))[::-1]
             if verbose:
@@ -183,11 +185,10 @@ def logs(
         await _follow(session, printer, job, limit, status)
         return []
 
-    if follow:
-        with_stores(show, app=app, job=job)
-        return
-    with json_only(as_json):
+    with json_only(as_json) as out:
         runs = with_stores(show, app=app, job=job)
+    if follow:
+        return
     if as_json:
         print_json([run_json(run) for run in runs])
     elif not runs:
@@ -222,11 +223,11 @@ async def _follow(session: Session, printer: _RunPrinter, job: str | None, limit
 
 
 class _RunPrinter:
-    """Prints runs, and ticks that were let go, line by line."""
+    """Prints runs, and ticks that were let go, line by line: as JSON to `json_out`, where that is given."""
 
-    def __init__(self, session: Session, *, as_json: bool, verbose: bool) -> None:
+    def __init__(self, session: Session, json_out: TextIO | None, *, verbose: bool) -> None:
         self._session = session
-        self._as_json = as_json
+        self._json_out = json_out
         self._verbose = verbose
 
     async def print(self, record: Run | MissedTicks) -> None:
@@ -238,8 +239,8 @@ class _RunPrinter:
         run = record
         if self._verbose and run.status != "running" and not run.log:
             run = await self._session.service.run(run.job, run.id)
-        if self._as_json:
-            self._print_json_line(run_json(run))
+        if self._json_out is not None:
+            print(json.dumps(run_json(run)), file=self._json_out, flush=True)
             return
         say(run_line(run, self._session.zone))
         if self._verbose:
@@ -247,27 +248,20 @@ class _RunPrinter:
                 say(f"    {line}")
 
     def _print_missed(self, missed: MissedTicks) -> None:
-        if self._as_json:
-            self._print_json_line(
-                {
-                    "job_name": missed.job,
-                    "first": with_z(missed.first),
-                    "last": with_z(missed.last),
-                    "missed_ticks": missed.count,
-                    "reason": missed.reason,
-                }
-            )
+        if self._json_out is not None:
+            told = {
+                "job_name": missed.job,
+                "first": with_z(missed.first),
+                "last": with_z(missed.last),
+                "missed_ticks": missed.count,
+                "reason": missed.reason,
+            }
+            print(json.dumps(told), file=self._json_out, flush=True)
             return
         when, zone = missed.last, self._session.zone
         number = f"{'at least ' if missed.more else ''}{missed.count} {'tick' if missed.count == 1 else 'ticks'}"
         reason = missed.reason.replace("_", " ")
         say(f"{clock_time(when, zone)}  {'missed':11}  {'-':>8}  {shown(missed.job)}  {number}: {reason}")
-
-    @staticmethod
-    def _print_json_line(value: object) -> None:
-        import json
-
-        say(json.dumps(value))
 
 
 def run_line(run: Run, zone: str) -> str:
@@ -423,7 +417,7 @@ def why(
 
     given = _instant(time)
 
-    async def ask(session: Session) -> Any:
+    async def ask(session: Session) -> tuple[datetime, str, TickFate]:
         job = session.crons.get_job(name)
         assert job is not None
         instant = given

@@ -17,6 +17,8 @@ from fastapi_crons_cli.options import Verbose, is_verbose
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from fastapi_crons.hooks import HookCall
+
 #: What typer shows by itself, as wrong usage: the base of `BadParameter`.
 _UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
 _INTERRUPTED = 130
@@ -135,7 +137,7 @@ def add_plugin_commands() -> None:
             _warn_of(f"plugin {call.plugin_name!r} brings no commands: {type(error).__name__}: {error}")
 
 
-def _plugin_calls() -> Sequence[Any]:
+def _plugin_calls() -> Sequence[HookCall]:
     from fastapi_crons.plugins import Plugins
 
     return Plugins(_disabled_plugins()).calls("cli_commands")

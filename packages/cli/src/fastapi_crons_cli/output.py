@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import datetime, timezone
 from threading import Lock, Timer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: How long (seconds) something may take before it is said what is being done.
 PATIENCE = 1.0
+#: Columns whose cells are short, and not folded where room is scarce.
+_NOT_FOLDED = frozenset({"Last Run", "Next Run", "Status", "Source", "Version"})
 #: The width of tables that are not for a terminal: nothing is cut.
 _WIDE = 100_000
 
@@ -81,7 +83,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], caption: str
 
     made = Table(box=box.SQUARE, caption=caption, caption_justify="left")
     for column in columns:
-        made.add_column(column, overflow="fold")
+        made.add_column(column, overflow="fold", no_wrap=column in _NOT_FOLDED)
     for row in rows:
         made.add_row(*(Text(shown(cell)) for cell in row))
     return made
@@ -98,6 +100,8 @@ def console(*, stderr: bool = False) -> Console:
 def fits(made: Table) -> bool:
     """Whether a table can be shown without folding."""
     target = console()
+    if target.width == _WIDE:
+        return True
     return made.__rich_measure__(target, target.options.update(width=_WIDE)).maximum <= target.width
 
 
@@ -107,23 +111,27 @@ def print_table(made: Table) -> None:
 
 
 @contextmanager
-def json_only(wanted: bool) -> Iterator[None]:
-    """While this holds, whatever is printed, here or in a child process, goes to standard error."""
-    if not wanted:
-        yield
-        return
+def json_only(wanted: bool) -> Iterator[TextIO]:
+    """While this holds, whatever is printed, here or in a child process, goes to standard error.
+
+    Gives what standard output was.
+    """
     out = sys.stdout
+    if not wanted:
+        yield out
+        return
     out.flush()
     with redirect_stdout(sys.stderr):
         try:
             descriptor, error_descriptor = out.fileno(), sys.stderr.fileno()
         except (OSError, AttributeError):  # no real files
-            yield
+            yield out
             return
         kept = os.dup(descriptor)
         os.dup2(error_descriptor, descriptor)
         try:
-            yield
+            with open(kept, "w", encoding="utf-8", closefd=False) as kept_out:
+                yield kept_out
         finally:
             os.dup2(kept, descriptor)
             os.close(kept)

@@ -18,6 +18,7 @@ from fastapi_crons_cli.output import Progress, shown, warn
 
 if TYPE_CHECKING:
     from fastapi_crons.engine import Role
+    from fastapi_crons.job import CronJob
     from fastapi_crons.locking.base import KnownJob
     from fastapi_crons.scheduler import Crons
     from fastapi_crons.service import Service
@@ -183,7 +184,7 @@ async def _take_up_known_jobs(crons: Crons) -> bool:
     return len(crons.jobs) > 0
 
 
-def _stand_in(known: KnownJob) -> Any:
+def _stand_in(known: KnownJob) -> CronJob:
     from fastapi_crons.job import CronJob
 
     def refuse() -> None:
