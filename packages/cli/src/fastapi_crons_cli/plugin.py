@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
 
 
-@hookimpl(optionalhook=True)
+@hookimpl
 def settings() -> Sequence[type[BaseSettings]]:
     from fastapi_crons_cli.settings import CliSettings
 

@@ -53,23 +53,16 @@ def run_job(
 
 
 async def _run(session: Session, name: str, *, force: bool, timeout: float | None, note: str | None) -> Run:
-    import asyncio
-
     from fastapi_crons.errors import JobLockedError
     from fastapi_crons_cli.session import actor
 
     session.progress.begin(f"job {shown(name)!r} is running")
     try:
-        run, engine = await session.crons.start_run(
-            name, force=force, timeout=timeout, triggered_by="cli", actor=actor(), note=note
+        return await session.service.run_job(
+            name, force=force, timeout=timeout, triggered_by="cli", actor=actor(), note=note, owned=True
         )
     except JobLockedError as error:
         raise JobLockedError(str(error).replace("force=True", "--force")) from error
-    try:
-        return await engine.steering.finished(run, or_stopping=False)
-    except asyncio.CancelledError:
-        await session.crons.cancel_run(run.id, actor=actor())
-        raise
 
 
 def _tell(run: Run, zone: str, *, verbose: bool) -> None:

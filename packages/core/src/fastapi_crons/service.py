@@ -129,12 +129,23 @@ class Service:
         wait: bool = True,
         actor: str | None = None,
         note: str | None = None,
+        owned: bool = False,
     ) -> Run:
-        """Run a job now; see `Crons.run_job`. A run that goes on is given back without `wait`, or when the scheduler stops."""
+        """Run a job now; see `Crons.run_job`. A run that goes on is given back without `wait`, or when the scheduler stops.
+
+        A run that is `owned` is waited for to its end, and cancelled with its caller; others outlive theirs.
+        """
         run, engine = await self.crons.start_run(
             name, force=force, timeout=timeout, triggered_by=triggered_by, actor=actor, note=note
         )
-        return await engine.steering.finished(run, or_stopping=True) if wait else run.snapshot()
+        if not wait:
+            return run.snapshot()
+        try:
+            return await engine.steering.finished(run, or_stopping=not owned)
+        except asyncio.CancelledError:
+            if owned:
+                await engine.steering.cancel_run(run.id, actor)
+            raise
 
     async def cancel_run(self, name: str, run_id: str, *, actor: str | None = None) -> None:
         """Cancel a run that goes on, here or elsewhere; see `Crons.cancel_run`. Raises `RunEndedError` where it has ended."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter, itemgetter
@@ -14,6 +13,8 @@ from fastapi_crons.run import MissedTicks, Run, RunStatus
 from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, StateBackend
 
 if TYPE_CHECKING:
+    import asyncio
+
     from fastapi_crons.locking.base import LockBackend, Reach
     from fastapi_crons.plugins import StateBackendSpec
 
@@ -45,7 +46,8 @@ class MemoryStateBackend(StateBackend):
         keep, by_job = self._limits.keep, self._runs
         for record in records:
             if isinstance(record, MissedTicks):
-                self._tell(record)
+                if self._listeners:
+                    self._tell(record)
                 missed = self._missed.setdefault(record.job, {})
                 missed[record.id] = record
                 if len(missed) > keep:
@@ -56,7 +58,8 @@ class MemoryStateBackend(StateBackend):
                 runs = by_job[record.job] = {}
             known = runs.get(record.id)
             if known is None or known.status == "running":
-                self._tell(record)
+                if self._listeners:
+                    self._tell(record)
                 runs[record.id] = record
                 if len(runs) > keep:
                     del runs[next(iter(runs))]
@@ -65,7 +68,9 @@ class MemoryStateBackend(StateBackend):
         return self._listen() if records else None
 
     async def _listen(self) -> AsyncGenerator[Event, None]:
-        told: asyncio.Queue[Event] = asyncio.Queue(_MAX_WAITING)
+        from asyncio import Queue  # the plugin is loaded by commands that want nothing of it
+
+        told: Queue[Event] = Queue(_MAX_WAITING)
         self._listeners.add(told)
         try:
             while told in self._listeners:
@@ -76,10 +81,10 @@ class MemoryStateBackend(StateBackend):
 
     def _tell(self, record: Record) -> None:
         for told in [*self._listeners]:
-            try:
-                told.put_nowait(replace(record, log=()) if isinstance(record, Run) else record)
-            except asyncio.QueueFull:
+            if told.full():
                 self._listeners.discard(told)
+            else:
+                told.put_nowait(replace(record, log=()) if isinstance(record, Run) else record)
 
     async def states(self, jobs: Collection[str] | None = None) -> dict[str, JobState]:
         states = {}
