@@ -24,8 +24,11 @@ from fastapi_crons import (
     StoreUnavailableError,
     StoreUnusableError,
 )
+from fastapi_crons.locking import DistributedLockManager, KnownJob
 from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.state.base import Record
+from fastapi_crons.testing import reset
+from fastapi_crons_sqlite import SQLiteLockBackend
 from tests.support import runs_of
 
 PATH = Path("jobs.db")
@@ -226,6 +229,7 @@ async def test_a_newer_layout_works_as_long_as_it_lets_us() -> None:
 _LIMITED = """
 import asyncio, logging, resource, sqlite3, sys, time
 from fastapi_crons import Crons
+from fastapi_crons.locking import DistributedLockManager, KnownJob
 from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.state.base import Record
 logging.basicConfig(level=logging.WARNING)
@@ -266,6 +270,7 @@ def test_a_full_disk_stops_claims_and_it_recovers_by_itself() -> None:
 _READ_ONLY = """
 import asyncio, os
 from fastapi_crons import Crons, engine, testing
+from fastapi_crons.locking import DistributedLockManager, KnownJob
 from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.state.base import Record
 crons = Crons(state_backend=SQLiteStateBackend("jobs.db"))
@@ -538,3 +543,38 @@ async def test_an_outcome_that_waits_for_the_state_store_is_not_closed_by_anothe
         await until(completed)
     await first.stop()
     assert run.status == "completed"
+
+
+class ForgetfulOnce(SQLiteLockBackend):
+    """A lock store that does not say the first time what it knows of jobs."""
+
+    asked = 0
+
+    async def known(self, jobs: Sequence[str] | None = None) -> list[KnownJob]:
+        self.asked += 1
+        if self.asked == 1:
+            raise StoreUnavailableError("it is down")
+        return await super().known(jobs)
+
+
+async def test_another_function_under_the_same_name_is_noticed_though_the_store_did_not_answer_at_first(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = CronConfig(heartbeat_interval=0.2)
+
+    async def one() -> None: ...
+
+    async def another() -> None: ...
+
+    made: list[Crons] = []
+    for function in (one, another):
+        reset()
+        locks = DistributedLockManager(ForgetfulOnce(PATH), config)
+        crons = Crons(state_backend=SQLiteStateBackend(PATH), lock_manager=locks, config=config)
+        crons.cron("0 0 1 1 *", name="shared")(function)
+        await crons.start()
+        made.append(crons)
+    await until(lambda: asyncio.sleep(0, any("another function" in each for each in made[0].health().findings)))
+    assert "whether others have other functions for our jobs is not known" in caplog.text
+    for crons in made:
+        await crons.stop()

@@ -89,8 +89,9 @@ class Database:
 
     async def close(self) -> None:
         """Close the connections once what is under way has ended."""
-        if self._turn is not None:
-            async with self._turn:
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            async with turn:
                 await self._disconnect()
 
     async def write(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
@@ -101,6 +102,7 @@ class Database:
 
         async def whole() -> T:
             async with self._open_turn():
+                self._open_turn()  # it may have been closed while others had their turn
                 await self._follow_file()
                 connection = self._connected(self._writer)
                 await connection.execute("BEGIN IMMEDIATE")

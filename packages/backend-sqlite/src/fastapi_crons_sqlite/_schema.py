@@ -65,7 +65,12 @@ _MIGRATIONS: dict[int, tuple[str, ...]] = {
         "ALTER TABLE lock_job ADD COLUMN registered_ts REAL NOT NULL DEFAULT 0",
         "ALTER TABLE lock_job ADD COLUMN settled_at REAL NOT NULL DEFAULT 0",
     ),
-    3: ("ALTER TABLE job_run ADD COLUMN delay TEXT",),
+    3: (
+        "ALTER TABLE job_run ADD COLUMN delay TEXT",
+        "CREATE TABLE job_listener (id TEXT PRIMARY KEY, namespace TEXT NOT NULL, until_ts REAL NOT NULL) WITHOUT ROWID",
+        """CREATE TABLE job_event (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT NOT NULL, record_id TEXT NOT NULL, told_ts REAL NOT NULL)""",
+    ),
 }
 
 

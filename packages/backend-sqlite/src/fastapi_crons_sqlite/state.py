@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from fastapi_crons.locking.base import Reach
-from fastapi_crons.run import LogLine, MissedTicks, Run, RunError, RunStatus
-from fastapi_crons.state.base import HistoryLimits, JobState, Record, StateBackend
+from fastapi_crons.run import MissedTicks, Run, RunStatus
+from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, StateBackend
 from fastapi_crons_sqlite._database import Database, Row, Transaction, as_json
+from fastapi_crons_sqlite._events import listen, tell
 from fastapi_crons_sqlite._names import Names
+from fastapi_crons_sqlite._rows import MISSED_COLUMNS, RUN_COLUMNS, log_of, missed_of, missed_row, run_of, run_row
 
 if TYPE_CHECKING:
     from fastapi_crons.locking.base import LockBackend
-
-_RUN_COLUMNS = (
-    "id, job, tick_ts, trigger, attempt, instance, token, status, started_ts, ended_ts, error_type, error_message, "
-    "error_traceback, result, missed_ticks, missed_since_ts, actor, note, beside, log_dropped, delay"
-)
-_MISSED_COLUMNS = "id, job, first_ts, last_ts, count, reason, recorded_ts, instance, more, detail"
 
 
 def _iso(column: str) -> str:
@@ -29,7 +24,7 @@ def _iso(column: str) -> str:
 
 
 # A record that is closed never changes again.
-_INSERT_RUNS = f"INSERT INTO job_run ({_RUN_COLUMNS}, log)"
+_INSERT_RUNS = f"INSERT INTO job_run ({RUN_COLUMNS}, log)"
 _OR_CLOSE_RUNS = """
     ON CONFLICT (id) DO UPDATE SET
         status = excluded.status, attempt = excluded.attempt, ended_ts = excluded.ended_ts,
@@ -37,7 +32,7 @@ _OR_CLOSE_RUNS = """
         error_traceback = excluded.error_traceback, result = excluded.result, log = excluded.log,
         log_dropped = excluded.log_dropped, delay = excluded.delay
     WHERE job_run.status = 'running'"""
-_INSERT_MISSED = f"INSERT OR REPLACE INTO job_missed ({_MISSED_COLUMNS})"
+_INSERT_MISSED = f"INSERT OR REPLACE INTO job_missed ({MISSED_COLUMNS})"
 _WRITE_STATUS = f"""
     INSERT INTO job_status (name, status, instance_id, started_at)
     SELECT run.job, run.status, run.instance, {_iso("run.started_ts")} FROM json_each(?) JOIN job_run AS run ON run.id = value
@@ -71,6 +66,7 @@ class SQLiteStateBackend(StateBackend):
         self._database = Database(db_path, busy_timeout=busy_timeout, synchronous="NORMAL")
         self._busy_timeout = busy_timeout
         self._names = Names("default")
+        self._namespace = "default"
         self._limits = HistoryLimits(100, 30)
         #: Jobs with runs that were written since the history was last cut back; None for all.
         self._grown: set[str] | None = None
@@ -81,7 +77,7 @@ class SQLiteStateBackend(StateBackend):
         return self._database.path
 
     async def open(self, namespace: str, limits: HistoryLimits) -> None:
-        self._names, self._limits, self._grown = Names(namespace), limits, None
+        self._names, self._namespace, self._limits, self._grown = Names(namespace), namespace, limits, None
         await self._database.open()
 
     async def close(self) -> None:
@@ -101,12 +97,12 @@ class SQLiteStateBackend(StateBackend):
         for record in records:
             if isinstance(record, Run):
                 job = key(record.job)
-                runs.append(_run_row(record, job))
+                runs.append(run_row(record, job))
                 if record.id >= newest.get(job, ""):
                     newest[job] = record.id
             else:
                 job = key(record.job)
-                missed.append(_missed_row(record, job))
+                missed.append(missed_row(record, job))
                 skipped.add(job)
         newest_ids = as_json(list(newest.values()))
 
@@ -115,10 +111,14 @@ class SQLiteStateBackend(StateBackend):
             await transaction.execute(_WRITE_STATUS, newest_ids)
             await transaction.execute(_WRITE_STATE, newest_ids)
             await transaction.insert(_INSERT_MISSED, missed)
+            await tell(transaction, self._namespace, [record.id for record in records])
 
         await self._database.write(work)
         if self._grown is not None:
             self._grown.update(newest, skipped)
+
+    def events(self, *, records: bool = True) -> AsyncGenerator[Event, None] | None:
+        return listen(self._database, self._namespace) if records else None
 
     async def states(self, jobs: Collection[str] | None = None) -> dict[str, JobState]:
         if jobs is None:
@@ -134,39 +134,46 @@ class SQLiteStateBackend(StateBackend):
         }
 
     async def runs(
-        self, job: str, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
+        self, job: str | None, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
     ) -> list[Run]:
+        names = self._names
+        if job is None:
+            # Unary plus: by the ids, which are in order, and not by an index of jobs.
+            conditions, parameters = [names.condition.replace("job", "+job")], [*names.bounds]
+        else:
+            conditions, parameters = ["job = ?"], [names.key(job)]
+        if before is not None:
+            conditions.append("id < ?")
+            parameters.append(before)
+        if status is not None:
+            conditions.append("status = ?")
+            parameters.append(status)
         rows = await self._database.read_plain(
-            f"""SELECT {_RUN_COLUMNS} FROM job_run
-                WHERE job = ? AND (? IS NULL OR id < ?) AND (? IS NULL OR status = ?) ORDER BY id DESC LIMIT ?""",
-            self._names.key(job),
-            before,
-            before,
-            status,
-            status,
+            f"SELECT {RUN_COLUMNS} FROM job_run WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
+            *parameters,
             limit,
         )
-        return [_run(row, job) for row in rows]
+        return [run_of(row, own) for row in rows if (own := names.own(row[1])) is not None]
 
     async def run(self, run_id: str) -> Run | None:
-        rows = await self._database.read_plain(f"SELECT {_RUN_COLUMNS}, log FROM job_run WHERE id = ?", run_id)
+        rows = await self._database.read_plain(f"SELECT {RUN_COLUMNS}, log FROM job_run WHERE id = ?", run_id)
         for *row, log in rows:
             job = self._names.own(row[1])
             if job is not None:
-                return replace(_run(row, job), log=_log(log))
+                return replace(run_of(row, job), log=log_of(log))
         return None
 
     async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:
         rows = await self._database.read_plain(
-            f"SELECT {_MISSED_COLUMNS} FROM job_missed WHERE job = ? ORDER BY id DESC LIMIT ?",
+            f"SELECT {MISSED_COLUMNS} FROM job_missed WHERE job = ? ORDER BY id DESC LIMIT ?",
             self._names.key(job),
             limit,
         )
-        return [_missed(row, job) for row in rows]
+        return [missed_of(row, job) for row in rows]
 
     async def unfinished(self) -> list[Run]:
-        rows = await self._database.read_plain(f"SELECT {_RUN_COLUMNS} FROM job_run WHERE status = 'running'")
-        return [_run(row, job) for row in rows if (job := self._names.own(row[1])) is not None]
+        rows = await self._database.read_plain(f"SELECT {RUN_COLUMNS} FROM job_run WHERE status = 'running'")
+        return [run_of(row, job) for row in rows if (job := self._names.own(row[1])) is not None]
 
     async def prune(self, now: float) -> None:
         """Cut the history back: to `keep` records a job for jobs that have grown, and to `days` for all."""
@@ -237,82 +244,3 @@ class SQLiteStateBackend(StateBackend):
                 )
 
         await self._database.write(work)
-
-
-def _run_row(run: Run, job: str) -> Row:
-    error = run.error
-    return [
-        run.id,
-        job,
-        run.tick_ts,
-        run.trigger,
-        run.attempt,
-        run.instance,
-        run.token,
-        run.status,
-        run.started_ts,
-        run.ended_ts,
-        None if error is None else error.type,
-        None if error is None else error.message,
-        None if error is None else error.traceback,
-        run.result,
-        run.missed_ticks,
-        run.missed_since_ts,
-        run.actor,
-        run.note,
-        run.beside,
-        run.log_dropped,
-        run.delay,
-        None if not run.log else as_json([[line.ts, line.level, line.logger, line.message] for line in run.log]),
-    ]
-
-
-def _run(row: Row, job: str) -> Run:
-    error = None if row[10] is None else RunError(row[10], row[11], row[12])
-    run_id, _, tick, trigger, attempt, instance, token, status, started, ended = row[:10]
-    result, missed_ticks, missed_since, actor, note, beside, log_dropped, delay = row[13:]
-    return Run(
-        run_id,
-        job,
-        tick,
-        trigger,
-        attempt,
-        instance,
-        token,
-        status,
-        started,
-        ended,
-        error,
-        result,
-        missed_ticks,
-        missed_since,
-        actor,
-        note,
-        beside,
-        log_dropped=log_dropped,
-        delay=delay,
-    )
-
-
-def _log(text: str | None) -> tuple[LogLine, ...]:
-    return () if text is None else tuple(LogLine(*line) for line in json.loads(text))
-
-
-def _missed(row: Row, job: str) -> MissedTicks:
-    record_id, _, first, last, count, reason, recorded, instance, more, detail = row
-    return MissedTicks(record_id, job, first, last, count, reason, recorded, instance, bool(more), detail)
-
-
-def _missed_row(ticks: MissedTicks, job: str) -> Row:
-    return [
-        ticks.id,
-        job,
-        ticks.first_ts,
-        ticks.last_ts,
-        ticks.count,
-        ticks.reason,
-        ticks.recorded_ts,
-        ticks.instance,
-        int(ticks.more),
-        ticks.detail,
-    ]

@@ -299,21 +299,25 @@ local function has_status(text, id, status)
   return string.sub(text, 1, #start) == start
 end
 
+-- The newest runs of some jobs, so many of each, newest first within a job; those between two ids, where these are given.
 function operations.runs()
-  local job, limit, before, status = unpack(batch)
-  local newest = before ~= cjson.null and '(' .. before or '+'
+  local jobs, limit, before, after, status = unpack(batch)
   local found, size = {}, math.min(limit, AT_A_TIME)
-  while #found < limit do
-    local ids = redis.call('ZREVRANGEBYLEX', RUNS .. job, newest, '-', 'LIMIT', 0, size)
-    if #ids == 0 then
-      break
-    end
-    for index, text in ipairs(records_of(ids)) do
-      if text and #found < limit and (status == cjson.null or has_status(text, ids[index], status)) then
-        found[#found + 1] = text
+  local oldest = after ~= cjson.null and '(' .. after or '-'
+  for _, job in ipairs(jobs) do
+    local newest, enough = before ~= cjson.null and '(' .. before or '+', #found + limit
+    while #found < enough do
+      local ids = redis.call('ZREVRANGEBYLEX', RUNS .. job, newest, oldest, 'LIMIT', 0, size)
+      if #ids == 0 then
+        break
       end
+      for index, text in ipairs(records_of(ids)) do
+        if text and #found < enough and (status == cjson.null or has_status(text, ids[index], status)) then
+          found[#found + 1] = text
+        end
+      end
+      newest = '(' .. ids[#ids]
     end
-    newest = '(' .. ids[#ids]
   end
   return as_list(found)
 end

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator,
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from importlib.resources import files
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from redis.asyncio import ConnectionPool, Redis, RedisCluster
@@ -31,6 +32,8 @@ _KEYS = ("states", "running", "oldest", "layout")
 _MARGIN = 86_400
 #: Servers refuse an expiry that overflows.
 _LONGEST = 100 * 366 * 86_400
+#: How many runs are looked at in one step, about, for a list of the runs of all jobs; and of how many jobs at most.
+_RUNS_AT_A_TIME, _JOBS_AT_A_TIME = 2_000, 100
 #: How many jobs are forgotten in one step.
 _FORGOTTEN_AT_A_TIME = 50
 #: After how many silent seconds a listener asks whether its connection lives, and for how long it waits for the answer.
@@ -92,9 +95,29 @@ class RedisStateBackend(StateBackend):
         return {job: JobState(job, status, instance, started) for _, status, job, instance, started in heads}
 
     async def runs(
-        self, job: str, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
+        self, job: str | None, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
     ) -> list[Run]:
-        return [_run(*parts) for parts in await self._do("runs", [job, limit, before, status])]
+        """For all jobs: asked for the latest run of each, then for the runs of those that ran last, until there is enough.
+
+        A `status` that is rare can lead through the runs of all jobs, in many short steps: the server is never kept busy.
+        """
+        if job is not None:
+            return [_run(*parts) for parts in await self._do("runs", [[job], limit, before, None, status])]
+        if status == "running":
+            unfinished = [run for run in await self.unfinished() if before is None or run.id < before]
+            return sorted(unfinished, key=attrgetter("id"), reverse=True)[:limit]
+        latest = sorted(await self._do("states"), key=itemgetter(0), reverse=True)
+        found: list[Run] = []
+        done, size = 0, max(1, _RUNS_AT_A_TIME // max(1, limit))
+        while done < len(latest) and limit > 0:
+            after = found[-1].id if len(found) == limit else None
+            if after is not None and latest[done][0] < after:
+                break
+            jobs = [head[2] for head in latest[done : done + size]]
+            found += [_run(*parts) for parts in await self._do("runs", [jobs, limit, before, after, status])]
+            found = sorted(found, key=attrgetter("id"), reverse=True)[:limit]
+            done, size = done + size, min(2 * size, _JOBS_AT_A_TIME)
+        return found
 
     async def run(self, run_id: str) -> Run | None:
         match await self._do("run", run_id):

@@ -78,9 +78,13 @@ class StateBackend(ABC):
 
     @abstractmethod
     async def runs(
-        self, job: str, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
+        self, job: str | None, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
     ) -> list[Run]:
-        """A job's runs, newest first; those older than the run `before` where it is given. Their logs are left out."""
+        """The runs of a job, or with None of all jobs, newest first, without their logs.
+
+        Where `before` is given, those older than the run with this id, which need not be on record. The runs of all jobs
+        cost no more than a look at the newest ones, unless many have to be passed over that `before` or `status` leave out.
+        """
 
     @abstractmethod
     async def run(self, run_id: str) -> Run | None:
@@ -106,10 +110,12 @@ class StateBackend(ABC):
         """Let all who listen know at once. Without effect in a store that can't: heartbeats bring it, too."""
 
     def events(self, *, records: bool = True) -> AsyncGenerator[Event, None] | None:
-        """What is written and told from now on, by all instances that the store reaches; None in a store that can't tell.
+        """What is written and told by all instances that the store reaches, from the moment that the first is asked for.
 
-        Without `records` only signals. It may leave out what happens while the connection is broken. Runs come without
-        their logs. It ends only when it is closed, and raises `StoreUnavailableError` where the store does not answer.
+        Without `records` only signals; None in a store that can't tell. Runs come without their logs. Of states of a run
+        that follow each other quickly only the newest need come, and one may come twice. What happens while the connection
+        is broken may be left out. It ends only when it is closed, and raises `StoreUnavailableError` where the store does not
+        answer, or where what comes was not asked for in time. Waits in real time.
         """
         return None
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from dataclasses import replace
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, ClassVar
 
+from fastapi_crons.errors import StoreUnavailableError
 from fastapi_crons.hookspecs import hookimpl
 from fastapi_crons.run import MissedTicks, Run, RunStatus
-from fastapi_crons.state.base import HistoryLimits, JobState, Record, StateBackend
+from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, StateBackend
 
 if TYPE_CHECKING:
     from fastapi_crons.locking.base import LockBackend, Reach
     from fastapi_crons.plugins import StateBackendSpec
+
+
+#: How many events wait for a listener before it counts as one that does not listen.
+_MAX_WAITING = 10_000
 
 
 class MemoryStateBackend(StateBackend):
@@ -25,6 +33,7 @@ class MemoryStateBackend(StateBackend):
         # By job, each oldest first.
         self._runs: dict[str, dict[str, Run]] = {}
         self._missed: dict[str, dict[str, MissedTicks]] = {}
+        self._listeners: set[asyncio.Queue[Event]] = set()
 
     async def open(self, namespace: str, limits: HistoryLimits) -> None:
         self._limits = limits
@@ -36,6 +45,7 @@ class MemoryStateBackend(StateBackend):
         keep, by_job = self._limits.keep, self._runs
         for record in records:
             if isinstance(record, MissedTicks):
+                self._tell(record)
                 missed = self._missed.setdefault(record.job, {})
                 missed[record.id] = record
                 if len(missed) > keep:
@@ -46,9 +56,30 @@ class MemoryStateBackend(StateBackend):
                 runs = by_job[record.job] = {}
             known = runs.get(record.id)
             if known is None or known.status == "running":
+                self._tell(record)
                 runs[record.id] = record
                 if len(runs) > keep:
                     del runs[next(iter(runs))]
+
+    def events(self, *, records: bool = True) -> AsyncGenerator[Event, None] | None:
+        return self._listen() if records else None
+
+    async def _listen(self) -> AsyncGenerator[Event, None]:
+        told: asyncio.Queue[Event] = asyncio.Queue(_MAX_WAITING)
+        self._listeners.add(told)
+        try:
+            while told in self._listeners:
+                yield await told.get()
+            raise StoreUnavailableError(f"the listener was too slow: {_MAX_WAITING} events waited for it")
+        finally:
+            self._listeners.discard(told)
+
+    def _tell(self, record: Record) -> None:
+        for told in [*self._listeners]:
+            try:
+                told.put_nowait(replace(record, log=()) if isinstance(record, Run) else record)
+            except asyncio.QueueFull:
+                self._listeners.discard(told)
 
     async def states(self, jobs: Collection[str] | None = None) -> dict[str, JobState]:
         states = {}
@@ -61,14 +92,21 @@ class MemoryStateBackend(StateBackend):
         return states
 
     async def runs(
-        self, job: str, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
+        self, job: str | None, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
     ) -> list[Run]:
-        newest_first = sorted(self._runs.get(job, {}).values(), key=lambda run: run.id, reverse=True)
-        return [
-            run
-            for run in newest_first
-            if (before is None or run.id < before) and (status is None or run.status == status)
-        ][:limit]
+        of_jobs = [runs for runs in (self._runs.values() if job is None else [self._runs.get(job)]) if runs]
+        found: list[Run] = []
+        # Those that ran last come first: the others are looked at only until there is enough that is newer.
+        for newest, runs in sorted(((max(runs), runs) for runs in of_jobs), key=itemgetter(0), reverse=True):
+            if len(found) >= limit and (not found or found[-1].id > newest):
+                break
+            found += [
+                run
+                for run in runs.values()
+                if (before is None or run.id < before) and (status is None or run.status == status)
+            ]
+            found = sorted(found, key=attrgetter("id"), reverse=True)[:limit]
+        return found
 
     async def run(self, run_id: str) -> Run | None:
         return next((runs[run_id] for runs in self._runs.values() if run_id in runs), None)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import replace
 from typing import TypeVar
 
@@ -119,6 +121,35 @@ class StateContract:
         assert await state.runs("job", status="failed") == [runs[4], runs[2], runs[0]]
 
     @_on_a_store
+    async def test_the_newest_runs_of_all_jobs_are_those_that_a_look_at_each_job_would_find(
+        self, state: StateBackend
+    ) -> None:
+        assert await state.runs(None) == []
+        order = random.Random(7)
+        statuses: tuple[RunStatus, ...] = ("completed", "completed", "completed", "completed", "failed", "running")
+        # Some jobs run often and some hardly ever, and what begins first is not always written first.
+        names = order.choices(
+            [f"job-{number}" for number in range(150)], [1 / (1 + each) for each in range(150)], k=600
+        )
+        runs = [a_run(name, order.choice(statuses)) for name in names]
+        await state.write(sorted(runs, key=lambda run: (int(run.id[:8], 16), run.job, run.id)))
+        await state.prune(NOW)
+        by_job = [run for name in sorted(set(names)) for run in await state.runs(name, limit=1_000)]
+        kept = sorted(by_job, key=lambda run: run.id, reverse=True)
+        assert len({run.job for run in kept[:50]}) > 10
+        assert await state.runs(None, limit=1_000) == kept
+        assert await state.runs(None) == kept[:50]
+        for limit in (0, 1, 7, 100):
+            for before in (None, kept[0].id, kept[99].id, runs[60].id, kept[-1].id):
+                for status in (None, "failed", "running", "timed_out"):
+                    assert (
+                        await state.runs(None, limit=limit, before=before, status=status)
+                        == [
+                            run for run in kept if (before is None or run.id < before) and status in (None, run.status)
+                        ][:limit]
+                    )
+
+    @_on_a_store
     async def test_states_show_the_latest_run_of_each_job(self, state: StateBackend) -> None:
         old, new = a_run("a", "completed", started=NOW - 60), a_run("a", "failed", started=NOW)
         await state.write([old, new, a_run("b")])
@@ -227,6 +258,8 @@ class StateContract:
         await kept[".staging"].prune(NOW)
         lengths = {name: len(await store.runs("job")) for name, store in kept.items()}
         assert lengths == {"": 5, ".prod": 5, ".prod2": 5, ".staging": 2}
+        for store in kept.values():
+            assert await store.runs(None, limit=100) == await store.runs("job", limit=100)
         assert [len(await kept[name].missed("job")) for name in (".prod", ".staging")] == [5, 2]
         await kept[".staging"].forget(["job"])
         assert set(await kept[".prod"].states()) == {"job"}
@@ -236,15 +269,41 @@ class StateContract:
         events = state.events()
         if events is None:
             return
-        other = await self.another()
-        listening = asyncio.ensure_future(anext(events))
-        await asyncio.sleep(0.3)
-        run = replace(a_run(status="completed"), log=(LogLine(NOW, "INFO", "app", "line"),))
-        await other.write([run])
-        assert await asyncio.wait_for(listening, 5) == replace(run, log=())
-        signal = Signal("cancel", "job", run.id, "ops")
-        await other.tell(signal)
-        assert await asyncio.wait_for(anext(events), 5) == signal
+        other = await self.another() if self.shared() else state
+        await other.write([a_run("before")])
+        run = replace(a_run(), log=(LogLine(NOW, "INFO", "app", "line"),), delay="why")
+        ended = replace(run, status="completed", ended_ts=NOW + 1, result="7")
         ticks = MissedTicks(new_id(), "job", 10, 20, 3, "overlap", NOW, "here")
-        await other.write([ticks])
-        assert await asyncio.wait_for(anext(events), 5) == ticks
+        async with aclosing(events):
+            listening = asyncio.ensure_future(anext(events))
+            await asyncio.sleep(0.3)
+            await other.write([run])
+            assert await asyncio.wait_for(listening, 5) == replace(run, log=())
+            await state.write([ended, ticks])
+            heard = [await asyncio.wait_for(anext(events), 5) for _ in range(2)]
+            assert replace(ended, log=()) in heard
+            assert ticks in heard
+            if state.events(records=False) is not None:
+                signal = Signal("cancel", "job", run.id, "ops")
+                await other.tell(signal)
+                assert await asyncio.wait_for(anext(events), 5) == signal
+            await other.write([replace(ticks, count=4)])
+            assert await asyncio.wait_for(anext(events), 5) == replace(ticks, count=4)
+
+    @_on_a_store
+    async def test_several_listen_each_in_its_namespace(self, state: StateBackend) -> None:
+        if not self.shared() or (first := state.events()) is None:
+            return
+        stranger = await self.another(namespace=f"{self.namespace}.staging")
+        second, third = (await self.another()).events(), stranger.events()
+        assert second is not None
+        assert third is not None
+        async with aclosing(first), aclosing(second), aclosing(third):
+            listening = [asyncio.ensure_future(anext(events)) for events in (first, second, third)]
+            await asyncio.sleep(0.3)
+            runs = [a_run(f"job-{number}", "completed") for number in range(100)]
+            await state.write(runs)
+            own = a_run()
+            await stranger.write([own])
+            assert [await asyncio.wait_for(each, 5) for each in listening] == [runs[0], runs[0], own]
+            assert [await asyncio.wait_for(anext(second), 5) for _ in runs[1:]] == runs[1:]

@@ -1,0 +1,111 @@
+"""Events across the processes of a host, through the file.
+
+Who listens says so in the file; while somebody does, writers leave there what they wrote, and listeners look for it.
+Transactions follow one another, so what is left there has the order in which it was committed, and nothing is overtaken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from time import time
+from uuid import uuid4
+
+from fastapi_crons.errors import StoreError, StoreUnavailableError
+from fastapi_crons.state.base import Event
+from fastapi_crons_sqlite._database import Database, Row, Transaction, as_json
+from fastapi_crons_sqlite._names import Names
+from fastapi_crons_sqlite._rows import MISSED_COLUMNS, RUN_COLUMNS, missed_of, run_of
+
+logger = logging.getLogger("fastapi_crons.sqlite")
+
+#: How often (seconds) a listener looks.
+_INTERVAL = 0.5
+#: For how long (seconds) a listener is told after it has said that it listens, and after how long it says so again.
+_LASTS, _SAID_AGAIN = 30.0, 10.0
+#: For how long (seconds) what was told is kept.
+_KEPT = 60.0
+_AT_A_TIME = 1_000
+
+_TELL = """
+    INSERT INTO job_event (namespace, record_id, told_ts) SELECT ?1, value, ?2 FROM json_each(?3)
+    WHERE EXISTS (SELECT 1 FROM job_listener WHERE namespace = ?1 AND until_ts > ?2)"""
+
+
+def _of(table: str, columns: str) -> str:
+    return ", ".join(f"{table}.{column}" for column in columns.split(", "))
+
+
+_TOLD = f"""
+    SELECT event.seq, event.record_id, {_of("run", RUN_COLUMNS)}, {_of("missed", MISSED_COLUMNS)} FROM job_event AS event
+    LEFT JOIN job_run AS run ON run.id = event.record_id LEFT JOIN job_missed AS missed ON missed.id = event.record_id
+    WHERE event.seq > ? AND event.namespace = ? ORDER BY event.seq LIMIT {_AT_A_TIME}"""
+_MISSED_AT = 2 + len(RUN_COLUMNS.split(", "))
+
+
+async def tell(transaction: Transaction, namespace: str, ids: Sequence[str]) -> None:
+    """Tell whoever listens in this namespace of the records that are written in this transaction."""
+    await transaction.execute(_TELL, namespace, time(), as_json(ids))
+
+
+async def listen(database: Database, namespace: str) -> AsyncGenerator[Event, None]:
+    """What is written from now on. Raises `StoreUnavailableError`."""
+    listener, names = str(uuid4()), Names(namespace)
+
+    async def begin(transaction: Transaction) -> tuple[float, int]:
+        until = time() + _LASTS
+        await transaction.insert("INSERT INTO job_listener (id, namespace, until_ts)", [[listener, namespace, until]])
+        ((newest,),) = await transaction.rows("SELECT json_array(json_array(coalesce(max(seq), 0))) FROM job_event")
+        return until, newest
+
+    async def go_on(transaction: Transaction) -> float:
+        now = time()
+        until = now + _LASTS
+        if not await transaction.execute("UPDATE job_listener SET until_ts = ? WHERE id = ?", until, listener):
+            raise StoreUnavailableError(f"{database.path} can't be listened to: it is not the file that it was")
+        # A clock that was put back leaves instants far ahead.
+        await transaction.execute("DELETE FROM job_listener WHERE abs(until_ts - ?) > ?", now, _LASTS)
+        await transaction.execute("DELETE FROM job_event WHERE abs(told_ts - ?) > ?", now, _KEPT)
+        return until
+
+    async def end(transaction: Transaction) -> None:
+        await transaction.execute("DELETE FROM job_listener WHERE id = ?", listener)
+        await transaction.execute("DELETE FROM job_event WHERE NOT EXISTS (SELECT 1 FROM job_listener)")
+
+    until, heard = await database.write(begin)
+    seen = None
+    try:
+        while True:
+            left = until - time()
+            if left < 0:
+                raise StoreUnavailableError(
+                    f"{database.path} can't be listened to: the listener was too slow, it did not ask for {_LASTS:g} s"
+                )
+            if not _LASTS - _SAID_AGAIN <= left <= _LASTS:
+                until = await database.write(go_on)
+            # Costs next to nothing, and changes whenever another connection has written.
+            ((version,),) = await database.read_plain("PRAGMA data_version")
+            if version != seen:
+                rows = await database.read_plain(_TOLD, heard, namespace)
+                for event in _events(rows, names):
+                    yield event
+                heard = rows[-1][0] if rows else heard
+                if len(rows) == _AT_A_TIME:
+                    continue
+                seen = version
+            await asyncio.sleep(_INTERVAL)
+    finally:
+        try:
+            await database.write(end)
+        except StoreError as error:
+            logger.debug("a listener did not say that it has gone: %s", error)
+
+
+def _events(rows: Sequence[Row], names: Names) -> Iterator[Event]:
+    """The records of rows, each once; what was deleted since is left out."""
+    for row in {row[1]: row for row in rows}.values():
+        run, missed = row[2:_MISSED_AT], row[_MISSED_AT:]
+        job = names.own(run[1] or missed[1] or "")
+        if job:
+            yield run_of(run, job) if run[0] else missed_of(missed, job)
