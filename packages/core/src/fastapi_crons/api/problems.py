@@ -76,7 +76,10 @@ class ManagementRoute(APIRoute):
 def _within_limit(request: Request) -> Callable[[], Coroutine[Any, Any, Message]]:
     """The request's body as it comes in, as long as it keeps to the limit."""
     length = request.headers.get("content-length", "0").strip()
-    if not length.isdecimal() or int(length) > MAX_BODY:
+    if not length.isdecimal():
+        raise HTTPException(400, "Content-Length is not a number")
+    # So long a number is none that can be read.
+    if len(length) > 20 or int(length) > MAX_BODY:
         raise _too_large()
     left = MAX_BODY
 
