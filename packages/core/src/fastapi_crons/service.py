@@ -143,6 +143,7 @@ class Service:
         note: str | None = None,
     ) -> Run:
         """Run a job now; see `Crons.run_job`. A run that goes on is given back without `wait`, or when the scheduler stops."""
+        self._job(name)
         run, engine = await self.crons.start_run(
             name, force=force, timeout=timeout, triggered_by=triggered_by, actor=actor, note=note
         )
@@ -163,11 +164,13 @@ class Service:
 
     async def pause(self, name: str, *, actor: str | None = None, note: str | None = None) -> JobView:
         """Let no tick of a job run until it is resumed; see `Crons.pause`."""
+        self._job(name)
         await self.crons.pause(name, actor=actor, note=note)
         return await self.job(name)
 
     async def resume(self, name: str, *, catch_up: bool = False) -> bool:
         """Let a paused job go on; False where it is not paused. See `Crons.resume`."""
+        self._job(name)
         return await self.crons.resume(name, catch_up=catch_up)
 
     async def tick(self, name: str, instant: datetime, *, details: bool = True) -> TickFate:
