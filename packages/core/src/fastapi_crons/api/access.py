@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 from urllib.parse import urlsplit
 
 from fastapi import HTTPException, Request
@@ -17,6 +18,8 @@ from fastapi_crons.config import CronConfig
 from fastapi_crons.outcome import printable, safe_text
 
 _PROXY_HEADERS = ("forwarded", "via", "x-real-ip")
+#: A host name without a dot.
+_PLAIN_NAME = re.compile("[A-Za-z0-9_-]+")
 _TEST_CLIENT = "testclient"
 #: How many characters of a name that a client gives itself are kept.
 _ACTOR_CHARS = 200
@@ -113,7 +116,7 @@ def _host_name(host: str) -> str:
 
 
 def _is_local_name(name: str) -> bool:
-    return bool(name) and (("." not in name and ":" not in name) or _is_loopback(name))
+    return _PLAIN_NAME.fullmatch(name) is not None or _is_loopback(name)
 
 
 def _is_loopback(address: str) -> bool:

@@ -23,6 +23,7 @@ from fastapi_crons.errors import (
     UnknownJobError,
     UnknownRunError,
 )
+from fastapi_crons.outcome import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +62,8 @@ class ManagementRoute(APIRoute):
                 response = _problem(error.status_code, str(error.detail), error.headers)
             except RequestValidationError as error:
                 response = _problem(422, _what_is_wrong(error))
-            except StoreError:
-                logger.exception("the management API could not reach a store")
+            except StoreError as error:
+                logger.warning("the management API could not reach a store: %s", one_line(error))
                 response = _problem(503, "the store does not answer; the log says why")
             except CronsError as error:
                 response = _problem(_STATUSES.get(type(error), 503), str(error))
