@@ -611,3 +611,19 @@ async def test_an_endpoint_of_a_plugin_is_guarded_like_ours(make_crons: MakeCron
         assert (await api.get("/extra")).json() == "more"
         assert (await api.post("/extra")).json() == "changed"
         assert problem(await api.post("/extra", headers={"origin": "https://evil.example"}))[0] == 403
+
+
+class _Silent(MemoryStateBackend):
+    """A store that can't tell what happens as it happens."""
+
+    def events(self, *, records: bool = True) -> None:
+        return None
+
+
+async def test_events_of_a_store_that_can_not_tell_are_refused_before_the_stream_begins(make_crons: MakeCrons) -> None:
+    crons = make_crons(state_backend=_Silent())
+    async with client_of(crons) as api:
+        assert problem(await api.get("/scheduler/events"))[0] == 503, "it has not started"
+        await crons.start()
+        status, detail = problem(await api.get("/scheduler/events"))
+    assert (status, "_Silent" in detail) == (503, True)

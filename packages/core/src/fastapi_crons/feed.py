@@ -40,7 +40,6 @@ class Feed:
     async def close(self, timeout: float) -> None:
         """End the subscription, within so many seconds."""
         self.stop()
-        self._unsubscribe()
         if self._ending:
             await asyncio.wait(self._ending, timeout=timeout)
 
@@ -63,9 +62,7 @@ class Feed:
         try:
             yield _heard(queue)
         finally:
-            self._queues.pop(queue, None)
-            if not self._queues:
-                self._unsubscribe()
+            self._forget(queue)
 
     def _unsubscribe(self) -> None:
         if self._subscription is not None:
@@ -99,8 +96,13 @@ class Feed:
                 self._let_go(queue)
 
     def _let_go(self, queue: asyncio.Queue[Record | None]) -> None:
-        self._queues.pop(queue, None)
+        self._forget(queue)
         queue.put_nowait(None)
+
+    def _forget(self, queue: asyncio.Queue[Record | None]) -> None:
+        self._queues.pop(queue, None)
+        if not self._queues:
+            self._unsubscribe()
 
 
 async def _heard(queue: asyncio.Queue[Record | None]) -> AsyncIterator[Record]:
