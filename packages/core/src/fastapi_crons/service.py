@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.errors import (
@@ -45,8 +45,7 @@ _PAGE = 500
 _CLOCKS_DIFFER = 3_600
 
 
-@dataclass(frozen=True, slots=True)
-class JobView:
+class JobView(NamedTuple):
     """A job and what became of it last. Instants are aware, UTC."""
 
     job: CronJob
