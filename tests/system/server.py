@@ -30,6 +30,12 @@ class Server:
         with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as answer:
             return json.load(answer)
 
+    def post(self, path: str, body: object) -> Any:
+        headers = {"content-type": "application/json"}
+        request = urllib.request.Request(f"{self.url}{path}", json.dumps(body).encode(), headers, method="POST")
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return json.load(answer)
+
     def runs(self, job: str) -> list[dict[str, Any]]:
         """A job's runs, oldest first; none while the server does not answer."""
         try:

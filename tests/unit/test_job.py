@@ -81,6 +81,8 @@ def test_other_names_are_refused_whole(name: Any) -> None:
         ({"store_result": "no"}, "store_result"),
         ({"tags": "one"}, "tags"),
         ({"tags": [1]}, "tags"),
+        ({"tags": ["ok", "\ud800"]}, "tags"),
+        ({"tags": ["two\nlines"]}, "tags"),
         ({"timezone": "Mars/Base"}, "timezone"),
         ({"timezone": "../etc/passwd"}, "timezone"),
         ({"timezone": 5}, "timezone"),

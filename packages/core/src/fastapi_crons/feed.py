@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import aclosing, contextmanager
 
 from fastapi_crons.backoff import Backoff
 from fastapi_crons.errors import CronsError, StoreError
@@ -24,9 +24,11 @@ class Feed:
 
     def __init__(self, state: StateBackend) -> None:
         self._state = state
-        #: What each listener has yet to hear; None at its end.
-        self._queues: set[asyncio.Queue[Record | None]] = set()
+        #: What each listener has yet to hear, None at its end; and of which jobs it wants to, None for all.
+        self._queues: dict[asyncio.Queue[Record | None], Collection[str] | None] = {}
         self._subscription: asyncio.Task[None] | None = None
+        #: Subscriptions that nobody needs any more, owned until the store knows.
+        self._ending: set[asyncio.Task[None]] = set()
         self._stopped = False
 
     def stop(self) -> None:
@@ -38,36 +40,36 @@ class Feed:
     async def close(self, timeout: float) -> None:
         """End the subscription, within so many seconds."""
         self.stop()
-        if self._subscription is not None:
-            self._subscription.cancel()
-            await asyncio.wait({self._subscription}, timeout=timeout)
+        if self._ending:
+            await asyncio.wait(self._ending, timeout=timeout)
 
-    def check(self) -> None:
-        """Raises `CronsError` where the store can't tell what happens as it happens."""
-        if self._state.events() is None:
-            raise CronsError(f"{type(self._state).__name__} can't tell what happens as it happens")
-
-    async def listen(self) -> AsyncGenerator[Record, None]:
+    @contextmanager
+    def listen(self, jobs: Collection[str] | None = None) -> Iterator[AsyncIterator[Record]]:
         """Runs as they start and end, without their logs, and ticks that were let go, of all instances that the store reaches.
 
-        Ends when the scheduler stops, and for a listener that is too slow. What happens while the store does not answer may be
-        left out. Raises as `check`.
+        Of the named jobs, or of all. From here on they are kept for this listener, until the scheduler stops, or the listener
+        is too slow. What happens while the store does not answer may be left out. Raises `CronsError` where the store can't
+        tell what happens as it happens, and where the scheduler stops.
         """
-        self.check()
         if self._stopped:
-            return
+            raise CronsError("the scheduler is stopping: nothing more is told")
+        if self._state.events() is None:
+            raise CronsError(f"{type(self._state).__name__} can't tell what happens as it happens")
         queue: asyncio.Queue[Record | None] = asyncio.Queue()
-        self._queues.add(queue)
+        self._queues[queue] = jobs
         if self._subscription is None:
             self._subscription = asyncio.create_task(self._tell_forever(), name="fastapi-crons feed")
         try:
-            while (record := await queue.get()) is not None:
-                yield record
+            yield _heard(queue)
         finally:
-            self._queues.discard(queue)
-            if not self._queues and self._subscription is not None:
-                self._subscription.cancel()
-                self._subscription = None
+            self._forget(queue)
+
+    def _unsubscribe(self) -> None:
+        if self._subscription is not None:
+            self._subscription.cancel()
+            self._ending.add(self._subscription)
+            self._subscription.add_done_callback(self._ending.discard)
+            self._subscription = None
 
     async def _tell_forever(self) -> None:
         backoff = Backoff()
@@ -85,12 +87,24 @@ class Feed:
             await asyncio.sleep(backoff.next())
 
     def _tell(self, record: Record) -> None:
-        for queue in list(self._queues):
+        for queue, jobs in list(self._queues.items()):
+            if jobs is not None and record.job not in jobs:
+                continue
             if queue.qsize() < MAX_BEHIND:
                 queue.put_nowait(record)
             else:
                 self._let_go(queue)
 
     def _let_go(self, queue: asyncio.Queue[Record | None]) -> None:
-        self._queues.discard(queue)
+        self._forget(queue)
         queue.put_nowait(None)
+
+    def _forget(self, queue: asyncio.Queue[Record | None]) -> None:
+        self._queues.pop(queue, None)
+        if not self._queues:
+            self._unsubscribe()
+
+
+async def _heard(queue: asyncio.Queue[Record | None]) -> AsyncIterator[Record]:
+    while (record := await queue.get()) is not None:
+        yield record

@@ -257,8 +257,10 @@ def _checked_tags(name: str, tags: object) -> tuple[str, ...]:
     if isinstance(tags, str) or not isinstance(tags, Iterable):
         raise JobDefinitionError(f"tags of job {_short(name)} must be a list of texts, not {_short(tags)}")
     given = tuple(tags)
-    if not all(isinstance(tag, str) and tag.strip() for tag in given):
-        raise JobDefinitionError(f"tags of job {_short(name)} must be texts that are not blank, not {_short(tags)}")
+    if not all(isinstance(tag, str) and tag.strip() and not _UNFIT.search(tag.replace("/", "")) for tag in given):
+        raise JobDefinitionError(
+            f"tags of job {_short(name)} must be texts that are not blank, without control characters, not {_short(tags)}"
+        )
     return given
 
 

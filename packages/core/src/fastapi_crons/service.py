@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Collection
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from fastapi_crons.clock import utc_datetime
-from fastapi_crons.errors import CronsError, RunEndedError, StoreUnavailableError, UnknownJobError, UnknownRunError
+from fastapi_crons.errors import (
+    CronsError,
+    RunEndedError,
+    StoreError,
+    StoreUnavailableError,
+    UnknownJobError,
+    UnknownRunError,
+)
 from fastapi_crons.health import Health
-from fastapi_crons.job import CronJob
+from fastapi_crons.job import MAX_NAME_LENGTH, CronJob
 from fastapi_crons.locking.base import LiveInstance, LockBackend, Pause, Reach
+from fastapi_crons.outcome import cut, one_line
 from fastapi_crons.run import MissedTicks, Run, RunStatus, Trigger
+from fastapi_crons.schedule import Schedule
 from fastapi_crons.scheduler import Crons
 from fastapi_crons.state.base import JobState, Record
 from fastapi_crons.why import TickFate, TickRecords, explain, made_at
@@ -36,8 +45,7 @@ _PAGE = 500
 _CLOCKS_DIFFER = 3_600
 
 
-@dataclass(frozen=True, slots=True)
-class JobView:
+class JobView(NamedTuple):
     """A job and what became of it last. Instants are aware, UTC."""
 
     job: CronJob
@@ -86,8 +94,9 @@ class Service:
         """All jobs, or those with a tag or a status. One query to each store, whatever their number."""
         engine = self._engine()
         jobs = self.crons.get_jobs(None if tag is None else [tag])
-        states, pauses = await asyncio.gather(self._bounded(engine.state.states()), engine.locks.pauses())
-        views = [self._view(job, states.get(job.name), pauses.get(job.name)) for job in jobs]
+        states, pauses = await asyncio.gather(self._answer(engine.state.states()), self._answer(engine.locks.pauses()))
+        next_runs = self._next_runs(jobs)
+        views = [_view(job, states.get(job.name), pauses.get(job.name), next_runs[job.schedule]) for job in jobs]
         if status is None:
             return views
         return [view for view in views if (view.pause is not None if status == "paused" else view.status == status)]
@@ -95,8 +104,10 @@ class Service:
     async def job(self, name: str) -> JobView:
         """One job."""
         job, engine = self._job(name), self._engine()
-        states, pauses = await asyncio.gather(self._bounded(engine.state.states([name])), engine.locks.pauses())
-        return self._view(job, states.get(name), pauses.get(name))
+        states, pauses = await asyncio.gather(
+            self._answer(engine.state.states([name])), self._answer(engine.locks.pauses())
+        )
+        return _view(job, states.get(name), pauses.get(name), self._next_runs([job])[job.schedule])
 
     async def runs(
         self, name: str | None, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
@@ -104,12 +115,12 @@ class Service:
         """The runs of a job, or of all, newest first and without their logs; those older than the run `before`."""
         if name is not None:
             self._job(name)
-        return await self._bounded(self._engine().state.runs(name, limit=limit, before=before, status=status))
+        return await self._answer(self._engine().state.runs(name, limit=limit, before=before, status=status))
 
     async def run(self, name: str, run_id: str) -> Run:
         """One run of a job, with its log."""
         self._job(name)
-        run = await self._bounded(self._engine().state.run(run_id))
+        run = await self._answer(self._engine().state.run(run_id))
         if run is None or run.job != name:
             raise UnknownRunError(f"job {name!r} has no run {run_id!r} on record; the history may have been cut back")
         return run
@@ -117,7 +128,7 @@ class Service:
     async def missed(self, name: str, *, limit: int = 50) -> list[MissedTicks]:
         """A job's records of ticks that were let go, newest first."""
         self._job(name)
-        return await self._bounded(self._engine().state.missed(name, limit=limit))
+        return await self._answer(self._engine().state.missed(name, limit=limit))
 
     async def run_job(
         self,
@@ -135,6 +146,7 @@ class Service:
 
         A run that is `owned` is waited for to its end, and cancelled with its caller; others outlive theirs.
         """
+        self._job(name)
         run, engine = await self.crons.start_run(
             name, force=force, timeout=timeout, triggered_by=triggered_by, actor=actor, note=note
         )
@@ -151,30 +163,34 @@ class Service:
         """Cancel a run that goes on, here or elsewhere; see `Crons.cancel_run`. Raises `RunEndedError` where it has ended."""
         self._job(name)
         active = self._engine().runner.active.get(run_id)
-        if active is None or active.job.name != name:
+        if active is not None and active.job.name == name:
+            run = active.snapshot()
+        else:
             run = await self.run(name, run_id)
-            if run.status != "running":
-                raise RunEndedError(f"run {run_id} of job {name!r} can't be cancelled: it has {_ended(run)}")
+        if run.status != "running":
+            raise RunEndedError(f"run {run_id} of job {name!r} can't be cancelled: it has {_ended(run)}")
         if not await self.crons.cancel_run(run_id, actor=actor):
             raise RunEndedError(f"run {run_id} of job {name!r} can't be cancelled: nobody runs it any more")
 
     async def pause(self, name: str, *, actor: str | None = None, note: str | None = None) -> JobView:
         """Let no tick of a job run until it is resumed; see `Crons.pause`."""
+        self._job(name)
         await self.crons.pause(name, actor=actor, note=note)
         return await self.job(name)
 
     async def resume(self, name: str, *, catch_up: bool = False) -> bool:
         """Let a paused job go on; False where it is not paused. See `Crons.resume`."""
+        self._job(name)
         return await self.crons.resume(name, catch_up=catch_up)
 
     async def tick(self, name: str, instant: datetime, *, details: bool = True) -> TickFate:
         """What became of an instant (aware) of a job, and why. `details` says whether error texts and notes may be told."""
         job, engine, tick = self._job(name), self._engine(), int(instant.timestamp())
         known, runs, missed, instances = await asyncio.gather(
-            engine.locks.known([name]),
+            self._answer(engine.locks.known([name])),
             self._runs_since(name, tick - _CLOCKS_DIFFER),
-            self._bounded(engine.state.missed(name, limit=self.crons.config.history_keep)),
-            engine.locks.instances(),
+            self._answer(engine.state.missed(name, limit=self.crons.config.history_keep)),
+            self._answer(engine.locks.instances()),
         )
         records = TickRecords(
             tick=tick,
@@ -211,7 +227,7 @@ class Service:
     async def instances(self) -> list[LiveInstance]:
         """The instances that live and share the lock store, this one among them unless it only reads; by name. One query."""
         engine = self._engine()
-        found = await engine.locks.instances()
+        found = await self._answer(engine.locks.instances())
         if engine.role != "observer":
             own = engine.membership.as_seen()
             found = [own, *(other for other in found if other.instance.owner != own.instance.owner)]
@@ -219,40 +235,45 @@ class Service:
             found = []
         return sorted(found, key=lambda found: (found.instance.id, found.instance.owner))
 
-    def check_events(self) -> None:
-        """Raises `CronsError` where `events` has nothing to listen to."""
-        self._engine().feed.check()
+    @contextmanager
+    def listening(self, jobs: Collection[str] | None = None) -> Iterator[AsyncIterator[Record]]:
+        """Runs as they start and end, without logs, and ticks that are let go, of all jobs or of some; see `Feed.listen`."""
+        with self._engine().feed.listen(jobs) as records:
+            yield records
 
     async def events(self, jobs: Collection[str] | None = None) -> AsyncGenerator[Record, None]:
-        """Runs as they start and end, without logs, and ticks that are let go, of all jobs or of some; see `Feed.listen`."""
-        async with aclosing(self._engine().feed.listen()) as records:
+        """As `listening`, from the moment that the first is asked for."""
+        with self.listening(jobs) as records:
             async for record in records:
-                if jobs is None or record.job in jobs:
-                    yield record
+                yield record
 
     async def _runs_since(self, name: str, since: float) -> list[Run]:
         """The runs of a job that may have been claimed since then (Unix seconds), oldest first."""
         found: list[Run] = []
         before = None
         while True:
-            page = await self._bounded(self._engine().state.runs(name, limit=_PAGE, before=before))
+            page = await self._answer(self._engine().state.runs(name, limit=_PAGE, before=before))
             found += page
             if len(page) < _PAGE or made_at(page[-1].id) < since:
                 return found[::-1]
             before = page[-1].id
 
-    async def _bounded(self, call: Awaitable[T]) -> T:
-        """The answer of the state store, which must not keep anybody waiting for longer than its deadline."""
+    async def _answer(self, call: Awaitable[T]) -> T:
+        """The answer of a store, which must not keep anybody waiting for longer than its deadline."""
         limit = self.crons.config.store_timeout
         try:
             return await asyncio.wait_for(call, limit)
+        except StoreError:
+            raise
         except asyncio.TimeoutError:
-            raise StoreUnavailableError(f"the state store gave no answer within {limit:g} s") from None
+            raise StoreUnavailableError(f"the store gave no answer within {limit:g} s") from None
+        except Exception as error:
+            raise StoreUnavailableError(f"the store failed: {one_line(error)}") from error
 
     def _job(self, name: str) -> CronJob:
         job = self.crons.get_job(name)
         if job is None:
-            raise UnknownJobError(f"there is no job named {name!r}")
+            raise UnknownJobError(f"there is no job named {cut(name, MAX_NAME_LENGTH)!r}")
         return job
 
     def _engine(self) -> Engine:
@@ -261,12 +282,18 @@ class Service:
             raise CronsError("the scheduler has not started: nothing is known of any run yet")
         return engine
 
-    def _view(self, job: CronJob, state: JobState | None, pause: Pause | None) -> JobView:
-        runs = job.enabled and pause is None
-        next_run = job.schedule.next_after(utc_datetime(self.crons.clock.now())) if runs else None
-        if state is None:
-            return JobView(job, "pending", None, next_run, None, pause)
-        return JobView(job, state.status, utc_datetime(state.last_run_ts), next_run, state.instance or None, pause)
+    def _next_runs(self, jobs: Iterable[CronJob]) -> dict[Schedule, datetime | None]:
+        """The next tick of each schedule, of which many jobs may have the same."""
+        now = utc_datetime(self.crons.clock.now())
+        return {schedule: schedule.next_after(now) for schedule in {job.schedule for job in jobs}}
+
+
+def _view(job: CronJob, state: JobState | None, pause: Pause | None, next_run: datetime | None) -> JobView:
+    if pause is not None or not job.enabled:
+        next_run = None
+    if state is None:
+        return JobView(job, "pending", None, next_run, None, pause)
+    return JobView(job, state.status, utc_datetime(state.last_run_ts), next_run, state.instance or None, pause)
 
 
 def _locking(lock: LockBackend) -> str:

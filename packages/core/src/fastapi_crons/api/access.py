@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 from urllib.parse import urlsplit
 
 from fastapi import HTTPException, Request
 
 from fastapi_crons.config import CronConfig
-from fastapi_crons.outcome import safe_text
+from fastapi_crons.outcome import printable, safe_text
 
-_PROXY_HEADERS = ("forwarded", "via")
+_PROXY_HEADERS = ("forwarded", "via", "x-real-ip")
+#: A host name without a dot.
+_PLAIN_NAME = re.compile("[A-Za-z0-9_-]+")
 _TEST_CLIENT = "testclient"
 #: How many characters of a name that a client gives itself are kept.
 _ACTOR_CHARS = 200
@@ -41,8 +44,7 @@ class Access:
             raise HTTPException(401, "a bearer token is wanted (CRON_API_TOKEN)", {"WWW-Authenticate": "Bearer"})
 
     def check_change(self, request: Request) -> None:
-        """Raises a 401 or 403 where this client may not change anything, or a 415 where the body is not JSON."""
-        self.check_read(request)
+        """Raises a 403 where a client that may read may not change anything, or a 415 where the body is not JSON."""
         if _is_cross_site(request):
             raise HTTPException(403, "requests from other sites are refused")
         # A form of another site names its type even where it is empty, and can't name this one.
@@ -60,23 +62,26 @@ class Access:
 
     def actor(self, request: Request) -> str | None:
         """Who asks for a change: what those who hold credentials say in `X-Actor`."""
-        given = request.headers.get("x-actor", "").strip()
+        given = _sent(request.headers.get("x-actor", "")).decode("utf-8", "replace").strip()
         behind_credentials = self._token is not None or self._guarded
-        return safe_text(given, _ACTOR_CHARS) if given and behind_credentials else None
+        return safe_text(printable(given), _ACTOR_CHARS) if given and behind_credentials else None
 
     def _has_token(self, request: Request) -> bool:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         assert self._token is not None
         wanted = self._token.get_secret_value().encode()
-        return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), wanted)
+        return scheme.lower() == "bearer" and hmac.compare_digest(_sent(given.strip(" ")), wanted)
 
 
 def is_local(request: Request) -> bool:
     """Whether the client is on this machine: a loopback peer, no proxy in front, and a host name of no public site.
 
-    A page that rebinds its own DNS name to 127.0.0.1 still sends that name, and public names have dots.
+    A page that rebinds its own DNS name to 127.0.0.1 still sends that name, and public names have dots. nginx, as it comes,
+    names itself in no header and speaks HTTP/1.0.
     """
     if any(name in _PROXY_HEADERS or name.startswith("x-forwarded-") for name in request.headers):
+        return False
+    if request.scope.get("http_version") == "1.0":
         return False
     peer = request.client.host if request.client is not None else ""
     return (peer == _TEST_CLIENT or _is_loopback(peer)) and _is_local_name(_host_name(request.headers.get("host", "")))
@@ -87,10 +92,20 @@ def _has_body(request: Request) -> bool:
 
 
 def _is_cross_site(request: Request) -> bool:
-    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-        return True
+    site = request.headers.get("sec-fetch-site", "none")
     origin = request.headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower()
+    # Only a browser says `same-origin`, and it knows: a proxy may have put another host into the request.
+    if site == "same-origin" or (site == "none" and origin is None):
+        return False
+    if site != "none" or origin is None:
+        return True
+    # `null`, of sandboxed frames and local files, is never a host.
+    return origin.lower().partition("://")[2] != request.headers.get("host", "").lower()
+
+
+def _sent(header: str) -> bytes:
+    """A header as it was sent."""
+    return header.encode("latin-1")
 
 
 def _host_name(host: str) -> str:
@@ -101,11 +116,14 @@ def _host_name(host: str) -> str:
 
 
 def _is_local_name(name: str) -> bool:
-    return bool(name) and (("." not in name and ":" not in name) or _is_loopback(name))
+    return _PLAIN_NAME.fullmatch(name) is not None or _is_loopback(name)
 
 
 def _is_loopback(address: str) -> bool:
     try:
-        return ipaddress.ip_address(address).is_loopback
+        found = ipaddress.ip_address(address)
     except ValueError:
         return False
+    # What a socket for both kinds of addresses calls 127.0.0.1.
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_loopback

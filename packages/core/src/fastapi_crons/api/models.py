@@ -3,37 +3,35 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
+import re
+from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from fastapi_crons.clock import utc_datetime
+from fastapi_crons.clock import UTC, utc_datetime
 from fastapi_crons.health import Health
 from fastapi_crons.locking.base import LiveInstance, Pause
 from fastapi_crons.run import MissedReason, MissedTicks, Run, RunStatus, Trigger
 from fastapi_crons.service import JobStatus, JobView, SchedulerView
 from fastapi_crons.why import Fate, TickFate
 
+#: A result that is nested more deeply is shown as text: pydantic writes about 250 levels.
+_DEEPEST = 100
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]')
 
-def _with_z(instant: datetime) -> str:
-    return instant.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
-
-
-Instant = Annotated[
-    datetime,
-    PlainSerializer(_with_z, return_type=str, when_used="json"),
-    Field(examples=["2026-03-01T12:00:00Z"]),
-]
+# In UTC, which pydantic writes with a `Z`.
+Instant = Annotated[datetime, Field(examples=["2026-03-01T12:00:00Z"])]
+_RUN_ID = "019ca8c1-6c00-7000-8000-0123456789ab"
 Note = Annotated[str, Field(max_length=1000, examples=["the other side is down"])]
 
 
 class PauseModel(BaseModel):
     """Since when a job is paused, by whom, and why."""
 
-    since: Instant
-    actor: str | None = Field(examples=["ops"])
-    note: str | None = Field(description="None for clients that are not shown details")
+    since: Instant = Field(description="When it was paused")
+    actor: str | None = Field(description="Who paused it, where that is known", examples=["ops"])
+    note: str | None = Field(description="Why; None for clients that are not shown details")
 
     @classmethod
     def of(cls, pause: Pause, *, details: bool) -> PauseModel:
@@ -43,10 +41,10 @@ class PauseModel(BaseModel):
 class JobModel(BaseModel):
     """A job and what became of it last. Times are UTC."""
 
-    name: str = Field(examples=["cleanup"])
+    name: str = Field(description="Unique in its scheduler", examples=["cleanup"])
     expr: str = Field(description="Cron expression", examples=["*/5 * * * *"])
     timezone: str | None = Field(description="The zone that the expression is read in", examples=["Europe/Berlin"])
-    tags: list[str] = Field(examples=[["maintenance"]])
+    tags: list[str] = Field(description="What it was tagged with in code", examples=[["maintenance"]])
     enabled: bool = Field(description="False for a job that its code has switched off")
     paused: PauseModel | None = Field(description="None for a job that is not paused")
     status: JobStatus = Field(description="Of the latest run; `pending` for a job that never ran")
@@ -76,40 +74,43 @@ class JobModel(BaseModel):
 class LogLineModel(BaseModel):
     """A log record that was made inside a run."""
 
-    time: Instant
-    level: str = Field(examples=["INFO"])
-    logger: str
-    message: str
+    time: Instant = Field(description="When it was made")
+    level: str = Field(description="Name of its level", examples=["INFO"])
+    logger: str = Field(description="Name of its logger", examples=["shop.orders"])
+    message: str = Field(description="Its text, with the traceback where it had one", examples=["3 orders sent"])
 
 
 class ErrorModel(BaseModel):
     """What a run raised."""
 
-    type: str = Field(examples=["ConnectionError"])
-    message: str | None = Field(description="None for clients that are not shown details")
+    type: str = Field(description="Name of the exception", examples=["ConnectionError"])
+    message: str | None = Field(description="Its text; None for clients that are not shown details")
     traceback: str | None = Field(description="Where one run is asked for; None for clients that are not shown details")
 
 
 class RunModel(BaseModel):
     """One execution of a job. Times are UTC, durations seconds."""
 
-    id: str = Field(examples=["019ca8c1-6c00-7000-8000-0123456789ab"])
-    job_name: str
+    id: str = Field(
+        description="Unique; ids sort by the time that the runs were claimed",
+        examples=[_RUN_ID],
+    )
+    job_name: str = Field(description="The job that was run", examples=["cleanup"])
     scheduled_time: Instant | None = Field(description="The tick; None for a manual run")
     trigger: Trigger = Field(description="What started it; `catch_up` for a late tick")
     attempt: int = Field(description="How many times the function has been started for this tick, this one included")
-    instance_id: str
-    status: RunStatus
-    start_time: Instant
-    end_time: Instant | None
-    duration: float | None
+    instance_id: str = Field(description="Where it runs, or ran", examples=["worker-001"])
+    status: RunStatus = Field(description="How it ended; `running` while it goes on")
+    start_time: Instant = Field(description="When it began")
+    end_time: Instant | None = Field(description="None while it goes on")
+    duration: float | None = Field(description="Seconds from start to end", examples=[2.34])
     missed_ticks: int = Field(description="How many earlier ticks this run stands for")
     missed_since: Instant | None = Field(description="The oldest of those")
     delay: str | None = Field(description="Why its tick was claimed late; None for clients that are not shown details")
     result: JsonValue = Field(description="What the function returned; None for clients that are not shown details")
-    error: ErrorModel | None
-    actor: str | None = Field(description="Who asked for a manual run")
-    note: str | None = Field(description="None for clients that are not shown details")
+    error: ErrorModel | None = Field(description="What a run that did not succeed ended with")
+    actor: str | None = Field(description="Who asked for a manual run, where that is known", examples=["ops"])
+    note: str | None = Field(description="Why it was asked for; None for clients that are not shown details")
     beside: str | None = Field(description="The run that was going on when this one was forced")
     fencing_token: int = Field(description="Greater than that of any earlier run of the job")
     log: list[LogLineModel] = Field(description="Its log, where one run is asked for")
@@ -139,7 +140,7 @@ class RunModel(BaseModel):
             missed_ticks=run.missed_ticks,
             missed_since=None if run.missed_since_ts is None else utc_datetime(run.missed_since_ts),
             delay=run.delay if details else None,
-            result=json.loads(run.result) if run.result is not None and details else None,
+            result=_shown(run.result) if run.result is not None and details else None,
             error=error,
             actor=run.actor,
             note=run.note if details else None,
@@ -157,7 +158,7 @@ class RunModel(BaseModel):
 class RunPage(BaseModel):
     """Some of a job's runs, newest first."""
 
-    runs: list[RunModel]
+    runs: list[RunModel] = Field(description="Newest first, without logs and tracebacks")
     next: str | None = Field(description="Give this as `before` to get the runs before these; None at the end")
 
 
@@ -177,13 +178,19 @@ class RunRequest(BaseModel):
 class RunAnswer(BaseModel):
     """How a manual run went."""
 
-    status: Literal["success", "failed", "running"]
-    message: str = Field(examples=["Job 'backup_database' executed successfully"])
-    execution_time: float = Field(description="Seconds", examples=[2.34])
-    instance_id: str = Field(examples=["worker-001"])
-    timestamp: Instant
-    run_id: str
-    error: str | None = None
+    status: Literal["success", "failed", "running"] = Field(
+        description="`running` where the answer did not wait for the end"
+    )
+    message: str = Field(description="The same in words", examples=["Job 'backup_database' executed successfully"])
+    execution_time: float = Field(description="Seconds; 0 for a run that goes on", examples=[2.34])
+    instance_id: str = Field(description="Where it ran", examples=["worker-001"])
+    timestamp: Instant = Field(description="When this was answered, in whole seconds")
+    run_id: str = Field(description="The run, for its log and result", examples=[_RUN_ID])
+    error: str | None = Field(
+        default=None,
+        description="What it failed with; left out of other answers",
+        examples=["ValueError: no such table"],
+    )
 
     @classmethod
     def of(cls, run: Run, timestamp: datetime) -> RunAnswer:
@@ -208,8 +215,8 @@ class RunAnswer(BaseModel):
 class CancelAnswer(BaseModel):
     """That a run is asked to end. An async function is cancelled at once, on another instance with its next heartbeat."""
 
-    run_id: str
-    message: str
+    run_id: str = Field(description="The run", examples=[_RUN_ID])
+    message: str = Field(description="The same in words")
 
 
 class PauseRequest(BaseModel):
@@ -233,14 +240,14 @@ class ResumeRequest(BaseModel):
 class MissedModel(BaseModel):
     """A row of ticks that were let go, as one record."""
 
-    job_name: str
-    first: Instant
-    last: Instant
+    job_name: str = Field(description="The job that was not run", examples=["cleanup"])
+    first: Instant = Field(description="The oldest of the ticks")
+    last: Instant = Field(description="The newest of the ticks")
     count: int = Field(description="How many; where `more` is true, at least so many")
-    more: bool
-    reason: MissedReason
-    recorded: Instant
-    instance_id: str
+    more: bool = Field(description="Whether counting was given up")
+    reason: MissedReason = Field(description="Why they were let go")
+    recorded: Instant = Field(description="When that was written down")
+    instance_id: str = Field(description="By which instance", examples=["worker-001"])
 
     @classmethod
     def of(cls, ticks: MissedTicks) -> MissedModel:
@@ -259,9 +266,9 @@ class MissedModel(BaseModel):
 class TickModel(BaseModel):
     """What became of an instant of a job, and why."""
 
-    job_name: str
-    time: Instant
-    fate: Fate
+    job_name: str = Field(description="The job that was asked for", examples=["cleanup"])
+    time: Instant = Field(description="The instant that was asked for")
+    fate: Fate = Field(description="What became of it, in a word")
     explanation: str = Field(
         description="A sentence or two; without error texts and notes for clients that are not shown details",
         examples=[
@@ -270,13 +277,13 @@ class TickModel(BaseModel):
     )
     runs: list[RunModel] = Field(description="The runs that answer for it, oldest first")
     missed: MissedModel | None = Field(description="The record by which it was let go")
-    next: Instant | None = Field(description="The job's next tick")
+    next: Instant | None = Field(description="The job's next tick, where that says more")
 
     @classmethod
     def of(cls, name: str, time: datetime, fate: TickFate, *, details: bool) -> TickModel:
         return cls(
             job_name=name,
-            time=time,
+            time=time.astimezone(UTC),
             fate=fate.fate,
             explanation=fate.text,
             runs=[RunModel.of(run, details=details) for run in fate.runs],
@@ -303,11 +310,11 @@ class HealthModel(BaseModel):
 class InstanceModel(BaseModel):
     """An instance that lives."""
 
-    instance_id: str = Field(examples=["worker-001"])
-    host: str
-    pid: int
-    version: str
-    started: Instant
+    instance_id: str = Field(description="Its name", examples=["worker-001"])
+    host: str = Field(description="The machine or container that it runs on", examples=["web-1"])
+    pid: int = Field(description="Its process there")
+    version: str = Field(description="Of fastapi-crons-core")
+    started: Instant = Field(description="When it started")
     heartbeat: Instant = Field(description="When it said last that it lives")
     running: int = Field(description="How many runs went on in it then")
     runs_jobs: bool = Field(description="False for one that only serves, or steers")
@@ -331,18 +338,18 @@ class SchedulerModel(BaseModel):
     """The scheduler of the process that answers, the instances that share its jobs, and the jobs in figures."""
 
     instance_id: str | None = Field(description="The instance that answers", examples=["worker-001"])
-    health: HealthModel
-    version: str
-    namespace: str
+    health: HealthModel = Field(description="Of the instance that answers")
+    version: str = Field(description="Of fastapi-crons-core")
+    namespace: str = Field(description="What keeps its jobs apart from others in the same store", examples=["default"])
     timezone: str = Field(description="Of expressions that do not name one")
     backend: str = Field(description="The state store", examples=["SQLiteStateBackend"])
     locking: str = Field(description="How far ticks are shared, and by what", examples=["Distributed (Redis)"])
-    jobs: int
-    paused: int
+    jobs: int = Field(description="How many jobs are registered here")
+    paused: int = Field(description="How many of them are paused")
     statuses: dict[JobStatus, int] = Field(
         description="How many jobs have which status", examples=[{"completed": 10, "running": 1, "failed": 1}]
     )
-    instances: list[InstanceModel]
+    instances: list[InstanceModel] = Field(description="Those that live, by name")
 
     @classmethod
     def of(cls, view: SchedulerView, *, details: bool) -> SchedulerModel:
@@ -365,6 +372,17 @@ class Problem(BaseModel):
     """What went wrong (RFC 9457)."""
 
     type: str = Field(default="about:blank", description="There is one kind for each status")
-    title: str
-    status: int
-    detail: str
+    title: str = Field(description="What the status stands for", examples=["Not Found"])
+    status: int = Field(description="The HTTP status", examples=[404])
+    detail: str = Field(description="What was wrong, and what to do", examples=["there is no job named 'backup'"])
+
+
+def _shown(result: str) -> JsonValue:
+    """A result that is kept as JSON text."""
+    depth = deepest = 0
+    if result.count("[") + result.count("{") > _DEEPEST:
+        for found in _BRACKETS.finditer(result):
+            depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(found.group(), 0)
+            deepest = max(deepest, depth)
+    shown: JsonValue = result if deepest > _DEEPEST else json.loads(result)
+    return shown

@@ -23,6 +23,7 @@ from fastapi_crons.errors import (
     UnknownJobError,
     UnknownRunError,
 )
+from fastapi_crons.outcome import one_line
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +62,8 @@ class ManagementRoute(APIRoute):
                 response = _problem(error.status_code, str(error.detail), error.headers)
             except RequestValidationError as error:
                 response = _problem(422, _what_is_wrong(error))
-            except StoreError:
-                logger.exception("the management API could not reach a store")
+            except StoreError as error:
+                logger.warning("the management API could not reach a store: %s", one_line(error))
                 response = _problem(503, "the store does not answer; the log says why")
             except CronsError as error:
                 response = _problem(_STATUSES.get(type(error), 503), str(error))
@@ -76,7 +77,10 @@ class ManagementRoute(APIRoute):
 def _within_limit(request: Request) -> Callable[[], Coroutine[Any, Any, Message]]:
     """The request's body as it comes in, as long as it keeps to the limit."""
     length = request.headers.get("content-length", "0").strip()
-    if not length.isdecimal() or int(length) > MAX_BODY:
+    if not length.isdecimal():
+        raise HTTPException(400, "Content-Length is not a number")
+    # So long a number is none that can be read.
+    if len(length) > 20 or int(length) > MAX_BODY:
         raise _too_large()
     left = MAX_BODY
 

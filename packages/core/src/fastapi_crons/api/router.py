@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import datetime, timezone
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 from fastapi.params import Depends as DependsParameter
 from fastapi.security import HTTPBearer
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import AfterValidator, AwareDatetime
+from pydantic import AwareDatetime, BeforeValidator
 
 from fastapi_crons._zones import FIRST, LAST
 from fastapi_crons.api.access import Access
@@ -36,16 +35,22 @@ from fastapi_crons.outcome import one_line
 from fastapi_crons.run import Run, RunStatus
 from fastapi_crons.scheduler import Crons
 from fastapi_crons.service import JobFilter, Service
+from fastapi_crons.state.base import Record
 
 logger = logging.getLogger(__name__)
 
 
-def _expressible(time: datetime) -> datetime:
-    if not FIRST <= time.timestamp() <= LAST:
-        raise ValueError("must lie between the years 1 and 9999")
-    return time
+def _not_a_number(time: object) -> object:
+    """Pydantic takes numbers for seconds since 1970."""
+    try:
+        float(str(time))
+    except ValueError:
+        return time
+    raise ValueError("must be ISO 8601 with offset, not a number")
 
 
+#: Methods that change nothing.
+_READS = ("GET", "HEAD", "OPTIONS")
 #: Where a request carries whom it asks.
 _ASKED = "fastapi_crons.asked"
 
@@ -55,7 +60,6 @@ class _Asked:
 
     def __init__(self, request: Request, crons: Crons, access: Access) -> None:
         self.service = Service(crons)
-        self.access = access
         self.details = access.sees_details(request)
         self.actor = access.actor(request)
 
@@ -65,33 +69,21 @@ class _Asked:
         return found
 
 
-def _may_read(request: Request) -> _Asked:
-    asked = _Asked.by(request)
-    asked.access.check_read(request)
-    return asked
+async def _asked(request: Request) -> _Asked:
+    return _Asked.by(request)
 
 
-def _may_change(request: Request) -> _Asked:
-    asked = _Asked.by(request)
-    asked.access.check_change(request)
-    return asked
-
-
-def _may_listen(request: Request) -> _Asked:
-    asked = _may_read(request)
-    # From the first event on nothing can be refused.
-    asked.service.check_events()
-    return asked
-
-
-Reading = Annotated[_Asked, Depends(_may_read)]
-Changing = Annotated[_Asked, Depends(_may_change)]
-Listening = Annotated[_Asked, Depends(_may_listen)]
-Name = Annotated[str, Path(min_length=1, max_length=1000, description="The job's name, percent-encoded")]
-RunId = Annotated[str, Path(min_length=1, max_length=100, description="The run's id")]
+Asking = Annotated[_Asked, Depends(_asked)]
+Name = Annotated[
+    str, Path(min_length=1, description="The job's name, percent-encoded", examples=["cleanup", "a:b *%ü"])
+]
+RunId = Annotated[
+    str,
+    Path(min_length=1, max_length=100, description="The run's id", examples=["019ca8c1-6c00-7000-8000-0123456789ab"]),
+]
 Time = Annotated[
     AwareDatetime,
-    AfterValidator(_expressible),
+    BeforeValidator(_not_a_number),
     Path(description="ISO 8601 with offset", examples=["2026-03-01T12:00:00Z"]),
 ]
 _CHANGES = problems(400, 409, 413, 415)
@@ -102,7 +94,7 @@ _endpoints = APIRouter(route_class=ManagementRoute)
 
 @_endpoints.get("/crons")
 async def list_jobs(
-    asked: Reading,
+    asked: Asking,
     tag: Annotated[str | None, Query(max_length=1000, description="Only jobs with this tag")] = None,
     status: Annotated[JobFilter | None, Query(description="Only jobs whose latest run ended so, or goes on")] = None,
 ) -> list[JobModel]:
@@ -111,42 +103,43 @@ async def list_jobs(
 
 
 @_endpoints.get("/crons/{name}")
-async def one_job(asked: Reading, name: Name) -> JobModel:
+async def one_job(asked: Asking, name: Name) -> JobModel:
     """One job with its latest state."""
     return JobModel.of(await asked.service.job(name), details=asked.details)
 
 
 @_endpoints.get("/crons/{name}/runs")
 async def job_runs(
-    asked: Reading,
+    asked: Asking,
     name: Name,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    limit: Annotated[int, Query(ge=1, le=500, description="How many at most")] = 50,
     before: Annotated[str | None, Query(max_length=100, description="`next` of the page before")] = None,
-    status: RunStatus | None = None,
+    status: Annotated[RunStatus | None, Query(description="Only runs that ended so, or go on")] = None,
 ) -> RunPage:
     """A job's runs, newest first."""
-    runs = await asked.service.runs(name, limit=limit, before=before, status=status)
+    runs = await asked.service.runs(name, limit=limit + 1, before=before, status=status)
     return RunPage(
-        runs=[RunModel.of(run, details=asked.details) for run in runs],
-        next=runs[-1].id if len(runs) == limit else None,
+        runs=[RunModel.of(run, details=asked.details) for run in runs[:limit]],
+        next=runs[limit - 1].id if len(runs) > limit else None,
     )
 
 
 @_endpoints.get("/crons/{name}/runs/{run_id}")
-async def one_run(asked: Reading, name: Name, run_id: RunId) -> RunModel:
+async def one_run(asked: Asking, name: Name, run_id: RunId) -> RunModel:
     """One run of a job, with its log."""
     return RunModel.of(await asked.service.run(name, run_id), details=asked.details, whole=True)
 
 
 @_endpoints.post(
     "/crons/{name}/run",
+    response_model_exclude_none=True,
     responses={
         **_CHANGES,
         202: {"model": RunAnswer, "description": "It goes on"},
         500: {"model": RunAnswer, "description": "It failed"},
     },
 )
-async def run_job(asked: Changing, response: Response, name: Name, body: RunRequest | None = None) -> RunAnswer:
+async def run_job(asked: Asking, response: Response, name: Name, body: RunRequest | None = None) -> RunAnswer:
     """Run a job now and wait for its end. A client that goes away cancels nothing.
 
     Without `wait`, or when the scheduler stops in the meantime, the answer is 202 with the id of the run.
@@ -166,45 +159,55 @@ async def run_job(asked: Changing, response: Response, name: Name, body: RunRequ
 
 
 @_endpoints.post("/crons/{name}/runs/{run_id}/cancel", status_code=202, responses=_CHANGES)
-async def cancel_run(asked: Changing, name: Name, run_id: RunId) -> CancelAnswer:
+async def cancel_run(asked: Asking, name: Name, run_id: RunId) -> CancelAnswer:
     """Ask for a run to be cancelled, wherever it goes on. How it ended is on its record."""
     await asked.service.cancel_run(name, run_id, actor=asked.actor)
     return CancelAnswer(run_id=run_id, message=f"Run {run_id} of job '{name}' is asked to end")
 
 
 @_endpoints.post("/crons/{name}/pause", responses=_CHANGES)
-async def pause(asked: Changing, name: Name, body: PauseRequest | None = None) -> JobModel:
+async def pause(asked: Asking, name: Name, body: PauseRequest | None = None) -> JobModel:
     """Let no tick of a job run, on any instance and over restarts, until it is resumed. Runs that go on are left alone."""
     note = None if body is None else body.note
     return JobModel.of(await asked.service.pause(name, actor=asked.actor, note=note), details=asked.details)
 
 
 @_endpoints.post("/crons/{name}/resume", responses=_CHANGES)
-async def resume(asked: Changing, name: Name, body: ResumeRequest | None = None) -> JobModel:
+async def resume(asked: Asking, name: Name, body: ResumeRequest | None = None) -> JobModel:
     """Let a job go on with its next tick; without effect on one that is not paused."""
     await asked.service.resume(name, catch_up=body is not None and body.catch_up)
     return JobModel.of(await asked.service.job(name), details=asked.details)
 
 
 @_endpoints.get("/crons/{name}/ticks/{time}")
-async def one_tick(asked: Reading, name: Name, time: Time) -> TickModel:
+async def one_tick(asked: Asking, name: Name, time: Time) -> TickModel:
     """What became of an instant of a job, and why: run, skipped, paused, missed, not due, and so on."""
+    if not FIRST <= time.timestamp() <= LAST:
+        raise HTTPException(404, f"{time.isoformat()} can't be a tick: it lies too near to the year 1 or 9999")
     fate = await asked.service.tick(name, time, details=asked.details)
     return TickModel.of(name, time, fate, details=asked.details)
 
 
 @_endpoints.get("/scheduler")
-async def scheduler(asked: Reading) -> SchedulerModel:
+async def scheduler(asked: Asking) -> SchedulerModel:
     """The scheduler that answers, the instances that share its jobs, and the jobs in figures."""
     return SchedulerModel.of(await asked.service.scheduler(), details=asked.details)
 
 
 @_endpoints.get("/scheduler/health", responses={503: {"model": HealthModel, "description": "It does not do its work"}})
-async def health(asked: Reading, response: Response) -> HealthModel:
+async def health(asked: Asking, response: Response) -> HealthModel:
     """Whether the scheduler does its work: 200, or 503 where it does not. Asks no store."""
     found = asked.service.crons.health()
     response.status_code = 503 if found.status == "unhealthy" else 200
     return HealthModel.of(found, details=asked.details)
+
+
+async def _listening(
+    asked: Asking, job: Annotated[list[str] | None, Query(description="Only these jobs", max_length=100)] = None
+) -> AsyncIterator[AsyncIterator[Record]]:
+    # Here, because nothing can be refused any more once the answer has begun, and because it ends with the request.
+    with asked.service.listening(job) as records:
+        yield records
 
 
 @_endpoints.get(
@@ -213,19 +216,17 @@ async def health(asked: Reading, response: Response) -> HealthModel:
     responses={200: {"description": "`run` with a run as it starts or ends, `missed` with ticks that were let go"}},
 )
 async def events(
-    asked: Listening,
-    job: Annotated[list[str] | None, Query(description="Only these jobs", max_length=100)] = None,
+    asked: Asking, records: Annotated[AsyncIterator[Record], Depends(_listening)]
 ) -> AsyncGenerator[ServerSentEvent, None]:
     """Runs as they start and end, without logs, and ticks that are let go, of all instances that share the state store."""
     yield ServerSentEvent(comment="listening")
-    async with aclosing(asked.service.events(job)) as records:
-        async for record in records:
-            shown: RunModel | MissedModel
-            if isinstance(record, Run):
-                kind, shown = "run", RunModel.of(record, details=asked.details)
-            else:
-                kind, shown = "missed", MissedModel.of(record)
-            yield ServerSentEvent(data=shown, event=kind, id=record.id)
+    async for record in records:
+        shown: RunModel | MissedModel
+        if isinstance(record, Run):
+            kind, shown = "run", RunModel.of(record, details=asked.details)
+        else:
+            kind, shown = "missed", MissedModel.of(record)
+        yield ServerSentEvent(data=shown, event=kind, id=record.id)
 
 
 def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[DependsParameter] | None = None) -> APIRouter:
@@ -242,14 +243,19 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
             "changes, results and error texts are for local clients only"
         )
 
-    def prepare(request: Request) -> None:
+    async def admit(request: Request) -> None:
         scheduler = crons or scheduler_of(request.app) or Crons()
-        request.scope[_ASKED] = _Asked(request, scheduler, Access(scheduler.config, guarded=guarded))
+        access = Access(scheduler.config, guarded=guarded)
+        # Here, so that it holds for the endpoints of plugins too.
+        access.check_read(request)
+        if request.method not in _READS:
+            access.check_change(request)
+        request.scope[_ASKED] = _Asked(request, scheduler, access)
 
     shown_scheme = [Depends(HTTPBearer(auto_error=False))] if config.api_token is not None else []
     router = APIRouter(
         tags=["crons"],
-        dependencies=[*(dependencies or ()), *shown_scheme, Depends(prepare)],
+        dependencies=[*(dependencies or ()), *shown_scheme, Depends(admit)],
         route_class=ManagementRoute,
         responses=problems(401, 403, 404, 422, 503),
     )
