@@ -8,6 +8,7 @@
     ├── UnknownRunError (LookupError)         no run of that id on record
     ├── RunEndedError                         a run can't be cancelled: it has ended
     ├── JobLockedError                        a manual run was refused: the job is running
+    ├── NotInForceError                       a manual run was refused: others have another definition of the job
     ├── ConfigurationError (ValueError)       settings that can't be used
     ├── PluginError                           a plugin that can't be loaded or used
     ├── MissingDistributionError (ImportError)  a name that another distribution brings
@@ -51,6 +52,10 @@ class RunEndedError(CronsError):
 
 class JobLockedError(CronsError):
     """A manual run was refused because the job is running and `force` was not given."""
+
+
+class NotInForceError(CronsError):
+    """A manual run was refused because living instances have registered another definition of the job since."""
 
 
 class ConfigurationError(CronsError, ValueError):

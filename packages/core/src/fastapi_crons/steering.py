@@ -11,7 +11,7 @@ from fastapi_crons.claims import definition_of, manual_request
 from fastapi_crons.clock import Clock, iso_utc
 from fastapi_crons.config import CronConfig
 from fastapi_crons.dispatcher import Dispatcher
-from fastapi_crons.errors import CronsError, JobLockedError, StoreUnavailableError
+from fastapi_crons.errors import CronsError, JobLockedError, NotInForceError, StoreUnavailableError
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import ClaimRequest, LeaseRef, Pause, PauseRequest, Resumed, ResumeRequest
 from fastapi_crons.locking.manager import DistributedLockManager
@@ -132,7 +132,7 @@ class Steering:
                 f"job {name!r} is running already (run {result.holder}); force=True runs it all the same"
             )
         if result.outcome == "not_in_force":
-            raise CronsError(
+            raise NotInForceError(
                 f"job {name!r} can't be run by this instance: a running one has registered another definition than "
                 f"{run.job.schedule.text!r} since; run it there, or restart that with this code"
             )

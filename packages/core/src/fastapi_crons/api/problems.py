@@ -18,6 +18,7 @@ from fastapi_crons.api.models import Problem
 from fastapi_crons.errors import (
     CronsError,
     JobLockedError,
+    NotInForceError,
     RunEndedError,
     StoreError,
     UnknownJobError,
@@ -36,6 +37,7 @@ _STATUSES: Mapping[type[CronsError], int] = {
     UnknownJobError: 404,
     UnknownRunError: 404,
     JobLockedError: 409,
+    NotInForceError: 409,
     RunEndedError: 409,
 }
 
