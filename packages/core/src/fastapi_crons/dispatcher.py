@@ -18,17 +18,14 @@ from time import perf_counter
 
 from fastapi_crons.active import ActiveRun
 from fastapi_crons.claims import Wanted, claims_of, ref_of, rerun_of
-from fastapi_crons.clock import Clock, utc_datetime
-from fastapi_crons.config import CronConfig
+from fastapi_crons.clock import utc_datetime
 from fastapi_crons.delays import Delay, Delays
 from fastapi_crons.enrolment import EnrolledJobs, warn_put_back
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import ClaimResult, Lease, LeaseRef
-from fastapi_crons.locking.manager import DistributedLockManager
 from fastapi_crons.locking.records import MAX_AHEAD, MAX_MARK_AHEAD
-from fastapi_crons.recorder import Recorder
+from fastapi_crons.parts import Parts
 from fastapi_crons.run import RunIds, Trigger
-from fastapi_crons.runner import Runner
 from fastapi_crons.ticks import NOTHING, Row, Step, newest_ticks, old_row
 from fastapi_crons.timeline import Entry, Timeline
 from fastapi_crons.turns import Due, Turns
@@ -59,37 +56,15 @@ class Dispatcher:
     """Decides, claims and starts, for one scheduler."""
 
     def __init__(
-        self,
-        config: CronConfig,
-        clock: Clock,
-        locks: DistributedLockManager,
-        recorder: Recorder,
-        runner: Runner,
-        owner: str,
-        on_registered: Callable[[list[CronJob]], None],
-        on_early: Callable[[], None],
+        self, parts: Parts, on_registered: Callable[[list[CronJob]], None], on_early: Callable[[], None]
     ) -> None:
         self._on_early = on_early
-        self._config = config
-        self._owner = owner
-        self._clock = clock
-        self._locks = locks
-        self._recorder = recorder
-        self._runner = runner
+        self._config, self._clock, self._owner = parts.config, parts.clock, parts.instance.owner
+        self._locks, self._recorder, self._runner = parts.locks, parts.recorder, parts.runner
+        clock = parts.clock
         self._run_ids = RunIds(clock.now)
         self._timeline = Timeline()
-        self.jobs = EnrolledJobs(
-            config,
-            clock,
-            locks,
-            recorder,
-            runner,
-            self._timeline,
-            self._run_ids,
-            owner,
-            self._placed,
-            on_registered,
-        )
+        self.jobs = EnrolledJobs(parts, self._timeline, self._run_ids, self._placed, on_registered)
         # Jobs that are due: those that are running here, which are refused their tick and need no room; and the others
         # by whether they are late and whether they run on the loop. Ordinary ticks go first, and none waits for a thread
         # that it does not need.
@@ -122,7 +97,7 @@ class Dispatcher:
         self._latest_turn = clock.monotonic()
         self.delays = Delays()
         self.delays.note(-inf, self._latest, "no instance ran the job")
-        locks.on_outage = self.delays.note
+        parts.locks.on_outage = self.delays.note
         #: Since when somebody is due and waits for room.
         self._crowded_since: float | None = None
 

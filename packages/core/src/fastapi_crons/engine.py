@@ -24,6 +24,7 @@ from fastapi_crons.job import CronJob
 from fastapi_crons.locking.manager import DistributedLockManager
 from fastapi_crons.membership import Membership
 from fastapi_crons.outcome import one_line
+from fastapi_crons.parts import Parts
 from fastapi_crons.plugins import Plugins
 from fastapi_crons.recorder import Recorder
 from fastapi_crons.recovery import Recovery
@@ -98,42 +99,10 @@ class Engine:
             self._released,
             self._lost,
         )
-        self.dispatcher = Dispatcher(
-            config, clock, locks, self.recorder, self.runner, self.instance.owner, self._registered, self._early
-        )
-        recovery = Recovery(
-            config,
-            clock,
-            locks,
-            state,
-            self.recorder,
-            self.runner,
-            self.dispatcher,
-            self.instance.owner,
-            crons.get_job,
-        )
-        self.membership = Membership(
-            config,
-            clock,
-            locks,
-            state,
-            self.recorder,
-            self.runner,
-            self.dispatcher,
-            recovery,
-            self.instance,
-            runs_ticks=self.runs_ticks,
-        )
-        self.steering = Steering(
-            config,
-            clock,
-            locks,
-            self.recorder,
-            self.runner,
-            self.dispatcher,
-            self.membership,
-            registers=role == "scheduler",
-        )
+        parts = Parts(config, clock, self.instance, self.runs_ticks, state, locks, self.recorder, self.runner)
+        self.dispatcher = Dispatcher(parts, self._registered, self._early)
+        self.membership = Membership(parts, self.dispatcher, Recovery(parts, self.dispatcher, crons.get_job))
+        self.steering = Steering(parts, self.dispatcher, self.membership)
         self.feed = Feed(state)
         #: What is to be said about the place that this runs in.
         self.surroundings: list[str] = []

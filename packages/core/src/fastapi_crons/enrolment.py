@@ -10,14 +10,11 @@ from zlib import adler32, crc32
 
 from fastapi_crons._collector import collector_paused
 from fastapi_crons.claims import definition_of
-from fastapi_crons.clock import Clock, utc_datetime
-from fastapi_crons.config import CronConfig
+from fastapi_crons.clock import utc_datetime
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import Enrolment, Lease, LeaseRef, Replaced
-from fastapi_crons.locking.manager import DistributedLockManager
-from fastapi_crons.recorder import Recorder
+from fastapi_crons.parts import Parts
 from fastapi_crons.run import RunIds
-from fastapi_crons.runner import Runner
 from fastapi_crons.ticks import Policy, old_row
 from fastapi_crons.timeline import Entry, Timeline
 
@@ -32,25 +29,16 @@ class EnrolledJobs:
 
     def __init__(
         self,
-        config: CronConfig,
-        clock: Clock,
-        locks: DistributedLockManager,
-        recorder: Recorder,
-        runner: Runner,
+        parts: Parts,
         timeline: Timeline,
         run_ids: RunIds,
-        owner: str,
         on_placed: Callable[[Entry], None],
         on_registered: Callable[[list[CronJob]], None],
     ) -> None:
-        self._config = config
-        self._clock = clock
-        self._locks = locks
-        self._recorder = recorder
-        self._runner = runner
+        self._config, self._clock, self._owner = parts.config, parts.clock, parts.instance.owner
+        self._locks, self._recorder, self._runner = parts.locks, parts.recorder, parts.runner
         self._timeline = timeline
         self._run_ids = run_ids
-        self._owner = owner
         self._on_placed = on_placed
         self._on_registered = on_registered
         self._new_jobs: deque[CronJob] = deque()

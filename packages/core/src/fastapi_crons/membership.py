@@ -10,19 +10,14 @@ from math import inf
 
 from fastapi_crons.active import ActiveRun
 from fastapi_crons.backoff import Backoff
-from fastapi_crons.clock import Clock
-from fastapi_crons.config import CronConfig
 from fastapi_crons.dispatcher import Dispatcher
 from fastapi_crons.errors import StoreError, StoreUnavailableError
-from fastapi_crons.instance import Instance
 from fastapi_crons.locking.base import Beat, Lease, LeaseRef, LiveInstance
 from fastapi_crons.locking.keeper import LeaseKeeper
-from fastapi_crons.locking.manager import DistributedLockManager
 from fastapi_crons.outcome import one_line
-from fastapi_crons.recorder import Recorder
+from fastapi_crons.parts import Parts
 from fastapi_crons.recovery import Recovery
-from fastapi_crons.runner import Runner
-from fastapi_crons.state.base import Signal, StateBackend
+from fastapi_crons.state.base import Signal
 
 logger = logging.getLogger(__name__)
 
@@ -30,32 +25,15 @@ logger = logging.getLogger(__name__)
 class Membership:
     """What one scheduler has to do with others. Its keeper calls it, partly from a thread of its own."""
 
-    def __init__(
-        self,
-        config: CronConfig,
-        clock: Clock,
-        locks: DistributedLockManager,
-        state: StateBackend,
-        recorder: Recorder,
-        runner: Runner,
-        dispatcher: Dispatcher,
-        recovery: Recovery,
-        instance: Instance,
-        *,
-        runs_ticks: bool,
-    ) -> None:
-        self._config = config
-        self._runs_ticks = runs_ticks
-        self._clock = clock
-        self._locks = locks
-        self._state = state
-        self._recorder = recorder
-        self._runner = runner
+    def __init__(self, parts: Parts, dispatcher: Dispatcher, recovery: Recovery) -> None:
+        self._config, self._clock, self._instance = parts.config, parts.clock, parts.instance
+        self._runs_ticks = parts.runs_ticks
+        self._state, self._locks = parts.state, parts.locks
+        self._recorder, self._runner = parts.recorder, parts.runner
         self._dispatcher = dispatcher
         self._recovery = recovery
-        self._instance = instance
         self._loop = asyncio.get_running_loop()
-        self._shared = locks.backend.reach != "process"
+        self._shared = parts.locks.backend.reach != "process"
         self._taking_over = False
         #: The ids of manual runs that are about to be granted.
         self.claiming: set[str] = set()
@@ -66,7 +44,7 @@ class Membership:
         self._digests: set[str] = set()
         #: Leases on record as ours that we know nothing of, by when (on the monotonic clock) they were first seen.
         self._strays: dict[str, float] = {}
-        self.keeper = LeaseKeeper(locks, config, clock, instance, self)
+        self.keeper = LeaseKeeper(parts.locks, parts.config, parts.clock, parts.instance, self)
 
     async def announce(self) -> None:
         """Make this instance known to the lock store. Raises `StoreError`."""

@@ -9,17 +9,12 @@ from typing import TypeVar
 
 from fastapi_crons.active import ActiveRun
 from fastapi_crons.claims import interrupted, ref_of
-from fastapi_crons.clock import Clock
-from fastapi_crons.config import CronConfig
 from fastapi_crons.dispatcher import Dispatcher
 from fastapi_crons.errors import StoreUnavailableError
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import REACHES, Lease
-from fastapi_crons.locking.manager import DistributedLockManager
-from fastapi_crons.recorder import Recorder
+from fastapi_crons.parts import Parts
 from fastapi_crons.run import INTERRUPTED, Run, RunError
-from fastapi_crons.runner import Runner
-from fastapi_crons.state.base import StateBackend
 from fastapi_crons.timeline import Entry
 
 T = TypeVar("T")
@@ -28,31 +23,16 @@ T = TypeVar("T")
 class Recovery:
     """Closes records, writes down ticks, and has cut-off runs run again, for one scheduler."""
 
-    def __init__(
-        self,
-        config: CronConfig,
-        clock: Clock,
-        locks: DistributedLockManager,
-        state: StateBackend,
-        recorder: Recorder,
-        runner: Runner,
-        dispatcher: Dispatcher,
-        owner: str,
-        job_of: Callable[[str], CronJob | None],
-    ) -> None:
-        self._config = config
-        self._clock = clock
-        self._locks = locks
-        self._state = state
-        self._recorder = recorder
-        self._runner = runner
+    def __init__(self, parts: Parts, dispatcher: Dispatcher, job_of: Callable[[str], CronJob | None]) -> None:
+        self._config, self._clock, self._owner = parts.config, parts.clock, parts.instance.owner
+        self._state, self._locks = parts.state, parts.locks
+        self._recorder, self._runner = parts.recorder, parts.runner
         self._dispatcher = dispatcher
-        self._owner = owner
         self._job_of = job_of
         #: Runs whose records were closed here, and whose ticks are still to run again.
         self._closed: set[str] = set()
         #: Whether the history is shared by more than the lock store is; and the instances that share the lock store, or did.
-        self._sees_further = REACHES.index(state.reach) > REACHES.index(locks.backend.reach)
+        self._sees_further = REACHES.index(parts.state.reach) > REACHES.index(parts.locks.backend.reach)
         self.met: set[str] = set()
 
     async def take_over(self, dead: Iterable[Lease]) -> None:

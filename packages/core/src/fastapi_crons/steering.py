@@ -8,18 +8,15 @@ from typing import TYPE_CHECKING
 
 from fastapi_crons.active import ActiveRun
 from fastapi_crons.claims import definition_of, manual_request
-from fastapi_crons.clock import Clock, iso_utc
-from fastapi_crons.config import CronConfig
+from fastapi_crons.clock import iso_utc
 from fastapi_crons.dispatcher import Dispatcher
 from fastapi_crons.errors import CronsError, JobLockedError, NotInForceError, StoreUnavailableError
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import ClaimRequest, LeaseRef, Pause, PauseRequest, Resumed, ResumeRequest
-from fastapi_crons.locking.manager import DistributedLockManager
 from fastapi_crons.membership import Membership
 from fastapi_crons.outcome import safe_text
-from fastapi_crons.recorder import Recorder
+from fastapi_crons.parts import Parts
 from fastapi_crons.run import Run, Trigger
-from fastapi_crons.runner import Runner
 from fastapi_crons.state.base import Signal
 from fastapi_crons.ticks import count_row, old_row, tick_source
 
@@ -32,27 +29,13 @@ logger = logging.getLogger(__name__)
 class Steering:
     """Requests to one scheduler. Raises `StoreUnavailableError` where the lock store does not answer."""
 
-    def __init__(
-        self,
-        config: CronConfig,
-        clock: Clock,
-        locks: DistributedLockManager,
-        recorder: Recorder,
-        runner: Runner,
-        dispatcher: Dispatcher,
-        membership: Membership,
-        *,
-        registers: bool,
-    ) -> None:
-        self._config = config
-        self._clock = clock
-        self._locks = locks
-        self._recorder = recorder
-        self._runner = runner
+    def __init__(self, parts: Parts, dispatcher: Dispatcher, membership: Membership) -> None:
+        self._config, self._clock, self._locks = parts.config, parts.clock, parts.locks
+        self._recorder, self._runner = parts.recorder, parts.runner
         self._dispatcher = dispatcher
         self._membership = membership
-        #: Whether this instance registers its jobs, so that it is known whose definitions are in force.
-        self._registers = registers
+        #: Where ticks are run the jobs are registered, so that it is known whose definitions are in force.
+        self._registers = parts.runs_ticks
         #: Set once nothing more is claimed.
         self._stopping = asyncio.Event()
         #: Manual runs that are about to start, owned until they have.
