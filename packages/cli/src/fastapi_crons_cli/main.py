@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from fastapi_crons_cli import configuration, listing, steering
+from fastapi_crons_cli import configuration, history, listing, steering, upcoming
 from fastapi_crons_cli.options import Verbose, is_verbose
 
 if TYPE_CHECKING:
@@ -87,9 +87,9 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "run-job": steering.run_job,
     "status": listing.status,
     "start-scheduler": steering.start_scheduler,
-    "logs": listing.logs,
-    "next": listing.next_ticks,
-    "why": listing.why,
+    "logs": history.logs,
+    "next": upcoming.next_ticks,
+    "why": history.why,
     "pause": steering.pause,
     "resume": steering.resume,
     "cancel": steering.cancel,

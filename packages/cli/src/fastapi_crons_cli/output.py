@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import datetime, timezone
 from threading import Lock, Timer
@@ -97,17 +97,22 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, width=None if is_terminal else _WIDE)
 
 
-def fits(made: Table) -> bool:
-    """Whether a table can be shown without folding."""
+def print_table(made: Table, narrower: Callable[[], Table] | None = None) -> None:
+    """Print a table to standard output, or a narrower one where a terminal would have to fold it."""
     target = console()
-    if target.width == _WIDE:
-        return True
-    return made.__rich_measure__(target, target.options.update(width=_WIDE)).maximum <= target.width
+    with Progress() as progress:
+        progress.begin("drawing the table")
+        if narrower is not None and not _fits(made, target):
+            made = narrower()
+        with target.capture() as drawn:
+            target.print(made)
+    typer.echo(drawn.get(), nl=False)
 
 
-def print_table(made: Table) -> None:
-    """Print a table to standard output."""
-    console().print(made)
+def _fits(made: Table, target: Console) -> bool:
+    return target.width == _WIDE or (
+        made.__rich_measure__(target, target.options.update(width=_WIDE)).maximum <= target.width
+    )
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastapi_crons_cli.listing import log_lines, run_json
+from fastapi_crons_cli.history import log_lines, run_json
 from fastapi_crons_cli.options import App, AsJson, JobName, Note, Verbose
 from fastapi_crons_cli.output import Progress, json_only, print_json, say, shown, shown_lines, warn
 

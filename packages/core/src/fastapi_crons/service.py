@@ -38,6 +38,7 @@ JobStatus = RunStatus | Literal["pending"]
 #: What a listing can be restricted to.
 JobFilter = JobStatus | Literal["paused"]
 
+_NOBODY = "no instance lives that runs jobs"
 _REACHES: dict[Reach, str] = {"fleet": "Distributed", "host": "This host", "process": "This process"}
 #: How many runs are read at a time when the history is searched.
 _PAGE = 500
@@ -66,6 +67,7 @@ class SchedulerView:
     instance_id: str | None
     """None where no scheduler runs in this process."""
     health: Health
+    """Of the scheduler in this process; where there is none, whether any lives."""
     version: str
     namespace: str
     timezone: str
@@ -211,7 +213,7 @@ class Service:
         lock = engine.locks.backend
         return SchedulerView(
             instance_id=None if engine.role == "observer" else engine.instance.id,
-            health=self.crons.health(),
+            health=self.crons.health() if engine.role == "scheduler" else _health_of_others(instances),
             version=engine.instance.version,
             namespace=config.namespace,
             timezone=config.timezone,
@@ -294,6 +296,13 @@ def _view(job: CronJob, state: JobState | None, pause: Pause | None, next_run: d
     if state is None:
         return JobView(job, "pending", None, next_run, None, pause)
     return JobView(job, state.status, utc_datetime(state.last_run_ts), next_run, state.instance or None, pause)
+
+
+def _health_of_others(instances: Iterable[LiveInstance]) -> Health:
+    """The health of a fleet as one can see it who is none of it."""
+    if any(found.jobs for found in instances):
+        return Health("ok")
+    return Health("unhealthy", (_NOBODY,), (_NOBODY,))
 
 
 def _locking(lock: LockBackend) -> str:

@@ -1,0 +1,190 @@
+"""Commands that show what has become of ticks: `logs`, `why`."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+
+import typer
+
+from fastapi_crons_cli.options import App, AsJson, JobName, SomeJob, Verbose
+from fastapi_crons_cli.output import clock_time, json_only, print_json, say, shown, shown_lines, warn
+
+if TYPE_CHECKING:
+    from fastapi_crons.run import MissedTicks, Run
+    from fastapi_crons.why import TickFate
+    from fastapi_crons_cli.session import Session
+
+
+RunStatus = Literal["running", "completed", "failed", "timed_out", "cancelled", "interrupted"]
+
+
+def logs(
+    app: App = None,
+    job: SomeJob = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many runs, the newest.")] = 20,
+    status: Annotated[RunStatus | None, typer.Option("--status", help="Only runs with this status.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens, until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show the history of runs, newest last; with --verbose what they logged, too."""
+    from fastapi_crons_cli.session import with_stores
+
+    async def show(session: Session) -> list[Run]:
+        printer = _RunPrinter(session, out if as_json else None, verbose=verbose)
+        if not follow:
+            runs = (await session.service.runs(job, limit=limit, status=status))[::-1]
+            if verbose:
+                runs = [await session.service.run(run.job, run.id) for run in runs]
+            session.progress.end()
+            if not as_json:
+                for run in runs:
+                    await printer.print(run)
+            return runs
+        await _follow(session, printer, job, limit, status)
+        return []
+
+    with json_only(as_json) as out:
+        runs = with_stores(show, app=app, job=job)
+    if follow:
+        return
+    if as_json:
+        print_json([run_json(run) for run in runs])
+    elif not runs:
+        warn("no runs are on record")
+
+
+async def _follow(session: Session, printer: _RunPrinter, job: str | None, limit: int, status: str | None) -> None:
+    """The newest runs, and then what happens. Ends with Ctrl-C, or with the stores."""
+    import asyncio
+    from contextlib import aclosing
+
+    async with aclosing(session.service.events(None if job is None else [job])) as events:
+        # What happens from here on is heard, and what has happened before is on record.
+        coming = asyncio.ensure_future(anext(events, None))
+        try:
+            await asyncio.sleep(0)
+            runs = await session.service.runs(job, limit=limit, status=status)  # type: ignore[arg-type]
+            session.progress.end()
+            told = {(run.id, run.status) for run in runs}
+            for run in runs[::-1]:
+                await printer.print(run)
+            while (record := await coming) is not None:
+                coming = asyncio.ensure_future(anext(events, None))
+                kind = getattr(record, "status", None)
+                if status in (None, kind) and (record.id, kind) not in told:
+                    await printer.print(record)
+        except asyncio.CancelledError:
+            pass  # that is how it is meant to end
+        finally:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+
+
+class _RunPrinter:
+    """Prints runs, and ticks that were let go, line by line: as JSON to `json_out`, where that is given."""
+
+    def __init__(self, session: Session, json_out: TextIO | None, *, verbose: bool) -> None:
+        self._session = session
+        self._json_out = json_out
+        self._verbose = verbose
+
+    async def print(self, record: Run | MissedTicks) -> None:
+        from fastapi_crons.run import Run
+
+        if not isinstance(record, Run):
+            self._print_missed(record)
+            return
+        run = record
+        if self._verbose and run.status != "running" and not run.log:
+            run = await self._session.service.run(run.job, run.id)
+        if self._json_out is not None:
+            print(json.dumps(run_json(run)), file=self._json_out, flush=True)
+            return
+        say(run_line(run, self._session.zone))
+        if self._verbose:
+            for line in log_lines(run, self._session.zone):
+                say(f"    {line}")
+
+    def _print_missed(self, missed: MissedTicks) -> None:
+        if self._json_out is not None:
+            from fastapi_crons.api.models import MissedModel
+
+            print(MissedModel.of(missed).model_dump_json(), file=self._json_out, flush=True)
+            return
+        when, zone = missed.last, self._session.zone
+        number = f"{'at least ' if missed.more else ''}{missed.count} {'tick' if missed.count == 1 else 'ticks'}"
+        reason = missed.reason.replace("_", " ")
+        say(f"{clock_time(when, zone)}  {'missed':11}  {'-':>8}  {shown(missed.job)}  {number}: {reason}")
+
+
+def run_line(run: Run, zone: str) -> str:
+    """A run as one line: when, which job, how it went and for how long, why it ran, where, and what it raised."""
+    took = "-" if run.duration is None else f"{run.duration:.2f}s"
+    trigger = run.trigger if run.attempt == 1 else f"{run.trigger} (attempt {run.attempt})"
+    line = f"{clock_time(run.started, zone)}  {run.status:11}  {took:>8}  {shown(run.job)}  {trigger}  {shown(run.instance)}"
+    return line if run.error is None else f"{line}  {shown(run.error.type)}: {shown(run.error.message)}"
+
+
+def log_lines(run: Run, zone: str) -> list[str]:
+    """What a run has logged."""
+    from fastapi_crons.clock import utc_datetime
+
+    lines = [f"… {run.log_dropped} earlier records did not fit"] if run.log_dropped else []
+    for record in run.log:
+        when = clock_time(utc_datetime(record.ts), zone)
+        lines += f"{when} {record.level} {shown(record.logger)}: {shown_lines(record.message)}".splitlines()
+    return lines
+
+
+def run_json(run: Run) -> dict[str, Any]:
+    """A run as the management API shows it."""
+    from fastapi_crons.api.models import RunModel
+
+    return RunModel.of(run, details=True).model_dump(mode="json")
+
+
+def why(
+    name: JobName,
+    time: Annotated[str, typer.Argument(help="ISO 8601; without an offset it is read in the job's zone.")],
+    app: App = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Say what became of a job at an instant, and why: it ran, was skipped, paused, missed, or was not due."""
+    from fastapi_crons_cli.session import with_stores
+
+    given = _instant(time)
+
+    async def ask(session: Session) -> tuple[datetime, str, TickFate]:
+        job = session.crons.get_job(name)
+        assert job is not None
+        instant = given
+        if instant.tzinfo is None:
+            from zoneinfo import ZoneInfo
+
+            instant = instant.replace(tzinfo=ZoneInfo(job.schedule_zone or session.zone))
+        return instant, session.zone, await session.service.tick(name, instant)
+
+    with json_only(as_json):
+        instant, zone, fate = with_stores(ask, app=app, job=name)
+    if as_json:
+        from fastapi_crons.api.models import TickModel
+
+        print_json(TickModel.of(name, instant, fate, details=True).model_dump(mode="json"))
+        return
+    say(shown(fate.text))
+    if verbose:
+        for run in fate.runs:
+            say(run_line(run, zone))
+
+
+def _instant(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in ("Z", "z") else text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no time; give one as 2026-03-01T12:00:00, with an offset or Z where it is not in the job's zone"
+        ) from None
