@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import re
@@ -13,8 +14,9 @@ from typing import Any, get_args
 import pytest
 from typer.testing import CliRunner, Result
 
-from fastapi_crons import run
-from fastapi_crons.testing import reset
+from fastapi_crons import CronConfig, Crons, run
+from fastapi_crons.state import SQLiteStateBackend
+from fastapi_crons.testing import VirtualClock, reset
 from fastapi_crons_cli import listing
 from fastapi_crons_cli.main import app as cli
 
@@ -476,3 +478,44 @@ def test_what_nobody_expected_is_a_sentence_too(
 def test_statuses_are_those_of_runs() -> None:
     assert get_args(listing.RunStatus) == get_args(run.RunStatus)
     assert set(get_args(listing.JobStatus)) == {*get_args(run.RunStatus), "pending", "paused"}
+
+
+def test_why_says_what_became_of_an_instant(fastapi_crons: Cli, project: Path) -> None:
+    async def three_days() -> None:
+        reset()
+        clock = VirtualClock("2026-03-01T00:00:00Z")
+        crons = Crons(
+            state_backend=SQLiteStateBackend("crons.db"), config=CronConfig(instance_id="worker-1"), clock=clock
+        )
+        crons.cron("0 2 * * *", name="backup_database")(_nothing)
+        crons.cron("*/15 * * * *", name="send_reports", timezone="Europe/Berlin")(_nothing)
+        await crons.start()
+        await clock.advance(crons, days=1)
+        await crons.pause("backup_database", actor="ops", note="the disk is full")
+        await clock.advance(crons, days=1)
+        await crons.resume("backup_database")
+        await clock.advance(crons, hours=3)
+        await crons.stop()
+
+    asyncio.run(three_days())
+    ran = fastapi_crons("why", "backup_database", "2026-03-01T02:00:00Z")
+    assert ran.exit_code == 0
+    assert re.search(
+        r"^It was run by worker-1, from 2026-03-01 02:00:00 UTC on \(run [0-9a-f-]{36}\), and completed after \S+ s\.$",
+        ran.stdout,
+        re.MULTILINE,
+    )
+    paused = json_of(fastapi_crons("why", "backup_database", "2026-03-02T02:00:00Z", "--json"))
+    assert paused["fate"] == "paused"
+    assert "by ops 2026-03-02T00:00:00+00:00: the disk is full" in paused["explanation"]
+    assert paused["missed"]["reason"] == "paused"
+    # Without an offset it is the job's own clock.
+    in_berlin = json_of(fastapi_crons("why", "send_reports", "2026-03-01T03:15", "--json"))
+    assert in_berlin["runs"][0]["scheduled_time"] == in_berlin["time"] == "2026-03-01T02:15:00Z"
+    not_due = fastapi_crons("why", "send_reports", "2026-03-01T03:20")
+    assert "no tick at that instant; the next tick after it is 2026-03-01 03:30:00 CET." in not_due.stdout
+    to_come = fastapi_crons("why", "backup_database", "2126-03-01T02:00:00Z")
+    assert "It is due in" in to_come.stdout
+
+
+async def _nothing() -> None: ...
