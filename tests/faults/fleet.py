@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from fastapi_crons import CronSchedule, MissedTicks, Run
+from fastapi_crons import CronJob, MissedTicks, Run
 from fastapi_crons.state import StateBackend
 from fastapi_crons.why import TickFate, TickRecords, explain
 
@@ -161,7 +161,7 @@ class Fleet:
             "extra": extra,
             "job": dict(job or {}),
         }
-        self._schedule = CronSchedule(str(self._options["expr"]))
+        self._job = CronJob(print, str(self._options["expr"]), "any")
         self.processes: list[subprocess.Popen[str]] = []
         self.log = Path("fleet.log")
 
@@ -281,7 +281,7 @@ class Fleet:
                     sums.on_record += 1
                 else:
                     sums.missed.append((job, tick))
-                records = TickRecords(tick, until, self._schedule, "UTC", None, tuple(runs[::-1]), tuple(missed), 0)
+                records = TickRecords(tick, until, self._job, None, tuple(runs[::-1]), tuple(missed))
                 fate = sums.fates[job, tick] = explain(records)
                 if tick in told and not _agrees(fate, starts.get((job, tick), [])):
                     sums.misexplained.append(f"{job} at {tick}: {starts.get((job, tick))}, but: {fate.text}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -13,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastapi_crons import CronConfig, Crons, CronSchedule, MissedTicks, Run, RunError, SkipRun
+from fastapi_crons import CronConfig, CronJob, Crons, MissedTicks, Run, RunError, SkipRun
+from fastapi_crons.engine import Role
 from fastapi_crons.errors import StoreUnavailableError, UnknownJobError
 from fastapi_crons.locking import DistributedLockManager, KnownJob, Lease, LocalLockBackend, Pause
 from fastapi_crons.locking.base import ClaimRequest, ClaimResult
@@ -281,9 +283,122 @@ async def test_a_job_that_nobody_has_and_one_that_no_instance_has_registered(
         await why(crons, "00:02:00", "nobody")
 
 
+async def test_ticks_beside_those_that_a_long_run_is_in_the_way_of(clock: VirtualClock, make_crons: MakeCrons) -> None:
+    crons = make_crons()
+
+    @crons.cron("* * * * *", name="job")
+    async def job() -> None:
+        await clock.sleep(10_000)
+
+    await crons.start()
+    await clock.advance(crons, minutes=2, seconds=10)
+    await crons.pause("job")
+    await clock.advance(crons, minutes=3)
+    await crons.resume("job")
+    await clock.advance(crons, minutes=2)
+    fates = [(await why(crons, f"00:0{minute}:00")).fate for minute in range(1, 8)]
+    assert fates == ["running", "skipped", "paused", "paused", "paused", "skipped", "skipped"]
+
+
+async def test_ticks_that_were_late_already_when_the_job_was_paused(clock: VirtualClock, tmp_path: Path) -> None:
+    async def life() -> Crons:
+        reset()
+        crons = Crons(state_backend=SQLiteStateBackend(tmp_path / "jobs.db"), config=CronConfig(), clock=clock)
+        crons.cron("*/10 * * * *", name="job")(_nothing)
+        return crons
+
+    crons = await life()
+    await crons.start()
+    await crons.stop()
+    await clock.advance(minutes=31)
+    crons = await life()
+    await crons.start("operator")
+    await crons.pause("job", actor="ops")
+    assert "late already when that began" in (await why(crons, "00:20:00")).text
+    await crons.stop()
+    crons = await life()
+    await crons.start()
+    await clock.advance(crons, minutes=20)
+    await crons.resume("job")
+    await clock.advance(crons, seconds=1)
+    late, paused = await why(crons, "00:20:00"), await why(crons, "00:40:00")
+    await crons.stop()
+    assert (late.fate, paused.fate) == ("paused", "paused")
+    assert "the job was paused: it was late already when that began, by ops" in late.text
+    assert "one of 3 ticks from 2026-03-01 00:10:00 UTC to 2026-03-01 00:30:00 UTC" in late.text
+    assert "the job was paused: by ops" in paused.text
+
+
+async def test_a_pause_that_an_operator_ends_whose_job_has_another_zone(clock: VirtualClock, tmp_path: Path) -> None:
+    async def start(zone: str, role: Role) -> Crons:
+        reset()
+        crons = Crons(state_backend=SQLiteStateBackend(tmp_path / "jobs.db"), config=CronConfig(), clock=clock)
+        crons.cron("0 9 * * *", name="job", timezone=zone)(_nothing)
+        await crons.start(role)
+        return crons
+
+    scheduler = await start("Europe/Berlin", "scheduler")
+    await scheduler.pause("job")
+    await clock.advance(scheduler, days=2)
+    operator = await start("America/New_York", "operator")
+    await operator.resume("job")
+    await operator.stop()
+    fates = [(await why(scheduler, f"0{day} 08:00:00")).fate for day in (1, 2)]
+    elsewhere = await why(scheduler, "01 14:00:00")
+    await scheduler.stop()
+    assert fates == ["paused", "paused"]
+    assert elsewhere.fate == "not_due"
+
+
+async def test_a_tick_that_jitter_holds_back(clock: VirtualClock, make_crons: MakeCrons) -> None:
+    crons = make_crons()
+    crons.cron("0 * * * *", name="job", jitter=300)(_nothing)
+    await crons.start()
+    await clock.advance(crons, hours=1, seconds=0.1)
+    fate = await why(crons, "01:00:00")
+    assert fate.fate == "waiting"
+    assert "its jitter holds it back, for 5 minutes at most" in fate.text
+
+
+async def test_a_job_that_raises_what_hooks_veto_with_has_failed(clock: VirtualClock, make_crons: MakeCrons) -> None:
+    crons = make_crons()
+
+    @crons.cron("* * * * *", name="job")
+    async def job() -> None:
+        raise SkipRun("not today")
+
+    await crons.start()
+    await clock.advance(crons, minutes=1, seconds=1)
+    fate = await why(crons, "00:01:00")
+    assert fate.fate == "ran"
+    assert "SkipRun: not today" in fate.text
+
+
+async def test_a_run_that_the_stop_of_its_scheduler_cut_off(clock: VirtualClock, tmp_path: Path) -> None:
+    reset()
+    config = CronConfig(shutdown_timeout=1)
+    crons = Crons(state_backend=SQLiteStateBackend(tmp_path / "jobs.db"), config=config, clock=clock)
+
+    @crons.cron("* * * * *", name="job")
+    def job() -> None:
+        let_go.wait(10)
+
+    let_go = threading.Event()
+    await crons.start()
+    await clock.advance(crons, minutes=1, seconds=1, finish_runs=False)
+    await crons.stop()
+    let_go.set()
+    await crons.start("observer")
+    fate = await why(crons, "00:01:00")
+    await crons.stop()
+    assert fate.fate == "interrupted"
+    assert "It was not run again: that was its scheduler's stop, and no crash." in fate.text
+
+
 # A crash leaves what the next ones are about; whole processes are killed in the fault tests.
 
 TICK = int(MIDNIGHT.timestamp()) + 3_600
+JOB = CronJob(print, "*/10 * * * *", "job", timezone="UTC")
 _IDS = RunIds(lambda: float(TICK))
 
 
@@ -293,8 +408,7 @@ def _run(status: RunStatus = "completed", **about: object) -> Run:
 
 
 def _records(*runs: Run, missed: tuple[MissedTicks, ...] = (), known: KnownJob | None = None) -> TickRecords:
-    schedule = CronSchedule("*/10 * * * *")
-    return TickRecords(TICK, TICK + 60, schedule, "UTC", known, runs, missed, 1)
+    return TickRecords(TICK, TICK + 60, JOB, known, runs, missed, frozenset({"worker-1~x"}), 1)
 
 
 _CUT_OFF = RunError("Interrupted", "its process died, or lost its lease, before 2026-03-01T01:00:10+00:00")
@@ -320,6 +434,41 @@ def test_a_run_that_was_cut_off_and_not_run_again() -> None:
     lease = Lease("job", run.id, TICK, "worker-1~x", 1, 1, TICK + 300, TICK - 600)
     known = KnownJob("job", "*/10 * * * *", "UTC", "app:job", True, TICK, TICK - 9_999.0, None, (lease,))
     assert "another instance may take it up" in explain(_records(run, known=known)).text
+
+
+def test_a_run_on_record_whose_instance_is_gone() -> None:
+    run = _run("running", ended_ts=None)
+    lease = Lease("job", run.id, TICK, "killed~x", 1, 1, TICK + 300, TICK - 600)
+    known = KnownJob("job", "*/10 * * * *", "UTC", "app:job", True, TICK, TICK - 9_999.0, None, (lease,))
+    assert "is on record as running, but its instance is gone" in explain(_records(run, known=known)).text
+    later = replace(_records(run, known=known), tick=TICK + 600, now=TICK + 700.0)
+    assert "holds the job, but is gone: the others take over" in explain(later).text
+    assert "no instance lives that runs jobs" in explain(replace(later, instances=0)).text
+
+
+def test_attempts_are_told_in_their_order_whatever_the_clocks_were() -> None:
+    again = _run(instance="worker-2", attempt=2, token=2)
+    first = _run("interrupted", error=_CUT_OFF)
+    assert again.id < first.id
+    fate = explain(_records(again, first))
+    assert fate.fate == "ran"
+    assert fate.text.startswith(f"Run {first.id} by worker-1, attempt 1, was cut off")
+    twice = explain(_records(_run(), _run(instance="worker-2", token=2)))
+    assert twice.text.count("completed") == 2
+
+
+def test_error_texts_of_stores_are_details() -> None:
+    delay = "the lock store did not answer (secret.internal:6379 is down)"
+    run = _run(delay=delay, missed_ticks=1, missed_since_ts=TICK - 600)
+    assert delay in explain(_records(run)).text
+    earlier = replace(_records(run), tick=TICK - 600)
+    for records in (_records(run), earlier):
+        assert "secret" not in explain(records, details=False).text
+
+
+def test_a_zone_that_this_host_does_not_know() -> None:
+    known = KnownJob("job", "*/10 * * * *", "Mars/Olympus", "app:job", True, TICK, TICK - 9_999.0)
+    assert explain(_records(_run(), known=known)).fate == "ran"
 
 
 def test_a_tick_that_was_claimed_by_an_instance_which_has_not_put_it_on_record() -> None:
@@ -383,8 +532,7 @@ def test_whatever_is_on_record_is_explained(
     tick: int, now: int, known: KnownJob | None, runs: list[Run], missed: list[MissedTicks]
 ) -> None:
     runs = sorted(runs, key=lambda run: run.id)
-    schedule = CronSchedule("*/10 * * * *")
-    records = TickRecords(tick, float(now), schedule, "UTC", known, tuple(runs), tuple(missed), 1)
+    records = TickRecords(tick, float(now), JOB, known, tuple(runs), tuple(missed), frozenset({"worker~1"}), 1)
     fate = explain(records)
     assert fate.fate in get_args(Fate)
     assert fate.text.endswith((".", "…"))

@@ -49,6 +49,16 @@ async def tell(transaction: Transaction, namespace: str, ids: Sequence[str]) -> 
     await transaction.execute(_TELL, namespace, time(), as_json(ids))
 
 
+async def clean_up(transaction: Transaction) -> None:
+    """Delete what nobody will ask for any more: those who were killed while they listened leave it behind."""
+    now = time()
+    # A clock that was put back leaves instants far ahead.
+    await transaction.execute("DELETE FROM job_listener WHERE abs(until_ts - ?) > ?", now, _LASTS)
+    await transaction.execute(
+        "DELETE FROM job_event WHERE abs(told_ts - ?) > ? OR NOT EXISTS (SELECT 1 FROM job_listener)", now, _KEPT
+    )
+
+
 async def listen(database: Database, namespace: str) -> AsyncGenerator[Event, None]:
     """What is written from now on. Raises `StoreUnavailableError`."""
     listener, names = str(uuid4()), Names(namespace)
@@ -64,18 +74,16 @@ async def listen(database: Database, namespace: str) -> AsyncGenerator[Event, No
         until = now + _LASTS
         if not await transaction.execute("UPDATE job_listener SET until_ts = ? WHERE id = ?", until, listener):
             raise StoreUnavailableError(f"{database.path} can't be listened to: it is not the file that it was")
-        # A clock that was put back leaves instants far ahead.
-        await transaction.execute("DELETE FROM job_listener WHERE abs(until_ts - ?) > ?", now, _LASTS)
-        await transaction.execute("DELETE FROM job_event WHERE abs(told_ts - ?) > ?", now, _KEPT)
+        await clean_up(transaction)
         return until
 
     async def end(transaction: Transaction) -> None:
         await transaction.execute("DELETE FROM job_listener WHERE id = ?", listener)
-        await transaction.execute("DELETE FROM job_event WHERE NOT EXISTS (SELECT 1 FROM job_listener)")
+        await clean_up(transaction)
 
-    until, heard = await database.write(begin)
     seen = None
     try:
+        until, heard = await database.write(begin)
         while True:
             left = until - time()
             if left < 0:
@@ -107,5 +115,8 @@ def _events(rows: Sequence[Row], names: Names) -> Iterator[Event]:
     for row in {row[1]: row for row in rows}.values():
         run, missed = row[2:_MISSED_AT], row[_MISSED_AT:]
         job = names.own(run[1] or missed[1] or "")
-        if job:
-            yield run_of(run, job) if run[0] else missed_of(missed, job)
+        # A run that was vetoed has a record of each kind.
+        if job and run[0]:
+            yield run_of(run, job)
+        if job and missed[0]:
+            yield missed_of(missed, job)

@@ -11,7 +11,7 @@ from fastapi_crons.locking.base import Reach
 from fastapi_crons.run import MissedTicks, Run, RunStatus
 from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, StateBackend
 from fastapi_crons_sqlite._database import Database, Row, Transaction, as_json
-from fastapi_crons_sqlite._events import listen, tell
+from fastapi_crons_sqlite._events import clean_up, listen, tell
 from fastapi_crons_sqlite._names import Names
 from fastapi_crons_sqlite._rows import MISSED_COLUMNS, RUN_COLUMNS, log_of, missed_of, missed_row, run_of, run_row
 
@@ -188,6 +188,7 @@ class SQLiteStateBackend(StateBackend):
             await self._keep_newest(as_json(jobs[start : start + _PRUNE_JOBS]))
         while await self._delete_older(now - self._limits.days * 86_400):
             pass
+        await self._database.write(clean_up)
 
     async def _keep_newest(self, jobs: str) -> None:
         keep = self._limits.keep

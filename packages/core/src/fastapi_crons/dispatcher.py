@@ -42,6 +42,7 @@ MAX_STARTS = 250
 #: How long (seconds) a job waits that is to be tried again: another instance runs it, or the store's clock is behind.
 RETRY_AFTER = 0.5
 NOT_TAKEN = "the instance whose turn it was did not take it"
+_PAUSED = "the job was paused"
 _HELD_UP = "the process was stopped, or something blocked its event loop"
 _CROWDED = "as many runs went on as this instance may have at a time, or as many late ones, or as many in threads"
 #: A turn of the event loop that is so late (seconds) is remembered as a delay.
@@ -96,8 +97,9 @@ class Dispatcher:
         self._latest = clock.now()
         self._latest_turn = clock.monotonic()
         self.delays = Delays()
-        self.delays.note(-inf, self._latest, "no instance ran the job")
         parts.locks.on_outage = self.delays.note
+        #: Since when the stores were waited for at the start.
+        self._waited_since: float | None = None
         #: Since when somebody is due and waits for room.
         self._crowded_since: float | None = None
 
@@ -131,6 +133,19 @@ class Dispatcher:
         """Share the ticks with these instances, which are sorted and have the same jobs; this one is among them."""
         self._turns.share(self._owner, peers)
 
+    def begin(self, peers_since: float) -> None:
+        """Ticks are looked for from now on; the first of the instances that share them has lived since then (Unix seconds)."""
+        now = self._clock.now()
+        alone_until = peers_since if self._waited_since is None else min(peers_since, self._waited_since)
+        self.delays.note(-inf, alone_until, "no instance ran the job")
+        if peers_since < now:
+            self.delays.note(peers_since, now, NOT_TAKEN)
+
+    def waited_for_stores(self, since: float, why: str) -> None:
+        """The stores could not be had since then (Unix seconds) until now."""
+        self._waited_since = since
+        self.delays.note(since, self._clock.now(), f"the stores could not be had ({why})")
+
     def released(self, run: ActiveRun) -> None:
         """A run has ended: what waited for it goes on."""
         entry = run.entry
@@ -138,7 +153,8 @@ class Dispatcher:
         if entry.waiting and over:
             if entry.waits_for is None:
                 entry.busy_until = int(self._now())
-            entry.delay = Delay(run.started_ts, self._clock.now(), f"run {run.id} of the job went on")
+            ended = run.outcome.ended_ts if run.outcome is not None else None
+            entry.delay = Delay(run.started_ts, ended or self._clock.now(), f"run {run.id} of the job went on")
             # A row of late ticks goes on to where it was to end; what falls due meanwhile is not late.
             entry.late = entry.late or run.trigger == "catch_up"
             self._goes_on(entry, late=entry.late)
@@ -158,7 +174,9 @@ class Dispatcher:
             if wanted:
                 await self._claim_and_start(wanted)
                 # Let the runs that were just started have the loop.
+                began = self._clock.monotonic()
                 await asyncio.sleep(0)
+                self._note_if_held_up(began)
             elif self._undecided:
                 await asyncio.sleep(0)
             elif not self._wake.is_set() and not self._stopping:
@@ -185,7 +203,7 @@ class Dispatcher:
         if entry is not None:
             entry.mark = max(entry.mark, mark)
             if entry.job.enabled:
-                entry.delay = Delay(entry.mark, self._clock.now(), "the job was paused")
+                entry.delay = Delay(entry.mark, self._clock.now(), _PAUSED)
                 self._try_again(entry, late=True)
 
     def silent_for(self) -> float:
@@ -370,7 +388,8 @@ class Dispatcher:
         results = await self._locks.claim([want.request for want in wanted])
         answered_at = self._clock.now()
         if answered_at - self._claimed_at > _HELD_UP_AFTER and not self.delays.noted_since(self._claimed_at):
-            self.delays.note(self._claimed_at, answered_at, "the lock store took long to answer")
+            why = self.delays.blamed(self._claimed_at) or "the lock store took long to answer"
+            self.delays.note(self._claimed_at, answered_at, why)
         now, held_since = self._now(), perf_counter()
         unknown = []
         for number, (want, result) in enumerate(zip(wanted, results, strict=True), start=1):
@@ -460,7 +479,11 @@ class Dispatcher:
             self._skipped(entry, want, result)
         elif result.outcome == "busy" and entry.running:
             entry.waiting, entry.late = True, entry.late or want.late
-        elif result.outcome != "paused":  # a paused job asks again when its next tick is due
+        elif result.outcome == "paused":  # it asks again when its next tick is due
+            paused = entry.delay is not None and entry.delay.why == _PAUSED
+            since = entry.delay.since if paused and entry.delay is not None else tick
+            entry.delay = Delay(since, self._clock.now(), _PAUSED)
+        else:
             if result.outcome == "early":
                 entry.delay = self._early(result.mark, tick)
             elif result.holder:
@@ -501,7 +524,10 @@ class Dispatcher:
             why = self._delay_since(entry, row.first)
             if why is not None:
                 detail = why if detail is None else f"{detail}; {why}"
-            before = entry.skipped[1] if entry.skipped is not None and entry.skipped[0] == result.holder else None
+            before = None
+            if entry.skipped is not None and entry.skipped[0] == result.holder:
+                # What became of the ticks in between, as in a pause, is told by records of their own.
+                before = entry.skipped[1] if entry.skipped[1].last_ts == result.mark else None
             ticks = self._runner.let_go(entry.job, row, "overlap", detail, record_id=request.run_id, before=before)
             entry.skipped = (result.holder, ticks)
         self._recorder.release(LeaseRef(entry.job.name, request.run_id, result.token))
@@ -543,7 +569,11 @@ class Dispatcher:
         finally:
             self._waiting = False
             timer.cancel()
-        late = self._clock.monotonic() - began - delay
+        self._note_if_held_up(began + delay)
+
+    def _note_if_held_up(self, expected: float) -> None:
+        """It should have gone on here at that time (monotonic)."""
+        late = self._clock.monotonic() - expected
         if late > _HELD_UP_AFTER:
             now = self._clock.now()
             self.delays.note(now - late, now, self.delays.blamed(now - late) or _HELD_UP)

@@ -126,7 +126,7 @@ class Engine:
         Raises what the stores raise when they can't be opened; then everything is closed again.
         """
         if self.role == "observer":
-            await self._open_stores()
+            await self._observe()
             return
         self.supervisor.start("record", self.recorder.write_forever)
         self.supervisor.start("release", self.recorder.release_forever)
@@ -139,7 +139,7 @@ class Engine:
                 self._wait_for_stores(error)
             # What was begun about the jobs is told before the scheduler itself.
             await self.runner.drain(self._config.hook_timeout)
-            await self.hooks.for_scheduler("scheduler_started", crons=self._crons)
+            await self._tell_plugins("scheduler_started")
         except BaseException:
             # Also where the caller gave up waiting: nothing is left behind that nobody can stop.
             await asyncio.shield(asyncio.ensure_future(self.stop(told=False)))
@@ -201,7 +201,7 @@ class Engine:
         await self._close_stores()
         self.instance.lives_here(alive=False)
         if told:
-            await self.hooks.for_scheduler("scheduler_stopped", crons=self._crons)
+            await self._tell_plugins("scheduler_stopped")
 
     def _store_patience(self) -> float:
         """How long (seconds) a stop waits for a store: not long for one that is known not to answer."""
@@ -211,6 +211,18 @@ class Engine:
     def add(self, jobs: Iterable[CronJob]) -> None:
         """Take up jobs; one that is known already is left as it is. Safe to call from any thread."""
         self.dispatcher.add(jobs)
+
+    async def _observe(self) -> None:
+        try:
+            await self._open_stores()
+        except BaseException:
+            await asyncio.shield(asyncio.ensure_future(self.stop()))
+            raise
+
+    async def _tell_plugins(self, hook: str) -> None:
+        """Plugins hear of schedulers, and not of those who only steer them."""
+        if self.role == "scheduler":
+            await self.hooks.for_scheduler(hook, crons=self._crons)
 
     async def _open_stores(self) -> None:
         self.instance.lives_here(alive=True)
@@ -239,10 +251,11 @@ class Engine:
         self.supervisor.start("open", self._open_when_possible)
 
     async def _open_when_possible(self) -> None:
-        backoff = Backoff()
+        backoff, since = Backoff(), self.clock.now()
         while True:
             await self.clock.sleep(backoff.next())
             await self._close_stores()
+            self.dispatcher.waited_for_stores(since, self.waits_for_stores or "")
             try:
                 await self._begin()
                 break
@@ -339,7 +352,7 @@ class Engine:
         self.membership.lost(run)
 
     def _registered(self, jobs: list[CronJob]) -> None:
-        if self._plugins.calls("job_registered"):
+        if self.role == "scheduler" and self._plugins.calls("job_registered"):
             self.runner.in_background(self._tell_registered(jobs))
 
     async def _tell_registered(self, jobs: list[CronJob]) -> None:

@@ -227,6 +227,8 @@ class EnrolledJobs:
         row = old_row(old.schedule, old.timezone, old.mark, int(now))
         if row is not None:
             detail = f"the schedule was {old.schedule!r}" if old.reason == "schedule_changed" else None
+            if old.reason == "disabled" and not job.enabled:
+                detail = "it was late already when that happened"
             self._runner.let_go(job, row, old.reason, detail, record_id=nonce)
         if old.token:
             self._recorder.release(LeaseRef(job.name, nonce, old.token))

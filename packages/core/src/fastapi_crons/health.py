@@ -58,6 +58,8 @@ def _failures(engine: Engine) -> Iterator[tuple[str, str]]:
 
 
 def _concerns(engine: Engine) -> Iterator[str]:
+    if engine.role != "scheduler":
+        yield f"this was started as an {engine.role}: no tick is run here"
     yield from engine.surroundings
     silent = engine.membership.silent_for_too_long()
     if silent is not None:

@@ -101,7 +101,7 @@ def run_skipped(job_name: str, context: HookContext) -> None:
 
 @hookspec
 def scheduler_started(crons: Crons) -> None:
-    """Called when the scheduler has started."""
+    """Called when the scheduler has started; not for those who only steer one, as `fastapi-crons pause` does."""
 
 
 @hookspec

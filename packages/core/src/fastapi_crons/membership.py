@@ -59,9 +59,17 @@ class Membership:
         """Take up a share of the ticks, and what dead instances left behind. Raises `StoreError`."""
         beat = await self.keeper.beat_now()  # now that the jobs are registered, others are to know which
         self._share(beat)
+        digest, began = self.jobs_digest(), self._clock.now()
+        self._dispatcher.begin(
+            min([began, *(other.instance.started_ts for other in beat.instances if self._is_other(other, digest))])
+        )
         await self._recovery.take_over(beat.dead)
         await self._recovery.close_orphans()
         self.tell(Signal("join"))
+
+    def _is_other(self, found: LiveInstance, digest: str) -> bool:
+        """Whether this is another instance that has the same jobs."""
+        return found.jobs == digest and found.instance.owner != self._instance.owner
 
     async def leave(self, timeout: float) -> None:
         """Leave the others to it, within so many seconds."""

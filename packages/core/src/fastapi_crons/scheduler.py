@@ -355,7 +355,7 @@ class Crons:
 
     async def pauses(self) -> dict[str, Pause]:
         """The jobs that are paused: since when (Unix seconds), by whom, and why. Raises as `pause`."""
-        return await self._running_engine("be asked for", "pauses").locks.pauses()
+        return await self._open_engine("be asked for", "pauses").locks.pauses()
 
     async def cancel_run(self, run_id: str, *, actor: str | None = None) -> bool:
         """Cancel a run that goes on, here or on another instance; False where there is none.
@@ -367,6 +367,12 @@ class Crons:
         return await self._running_engine("be cancelled", run_id).steering.cancel_run(run_id, actor)
 
     def _running_engine(self, what: str, name: str) -> Engine:
+        engine = self._open_engine(what, name)
+        if engine.role == "observer":
+            raise CronsError(f"{name!r} can't {what}: this was started to observe; start('operator') may steer")
+        return engine
+
+    def _open_engine(self, what: str, name: str) -> Engine:
         if self.engine is None:
             raise CronsError(f"{name!r} can't {what}: the scheduler has not started; await crons.start() first")
         self._check_loop(self.engine, "used")

@@ -197,11 +197,11 @@ class Service:
         records = TickRecords(
             tick=tick,
             now=self.crons.clock.now(),
-            schedule=job.schedule,
-            zone=job.schedule_zone,
+            job=job,
             known=known[0] if known else None,
             runs=tuple(runs),
             missed=tuple(missed),
+            living=frozenset(found.instance.owner for found in instances),
             instances=len([found for found in instances if found.jobs or engine.runs_ticks]),
         )
         return explain(records, details=details)

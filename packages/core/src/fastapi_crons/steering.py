@@ -18,12 +18,14 @@ from fastapi_crons.outcome import safe_text
 from fastapi_crons.parts import Parts
 from fastapi_crons.run import Run, Trigger
 from fastapi_crons.state.base import Signal
-from fastapi_crons.ticks import count_row, old_row, tick_source
+from fastapi_crons.ticks import Row, count_row, old_row, tick_source
 
 if TYPE_CHECKING:
     from fastapi_crons.timeline import Entry
 
 logger = logging.getLogger(__name__)
+
+_LATE_ALREADY = "it was late already when that began"
 
 
 class Steering:
@@ -101,8 +103,13 @@ class Steering:
         name, request = run.job.name, manual_request(run.job, run.id, force=force)
         try:
             result = await self._locks.claim_now(request)
-            if result.outcome == "unknown" or (result.orphaned and not self._registers):
+            if result.outcome == "unknown":
                 await asyncio.wait_for(self._register(run.job), self._config.store_timeout)
+                result = await self._locks.claim_now(request)
+            elif result.orphaned:
+                # Nobody lives who registered the definition on record. Which it is matters for ticks only.
+                for known in await self._locks.known([name]):
+                    request = request._replace(schedule=known.schedule, timezone=known.timezone)
                 result = await self._locks.claim_now(request)
         except (StoreUnavailableError, asyncio.TimeoutError) as error:
             # The claim may have been granted all the same.
@@ -183,14 +190,18 @@ class Steering:
             self._resumed(job, request.nonce, resumed)
 
     def _resumed(self, job: CronJob, record_id: str, resumed: Resumed) -> None:
-        pause, row = resumed.pause, old_row(resumed.schedule, resumed.timezone, resumed.after, resumed.mark)
-        if resumed.schedule == job.schedule.text:  # of whatever kind it is
-            row = count_row(tick_source(job.schedule), resumed.after, resumed.mark)
+        pause = resumed.pause
+        by = f"by {pause.actor}" if pause.actor else "since"
+        note = f": {pause.note}" if pause.note else ""
+        detail = f"{by} {iso_utc(pause.since)}{note}" if pause.since else None
+        # What was due before the pause, and late already, has a record of its own.
+        since = max(resumed.after, min(resumed.mark, int(pause.since)))
+        late, row = _row(job, resumed, resumed.after, since), _row(job, resumed, since, resumed.mark)
+        if late is not None:
+            also = f"{_LATE_ALREADY}, {detail}"
+            late_id = record_id if row is None else self._dispatcher.new_run_id()
+            self._runner.let_go(job, late, "paused", also, record_id=late_id)
         if row is not None:
-            by = f"by {pause.actor}" if pause.actor else "since"
-            detail = (
-                None if not pause.since else f"{by} {iso_utc(pause.since)}" + (f": {pause.note}" if pause.note else "")
-            )
             self._runner.let_go(job, row, "paused", detail, record_id=record_id)
         if resumed.token:
             self._recorder.release(LeaseRef(job.name, record_id, resumed.token))
@@ -206,6 +217,13 @@ class Steering:
             return found
         run.cut_off("cancelled", _kept(actor))
         return True
+
+
+def _row(job: CronJob, resumed: Resumed, after: int, until: int) -> Row | None:
+    """The ticks in (after, until] of the schedule that was paused."""
+    if (resumed.schedule, resumed.timezone) == (job.schedule.text, job.schedule_zone):  # of whatever kind it is
+        return count_row(tick_source(job.schedule), after, until)
+    return old_row(resumed.schedule, resumed.timezone, after, until)
 
 
 def _kept(text: str | None) -> str | None:

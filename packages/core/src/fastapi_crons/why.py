@@ -10,9 +10,10 @@ from zoneinfo import ZoneInfo
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.errors import ScheduleError, SkipRun
 from fastapi_crons.instance import name_of
+from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import KnownJob, Lease
-from fastapi_crons.run import MissedReason, MissedTicks, Run, RunStatus
-from fastapi_crons.schedule import Schedule, cron_schedule
+from fastapi_crons.run import INTERRUPTED, MissedReason, MissedTicks, Run, RunStatus
+from fastapi_crons.schedule import cron_schedule
 from fastapi_crons.ticks import TickSource, tick_source
 
 Fate = Literal[
@@ -38,16 +39,16 @@ class TickRecords:
 
     tick: int
     now: float
-    schedule: Schedule
-    """The schedule as this process has it."""
-    zone: str
-    """Its zone; empty for schedules that have none."""
+    job: CronJob
+    """As this process has it."""
     known: KnownJob | None
     """What the lock store knows of the job; None where no instance has registered it."""
     runs: tuple[Run, ...]
     """The job's runs, oldest first, at least those since the tick."""
     missed: tuple[MissedTicks, ...]
-    instances: int
+    living: frozenset[str] = frozenset()
+    """The owners of leases that live, whatever they do."""
+    instances: int = 0
     """How many instances live that run jobs."""
 
 
@@ -106,6 +107,7 @@ _REASONS: dict[MissedReason, str] = {
     "misfire_grace_time": "it could only be run later than its misfire grace time allows",
     "max_catch_up": "more late ticks stood behind it than are caught up with (max_catch_up)",
 }
+_ORPHANED = "is on record as running, but its instance is gone: another one closes the record, and may run it again"
 _NOT_KNOWN = "What was due before that is not known."
 #: A tick that is not handled so long (seconds) after it was due, while instances live, is not just about to be.
 _OVERDUE = 10.0
@@ -119,12 +121,13 @@ class _Case:
         self._details = details
         self._known = known = records.known
         self._tick = records.tick
-        self._text, self._zone = records.schedule.text, records.zone
-        self._source: TickSource | None = tick_source(records.schedule)
-        if known is not None and (known.schedule, known.timezone) != (self._text, records.zone):
+        job = records.job
+        self._text, self._zone = job.schedule.text, job.schedule_zone
+        self._source: TickSource | None = tick_source(job.schedule)
+        if known is not None and (known.schedule, known.timezone) != (self._text, self._zone):
             self._text, self._source, self._zone = known.schedule, _source_of(known), known.timezone
         #: Whether the schedule in force had not come into force yet.
-        self.older = known is not None and self._tick < int(known.since)
+        self.older = known is not None and self._tick < known.since
         #: Whether the schedule in force has a tick at this instant.
         self.is_due = self._source is not None and self._source.next_tick(self._tick - 1) == self._tick
 
@@ -136,22 +139,20 @@ class _Case:
 
     def run(self) -> TickFate | None:
         """Runs of this very tick."""
-        runs = tuple(run for run in self._records.runs if run.tick_ts == self._tick)
+        own = (run for run in self._records.runs if run.tick_ts == self._tick)
+        runs = tuple(sorted(own, key=lambda run: (run.attempt, run.token)))
         if not runs:
             return None
         last = runs[-1]
-        sentences = [self._cut_off(run) for run in runs[:-1]]
-        if last.error is not None and last.error.type == SkipRun.__name__:
+        sentences = [self._cut_off(run) if run.status == "interrupted" else self._ran(run, "") for run in runs[:-1]]
+        if last.status == "cancelled" and last.error is not None and last.error.type == SkipRun.__name__:
             why = self._detail(last.error.message)
             return self._fate("vetoed", *sentences, f"A before-run hook vetoed it{why}.", runs=runs)
         if last.status == "interrupted":
             sentences += [self._cut_off(last), self._rerun_of(last)]
             return self._fate("interrupted", *sentences, runs=runs)
-        again = "It was run again" if len(runs) > 1 else "It was run"
-        attempt = f", attempt {last.attempt}" if last.attempt > 1 else ""
-        where = f"by {last.instance}, from {self._at(last.started_ts)} on (run {last.id}{attempt})"
-        sentences.append(f"{again} {where}, and {self._ending(last)}.")
-        if last.delay:
+        sentences.append(self._ran(last, " again" if len(runs) > 1 else ""))
+        if last.delay and self._details:
             sentences.append(f"It started late: {last.delay}.")
         if last.missed_ticks and last.missed_since_ts is not None:
             sentences.append(
@@ -163,7 +164,8 @@ class _Case:
         """A record that the tick was let go."""
         if not self._may_be_due():
             return None
-        for missed in reversed(self._records.missed):
+        # A row can span what records of their own tell of.
+        for missed in sorted(self._records.missed, key=lambda missed: missed.last_ts - missed.first_ts):
             if missed.first_ts <= self._tick <= missed.last_ts:
                 row = ""
                 if missed.count > 1:
@@ -198,7 +200,7 @@ class _Case:
             return self._fate(
                 "older_schedule", self._uncertain(), f"Run {run.id} stands for late ticks around it.", runs=runs
             )
-        late = f": {run.delay}" if run.delay else ""
+        late = f": {run.delay}" if run.delay and self._details else ""
         text = (
             f"It was late{late}; the run of {self._at(run.tick_ts)} stands for it and for all late ticks, "
             f"{_ticks(run.missed_ticks + 1)} (coalesce)."
@@ -209,10 +211,12 @@ class _Case:
 
     def not_due(self) -> TickFate | None:
         """An instant at which the schedule in force has nothing due."""
-        if self.older or self._source is None:
+        if self.older or self.is_due:
             return None
-        if self.is_due:
-            return None
+        if self._source is None:
+            kind = f"{self._schedule()} is a schedule of another kind than are installed"
+            claimed = self._claim() is not None
+            return None if claimed else self._fate("unknown", f"Whether it is due can't be told here: {kind}.")
         following = self._source.next_tick(self._tick)
         then = "it is never due after that" if following is None else f"the next tick after it is {self._at(following)}"
         return self._fate(
@@ -226,15 +230,14 @@ class _Case:
             if self._tick > now:
                 return self._fate("not_yet", f"It is due in {_span(self._tick - now)}.", self._never_registered())
             return self._fate("unknown", self._never_registered())
-        if self._tick <= known.mark and self._tick <= now:
-            return None
-        if self.older:
+        if self._tick <= known.mark or self.older:
             return None
         if known.pause is not None:
             when = "was due" if self._tick <= now else "will be due"
-            return self._fate(
-                "paused", f"The job is paused {self._paused(known)}; it {when} in that time, and is not run."
-            )
+            what = f"it {when} in that time, and is not run"
+            if self._tick <= known.pause.since:
+                what = "it was late already when that began, and is run only if the job is resumed with catch_up"
+            return self._fate("paused", f"The job is paused {self._paused(known)}; {what}.")
         if not known.enabled:
             return self._fate("missed", "The job is disabled: none of its ticks is run.")
         if self._tick > now:
@@ -245,14 +248,20 @@ class _Case:
         """A tick that was handled, and that no record tells of."""
         known = self._known
         assert known is not None
-        lease = next(
-            (each for each in known.leases if each.tick is not None and each.after < self._tick <= each.tick), None
-        )
+        if self._tick > self._records.now:
+            ahead = (
+                f"the newest tick on record as handled is {self._at(known.mark)}, which lies ahead: a clock was wrong"
+            )
+            return self._fate(
+                "unknown", f"It is not run: {ahead}. The job goes on when that has passed, or was put back."
+            )
+        lease = self._claim()
         if lease is not None:
             return self._fate("running" if lease.let_go is None else "missed", self._leased(lease))
         if self.older:
             return self._fate("older_schedule", f"Nothing is on record of it. {self.schedule_since()}", _NOT_KNOWN)
-        kept = [made_at(run.id) for run in self._records.runs] + [each.recorded_ts for each in self._records.missed]
+        runs, missed = self._records.runs, self._records.missed
+        kept = [made_at(run.id) for run in runs] or [each.recorded_ts for each in missed]
         oldest = min(kept, default=None)
         if oldest is not None and oldest > self._tick:
             why = f"the history reaches back to {self._at(oldest)} only"
@@ -268,6 +277,16 @@ class _Case:
         assert self._known is not None
         return f"The schedule {self._schedule()} is in force since {self._at(self._known.since)}."
 
+    def _claim(self) -> Lease | None:
+        """The lease that answers for the tick."""
+        leases = (each for each in self._leases() if each.tick is not None)
+        return next((each for each in leases if each.after < self._tick <= (each.tick or 0)), None)
+
+    def _ran(self, run: Run, again: str) -> str:
+        attempt = f", attempt {run.attempt}" if run.attempt > 1 else ""
+        where = f"by {run.instance}, from {self._at(run.started_ts)} on (run {run.id}{attempt})"
+        return f"It was run{again} {where}, and {self._ending(run)}."
+
     def _fate(
         self, fate: Fate, *sentences: str, runs: tuple[Run, ...] = (), missed: MissedTicks | None = None
     ) -> TickFate:
@@ -279,7 +298,7 @@ class _Case:
 
     def _is_uncertain(self, first: int, last: int) -> bool:
         """Whether nothing says that an instant inside a row of ticks was one: their schedule is not known any more."""
-        return self.older and not self.is_due and self._tick not in (first, last)
+        return self.older and self._tick not in (first, last)
 
     def _uncertain(self) -> str:
         return f"Whether it was due is not known. {self.schedule_since()}"
@@ -295,13 +314,16 @@ class _Case:
             return f" {self._cut_off(holder)}"
         if holder.ended_ts > self._tick:
             return f" That run {self._ending(holder)}, at {self._at(holder.ended_ts)}."
-        return (
-            f" That run had ended by then, at {self._at(holder.ended_ts)}, but its instance could not give the job back in "
-            "time: the lock store did not answer, or the instance was held up."
-        )
+        why = "its after-run hooks went on, the lock store did not answer, or its instance was held up"
+        if holder.error is not None and "its thread can't be ended" in holder.error.message:
+            why = "its thread could not be ended, and went on"
+        return f" That run had ended by then, at {self._at(holder.ended_ts)}, but still held the job: {why}."
 
     def _ending(self, run: Run) -> str:
         if run.status == "running" or run.ended_ts is None:
+            lease = next((each for each in self._leases() if each.run_id == run.id), None)
+            if lease is not None and not self._lives(lease):
+                return _ORPHANED
             return _ENDINGS[run.status]
         took = f" after {run.duration:.3g} s" if run.duration is not None else ""
         error = f": {run.error.type}{self._detail(run.error.message)}" if run.error is not None else ""
@@ -312,10 +334,20 @@ class _Case:
         return f"Run {run.id} by {run.instance}, attempt {run.attempt}, was cut off{why}."
 
     def _rerun_of(self, run: Run) -> str:
-        leases = self._known.leases if self._known is not None else ()
-        if any(lease.run_id == run.id for lease in leases):
+        if any(lease.run_id == run.id for lease in self._leases()):
             return "Its lease is still on record, so another instance may take it up and run it again."
-        return "It was not run again: the job does not rerun what was interrupted, or did so as often as it may."
+        if run.error is not None and run.error.type != INTERRUPTED:
+            return "It was not run again: that was its scheduler's stop, and no crash."
+        return (
+            "It was not run again: the job does not rerun what was interrupted, or did so as often as it may, or was paused, "
+            "disabled or changed since, or it was too late for that."
+        )
+
+    def _leases(self) -> tuple[Lease, ...]:
+        return self._known.leases if self._known is not None else ()
+
+    def _lives(self, lease: Lease) -> bool:
+        return lease.instance in self._records.living
 
     def _leased(self, lease: Lease) -> str:
         who = name_of(lease.instance)
@@ -325,11 +357,17 @@ class _Case:
 
     def _why_waiting(self, known: KnownJob, now: float) -> str:
         since = f"It was due {_span(now - self._tick)} ago, and nobody has claimed it"
-        holder = next((lease for lease in known.leases if lease.let_go is None), None)
-        if holder is not None:
-            return f"{since}: it waits for run {holder.run_id} of {name_of(holder.instance)}, which holds the job."
         if not self._records.instances:
             return f"{since}: no instance lives that runs jobs. The next one to start treats it as a late tick."
+        job = self._records.job
+        if job.jitter and now - self._tick <= job.jitter:
+            return f"{since} yet: its jitter holds it back, for {_span(job.jitter)} at most."
+        holder = next((lease for lease in known.leases if lease.let_go is None), None)
+        if holder is not None and job.overlap != "allow":
+            gone = "" if self._lives(holder) else ", but is gone: the others take over when they notice"
+            return (
+                f"{since}: it waits for run {holder.run_id} of {name_of(holder.instance)}, which holds the job{gone}."
+            )
         if now - self._tick <= _OVERDUE:
             return f"{since} yet."
         return (
@@ -353,7 +391,10 @@ class _Case:
 
     def _at(self, instant: float) -> str:
         moment = utc_datetime(int(instant))
-        local = moment.astimezone(ZoneInfo(self._zone)) if self._zone and self._zone != "UTC" else moment
+        try:
+            local = moment.astimezone(ZoneInfo(self._zone or "UTC"))
+        except (LookupError, ValueError, OSError):  # a zone that is not known on this host
+            local = moment
         return f"{local:%Y-%m-%d %H:%M:%S %Z}"
 
 
