@@ -627,3 +627,54 @@ async def test_events_of_a_store_that_can_not_tell_are_refused_before_the_stream
         await crons.start()
         status, detail = problem(await api.get("/scheduler/events"))
     assert (status, "_Silent" in detail) == (503, True)
+
+
+async def test_a_run_that_nobody_waits_for_is_accepted_and_found_at_once(crons: Crons, api: AsyncClient) -> None:
+    await crons.start()
+    answer = await api.post("/crons/minutely/run", json={"wait": False})
+    assert answer.status_code == 202
+    run_id = answer.json()["run_id"]
+    found = await api.get(f"/crons/minutely/runs/{run_id}")
+    assert found.status_code == 200
+    assert found.json()["id"] == run_id
+
+
+async def test_passwords_in_urls_are_kept_nowhere(
+    crons: Crons, api: AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    @crons.cron("0 0 1 1 *", name="leaks")
+    async def leaks() -> None:
+        logging.getLogger("app").warning("connecting to https://me:hunter2@host/x")
+        raise ConnectionError("redis://me:hunter2@db/0 does not answer")
+
+    await crons.start()
+    caplog.clear()
+    answer = await api.post("/crons/leaks/run")
+    found = await api.get(f"/crons/leaks/runs/{answer.json()['run_id']}")
+    assert "redis://me:***@db/0 does not answer" in answer.json()["error"]
+    assert found.json()["log"][0]["message"] == "connecting to https://me:***@host/x"
+    assert "hunter2" not in answer.text + found.text
+    assert all("hunter2" not in record.getMessage() for record in caplog.records if record.name != "app")
+
+
+@pytest.mark.parametrize("before", ["", "zzz", "019ca8c1-6c00-7000-8000-0123456789abx"])
+async def test_a_cursor_that_is_none_is_refused(crons: Crons, api: AsyncClient, before: str) -> None:
+    await crons.start()
+    status, detail = problem(await api.get("/crons/minutely/runs", params={"before": before}))
+    assert status == 422
+    assert "before" in detail
+
+
+async def test_a_manual_run_that_holds_its_job_for_long_is_worth_a_look(
+    crons: Crons, api: AsyncClient, clock: VirtualClock
+) -> None:
+    @crons.cron("* * * * *", name="stuck")
+    async def stuck() -> None:
+        await clock.sleep(100_000)
+
+    await crons.start()
+    await api.post("/crons/stuck/run", json={"wait": False})
+    await clock.advance(crons, minutes=5)
+    health = (await api.get("/scheduler/health")).json()
+    assert health["status"] == "degraded"
+    assert "'stuck'" in health["findings"][0]

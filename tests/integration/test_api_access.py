@@ -254,6 +254,17 @@ async def test_other_sites_change_nothing_whatever_credentials_come_with_it(
     assert (await api.ask("GET", "/api/crons", RIGHT, *headers)).status == 200
 
 
+@pytest.mark.parametrize("headers", CROSS_SITE.values(), ids=CROSS_SITE)
+async def test_other_sites_are_not_shown_what_only_this_machine_is(
+    make_api: Any, headers: list[tuple[bytes, bytes]]
+) -> None:
+    """An app may let any page read what it answers (CORS), and its browser may be on this machine."""
+    api = await make_api()
+    assert await api.changes() == 200
+    assert (await api.ask("GET", "/api/crons/job/runs")).json()["runs"][0]["result"] == "a secret result"
+    assert "secret" not in str((await api.ask("GET", "/api/crons/job/runs", *headers)).json())
+
+
 @pytest.mark.parametrize("options", [{}, {"api_token": "hunter2"}], ids=str)
 @pytest.mark.parametrize("body", [b"", b"force=true", b'{"force": true}'])
 @pytest.mark.parametrize(

@@ -102,6 +102,10 @@ class CronConfig(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             raise ConfigurationError(describe_faults(error, PREFIX)) from None
+        except UnicodeDecodeError as error:
+            raise ConfigurationError(
+                f".env can't be read: it is not UTF-8 ({error.reason} at byte {error.start})"
+            ) from None
 
     @field_validator("timezone")
     @classmethod
@@ -110,6 +114,13 @@ class CronConfig(BaseSettings):
             check_timezone(value)
         except ScheduleError as error:
             raise ValueError(str(error)) from None
+        return value
+
+    @field_validator("api_token")
+    @classmethod
+    def _can_be_sent(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and (value.get_secret_value().strip() != value.get_secret_value()):
+            raise ValueError("can't begin or end with spaces: in a header they would be lost")
         return value
 
     @field_validator("disabled_plugins", mode="before")

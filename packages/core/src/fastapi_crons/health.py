@@ -89,7 +89,7 @@ def _concerns(engine: Engine) -> Iterator[str]:
 def _long_runs(engine: Engine) -> Iterator[str]:
     now = engine.clock.now()
     for run in engine.runner.active.values():
-        if run.outcome is None and run.tick_ts is not None:
+        if run.outcome is None:
             ticks = run.entry.group.source.ticks_between(int(run.started_ts), int(now))
             if sum(1 for _, _ in zip(range(_PERIODS), ticks, strict=False)) == _PERIODS:
                 yield run.job.name

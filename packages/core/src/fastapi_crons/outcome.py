@@ -13,6 +13,8 @@ from fastapi_crons.run import RunError
 _LONE_SURROGATE = re.compile(
     r"(?<!\\)(?:\\\\)*(?:\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f])|(?<!\\ud[89ab][0-9a-f]{2})\\ud[c-f])"
 )
+_PASSWORD_IN_URL = re.compile(r"([A-Za-z][\w+.-]*://[^\s/@:?#]*):[^\s/@]+@")
+_LONGEST_PASSWORD = 500
 _SIMPLE = (bool, int, float, type(None))
 
 
@@ -88,8 +90,13 @@ def safe_text(value: object, limit: int) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """At most `limit` characters of a text and its full length, without NUL and lone surrogates."""
-    kept = text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+    """At most `limit` characters of a text and its full length, without NUL, lone surrogates, and passwords in URLs."""
+    kept = text
+    if "://" in text:
+        # With what follows the end, so that no half of a password is left there.
+        kept = _PASSWORD_IN_URL.sub(r"\1:***@", text[: limit + _LONGEST_PASSWORD])
+    if len(text) > limit:
+        kept = f"{kept[:limit]}… ({len(text)} characters)"
     return kept.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
 
 

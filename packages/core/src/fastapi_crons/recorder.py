@@ -57,6 +57,8 @@ class Recorder:
         self._max_buffered = max_buffered
         #: By id. A run that was vetoed has a record of each kind.
         self._pending: dict[str, Ongoing | Record] = {}
+        #: The batch that is on its way.
+        self._writing: dict[str, Ongoing | Record] = {}
         #: Leases to give back: those whose outcome is still to be written, and those that are only to be given back.
         self._releases: list[tuple[LeaseRef, Callable[[], None]]] = []
         self._written: list[tuple[LeaseRef, Callable[[], None]]] = []
@@ -84,6 +86,11 @@ class Recorder:
     def returning(self) -> list[LeaseRef]:
         """The leases that are to be given back. Safe to call from any thread."""
         return [lease for lease, _ in (*self._releases, *self._written)]
+
+    def noted(self, run_id: str) -> Run | None:
+        """A run that the state store may not have yet, or not as it is by now."""
+        found = self._pending.get(run_id) or self._writing.get(run_id)
+        return None if found is None or isinstance(found, MissedTicks) else _as_run(found)
 
     def expect(self, latency: float) -> None:
         """Learn how long (seconds) an answer of the stores takes, before the first write shows it."""
@@ -177,6 +184,7 @@ class Recorder:
         batch = dict(islice(self._pending.items(), self._batch_size))
         for key in batch:
             del self._pending[key]
+        self._writing = batch
         releases = len(self._releases)
         self._busy += 1
         began = self._clock.monotonic()
@@ -204,6 +212,7 @@ class Recorder:
                 self.slow = self._clock.monotonic() - began > _SLOW
         finally:
             self._busy -= 1
+            self._writing = {}
         self._pass_on(releases)
         return self.fault is None
 
@@ -255,4 +264,8 @@ class Recorder:
 
 
 def _record(noted: Ongoing | Record) -> Record:
-    return noted if isinstance(noted, (Run, MissedTicks)) else noted.snapshot()
+    return noted if isinstance(noted, MissedTicks) else _as_run(noted)
+
+
+def _as_run(noted: Ongoing | Run) -> Run:
+    return noted if isinstance(noted, Run) else noted.snapshot()

@@ -122,7 +122,9 @@ class Service:
     async def run(self, name: str, run_id: str) -> Run:
         """One run of a job, with its log."""
         self._job(name)
-        run = await self._answer(self._engine().state.run(run_id))
+        engine = self._engine()
+        # What has just begun or ended here may not be on record yet.
+        run = engine.recorder.noted(run_id) or await self._answer(engine.state.run(run_id))
         if run is None or run.job != name:
             raise UnknownRunError(f"job {name!r} has no run {run_id!r} on record; the history may have been cut back")
         return run
@@ -186,7 +188,10 @@ class Service:
         return await self.crons.resume(name, catch_up=catch_up)
 
     async def tick(self, name: str, instant: datetime, *, details: bool = True) -> TickFate:
-        """What became of an instant (aware) of a job, and why. `details` says whether error texts and notes may be told."""
+        """What became of an instant (aware, in whole seconds) of a job, and why.
+
+        `details` says whether error texts and notes may be told.
+        """
         job, engine, tick = self._job(name), self._engine(), int(instant.timestamp())
         known, runs, missed, instances = await asyncio.gather(
             self._answer(engine.locks.known([name])),

@@ -172,11 +172,13 @@ def change_setting(plugins: Plugins, name: str, value: str | None, env_file: Pat
     # What a link leads to is replaced, not the link.
     target = Path(os.path.realpath(env_file))
     try:
+        if target.exists() and not target.is_file():
+            raise OSError("it is no file")
         text = target.read_bytes().decode() if target.exists() else ""
         edited = _edited(text, field, variable, value)
         if value is not None or edited != text:
             with _new_version(target, edited) as path:
-                _check(plugins, field, variable, value, path)
+                _check(plugins, field, variable, value, path, target)
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{env_file} can't be changed: it is not UTF-8 ({error.reason})") from None
     except OSError as error:
@@ -395,8 +397,8 @@ def _new_version(target: Path, text: str) -> Iterator[Path]:
         raise
 
 
-def _check(plugins: Plugins, field: _Field, variable: str, value: str | None, path: Path) -> None:
-    """Read everything with this file, and the field from nowhere else."""
+def _check(plugins: Plugins, field: _Field, variable: str, value: str | None, path: Path, before: Path) -> None:
+    """Read everything with this file, and the field from nowhere else. What was wrong before is left to be mended."""
     environment = {key: os.environ.pop(key) for key in list(os.environ) if field.is_read_from(key)}
     try:
         kept = [read for key, read in dotenv_values(path, encoding="utf-8").items() if field.is_read_from(key)]
@@ -405,6 +407,28 @@ def _check(plugins: Plugins, field: _Field, variable: str, value: str | None, pa
                 f"{variable} would not be read as it is written: ${{…}} stands for another variable, and a quote left open "
                 "takes in what follows; mend the file, or set the variable in the environment"
             )
-        _read(plugins.settings_classes(), path)
+        owners = plugins.settings_classes()
+        known = _faults_in(owners, before)
+        faults = [fault for fault in _faults_in(owners, path) if fault not in known or fault.startswith(variable)]
+        faults += _unknown_backends(plugins, field, variable, value)
+        if faults:
+            raise ConfigurationError(f"settings can't be used: {'; '.join(faults)}")
     finally:
         os.environ.update(environment)
+
+
+def _faults_in(owners: Iterable[type[BaseSettings]], env_file: Path) -> list[str]:
+    """What is wrong with the settings as they would be read with this file, one by one."""
+    try:
+        _read(owners, env_file)
+    except ConfigurationError as error:
+        return re.sub(r"(^|; )settings can't be used: ", "; ", str(error)).removeprefix("; ").split("; ")
+    return []
+
+
+def _unknown_backends(plugins: Plugins, field: _Field, variable: str, value: str | None) -> list[str]:
+    """A backend is a name among those that plugins bring, which no class of settings can know."""
+    backends = {"state_backend": plugins.state_backends, "lock_backend": plugins.lock_backends}.get(field.name)
+    if field.owner is not CronConfig or backends is None or value is None or value in backends:
+        return []
+    return [f"{variable}={value!r}: no installed plugin brings this backend; there are {', '.join(sorted(backends))}"]

@@ -22,7 +22,7 @@ from redis.backoff import NoBackoff
 
 from fastapi_crons.errors import ConfigurationError, StoreError, StoreUnavailableError, StoreUnusableError
 
-from .settings import PREFIX, RedisSettings
+from .settings import NO_URL, PREFIX, RedisSettings
 
 logger = logging.getLogger("fastapi_crons.redis")
 
@@ -237,11 +237,7 @@ def _client(settings: RedisSettings, timeout: float) -> Client:
         return Redis.from_pool(pool)
     except (ValueError, TypeError, exceptions.RedisError):
         # What the parser says may quote a password that was taken for a port.
-        raise ConfigurationError(
-            f"settings can't be used: {PREFIX}URL=***: this is no URL of a Redis server; write redis://localhost:6379/0, "
-            "rediss://…, unix://…, redis+sentinel://host:26379/service or redis+cluster://host:6379, with special characters "
-            "of user and password percent-encoded"
-        ) from None
+        raise ConfigurationError(f"settings can't be used: {PREFIX}URL=***: {NO_URL}") from None
 
 
 def _options(settings: RedisSettings, timeout: float, user: str | None, password: str | None) -> dict[str, Any]:

@@ -58,7 +58,8 @@ class Access:
 
     def sees_details(self, request: Request) -> bool:
         """Whether this client is shown results, error texts, notes and log lines."""
-        return not self.unguarded or is_local(request)
+        # An app may let the pages of other sites read what it answers, in a browser on this machine.
+        return not self.unguarded or (is_local(request) and not _is_cross_site(request))
 
     def actor(self, request: Request) -> str | None:
         """Who asks for a change: what those who hold credentials say in `X-Actor`."""

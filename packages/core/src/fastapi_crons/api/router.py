@@ -49,6 +49,8 @@ def _not_a_number(time: object) -> object:
     raise ValueError("must be ISO 8601 with offset, not a number")
 
 
+#: UUIDs, as all ids of runs.
+_RUN_ID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 #: Methods that change nothing.
 _READS = ("GET", "HEAD", "OPTIONS")
 #: Where a request carries whom it asks.
@@ -84,9 +86,9 @@ RunId = Annotated[
 Time = Annotated[
     AwareDatetime,
     BeforeValidator(_not_a_number),
-    Path(description="ISO 8601 with offset", examples=["2026-03-01T12:00:00Z"]),
+    Path(description="ISO 8601 with offset; fractions of a second are cut off", examples=["2026-03-01T12:00:00Z"]),
 ]
-_CHANGES = problems(400, 409, 413, 415)
+_CHANGES = problems(409, 415)
 
 
 _endpoints = APIRouter(route_class=ManagementRoute)
@@ -113,7 +115,7 @@ async def job_runs(
     asked: Asking,
     name: Name,
     limit: Annotated[int, Query(ge=1, le=500, description="How many at most")] = 50,
-    before: Annotated[str | None, Query(max_length=100, description="`next` of the page before")] = None,
+    before: Annotated[str | None, Query(pattern=_RUN_ID, description="`next` of the page before")] = None,
     status: Annotated[RunStatus | None, Query(description="Only runs that ended so, or go on")] = None,
 ) -> RunPage:
     """A job's runs, newest first."""
@@ -154,7 +156,8 @@ async def run_job(asked: Asking, response: Response, name: Name, body: RunReques
         actor=asked.actor,
         note=wanted.note,
     )
-    response.status_code = {"completed": 200, "running": 202}.get(run.status, 500)
+    # Without `wait` the answer says that it was started, and how far it was by then.
+    response.status_code = {"completed": 200, "running": 202}.get(run.status, 500) if wanted.wait else 202
     return RunAnswer.of(run, datetime.now(timezone.utc).replace(microsecond=0))
 
 
@@ -182,6 +185,7 @@ async def resume(asked: Asking, name: Name, body: ResumeRequest | None = None) -
 @_endpoints.get("/crons/{name}/ticks/{time}")
 async def one_tick(asked: Asking, name: Name, time: Time) -> TickModel:
     """What became of an instant of a job, and why: run, skipped, paused, missed, not due, and so on."""
+    time = time.replace(microsecond=0)
     if not FIRST <= time.timestamp() <= LAST:
         raise HTTPException(404, f"{time.isoformat()} can't be a tick: it lies too near to the year 1 or 9999")
     fate = await asked.service.tick(name, time, details=asked.details)
@@ -235,29 +239,39 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
     `crons` defaults to the scheduler of the app that serves the request, else of the process. `dependencies` guard every
     endpoint; without them and without `CRON_API_TOKEN`, changes are accepted from local clients only.
     """
-    config = (crons or Crons()).config
     guarded = bool(dependencies)
-    if Access(config, guarded=guarded).unguarded:
-        logger.warning(
-            "the management API has neither CRON_API_TOKEN nor dependencies: everybody may read lists and states; "
-            "changes, results and error texts are for local clients only"
-        )
+    told = False
+
+    def tell_of(access: Access) -> None:
+        nonlocal told
+        if access.unguarded and not told:
+            told = True
+            logger.warning(
+                "the management API has neither CRON_API_TOKEN nor dependencies: everybody may read lists and states; "
+                "changes, results and error texts are for local clients only"
+            )
+
+    # Where the scheduler is yet to be made, its settings are not known before the first request.
+    known = crons or Crons.current()
+    if known is not None:
+        tell_of(Access(known.config, guarded=guarded))
 
     async def admit(request: Request) -> None:
         scheduler = crons or scheduler_of(request.app) or Crons()
         access = Access(scheduler.config, guarded=guarded)
+        tell_of(access)
         # Here, so that it holds for the endpoints of plugins too.
         access.check_read(request)
         if request.method not in _READS:
             access.check_change(request)
         request.scope[_ASKED] = _Asked(request, scheduler, access)
 
-    shown_scheme = [Depends(HTTPBearer(auto_error=False))] if config.api_token is not None else []
+    shown_scheme = [Depends(HTTPBearer(auto_error=False))] if known is not None and known.config.api_token else []
     router = APIRouter(
         tags=["crons"],
         dependencies=[*(dependencies or ()), *shown_scheme, Depends(admit)],
         route_class=ManagementRoute,
-        responses=problems(401, 403, 404, 422, 503),
+        responses=problems(400, 401, 403, 404, 413, 422, 503),
     )
     router.include_router(_endpoints)
     for call in (crons or Crons()).plugins.calls("routes"):
