@@ -147,7 +147,11 @@ def test_a_job_that_is_running_is_run_again_with_force_only(start: Start) -> Non
     assert refused.returncode == 1
     assert "job 'endless' is running already" in refused.stderr
     assert "--force runs it all the same" in refused.stderr
-    assert call("run-job", "endless", "--force", "--timeout", "0.1").stderr.startswith("❌ Job 'endless' timed out")
+    assert (
+        call("run-job", "endless", "--force", "--timeout", "0.1")
+        .stderr.splitlines()[1]
+        .startswith("❌ Job 'endless' timed out")
+    )
     assert "is told to end" in call("cancel", "endless").stdout
 
 
@@ -327,3 +331,140 @@ def test_what_takes_long_is_told_of() -> None:
     Path("main.py").write_text(f"import time\ntime.sleep(1.5)\n{APP}")
     answer = call("list-jobs")
     assert (answer.returncode, answer.stderr) == (0, "importing the app …\n")
+
+
+#: A lifespan as most are written, and jobs that are hard to end.
+HARD = """
+import asyncio, logging, os, sys, time
+from contextlib import asynccontextmanager
+from fastapi import FastAPI
+from fastapi_crons import Crons
+
+
+@asynccontextmanager
+async def lifespan(app):
+    if os.environ.get("LEAVES"):
+        sys.exit(0)
+    open("pool", "w").close()
+    yield
+    os.remove("pool")
+    if os.environ.get("BREAKS"):
+        raise RuntimeError("the pool does not close")
+
+
+app = FastAPI(lifespan=lifespan)
+crons = Crons(app)
+
+
+@crons.cron("0 0 1 1 *", name="endless")
+async def endless():
+    open("started.txt", "w").close()
+    await asyncio.sleep(3600)
+
+
+@crons.cron("0 0 1 1 *", name="deaf")
+async def deaf():
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
+
+
+@crons.cron("0 0 1 1 *", name="thread")
+def thread():
+    time.sleep(1.5)
+    open("written.txt", "w").close()
+
+
+@crons.cron("0 0 1 1 *", name="forges")
+async def forges():
+    logging.getLogger("x").warning("said\\n2026-11-25 20:00:00 ERROR root: FORGED")
+"""
+
+
+@pytest.fixture
+def hard() -> None:
+    Path("main.py").write_text(HARD)
+
+
+@pytest.mark.parametrize("with_signal", [signal.SIGTERM, signal.SIGINT])
+def test_the_lifespan_of_the_app_ends_in_its_own_way(hard: None, start: Start, with_signal: signal.Signals) -> None:
+    process = start("run-job", "endless")
+    until(Path("started.txt").exists)
+    assert Path("pool").exists()
+    process.send_signal(with_signal)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 128 + with_signal
+    assert errors == "❌ Job 'endless' was told to end; its history says how it did\n"
+    assert not Path("pool").exists()
+    assert runs("endless")[0]["status"] == "cancelled"
+
+
+def test_a_lifespan_that_fails_at_its_end_takes_nothing_from_what_was_done(hard: None) -> None:
+    answer = call("run-job", "forges", BREAKS="1")
+    assert "completed successfully" in answer.stdout
+    assert answer.stderr.endswith("Error: RuntimeError: the pool does not close; --verbose shows the traceback\n")
+    assert answer.returncode == 1
+
+
+@pytest.mark.parametrize("command", [["run-job", "forges"], ["start-scheduler"]])
+def test_a_lifespan_that_ends_the_process_is_an_error(hard: None, command: list[str]) -> None:
+    answer = call(*command, LEAVES="1")
+    assert answer.returncode == 1
+    assert answer.stderr.splitlines()[-1] == "Error: the app ended the process while it started (SystemExit: 0)"
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_job_that_swallows_its_cancellation_does_not_hold_the_command(hard: None) -> None:
+    answer = call("run-job", "deaf", "--timeout", "0.1", CRON_SHUTDOWN_TIMEOUT="0.5")
+    assert answer.returncode == 1
+    assert "does not end although it was told to" in answer.stderr
+    assert runs("deaf")[0]["status"] == "interrupted"
+
+
+def test_a_thread_that_goes_on_is_waited_for(hard: None) -> None:
+    answer = call("run-job", "thread", "--timeout", "0.2")
+    assert answer.returncode == 1
+    assert "timed out" in answer.stderr
+    assert Path("written.txt").exists(), "what the record says goes on did"
+
+
+def test_messages_of_several_lines_look_like_no_others(hard: None) -> None:
+    answer = call("run-job", "forges", "--verbose")
+    assert "    | 2026-11-25 20:00:00 ERROR root: FORGED\n" in answer.stdout
+
+
+def test_settings_are_shown_although_the_app_is_broken() -> None:
+    Path("main.py").write_text("import nowhere")
+    answer = call("config-show", CRON_NAMESPACE="staging")
+    assert answer.returncode == 0
+    assert "staging" in answer.stdout
+    assert "without what the app sets in code: main can't be imported" in answer.stderr
+
+
+def test_what_only_this_process_would_hear_is_refused() -> None:
+    answer = call("pause", "tick", CRON_STATE_BACKEND="memory", CRON_LOCK_BACKEND="local")
+    assert answer.returncode == 1
+    assert "LocalLockBackend is each process's own" in answer.stderr
+
+
+def test_runs_of_a_process_that_was_killed_are_not_shown_as_running(start: Start) -> None:
+    process = start("run-job", "endless")
+    until(Path("started.txt").exists)
+    until(lambda: runs("endless"))
+    process.kill()
+    process.wait()
+    (job,) = (job for job in json.loads(call("list-jobs", "--json").stdout) if job["name"] == "endless")
+    assert job["status"] == "interrupted"
+    refused = call("cancel", "endless")
+    assert refused.returncode == 1
+    assert "its instance is gone" in refused.stderr
+
+
+def test_a_closed_output_is_no_error() -> None:
+    closed = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m fastapi_crons list-jobs >&- 2>errors.txt"], check=False, timeout=60
+    )
+    assert closed.returncode == 0
+    assert Path("errors.txt").read_text() == ""

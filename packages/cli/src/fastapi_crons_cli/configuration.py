@@ -58,12 +58,17 @@ def _plugins_and_config(app: str | None) -> tuple[Plugins, CronConfig | None]:
     """Those of the app; without one, those of the environment."""
     from fastapi_crons.config import CronConfig
     from fastapi_crons.plugins import Plugins
-    from fastapi_crons_cli.apps import NoAppError
+    from fastapi_crons_cli.apps import AppError, NoAppError
     from fastapi_crons_cli.session import load_app
 
     try:
         crons = load_app(app).crons
-    except NoAppError:
+    except (NoAppError, AppError) as error:
+        if app is not None:
+            raise
+        # What keeps an app from being imported may be a setting.
+        if isinstance(error, AppError):
+            warn(f"without what the app sets in code: {shown(error)}")
         return Plugins(CronConfig().disabled_plugins), None
     return crons.plugins, crons.config
 

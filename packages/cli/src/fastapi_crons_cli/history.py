@@ -124,6 +124,8 @@ def run_line(run: Run, zone: str) -> str:
     """A run as one line: when, which job, how it went and for how long, why it ran, where, and what it raised."""
     took = "-" if run.duration is None else f"{run.duration:.2f}s"
     trigger = run.trigger if run.attempt == 1 else f"{run.trigger} (attempt {run.attempt})"
+    if run.beside is not None:
+        trigger += f" (beside run {shown(run.beside)})"
     line = f"{clock_time(run.started, zone)}  {run.status:11}  {took:>8}  {shown(run.job)}  {trigger}  {shown(run.instance)}"
     return line if run.error is None else f"{line}  {shown(run.error.type)}: {shown(run.error.message)}"
 
@@ -135,7 +137,10 @@ def log_lines(run: Run, zone: str) -> list[str]:
     lines = [f"… {run.log_dropped} earlier records did not fit"] if run.log_dropped else []
     for record in run.log:
         when = clock_time(utc_datetime(record.ts), zone)
-        lines += f"{when} {record.level} {shown(record.logger)}: {shown_lines(record.message)}".splitlines()
+        first, *others = shown_lines(record.message).splitlines() or [""]
+        lines.append(f"{when} {record.level} {shown(record.logger)}: {first}")
+        # So that no message looks like a record of its own.
+        lines += [f"    | {line}" for line in others]
     return lines
 
 

@@ -104,6 +104,9 @@ for _name, _command in _COMMANDS.items():
 
 def main() -> None:
     """Run the command line."""
+    # Who has closed them does not want to read.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         # A terminal that can't show a character must not stop the command.
         with suppress(AttributeError, ValueError):

@@ -6,17 +6,19 @@ import asyncio
 import getpass
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from fastapi_crons_cli.apps import FoundApp, NoAppError, find_app
+from fastapi_crons_cli.apps import AppError, FoundApp, NoAppError, find_app
 from fastapi_crons_cli.output import Progress, shown, warn
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from fastapi_crons.engine import Role
     from fastapi_crons.job import CronJob
     from fastapi_crons.locking.base import KnownJob
@@ -141,18 +143,43 @@ async def _opened(
         await crons.start(role)
         stack.push_async_callback(crons.stop)
         if crons.engine is not None and not crons.engine.state.durable:
-            warn(
-                "the history is kept in memory, so nothing is seen here of other processes; pip install fastapi-crons-sqlite"
-            )
+            warn("the history is kept in the memory of each process, so nothing is seen here of others")
+        if role == "operator" and not lifespan:
+            check_reach(crons)
         if why_no_app is not None and not await _take_up_known_jobs(crons):
             raise why_no_app
         if job is not None:
             check_name(crons, job)
         if lifespan and found.app is not None:
             progress.begin("starting the app")
-            await stack.enter_async_context(found.app.router.lifespan_context(found.app))
+            await stack.enter_async_context(served(found.app))
         progress.begin("asking the stores")
         return await command(Session(crons, Service(crons), progress, has_app=why_no_app is None))
+
+
+@asynccontextmanager
+async def served(app: FastAPI) -> AsyncIterator[None]:
+    """The lifespan of an app as a server holds it: whatever happens inside, it ends in its own way."""
+    context = app.router.lifespan_context(app)
+    try:
+        await context.__aenter__()
+    except SystemExit as error:
+        raise AppError(f"the app ended the process while it started (SystemExit: {error.code})") from error
+    try:
+        yield
+    finally:
+        await context.__aexit__(None, None, None)
+
+
+def check_reach(crons: Crons) -> None:
+    """Raises `CronsError` where what is asked of a job would be heard by this process alone."""
+    from fastapi_crons.errors import CronsError
+
+    if crons.engine is not None and crons.engine.locks.backend.reach == "process":
+        raise CronsError(
+            f"{type(crons.engine.locks.backend).__name__} is each process's own, so that others would not hear of this; use "
+            "the management API of the running app, or a store that is shared (fastapi-crons-sqlite)"
+        )
 
 
 def check_name(crons: Crons, name: str) -> None:

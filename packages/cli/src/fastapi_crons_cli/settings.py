@@ -13,5 +13,6 @@ class CliSettings(BaseSettings):
 
     app: str | None = Field(
         default=None,
+        pattern=r"^[\w.]+(:[\w.]+)?$",
         description="Where the command line finds the app: module:attribute, of a FastAPI app, a Crons or a factory.",
     )

@@ -63,6 +63,8 @@ async def _serve(found: FoundApp, *, live: bool) -> None:
 
 
 async def _started(found: FoundApp, told: asyncio.Event, *, live: bool) -> None:
+    from fastapi_crons_cli.session import served
+
     crons = found.crons
     async with AsyncExitStack() as stack:
         # The view comes first: what is logged is to go above it.
@@ -73,7 +75,7 @@ async def _started(found: FoundApp, told: asyncio.Event, *, live: bool) -> None:
         with Progress() as progress:
             progress.begin("starting the scheduler")
             if found.app is not None:
-                await stack.enter_async_context(found.app.router.lifespan_context(found.app))
+                await stack.enter_async_context(served(found.app))
             # An app that is not the scheduler's own does not start it.
             await crons.start()
             stack.push_async_callback(crons.stop)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fastapi_crons_cli.history import log_lines, run_json
 from fastapi_crons_cli.options import App, AsJson, JobName, Note, Verbose
-from fastapi_crons_cli.output import Progress, json_only, print_json, say, shown, shown_lines, warn
+from fastapi_crons_cli.output import Progress, json_only, say, shown, shown_lines, warn
 
 if TYPE_CHECKING:
     from fastapi_crons.run import Run
@@ -37,19 +40,34 @@ def run_job(
     """Run a job now, here, and wait for its end. Ctrl-C cancels the run."""
     from fastapi_crons_cli.session import in_app
 
-    async def run(session: Session) -> tuple[Run, str]:
-        if not as_json:
-            say(f"🚀 Running job '{shown(name)}' manually...")
-        return await _run(session, name, force=force, timeout=timeout, note=note), session.zone
+    async def run(session: Session) -> Run:
+        _say_to_whoever_reads(f"🚀 Running job '{shown(name)}' manually...", wanted=not as_json)
+        try:
+            ended = await _run(session, name, force=force, timeout=timeout, note=note)
+        except asyncio.CancelledError:
+            warn(f"❌ Job '{shown(name)}' was told to end; its history says how it did")
+            raise
+        # Before the app's lifespan ends, which may fail.
+        session.progress.end()
+        if as_json:
+            print(json.dumps(run_json(ended), indent=2), file=out, flush=True)
+        else:
+            _tell(ended, session.zone, verbose=verbose)
+        session.progress.begin(f"the thread of job {shown(name)!r} goes on; Ctrl-C leaves it")
+        await session.service.thread_ended(ended.id)
+        return ended
 
-    with json_only(as_json):
-        ended, zone = in_app(run, app=app, job=name)
-    if as_json:
-        print_json(run_json(ended))
-    else:
-        _tell(ended, zone, verbose=verbose)
+    with json_only(as_json) as out:
+        ended = in_app(run, app=app, job=name)
     if ended.status != "completed":
         raise typer.Exit(1)
+
+
+def _say_to_whoever_reads(text: str, *, wanted: bool) -> None:
+    """A job runs also where nobody reads what is said of it."""
+    if wanted:
+        with suppress(BrokenPipeError):
+            say(text)
 
 
 async def _run(session: Session, name: str, *, force: bool, timeout: float | None, note: str | None) -> Run:
@@ -70,12 +88,17 @@ def _tell(run: Run, zone: str, *, verbose: bool) -> None:
         say(f"Run {run.id} on instance {shown(run.instance)}")
         for line in log_lines(run, zone):
             say(line)
+    if run.beside is not None:
+        warn(f"It was forced, and ran beside run {shown(run.beside)}, which had the job")
     took = f"{run.duration or 0.0:.2f}s"
     if run.status == "completed":
         if verbose and run.result is not None:
             say(f"Result: {shown(run.result)}")
         say(f"📊 Job '{shown(run.job)}' completed successfully in {took}")
         say("✅ Manual execution completed")
+        return
+    if run.status == "running":
+        warn(f"❌ Job '{shown(run.job)}' does not end although it was told to, and is left behind")
         return
     text = f"❌ Job '{shown(run.job)}' {_WORDS.get(run.status, run.status)} {took}"
     if run.error is None:
@@ -129,7 +152,7 @@ def cancel(
     async def ask(session: Session) -> list[str]:
         running = [run_id] if run_id else [run.id for run in await session.service.runs(name, status="running")]
         if not running:
-            raise RunEndedError(f"no run of job {shown(name)!r} goes on")
+            raise RunEndedError(f"no run of job {name!r} goes on")
         for running_id in running:
             await session.service.cancel_run(name, running_id, actor=actor())
         return running

@@ -84,7 +84,7 @@ def _schedules(what: list[str], zone: str | None, app: str | None) -> list[tuple
                 raise
         jobs = _jobs(app) if jobs is None else jobs
         if text not in jobs:
-            raise UnknownJobError(f"there is no job named {shown(text)!r}, and it is no cron expression either")
+            raise UnknownJobError(f"there is no job named {text!r}, and it is no cron expression either")
         found.append((text, jobs[text].schedule))
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +21,7 @@ from fastapi_crons.errors import (
 )
 from fastapi_crons.health import Health
 from fastapi_crons.job import MAX_NAME_LENGTH, CronJob
-from fastapi_crons.locking.base import LiveInstance, LockBackend, Pause, Reach
+from fastapi_crons.locking.base import REACHES, LiveInstance, LockBackend, Pause, Reach
 from fastapi_crons.outcome import cut, one_line
 from fastapi_crons.run import MissedTicks, Run, RunStatus, Trigger
 from fastapi_crons.schedule import Schedule
@@ -97,6 +97,8 @@ class Service:
         engine = self._engine()
         jobs = self.crons.get_jobs(None if tag is None else [tag])
         states, pauses = await asyncio.gather(self._answer(engine.state.states()), self._answer(engine.locks.pauses()))
+        if engine.role == "observer":
+            states = await self._as_seen_from_outside(states)
         next_runs = self._next_runs(jobs)
         views = [_view(job, states.get(job.name), pauses.get(job.name), next_runs[job.schedule]) for job in jobs]
         if status is None:
@@ -148,7 +150,8 @@ class Service:
     ) -> Run:
         """Run a job now; see `Crons.run_job`. A run that goes on is given back without `wait`, or when the scheduler stops.
 
-        A run that is `owned` is waited for to its end, and cancelled with its caller; others outlive theirs.
+        A run that is `owned` is cancelled with its caller, and waited for to its end, or for `CRON_SHUTDOWN_TIMEOUT` where it
+        does not end when it is cut off; others outlive their callers.
         """
         self._job(name)
         run, engine = await self.crons.start_run(
@@ -157,11 +160,18 @@ class Service:
         if not wait:
             return run.snapshot()
         try:
-            return await engine.steering.finished(run, or_stopping=not owned)
+            patience = self.crons.config.shutdown_timeout if owned else None
+            return await engine.steering.finished(run, or_stopping=not owned, patience=patience)
         except asyncio.CancelledError:
             if owned:
                 await engine.steering.cancel_run(run.id, actor)
             raise
+
+    async def thread_ended(self, run_id: str) -> None:
+        """Wait for the thread that a run has left behind here, which holds its job."""
+        active = self._engine().runner.active.get(run_id)
+        if active is not None and active.thread is not None:
+            await asyncio.wait({active.thread})
 
     async def cancel_run(self, name: str, run_id: str, *, actor: str | None = None) -> None:
         """Cancel a run that goes on, here or elsewhere; see `Crons.cancel_run`. Raises `RunEndedError` where it has ended."""
@@ -173,6 +183,11 @@ class Service:
             run = await self.run(name, run_id)
         if run.status != "running":
             raise RunEndedError(f"run {run_id} of job {name!r} can't be cancelled: it has {_ended(run)}")
+        if active is None and run_id not in await self._living_runs([name]):
+            raise RunEndedError(
+                f"run {run_id} of job {name!r} can't be cancelled: its instance is gone; the next scheduler that sees it "
+                "closes its record"
+            )
         if not await self.crons.cancel_run(run_id, actor=actor):
             raise RunEndedError(f"run {run_id} of job {name!r} can't be cancelled: nobody runs it any more")
 
@@ -253,6 +268,23 @@ class Service:
         with self.listening(jobs) as records:
             async for record in records:
                 yield record
+
+    async def _as_seen_from_outside(self, states: dict[str, JobState]) -> dict[str, JobState]:
+        """What is on record as running whose instance is gone was interrupted; a scheduler would have put that on record."""
+        running = [name for name, state in states.items() if state.status == "running"]
+        engine = self._engine()
+        if not running or REACHES.index(engine.state.reach) > REACHES.index(engine.locks.backend.reach):
+            return states
+        living = set((await self._living_runs(running)).values())
+        gone = {name: states[name]._replace(status="interrupted") for name in running if name not in living}
+        return {**states, **gone}
+
+    async def _living_runs(self, jobs: Sequence[str]) -> dict[str, str]:
+        """The jobs of the runs that instances which live have a lease for, by run."""
+        locks = self._engine().locks
+        known, instances = await asyncio.gather(self._answer(locks.known(jobs)), self._answer(locks.instances()))
+        owners = {found.instance.owner for found in instances}
+        return {lease.run_id: job.job for job in known for lease in job.leases if lease.instance in owners}
 
     async def _runs_since(self, name: str, since: float) -> list[Run]:
         """The runs of a job that may have been claimed since then (Unix seconds), oldest first."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: How often (seconds) it is looked whether a run that was cut off ends.
+_PATIENCE_STEP = 0.2
 _LATE_ALREADY = "it was late already when that began"
 
 
@@ -151,14 +153,23 @@ class Steering:
         if result.outcome == "granted":
             self._recorder.release(LeaseRef(request.job, request.run_id, result.token))
 
-    async def finished(self, run: ActiveRun, *, or_stopping: bool) -> Run:
-        """The run when it has ended and its lease is given back; as it is then, where this scheduler stops before."""
+    async def finished(self, run: ActiveRun, *, or_stopping: bool, patience: float | None = None) -> Run:
+        """The run when it has ended and its lease is given back.
+
+        As it is then, where this scheduler stops before, or where it has not ended so many seconds after it was cut off.
+        """
         assert run.ended is not None
         waits = [asyncio.create_task(run.ended.wait())]
         if or_stopping:
             waits.append(asyncio.create_task(self._stopping.wait()))
+        cut_at: float | None = None
+        step = None if patience is None else _PATIENCE_STEP
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            while not (await asyncio.wait(waits, timeout=step, return_when=asyncio.FIRST_COMPLETED))[0]:
+                now = self._clock.monotonic()
+                cut_at = None if run.cut is None else now if cut_at is None else cut_at
+                if patience is not None and cut_at is not None and now - cut_at >= patience:
+                    break
         finally:
             for wait in waits:
                 wait.cancel()
