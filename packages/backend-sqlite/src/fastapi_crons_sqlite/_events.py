@@ -29,8 +29,8 @@ _KEPT = 60.0
 _AT_A_TIME = 1_000
 
 _TELL = """
-    INSERT INTO job_event (namespace, record_id, told_ts) SELECT ?1, value, ?2 FROM json_each(?3)
-    WHERE EXISTS (SELECT 1 FROM job_listener WHERE namespace = ?1 AND until_ts > ?2)"""
+    INSERT INTO job_event (namespace, record_id, told_ts) SELECT ?, value, ? FROM json_each(?)
+    WHERE EXISTS (SELECT 1 FROM job_listener WHERE namespace = ? AND until_ts > ?)"""
 
 
 def _of(table: str, columns: str) -> str:
@@ -46,7 +46,8 @@ _MISSED_AT = 2 + len(RUN_COLUMNS.split(", "))
 
 async def tell(transaction: Transaction, namespace: str, ids: Sequence[str]) -> None:
     """Tell whoever listens in this namespace of the records that are written in this transaction."""
-    await transaction.execute(_TELL, namespace, time(), as_json(ids))
+    now = time()
+    await transaction.execute(_TELL, namespace, now, as_json(ids), namespace, now)
 
 
 async def clean_up(transaction: Transaction) -> None:
