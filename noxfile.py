@@ -14,7 +14,6 @@ import nox
 nox.needs_version = ">=2024.10"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "tests", "build"]
 
 ROOT = Path(__file__).parent
 OLDEST = (3, 10)
@@ -52,6 +51,21 @@ def _is_version(path: str, minor: int) -> bool:
     return answer.stdout.split() == ["cpython", "3", str(minor)]
 
 
+#: Where `dev.py` has installed everything, nox runs in that environment, and needs no other for the same interpreter.
+HERE = "none" if Path(sys.prefix).resolve() == (ROOT / ".venv").resolve() else None
+OTHERS = [python for python in interpreters() if python != sys.executable]
+#: Most tests wait for something; a file's tests share what they have set up.
+TOGETHER = ["-n", "3", "--dist", "loadfile"]
+# The oldest and the newest of the others stand for those in between, which can be asked for by name.
+nox.options.sessions = [
+    "lint",
+    "types",
+    "tests",
+    *dict.fromkeys(f"tests_elsewhere-{python}" for python in (*OTHERS[:1], *OTHERS[-1:])),
+    "build",
+]
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """ruff: rules and format."""
@@ -60,22 +74,31 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", ".")
 
 
-@nox.session
+@nox.session(venv_backend=HERE)
 def types(session: nox.Session) -> None:
     """mypy, strict."""
-    session.install("-r", "requirements-dev.txt")
-    session.run("mypy")
+    _install(session)
+    session.run("mypy" if HERE is None else str(Path(sys.executable).with_name("mypy")))
 
 
-@nox.session(python=interpreters())
+@nox.session(venv_backend=HERE)
 def tests(session: nox.Session) -> None:
-    """All tests; on other interpreters than this one without those that build, install and run whole programs."""
+    """All tests, on this interpreter."""
+    _install(session)
+    python = "python" if HERE is None else sys.executable
+    session.run(python, "-m", "pytest", *TOGETHER, *session.posargs)
+
+
+@nox.session(python=OTHERS or None)
+def tests_elsewhere(session: nox.Session) -> None:
+    """On another interpreter, all tests but those that build, install and run whole programs."""
     session.install("-r", "requirements-dev.txt")
-    version = session.run("python", "-c", "import sys; print(*sys.version_info[:2])", silent=True)
-    this = str(version).split() == [str(part) for part in sys.version_info[:2]]
-    # Most tests wait for something; a file's tests share what they have set up.
-    together = ["-n", "3", "--dist", "loadfile"]
-    session.run("pytest", *together, *([] if this else ["-m", "not slow and not full"]), *session.posargs)
+    session.run("pytest", *TOGETHER, "-m", "not slow and not full", *session.posargs)
+
+
+def _install(session: nox.Session) -> None:
+    if HERE is None:
+        session.install("-r", "requirements-dev.txt")
 
 
 @nox.session

@@ -447,9 +447,9 @@ class LockContract:
         if not self.shared():
             return
         other = await self.another()
-        mark = (await lock.enrol([define("kept"), define("both")]))[0].mark
-        await other.enrol([define("both"), define("gone"), define("held")])
-        (granted,) = await other.claim([request("r1", mark + 1, job="held")])
+        await lock.enrol([define("kept"), define("both")])
+        held = (await other.enrol([define("both"), define("gone"), define("held")]))[2]
+        (granted,) = await other.claim([request("r1", held.mark + 1, job="held")])
         assert granted.outcome == "granted"
         assert await lock.forget(0) == []
         await other.leave()
