@@ -447,7 +447,7 @@ class LockContract:
         if not self.shared():
             return
         other = await self.another()
-        await lock.enrol([define("kept"), define("both")])
+        kept = (await lock.enrol([define("kept"), define("both")]))[0]
         held = (await other.enrol([define("both"), define("gone"), define("held")]))[2]
         (granted,) = await other.claim([request("r1", held.mark + 1, job="held")])
         assert granted.outcome == "granted"
@@ -456,4 +456,4 @@ class LockContract:
         assert await lock.forget(1_000) == []
         await asyncio.sleep(1.1)
         assert await lock.forget(1) == ["gone"]
-        assert await lock.marks(["gone", "kept", "held"]) == [None, mark, mark + 1]
+        assert await lock.marks(["gone", "kept", "held"]) == [None, kept.mark, held.mark + 1]
