@@ -256,7 +256,9 @@ class Fleet:
     def lines(self) -> list[Line]:
         """What the jobs have written down so far."""
         path = Path("truth.txt")
-        return [Line(*json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+        written = path.read_text() if path.exists() else ""
+        # The last one may be on its way.
+        return [Line(*json.loads(line)) for line in written[: written.rfind("\n") + 1].splitlines()]
 
     def sums(self, since: float, until: float, history: Mapping[str, tuple[list[Run], list[MissedTicks]]]) -> Sums:
         """What became of every tick of every job in [since, until)."""

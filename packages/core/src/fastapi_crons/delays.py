@@ -12,6 +12,10 @@ from fastapi_crons.clock import iso_utc
 _REMEMBERED = 20
 
 
+#: What is noted again so soon (seconds) has gone on in between.
+_GOES_ON = 1.0
+
+
 class Delay(NamedTuple):
     """From `since` to `until` (Unix seconds) nothing was claimed, or not for one job; and why, without the times."""
 
@@ -29,7 +33,11 @@ class Delays:
         self._blocked: tuple[float, str] | None = None
 
     def note(self, since: float, until: float, why: str) -> None:
-        """Remember one."""
+        """Remember one; what goes on from the one before is the same."""
+        last = self._delays[-1] if self._delays else None
+        if last is not None and last.why == why and since <= last.until + _GOES_ON:
+            since, until = min(since, last.since), max(until, last.until)
+            self._delays.pop()
         self._delays.append(Delay(since, until, why))
 
     def noted_since(self, instant: float) -> bool:

@@ -485,7 +485,7 @@ class Dispatcher:
             entry.delay = Delay(since, self._clock.now(), _PAUSED)
         else:
             if result.outcome == "early":
-                entry.delay = self._early(result.mark, tick)
+                self._early(result.mark, tick)
             elif result.holder:
                 entry.delay = Delay(tick, self._clock.now(), f"run {result.holder} of the job went on elsewhere")
             self._clock.call_later(RETRY_AFTER, lambda: self._try_again(entry, late=want.late))
@@ -497,7 +497,7 @@ class Dispatcher:
         else:
             self._recorder.release(ref_of(cut_off))
 
-    def _early(self, store_now: int, tick: int) -> Delay:
+    def _early(self, store_now: int, tick: int) -> None:
         """The store's clock is behind ours, or it has lost its records: either way it has the last word."""
         why = "the lock store had lost its records, and waited for what all instances know of them"
         # From before the request was sent: the answer may have taken long. What the store allows for is nearly used up.
@@ -506,7 +506,7 @@ class Dispatcher:
             self._behind, self._behind_until = behind, self._clock.monotonic() + _BEHIND_LASTS
             why = "the lock store's clock was behind that of this instance"
         self._on_early()
-        return Delay(tick, self._clock.now(), why)
+        self.delays.note(tick, self._clock.now(), why)
 
     def _now(self) -> float:
         """Now (Unix seconds); not further ahead of the store's clock than it allows."""

@@ -59,17 +59,21 @@ class Membership:
         """Take up a share of the ticks, and what dead instances left behind. Raises `StoreError`."""
         beat = await self.keeper.beat_now()  # now that the jobs are registered, others are to know which
         self._share(beat)
-        digest, began = self.jobs_digest(), self._clock.now()
-        self._dispatcher.begin(
-            min([began, *(other.instance.started_ts for other in beat.instances if self._is_other(other, digest))])
-        )
+        began = self._clock.now()
+        self._dispatcher.begin(min([began, *(other.instance.started_ts for other in self._active_peers(beat))]))
         await self._recovery.take_over(beat.dead)
         await self._recovery.close_orphans()
         self.tell(Signal("join"))
 
-    def _is_other(self, found: LiveInstance, digest: str) -> bool:
-        """Whether this is another instance that has the same jobs."""
-        return found.jobs == digest and found.instance.owner != self._instance.owner
+    def _active_peers(self, beat: Beat) -> list[LiveInstance]:
+        """The others that have the same jobs, but for those who have been silent for so long that they may be dead."""
+        now = max((found.heartbeat_ts for found in beat.instances), default=0.0)  # by the store's clock: that is ours
+        digest, late = self.jobs_digest(), now - 2 * self._config.heartbeat_interval
+        return [
+            found
+            for found in beat.instances
+            if found.jobs == digest and found.instance.owner != self._instance.owner and found.heartbeat_ts > late
+        ]
 
     async def leave(self, timeout: float) -> None:
         """Leave the others to it, within so many seconds."""
