@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 _SIX_FIELDS = 6
-_NAMED = {
-    "@yearly": "0 0 1 1 *",
-    "@annually": "0 0 1 1 *",
-    "@monthly": "0 0 1 * *",
-    "@weekly": "0 0 * * 0",
-    "@daily": "0 0 * * *",
-    "@midnight": "0 0 * * *",
-    "@hourly": "0 * * * *",
-}
 
 
 def describe(expression: str) -> str | None:
     """The expression in English; None where the library that does it has no words for it."""
     from cron_descriptor import Options, get_description
 
-    expression = _NAMED.get(expression.lower(), expression)
+    from fastapi_crons.schedule import ALIASES
+
+    expression = ALIASES.get(expression.lower(), expression)
     fields = expression.split()
     if len(fields) == _SIX_FIELDS:  # seconds come last here, and first there
         expression = " ".join([fields[-1], *fields[:-1]])

@@ -30,7 +30,8 @@ _LAST_WEEKDAY = re.compile(r"([0-7]|sun|mon|tue|wed|thu|fri|sat)L|L([0-7]|sun|mo
 _MONTHS = {name.lower(): str(number) for number, name in enumerate(month_abbr) if name}
 _RANGE = re.compile(r"([0-9]+|[a-z]{3})-([0-9]+|[a-z]{3})(?:/[0-9]+)?", re.IGNORECASE)
 _RANDOM = re.compile(r"(?<![A-Za-z])[HR](?![A-Za-z])", re.IGNORECASE)
-_ALIASES = {
+#: What stands for a whole expression.
+ALIASES = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
     "@monthly": "0 0 1 * *",
@@ -168,9 +169,9 @@ def parse(expr: str) -> Parsed:
     if text.startswith("@"):
         if text.lower() == "@reboot":
             raise ScheduleError("'@reboot' is no point in time; call the function when the app starts instead")
-        if text.lower() not in _ALIASES:
-            raise ScheduleError(f"{_short(text)} is not known; there are {', '.join(_ALIASES)}")
-        fields = _ALIASES[text.lower()].split()
+        if text.lower() not in ALIASES:
+            raise ScheduleError(f"{_short(text)} is not known; there are {', '.join(ALIASES)}")
+        fields = ALIASES[text.lower()].split()
     else:
         fields = text.split(" ")
     if len(fields) not in (5, 6):

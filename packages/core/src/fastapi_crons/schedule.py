@@ -14,10 +14,12 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
-from fastapi_crons._cron import Days, Parsed, Times, parse
+from fastapi_crons._cron import ALIASES, Days, Parsed, Times, parse
 from fastapi_crons._zones import FIRST, LAST, Zone, zone
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.errors import ScheduleError
+
+__all__ = ["ALIASES", "CronSchedule", "Schedule", "check_timezone", "cron_schedule"]
 
 _DAY = 86_400
 
