@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -30,21 +30,7 @@ def config_show(app: App = None, as_json: AsJson = False, verbose: Verbose = Fal
         plugins, config = _plugins_and_config(app)
         found = describe_settings(plugins, config)
     if as_json:
-        print_json(
-            [
-                {
-                    "name": setting.name,
-                    "variable": setting.variable,
-                    "value": setting.value,
-                    "source": setting.source,
-                    "type": setting.type,
-                    "default": setting.default,
-                    "meaning": setting.meaning,
-                    "distributions": list(setting.distributions),
-                }
-                for setting in found
-            ]
-        )
+        print_json([asdict(setting) for setting in found])
         return
     columns = ["Setting", "Value", "Source"]
     rows = [[setting.variable, setting.value, setting.source] for setting in found]
@@ -113,17 +99,7 @@ def plugins(as_json: AsJson = False, verbose: Verbose = False) -> None:
     with json_only(as_json):
         found = sorted(Plugins(CronConfig().disabled_plugins).list(), key=lambda plugin: plugin.name)
     if as_json:
-        print_json(
-            [
-                {
-                    "name": plugin.name,
-                    "distribution": plugin.distribution,
-                    "version": plugin.version,
-                    "hooks": list(plugin.hooks),
-                }
-                for plugin in found
-            ]
-        )
+        print_json([asdict(plugin) for plugin in found])
         return
     rows = [(plugin.name, plugin.distribution, plugin.version, ", ".join(plugin.hooks)) for plugin in found]
     print_table(table(("Plugin", "Distribution", "Version", "Hooks"), rows))
@@ -222,9 +198,7 @@ async def _ask_stores(crons: Crons) -> list[Step]:
         progress.begin("asking the stores")
         await crons.start("observer")
         try:
-            service = Service(crons)
-            await service.jobs()
-            view = await service.scheduler()
+            view = await Service(crons).scheduler()
         finally:
             await crons.stop()
     return [

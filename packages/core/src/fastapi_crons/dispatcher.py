@@ -19,7 +19,7 @@ from time import perf_counter
 from fastapi_crons.active import ActiveRun
 from fastapi_crons.claims import Wanted, claims_of, ref_of, rerun_of
 from fastapi_crons.clock import utc_datetime
-from fastapi_crons.delays import Delay, Delays
+from fastapi_crons.delays import NOT_TAKEN, PAUSED, Delay, Delays
 from fastapi_crons.enrolment import EnrolledJobs, warn_put_back
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import ClaimResult, Lease, LeaseRef
@@ -41,12 +41,6 @@ MAX_DECIDING = 0.01
 MAX_STARTS = 250
 #: How long (seconds) a job waits that is to be tried again: another instance runs it, or the store's clock is behind.
 RETRY_AFTER = 0.5
-NOT_TAKEN = "the instance whose turn it was did not take it"
-_PAUSED = "the job was paused"
-_HELD_UP = "the process was stopped, or something blocked its event loop"
-_CROWDED = "as many runs went on as this instance may have at a time, or as many late ones, or as many in threads"
-#: A turn of the event loop that is so late (seconds) is remembered as a delay.
-_HELD_UP_AFTER = 1.0
 #: For how long (seconds) it is taken for granted that the store's clock is behind ours.
 _BEHIND_LASTS = 60.0
 #: How often it is tried to run a tick again whose lease was given up here, while another run is in the way.
@@ -62,8 +56,7 @@ class Dispatcher:
         self._on_early = on_early
         self._config, self._clock, self._owner = parts.config, parts.clock, parts.instance.owner
         self._locks, self._recorder, self._runner = parts.locks, parts.recorder, parts.runner
-        clock = parts.clock
-        self._run_ids = RunIds(clock.now)
+        self._run_ids = RunIds(self._clock.now)
         self._timeline = Timeline()
         self.jobs = EnrolledJobs(parts, self._timeline, self._run_ids, self._placed, on_registered)
         # Jobs that are due: those that are running here, which are refused their tick and need no room; and the others
@@ -94,14 +87,10 @@ class Dispatcher:
         self._stopping = False
         #: By how much (seconds) our clock is ahead of the store's, and until when (monotonic) that is taken for granted.
         self._behind = self._behind_until = 0.0
-        self._latest = clock.now()
-        self._latest_turn = clock.monotonic()
+        self._latest = self._clock.now()
+        self._latest_turn = self._clock.monotonic()
         self.delays = Delays()
         parts.locks.on_outage = self.delays.note
-        #: Since when the stores were waited for at the start.
-        self._waited_since: float | None = None
-        #: Since when somebody is due and waits for room.
-        self._crowded_since: float | None = None
 
     @property
     def idle(self) -> bool:
@@ -133,19 +122,6 @@ class Dispatcher:
         """Share the ticks with these instances, which are sorted and have the same jobs; this one is among them."""
         self._turns.share(self._owner, peers)
 
-    def begin(self, peers_since: float) -> None:
-        """Ticks are looked for from now on; the first of the instances that share them has lived since then (Unix seconds)."""
-        now = self._clock.now()
-        alone_until = peers_since if self._waited_since is None else min(peers_since, self._waited_since)
-        self.delays.note(-inf, alone_until, "no instance ran the job")
-        if peers_since < now:
-            self.delays.note(peers_since, now, NOT_TAKEN)
-
-    def waited_for_stores(self, since: float, why: str) -> None:
-        """The stores could not be had since then (Unix seconds) until now."""
-        self._waited_since = since
-        self.delays.note(since, self._clock.now(), f"the stores could not be had ({why})")
-
     def released(self, run: ActiveRun) -> None:
         """A run has ended: what waited for it goes on."""
         entry = run.entry
@@ -176,7 +152,7 @@ class Dispatcher:
                 # Let the runs that were just started have the loop.
                 began = self._clock.monotonic()
                 await asyncio.sleep(0)
-                self._note_if_held_up(began)
+                self.delays.held_up(self._clock.now(), self._clock.monotonic() - began)
             elif self._undecided:
                 await asyncio.sleep(0)
             elif not self._wake.is_set() and not self._stopping:
@@ -203,7 +179,7 @@ class Dispatcher:
         if entry is not None:
             entry.mark = max(entry.mark, mark)
             if entry.job.enabled:
-                entry.delay = Delay(entry.mark, self._clock.now(), _PAUSED)
+                entry.delay = Delay(entry.mark, self._clock.now(), PAUSED)
                 self._try_again(entry, late=True)
 
     def silent_for(self) -> float:
@@ -243,8 +219,8 @@ class Dispatcher:
                 if entry.mark > now + MAX_MARK_AHEAD:
                     # The store has the last word: it puts the mark back where its own clock agrees.
                     entry.mark = int(now)
-        elif now > expected + _HELD_UP_AFTER:
-            self.delays.note(expected, now, "the clock was behind, or the machine was suspended")
+        else:
+            self.delays.clock_went_on(expected, now)
         self._latest, self._latest_turn = now, turn
 
     def _notice(self, now: float) -> None:
@@ -331,23 +307,12 @@ class Dispatcher:
                 self._want(lane.popleft(), now, wanted)
         self._crowded = bool(self._again or self._running) or any(self._lanes.values())
         self._undecided = self._crowded and perf_counter() >= until
-        self._note_crowd(now)
+        self.delays.waits_for_room(now, somebody=self._crowded)
         return wanted
-
-    def _note_crowd(self, now: float) -> None:
-        if self._crowded and self._crowded_since is None:
-            self._crowded_since = now
-        elif not self._crowded and self._crowded_since is not None:
-            self.delays.note(self._crowded_since, now, _CROWDED)
-            self._crowded_since = None
 
     def _delay_since(self, entry: Entry, tick: int) -> str | None:
         """What kept a tick of a job from being claimed before; None where nothing is known."""
-        now = self._clock.now()
-        own = [] if entry.delay is None else [entry.delay]
-        if self._crowded_since is not None:
-            own.append(Delay(self._crowded_since, now, _CROWDED))
-        return self.delays.explain(tick, now, own)
+        return self.delays.explain(tick, self._clock.now(), entry.delay)
 
     def _want(self, entry: Entry, now: float, wanted: list[Wanted]) -> None:
         entry.queued = False
@@ -386,10 +351,7 @@ class Dispatcher:
         self.claiming = {want.request.run_id for want in wanted}
         self._claimed_at = self._clock.now()
         results = await self._locks.claim([want.request for want in wanted])
-        answered_at = self._clock.now()
-        if answered_at - self._claimed_at > _HELD_UP_AFTER and not self.delays.noted_since(self._claimed_at):
-            why = self.delays.blamed(self._claimed_at) or "the lock store took long to answer"
-            self.delays.note(self._claimed_at, answered_at, why)
+        self.delays.store_answered(self._claimed_at, self._clock.now())
         now, held_since = self._now(), perf_counter()
         unknown = []
         for number, (want, result) in enumerate(zip(wanted, results, strict=True), start=1):
@@ -480,9 +442,9 @@ class Dispatcher:
         elif result.outcome == "busy" and entry.running:
             entry.waiting, entry.late = True, entry.late or want.late
         elif result.outcome == "paused":  # it asks again when its next tick is due
-            paused = entry.delay is not None and entry.delay.why == _PAUSED
-            since = entry.delay.since if paused and entry.delay is not None else tick
-            entry.delay = Delay(since, self._clock.now(), _PAUSED)
+            last = entry.delay
+            since = last.since if last is not None and last.why == PAUSED else tick
+            entry.delay = Delay(since, self._clock.now(), PAUSED)
         else:
             if result.outcome == "early":
                 self._early(result.mark, tick)
@@ -569,11 +531,4 @@ class Dispatcher:
         finally:
             self._waiting = False
             timer.cancel()
-        self._note_if_held_up(began + delay)
-
-    def _note_if_held_up(self, expected: float) -> None:
-        """It should have gone on here at that time (monotonic)."""
-        late = self._clock.monotonic() - expected
-        if late > _HELD_UP_AFTER:
-            now = self._clock.now()
-            self.delays.note(now - late, now, self.delays.blamed(now - late) or _HELD_UP)
+        self.delays.held_up(self._clock.now(), self._clock.monotonic() - began - delay)

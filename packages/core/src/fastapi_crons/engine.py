@@ -255,7 +255,7 @@ class Engine:
         while True:
             await self.clock.sleep(backoff.next())
             await self._close_stores()
-            self.dispatcher.waited_for_stores(since, self.waits_for_stores or "")
+            self.dispatcher.delays.waited_for_stores(since, self.clock.now(), self.waits_for_stores or "")
             try:
                 await self._begin()
                 break

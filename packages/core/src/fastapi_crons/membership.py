@@ -60,7 +60,9 @@ class Membership:
         beat = await self.keeper.beat_now()  # now that the jobs are registered, others are to know which
         self._share(beat)
         began = self._clock.now()
-        self._dispatcher.begin(min([began, *(other.instance.started_ts for other in self._active_peers(beat))]))
+        self._dispatcher.delays.began(
+            began, min([began, *(other.instance.started_ts for other in self._active_peers(beat))])
+        )
         await self._recovery.take_over(beat.dead)
         await self._recovery.close_orphans()
         self.tell(Signal("join"))

@@ -93,7 +93,10 @@ class Service:
         self.crons = crons
 
     async def jobs(self, *, tag: str | None = None, status: JobFilter | None = None) -> list[JobView]:
-        """All jobs, or those with a tag or a status. One query to each store, whatever their number."""
+        """All jobs, or those with a tag or a status.
+
+        One query to each store, whatever their number; an observer looks too whether what is on record as running still is.
+        """
         engine = self._engine()
         jobs = self.crons.get_jobs(None if tag is None else [tag])
         states, pauses = await asyncio.gather(self._answer(engine.state.states()), self._answer(engine.locks.pauses()))
@@ -183,13 +186,12 @@ class Service:
             run = await self.run(name, run_id)
         if run.status != "running":
             raise RunEndedError(f"run {run_id} of job {name!r} can't be cancelled: it has {_ended(run)}")
-        if active is None and run_id not in await self._living_runs([name]):
+        goes_on = active is not None or run_id in await self._living_runs([name])
+        if not (goes_on and await self.crons.cancel_run(run_id, actor=actor)):
             raise RunEndedError(
-                f"run {run_id} of job {name!r} can't be cancelled: its instance is gone; the next scheduler that sees it "
-                "closes its record"
+                f"run {run_id} of job {name!r} can't be cancelled: no instance that shares the lock store runs it any more; "
+                "where its own is gone, the next scheduler closes its record"
             )
-        if not await self.crons.cancel_run(run_id, actor=actor):
-            raise RunEndedError(f"run {run_id} of job {name!r} can't be cancelled: nobody runs it any more")
 
     async def pause(self, name: str, *, actor: str | None = None, note: str | None = None) -> JobView:
         """Let no tick of a job run until it is resumed; see `Crons.pause`."""
