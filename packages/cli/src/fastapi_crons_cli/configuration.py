@@ -66,8 +66,8 @@ def config_set(
     verbose: Verbose = False,
 ) -> None:
     """Check a setting, and write it to the .env file in this folder."""
+    from fastapi_crons.env_file import change_setting
     from fastapi_crons.plugins import Plugins
-    from fastapi_crons.settings import change_setting
 
     if unset == (value is not None):
         raise typer.BadParameter("give either a value or --unset")

@@ -1,25 +1,18 @@
-"""Settings: what can be set, where each value comes from, and how a `.env` file is changed."""
+"""Settings: what can be set, and where each value comes from."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import re
-import stat
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from difflib import get_close_matches
 from enum import Enum
-from io import StringIO
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Union, get_args, get_origin
 
-from dotenv import dotenv_values
-from dotenv.parser import parse_stream
 from pydantic import AliasChoices, AliasPath, BaseModel, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
 
@@ -42,10 +35,6 @@ _SCHEME = re.compile(r"[\w+.-]+")
 #: A URL that nothing but its user part could hold a password in.
 _PLAIN_URL = re.compile(r"[\w+.-]+://(\*\*\*@)?((([\w.-]+|\[[\w:.%]+\])(:\d+)?)(,|(?=[/?#]|$)))*([/?#].*)?")
 _TYPE_NAMES = {Path: "path", timedelta: "duration"}
-#: Blank lines and indentation, and what may stand before a variable.
-_START = re.compile(r"(\s*)(export\s+)?")
-#: What every reader of such files takes as it stands.
-_NEEDS_NO_QUOTES = re.compile(r"[\w./:@%+,=-]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +55,7 @@ class SettingInfo:
     """Where the value comes from."""
 
 
-@dataclass(frozen=True, slots=True)
-class SettingChange:
-    """What became of a wish to change a `.env` file."""
-
-    variable: str
-    env_file: Path
-    changed: bool
-    """False where the file said so already."""
-    overridden: bool
-    """True where the variable is set in the environment of this process, which goes before the file."""
-
-
-class _Field(NamedTuple):
+class Field(NamedTuple):
     """One field of a class of settings."""
 
     owner: type[BaseSettings]
@@ -115,7 +92,7 @@ class _Field(NamedTuple):
 
     def is_read_from(self, key: str) -> bool:
         """Whether this name in the environment or in a file is one of the field's variables."""
-        return _folded(self.owner, key) in {_folded(self.owner, variable) for variable in self.variables}
+        return folded(self.owner, key) in {folded(self.owner, variable) for variable in self.variables}
 
     def is_filled_by(self, data: Mapping[str, object]) -> bool:
         """Whether what a source gives says something of this field."""
@@ -128,7 +105,7 @@ class _Field(NamedTuple):
 
 def default_settings(plugins: Plugins) -> list[SettingInfo]:
     """Everything that can be set, as it is where nothing is. Raises `PluginError` as `describe_settings`."""
-    return _merged(field.described(field.default, "default") for field in _fields(plugins))
+    return _merged(field.described(field.default, "default") for field in fields_of(plugins))
 
 
 def describe_settings(plugins: Plugins, config: CronConfig | None = None) -> list[SettingInfo]:
@@ -137,11 +114,11 @@ def describe_settings(plugins: Plugins, config: CronConfig | None = None) -> lis
     `config` is the one that an app has made: what in it differs from environment and file comes from code. Raises
     `ConfigurationError` with all faults of what is set, and `PluginError` where a plugin can't say what it brings.
     """
-    settings = _read(plugins.settings_classes())
+    settings = read_all(plugins.settings_classes())
     from_environment = {owner: EnvSettingsSource(owner)() for owner in settings}
     from_file = {owner: DotEnvSettingsSource(owner)() for owner in settings}
 
-    def described(field: _Field) -> SettingInfo:
+    def described(field: Field) -> SettingInfo:
         owner = field.owner
         value: object = getattr(settings[owner], field.name)
         if config is not None and owner is CronConfig and getattr(config, field.name) != value:
@@ -153,39 +130,7 @@ def describe_settings(plugins: Plugins, config: CronConfig | None = None) -> lis
         # A class can have sources of its own.
         return field.described(value, "code" if field.name in settings[owner].model_fields_set else "default")
 
-    return _merged(described(field) for field in _fields(plugins))
-
-
-def change_setting(plugins: Plugins, name: str, value: str | None, env_file: Path = Path(".env")) -> SettingChange:
-    """Write a value to a `.env` file, or with None take it out; every other line stays as it is.
-
-    `name` is a variable, or the name of a field that no other class of settings has. All settings are checked as they
-    would be read from the changed file, and it is replaced as a whole. Raises `ConfigurationError`, and leaves the
-    file alone, for a name that is unknown or means several, a value that can't be used or kept, settings that
-    contradict each other, and a file that can't be written.
-    """
-    field, variable = _find(plugins, name)
-    if field.owner.model_config.get("env_file") is None:
-        raise ConfigurationError(f"{variable} is read from the environment only, not from a file; set it there")
-    if value is not None and any(char in "\n\r\0" or "\ud800" <= char <= "\udfff" for char in value):
-        raise ConfigurationError(f"{variable} can't have line breaks, NUL or broken characters in a file")
-    # What a link leads to is replaced, not the link.
-    target = Path(os.path.realpath(env_file))
-    try:
-        if target.exists() and not target.is_file():
-            raise OSError("it is no file")
-        text = target.read_bytes().decode() if target.exists() else ""
-        edited = _edited(text, field, variable, value)
-        if value is not None or edited != text:
-            with _new_version(target, edited) as path:
-                _check(plugins, field, variable, value, path, target)
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{env_file} can't be changed: it is not UTF-8 ({error.reason})") from None
-    except OSError as error:
-        raise ConfigurationError(f"{env_file} can't be changed: {one_line(error)}") from error
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{env_file} is left as it is: {error}") from None
-    return SettingChange(variable, env_file, edited != text, field.overridden())
+    return _merged(described(field) for field in fields_of(plugins))
 
 
 def without_passwords(text: str) -> str:
@@ -201,10 +146,11 @@ def without_passwords(text: str) -> str:
     return known + HIDDEN + at + after
 
 
-def _fields(plugins: Plugins) -> Iterator[_Field]:
+def fields_of(plugins: Plugins) -> Iterator[Field]:
+    """The fields of all classes of settings. Raises `PluginError` where a plugin can't say what it brings."""
     for owner, distributions in plugins.settings_classes().items():
         for name, info in owner.model_fields.items():
-            yield _Field(owner, name, info, _variables(owner, name, info), distributions)
+            yield Field(owner, name, info, _variables(owner, name, info), distributions)
 
 
 def _variables(owner: type[BaseSettings], name: str, info: FieldInfo) -> tuple[str, ...]:
@@ -224,11 +170,14 @@ def _aliases(info: FieldInfo) -> list[str]:
     return [] if alias is None else [alias]
 
 
-def _folded(owner: type[BaseSettings], key: str) -> str:
+def folded(owner: type[BaseSettings], key: str) -> str:
+    """A variable's name as its class compares it."""
     return key if owner.model_config.get("case_sensitive") else key.lower()
 
 
-def _read(owners: Iterable[type[BaseSettings]], env_file: Path | None = None) -> dict[type[BaseSettings], BaseSettings]:
+def read_all(
+    owners: Iterable[type[BaseSettings]], env_file: Path | None = None
+) -> dict[type[BaseSettings], BaseSettings]:
     """An instance of each class, from this file instead of the usual one where it is given."""
     found: dict[type[BaseSettings], BaseSettings] = {}
     faults: dict[str, None] = {}  # what two classes say of the same variable is said once
@@ -316,119 +265,3 @@ def _text(value: object, name: str = "") -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return "" if value is None else without_passwords(str(value))
-
-
-def _find(plugins: Plugins, name: str) -> tuple[_Field, str]:
-    """The field of this name, and its variable. Raises `ConfigurationError` where there is none or several."""
-    fields = list(_fields(plugins))
-    wanted = name.lower()
-    for field in fields:
-        for variable in field.variables:
-            if variable.lower() == wanted:
-                return field, variable
-    named = {field.variables[0]: field for field in fields if field.name.lower() == wanted}
-    if len(named) > 1:
-        raise ConfigurationError(f"{name!r} can be any of {', '.join(sorted(named))}; name the variable")
-    for variable, field in named.items():
-        return field, variable
-    known = {field.name.lower(): field.variables[0] for field in fields}
-    known |= {variable.lower(): variable for field in fields for variable in field.variables}
-    near = dict.fromkeys(known[word] for word in get_close_matches(wanted, known))
-    hint = f"did you mean {' or '.join(near)}?" if near else "config-show lists them"
-    raise ConfigurationError(f"there is no setting {name!r}; {hint}")
-
-
-def _edited(text: str, field: _Field, variable: str, value: str | None) -> str:
-    """The text of a `.env` file in which only what is said of this field is changed.
-
-    dotenv's own `set_key` would also take the blank lines before it, `export`, and another spelling of its variable.
-    """
-    ending = "\r\n" if "\r\n" in text else "\n"
-    line = None if value is None else f"{_quoted(value)}{ending}"
-    parts = []
-    for binding in parse_stream(StringIO(text, newline="")):
-        original = binding.original.string
-        if binding.key is None or not field.is_read_from(binding.key):
-            parts.append(original)
-            continue
-        start = _START.match(original)
-        blank, export = start.groups("") if start is not None else ("", "")
-        if line is None:
-            parts.append(blank.rstrip(" \t"))
-            continue
-        same = _folded(field.owner, binding.key) == _folded(field.owner, variable)
-        parts.append(f"{blank}{export}{binding.key if same else variable}={line}")
-        line = None
-    edited = "".join(parts)
-    if line is None:
-        return edited
-    if edited and edited[-1] not in "\r\n":
-        edited += ending
-    return f"{edited}{variable}={line}"
-
-
-def _quoted(value: str) -> str:
-    if _NEEDS_NO_QUOTES.fullmatch(value):
-        return value
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
-@contextmanager
-def _new_version(target: Path, text: str) -> Iterator[Path]:
-    """A file beside the target with this text; it takes the target's place unless an exception is raised inside."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.")  # with mode 0600
-    path = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        yield path
-        if target.exists():
-            old = target.stat()
-            # An app that runs as another user must still be able to read it.
-            with suppress(AttributeError, PermissionError):
-                os.chown(path, old.st_uid, old.st_gid)
-            path.chmod(stat.S_IMODE(old.st_mode))
-        path.replace(target)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-
-
-def _check(plugins: Plugins, field: _Field, variable: str, value: str | None, path: Path, before: Path) -> None:
-    """Read everything with this file, and the field from nowhere else. What was wrong before is left to be mended."""
-    environment = {key: os.environ.pop(key) for key in list(os.environ) if field.is_read_from(key)}
-    try:
-        kept = [read for key, read in dotenv_values(path, encoding="utf-8").items() if field.is_read_from(key)]
-        if kept != ([] if value is None else [value]):
-            raise ConfigurationError(
-                f"{variable} would not be read as it is written: ${{…}} stands for another variable, and a quote left open "
-                "takes in what follows; mend the file, or set the variable in the environment"
-            )
-        owners = plugins.settings_classes()
-        known = _faults_in(owners, before)
-        faults = [fault for fault in _faults_in(owners, path) if fault not in known or fault.startswith(variable)]
-        faults += _unknown_backends(plugins, field, variable, value)
-        if faults:
-            raise ConfigurationError(f"settings can't be used: {'; '.join(faults)}")
-    finally:
-        os.environ.update(environment)
-
-
-def _faults_in(owners: Iterable[type[BaseSettings]], env_file: Path) -> list[str]:
-    """What is wrong with the settings as they would be read with this file, one by one."""
-    try:
-        _read(owners, env_file)
-    except ConfigurationError as error:
-        return re.sub(r"(^|; )settings can't be used: ", "; ", str(error)).removeprefix("; ").split("; ")
-    return []
-
-
-def _unknown_backends(plugins: Plugins, field: _Field, variable: str, value: str | None) -> list[str]:
-    """A backend is a name among those that plugins bring, which no class of settings can know."""
-    backends = {"state_backend": plugins.state_backends, "lock_backend": plugins.lock_backends}.get(field.name)
-    if field.owner is not CronConfig or backends is None or value is None or value in backends:
-        return []
-    return [f"{variable}={value!r}: no installed plugin brings this backend; there are {', '.join(sorted(backends))}"]

@@ -1,0 +1,193 @@
+"""The `.env` file: how one setting in it is changed, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from difflib import get_close_matches
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+from pydantic_settings import BaseSettings
+
+from fastapi_crons.config import CronConfig
+from fastapi_crons.errors import ConfigurationError
+from fastapi_crons.outcome import one_line
+from fastapi_crons.settings import Field, fields_of, folded, read_all
+
+if TYPE_CHECKING:
+    from fastapi_crons.plugins import Plugins
+
+
+#: Blank lines and indentation, and what may stand before a variable.
+_START = re.compile(r"(\s*)(export\s+)?")
+#: What every reader of such files takes as it stands.
+_NEEDS_NO_QUOTES = re.compile(r"[\w./:@%+,=-]*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class SettingChange:
+    """What became of a wish to change a `.env` file."""
+
+    variable: str
+    env_file: Path
+    changed: bool
+    """False where the file said so already."""
+    overridden: bool
+    """True where the variable is set in the environment of this process, which goes before the file."""
+
+
+def change_setting(plugins: Plugins, name: str, value: str | None, env_file: Path = Path(".env")) -> SettingChange:
+    """Write a value to a `.env` file, or with None take it out; every other line stays as it is.
+
+    `name` is a variable, or the name of a field that no other class of settings has. All settings are checked as they
+    would be read from the changed file, and it is replaced as a whole. Raises `ConfigurationError`, and leaves the
+    file alone, for a name that is unknown or means several, a value that can't be used or kept, settings that
+    contradict each other, and a file that can't be written.
+    """
+    field, variable = _find(plugins, name)
+    if field.owner.model_config.get("env_file") is None:
+        raise ConfigurationError(f"{variable} is read from the environment only, not from a file; set it there")
+    if value is not None and any(char in "\n\r\0" or "\ud800" <= char <= "\udfff" for char in value):
+        raise ConfigurationError(f"{variable} can't have line breaks, NUL or broken characters in a file")
+    # What a link leads to is replaced, not the link.
+    target = Path(os.path.realpath(env_file))
+    try:
+        if target.exists() and not target.is_file():
+            raise OSError("it is no file")
+        text = target.read_bytes().decode() if target.exists() else ""
+        edited = _edited(text, field, variable, value)
+        if value is not None or edited != text:
+            with _new_version(target, edited) as path:
+                _check(plugins, field, variable, value, path, target)
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{env_file} can't be changed: it is not UTF-8 ({error.reason})") from None
+    except OSError as error:
+        raise ConfigurationError(f"{env_file} can't be changed: {one_line(error)}") from error
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{env_file} is left as it is: {error}") from None
+    return SettingChange(variable, env_file, edited != text, field.overridden())
+
+
+def _find(plugins: Plugins, name: str) -> tuple[Field, str]:
+    """The field of this name, and its variable. Raises `ConfigurationError` where there is none or several."""
+    fields = list(fields_of(plugins))
+    wanted = name.lower()
+    for field in fields:
+        for variable in field.variables:
+            if variable.lower() == wanted:
+                return field, variable
+    named = {field.variables[0]: field for field in fields if field.name.lower() == wanted}
+    if len(named) > 1:
+        raise ConfigurationError(f"{name!r} can be any of {', '.join(sorted(named))}; name the variable")
+    for variable, field in named.items():
+        return field, variable
+    known = {field.name.lower(): field.variables[0] for field in fields}
+    known |= {variable.lower(): variable for field in fields for variable in field.variables}
+    near = dict.fromkeys(known[word] for word in get_close_matches(wanted, known))
+    hint = f"did you mean {' or '.join(near)}?" if near else "config-show lists them"
+    raise ConfigurationError(f"there is no setting {name!r}; {hint}")
+
+
+def _edited(text: str, field: Field, variable: str, value: str | None) -> str:
+    """The text of a `.env` file in which only what is said of this field is changed.
+
+    dotenv's own `set_key` would also take the blank lines before it, `export`, and another spelling of its variable.
+    """
+    ending = "\r\n" if "\r\n" in text else "\n"
+    line = None if value is None else f"{_quoted(value)}{ending}"
+    parts = []
+    for binding in parse_stream(StringIO(text, newline="")):
+        original = binding.original.string
+        if binding.key is None or not field.is_read_from(binding.key):
+            parts.append(original)
+            continue
+        start = _START.match(original)
+        blank, export = start.groups("") if start is not None else ("", "")
+        if line is None:
+            parts.append(blank.rstrip(" \t"))
+            continue
+        same = folded(field.owner, binding.key) == folded(field.owner, variable)
+        parts.append(f"{blank}{export}{binding.key if same else variable}={line}")
+        line = None
+    edited = "".join(parts)
+    if line is None:
+        return edited
+    if edited and edited[-1] not in "\r\n":
+        edited += ending
+    return f"{edited}{variable}={line}"
+
+
+def _quoted(value: str) -> str:
+    if _NEEDS_NO_QUOTES.fullmatch(value):
+        return value
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+@contextmanager
+def _new_version(target: Path, text: str) -> Iterator[Path]:
+    """A file beside the target with this text; it takes the target's place unless an exception is raised inside."""
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.")  # with mode 0600
+    path = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        yield path
+        if target.exists():
+            old = target.stat()
+            # An app that runs as another user must still be able to read it.
+            with suppress(AttributeError, PermissionError):
+                os.chown(path, old.st_uid, old.st_gid)
+            path.chmod(stat.S_IMODE(old.st_mode))
+        path.replace(target)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _check(plugins: Plugins, field: Field, variable: str, value: str | None, path: Path, before: Path) -> None:
+    """Read everything with this file, and the field from nowhere else. What was wrong before is left to be mended."""
+    environment = {key: os.environ.pop(key) for key in list(os.environ) if field.is_read_from(key)}
+    try:
+        kept = [read for key, read in dotenv_values(path, encoding="utf-8").items() if field.is_read_from(key)]
+        if kept != ([] if value is None else [value]):
+            raise ConfigurationError(
+                f"{variable} would not be read as it is written: ${{…}} stands for another variable, and a quote left open "
+                "takes in what follows; mend the file, or set the variable in the environment"
+            )
+        owners = plugins.settings_classes()
+        known = _faults_in(owners, before)
+        faults = [fault for fault in _faults_in(owners, path) if fault not in known or fault.startswith(variable)]
+        faults += _unknown_backends(plugins, field, variable, value)
+        if faults:
+            raise ConfigurationError(f"settings can't be used: {'; '.join(faults)}")
+    finally:
+        os.environ.update(environment)
+
+
+def _faults_in(owners: Iterable[type[BaseSettings]], env_file: Path) -> list[str]:
+    """What is wrong with the settings as they would be read with this file, one by one."""
+    try:
+        read_all(owners, env_file)
+    except ConfigurationError as error:
+        return re.sub(r"(^|; )settings can't be used: ", "; ", str(error)).removeprefix("; ").split("; ")
+    return []
+
+
+def _unknown_backends(plugins: Plugins, field: Field, variable: str, value: str | None) -> list[str]:
+    """A backend is a name among those that plugins bring, which no class of settings can know."""
+    backends = {"state_backend": plugins.state_backends, "lock_backend": plugins.lock_backends}.get(field.name)
+    if field.owner is not CronConfig or backends is None or value is None or value in backends:
+        return []
+    return [f"{variable}={value!r}: no installed plugin brings this backend; there are {', '.join(sorted(backends))}"]
