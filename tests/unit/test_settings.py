@@ -12,7 +12,7 @@ from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from docs import generate_settings
+from docs import generate
 from fastapi_crons import ConfigurationError, CronConfig, PluginError, hookimpl
 from fastapi_crons.env_file import change_setting
 from fastapi_crons.plugins import Plugins
@@ -453,5 +453,5 @@ def test_every_setting_says_what_it_means(plugins: Plugins) -> None:
 def test_the_page_of_settings_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CRON_LOCK_TIMEOUT", "30")
     monkeypatch.setenv("CRON_TIMEZONE", "Mars/Base")
-    written = generate_settings.PAGE.read_text(encoding="utf-8")
-    assert written == generate_settings.page(), f"docs/settings.md is out of date; run `{generate_settings.COMMAND}`"
+    written = (generate.DOCS / "reference/settings.md").read_text(encoding="utf-8")
+    assert written == generate.settings(), f"it is out of date; run `{generate.COMMAND}`"

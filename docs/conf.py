@@ -1,0 +1,28 @@
+"""How the documentation is built: `nox -s docs`."""
+
+from pathlib import Path
+
+project = "FastAPI Crons"
+author = copyright = "The FastAPI Crons authors"
+version = release = (Path(__file__).parents[1] / "VERSION").read_text(encoding="utf-8").strip()
+
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build", "requirements.txt"]
+html_theme = "furo"
+html_title = "FastAPI Crons"
+html_static_path = ["_static"]
+html_copy_source = False
+
+myst_heading_anchors = 4
+myst_enable_extensions = ["colon_fence", "deflist"]
+
+# Docstrings say `name` for code, as Markdown does.
+default_role = "code"
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True, "undoc-members": True}
+autodoc_preserve_defaults = True
+add_module_names = False
+nitpicky = False
+python_use_unqualified_type_names = True
+linkcheck_anchors = True

@@ -1,0 +1,197 @@
+"""Writes the reference pages that follow from the code: `python docs/generate.py`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from fastapi_crons.plugins import Plugins
+from fastapi_crons.settings import SettingInfo, default_settings
+
+COMMAND = "python docs/generate.py"
+DOCS = Path(__file__).parent
+
+_SETTINGS = """# Settings
+
+Every setting is a variable. Its value comes from the first of these that has one:
+
+1. code: `Crons(config=CronConfig(timezone="Europe/Berlin"))`, for the settings of `fastapi-crons-core`;
+2. the environment of the process: `CRON_TIMEZONE=Europe/Berlin`;
+3. a file `.env` in the folder that the process is started in, with lines of the same form;
+4. the default.
+
+Capitals and small letters are the same in names of variables. Durations are seconds unless said otherwise; *optional*
+settings can be left unset. Settings that can't be used stop the start, with all faults in one message.
+
+`fastapi-crons config-show` lists every setting with its value and where that comes from, without secrets.
+`fastapi-crons config-set` changes `.env`; it refuses what could not be used, and keeps all other lines. What the
+environment sets goes before the file.
+
+Installed plugins can bring settings of their own; `config-show` lists them, too.
+
+| Variable | Type | Default | Meaning | Distribution |
+|---|---|---|---|---|
+"""
+
+_COMMANDS = """# Commands
+
+The command line comes with `fastapi-crons-cli`, as `fastapi-crons`; `python -m fastapi_crons` and
+`python -m fastapi_crons.cli` are the same program. A command that fails says so in one sentence, and its exit code is not 0.
+Commands that need the app find it in the current folder, or by `--app module:attribute`, the variable `CRON_APP`, or `app`
+under `[tool.fastapi-crons]` in `pyproject.toml`. Plugins can add commands.
+
+Many commands take these:
+
+| | |
+|---|---|
+"""
+
+_HTTP = """# HTTP API
+
+`app.include_router(get_cron_router(), prefix="/api")` adds these endpoints. The app's own OpenAPI schema (`/docs`)
+describes them with every field and examples. Times end in `Z`. Names of jobs are percent-encoded in paths. Errors are
+problem details objects (RFC 9457), `application/problem+json`. A body over 64 kB is refused.
+"""
+
+_SHARED = ("`--app`", "`--json`", "`--verbose`, `-v`")
+
+#: What any endpoint can answer besides.
+_COMMON = {"400", "401", "403", "404", "413", "422", "503"}
+
+
+def settings() -> str:
+    """All settings of our distributions. It depends on nothing that is set."""
+    ours = [setting for setting in default_settings(Plugins()) if setting.distributions[0].startswith("fastapi-crons-")]
+    return _written(_SETTINGS + "".join(map(_setting, ours)))
+
+
+def _setting(setting: SettingInfo) -> str:
+    default = f"`{setting.default}`" if setting.default else ""
+    distributions = ", ".join(f"`{name}`" for name in setting.distributions)
+    return _row(f"`{setting.variable}`", setting.type, default, setting.meaning, distributions)
+
+
+def commands() -> str:
+    """All commands with their options."""
+    import typer
+
+    from fastapi_crons_cli.main import app
+
+    found: Any = typer.main.get_command(app)
+    shared = {_names(parameter): parameter.help for command in found.commands.values() for parameter in command.params}
+    parts = [_COMMANDS, *(_row(names, shared[names]) for names in _SHARED)]
+    for name, command in found.commands.items():
+        options = {_names(parameter): parameter.help for parameter in command.params}
+        parts.append(f"\n## {name}\n\n{_sentence(command.help)}\n\n| | |\n|---|---|\n")
+        parts += [_row(names, about) for names, about in options.items() if names not in _SHARED]
+        parts.append(_row(", ".join(names for names in options if names in _SHARED), ""))
+    return _written("".join(parts))
+
+
+def _names(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return f"`{parameter.name.upper()}`"
+    return ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+
+
+def http() -> str:
+    """All endpoints of the management API, and their models."""
+    from fastapi import FastAPI
+
+    from fastapi_crons import get_cron_router
+
+    app = FastAPI()
+    app.include_router(get_cron_router(), prefix="/api")
+    schema = app.openapi()
+    parts = [_HTTP]
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            parts += _operation(f"{method.upper()} {path}", operation)
+    models = schema["components"]["schemas"]
+    parts += [
+        "\n## Models\n",
+        *(_model(name, model) for name, model in sorted(models.items()) if "properties" in model),
+    ]
+    return _written("".join(parts))
+
+
+def _operation(title: str, operation: Mapping[str, Any]) -> Iterator[str]:
+    yield f"\n## {title}\n\n{operation['description'].strip()}\n"
+    parameters = operation.get("parameters", [])
+    body = operation.get("requestBody")
+    if parameters or body:
+        yield "\n| Parameter | In | |\n|---|---|---|\n"
+        for parameter in parameters:
+            yield _row(f"`{parameter['name']}`", parameter["in"], parameter.get("description", ""))
+        if body:
+            yield _row("", "body", _type(body["content"]["application/json"]["schema"]))
+    yield "\n| Answer | |\n|---|---|\n"
+    for status, answer in sorted(operation["responses"].items()):
+        shown = answer.get("content", {})
+        what = _type(shown["application/json"]["schema"]) if "application/json" in shown else ""
+        said = (
+            ""
+            if answer["description"] in ("Successful Response", HTTPStatus(int(status)).phrase)
+            else answer["description"]
+        )
+        if status not in _COMMON or said:
+            yield _row(status, ": ".join(filter(None, (said or HTTPStatus(int(status)).phrase, what))))
+    yield "\n"
+
+
+def _model(name: str, model: Mapping[str, Any]) -> str:
+    rows = (
+        _row(f"`{field}`", _type(schema), schema.get("description", ""))
+        for field, schema in model["properties"].items()
+    )
+    about = f"{_sentence(model['description'])}\n\n" if "description" in model else ""
+    return f"\n### {name}\n\n{about}| Field | Type | |\n|---|---|---|\n{''.join(rows)}"
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    """A JSON schema in few words."""
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return "any JSON" if name == "JsonValue" else f"[{name}](#{name.lower()})"
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(map(_type, schema["anyOf"])))
+    if "const" in schema:
+        return f"`{json.dumps(schema['const'])}`"
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if schema.get("type") == "array":
+        return f"list of {_type(schema['items'])}"
+    return str(schema.get("format", schema.get("type", "any JSON")))
+
+
+def _sentence(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(_sentence(cell).replace('|', chr(92) + '|') for cell in cells)} |\n"
+
+
+def _written(text: str) -> str:
+    return f"<!-- Written by `{COMMAND}`; change the descriptions in the code instead. -->\n\n{text}"
+
+
+#: The pages, and what writes them.
+PAGES: Mapping[str, Callable[[], str]] = {
+    "reference/settings.md": settings,
+    "reference/commands.md": commands,
+    "reference/http.md": http,
+}
+
+
+def main(pages: Sequence[str] = tuple(PAGES)) -> None:
+    """Write the pages."""
+    for page in pages:
+        (DOCS / page).write_text(PAGES[page](), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

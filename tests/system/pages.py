@@ -1,0 +1,270 @@
+"""Pages of documentation as tests: what a page shows is written, run and compared, in the order in which it stands there.
+
+- A block whose first line is a comment with a path (`# app.py`) is written to that file.
+- Each `python` block is run.
+- Each line of a `bash` block is run; servers go on until the next one starts, or the page ends.
+- A `console` block is commands (`$ …`), each with what it prints. `…` stands for any text, a line `...` for any lines;
+  figures and spacing need not agree.
+- `toml`, `json`, `yaml`, `ini` and `env` blocks are parsed.
+"""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from dotenv import dotenv_values
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[2]
+_BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+_FILE = re.compile(r"[#;] ((?:[\w.@-]+/)*[\w@-]*[\w.-]+)")
+
+#: Programs that do not run here; files that their commands name must have been shown before.
+ELSEWHERE = {
+    "docker",
+    "kubectl",
+    "systemctl",
+    "sudo",
+    "journalctl",
+    "poetry",
+    "conda",
+    "crontab",
+    "git",
+    "cd",
+    "source",
+}
+_SERVING = re.compile(r"running on (http://127\.0\.0\.1:\d+)")
+_STARTED = re.compile(r"[Ss]cheduler started()")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page; `line` is where it begins."""
+
+    language: str
+    text: str
+    line: int
+
+    @property
+    def path(self) -> str | None:
+        """The file that it is, where its first line says so."""
+        match = _FILE.fullmatch(self.text.partition("\n")[0])
+        known = match is not None and (
+            match[1].startswith(".") or re.search(r"[./]", match[1]) or match[1] == "Dockerfile"
+        )
+        return match[1] if match is not None and known else None
+
+
+def blocks(page: Path) -> list[Block]:
+    """The fenced blocks of a page that name a language."""
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(
+            match[2],
+            re.sub(rf"^{match[1]}", "", match[3], flags=re.MULTILINE),
+            text.count("\n", 0, match.start()) + 1,
+        )
+        for match in _BLOCK.finditer(text)
+    ]
+
+
+class PageRun:
+    """Goes through a page in the current folder. `replacements` are made in every block, as for addresses."""
+
+    def __init__(self, page: Path, replacements: Mapping[str, str] | None = None) -> None:
+        self.page = page
+        self._replacements = dict(replacements or {})
+        self._server: subprocess.Popen[bytes] | None = None
+        self._log = Path("server.log")
+        self._environment = {
+            **os.environ,
+            "PYTHONUNBUFFERED": "1",
+            "COLUMNS": "100",
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        }
+
+    def __enter__(self) -> PageRun:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end_server()
+
+    def run(self) -> None:
+        """Everything, in order. Raises `AssertionError`, naming the block, where something is not as shown."""
+        for block in blocks(self.page):
+            try:
+                self._block(block)
+            except Exception as error:
+                raise AssertionError(f"{self.page.name}, line {block.line} ({block.language}): {error}") from error
+
+    def _block(self, block: Block) -> None:
+        text = self._replaced(block.text)
+        if block.path is not None:
+            path = Path(block.path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        steps: dict[str, Callable[[str], object]] = {
+            "bash": self._commands,
+            "console": self._session,
+            "toml": tomllib.loads,
+            "json": json.loads,
+            "yaml": lambda text: list(yaml.safe_load_all(text)),
+            "ini": _ini,
+            "env": lambda _: _env(block.path),
+        }
+        if block.language == "python":
+            self._program(["-W", "error", block.path] if block.path else ["-W", "error", "-c", text])
+        elif block.language in steps:
+            steps[block.language](text)
+
+    def _replaced(self, text: str) -> str:
+        for old, new in self._replacements.items():
+            text = text.replace(old, new)
+        return text
+
+    def _program(self, arguments: list[str]) -> str:
+        done = subprocess.run(
+            [sys.executable, *arguments], capture_output=True, text=True, check=False, env=self._environment, timeout=60
+        )
+        assert done.returncode == 0, f"{' '.join(arguments)[:200]}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def _commands(self, text: str) -> None:
+        for line in text.replace("\\\n", " ").splitlines():
+            if line and not line.startswith("#"):
+                self._command(line)
+
+    def _command(self, line: str) -> str:
+        """Run one command; returns what it prints."""
+        words = shlex.split(line, comments=True)
+        while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+            raise AssertionError(f"say export, not {words[0]}")
+        program = words[0]
+        if program == "export":
+            self._environment.update(dict(word.split("=", 1) for word in words[1:]))
+        elif program in ELSEWHERE:
+            self._look_for_files(words)
+        elif words[:2] == ["pip", "install"]:
+            _check_distributions(words[2:])
+        elif program == "uvicorn" or words[:2] in (["fastapi", "dev"], ["fastapi", "run"]):
+            self._serve([sys.executable, "-m", *words, "--port", "0"], _SERVING)
+        elif "start-scheduler" in words:
+            self._serve(self._here(words), _STARTED)
+        else:
+            return self._run_to_its_end(line, self._here(words))
+        return ""
+
+    def _here(self, words: list[str]) -> list[str]:
+        """The command, with the interpreter that runs this."""
+        known: dict[str, list[str]] = {
+            "fastapi-crons": ["-m", "fastapi_crons"],
+            "python": [],
+            "python3": [],
+            "pytest": ["-m", "pytest", "-p", "no:cacheprovider"],
+        }
+        if words[0] in known:
+            return [sys.executable, *known[words[0]], *words[1:]]
+        assert words[0] in ("curl", "sqlite3", "redis-cli", "test", "ls", "cat", "mkdir"), (
+            f"{words[0]} is not known here"
+        )
+        return words
+
+    def _run_to_its_end(self, line: str, command: list[str]) -> str:
+        if shutil.which(command[0]) is None:
+            return ""
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=self._environment, timeout=60)
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def _session(self, text: str) -> None:
+        for part in re.split(r"^\$ ", text.replace("\\\n", " "), flags=re.MULTILINE)[1:]:
+            command, _, shown = part.partition("\n")
+            printed = self._command(command)
+            assert shutil.which(shlex.split(command)[0]) is None or _agrees(shown, printed), (
+                f"{command} printed\n{printed}\nnot\n{shown}"
+            )
+
+    def _serve(self, command: list[str], ready: re.Pattern[str]) -> None:
+        self._end_server()
+        with self._log.open("w") as log:
+            self._server = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=self._environment
+            )
+        deadline = time.monotonic() + 30
+        while (match := ready.search(self._log.read_text())) is None:
+            assert time.monotonic() < deadline, self._log.read_text()
+            assert self._server.poll() is None, self._log.read_text()
+            time.sleep(0.05)
+        if match[1]:
+            for address in ("http://127.0.0.1:8000", "http://localhost:8000"):
+                self._replacements[address] = match[1]
+
+    def _end_server(self) -> None:
+        if self._server is not None:
+            os.killpg(self._server.pid, signal.SIGINT)
+            self._server.wait(30)
+            self._server = None
+
+    def _look_for_files(self, words: list[str]) -> None:
+        for word in words:
+            if re.fullmatch(r"[\w./-]+\.(ya?ml|service|py|toml)", word) and not word.startswith("/"):
+                assert Path(word).exists(), f"{word} is not shown before"
+
+
+def _check_distributions(words: list[str]) -> None:
+    """What a page installs is ours, or installed here."""
+    from importlib.metadata import distribution
+
+    ours = {re.search(r'^name = "(.*?)"', path.read_text(), re.MULTILINE)[1] for path in ROOT.glob("**/pyproject.toml")}  # type: ignore[index]
+    for word in words:
+        name = re.split(r"[\[<>=~]", word)[0]
+        if word.startswith("./"):
+            assert (ROOT / word / "pyproject.toml").exists(), f"there is no {word}"
+        elif not word.startswith("-") and name not in ours:
+            distribution(name)
+
+
+def _ini(text: str) -> None:
+    parser = configparser.RawConfigParser(strict=False, comment_prefixes=("#", ";"))
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    parser.read_string(text)
+
+
+def _env(path: str | None) -> None:
+    assert path is not None, "a block of variables says which file it is"
+    assert None not in dotenv_values(path).values(), "each line is NAME=value"
+
+
+def _agrees(shown: str, printed: str) -> bool:
+    """Whether a command printed what a page shows, but for figures, spacing and what is left out."""
+    pattern = []
+    for line in _plain(shown).splitlines():
+        if line == "...":
+            pattern.append(r"(?:.*\n)*?")
+        else:
+            pattern.append(".*?".join(map(re.escape, line.split("…"))) + "\n")
+    return re.fullmatch("".join(pattern), _plain(printed)) is not None
+
+
+def _plain(text: str) -> str:
+    lines = (
+        re.sub(r"\d+", "0", re.sub(r"─+", "─", re.sub(r"[ \t]+", " ", line))).strip() for line in text.splitlines()
+    )
+    return "".join(f"{line}\n" for line in lines if line)
