@@ -20,7 +20,8 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "installed"
 OLDEST = (3, 10)
-_INPUTS = ("requirements-dev.txt", "VERSION", "packages/*/pyproject.toml", "packages/*/*/pyproject.toml")
+_REQUIREMENTS = ("requirements-dev.txt", "docs/requirements.txt")
+_INPUTS = (*_REQUIREMENTS, "VERSION", "packages/*/pyproject.toml", "packages/*/*/pyproject.toml")
 
 
 def main(arguments: list[str]) -> int:
@@ -87,7 +88,8 @@ def set_up() -> None:
         return
     print("Setting up .venv (once; takes a minute) ...", flush=True)
     pip = make_environment()
-    subprocess.run([*pip, "install", "--quiet", "--requirement", "requirements-dev.txt"], cwd=ROOT, check=True)
+    requirements = [argument for name in _REQUIREMENTS for argument in ("--requirement", name)]
+    subprocess.run([*pip, "install", "--quiet", *requirements], cwd=ROOT, check=True)
     STAMP.write_text(digest.hexdigest())
 
 

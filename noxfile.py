@@ -62,6 +62,7 @@ nox.options.sessions = [
     "types",
     "tests",
     *dict.fromkeys(f"tests_elsewhere-{python}" for python in (*OTHERS[:1], *OTHERS[-1:])),
+    "docs",
     "build",
 ]
 
@@ -99,6 +100,18 @@ def tests_elsewhere(session: nox.Session) -> None:
 def _install(session: nox.Session) -> None:
     if HERE is None:
         session.install("-r", "requirements-dev.txt")
+
+
+@nox.session(venv_backend=HERE)
+def docs(session: nox.Session) -> None:
+    """Build the documentation; `nox -s docs -- links` asks the links to other sites, too, whether they lead somewhere."""
+    if HERE is None:
+        session.install("-r", "requirements-dev.txt", "-r", "docs/requirements.txt")
+    python = "python" if HERE is None else sys.executable
+    for builder in ("html", *(["linkcheck"] if "links" in session.posargs else [])):
+        folder = Path(session.create_tmp()) / builder
+        session.run(python, "-m", "sphinx", "-W", "--keep-going", "-q", "-E", "-b", builder, "docs", str(folder))
+        session.log(f"{builder}: {folder}")
 
 
 @nox.session

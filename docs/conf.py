@@ -23,6 +23,5 @@ autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "undoc-members": True}
 autodoc_preserve_defaults = True
 add_module_names = False
-nitpicky = False
 python_use_unqualified_type_names = True
 linkcheck_anchors = True
