@@ -540,7 +540,7 @@ elif NAME == "record":
 elif NAME == "release":
     fail_once(fastapi_crons_sqlite.lock.SQLiteLockBackend, "release")
 elif NAME == "prune":
-    fastapi_crons.engine.PRUNE_INTERVAL = 0.1
+    fastapi_crons.pruning.PRUNE_INTERVAL = 0.1
     fail_once(fastapi_crons_sqlite.state.SQLiteStateBackend, "prune")
 else:
     fail_once(fastapi_crons_sqlite.lock.SQLiteLockBackend, "beat")

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable
-from math import inf
 from typing import TYPE_CHECKING, Literal
 
 from fastapi_crons._signals import InterruptWatch, StopSignals
@@ -16,7 +15,7 @@ from fastapi_crons.backoff import Backoff
 from fastapi_crons.clock import Clock, Timer
 from fastapi_crons.config import CronConfig
 from fastapi_crons.dispatcher import Dispatcher
-from fastapi_crons.errors import StoreError, StoreUnavailableError
+from fastapi_crons.errors import CronsError, StoreError, StoreUnavailableError
 from fastapi_crons.feed import Feed
 from fastapi_crons.hooks import HookCaller
 from fastapi_crons.instance import Instance
@@ -26,6 +25,7 @@ from fastapi_crons.membership import Membership
 from fastapi_crons.outcome import one_line
 from fastapi_crons.parts import Parts
 from fastapi_crons.plugins import Plugins
+from fastapi_crons.pruning import prune_forever
 from fastapi_crons.recorder import Recorder
 from fastapi_crons.recovery import Recovery
 from fastapi_crons.run_log import capture_records
@@ -47,12 +47,6 @@ Role = Literal["scheduler", "operator", "observer"]
 CANCEL_GRACE = 1.0
 #: How long (seconds) a stop waits for a store that did not answer before.
 _IMPATIENCE = 1.0
-#: How often (seconds) the history is cut back to its limits.
-PRUNE_INTERVAL = 60.0
-#: How often (seconds) it is looked for jobs that nobody registers any more.
-FORGET_INTERVAL = 3_600.0
-#: How many calls to the store that may take, of many small ones.
-_PRUNE_STEPS = 12
 #: When (seconds after the start) it is looked again what this process is one of.
 _LOOK_AROUND_AGAIN = 10.0
 
@@ -99,10 +93,10 @@ class Engine:
             self._released,
             self._lost,
         )
-        parts = Parts(config, clock, self.instance, self.runs_ticks, state, locks, self.recorder, self.runner)
+        parts = self._parts = Parts(config, clock, self.instance, self.runs_ticks, state, locks, self.recorder, self.runner)
         self.dispatcher = Dispatcher(parts, self._registered, self._early)
         self.membership = Membership(parts, self.dispatcher, Recovery(parts, self.dispatcher, crons.get_job))
-        self.steering = Steering(parts, self.dispatcher, self.membership)
+        self._steering = Steering(parts, self.dispatcher, self.membership)
         self.feed = Feed(state)
         #: What is to be said about the place that this runs in.
         self.surroundings: list[str] = []
@@ -150,6 +144,17 @@ class Engine:
         own = {run.task for run in self.runner.active.values()} | self.runner.background
         return root in own or self.hooks.is_call(task)
 
+    def steers(self, what: str, name: str) -> Steering:
+        """What does what people ask for. Raises `CronsError` where this was started only to read."""
+        if self.role == "observer":
+            raise CronsError(f"{name!r} can't {what}: this was started to observe; start('operator') may steer")
+        return self._steering
+
+    @property
+    def starting(self) -> int:
+        """How many callers wait for a run by hand to start."""
+        return self._steering.starting
+
     def heed_signals(self, heard: Callable[[], object]) -> None:
         """From the moment that the process is told to end, claim nothing more; and call `heard` on the loop."""
 
@@ -164,7 +169,7 @@ class Engine:
 
     def quiesce(self) -> None:
         """Claim nothing more. Whoever waits for a manual run, and can, stops waiting; whoever listens hears no more."""
-        self.steering.stop()
+        self._steering.stop()
         self.feed.stop()
         self.dispatcher.stop()
 
@@ -182,7 +187,7 @@ class Engine:
             return
         await self.supervisor.stop("open", self._store_patience())
         await self.supervisor.finish("dispatch", self._store_patience())
-        await self.steering.settle(self._store_patience())
+        await self._steering.settle(self._store_patience())
         await self._end_runs()
         await self.runner.drain(self._config.hook_timeout)
         for task in self.runner.background:
@@ -280,7 +285,7 @@ class Engine:
         # From here on nothing fails.
         self.membership.keep_leases()
         self.supervisor.start("dispatch", self.dispatcher.run_forever)
-        self.supervisor.start("prune", self._prune_forever)
+        self.supervisor.start("prune", lambda: prune_forever(self._parts))
         self.supervisor.start("listen", self.membership.listen_forever)
         self._look_around()
         # The other workers of a server may start a little later.
@@ -292,26 +297,6 @@ class Engine:
             if finding not in self.surroundings:
                 logger.warning("%s", finding)
         self.surroundings = found
-
-    async def _prune_forever(self) -> None:
-        forgotten_at = -inf
-        while True:
-            try:
-                await asyncio.wait_for(self.state.prune(self.clock.now()), _PRUNE_STEPS * self._config.store_timeout)
-                if self.clock.monotonic() - forgotten_at >= FORGET_INTERVAL:
-                    forgotten_at = self.clock.monotonic()
-                    await self._forget_jobs()
-            except (StoreError, asyncio.TimeoutError) as error:
-                logger.warning("the history could not be cut back: %s", one_line(error))
-            await self.clock.sleep(PRUNE_INTERVAL)
-
-    async def _forget_jobs(self) -> None:
-        names = await self.locks.forget(self._config.forget_after_days * 86_400)
-        if names:
-            logger.info(
-                "%d jobs that nobody has registered for long are forgotten: %s", len(names), ", ".join(names[:10])
-            )
-            await asyncio.wait_for(self.state.forget(names), _PRUNE_STEPS * self._config.store_timeout)
 
     async def _end_runs(self) -> None:
         await self._wait_for_runs(self._config.shutdown_timeout)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from fastapi_crons._callables import is_generator_function, label, required_parameters, takes, unwrapped
 from fastapi_crons._cron import MAX_LENGTH
 from fastapi_crons.clock import UTC
-from fastapi_crons.errors import DuplicateJobError, JobDefinitionError, ScheduleError
+from fastapi_crons.errors import DuplicateJobError, JobDefinitionError, ScheduleError, UnknownJobError
+from fastapi_crons.outcome import cut
 from fastapi_crons.schedule import Schedule, check_timezone, cron_schedule
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ JobFunc = Callable[..., Any]
 
 MAX_NAME_LENGTH = 200
 #: The longest duration (seconds): what is longer was not meant.
-_LONGEST = 10**9
+LONGEST = 10**9
 # What most names are like, and nothing is wrong with.
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.: -]{0,199}")
 # Control characters, line and paragraph separators, surrogates and characters that reorder text.
@@ -110,7 +111,7 @@ class CronJob:
 
     def _check_seconds(self, option: str, value: object, *, zero: bool) -> None:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not 0 <= value <= _LONGEST or (value == 0 and not zero):  # type: ignore[operator]
+        if not number or not 0 <= value <= LONGEST or (value == 0 and not zero):  # type: ignore[operator]
             raise self._fault(option, value, f"give seconds, {'0 or more' if zero else 'more than 0'}")
 
     def _checked_retry_on(self) -> tuple[type[BaseException], ...]:
@@ -191,6 +192,15 @@ class JobRegistry(Sequence[CronJob]):
     def get(self, name: str) -> CronJob | None:
         """The job of this name, or None."""
         return self._jobs.get(name)
+
+    def named(self, name: str) -> CronJob:
+        """The job of this name. Raises `UnknownJobError` where there is none."""
+        job = self._jobs.get(name)
+        if job is None:
+            raise UnknownJobError(
+                f"there is no job named {cut(name, MAX_NAME_LENGTH)!r}; check the spelling, or list the jobs"
+            )
+        return job
 
     def names(self) -> frozenset[str]:
         """The names of all jobs."""

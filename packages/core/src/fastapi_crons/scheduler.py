@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, TypedDict, TypeVar
 from fastapi_crons import logs
 from fastapi_crons.clock import Clock, SystemClock, root_task
 from fastapi_crons.config import CronConfig
-from fastapi_crons.errors import ConfigurationError, CronsError, UnknownJobError
+from fastapi_crons.errors import ConfigurationError, CronsError
 from fastapi_crons.hooks import HookFunc
 from fastapi_crons.job import CronJob, JobFunc, JobRegistry, Overlap
 from fastapi_crons.lifespan import attach, scheduler_of
@@ -24,17 +24,14 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from typing_extensions import Unpack
 
-    from fastapi_crons.active import ActiveRun
     from fastapi_crons.engine import Engine, Role
     from fastapi_crons.health import Health
     from fastapi_crons.locking.base import Pause
     from fastapi_crons.locking.manager import DistributedLockManager
     from fastapi_crons.state.base import StateBackend
+    from fastapi_crons.steering import Steering
 
 logger = logging.getLogger(__name__)
-
-_MANUAL_TRIGGERS: tuple[Trigger, ...] = ("cli", "api", "code")
-_LONGEST = 10**9
 
 FuncT = TypeVar("FuncT", bound=JobFunc)
 
@@ -284,32 +281,11 @@ class Crons:
         Raises `UnknownJobError`, `JobLockedError` (it is running, and `force` was not given), `StoreUnavailableError`,
         `ValueError` for a timeout that is none, or `CronsError` where the scheduler is not running.
         """
-        run, engine = await self.start_run(
-            name, force=force, timeout=timeout, triggered_by=triggered_by, actor=actor, note=note
-        )
-        return await engine.steering.finished(run, or_stopping=False)
+        from fastapi_crons.steering import ManualRun
 
-    async def start_run(
-        self,
-        name: str,
-        *,
-        force: bool,
-        timeout: float | None,
-        triggered_by: Trigger,
-        actor: str | None,
-        note: str | None,
-    ) -> tuple[ActiveRun, Engine]:
-        """Start what `run_job` waits for. For `Service`."""
-        engine, job = self._running_engine("be run", name), self._known_job(name)
-        number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-        if timeout is not None and not (number and 0 < timeout <= _LONGEST):
-            raise ValueError(f"timeout can't be {timeout!r}; give seconds, more than 0")
-        if triggered_by not in _MANUAL_TRIGGERS:
-            raise ValueError(f"triggered_by can't be {triggered_by!r}; choose one of {', '.join(_MANUAL_TRIGGERS)}")
-        run = await engine.steering.start_run(
-            job, force=force, timeout=timeout, triggered_by=triggered_by, actor=actor, note=note
-        )
-        return run, engine
+        steering = self._steering("be run", name)
+        run = await steering.start_run(ManualRun(self.jobs.named(name), force, timeout, triggered_by, actor, note))
+        return await steering.finished(run, or_stopping=False)
 
     def heed_signals(self) -> None:
         """Stop as soon as the process is told to end, for those who run a scheduler in a server of their own.
@@ -343,7 +319,7 @@ class Crons:
         `actor` and `note` are kept with the pause. Raises `UnknownJobError`, `StoreUnavailableError`, or `CronsError` where
         the scheduler is not running.
         """
-        await self._running_engine("be paused", name).steering.pause(self._known_job(name), actor, note)
+        await self._steering("be paused", name).pause(self.jobs.named(name), actor, note)
 
     async def resume(self, name: str, *, catch_up: bool = False) -> bool:
         """Let a paused job go on with its next tick; False where it is not paused.
@@ -351,7 +327,7 @@ class Crons:
         The ticks of the pause are put on record as missed, reason `paused`; with `catch_up` they are late ticks instead,
         and treated by the job's policy. Raises as `pause`.
         """
-        return await self._running_engine("be resumed", name).steering.resume(self._known_job(name), catch_up=catch_up)
+        return await self._steering("be resumed", name).resume(self.jobs.named(name), catch_up=catch_up)
 
     async def pauses(self) -> dict[str, Pause]:
         """The jobs that are paused: since when (Unix seconds), by whom, and why. Raises as `pause`."""
@@ -364,13 +340,10 @@ class Crons:
         its run is recorded as cancelled, and its thread holds the job until it ends. Raises `StoreUnavailableError`, or
         `CronsError` where the scheduler is not running.
         """
-        return await self._running_engine("be cancelled", run_id).steering.cancel_run(run_id, actor)
+        return await self._steering("be cancelled", run_id).cancel_run(run_id, actor)
 
-    def _running_engine(self, what: str, name: str) -> Engine:
-        engine = self._open_engine(what, name)
-        if engine.role == "observer":
-            raise CronsError(f"{name!r} can't {what}: this was started to observe; start('operator') may steer")
-        return engine
+    def _steering(self, what: str, name: str) -> Steering:
+        return self._open_engine(what, name).steers(what, name)
 
     def _open_engine(self, what: str, name: str) -> Engine:
         if self.engine is None:
@@ -385,12 +358,6 @@ class Crons:
                 f"this scheduler runs on another event loop and can't be {what} from here; "
                 "use asyncio.run_coroutine_threadsafe(…, loop) with the loop that it was started on"
             )
-
-    def _known_job(self, name: str) -> CronJob:
-        job = self.jobs.get(name)
-        if job is None:
-            raise UnknownJobError(f"there is no job named {name!r}; see get_jobs() for those there are")
-        return job
 
     def _job_appended(self, job: CronJob) -> None:
         engine = self.engine

@@ -16,17 +16,17 @@ from fastapi_crons.errors import (
     RunEndedError,
     StoreError,
     StoreUnavailableError,
-    UnknownJobError,
     UnknownRunError,
 )
 from fastapi_crons.health import Health
-from fastapi_crons.job import MAX_NAME_LENGTH, CronJob
+from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import REACHES, LiveInstance, LockBackend, Pause, Reach
-from fastapi_crons.outcome import cut, one_line
+from fastapi_crons.outcome import one_line
 from fastapi_crons.run import MissedTicks, Run, RunStatus, Trigger
 from fastapi_crons.schedule import Schedule
 from fastapi_crons.scheduler import Crons
 from fastapi_crons.state.base import JobState, Record
+from fastapi_crons.steering import ManualRun
 from fastapi_crons.why import TickFate, TickRecords, explain, made_at
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Service:
 
     async def job(self, name: str) -> JobView:
         """One job."""
-        job, engine = self._job(name), self._engine()
+        job, engine = self.crons.jobs.named(name), self._engine()
         states, pauses = await asyncio.gather(
             self._answer(engine.state.states([name])), self._answer(engine.locks.pauses())
         )
@@ -121,12 +121,12 @@ class Service:
     ) -> list[Run]:
         """The runs of a job, or of all, newest first and without their logs; those older than the run `before`."""
         if name is not None:
-            self._job(name)
+            self.crons.jobs.named(name)
         return await self._answer(self._engine().state.runs(name, limit=limit, before=before, status=status))
 
     async def run(self, name: str, run_id: str) -> Run:
         """One run of a job, with its log."""
-        self._job(name)
+        self.crons.jobs.named(name)
         engine = self._engine()
         # What has just begun or ended here may not be on record yet.
         run = engine.recorder.noted(run_id) or await self._answer(engine.state.run(run_id))
@@ -136,7 +136,7 @@ class Service:
 
     async def missed(self, name: str, *, limit: int = 50) -> list[MissedTicks]:
         """A job's records of ticks that were let go, newest first."""
-        self._job(name)
+        self.crons.jobs.named(name)
         return await self._answer(self._engine().state.missed(name, limit=limit))
 
     async def run_job(
@@ -156,18 +156,17 @@ class Service:
         A run that is `owned` is cancelled with its caller, and waited for to its end, or for `CRON_SHUTDOWN_TIMEOUT` where it
         does not end when it is cut off; others outlive their callers.
         """
-        self._job(name)
-        run, engine = await self.crons.start_run(
-            name, force=force, timeout=timeout, triggered_by=triggered_by, actor=actor, note=note
-        )
+        job = self.crons.jobs.named(name)
+        steering = self._engine().steers("be run", name)
+        run = await steering.start_run(ManualRun(job, force, timeout, triggered_by, actor, note))
         if not wait:
             return run.snapshot()
         try:
             patience = self.crons.config.shutdown_timeout if owned else None
-            return await engine.steering.finished(run, or_stopping=not owned, patience=patience)
+            return await steering.finished(run, or_stopping=not owned, patience=patience)
         except asyncio.CancelledError:
             if owned:
-                await engine.steering.cancel_run(run.id, actor)
+                await steering.cancel_run(run.id, actor)
             raise
 
     async def thread_ended(self, run_id: str) -> None:
@@ -178,7 +177,7 @@ class Service:
 
     async def cancel_run(self, name: str, run_id: str, *, actor: str | None = None) -> None:
         """Cancel a run that goes on, here or elsewhere; see `Crons.cancel_run`. Raises `RunEndedError` where it has ended."""
-        self._job(name)
+        self.crons.jobs.named(name)
         active = self._engine().runner.active.get(run_id)
         if active is not None and active.job.name == name:
             run = active.snapshot()
@@ -195,13 +194,13 @@ class Service:
 
     async def pause(self, name: str, *, actor: str | None = None, note: str | None = None) -> JobView:
         """Let no tick of a job run until it is resumed; see `Crons.pause`."""
-        self._job(name)
+        self.crons.jobs.named(name)
         await self.crons.pause(name, actor=actor, note=note)
         return await self.job(name)
 
     async def resume(self, name: str, *, catch_up: bool = False) -> bool:
         """Let a paused job go on; False where it is not paused. See `Crons.resume`."""
-        self._job(name)
+        self.crons.jobs.named(name)
         return await self.crons.resume(name, catch_up=catch_up)
 
     async def tick(self, name: str, instant: datetime, *, details: bool = True) -> TickFate:
@@ -209,7 +208,7 @@ class Service:
 
         `details` says whether error texts and notes may be told.
         """
-        job, engine, tick = self._job(name), self._engine(), int(instant.timestamp())
+        job, engine, tick = self.crons.jobs.named(name), self._engine(), int(instant.timestamp())
         known, runs, missed, instances = await asyncio.gather(
             self._answer(engine.locks.known([name])),
             self._runs_since(name, tick - _CLOCKS_DIFFER),
@@ -310,12 +309,6 @@ class Service:
             raise StoreUnavailableError(f"the store gave no answer within {limit:g} s") from None
         except Exception as error:
             raise StoreUnavailableError(f"the store failed: {one_line(error)}") from error
-
-    def _job(self, name: str) -> CronJob:
-        job = self.crons.get_job(name)
-        if job is None:
-            raise UnknownJobError(f"there is no job named {cut(name, MAX_NAME_LENGTH)!r}")
-        return job
 
     def _engine(self) -> Engine:
         engine = self.crons.engine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastapi_crons.active import ActiveRun
@@ -11,7 +12,7 @@ from fastapi_crons.claims import definition_of, manual_request
 from fastapi_crons.clock import iso_utc
 from fastapi_crons.dispatcher import Dispatcher
 from fastapi_crons.errors import CronsError, JobLockedError, NotInForceError, StoreUnavailableError
-from fastapi_crons.job import CronJob
+from fastapi_crons.job import LONGEST, CronJob
 from fastapi_crons.locking.base import ClaimRequest, LeaseRef, Pause, PauseRequest, Resumed, ResumeRequest
 from fastapi_crons.membership import Membership
 from fastapi_crons.outcome import safe_text
@@ -28,6 +29,27 @@ logger = logging.getLogger(__name__)
 #: How often (seconds) it is looked whether a run that was cut off ends.
 _PATIENCE_STEP = 0.2
 _LATE_ALREADY = "it was late already when that began"
+_TRIGGERS: tuple[Trigger, ...] = ("cli", "api", "code")
+
+
+@dataclass(frozen=True, slots=True)
+class ManualRun:
+    """A run that somebody asks for; see `Crons.run_job`. Raises `ValueError` where it can't be had."""
+
+    job: CronJob
+    force: bool = False
+    timeout: float | None = None
+    """In seconds; None for the job's own."""
+    triggered_by: Trigger = "code"
+    actor: str | None = None
+    note: str | None = None
+
+    def __post_init__(self) -> None:
+        number = isinstance(self.timeout, (int, float)) and not isinstance(self.timeout, bool)
+        if self.timeout is not None and not (number and 0 < self.timeout <= LONGEST):
+            raise ValueError(f"timeout can't be {self.timeout!r}; give seconds, more than 0")
+        if self.triggered_by not in _TRIGGERS:
+            raise ValueError(f"triggered_by can't be {self.triggered_by!r}; choose one of {', '.join(_TRIGGERS)}")
 
 
 class Steering:
@@ -55,29 +77,22 @@ class Steering:
         """Wait for the runs that are about to start, within so many seconds."""
         await self._clock.wait(list(self._starting), timeout)
 
-    async def start_run(
-        self,
-        job: CronJob,
-        *,
-        force: bool,
-        timeout: float | None,
-        triggered_by: Trigger,
-        actor: str | None,
-        note: str | None,
-    ) -> ActiveRun:
+    async def start_run(self, wanted: ManualRun) -> ActiveRun:
         """Start a run that somebody asked for. A caller that goes away cancels nothing."""
+        job = wanted.job
         if self._stopping.is_set() or not self._config.enabled:
             why = "stopping" if self._stopping.is_set() else "disabled (CRON_ENABLED=false)"
             raise CronsError(f"job {job.name!r} can't be run: this scheduler is {why}")
         asked_ts = self._clock.now()
         self.starting += 1
         try:
-            run = ActiveRun(await self._registered_entry(job), self._dispatcher.new_run_id(), None, triggered_by, 0, 1)
+            entry = await self._registered_entry(job)
+            run = ActiveRun(entry, self._dispatcher.new_run_id(), None, wanted.triggered_by, 0, 1)
             run.asked_ts = asked_ts
-            run.timeout = job.timeout if timeout is None else timeout
-            run.actor, run.note = _kept(actor), _kept(note)
+            run.timeout = job.timeout if wanted.timeout is None else wanted.timeout
+            run.actor, run.note = _kept(wanted.actor), _kept(wanted.note)
             run.ended = asyncio.Event()
-            starting = asyncio.create_task(self._claim_and_start(run, force=force))
+            starting = asyncio.create_task(self._claim_and_start(run, force=wanted.force))
             self._starting.add(starting)
             starting.add_done_callback(self._starting.discard)
             self._membership.claiming.add(run.id)

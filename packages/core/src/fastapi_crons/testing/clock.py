@@ -159,7 +159,7 @@ class VirtualClock:
             return True
         if engine.waits_for_stores is not None:
             return self._sleeps(engine, "open")
-        if engine.steering.starting:
+        if engine.starting:
             return False
         for run in engine.runner.active.values():
             if (finish_runs or not run.in_function) and run.task not in self._asleep:
