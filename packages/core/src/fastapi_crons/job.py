@@ -52,18 +52,31 @@ class CronJob:
     name: str = ""
     tags: Sequence[str] = ()
     timezone: str | None = field(default=None, kw_only=True)
+    """The zone that a cron expression is read in, as `Europe/Berlin`; default `CRON_TIMEZONE`."""
     coalesce: bool | None = field(default=None, kw_only=True)
+    """Whether of late ticks the newest runs once for all, or each by itself; default `CRON_COALESCE`."""
     misfire_grace_time: float | None = field(default=None, kw_only=True)
+    """How late (seconds) a tick may start; a later one is let go. Default `CRON_MISFIRE_GRACE_TIME`: no limit."""
     overlap: Overlap = field(default="skip", kw_only=True)
+    """What becomes of a tick while the job is still running: `skip` it, `queue` one, or `allow` both to run."""
     max_retries: int = field(default=0, kw_only=True)
+    """How often a run that failed is tried again."""
     retry_delay: float = field(default=1.0, kw_only=True)
+    """Seconds before the first retry; doubled for each further one, up to `CRON_MAX_RETRY_DELAY`."""
     retry_on: tuple[type[BaseException], ...] = field(default=(Exception,), kw_only=True)
+    """The errors that are worth another attempt."""
     timeout: float | None = field(default=None, kw_only=True)
+    """How long (seconds) each attempt may take; default `CRON_DEFAULT_TIMEOUT`: no limit."""
     jitter: float = field(default=0.0, kw_only=True)
+    """Each tick starts up to so many seconds later, by a delay that is the same for it everywhere."""
     enabled: bool = field(default=True, kw_only=True)
+    """Whether ticks are run at all. A run by hand is possible all the same."""
     store_result: bool = field(default=True, kw_only=True)
+    """Whether what the function returns is kept with the run."""
     schedule: Schedule = field(init=False, repr=False)
+    """When it is due: made from `expr` and `timezone`."""
     schedule_zone: str = field(init=False, repr=False)
+    """The zone of the schedule; empty for a kind that has none."""
 
     def __post_init__(self) -> None:
         put = object.__setattr__
