@@ -93,7 +93,9 @@ class Engine:
             self._released,
             self._lost,
         )
-        parts = self._parts = Parts(config, clock, self.instance, self.runs_ticks, state, locks, self.recorder, self.runner)
+        parts = self._parts = Parts(
+            config, clock, self.instance, self.runs_ticks, state, locks, self.recorder, self.runner
+        )
         self.dispatcher = Dispatcher(parts, self._registered, self._early)
         self.membership = Membership(parts, self.dispatcher, Recovery(parts, self.dispatcher, crons.get_job))
         self._steering = Steering(parts, self.dispatcher, self.membership)
