@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import fastapi_crons
+import fastapi_crons.locking
+import fastapi_crons.state
+import fastapi_crons.testing
 from docs import generate
 from tests.faults.redis_server import RedisServer, needs_redis
 from tests.system.pages import ROOT, PageRun
@@ -51,3 +57,23 @@ def test_links_to_files_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", generate.PAGES)
 def test_the_pages_written_from_the_code_are_up_to_date(page: str) -> None:
     assert (ROOT / "docs" / page).read_text(encoding="utf-8") == generate.PAGES[page](), f"run {generate.COMMAND}"
+
+
+@pytest.mark.parametrize(
+    ("module", "page"),
+    [
+        (fastapi_crons, "python.md"),
+        (fastapi_crons.state, "stores.md"),
+        (fastapi_crons.locking, "stores.md"),
+        (fastapi_crons.testing, "stores.md"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_every_public_name_is_in_the_reference(module: ModuleType, page: str) -> None:
+    text = (ROOT / "docs/reference" / page).read_text(encoding="utf-8")
+    # Some are documented as members of the module that defines them.
+    whole = [sys.modules[name] for name in re.findall(r"automodule:: (\S+)\n   :exclude", text)]
+    for name in module.__all__:
+        member = getattr(module, name)
+        shown = re.search(rf"auto\w+:: [\w.]*\b{name}$|^.. class:: {name}\(", text, re.MULTILINE)
+        assert shown or any(getattr(each, name, None) is member for each in whole), name
