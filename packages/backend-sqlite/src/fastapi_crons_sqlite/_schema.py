@@ -18,8 +18,12 @@ logger = logging.getLogger("fastapi_crons.sqlite")
 VERSION = 3
 COMPATIBLE_FROM = 1
 
-# job_state and job_status are the documented tables, with the documented columns; a database of fastapi-crons 2.x has
-# them already. In the others, `job` and `name` hold the job's name, behind the namespace and a slash unless that is the
+#: The documented tables and their columns. A database of fastapi-crons 2.x has them already, and one of 0.1 a part of them.
+_DOCUMENTED = {
+    "job_state": ("name", "last_run", "created_at", "updated_at"),
+    "job_status": ("name", "status", "instance_id", "started_at"),
+}
+# In our other tables, `job` and `name` hold the job's name, behind the namespace and a slash unless that is the
 # default one. Instants are Unix seconds.
 _MIGRATIONS: dict[int, tuple[str, ...]] = {
     1: (
@@ -81,6 +85,8 @@ async def prepare(connection: aiosqlite.Connection, path: str) -> None:
         found = await _layout(connection, path)
         # Written even when there is nothing to do: a file that can't be written is found out now.
         await connection.execute(f"PRAGMA user_version = {await _user_version(connection)}")
+        if found == 0:
+            await _take_over(connection, path)
         for version in range(found + 1, VERSION + 1):
             for statement in _MIGRATIONS[version]:
                 await connection.execute(statement)
@@ -117,6 +123,33 @@ async def _layout(connection: aiosqlite.Connection, path: str) -> int:
             f"{compatible_from}; this version has {VERSION}); install that version again"
         )
     return min(int(version), VERSION)
+
+
+async def _take_over(connection: aiosqlite.Connection, path: str) -> None:
+    """Make the documented tables that an earlier version has left complete. Raises `StoreUnusableError` for somebody else's."""
+    left = {}
+    for table, columns in _DOCUMENTED.items():
+        # What PRAGMA table_info answers: number, name, type, whether it must not be null, default, place in the primary key.
+        there = {row[1]: row[5] for row in await connection.execute_fetchall(f"PRAGMA table_info({table})")}
+        if there and there.get("name") != 1:
+            raise StoreUnusableError(
+                f"{path} has a table {table} of another program; set CRON_SQLITE_PATH to a file of its own"
+            )
+        left[table] = bool(there)
+        for column in columns:
+            if there and column not in there:
+                await connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} TEXT")
+    if left["job_state"] and not left["job_status"]:
+        # 0.1 kept only when a job had succeeded last.
+        await connection.execute(_MIGRATIONS[1][1])
+        await connection.execute(
+            "INSERT INTO job_status (name, status, started_at) SELECT name, 'completed', last_run FROM job_state"
+        )
+    if left["job_status"]:
+        # Nothing else would ever end them: what ran them has no record of its life.
+        await connection.execute("UPDATE job_status SET status = 'interrupted' WHERE status = 'running'")
+    if any(left.values()):
+        logger.info("%s: taken over from an earlier version of fastapi-crons, with the last run of each job", path)
 
 
 async def _user_version(connection: aiosqlite.Connection) -> int:
