@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, ClassVar, TypedDict, TypeVar
 
 from fastapi_crons import logs
+from fastapi_crons._former import warn_of_former_variables
 from fastapi_crons.clock import Clock, SystemClock, root_task
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import ConfigurationError, CronsError
@@ -231,6 +232,7 @@ class Crons:
             if role != "scheduler":
                 return
             logs.adopt_server_handlers()
+            warn_of_former_variables()
             if self.config.enabled:
                 logger.info("Cron scheduler started with %d jobs", len(self.jobs))
             else:

@@ -1,0 +1,31 @@
+"""Variables that fastapi-crons 2.x acted upon, and what says the same here: a name that nothing reads is easily overlooked."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+logger = logging.getLogger(__name__)
+
+_URL = "CRON_REDIS_URL"
+_BY_JOB = "retries are given to each job"
+#: What takes the place of each: a variable, or a sentence where there is none.
+_SUCCESSORS = {
+    "CRON_SQLITE_DB_PATH": "CRON_SQLITE_PATH",
+    "CRON_REDIS_HOST": _URL,
+    "CRON_REDIS_PORT": _URL,
+    "CRON_REDIS_DB": _URL,
+    "CRON_LOCK_TTL": "CRON_LOCK_TIMEOUT",
+    "CRON_LOCK_KEY_PREFIX": "CRON_NAMESPACE",
+    "CRON_DEFAULT_JOB_TIMEOUT": "CRON_DEFAULT_TIMEOUT",
+    "CRON_DEFAULT_MAX_RETRIES": _BY_JOB,
+    "CRON_DEFAULT_RETRY_DELAY": _BY_JOB,
+    "CRON_RETRY_BACKOFF_MULTIPLIER": "the delay doubles",
+}
+
+
+def warn_of_former_variables() -> None:
+    """One line for those that are set while what took their place is not."""
+    left = [f"{old} ({new})" for old, new in _SUCCESSORS.items() if old in os.environ and new not in os.environ]
+    if left:
+        logger.warning("variables of fastapi-crons 2.x are set, and not read any more: %s", ", ".join(left))
