@@ -169,7 +169,7 @@ class PageRun:
             self._environment.update(dict(word.split("=", 1) for word in words[1:]))
         elif program in ELSEWHERE:
             self._look_for_files(words)
-        elif words[:2] == ["pip", "install"]:
+        elif words[:2] in (["pip", "install"], ["pip", "uninstall"]):
             _check_distributions(words[2:])
         elif program == "uvicorn" or words[:2] in (["fastapi", "dev"], ["fastapi", "run"]):
             self._serve([sys.executable, "-m", *words, "--port", "0"], _SERVING)
@@ -235,7 +235,7 @@ class PageRun:
 
 
 def _check_distributions(words: list[str]) -> None:
-    """What a page installs is ours, or installed here."""
+    """What a page installs or takes away is ours, or installed here."""
     from importlib.metadata import distribution
 
     ours = {re.search(r'^name = "(.*?)"', path.read_text(), re.MULTILINE)[1] for path in ROOT.glob("**/pyproject.toml")}  # type: ignore[index]
