@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from fastapi_crons import Crons, StoreUnusableError
+from fastapi_crons import Crons, JobContext, StoreUnusableError
 from fastapi_crons.service import JobView, Service
 from fastapi_crons.state import SQLiteStateBackend
+from fastapi_crons.testing import VirtualClock
 from tests.support import runs_of
 
 PATH = Path("cron_state.db")
@@ -144,3 +145,39 @@ async def test_variables_of_version_2_that_are_not_read_are_named_with_what_took
     async with scheduler():
         pass
     assert "2.x" not in caplog.text
+
+
+@pytest.mark.parametrize(("catch_up", "ran"), [(False, ["03:00"]), (True, ["02:40", "03:00"])])
+async def test_jobs_paused_before_their_first_start_run_nothing_beside_the_old_scheduler(
+    clock: VirtualClock, catch_up: bool, ran: list[str]
+) -> None:
+    ticks: list[str] = []
+
+    def new_crons() -> Crons:
+        crons = Crons(state_backend=SQLiteStateBackend(PATH), clock=clock)
+
+        @crons.cron("*/20 * * * *", name="report")
+        async def report(context: JobContext) -> None:
+            assert context.tick is not None
+            ticks.append(context.tick.strftime("%H:%M"))
+
+        return crons
+
+    operator = new_crons()
+    await operator.start("operator")
+    await operator.pause("report", note="the old scheduler still runs it")
+    await operator.stop()
+
+    beside_the_old = new_crons()
+    await beside_the_old.start()
+    await clock.advance(beside_the_old, minutes=80)
+    await beside_the_old.stop()
+
+    alone = new_crons()
+    await alone.start()
+    await clock.advance(alone, minutes=85)
+    assert ticks == []
+    await alone.resume("report", catch_up=catch_up)
+    await clock.advance(alone, minutes=20)
+    await alone.stop()
+    assert ticks == ran
