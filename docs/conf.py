@@ -2,6 +2,12 @@
 
 from pathlib import Path
 
+from pygments.lexers.shell import BashLexer
+from sphinx.highlighting import lexers
+
+# Lines of NAME=value.
+lexers["env"] = BashLexer()
+
 project = "FastAPI Crons"
 author = copyright = "The FastAPI Crons authors"
 version = release = (Path(__file__).parents[1] / "VERSION").read_text(encoding="utf-8").strip()

@@ -16,7 +16,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.testclient import TestClient
 from httpx2 import AsyncClient
 
-from fastapi_crons import CronConfig, Crons, get_cron_router, hookimpl
+from fastapi_crons import ConfigurationError, CronConfig, Crons, get_cron_router, hookimpl
 from fastapi_crons.locking import DistributedLockManager, SQLiteLockBackend
 from fastapi_crons.state import MemoryStateBackend, SQLiteStateBackend
 from fastapi_crons.testing import VirtualClock
@@ -678,3 +678,10 @@ async def test_a_manual_run_that_holds_its_job_for_long_is_worth_a_look(
     health = (await api.get("/scheduler/health")).json()
     assert health["status"] == "degraded"
     assert "'stuck'" in health["findings"][0]
+
+
+def test_a_prefix_is_no_scheduler() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"crons must be a Crons, not '/api'; a prefix is given to include_router"
+    ):
+        get_cron_router("/api")  # type: ignore[arg-type]

@@ -30,6 +30,7 @@ from fastapi_crons.api.models import (
     TickModel,
 )
 from fastapi_crons.api.problems import ManagementRoute, problems
+from fastapi_crons.errors import ConfigurationError
 from fastapi_crons.lifespan import scheduler_of
 from fastapi_crons.outcome import one_line
 from fastapi_crons.run import Run, RunStatus
@@ -238,7 +239,13 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
 
     `crons` defaults to the scheduler of the app that serves the request, else of the process. `dependencies` guard every
     endpoint; without them and without `CRON_API_TOKEN`, changes are accepted from local clients only.
+
+    Raises `ConfigurationError` for a `crons` that is none.
     """
+    if not isinstance(crons, (Crons, type(None))):
+        raise ConfigurationError(
+            f"crons must be a Crons, not {crons!r}; a prefix is given to include_router(…, prefix=…)"
+        )
     guarded = bool(dependencies)
     told = False
 
