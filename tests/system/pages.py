@@ -189,7 +189,7 @@ class PageRun:
         }
         if words[0] in known:
             return [sys.executable, *known[words[0]], *words[1:]]
-        assert words[0] in ("curl", "sqlite3", "redis-cli", "test", "ls", "cat", "mkdir"), (
+        assert words[0] in ("curl", "sqlite3", "redis-cli", "test", "ls", "cat", "mkdir", "touch"), (
             f"{words[0]} is not known here"
         )
         return words
@@ -238,7 +238,12 @@ def _check_distributions(words: list[str]) -> None:
     """What a page installs or takes away is ours, or installed here."""
     from importlib.metadata import distribution
 
-    ours = {re.search(r'^name = "(.*?)"', path.read_text(), re.MULTILINE)[1] for path in ROOT.glob("**/pyproject.toml")}  # type: ignore[index]
+    projects = [
+        ROOT / "pyproject.toml",
+        *ROOT.glob("packages/**/pyproject.toml"),
+        *ROOT.glob("examples/**/pyproject.toml"),
+    ]
+    ours = {name for path in projects for name in re.findall(r'^name = "(.*?)"', path.read_text(), re.MULTILINE)}
     for word in words:
         name = re.split(r"[\[<>=~]", word)[0]
         if word.startswith("./"):
