@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import configparser
+import importlib.util
 import json
 import os
 import re
@@ -58,7 +59,7 @@ _VARYING = (
     (r"─+", "─"),
     (r"[ \t]+", " "),
 )
-_SERVING = re.compile(r"running on (http://127\.0\.0\.1:\d+)")
+_SERVING = re.compile(r"(?:running on|Listening at:) (http://127\.0\.0\.1:\d+)")
 _STARTED = re.compile(r"[Ss]cheduler started()")
 
 
@@ -173,6 +174,10 @@ class PageRun:
             _check_distributions(words[2:])
         elif program == "uvicorn" or words[:2] in (["fastapi", "dev"], ["fastapi", "run"]):
             self._serve([sys.executable, "-m", *words, "--port", "0"], _SERVING)
+        elif program == "gunicorn":
+            if importlib.util.find_spec(program) is not None:
+                here = ["--bind", "127.0.0.1:0", "--no-control-socket"]
+                self._serve([sys.executable, "-m", *words, *here], _SERVING)
         elif "start-scheduler" in words:
             self._serve(self._here(words), _STARTED)
         else:
@@ -214,7 +219,10 @@ class PageRun:
                 command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=self._environment
             )
         deadline = time.monotonic() + 30
-        while (match := ready.search(self._log.read_text())) is None:
+        workers = int(command[command.index("--workers") + 1]) if "--workers" in command else 1
+        while (match := ready.search(self._log.read_text())) is None or (
+            match[1] and self._log.read_text().count("startup complete") < workers
+        ):
             assert time.monotonic() < deadline, self._log.read_text()
             assert self._server.poll() is None, self._log.read_text()
             time.sleep(0.05)
@@ -235,9 +243,10 @@ class PageRun:
 
 
 def _check_distributions(words: list[str]) -> None:
-    """What a page installs or takes away is ours, or installed here."""
+    """What a page installs or takes away is ours, or what tests use, or installed here."""
     from importlib.metadata import distribution
 
+    used = re.findall(r"^[\w-]+", (ROOT / "requirements-dev.txt").read_text(), re.MULTILINE)
     projects = [
         ROOT / "pyproject.toml",
         *ROOT.glob("packages/**/pyproject.toml"),
@@ -248,7 +257,7 @@ def _check_distributions(words: list[str]) -> None:
         name = re.split(r"[\[<>=~]", word)[0]
         if word.startswith("./"):
             assert (ROOT / word / "pyproject.toml").exists(), f"there is no {word}"
-        elif not word.startswith("-") and name not in ours:
+        elif not word.startswith("-") and name not in ours and name not in used:
             distribution(name)
 
 
