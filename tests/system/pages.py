@@ -1,10 +1,10 @@
 """Pages of documentation as tests: what a page shows is written, run and compared, in the order in which it stands there.
 
 - A block whose first line is a comment with a path (`# app.py`) is written to that file.
-- Each `python` block is run.
+- Each `python` block is run; tests (`# test_….py`) only where a command runs them.
 - Each line of a `bash` block is run; servers go on until the next one starts, or the page ends.
 - A `console` block is commands (`$ …`), each with what it prints. `…` stands for any text, a line `...` for any lines;
-  figures and spacing need not agree.
+  figures and spacing need not agree. A command that may fail ends with `|| true`.
 - `toml`, `json`, `yaml`, `ini` and `env` blocks are parsed.
 """
 
@@ -138,7 +138,7 @@ class PageRun:
             "ini": _ini,
             "env": lambda _: _env(block.path),
         }
-        if block.language == "python":
+        if block.language == "python" and not _is_test(block.path):
             self._program(["-W", "error", block.path] if block.path else ["-W", "error", "-c", text])
         elif block.language in steps:
             steps[block.language](text)
@@ -165,6 +165,8 @@ class PageRun:
         words = shlex.split(line, comments=True)
         while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
             raise AssertionError(f"say export, not {words[0]}")
+        may_fail = words[-2:] == ["||", "true"]
+        words = words[:-2] if may_fail else words
         program = words[0]
         if program == "export":
             self._environment.update(dict(word.split("=", 1) for word in words[1:]))
@@ -181,7 +183,7 @@ class PageRun:
         elif "start-scheduler" in words:
             self._serve(self._here(words), _STARTED)
         else:
-            return self._run_to_its_end(line, self._here(words))
+            return self._run_to_its_end(line, self._here(words), may_fail=may_fail)
         return ""
 
     def _here(self, words: list[str]) -> list[str]:
@@ -199,11 +201,11 @@ class PageRun:
         )
         return words
 
-    def _run_to_its_end(self, line: str, command: list[str]) -> str | None:
+    def _run_to_its_end(self, line: str, command: list[str], *, may_fail: bool) -> str | None:
         if shutil.which(command[0]) is None:
             return None
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=self._environment, timeout=60)
-        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        assert may_fail or done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
         return done.stdout
 
     def _session(self, text: str) -> None:
@@ -240,6 +242,10 @@ class PageRun:
         for word in words:
             if re.fullmatch(r"[\w./-]+\.(ya?ml|service|py|toml)", word) and not word.startswith("/"):
                 assert Path(word).exists(), f"{word} is not shown before"
+
+
+def _is_test(path: str | None) -> bool:
+    return path is not None and Path(path).name.startswith(("test_", "conftest."))
 
 
 def _check_distributions(words: list[str]) -> None:
