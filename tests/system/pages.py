@@ -162,7 +162,7 @@ class PageRun:
 
     def _command(self, line: str) -> str | None:
         """Run one command; returns what it prints, and None where its program is not on this machine."""
-        words = shlex.split(line, comments=True)
+        words = shlex.split(self._replaced(line), comments=True)
         while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
             raise AssertionError(f"say export, not {words[0]}")
         may_fail = words[-2:] == ["||", "true"]
