@@ -106,6 +106,8 @@ class PageRun:
             **os.environ,
             "PYTHONUNBUFFERED": "1",
             "COLUMNS": "100",
+            # What other plugins there are is not said on a page; some take long to load.
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
 
@@ -192,7 +194,7 @@ class PageRun:
             "fastapi-crons": ["-m", "fastapi_crons"],
             "python": [],
             "python3": [],
-            "pytest": ["-m", "pytest", "-p", "no:cacheprovider"],
+            "pytest": ["-m", "pytest", "-p", "no:cacheprovider", "-p", "pytest_asyncio.plugin"],
         }
         if words[0] in known:
             return [sys.executable, *known[words[0]], *words[1:]]
