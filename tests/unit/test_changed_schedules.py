@@ -138,6 +138,7 @@ async def test_an_instance_that_lived_through_a_rollback_goes_on(
         "00:10:00",
         "00:20:00",
         "00:30:00",
+        "00:40:00",
         "00:50:00",
         "01:00:00",
     ]

@@ -63,6 +63,11 @@ def manual_request(job: CronJob, run_id: str, *, force: bool) -> ClaimRequest:
     return _request(job, run_id, None)._replace(force=force)
 
 
+def probe_of(entry: Entry, run_id: str) -> ClaimRequest:
+    """A claim of a tick that is handled already: all that its refusal tells is whether our definition is in force."""
+    return _request(entry.job, run_id, entry.mark)
+
+
 def definition_of(job: CronJob, nonce: str = "", mark: int = 0, held: tuple[Lease, ...] = ()) -> Definition:
     """What is registered of a job."""
     return Definition(job.name, job.schedule.text, job.schedule_zone, job.function_name, mark, job.enabled, nonce, held)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from zlib import adler32, crc32
 
 from fastapi_crons._collector import collector_paused
-from fastapi_crons.claims import definition_of
+from fastapi_crons.claims import definition_of, probe_of
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import Enrolment, Lease, LeaseRef, Replaced
@@ -115,6 +115,22 @@ class EnrolledJobs:
         (answer,) = await self._locks.enrol([definition_of(job, nonce)])
         if answer.replaced is not None:
             self._close_past(job, answer.replaced, nonce, self._clock.now())
+
+    async def take_up_orphaned(self) -> None:
+        """An instance is gone: register again those of our jobs whose definition in force nobody is left to run.
+
+        Without this the next tick of each would find out, and be lost.
+        """
+        entries = [entry for entry in self._entries.values() if not entry.in_force]
+        if not entries:
+            return
+        requests = [probe_of(entry, self._run_ids()) for entry in entries]
+        for entry, request, answer in zip(entries, requests, await self._locks.claim(requests), strict=True):
+            if answer.orphaned:
+                self.refused(entry, orphaned=True)
+            elif answer.outcome == "granted":  # the store has forgotten what was handled
+                self._recorder.release(LeaseRef(request.job, request.run_id, answer.token))
+        await self.enrol_new()
 
     def refused(self, entry: Entry, *, orphaned: bool) -> None:
         """The store has another definition in force; `orphaned` where nobody who registered that one lives any more."""

@@ -226,7 +226,7 @@ class Membership:
         self._recovery.met |= {other.instance.id for other in beat.instances}
         owners = {other.instance.owner for other in beat.instances}
         if self._others - owners:
-            self._runner.in_background(self._close_orphans())
+            self._runner.in_background(self._see_to_what_is_left())
         self._others = owners
         digests = {other.jobs for other in beat.instances if other.jobs}
         if digests - self._digests - {digest}:
@@ -257,12 +257,13 @@ class Membership:
             if found.function != jobs[found.job].function_name:
                 self._dispatcher.jobs.has_other_function(jobs[found.job], found.function)
 
-    async def _close_orphans(self) -> None:
-        """An instance is gone: close the records of runs that it had given back the leases of, and not the records."""
+    async def _see_to_what_is_left(self) -> None:
+        """An instance is gone: with it may have gone a definition that was in force instead of ours, and ends of records."""
         try:
+            await self._dispatcher.jobs.take_up_orphaned()
             await self._recovery.close_orphans()
         except StoreError as error:
-            logger.warning("what an instance left on record has to wait: %s", one_line(error))
+            logger.warning("what an instance left behind has to wait: %s", one_line(error))
 
     async def _take_back(self, runs: list[ActiveRun]) -> None:
         """A store that lost its records takes leases back, unless it gave out later ones."""
