@@ -20,8 +20,13 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "installed"
 OLDEST = (3, 10)
-_REQUIREMENTS = ("requirements-dev.txt", "docs/requirements.txt")
-_INPUTS = (*_REQUIREMENTS, "VERSION", "packages/*/pyproject.toml", "packages/*/*/pyproject.toml")
+_INPUTS = (
+    "requirements-dev.txt",
+    "*/requirements.txt",
+    "VERSION",
+    "packages/*/pyproject.toml",
+    "packages/*/*/pyproject.toml",
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -88,8 +93,7 @@ def set_up() -> None:
         return
     print("Setting up .venv (once; takes a minute) ...", flush=True)
     pip = make_environment()
-    requirements = [argument for name in _REQUIREMENTS for argument in ("--requirement", name)]
-    subprocess.run([*pip, "install", "--quiet", *requirements], cwd=ROOT, check=True)
+    subprocess.run([*pip, "install", "--quiet", "--requirement", "requirements-dev.txt"], cwd=ROOT, check=True)
     STAMP.write_text(digest.hexdigest())
 
 

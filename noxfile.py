@@ -92,9 +92,9 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=OTHERS or None)
 def tests_elsewhere(session: nox.Session) -> None:
-    """On another interpreter, all tests but those that build, install and run whole programs."""
-    session.install("-r", "requirements-dev.txt")
-    session.run("pytest", *TOGETHER, "-m", "not slow and not full", *session.posargs)
+    """On another interpreter, the tests of the code itself, but for the slow ones; whole programs are run on this one."""
+    session.install("-r", "tests/requirements.txt")
+    session.run("pytest", "tests/unit", "tests/integration", *TOGETHER, "-m", "not slow and not full", *session.posargs)
 
 
 def _install(session: nox.Session) -> None:
@@ -106,7 +106,7 @@ def _install(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the documentation; `nox -s docs -- links` asks the links to other sites, too, whether they lead somewhere."""
     if HERE is None:
-        session.install("-r", "requirements-dev.txt", "-r", "docs/requirements.txt")
+        session.install("-r", "requirements-dev.txt")
     python = "python" if HERE is None else sys.executable
     for builder in ("html", *(["linkcheck"] if "links" in session.posargs else [])):
         folder = Path(session.create_tmp()) / builder

@@ -8,6 +8,7 @@ from __future__ import annotations
 import calendar
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta, timezone
+from math import gcd
 from zoneinfo import ZoneInfo
 
 UTC = timezone.utc
@@ -94,7 +95,8 @@ class Oracle:
         minute, hour, _, month, _, second = fields
         self.minutes, self.hours, self.seconds = values(minute, 0, 59), values(hour, 0, 23), values(second, 0, 59)
         self.months = values(_numbered(month), 1, 12)
-        self.resolution = 60 if self.seconds == {0} else 1
+        #: Nothing is due but at seconds that this divides.
+        self.resolution = gcd(60, *self.seconds)
 
     def matches(self, wall: datetime) -> bool:
         if wall.second not in self.seconds or wall.minute not in self.minutes:
@@ -115,10 +117,16 @@ class Oracle:
         return sorted(set(self._interval(after, until) if self.interval_like else self._fixed(after, until)))
 
     def _interval(self, after: datetime, until: datetime) -> Iterator[datetime]:
-        instant = after
-        while (instant := instant + timedelta(seconds=1)) <= until:
+        step = self._step(after, until)
+        instant = after - timedelta(seconds=after.timestamp() % step)
+        while (instant := instant + timedelta(seconds=step)) <= until:
             if self.matches(self.wall(instant)):
                 yield instant
+
+    def _step(self, after: datetime, until: datetime) -> int:
+        """How many seconds can be taken at a time: those of the wall clock are those of UTC where offsets are whole minutes."""
+        offsets = (self.wall(instant) - instant.replace(tzinfo=None) for instant in (after, until))
+        return 1 if any(offset.seconds % 60 for offset in offsets) else self.resolution
 
     def _fixed(self, after: datetime, until: datetime) -> Iterator[datetime]:
         # Every wall-clock time in reach of the window is looked for among the instants, in order.
@@ -129,7 +137,7 @@ class Oracle:
                 tick = self.instant_of(wall)
                 if after < tick <= until:
                     yield tick
-            wall += timedelta(seconds=1 if self.resolution == 1 else 60 - wall.second)
+            wall += timedelta(seconds=self.resolution - wall.second % self.resolution)
 
     def instant_of(self, wall: datetime) -> datetime:
         """The first instant with this wall clock; where there is none, the first instant whose wall clock is later."""

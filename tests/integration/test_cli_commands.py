@@ -485,7 +485,9 @@ def test_why_says_what_became_of_an_instant(fastapi_crons: Cli, project: Path) -
         reset()
         clock = VirtualClock("2026-03-01T00:00:00Z")
         crons = Crons(
-            state_backend=SQLiteStateBackend("crons.db"), config=CronConfig(instance_id="worker-1"), clock=clock
+            state_backend=SQLiteStateBackend("crons.db"),
+            config=CronConfig(instance_id="worker-1", heartbeat_interval=300, instance_timeout=900),
+            clock=clock,
         )
         crons.cron("0 2 * * *", name="backup_database")(_nothing)
         crons.cron("*/15 * * * *", name="send_reports", timezone="Europe/Berlin")(_nothing)
