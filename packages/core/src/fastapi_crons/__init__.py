@@ -25,9 +25,9 @@ if TYPE_CHECKING:
         UnknownJobError,
         UnknownRunError,
     )
-    from fastapi_crons.hookspecs import hookimpl
+    from fastapi_crons.hookspecs import HookContext, hookimpl
     from fastapi_crons.job import CronJob
-    from fastapi_crons.run import LogLine, MissedTicks, Run, RunError
+    from fastapi_crons.run import LogLine, MissedTicks, Run, RunError, RunStatus
     from fastapi_crons.schedule import CronSchedule, Schedule
     from fastapi_crons.scheduler import Crons
 
@@ -39,6 +39,7 @@ __all__ = [
     "Crons",
     "CronsError",
     "DuplicateJobError",
+    "HookContext",
     "JobDefinitionError",
     "JobContext",
     "JobLockedError",
@@ -50,6 +51,7 @@ __all__ = [
     "Run",
     "RunEndedError",
     "RunError",
+    "RunStatus",
     "Schedule",
     "ScheduleError",
     "SkipRun",
@@ -68,11 +70,13 @@ _MODULES = {
     "CronJob": "job",
     "CronSchedule": "schedule",
     "Crons": "scheduler",
+    "HookContext": "hookspecs",
     "JobContext": "context",
     "LogLine": "run",
     "MissedTicks": "run",
     "Run": "run",
     "RunError": "run",
+    "RunStatus": "run",
     "Schedule": "schedule",
     "get_cron_router": "api",
     "hookimpl": "hookspecs",

@@ -77,7 +77,7 @@ class Engine:
         self.supervisor = Supervisor()
         self._interrupts = InterruptWatch()
         self._stop_signals: StopSignals | None = None
-        self.hooks = HookCaller(plugins.calls, ThreadPool(8, "fastapi-crons-hook"), config.hook_timeout)
+        self.hooks = HookCaller(crons, plugins.calls, ThreadPool(8, "fastapi-crons-hook"), config.hook_timeout)
         self.recorder = Recorder(
             state, locks, clock, store_timeout=config.store_timeout, max_buffered=config.max_buffered_records
         )

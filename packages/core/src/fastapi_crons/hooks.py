@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from fastapi_crons._threads import ThreadPool
+    from fastapi_crons.scheduler import Crons
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +112,8 @@ class Calls(Protocol):
 class HookCaller:
     """Calls the hooks of one scheduler."""
 
-    def __init__(self, calls: Calls, pool: ThreadPool, timeout: float) -> None:
+    def __init__(self, crons: Crons, calls: Calls, pool: ThreadPool, timeout: float) -> None:
+        self.crons = crons
         self._calls = calls
         self._pool = pool
         self._timeout = timeout
@@ -133,7 +135,7 @@ class HookCaller:
             if not call.concerns(job_name):
                 continue
             own = {key: deepcopy(value) if type(value) in (dict, list) else value for key, value in context.items()}
-            veto = await self._guarded(call, {"job_name": job_name, "context": own})
+            veto = await self._guarded(call, {"job_name": job_name, "context": own, "crons": self.crons})
             if veto is not None and hook == "before_run":
                 return veto
             if veto is not None:
@@ -226,6 +228,9 @@ class HookCaller:
         return None
 
 
+#: What an added function is given only where it has a parameter of this name: the documented calls have two arguments.
+_ONLY_BY_NAME = "crons"
+
 #: Makes of the arguments of a specification those of one function, by position and by name.
 _Bind = Callable[[Mapping[str, object]], tuple[list[object], dict[str, object]]]
 
@@ -240,12 +245,13 @@ def _bind_by_signature(function: HookFunc) -> _Bind:
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
-        return lambda arguments: (list(arguments.values()), {})
+        return lambda arguments: ([value for name, value in arguments.items() if name != _ONLY_BY_NAME], {})
     open_to_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    taken = {parameter.name for parameter in parameters if parameter.kind is not parameter.POSITIONAL_ONLY}
+    kept = {parameter.name for parameter in parameters if parameter.kind is not parameter.POSITIONAL_ONLY}
+    kept.add(_ONLY_BY_NAME)
 
     def bind(arguments: Mapping[str, object]) -> tuple[list[object], dict[str, object]]:
-        rest = [value for name, value in arguments.items() if name not in taken and not open_to_all]
+        rest = [value for name, value in arguments.items() if name not in kept and not open_to_all]
         positional: list[object] = []
         named: dict[str, object] = dict(arguments) if open_to_all else {}
         for parameter in parameters:

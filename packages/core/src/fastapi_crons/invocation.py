@@ -108,7 +108,7 @@ class Invoker:
 
     async def _enter(self, call: HookCall, run: ActiveRun) -> _Scope | None:
         try:
-            scope = call.here(job_name=run.job.name, context=run.context())
+            scope = call.here(job_name=run.job.name, context=run.context(), crons=self._hooks.crons)
             if isinstance(scope, AbstractAsyncContextManager):
                 await self._in_time(run, scope.__aenter__())
                 return scope

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -16,12 +18,18 @@ from fastapi_crons.errors import PluginError
 from fastapi_crons.hooks import AddedHook, HookCall, HookFunc
 from fastapi_crons.hookspecs import PROJECT, hookimpl
 from fastapi_crons.outcome import one_line
+from fastapi_crons.requirements import unmet_requirement
 
 if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
 
     from fastapi_crons.locking.base import LockBackend
     from fastapi_crons.state.base import StateBackend
+
+logger = logging.getLogger(__name__)
+
+#: An import of a plugin that takes longer (seconds) is told of.
+_LONG_IMPORT = 5.0
 
 __all__ = ["LockBackendSpec", "PluginInfo", "Plugins", "StateBackendSpec"]
 
@@ -39,8 +47,9 @@ class PluginInfo:
 class Plugins:
     """The plugins of one scheduler.
 
-    Raises `PluginError`, naming distribution and entry point, when a plugin can't be loaded. `disabled` names entry
-    points that are left alone.
+    Raises `PluginError`, naming distribution and entry point of each plugin that can't be loaded: what it brings may be wanted,
+    a shared lock for one, and going on without would be worse than not starting. `disabled` names entry points that are left
+    alone, unread.
     """
 
     def __init__(self, disabled: frozenset[str] = frozenset()) -> None:
@@ -149,23 +158,24 @@ class Plugins:
                     f"two plugins are named {entry_point.name!r}: {_origin(rival)} and {_origin(entry_point)}; "
                     "uninstall one of the two distributions"
                 )
-        for entry_point in found.values():
-            try:
-                entry_point.load()
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # SystemExit too
-                raise PluginError(
-                    f"plugin {_origin(entry_point)} can't be imported: {one_line(error)}; "
-                    f"mend or uninstall it, or set CRON_DISABLED_PLUGINS={entry_point.name}"
-                ) from error
+        faults = [fault for entry_point in found.values() if (fault := _fault_of(entry_point)) is not None]
+        if faults:
+            raise PluginError("; ".join(text for text, _ in faults)) from faults[0][1]
         try:
             self._manager.load_setuptools_entrypoints(PROJECT)
             self._manager.check_pending()
-            for plugin in self._manager.get_plugins():
-                self._check(plugin)
         except pluggy.PluginValidationError as error:
-            raise PluginError(f"plugin {error.plugin!r} does not fit this version of fastapi-crons: {error}") from error
+            name = self._manager.get_name(error.plugin) or ""
+            raise PluginError(f"plugin {_shown(found, name)} does not fit this version of fastapi-crons: {error}") from error
+        except ValueError as error:  # one module under two names
+            raise PluginError(f"plugins can't be registered: {one_line(error)}") from error
+        for name, plugin in self._manager.list_name_plugin():
+            try:
+                self._check(plugin)
+            except PluginError as error:
+                raise PluginError(f"plugin {_shown(found, name)} can't be used: {error}") from error
+            if not self._manager.get_hookcallers(plugin):
+                logger.warning("plugin %s implements no hook: its functions want @hookimpl", _shown(found, name))
 
     def _check(self, plugin: object) -> None:
         """Refuse what pluggy takes, and we could not call."""
@@ -190,6 +200,9 @@ class Plugins:
                 offered = call.here()
                 if not isinstance(offered, Mapping):
                     raise TypeError(f"{hook} must return a mapping, not {type(offered).__name__}")
+                for name, spec in offered.items():
+                    if not (isinstance(name, str) and isinstance(spec, BackendSpec)):
+                        raise TypeError(f"{hook} must give a BackendSpec for each name, not {spec!r} for {name!r}")
             except Exception as error:
                 raise PluginError(
                     f"plugin {call.plugin_name!r} failed to say which stores it brings ({hook}): {one_line(error)}; "
@@ -234,6 +247,44 @@ def _added(hook: str, function: HookFunc, job_name: str | None) -> AddedHook:
     implementation.__name__ = hook
     kind: type[AddedHook] = type(f"Added{hook}", (AddedHook,), {hook: implementation})
     return kind(function, job_name)
+
+
+def _fault_of(entry_point: EntryPoint) -> tuple[str, BaseException | None] | None:
+    """Why a plugin can't be loaded, in words, with what it raised; None where it can."""
+    disable = f"set CRON_DISABLED_PLUGINS={entry_point.name}"
+    if entry_point.dist is not None:
+        unmet = unmet_requirement(entry_point.dist)
+        if unmet is not None:
+            # Before it is imported: what it raises there would only hide the reason.
+            return f"plugin {_origin(entry_point)} {unmet}; or {disable}", None
+    watch = threading.Timer(_LONG_IMPORT, _complain_of_import, [entry_point])
+    watch.daemon = True
+    watch.start()
+    try:
+        entry_point.load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too
+        text = f"plugin {_origin(entry_point)} can't be imported: {one_line(error)}; mend or uninstall it, or {disable}"
+        return text, error
+    finally:
+        watch.cancel()
+        watch.join()  # a process that forks now must have no thread more than it knows of
+    return None
+
+
+def _complain_of_import(entry_point: EntryPoint) -> None:
+    logger.error(
+        "plugin %s has not been imported within %g s, and everything waits for it; if it does not end, "
+        "set CRON_DISABLED_PLUGINS=%s",
+        _origin(entry_point),
+        _LONG_IMPORT,
+        entry_point.name,
+    )
+
+
+def _shown(found: Mapping[str, EntryPoint], name: str) -> str:
+    return _origin(found[name]) if name in found else repr(name)
 
 
 def _origin(entry_point: EntryPoint) -> str:

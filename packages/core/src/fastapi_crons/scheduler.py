@@ -18,7 +18,7 @@ from fastapi_crons.hooks import HookFunc
 from fastapi_crons.job import CronJob, JobFunc, JobRegistry, Overlap
 from fastapi_crons.lifespan import attach, scheduler_of
 from fastapi_crons.plugins import Plugins
-from fastapi_crons.run import Run, Trigger
+from fastapi_crons.run import Run, RunStatus, Trigger
 from fastapi_crons.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -288,6 +288,18 @@ class Crons:
         steering = self._steering("be run", name)
         run = await steering.start_run(ManualRun(self.jobs.named(name), force, timeout, triggered_by, actor, note))
         return await steering.finished(run, or_stopping=False)
+
+    async def runs(
+        self, name: str | None, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
+    ) -> list[Run]:
+        """The runs of a job on record, or with None of all jobs, newest first and without their logs.
+
+        Where `before` is given, those that were claimed before the run of this id. What has just begun or ended may not be on
+        record yet. Raises `UnknownJobError`, `StoreUnavailableError`, or `CronsError` where the scheduler has not started.
+        """
+        from fastapi_crons.service import Service
+
+        return await Service(self).runs(name, limit=limit, before=before, status=status)
 
     def heed_signals(self) -> None:
         """Stop as soon as the process is told to end, for those who run a scheduler in a server of their own.

@@ -3,10 +3,10 @@
 from typing import Any
 
 from fastapi_crons._imports import backend_class
-from fastapi_crons.state.base import Event, HistoryLimits, JobState, Signal, StateBackend
+from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, Signal, StateBackend
 from fastapi_crons.state.memory import MemoryStateBackend
 
-__all__ = ["Event", "HistoryLimits", "JobState", "MemoryStateBackend", "Signal", "StateBackend"]
+__all__ = ["Event", "HistoryLimits", "JobState", "MemoryStateBackend", "Record", "Signal", "StateBackend"]
 
 
 def __getattr__(name: str) -> Any:  # a class that only its distribution knows
