@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.backends import choose_backends
 from fastapi_crons.errors import ConfigurationError
 from fastapi_crons.locking import DistributedLockManager, LocalLockBackend
-from fastapi_crons.plugins import Plugins
+from fastapi_crons.plugins import Plugins, StateBackendSpec
 from fastapi_crons.state import MemoryStateBackend, StateBackend
 from fastapi_crons.surroundings import findings
 from fastapi_crons.testing import VirtualClock
@@ -142,3 +144,27 @@ async def test_a_lock_for_one_host_where_several_are_likely_degrades_health(
     assert health.status == "degraded"
     assert "Heroku" in health.findings[0]
     assert "Heroku" in caplog.text
+
+
+class _StrangersSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="CRON_ACME_")
+
+    key: int
+
+
+@pytest.mark.parametrize(
+    ("create", "said"),
+    [
+        (lambda config: _StrangersSettings(), "settings can't be used: CRON_ACME_KEY: "),
+        (lambda config: 1 / 0, "Store can't be made: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_backend_that_can_not_be_made_says_why_without_values(
+    monkeypatch: pytest.MonkeyPatch, create: Callable[[CronConfig], StateBackend], said: str
+) -> None:
+    monkeypatch.setenv("CRON_ACME_KEY", "s3cret")
+    spec = StateBackendSpec("acme:Store", create, lambda: _StrangersSettings)
+    with pytest.raises(ConfigurationError) as refused:
+        spec.make(CronConfig())
+    assert str(refused.value).startswith(said)
+    assert "s3cret" not in str(refused.value)

@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from fastapi_crons._imports import KNOWN_BACKENDS
-from fastapi_crons.errors import ConfigurationError
+from fastapi_crons.errors import ConfigurationError, CronsError
+from fastapi_crons.outcome import one_line
 from fastapi_crons.surroundings import platform_of_many_hosts
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class BackendSpec(Generic[BackendT_co]):
     class_path: str
     """`module:Class`. The class can be imported by its name from `fastapi_crons.state` or `fastapi_crons.locking`."""
     create: Callable[[CronConfig], BackendT_co]
-    """Makes a backend from the environment's settings; raises `ConfigurationError` where it can't."""
+    """Makes a backend from the environment's settings, unopened."""
     settings: Callable[[], type[BaseSettings]] | None = None
     """Gives the class of the backend's own settings."""
     preference: int = -1
@@ -49,6 +50,23 @@ class BackendSpec(Generic[BackendT_co]):
     def is_wanted(self) -> bool:
         """Whether the environment asks for this backend without naming it."""
         return self.wanted is not None and self.wanted()
+
+    def make(self, config: CronConfig) -> BackendT_co:
+        """A new backend; raises `ConfigurationError` where it can't be made, without the values of its settings."""
+        from pydantic import ValidationError
+        from pydantic_settings import BaseSettings
+
+        try:
+            return self.create(config)
+        except CronsError:
+            raise
+        except ValidationError as error:
+            from fastapi_crons.settings import faults_of
+
+            # What is secret among the values only the author knows.
+            raise ConfigurationError(faults_of(self.settings() if self.settings else BaseSettings, error)) from None
+        except Exception as error:
+            raise ConfigurationError(f"{self.class_name} can't be made: {one_line(error)}") from error
 
     def load_class(self) -> type[BackendT_co]:
         module, _, name = self.class_path.partition(":")
@@ -74,7 +92,7 @@ def choose_backends(
     from fastapi_crons.locking.manager import DistributedLockManager
 
     if state is None:
-        state = _chosen(plugins.state_backends, config.state_backend, "CRON_STATE_BACKEND").create(config)
+        state = _chosen(plugins.state_backends, config.state_backend, "CRON_STATE_BACKEND").make(config)
     if locks is None:
         locks = DistributedLockManager(_lock_beside(state, config, plugins.lock_backends), config)
     lock = locks.backend
@@ -115,12 +133,12 @@ def _lock_beside(state: StateBackend, config: CronConfig, specs: Mapping[str, Lo
     if config.lock_backend is None and config.enable_distributed_locking:
         for_fleets = [spec for spec in specs.values() if spec.load_class().reach == "fleet"]
         if for_fleets:
-            return max(for_fleets, key=lambda spec: (spec.is_wanted, spec.preference)).create(config)
+            return max(for_fleets, key=lambda spec: (spec.is_wanted, spec.preference)).make(config)
     if config.lock_backend is None and not any(spec.is_wanted for spec in specs.values()):
         companion = state.companion_lock()
         if companion is not None:
             return companion
-    return _chosen(specs, config.lock_backend, "CRON_LOCK_BACKEND").create(config)
+    return _chosen(specs, config.lock_backend, "CRON_LOCK_BACKEND").make(config)
 
 
 def _chosen(specs: Mapping[str, BackendSpec[BackendT_co]], name: str | None, variable: str) -> BackendSpec[BackendT_co]:

@@ -97,7 +97,7 @@ def on_error(job_name: str, context: HookContext, crons: Crons) -> None:
 
 
 @hookspec
-def run_scope(  # type: ignore[empty-body]
+def run_scope(
     job_name: str, context: HookContext, crons: Crons
 ) -> AbstractContextManager[object] | AbstractAsyncContextManager[object] | None:
     """Returns a context manager that is held around each attempt of a job's function: for tracing and context variables.

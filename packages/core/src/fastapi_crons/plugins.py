@@ -17,7 +17,7 @@ from fastapi_crons.backends import BackendSpec, LockBackendSpec, StateBackendSpe
 from fastapi_crons.errors import PluginError
 from fastapi_crons.hooks import AddedHook, HookCall, HookFunc
 from fastapi_crons.hookspecs import PROJECT, hookimpl
-from fastapi_crons.outcome import one_line
+from fastapi_crons.outcome import one_line, printable
 from fastapi_crons.requirements import unmet_requirement
 
 if TYPE_CHECKING:
@@ -165,11 +165,15 @@ class Plugins:
             self._manager.load_setuptools_entrypoints(PROJECT)
             self._manager.check_pending()
         except pluggy.PluginValidationError as error:
-            name = self._manager.get_name(error.plugin) or ""
-            raise PluginError(f"plugin {_shown(found, name)} does not fit this version of fastapi-crons: {error}") from error
+            # Some are found out before they have a name.
+            name = next((name for name, entry_point in found.items() if entry_point.load() is error.plugin), "?")
+            raise PluginError(
+                f"plugin {_shown(found, name)} does not fit this version of fastapi-crons: {printable(str(error))}"
+            ) from error
         except ValueError as error:  # one module under two names
             raise PluginError(f"plugins can't be registered: {one_line(error)}") from error
-        for name, plugin in self._manager.list_name_plugin():
+        for plugin in self._manager.get_plugins():
+            name = self._manager.get_name(plugin) or "?"
             try:
                 self._check(plugin)
             except PluginError as error:

@@ -188,7 +188,7 @@ def read_all(
         except ConfigurationError as error:
             faults[str(error)] = None
         except ValidationError as error:
-            faults[_faults(owner, error)] = None
+            faults[faults_of(owner, error)] = None
         except ValueError as error:  # what pydantic-settings says of values that are no JSON
             faults[f"settings can't be used: {owner.__name__}: {one_line(error)}"] = None
     if faults:
@@ -196,7 +196,7 @@ def read_all(
     return found
 
 
-def _faults(owner: type[BaseSettings], error: ValidationError) -> str:
+def faults_of(owner: type[BaseSettings], error: ValidationError) -> str:
     """What is wrong, without values: what is secret among them only the class's author knows."""
     variables = {name: _variables(owner, name, info)[0] for name, info in owner.model_fields.items()}
     variables |= {alias: alias for info in owner.model_fields.values() for alias in _aliases(info)}

@@ -1,0 +1,258 @@
+"""Plugins as they are found: what is loaded, in which order, and what is said of those that can't be."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastapi_crons import CronConfig, Crons, PluginError, hookimpl, plugins
+from fastapi_crons.plugins import Plugins
+from tests.conftest import MakeCrons
+
+CORE = importlib.metadata.version("fastapi-crons-core")
+HOOK = "from fastapi_crons import hookimpl\n@hookimpl\ndef before_run(job_name): pass\n"
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Makes a distribution of one module, `acme 1.2` unless told otherwise, whose plugin has the distribution's name."""
+    modules: list[str] = []
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def make(text: str, name: str = "acme", *, entry_point: str | None = None, requires: str = "") -> None:
+        modules.append(name)
+        (tmp_path / f"{name}.py").write_text(text)
+        information = tmp_path / f"{name}-1.2.dist-info"
+        information.mkdir()
+        lines = [
+            "Metadata-Version: 2.1",
+            f"Name: {name}",
+            "Version: 1.2",
+            *([f"Requires-Dist: {requires}"] * bool(requires)),
+        ]
+        (information / "METADATA").write_text("\n".join(lines) + "\n")
+        (information / "entry_points.txt").write_text(f"[fastapi_crons]\n{entry_point or name} = {name}\n")
+
+    yield make
+    for name in modules:
+        sys.modules.pop(name, None)
+
+
+def names(found: Plugins) -> set[str]:
+    return {plugin.name for plugin in found.list()}
+
+
+def test_a_distribution_that_is_installed_is_found_with_its_version_and_hooks(install: Install) -> None:
+    install(HOOK)
+    (found,) = (plugin for plugin in Plugins().list() if plugin.name == "acme")
+    assert (found.distribution, found.version, found.hooks) == ("acme", "1.2", ("before_run",))
+
+
+def test_a_disabled_plugin_is_not_imported(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("raise SystemExit(3)", requires="fastapi-crons-core>=99")
+    monkeypatch.setenv("CRON_DISABLED_PLUGINS", "other, acme")
+    assert "acme" not in names(Plugins(CronConfig().disabled_plugins))
+    assert "acme" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "requires", ["fastapi-crons-core>=99", "FastAPI_Crons.core (<0.0.1)", "fastapi-crons-core==99; python_version>'3'"]
+)
+def test_a_plugin_for_another_core_is_refused_before_it_is_imported(install: Install, requires: str) -> None:
+    install("raise SystemExit(3)", requires=requires)
+    with pytest.raises(PluginError) as refused:
+        Plugins()
+    message = str(refused.value)
+    assert message.startswith("plugin 'acme' (acme) of acme 1.2 needs fastapi-crons-core")
+    assert (
+        f", and fastapi-crons-core {CORE} is installed: pip install -U acme, or pip install 'fastapi-crons-core"
+        in message
+    )
+    assert message.endswith("; or set CRON_DISABLED_PLUGINS=acme")
+    assert "acme" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "requires",
+    [
+        f"fastapi-crons-core>=0.1,<={CORE}",
+        "fastapi-crons-core",
+        "fastapi-crons-core>=99; extra == 'future'",
+        "fastapi-crons-core>=99; python_version<'3'",
+        "fastapi-crons>=99",  # not installed here, and without code
+        "fastapi-crons-core-tools>=99",
+        "fastapi-crons-core ~> 99",
+        "",
+    ],
+)
+def test_what_is_required_of_others_or_fits_is_no_fault(install: Install, requires: str) -> None:
+    install(HOOK, requires=requires)
+    assert "acme" in names(Plugins())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import nothing_of_that_name", "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("def broken(:", "SyntaxError: "),
+        ("raise ValueError('two\\nlines')", "ValueError: two\\nlines; "),
+    ],
+)
+def test_a_plugin_that_can_not_be_imported_is_named(install: Install, text: str, said: str) -> None:
+    install(text)
+    with pytest.raises(PluginError) as refused:
+        Plugins()
+    message = str(refused.value)
+    assert message.startswith(f"plugin 'acme' (acme) of acme 1.2 can't be imported: {said}")
+    assert message.endswith("mend or uninstall it, or set CRON_DISABLED_PLUGINS=acme")
+    assert "\n" not in message
+
+
+def test_all_plugins_that_can_not_be_loaded_are_named_at_once(install: Install) -> None:
+    install("import nothing_of_that_name")
+    install(HOOK, "bolt", requires="fastapi-crons-core>=99")
+    with pytest.raises(PluginError) as refused:
+        Plugins()
+    assert "'acme'" in str(refused.value)
+    assert "'bolt'" in str(refused.value)
+
+
+async def test_a_broken_plugin_stops_the_start_and_no_weaker_lock_takes_the_place_of_its_own(install: Install) -> None:
+    install("import nothing_of_that_name")
+    crons = Crons()
+    with pytest.raises(PluginError, match="'acme'"):
+        await crons.start()
+    assert not crons.running
+
+
+def test_a_plugin_whose_import_hangs_is_named(
+    install: Install, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(plugins, "_LONG_IMPORT", 0.05)
+    install(f"import time\ntime.sleep(0.3)\n{HOOK}")
+    assert "acme" in names(Plugins())
+    (said,) = [message for message in caplog.messages if "acme" in message]
+    assert "plugin 'acme' (acme) of acme 1.2 has not been imported within 0.05 s" in said
+    assert "CRON_DISABLED_PLUGINS=acme" in said
+
+
+def test_two_plugins_of_one_name_are_refused(install: Install) -> None:
+    install(HOOK)
+    install(HOOK, "bolt", entry_point="acme")
+    with pytest.raises(PluginError) as refused:
+        Plugins()
+    for said in ("two plugins are named 'acme'", "of acme 1.2", "of bolt 1.2", "uninstall one"):
+        assert said in str(refused.value)
+    assert not {"acme", "bolt"} & names(Plugins(frozenset({"acme"})))
+
+
+@pytest.mark.parametrize("kind", ["state", "lock"])
+def test_two_plugins_that_bring_one_backend_are_refused(install: Install, kind: str) -> None:
+    install(
+        "from fastapi_crons import hookimpl\nfrom fastapi_crons.plugins import StateBackendSpec\n"
+        f"@hookimpl\ndef {kind}_backends(): return {{'sqlite': StateBackendSpec('acme:Store', lambda config: None)}}\n"
+    )
+    with pytest.raises(PluginError, match=rf"both bring a backend 'sqlite' \({kind}_backends\).*CRON_DISABLED_PLUGINS"):
+        Plugins()
+    assert "sqlite" in Plugins(frozenset({"acme"})).state_backends
+
+
+@pytest.mark.parametrize("answer", ["1/0", "None", "{'scratch': dict}", "{1: 2}"])
+def test_a_plugin_that_can_not_say_which_backends_it_brings_is_named(install: Install, answer: str) -> None:
+    install(f"from fastapi_crons import hookimpl\n@hookimpl\ndef state_backends(): return {answer}\n")
+    with pytest.raises(PluginError, match=r"'acme' failed to say which stores it brings \(state_backends\)"):
+        Plugins()
+
+
+@pytest.mark.parametrize(
+    ("hook", "said"),
+    [
+        ("def befor_run(job_name): pass", "befor_run"),
+        ("def before_run(jobname): pass", "jobname"),
+        ("def before_run(job_name):\n    yield", "generator"),
+    ],
+)
+def test_a_plugin_that_does_not_fit_is_named_with_its_distribution(install: Install, hook: str, said: str) -> None:
+    install(f"from fastapi_crons import hookimpl\n@hookimpl\n{hook}\n")
+    with pytest.raises(PluginError, match=r"^plugin 'acme' \(acme\) of acme 1.2 ") as refused:
+        Plugins()
+    assert said in str(refused.value)
+
+
+def test_a_plugin_without_hooks_is_warned_of(install: Install, caplog: pytest.LogCaptureFixture) -> None:
+    install("def before_run(job_name): pass\n")
+    assert "acme" in names(Plugins())
+    assert "plugin 'acme' (acme) of acme 1.2 implements no hook: its functions want @hookimpl" in caplog.text
+
+
+async def test_hooks_are_called_in_the_order_that_is_documented(make_crons: MakeCrons) -> None:
+    crons, called = make_crons(), []
+
+    def plugin(label: str, *, tryfirst: bool = False, trylast: bool = False) -> object:
+        class Plugin:
+            @hookimpl(tryfirst=tryfirst, trylast=trylast)
+            def after_run(self) -> None:
+                called.append(label)
+
+        return Plugin()
+
+    crons.plugins.register(plugin("trylast", trylast=True))
+    crons.add_after_run_hook(lambda job, context: called.append("added first"))
+    crons.plugins.register(plugin("earlier"))
+    crons.plugins.register(plugin("tryfirst", tryfirst=True))
+    crons.plugins.register(plugin("later"))
+    crons.add_after_run_hook(lambda job, context: called.append("added last"))
+    crons.cron("0 0 1 1 *", name="job")(lambda: None)
+    await crons.start()
+    await crons.run_job("job")
+    assert called == ["tryfirst", "later", "earlier", "trylast", "added first", "added last"]
+
+
+async def test_hooks_about_runs_and_ticks_are_given_the_scheduler(make_crons: MakeCrons) -> None:
+    crons, given = make_crons(), []
+
+    class Plugin:
+        @hookimpl
+        async def before_run(self, crons: Crons) -> None:
+            given.append(crons)
+
+        @hookimpl
+        def run_scope(self, crons: Crons) -> None:
+            given.append(crons)
+
+        @hookimpl
+        async def after_run(self, job_name: str, context: dict[str, Any], crons: Crons) -> None:
+            given.append(crons)
+            # What ran before is on record, and this run need not be yet.
+            assert [run.status for run in await crons.runs(job_name, before=context["run_id"])] == ["completed"] * first
+
+    first = 0
+    crons.plugins.register(Plugin())
+    crons.add_after_run_hook(lambda job, crons: given.append(crons))
+    crons.add_after_run_hook(lambda job, context, more=None: given.append(more))
+    crons.cron("0 0 1 1 *", name="job")(lambda: None)
+    await crons.start()
+    await crons.run_job("job")
+    first = 1
+    await crons.run_job("job")
+    assert given == [crons, crons, crons, crons, None] * 2
+    assert crons.engine is not None
+    assert crons.engine.hooks.failures == 0
+    assert [run.status for run in await crons.runs(None, status="completed")] == ["completed"] * 2
+
+
+@pytest.mark.parametrize("level", [logging.WARNING])
+def test_our_own_plugins_fit_and_are_not_warned_of(caplog: pytest.LogCaptureFixture, level: int) -> None:
+    with caplog.at_level(level):
+        found = Plugins()
+    assert caplog.messages == []
+    assert {"memory", "local", "sqlite", "redis-state", "redis-lock", "cli"} <= names(found)
+    assert all(plugin.hooks for plugin in found.list())
