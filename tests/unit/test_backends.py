@@ -149,7 +149,7 @@ async def test_a_lock_for_one_host_where_several_are_likely_degrades_health(
 class _StrangersSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="CRON_ACME_")
 
-    key: int
+    key: int = 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""A state store of JSON lines for FastAPI Crons: `JsonlStateBackend` in `state`, made known by `plugin`."""

@@ -1,0 +1,91 @@
+"""What the lines say, put together in memory: each record as it is by now, and where the line is that says so."""
+
+from __future__ import annotations
+
+import json
+import logging
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TypeVar
+
+from fastapi_crons import MissedTicks, Run
+from fastapi_crons.state import HistoryLimits, Record
+from fastapi_crons_jsonl.lines import record_of
+
+logger = logging.getLogger(__name__)
+
+RecordT = TypeVar("RecordT", Run, MissedTicks)
+#: A run and missed ticks can have one id: a run that was vetoed is on record as both.
+Key = tuple[type[Record], str]
+
+
+class History:
+    """Runs (without their logs) and missed ticks."""
+
+    def __init__(self) -> None:
+        self.records: dict[Key, Record] = {}
+        #: Place and length in the file.
+        self.lines: dict[Key, tuple[int, int]] = {}
+        #: The ids of one kind of record, in order: of each job, and under None of all.
+        self.ids: dict[tuple[type[Record], str | None], list[str]] = {}
+
+    def add(self, place: int, line: bytes) -> None:
+        """Take in a line; one that is not ours is passed over."""
+        try:
+            record = record_of(json.loads(line))
+        except (ValueError, TypeError, KeyError) as error:
+            logger.warning("the line at byte %d is not one of ours, and is passed over: %r", place, error)
+            return
+        if self.is_closed(record):
+            return
+        kind, key = type(record), (type(record), record.id)
+        if key not in self.records:
+            for job in (record.job, None):
+                insort(self.ids.setdefault((kind, job), []), record.id)
+        self.records[key] = replace(record, log=()) if isinstance(record, Run) else record
+        self.lines[key] = place, len(line)
+
+    def is_closed(self, record: Record) -> bool:
+        """Whether this is a run that is on record as ended: nothing may change that."""
+        known = self.records.get((type(record), record.id))
+        return isinstance(known, Run) and known.status != "running"
+
+    def newest(self, kind: type[RecordT], job: str | None, before: str | None = None) -> Iterator[RecordT]:
+        """The records of one kind, of a job or of all, newest first."""
+        ids = self.ids.get((kind, job), [])
+        last = len(ids) if before is None else bisect_left(ids, before)
+        for place in range(last - 1, -1, -1):
+            record = self.records[kind, ids[place]]
+            assert isinstance(record, kind)
+            yield record
+
+    def jobs(self) -> list[str]:
+        """The jobs that have run."""
+        return [job for kind, job in self.ids if kind is Run and job is not None]
+
+    def prune(self, limits: HistoryLimits, now: float) -> None:
+        """Drop what is beyond the limits; runs that go on are kept."""
+        oldest = now - limits.days * 86_400
+
+        def is_beyond(rank: int, record: Record) -> bool:
+            if isinstance(record, Run):
+                return record.status != "running" and (rank >= limits.keep or record.started_ts < oldest)
+            return rank >= limits.keep or record.recorded_ts < oldest
+
+        self.drop(is_beyond)
+
+    def drop(self, is_beyond: Callable[[int, Record], bool]) -> None:
+        """Drop the records of which this is true; it is told how many of the same kind and job are newer."""
+        gone: set[Key] = set()
+        for kind, job in self.ids:
+            if job is not None:
+                ranked = enumerate(self.newest(kind, job))
+                gone.update((kind, record.id) for rank, record in ranked if is_beyond(rank, record))
+        for key in gone:
+            del self.records[key], self.lines[key]
+        left = {
+            (kind, job): [record_id for record_id in ids if (kind, record_id) not in gone]
+            for (kind, job), ids in self.ids.items()
+        }
+        self.ids = {place: ids for place, ids in left.items() if ids}
