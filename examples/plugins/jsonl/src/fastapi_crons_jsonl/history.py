@@ -78,10 +78,9 @@ class History:
     def drop(self, is_beyond: Callable[[int, Record], bool]) -> None:
         """Drop the records of which this is true; it is told how many of the same kind and job are newer."""
         gone: set[Key] = set()
-        for kind, job in self.ids:
-            if job is not None:
-                ranked = enumerate(self.newest(kind, job))
-                gone.update((kind, record.id) for rank, record in ranked if is_beyond(rank, record))
+        for (kind, job), ids in self.ids.items():
+            ranked = enumerate(reversed(ids) if job is not None else ())
+            gone.update((kind, one) for rank, one in ranked if is_beyond(rank, self.records[kind, one]))
         for key in gone:
             del self.records[key], self.lines[key]
         left = {
