@@ -214,7 +214,7 @@ class PageRun:
         for part in re.split(r"^\$ ", text.replace("\\\n", " "), flags=re.MULTILINE)[1:]:
             command, _, shown = part.partition("\n")
             printed = self._command(command)
-            assert printed is None or _agrees(shown, printed), f"{command} printed\n{printed}\nnot\n{shown}"
+            assert printed is None or agrees(shown, printed), f"{command} printed\n{printed}\nnot\n{shown}"
 
     def _serve(self, command: list[str], ready: re.Pattern[str]) -> None:
         self._end_server()
@@ -280,7 +280,7 @@ def _env(path: str | None) -> None:
     assert None not in dotenv_values(path).values(), "each line is NAME=value"
 
 
-def _agrees(shown: str, printed: str) -> bool:
+def agrees(shown: str, printed: str) -> bool:
     """Whether a command printed what a page shows, but for figures, spacing and what is left out."""
     pattern = []
     for line in _plain(shown).splitlines():

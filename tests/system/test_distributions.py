@@ -2,44 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.system import check_installed
-
-ROOT = Path(__file__).parents[2]
-PACKAGES = {
-    "fastapi_crons_core": "packages/core",
-    "fastapi_crons_sqlite": "packages/backend-sqlite",
-    "fastapi_crons_redis_state": "packages/backend-redis/state",
-    "fastapi_crons_redis_lock": "packages/backend-redis/lock",
-    "fastapi_crons_cli": "packages/cli",
-}
+from tests.system.conftest import EXAMPLES, PACKAGES, ROOT, run
 
 pytestmark = pytest.mark.slow
-
-
-def run(*command: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    # Without the paths of this environment: what is installed must do.
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert not check or done.returncode == 0, done.stdout + done.stderr
-    return done
-
-
-@pytest.fixture(scope="module")
-def core_alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment with core and nothing else of ours."""
-    folder = tmp_path_factory.mktemp("core") / "env"
-    run(sys.executable, "-m", "venv", folder)
-    python = folder / "bin" / "python"
-    run(python, "-m", "pip", "install", "-q", ROOT / "packages/core")
-    return python
 
 
 _USE_CORE = """
@@ -89,17 +60,6 @@ def test_the_command_line_that_is_not_installed_says_so_in_one_sentence(core_alo
     ]
 
 
-@pytest.fixture(scope="module")
-def with_everything(core_alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment with every distribution, and a plugin of somebody else."""
-    folder = tmp_path_factory.mktemp("all") / "env"
-    run(sys.executable, "-m", "venv", folder)
-    python = folder / "bin" / "python"
-    run(python, "-m", "pip", "install", "-q", *(ROOT / package for package in PACKAGES.values()))
-    run(python, "-m", "pip", "install", "-q", "--no-deps", ROOT / "tests/plugins/alerts")
-    return python
-
-
 def test_installing_sqlite_makes_it_the_default(with_everything: Path, tmp_path: Path) -> None:
     done = run(with_everything, "-c", _USE_CORE)
     assert done.stdout.split() == ["SQLiteStateBackend", "SQLiteLockBackend"]
@@ -108,30 +68,26 @@ def test_installing_sqlite_makes_it_the_default(with_everything: Path, tmp_path:
 
 
 _USE_PLUGIN = """
-import asyncio, pathlib
+import asyncio
 from fastapi_crons import Crons
 async def main():
     crons = Crons()
-    @crons.cron("0 0 1 1 *", name="job")
-    async def job(): raise ValueError("no rows")
     await crons.start()
-    await crons.run_job("job")
-    print(type(crons.engine.state).__name__, [p.version for p in crons.plugins.list() if p.name == "alerts"])
+    print(type(crons.engine.state).__name__, sorted((p.name, p.version) for p in crons.plugins.list())[1])
     await crons.stop()
 asyncio.run(main())
-print(pathlib.Path("alerts.txt").read_text())
 """
 
 
 def test_a_plugin_of_somebody_else_is_found_used_and_can_be_disabled(
     with_everything: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CRON_STATE_BACKEND", "scratch")
+    monkeypatch.setenv("CRON_STATE_BACKEND", "jsonl")
     done = run(with_everything, "-c", _USE_PLUGIN)
-    assert done.stdout.splitlines()[:2] == ["MemoryStateBackend ['1.2.3']", "job: no rows"]
-    monkeypatch.setenv("CRON_DISABLED_PLUGINS", "alerts, cli")
+    assert done.stdout == "JsonlStateBackend ('jsonl', '0.1.0')\n"
+    monkeypatch.setenv("CRON_DISABLED_PLUGINS", "jsonl, cli")
     refused = run(with_everything, "-c", _USE_PLUGIN, check=False)
-    assert "CRON_STATE_BACKEND='scratch'" in refused.stderr.splitlines()[-1]
+    assert "CRON_STATE_BACKEND='jsonl'" in refused.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +108,7 @@ def test_the_command_line_works_in_a_project_folder(with_everything: Path, tmp_p
     program = with_everything.parent / "fastapi-crons"
     assert re.fullmatch(r"fastapi-crons \d+\.\d+\.\d+\n", run(program, "--version").stdout)
     listed = run(with_everything, "-m", "fastapi_crons", "plugins").stdout
-    for name in ("alerts", "memory", "local", "sqlite", "redis-state", "redis-lock", "cli"):
+    for name in ("webhook-alerts", "jsonl", "memory", "local", "sqlite", "redis-state", "redis-lock", "cli"):
         assert name in listed
     (tmp_path / "main.py").write_text(
         "from fastapi import FastAPI\nfrom fastapi_crons import Crons\n"
@@ -165,14 +121,14 @@ def test_the_command_line_works_in_a_project_folder(with_everything: Path, tmp_p
 
 
 def test_every_distribution_is_complete_and_pins_core() -> None:
-    for name, folder in PACKAGES.items():
+    major, minor, _ = (ROOT / "VERSION").read_text().strip().split(".")
+    pin = f'"fastapi-crons-core>={major}.{minor},<{major}.{int(minor) + 1}"'
+    for name, folder in {**PACKAGES, **EXAMPLES}.items():
         package = ROOT / folder
-        assert name in check_installed.ENTRY_POINTS
         text = (package / "pyproject.toml").read_text()
-        module = check_installed.ENTRY_POINTS[name][0]
+        module = check_installed.ENTRY_POINTS[name][0] if name in PACKAGES else name
         assert (package / "src" / module / "py.typed").exists()
         assert (package / "README.md").read_text().startswith(f"# {name.replace('_', '-')}\n")
-        assert (package / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
-        major, minor, _ = (ROOT / "VERSION").read_text().strip().split(".")
-        if name != "fastapi_crons_core":
-            assert f'"fastapi-crons-core>={major}.{minor},<{major}.{int(minor) + 1}"' in text
+        assert (name == "fastapi_crons_core") is not (pin in text)
+        if name in PACKAGES:
+            assert (package / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()

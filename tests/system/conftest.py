@@ -1,0 +1,98 @@
+"""Environments with our distributions installed from wheels: each is made once, whatever the number of workers that want it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = {
+    "fastapi_crons_core": "packages/core",
+    "fastapi_crons_sqlite": "packages/backend-sqlite",
+    "fastapi_crons_redis_state": "packages/backend-redis/state",
+    "fastapi_crons_redis_lock": "packages/backend-redis/lock",
+    "fastapi_crons_cli": "packages/cli",
+}
+EXAMPLES = {
+    "fastapi_crons_webhook_alerts": "examples/plugins/webhook_alerts",
+    "fastapi_crons_jsonl": "examples/plugins/jsonl",
+}
+#: What builds distributions, and runs the tests of examples.
+_TOOLS = ("hatchling", "pytest", "uvicorn")
+
+Once = Callable[[str, Callable[[Path], None]], Path]
+
+
+def run(*command: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run a program without the paths of this environment: what is installed must do."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
+    """Gives the folder of a name, which the first worker to want it has filled."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+
+    def folder(name: str, make: Callable[[Path], None]) -> Path:
+        path, done = shared / name, shared / f"{name}.done"
+        with FileLock(f"{path}.lock"):
+            if not done.exists():
+                shutil.rmtree(path, ignore_errors=True)
+                make(path)
+                done.touch()
+        return path
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheels(once: Once) -> Path:
+    """A folder with the wheels of all distributions, the examples among them."""
+
+    def build(folder: Path) -> None:
+        builder = _new_environment(folder.with_name("builder"))
+        run(builder, "-m", "pip", "install", "-q", "hatchling")
+        sources = [ROOT / package for package in (*PACKAGES.values(), *EXAMPLES.values())]
+        run(builder, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, *sources)
+
+    return once("wheels", build)
+
+
+@pytest.fixture(scope="session")
+def core_alone(once: Once, wheels: Path) -> Path:
+    """The Python of an environment with core and nothing else of ours."""
+
+    def make(folder: Path) -> None:
+        run(_new_environment(folder), "-m", "pip", "install", "-q", *wheels.glob("fastapi_crons_core-*"))
+
+    return python_of(once("core-alone", make))
+
+
+@pytest.fixture(scope="session")
+def with_everything(once: Once, wheels: Path) -> Path:
+    """The Python of an environment with every distribution, and the examples as plugins of somebody else."""
+
+    def make(folder: Path) -> None:
+        run(_new_environment(folder), "-m", "pip", "install", "-q", *_TOOLS, *wheels.glob("*.whl"))
+
+    return python_of(once("everything", make))
+
+
+def python_of(environment: Path) -> Path:
+    return environment / "bin" / "python"
+
+
+def _new_environment(folder: Path) -> Path:
+    run(sys.executable, "-m", "venv", folder)
+    return python_of(folder)

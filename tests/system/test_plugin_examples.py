@@ -1,0 +1,158 @@
+"""The example plugins, installed from their wheels: their own tests, and real processes that have them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system.conftest import EXAMPLES, ROOT, run
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("folder", EXAMPLES.values())
+def test_an_example_passes_its_own_tests(with_everything: Path, tmp_path: Path, folder: str) -> None:
+    shutil.copytree(ROOT / folder / "tests", tmp_path / "tests")
+    done = run(with_everything, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@contextmanager
+def started(*command: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A program in the current folder, whose output goes to `log.txt`; it is killed where it has not ended by itself."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with Path("log.txt").open("a") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait(10)
+
+
+def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, Path("log.txt").read_text()
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def posted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+    """What is posted to the webhook that the environment names; it refuses the first try."""
+    found: list[dict[str, Any]] = []
+    refusals = [503]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if not refusals:
+                found.append(body)
+            self.send_response(refusals.pop() if refusals else 204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=[0.01])
+    thread.start()
+    monkeypatch.setenv("CRON_ALERTS_URL", f"http://127.0.0.1:{server.server_port}/services/s3cret")
+    yield found
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+_JOBS = """
+from pathlib import Path
+from fastapi_crons import Crons
+
+crons = Crons()
+
+@crons.cron("* * * * * *", name="sync")
+def sync():
+    if Path("broken").exists():
+        raise ConnectionError("password=hunter2")
+"""
+
+
+def test_alerts_of_a_scheduler_that_is_restarted_reach_the_webhook(
+    with_everything: Path, posted: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRON_ALERTS_NTH", "3")
+    Path("app.py").write_text(_JOBS)
+    Path("broken").touch()
+    command = (with_everything, "-m", "fastapi_crons", "start-scheduler")
+
+    def events() -> list[tuple[str, int]]:
+        return [(alert["event"], alert["failures"]) for alert in posted]
+
+    with started(*command) as scheduler:
+        until(events)
+        scheduler.send_signal(signal.SIGTERM)
+        assert scheduler.wait(10) == 0
+    with started(*command):
+        until(lambda: len(events()) > 1)
+        Path("broken").unlink()
+        until(lambda: len(events()) > 2)
+    assert events()[:2] == [("failed", 1), ("still_failing", 3)]
+    assert events()[2][0] == "recovered"
+    assert posted[0]["error"] == "password=***"
+    log = Path("log.txt").read_text()
+    assert "Cron scheduler started" in log
+    assert "s3cret" not in log
+
+
+_APP = """
+import time
+from fastapi import FastAPI
+from fastapi_crons import Crons
+
+app = FastAPI()
+crons = Crons(app)
+
+@crons.cron("* * * * * *", name="tick")
+def tick(): return 7
+
+@crons.cron("* * * * * *", name="slow")
+def slow(): time.sleep(60)
+"""
+
+
+def test_a_history_of_json_lines_goes_on_after_a_kill(with_everything: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRON_STATE_BACKEND", "jsonl")
+    monkeypatch.setenv("CRON_HEARTBEAT_INTERVAL", "0.5")
+    Path("app.py").write_text(_APP)
+    history = Path("crons-history/default.jsonl")
+
+    def statuses(job: str) -> dict[str, str]:
+        text = history.read_text() if history.exists() else ""
+        lines = map(json.loads, text[: text.rfind("\n") + 1].splitlines())
+        return {line["id"]: line["status"] for line in lines if line["job"] == job and line["kind"] == "run"}
+
+    command = (with_everything, "-m", "uvicorn", "app:app", "--port", "0")
+    with started(*command) as server:
+        until(lambda: "completed" in statuses("tick").values() and statuses("slow"))
+        server.send_signal(signal.SIGKILL)
+        server.wait(10)
+    (cut_off,), before = statuses("slow"), statuses("tick")
+    with history.open("a") as file:
+        file.write('{"kind": "run", "id": "half a li')  # what the kill can leave
+    with started(*command):
+        until(lambda: len(statuses("tick")) > len(before) and statuses("slow")[cut_off] == "interrupted")
+    assert before.items() <= statuses("tick").items()
+    shown = run(with_everything, "-m", "fastapi_crons", "logs", "--job", "tick", "--json").stdout
+    assert {run["id"] for run in json.loads(shown)} >= {id for id, status in before.items() if status == "completed"}
