@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.system.conftest import EXAMPLES, ROOT, run
+from tests.unit.test_names import HEAVY
 
 pytestmark = pytest.mark.slow
 
@@ -27,6 +28,14 @@ def test_an_example_passes_its_own_tests(with_everything: Path, tmp_path: Path, 
     shutil.copytree(ROOT / folder / "tests", tmp_path / "tests")
     done = run(with_everything, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_loading_every_plugin_imports_nothing_before_it_is_needed(with_everything: Path) -> None:
+    code = (
+        "import sys; from fastapi_crons.plugins import Plugins; found = Plugins().list()\n"
+        f"print(len(found), [*{HEAVY} & sys.modules.keys()])"
+    )
+    assert run(with_everything, "-c", code).stdout == "8 []\n"
 
 
 @contextmanager
