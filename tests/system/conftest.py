@@ -24,8 +24,8 @@ EXAMPLES = {
     "fastapi_crons_webhook_alerts": "examples/plugins/webhook_alerts",
     "fastapi_crons_jsonl": "examples/plugins/jsonl",
 }
-#: What builds distributions, and runs the tests of examples.
-_TOOLS = ("hatchling", "pytest", "uvicorn")
+#: What runs the tests of the examples, and apps.
+_TOOLS = ("pytest", "uvicorn")
 
 Once = Callable[[str, Callable[[Path], None]], Path]
 

@@ -1,16 +1,15 @@
 """The guides for authors of plugins, followed word for word in a fresh environment: files, commands, and what they print.
 
-What the index would give is put into the environment beforehand, and our own distributions come from wheels.
+Until they are released, our own distributions come from wheels.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,8 +58,8 @@ class Shell:
             shell._process.communicate()
 
 
-def follow(page: Path, environment: dict[str, str], fresh: Callable[[Path], None]) -> None:
-    """Do what a page says, in the current folder; `fresh` is called with the environment that it makes."""
+def follow(page: Path, environment: dict[str, str]) -> None:
+    """Do what a page says, in the current folder."""
     with Shell.started(environment) as shell:
         for block in blocks(page):
             if block.path is not None:
@@ -69,8 +68,6 @@ def follow(page: Path, environment: dict[str, str], fresh: Callable[[Path], None
             elif block.language == "bash":
                 for command in block.text.splitlines():
                     shell.run(command)
-                    if " -m venv " in command:
-                        fresh(Path(command.split()[-1]))
             else:
                 assert block.language == "console", f"line {block.line}: a file says its path first"
                 for part in block.text.removeprefix("$ ").split("\n$ "):
@@ -82,24 +79,11 @@ def follow(page: Path, environment: dict[str, str], fresh: Callable[[Path], None
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("guide", ["hook-plugin", "backend"])
-def test_a_guide_leads_from_an_empty_folder_to_a_plugin(guide: str, with_everything: Path, wheels: Path) -> None:
-    def stock(environment: Path) -> None:
-        (there,) = with_everything.parent.parent.glob("lib/*/site-packages")
-        (here,) = environment.glob("lib/*/site-packages")
-        shutil.copytree(
-            there, here, ignore=shutil.ignore_patterns("fastapi_crons*"), copy_function=_linked, dirs_exist_ok=True
-        )
-
+def test_a_guide_leads_from_an_empty_folder_to_a_plugin(guide: str, wheels: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
     environment |= {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PIP_FIND_LINKS": " ".join([str(wheels), *os.environ.get("PIP_FIND_LINKS", "").split()]),
         "COLUMNS": "100",
     }
-    follow(ROOT / "docs" / "plugins" / f"{guide}.md", environment, stock)
-
-
-def _linked(source: str, target: str) -> None:
-    """A file that is there already is pip's own."""
-    if not Path(target).exists():
-        os.link(source, target)
+    follow(ROOT / "docs" / "plugins" / f"{guide}.md", environment)

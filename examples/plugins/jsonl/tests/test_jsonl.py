@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from fastapi_crons_jsonl import state as module
-from fastapi_crons_jsonl.state import JsonlStateBackend
 
 from fastapi_crons import CronConfig, Crons, Run, StoreUnusableError
 from fastapi_crons.state import HistoryLimits, StateBackend
 from fastapi_crons.testing import StateContract
+from fastapi_crons_jsonl import state as module
+from fastapi_crons_jsonl.state import JsonlStateBackend
 
 
 class TestJsonl(StateContract):

@@ -11,11 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from fastapi_crons_webhook_alerts import plugin
-from fastapi_crons_webhook_alerts.message import without_secrets
 
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.state import MemoryStateBackend, StateBackend
+from fastapi_crons_webhook_alerts import plugin
+from fastapi_crons_webhook_alerts.message import without_secrets
 
 
 class Webhook:
