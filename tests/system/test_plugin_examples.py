@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.system.conftest import EXAMPLES, ROOT, run
+from tests.system.pages import blocks
 from tests.unit.test_names import HEAVY
 
 pytestmark = pytest.mark.slow
@@ -28,6 +30,16 @@ def test_an_example_passes_its_own_tests(with_everything: Path, tmp_path: Path, 
     shutil.copytree(ROOT / folder / "tests", tmp_path / "tests")
     done = run(with_everything, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", check=False)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_settings_of_an_example_are_those_that_its_page_shows(with_everything: Path) -> None:
+    known = json.loads(run(with_everything, "-m", "fastapi_crons", "config-show", "--json").stdout)
+    for name, folder in EXAMPLES.items():
+        rows = re.findall(
+            r"^\| `(CRON_\w+)` \| (?:`(.*?)`)? ?\|", (ROOT / folder / "README.md").read_text(), re.MULTILINE
+        )
+        brought = [setting for setting in known if setting["distributions"] == [name.replace("_", "-")]]
+        assert rows == [(setting["variable"], setting["default"]) for setting in brought]
 
 
 def test_loading_every_plugin_imports_nothing_before_it_is_needed(with_everything: Path) -> None:
@@ -120,6 +132,12 @@ def test_alerts_of_a_scheduler_that_is_restarted_reach_the_webhook(
     assert events()[:2] == [("failed", 1), ("still_failing", 3)]
     assert events()[2][0] == "recovered"
     assert posted[0]["error"] == "password=***"
+    (shown,) = (
+        block
+        for block in blocks(ROOT / EXAMPLES["fastapi_crons_webhook_alerts"] / "README.md")
+        if block.language == "json"
+    )
+    assert list(json.loads(shown.text)) == list(posted[0])
     log = Path("log.txt").read_text()
     assert "Cron scheduler started" in log
     assert "s3cret" not in log

@@ -154,6 +154,14 @@ def test_two_plugins_of_one_name_are_refused(install: Install) -> None:
     assert not {"acme", "bolt"} & names(Plugins(frozenset({"acme"})))
 
 
+def test_a_module_that_is_named_twice_is_refused(install: Install, tmp_path: Path) -> None:
+    install(HOOK)
+    with (tmp_path / "acme-1.2.dist-info" / "entry_points.txt").open("a") as file:
+        file.write("again = acme\n")
+    with pytest.raises(PluginError, match=r"plugins can't be registered: .*acme"):
+        Plugins()
+
+
 @pytest.mark.parametrize("kind", ["state", "lock"])
 def test_two_plugins_that_bring_one_backend_are_refused(install: Install, kind: str) -> None:
     install(
