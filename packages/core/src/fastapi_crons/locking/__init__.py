@@ -1,5 +1,6 @@
 """Lock stores: who may run which tick."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fastapi_crons._imports import backend_class
@@ -24,6 +25,8 @@ from fastapi_crons.locking.base import (
 )
 
 if TYPE_CHECKING:
+    from fastapi_crons.clock import Clock
+    from fastapi_crons.instance import Instance
     from fastapi_crons.locking.local import LocalLockBackend
     from fastapi_crons.locking.manager import DistributedLockManager
 
@@ -31,9 +34,11 @@ __all__ = [
     "Beat",
     "ClaimRequest",
     "ClaimResult",
+    "Clock",
     "Definition",
     "DistributedLockManager",
     "Enrolment",
+    "Instance",
     "KnownJob",
     "Lease",
     "LeaseRef",
@@ -50,15 +55,17 @@ __all__ = [
 ]
 
 
+#: Imported when wanted, and where from: every plugin that brings a lock imports this package.
+_LATER = {
+    "Clock": "fastapi_crons.clock",
+    "DistributedLockManager": "fastapi_crons.locking.manager",
+    "Instance": "fastapi_crons.instance",
+    "LocalLockBackend": "fastapi_crons.locking.local",
+}
+
+
 def __getattr__(name: str) -> Any:
-    # Imported when wanted: every plugin that brings a lock imports this package.
-    if name == "LocalLockBackend":
-        from fastapi_crons.locking.local import LocalLockBackend
-
-        return LocalLockBackend
-    if name == "DistributedLockManager":
-        from fastapi_crons.locking.manager import DistributedLockManager
-
-        return DistributedLockManager
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
     # A class that only its distribution knows.
     return backend_class(__name__, "lock_backends", name)
