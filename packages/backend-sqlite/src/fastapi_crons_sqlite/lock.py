@@ -280,7 +280,8 @@ class SQLiteLockBackend(LockBackend):
             # A record of an older layout does not know when it was registered: it is taken for new.
             known = [name for name, registrars, at in rows if not at or not living.isdisjoint(registrars.split("\n"))]
             await transaction.execute(_TOUCH_JOBS, now, as_json(known))
-            gone = [name for name, _, at in rows if name not in set(known) and at < now - seconds]
+            kept = set(known)
+            gone = [name for name, _, at in rows if name not in kept and at < now - seconds]
             await transaction.execute(
                 "DELETE FROM lock_job WHERE name IN (SELECT value FROM json_each(?))", as_json(gone)
             )
