@@ -143,6 +143,6 @@ def build(session: nox.Session) -> None:
 
 @nox.session
 def benchmarks(session: nox.Session) -> None:
-    """What a run costs, beside bare asyncio and APScheduler."""
-    session.install("-r", "requirements-dev.txt")
-    session.run("python", "-m", "benchmarks")
+    """What a run costs, beside bare asyncio, APScheduler and docket; `-- --docs` puts the figures into the docs."""
+    session.install("-r", "benchmarks/requirements.txt")
+    session.run("python", "-m", "benchmarks", *session.posargs)

@@ -85,14 +85,12 @@ class BareAsyncio(Contender):
 class FastAPICrons(Contender):
     """This project: every tick is claimed, and every run is on record, in memory or in the store."""
 
-    #: Small, so that what is kept of old runs has to go while we measure, as in a scheduler that has run for long.
-    settings = {"CRON_HISTORY_KEEP": "10"}
-
     def register(self) -> None:
-        os.environ.update(self.settings | self._store_settings())
         from fastapi_crons import CronConfig, Crons
 
-        self._crons = Crons(config=CronConfig())
+        os.environ.update(self._store_settings())
+        # Few runs are kept, so that old ones have to go while we measure, as in a scheduler that has run for long.
+        self._crons = Crons(config=CronConfig(history_keep=10))
         for number, job in enumerate(self.jobs):
             self._crons.cron(self.load.expression(number), name=f"job-{number}")(job)
 

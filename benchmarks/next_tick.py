@@ -61,4 +61,3 @@ def _croniter(expr: str, zone: str) -> Callable[[], object]:
 def _cronsim(expr: str, zone: str) -> Callable[[], object]:
     ticks = CronSim(expr, START.astimezone(ZoneInfo(zone)))
     return lambda: next(ticks)
-

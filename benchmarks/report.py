@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from benchmarks.contenders import CONTENDERS
-from benchmarks.suite import Fleet, Results
+from benchmarks.results import FleetFigures, Results
 
 
 @dataclass(frozen=True)
 class Goal:
-    """A bound for one figure. `measured` and `met` are None where that figure was not measured."""
+    """A bound for one figure, which is None where it was not measured."""
 
     work: str
-    bound: str
-    measured: str | None = None
-    met: bool | None = None
+    relation: Literal["=", "≤", "<", "≥"]
+    bound: float
+    unit: str
+    figure: float | None
+    digits: int = 0
+
+    @property
+    def text(self) -> str:
+        return f"{self.relation} {self.bound:,g}{self.unit}"
+
+    @property
+    def measured(self) -> str:
+        return "" if self.figure is None else f"{self.figure:,.{self.digits}f}{self.unit}"
+
+    @property
+    def met(self) -> bool | None:
+        if self.figure is None:
+            return None
+        return {
+            "=": self.figure == self.bound,
+            "≤": self.figure <= self.bound,
+            "<": self.figure < self.bound,
+            "≥": self.figure >= self.bound,
+        }[self.relation]
 
     @property
     def verdict(self) -> str:
@@ -24,48 +46,74 @@ class Goal:
 
 
 def goals(results: Results) -> list[Goal]:
-    """Every goal of ours, and whether it was met."""
-    rate = results["rate"]
-    runs = results.get("runs", {})
+    """Every goal of ours."""
+    runs, schedules = results.get("runs", {}), results.get("schedules", {})
     bare, memory = runs.get("bare"), runs.get("memory")
-    rival = runs.get("apscheduler")
-    fleet = _busiest(results, "redis")
-    burst, programs, schedules = results.get("burst"), results.get("programs"), results.get("schedules")
-    idle = results.get("idle", {}).get("memory")
-    jobs, many = f"{idle['jobs']:,}" if idle else "100,000", f"{burst['jobs']:,}" if burst else "10,000"
-    processes = f"{fleet['processes']} processes, {fleet['rate']} runs a second" if fleet else "4 processes"
-    started = None if idle is None else idle["register_s"] + idle["start_s"]
-    helps = None if programs is None else _ratio(programs["help_ms"], programs["typer_help_ms"])
-    ahead = None if schedules is None else _ratio(schedules["croniter"], schedules["FastAPI Crons"])
+    fleet, burst = _busiest(results, "redis"), results.get("burst")
+    idle, programs = results.get("idle", {}).get("memory"), results.get("programs")
+    in_fleet = f"{fleet['rate']} a second in {fleet['processes']} processes" if fleet else "in 4 processes"
+    many = f"{burst['jobs'] if burst else 10_000:,} jobs due in every second"
+    idlers = f"{idle['jobs'] if idle else 100_000:,} idle jobs"
+    times = " × bare asyncio"
     return [
-        _at_most(f"A run in memory, on record, {rate:,} a second", 4, _ratio(memory, bare), _times("bare asyncio")),
-        _below("the same", 0.5, _ratio(memory, rival), _times("APScheduler in memory", 2)),
-        _at_most("claimed and on record in SQLite", 10, _ratio(runs.get("sqlite"), bare), _times("bare asyncio")),
-        _at_most(
-            f"claimed and on record in Redis, {processes}",
+        Goal(f"In memory, on record, {results['rate']:,} runs a second", "≤", 4, times, _ratio(memory, bare), 1),
+        Goal(
+            "In memory, on record", "<", 0.5, " × APScheduler, no history", _ratio(memory, runs.get("apscheduler")), 2
+        ),
+        Goal("In SQLite, claimed and on record", "≤", 10, times, _ratio(runs.get("sqlite"), bare), 1),
+        Goal(f"In Redis, the same, {in_fleet}", "≤", 15, times, _ratio(fleet and fleet["cpu_us"], bare), 1),
+        Goal("In Redis, requests per second and process", "≤", 6, "", fleet and fleet["calls"], 1),
+        Goal(f"{many}, in SQLite: ticks missed", "=", 0, "", burst and burst["missed"]),
+        Goal(f"{many}, in SQLite: event loop held at most", "≤", 50, " ms", burst and burst["held_ms"]),
+        Goal(f"{idlers}: to register and start", "<", 1, " s", idle and idle["register_s"] + idle["start_s"], 2),
+        Goal(f"{idlers}: memory for each", "<", 1000, " bytes", idle and idle["bytes_per_job"]),
+        # As good as none: what can't be told from the noise.
+        Goal(f"{idlers}: CPU of one core", "<", 0.1, " %", idle and 100 * idle["cpu"], 2),
+        Goal(
+            "The next tick of a schedule",
+            "≥",
             15,
-            _ratio(fleet and fleet["cpu_us"], bare),
-            _times("bare asyncio"),
+            " × as fast as croniter",
+            _ratio(schedules.get("croniter"), schedules.get("FastAPI Crons")),
         ),
-        _at_most("its requests to Redis, per second and process", 6, fleet and fleet["calls"], "{:.1f}".format),
-        _at_most(f"{many} jobs due in every second, SQLite: ticks missed", 0, burst and burst["missed"], "{:,}".format),
-        _at_most("the event loop held at most", 50, burst and burst["held_ms"], "{:.0f} ms".format),
-        _below(f"{jobs} idle jobs: to register and start", 1, started, _seconds),
-        _below("memory for each", 1000, idle and idle["bytes_per_job"], "{:,.0f} bytes".format),
-        # What can't be told from none.
-        _below("CPU, of one core", 0.1, idle and idle["cpu"] * 100, _percent),
-        _at_least("The next tick of a schedule", 15, ahead, "{:.0f} × as fast as croniter".format),
-        _below(
-            "Imports of an app, beyond `import fastapi`", 60, programs and programs["import_ms"], "{:.0f} ms".format
+        Goal("Imports of an app, beyond `import fastapi`", "<", 60, " ms", programs and programs["import_ms"]),
+        Goal(
+            "`fastapi-crons --help`",
+            "<",
+            2,
+            " × a bare Typer app",
+            programs and programs["help_ms"] / programs["typer_help_ms"],
+            1,
         ),
-        _below("`fastapi-crons --help`", 2, helps, _times("a bare Typer app")),
     ]
 
 
 def missed(results: Results) -> str:
-    """The goals that were missed, in a sentence."""
-    lines = [f"{goal.work} ({goal.measured}; goal {goal.bound})" for goal in goals(results) if goal.met is False]
-    return "Every goal that was measured is met." if not lines else f"Goals missed: {'; '.join(lines)}."
+    """The goals that were missed, one a line."""
+    lines = [
+        f"- {goal.work}: {goal.measured}; goal {goal.relation} {goal.bound:,g}"
+        for goal in goals(results)
+        if goal.met is False
+    ]
+    return "\n".join(["Goals missed:", "", *lines]) if lines else "Every goal that was measured is met."
+
+
+def summary(results: Results) -> str:
+    """The short of it: what a run costs, and the goals that were missed."""
+    runs = results.get("runs", {})
+    rows = [
+        (f"{CONTENDERS[name].label}, one process, {results['rate']:,} a second", cost) for name, cost in runs.items()
+    ]
+    rows += [
+        (f"{CONTENDERS[row['contender']].label}, {row['processes']} processes, {row['rate']} a second", row["cpu_us"])
+        for name in ("sqlite", "redis", "docket")
+        if (row := _busiest(results, name))
+    ]
+    table = _table(
+        ("CPU of a no-op run", "µs", "× bare asyncio"),
+        ((label, f"{cost:.1f}", f"{cost / runs['bare']:.1f}") for label, cost in rows),
+    )
+    return "\n\n".join([machine(results), table, missed(results)])
 
 
 def tables(results: Results) -> str:
@@ -79,7 +127,7 @@ def tables(results: Results) -> str:
     ]
     lines = [machine(results)]
     lines += [f"Skipped: {reason}." for reason in results["skipped"]]
-    lines += [f"## {heading}\n\n{text}" for heading, text in parts if text]
+    lines += [f"### {heading}\n\n{text}" for heading, text in parts if text]
     return "\n\n".join(lines)
 
 
@@ -92,7 +140,7 @@ def goals_table(results: Results) -> str:
     """Every goal, with what was measured."""
     return _table(
         ("work", "goal", "measured", ""),
-        ((goal.work, goal.bound, goal.measured or "", goal.verdict) for goal in goals(results)),
+        ((goal.work, goal.text, goal.measured, goal.verdict) for goal in goals(results)),
     )
 
 
@@ -102,7 +150,7 @@ def runs_table(results: Results) -> str:
     return _table(
         (f"{results['rate']:,} no-op jobs due every second", "CPU a run (µs)", "× bare asyncio", "keeps", "claims"),
         (
-            (entry.label, f"{runs[name]:.1f}", f"{_per(runs[name], runs['bare']):.1f}", entry.keeps, entry.claims)
+            (entry.label, f"{runs[name]:.1f}", f"{runs[name] / runs['bare']:.1f}", entry.keeps, entry.claims)
             for name, entry in CONTENDERS.items()
             if name in runs
         ),
@@ -128,7 +176,7 @@ def fleet_table(results: Results) -> str:
             (
                 f"{CONTENDERS[row['contender']].label}, {row['rate']}",
                 f"{row['cpu_us']:.0f}",
-                "" if bare is None else f"{_per(row['cpu_us'], bare):.1f}",
+                "" if bare is None else f"{row['cpu_us'] / bare:.1f}",
                 " ".join(f"{share:.0f}" for share in row["shares"]),
                 f"{row['due']:,}",
                 f"{row['missing']:,}",
@@ -162,57 +210,17 @@ def _schedules_table(results: Results) -> str:
     found = results.get("schedules", {})
     return _table(
         ("next tick, eight expressions in six time zones", "µs", "× FastAPI Crons"),
-        ((name, f"{cost:.1f}", f"{_per(cost, found['FastAPI Crons']):.1f}") for name, cost in found.items()),
+        ((name, f"{cost:.1f}", f"{cost / found['FastAPI Crons']:.1f}") for name, cost in found.items()),
     )
 
 
-def _busiest(results: Results, contender: str) -> Fleet | None:
+def _busiest(results: Results, contender: str) -> FleetFigures | None:
     rows = [row for row in results.get("fleet", []) if row["contender"] == contender]
     return max(rows, key=lambda row: row["rate"], default=None)
 
 
-def _at_most(work: str, bound: float, measured: float | None, show: Callable[[float], str]) -> Goal:
-    return _goal(work, "≤", bound, measured, show, lambda figure: figure <= bound)
-
-
-def _below(work: str, bound: float, measured: float | None, show: Callable[[float], str]) -> Goal:
-    return _goal(work, "<", bound, measured, show, lambda figure: figure < bound)
-
-
-def _at_least(work: str, bound: float, measured: float | None, show: Callable[[float], str]) -> Goal:
-    return _goal(work, "≥", bound, measured, show, lambda figure: figure >= bound)
-
-
-def _goal(
-    work: str,
-    relation: str,
-    bound: float,
-    measured: float | None,
-    show: Callable[[float], str],
-    good: Callable[[float], bool],
-) -> Goal:
-    text = f"{relation} {bound:,}"
-    return Goal(work, text) if measured is None else Goal(work, text, show(measured), good(measured))
-
-
-def _times(what: str, digits: int = 1) -> Callable[[float], str]:
-    return lambda figure: f"{figure:.{digits}f} × {what}"
-
-
-def _seconds(figure: float) -> str:
-    return f"{figure:.2f} s"
-
-
-def _percent(figure: float) -> str:
-    return f"{figure:.2f} %"
-
-
 def _ratio(figure: float | None, other: float | None) -> float | None:
     return None if figure is None or other is None else figure / other
-
-
-def _per(figure: float, other: float) -> float:
-    return figure / other
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
