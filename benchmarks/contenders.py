@@ -208,12 +208,13 @@ class Entry:
     store: Literal["memory", "file", "redis"] = "memory"
     keeps: str = "nothing"
     claims: str = "no"
-    #: The module that it can't do without, where our own distributions don't bring it.
-    needs: str = "asyncio"
+    #: Modules that it can't do without, and that our own distributions don't bring.
+    needs: tuple[str, ...] = ()
 
     @property
-    def installed(self) -> bool:
-        return importlib.util.find_spec(self.needs) is not None
+    def lacks(self) -> list[str]:
+        """Those of the modules that are not installed."""
+        return [module for module in self.needs if importlib.util.find_spec(module) is None]
 
 
 CONTENDERS = {
@@ -221,9 +222,13 @@ CONTENDERS = {
     "memory": Entry("FastAPI Crons, memory", FastAPICrons, keeps="every run", claims="in the process"),
     "sqlite": Entry("FastAPI Crons, SQLite", FastAPICrons, "file", "every run", "on the host"),
     "redis": Entry("FastAPI Crons, Redis", FastAPICrons, "redis", "every run", "in the fleet"),
-    "apscheduler": Entry("APScheduler 3.11, memory", APScheduler, needs="apscheduler"),
+    "apscheduler": Entry("APScheduler 3.11, memory", APScheduler, needs=("apscheduler",)),
     "apscheduler_sqlite": Entry(
-        "APScheduler 3.11, SQLite job store", APScheduler, "file", "when each job is due next", needs="sqlalchemy"
+        "APScheduler 3.11, SQLite job store",
+        APScheduler,
+        "file",
+        "when each job is due next",
+        needs=("apscheduler", "sqlalchemy"),
     ),
-    "docket": Entry("docket, Redis", Docket, "redis", "each job's last run", "in the fleet", needs="docket"),
+    "docket": Entry("docket, Redis", Docket, "redis", "each job's last run", "in the fleet", needs=("docket",)),
 }

