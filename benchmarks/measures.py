@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import subprocess
 import sys
 import time
@@ -167,13 +168,13 @@ async def _cost(scheduler: Contender, seconds: int, since: int | None = None) ->
     elif since - BEFORE < time.time():
         raise TimeoutError(f"not started in time, before the count: {time.time() - since + BEFORE:.1f} s late")
     before, began = await _at(scheduler, since)
-    after, ended = await _at(scheduler, since + seconds)
+    # Where the loop is overloaded it is later than that by now; on time, this is `since + seconds`.
+    after, ended = await _at(scheduler, math.ceil(time.time()) + seconds)
     return Cost(ended - began, [late - early for early, late in zip(before, after, strict=True)])
 
 
 async def _at(scheduler: Contender, instant: int) -> tuple[list[int], float]:
     """How often each job has been called by then, and the CPU seconds that were used."""
-    # Where the loop is overloaded it is later than that, for calls and CPU alike.
     await asyncio.sleep(max(0.0, instant - BEFORE - time.time()))
     return list(scheduler.calls), process_time()
 
