@@ -208,6 +208,8 @@ class Entry:
     store: Literal["memory", "file", "redis"] = "memory"
     keeps: str = "nothing"
     claims: str = "no"
+    #: How many runs a second it gets through, where those that are asked for can be too many.
+    most: int | None = None
     #: Modules that it can't do without, and that our own distributions don't bring.
     needs: tuple[str, ...] = ()
 
@@ -215,6 +217,10 @@ class Entry:
     def lacks(self) -> list[str]:
         """Those of the modules that are not installed."""
         return [module for module in self.needs if importlib.util.find_spec(module) is None]
+
+    def rate(self, wanted: int) -> int:
+        """How many runs a second it is given to do."""
+        return wanted if self.most is None else min(wanted, self.most)
 
 
 CONTENDERS = {
@@ -228,6 +234,8 @@ CONTENDERS = {
         APScheduler,
         "file",
         "when each job is due next",
+        # Each run is a transaction, and a disk can take some milliseconds for that.
+        most=100,
         needs=("apscheduler", "sqlalchemy"),
     ),
     "docket": Entry("docket, Redis", Docket, "redis", "each job's last run", "in the fleet", needs=("docket",)),

@@ -12,7 +12,7 @@ YEAR = 366 * 86_400
 class Load:
     """Jobs that are each due once in a period, spread evenly over its seconds.
 
-    `period` is in seconds: a divisor of 60, a multiple of 60 that divides 3600, or `YEAR`.
+    `period` is in seconds: a divisor of 60, 60 times a divisor of 60 below it, or `YEAR`.
     """
 
     jobs: int
@@ -29,6 +29,7 @@ class Load:
         minute, second = divmod(self.phase(number), 60)
         if self.period == 1:
             return "* * * * * *"
-        if self.period <= 60:
+        if self.period < 60:
             return f"* * * * * {second}-59/{self.period}"
-        return f"{minute}-59/{self.period // 60} * * * * {second}"
+        minutes = "*" if self.period == 60 else f"{minute}-59/{self.period // 60}"
+        return f"{minutes} * * * * {second}"

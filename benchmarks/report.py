@@ -148,9 +148,16 @@ def runs_table(results: Results) -> str:
     """What a run costs in one process."""
     runs = results.get("runs", {})
     return _table(
-        (f"{results['rate']:,} no-op jobs due every second", "CPU a run (µs)", "× bare asyncio", "keeps", "claims"),
+        ("no-op jobs", "due every second", "CPU a run (µs)", "× bare asyncio", "keeps", "claims"),
         (
-            (entry.label, f"{runs[name]:.1f}", f"{runs[name] / runs['bare']:.1f}", entry.keeps, entry.claims)
+            (
+                entry.label,
+                f"{entry.rate(results['rate']):,}",
+                f"{runs[name]:.1f}",
+                f"{runs[name] / runs['bare']:.1f}",
+                entry.keeps,
+                entry.claims,
+            )
             for name, entry in CONTENDERS.items()
             if name in runs
         ),

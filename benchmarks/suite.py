@@ -9,6 +9,7 @@ import platform
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -69,7 +70,7 @@ QUICK = Scale(
 
 
 def measure(sections: set[Section], scale: Scale) -> Results:
-    """Measure what is asked for. What can't be measured here is named in `skipped`."""
+    """Measure what is asked for. What can't be measured here, or fails, is named in `skipped`."""
     suite = _Suite(scale)
     parts: dict[Section, Callable[[], Results]] = {
         "runs": suite.runs,
@@ -83,7 +84,12 @@ def measure(sections: set[Section], scale: Scale) -> Results:
     results: Results = {"machine": _machine(), "versions": _versions(), "skipped": suite.skipped, "rate": scale.rate}
     for section, part in parts.items():
         if section in sections:
-            results |= part()
+            try:
+                results |= part()
+            except Exception as error:
+                # It must not cost us what has been measured before.
+                traceback.print_exc()
+                suite.skipped.append(f"{section} (failed: {error!r})")
     return results
 
 
@@ -104,7 +110,7 @@ class _Suite:
         costs: dict[str, list[float]] = {}
         for _ in range(self.scale.rounds):
             for name in self._here("bare", "memory", "sqlite", "redis", "apscheduler", "apscheduler_sqlite"):
-                costs.setdefault(name, []).append(self._cost(name, Load(self.scale.rate)))
+                costs.setdefault(name, []).append(self._cost(name, Load(CONTENDERS[name].rate(self.scale.rate))))
         self.runs_us = {name: median(costs_of_one) for name, costs_of_one in costs.items()}
         return {"runs": self.runs_us}
 
@@ -147,17 +153,16 @@ class _Suite:
 
     def curves(self) -> Results:
         """How the cost of a run changes with the number of jobs. The points at `rate` jobs are those of `runs`."""
-        rate = self.scale.rate
         if not self.runs_us:
             self.runs()
         at_once: dict[str, Curve] = {}
         registered: dict[str, Curve] = {}
         for name, cost in self.runs_us.items():
-            # With its job store, APScheduler does not get through more than some 1,000 a second, and takes long to start.
-            slow = name == "apscheduler_sqlite"
-            loads = [Load(jobs) for jobs in self.scale.at_once if not slow or jobs < rate]
+            rate = CONTENDERS[name].rate(self.scale.rate)
+            limited = rate < self.scale.rate
+            loads = [Load(jobs) for jobs in self.scale.at_once if not limited or jobs < rate]
             at_once[name] = [(rate, cost), *((load.jobs, self._cost(name, load)) for load in loads)]
-            if not slow:
+            if not limited:
                 loads = [Load(jobs, period) for jobs, period in self.scale.registered]
                 registered[name] = [(rate, cost), *((load.jobs, self._cost(name, load)) for load in loads)]
         return {
