@@ -102,7 +102,8 @@ def summary(results: Results) -> str:
     """The short of it: what a run costs, and the goals that were missed."""
     runs = results.get("runs", {})
     rows = [
-        (f"{CONTENDERS[name].label}, one process, {results['rate']:,} a second", cost) for name, cost in runs.items()
+        (f"{CONTENDERS[name].label}, one process, {CONTENDERS[name].rate(results['rate']):,} a second", cost)
+        for name, cost in runs.items()
     ]
     rows += [
         (f"{CONTENDERS[row['contender']].label}, {row['processes']} processes, {row['rate']} a second", row["cpu_us"])
