@@ -17,6 +17,7 @@ from fastapi_crons.errors import ConfigurationError, CronsError
 from fastapi_crons.hooks import HookFunc
 from fastapi_crons.job import CronJob, JobFunc, JobRegistry, Overlap
 from fastapi_crons.lifespan import attach, scheduler_of
+from fastapi_crons.manual_run import ManualRun
 from fastapi_crons.plugins import Plugins
 from fastapi_crons.run import Run, RunStatus, Trigger
 from fastapi_crons.schedule import Schedule
@@ -283,8 +284,6 @@ class Crons:
         Raises `UnknownJobError`, `JobLockedError` (it is running, and `force` was not given), `StoreUnavailableError`,
         `ValueError` for a timeout that is none, or `CronsError` where the scheduler is not running.
         """
-        from fastapi_crons.steering import ManualRun
-
         steering = self._steering("be run", name)
         run = await steering.start_run(ManualRun(self.jobs.named(name), force, timeout, triggered_by, actor, note))
         return await steering.finished(run, or_stopping=False)

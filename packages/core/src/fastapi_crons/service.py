@@ -21,12 +21,12 @@ from fastapi_crons.errors import (
 from fastapi_crons.health import Health
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import REACHES, LiveInstance, LockBackend, Pause, Reach
+from fastapi_crons.manual_run import ManualRun
 from fastapi_crons.outcome import one_line
 from fastapi_crons.run import MissedTicks, Run, RunStatus, Trigger
 from fastapi_crons.schedule import Schedule
 from fastapi_crons.scheduler import Crons
 from fastapi_crons.state.base import JobState, Record
-from fastapi_crons.steering import ManualRun
 from fastapi_crons.why import TickFate, TickRecords, explain, made_at
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastapi_crons.active import ActiveRun
@@ -12,12 +11,13 @@ from fastapi_crons.claims import definition_of, manual_request
 from fastapi_crons.clock import iso_utc
 from fastapi_crons.dispatcher import Dispatcher
 from fastapi_crons.errors import CronsError, JobLockedError, NotInForceError, StoreUnavailableError
-from fastapi_crons.job import LONGEST, CronJob
+from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import ClaimRequest, LeaseRef, Pause, PauseRequest, Resumed, ResumeRequest
+from fastapi_crons.manual_run import ManualRun
 from fastapi_crons.membership import Membership
 from fastapi_crons.outcome import safe_text
 from fastapi_crons.parts import Parts
-from fastapi_crons.run import Run, Trigger
+from fastapi_crons.run import Run
 from fastapi_crons.state.base import Signal
 from fastapi_crons.ticks import Row, count_row, old_row, tick_source
 
@@ -29,27 +29,6 @@ logger = logging.getLogger(__name__)
 #: How often (seconds) it is looked whether a run that was cut off ends.
 _PATIENCE_STEP = 0.2
 _LATE_ALREADY = "it was late already when that began"
-_TRIGGERS: tuple[Trigger, ...] = ("cli", "api", "code")
-
-
-@dataclass(frozen=True, slots=True)
-class ManualRun:
-    """A run that somebody asks for; see `Crons.run_job`. Raises `ValueError` where it can't be had."""
-
-    job: CronJob
-    force: bool = False
-    timeout: float | None = None
-    """In seconds; None for the job's own."""
-    triggered_by: Trigger = "code"
-    actor: str | None = None
-    note: str | None = None
-
-    def __post_init__(self) -> None:
-        number = isinstance(self.timeout, (int, float)) and not isinstance(self.timeout, bool)
-        if self.timeout is not None and not (number and 0 < self.timeout <= LONGEST):
-            raise ValueError(f"timeout can't be {self.timeout!r}; give seconds, more than 0")
-        if self.triggered_by not in _TRIGGERS:
-            raise ValueError(f"triggered_by can't be {self.triggered_by!r}; choose one of {', '.join(_TRIGGERS)}")
 
 
 class Steering:
