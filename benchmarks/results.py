@@ -51,6 +51,7 @@ class ProgramFigures(TypedDict):
     """What programs take before they do anything."""
 
     import_ms: float
+    import_api_ms: float
     help_ms: float
     typer_help_ms: float
 
