@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 from fastapi_crons.clock import iso_utc
@@ -83,7 +82,7 @@ def interrupted(known: Run | None, lease: Lease, covered: Row | None, now: float
     error = RunError(INTERRUPTED, f"its process died, or lost its lease, before {iso_utc(now)}")
     status: RunStatus = "cancelled" if lease.cancelled else "interrupted"
     if known is not None:
-        return replace(known, status=status, ended_ts=now, error=error)
+        return known._replace(status=status, ended_ts=now, error=error)
     return Run(
         lease.run_id,
         lease.job,

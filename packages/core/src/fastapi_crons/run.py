@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from fastapi_crons.clock import utc_datetime
 
@@ -40,8 +40,7 @@ class LogLine:
     """One text, with the traceback where the record had one; safe to store."""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """One execution of a job, or the part of it that has happened so far.
 
     Instants are Unix seconds (UTC) in the `…_ts` fields; `tick`, `started` and `ended` give them as aware datetimes.
@@ -132,17 +131,30 @@ class MissedTicks:
 class RunIds:
     """Makes run ids: UUID version 7, strictly increasing within one instance of this class."""
 
-    __slots__ = ("_last", "_now", "_randbits")
+    __slots__ = ("_counter", "_head", "_millisecond", "_now", "_randbits", "_tail")
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
-        self._last = 0
         # Seeded anew for each: two processes must not draw the same numbers.
         self._randbits = random.Random(random.SystemRandom().getrandbits(128)).getrandbits
+        self._millisecond = 0
+        self._counter = 0
+        self._head = self._tail = ""
 
     def __call__(self) -> str:
-        # 48 bits of milliseconds and 12 bits that count within one: together a number that only grows.
-        stamp = max(self._last + 1, int(self._now() * 1000) << 12)
-        self._last = stamp
-        digits = f"{stamp >> 12:012x}7{stamp & 0xFFF:03x}{0x8 << 60 | self._randbits(62):016x}"
-        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+        millisecond = int(self._now() * 1000)
+        if millisecond > self._millisecond:
+            self._begin(millisecond)
+        elif self._counter == 0xFFF:
+            # The clock stands still, or was set back: borrowed from the milliseconds to come.
+            self._begin(self._millisecond + 1)
+        else:
+            self._counter += 1
+        # What is random is drawn once a millisecond: the ids of one are told apart by their number.
+        return f"{self._head}{self._counter:03x}{self._tail}"
+
+    def _begin(self, millisecond: int) -> None:
+        self._millisecond, self._counter = millisecond, 0
+        time_digits, random_digits = f"{millisecond:012x}", f"{0x8 << 60 | self._randbits(62):016x}"
+        self._head = f"{time_digits[:8]}-{time_digits[8:]}-7"
+        self._tail = f"-{random_digits[:4]}-{random_digits[4:]}"

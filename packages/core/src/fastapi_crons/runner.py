@@ -214,7 +214,7 @@ class Runner:
         outcome = self._kept(run, run.record(status, self._clock.now(), error, result))
         run.result = outcome.result
         if not run.job.store_result and outcome.result is not None:
-            outcome = replace(outcome, result=None)
+            outcome = outcome._replace(result=None)
         run.outcome = outcome
         self._recorder.ended(outcome)
         if outcome.error is None:
@@ -247,7 +247,7 @@ class Runner:
         if run.log is not None:
             log, run.log.closed = run.log.lines, True
             if log:
-                outcome = replace(outcome, log=log, log_dropped=run.log.dropped)
+                outcome = outcome._replace(log=log, log_dropped=run.log.dropped)
         if not self._hooks.wanted("redact", run.job.name):
             return outcome
 
@@ -265,7 +265,7 @@ class Runner:
         if result is not None:
             result = json_or_text(redacted("result", result))
         log = tuple(replace(line, message=redacted("log", line.message)) for line in log)
-        return replace(outcome, error=error, result=result, log=log)
+        return outcome._replace(error=error, result=result, log=log)
 
     def _error(self, raised: BaseException) -> RunError:
         """What is kept of an exception. What is to be redacted is cut afterwards, so that no half of a secret slips by."""

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
 from importlib.resources import files
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -124,7 +123,7 @@ class RedisStateBackend(StateBackend):
             case [parts]:
                 return _run(*parts)
             case [parts, log]:
-                return replace(_run(*parts), log=tuple(LogLine(*line) for line in log))
+                return _run(*parts)._replace(log=tuple(LogLine(*line) for line in log))
         return None
 
     async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:

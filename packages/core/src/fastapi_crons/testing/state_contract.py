@@ -200,8 +200,8 @@ class StateContract:
     @_on_a_store
     async def test_a_run_comes_back_with_its_log_when_it_is_asked_for(self, state: StateBackend) -> None:
         lines = tuple(LogLine(NOW + number, "INFO", "app", f"line {number} ü\n") for number in range(3))
-        run = replace(a_run(status="completed"), log=lines, log_dropped=7, beside="another", delay="why")
-        await state.write([replace(a_run(run_id=run.id), beside="another")])
+        run = a_run(status="completed")._replace(log=lines, log_dropped=7, beside="another", delay="why")
+        await state.write([a_run(run_id=run.id)._replace(beside="another")])
         await state.write([run])
         assert await state.run(run.id) == run
         (listed,) = await state.runs("job")
@@ -271,17 +271,17 @@ class StateContract:
             return
         other = await self.another() if self.shared() else state
         await other.write([a_run("before")])
-        run = replace(a_run(), log=(LogLine(NOW, "INFO", "app", "line"),), delay="why")
-        ended = replace(run, status="completed", ended_ts=NOW + 1, result="7")
+        run = a_run()._replace(log=(LogLine(NOW, "INFO", "app", "line"),), delay="why")
+        ended = run._replace(status="completed", ended_ts=NOW + 1, result="7")
         ticks = MissedTicks(new_id(), "job", 10, 20, 3, "overlap", NOW, "here")
         async with aclosing(events):
             listening = asyncio.ensure_future(anext(events))
             await asyncio.sleep(0.3)
             await other.write([run])
-            assert await asyncio.wait_for(listening, 5) == replace(run, log=())
+            assert await asyncio.wait_for(listening, 5) == run._replace(log=())
             await state.write([ended, ticks])
             heard = [await asyncio.wait_for(anext(events), 5) for _ in range(2)]
-            assert replace(ended, log=()) in heard
+            assert ended._replace(log=()) in heard
             assert ticks in heard
             if state.events(records=False) is not None:
                 signal = Signal("cancel", "job", run.id, "ops")
