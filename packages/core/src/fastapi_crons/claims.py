@@ -36,15 +36,10 @@ def claims_of(entry: Entry, step: Step, new_run_id: RunIds) -> list[Wanted]:
     patient = late or entry.releasing
     overlap: Overlap = "queue" if patient and job.overlap == "skip" else job.overlap
     text, zone = job.schedule.text, job.schedule_zone
-    claims = [
-        Wanted(
-            entry,
-            ClaimRequest(job.name, new_run_id(), tick, text, zone, overlap, False, reason),
-            late,
-            step.run is None,
-        )
-        for tick, reason in step.let_go
-    ]
+    claims: list[Wanted] = []
+    for tick, reason in step.let_go:
+        request = ClaimRequest(job.name, new_run_id(), tick, text, zone, overlap, False, reason)
+        claims.append(Wanted(entry, request, late, step.run is None))
     if step.run is not None:
         request = ClaimRequest(job.name, new_run_id(), step.run, text, zone, overlap)
         claims.append(Wanted(entry, request, late, step.more, step.alone))

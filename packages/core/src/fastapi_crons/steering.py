@@ -57,7 +57,7 @@ class Steering:
 
     def __init__(self, parts: Parts, dispatcher: Dispatcher, membership: Membership) -> None:
         self._config, self._clock, self._locks = parts.config, parts.clock, parts.locks
-        self._recorder, self._runner = parts.recorder, parts.runner
+        self._recorder, self._runner, self._background = parts.recorder, parts.runner, parts.background
         self._dispatcher = dispatcher
         self._membership = membership
         #: Where ticks are run the jobs are registered, so that it is known whose definitions are in force.
@@ -130,7 +130,7 @@ class Steering:
                 result = await self._locks.claim_now(request)
         except (StoreUnavailableError, asyncio.TimeoutError) as error:
             # The claim may have been granted all the same.
-            self._runner.in_background(self._give_back(request))
+            self._background.start(self._give_back(request))
             raise StoreUnavailableError(
                 f"job {name!r} can't be run: {str(error) or 'the lock store does not answer'}"
             ) from error
@@ -203,7 +203,7 @@ class Steering:
             resumed = await self._locks.resume(request)
         except StoreUnavailableError:
             # It may have been done all the same, and then what it let go has to be written down.
-            self._runner.in_background(self._resume_again(job, request))
+            self._background.start(self._resume_again(job, request))
             raise
         if resumed is None:
             return False
