@@ -121,9 +121,10 @@ class JobRecord:
 
     def claim(self, request: ClaimRequest, owner: str, now: float, term: float, alive: Alive) -> ClaimResult:
         """Decide a request; a granted one has changed the record. `term` is the lease's length in seconds."""
-        repeated = self._repeated(request)
-        if repeated is not None:
-            return repeated
+        if self.leases:
+            repeated = self._repeated(request)
+            if repeated is not None:
+                return repeated
         in_force = request.schedule == self.schedule and request.timezone == self.timezone
         if not in_force or not (self.enabled or request.tick is None):
             return _NOT_IN_FORCE if any(alive(each, _FOR_EVER) for each in self.registrars) else _ORPHANED
@@ -131,7 +132,7 @@ class JobRecord:
             return _PAUSED
         if request.replaces is not None:
             return self._take_over(request, owner, now, term, alive)
-        holder = self._holder(alive)
+        holder = self._holder(alive) if self.leases else None
         if request.tick is None:
             if holder is not None and request.overlap != "allow" and not request.force:
                 return ClaimResult("busy", self.mark, holder=holder.run_id)
