@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from fastapi_crons.run import LogLine, MissedTicks, Run, RunError
-from fastapi_crons_sqlite._database import Row, as_json
+from fastapi_crons_sqlite._transaction import Row, as_json
 
 RUN_COLUMNS = (
     "id, job, tick_ts, trigger, attempt, instance, token, status, started_ts, ended_ts, error_type, error_message, "

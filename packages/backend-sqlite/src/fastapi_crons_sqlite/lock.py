@@ -27,8 +27,9 @@ from fastapi_crons.locking.base import (
     ResumeRequest,
 )
 from fastapi_crons.locking.records import JobRecord, claim_in, enrol_in, pause_in, resume_in
-from fastapi_crons_sqlite._database import Database, Row, Transaction, as_json
+from fastapi_crons_sqlite._database import Database
 from fastapi_crons_sqlite._names import Names
+from fastapi_crons_sqlite._transaction import Row, Transaction, as_json
 
 _JOB_COLUMNS = (
     "name, schedule, timezone, function, enabled, registrars, mark, since, token, settled_at, "
@@ -123,22 +124,22 @@ class SQLiteLockBackend(LockBackend):
         key, instance, term = self._names.key, self._me().owner, self._terms.lease
         named = [request._replace(job=key(request.job)) for request in requests]
 
-        async def work(transaction: Transaction) -> list[ClaimResult]:
+        def work(transaction: Transaction) -> list[ClaimResult]:
             names = as_json([request.job for request in named])
-            records, before = await _read_jobs(transaction, names)
-            known = await _add_leases(transaction, records, names)
+            records, before = _read_jobs(transaction, names)
+            known = _add_leases(transaction, records, names)
             # Whether others live matters only where somebody holds the job, or has another definition in force.
             needed = bool(known) or any(_is_refused(records.get(request.job), request) for request in named)
-            holders = await self._holders(transaction) if needed else {}
+            holders = self._holders(transaction) if needed else {}
             now = self._clock.now()
-            await transaction.execute(_BEAT, now, instance)
+            transaction.execute(_BEAT, now, instance)
 
             def alive(owner: str, expires: float) -> bool:
                 return self._alive(owner, expires, holders, now)
 
             results = [claim_in(records, request, instance, now, term, alive) for request in named]
-            await _write_jobs(transaction, records, before)
-            await self._write_leases(transaction, records, known)
+            _write_jobs(transaction, records, before)
+            self._write_leases(transaction, records, known)
             return results
 
         return await self._database.write(work)
@@ -162,16 +163,16 @@ class SQLiteLockBackend(LockBackend):
         return {job: Pause(*row[1:]) for row in rows if (job := self._names.own(row[0])) is not None}
 
     async def cancel(self, run_ids: Collection[str], actor: str | None) -> set[str]:
-        async def work(transaction: Transaction) -> set[str]:
+        def work(transaction: Transaction) -> set[str]:
             wanted = as_json(list(run_ids))
-            await transaction.execute(
+            transaction.execute(
                 "UPDATE lock_lease SET cancel = 1, cancelled_by = ? "
                 "WHERE namespace = ? AND let_go IS NULL AND run_id IN (SELECT value FROM json_each(?))",
                 actor,
                 self._namespace,
                 wanted,
             )
-            found = await transaction.rows(
+            found = transaction.rows(
                 "SELECT json_group_array(run_id) FROM lock_lease "
                 "WHERE namespace = ? AND cancel AND run_id IN (SELECT value FROM json_each(?))",
                 self._namespace,
@@ -182,9 +183,9 @@ class SQLiteLockBackend(LockBackend):
         return await self._database.write(work)
 
     async def release(self, leases: Sequence[LeaseRef]) -> list[bool]:
-        async def work(transaction: Transaction) -> list[bool]:
-            held = await _are_held(transaction, leases)
-            await transaction.execute(_DELETE_LEASES, _ids_of(leases, held))
+        def work(transaction: Transaction) -> list[bool]:
+            held = _are_held(transaction, leases)
+            transaction.execute(_DELETE_LEASES, _ids_of(leases, held))
             return held
 
         return await self._database.write(work)
@@ -192,9 +193,9 @@ class SQLiteLockBackend(LockBackend):
     async def renew(self, leases: Sequence[LeaseRef]) -> list[bool]:
         expires = self._clock.now() + self._terms.lease
 
-        async def work(transaction: Transaction) -> list[bool]:
-            held = await _are_held(transaction, leases)
-            await transaction.execute(_RENEW_LEASES, expires, _ids_of(leases, held))
+        def work(transaction: Transaction) -> list[bool]:
+            held = _are_held(transaction, leases)
+            transaction.execute(_RENEW_LEASES, expires, _ids_of(leases, held))
             return held
 
         return await self._database.write(work)
@@ -221,26 +222,26 @@ class SQLiteLockBackend(LockBackend):
     async def beat(self, running: int = 0, jobs: str = "", leases: int = 0) -> Beat:
         me = self._me()
 
-        async def work(transaction: Transaction) -> Beat:
+        def work(transaction: Transaction) -> Beat:
             now = self._clock.now()
-            holders = await self._holders(transaction)
+            holders = self._holders(transaction)
             unknown = me.owner not in holders
             holders[me.owner] = LiveInstance(me, now, running, jobs)
-            await transaction.insert(_SAY_ALIVE, [[*_instance_row(me), self._namespace, now, running, jobs]])
-            rows = await transaction.rows(
+            transaction.insert(_SAY_ALIVE, [[*_instance_row(me), self._namespace, now, running, jobs]])
+            rows = transaction.rows(
                 f"SELECT json_group_array(json_array({_LEASE_COLUMNS}, cancel)) FROM lock_lease WHERE namespace = ?",
                 self._namespace,
             )
             found = [_lease(row[:-1])._replace(cancelled=bool(row[-1])) for row in rows]
             own = [lease for lease in found if lease.instance == me.owner]
-            await self._forget_dead(transaction, holders, {lease.instance for lease in found}, now)
+            self._forget_dead(transaction, holders, {lease.instance for lease in found}, now)
             dead = [
                 lease._replace(job=job)
                 for lease in found
                 if not self._alive(lease.instance, lease.expires, holders, now)
                 and (job := self._names.own(lease.job)) is not None
             ]
-            cancelled = await transaction.rows(
+            cancelled = transaction.rows(
                 "SELECT json_group_array(json_array(run_id, cancelled_by)) FROM lock_lease WHERE cancel AND instance = ?",
                 me.owner,
             )
@@ -268,22 +269,20 @@ class SQLiteLockBackend(LockBackend):
         return {str(run_id) for run_id in rows}
 
     async def forget(self, seconds: float) -> list[str]:
-        async def work(transaction: Transaction) -> list[str]:
-            rows = await transaction.rows(
+        def work(transaction: Transaction) -> list[str]:
+            rows = transaction.rows(
                 f"""SELECT json_group_array(json_array(name, registrars, registered_ts)) FROM lock_job
                 WHERE {self._names.condition.replace("job", "name")}
                 AND NOT EXISTS (SELECT 1 FROM lock_lease WHERE lock_lease.job = lock_job.name)""",
                 *self._names.bounds,
             )
             now = self._clock.now()
-            living = {found.instance.owner for found in self._living((await self._holders(transaction)).values(), now)}
+            living = {found.instance.owner for found in self._living((self._holders(transaction)).values(), now)}
             # A record of an older layout does not know when it was registered: it is taken for new.
             known = [name for name, registrars, at in rows if not at or not living.isdisjoint(registrars.split("\n"))]
-            await transaction.execute(_TOUCH_JOBS, now, as_json(known))
+            transaction.execute(_TOUCH_JOBS, now, as_json(known))
             gone = [name for name, _, at in rows if name not in set(known) and at < now - seconds]
-            await transaction.execute(
-                "DELETE FROM lock_job WHERE name IN (SELECT value FROM json_each(?))", as_json(gone)
-            )
+            transaction.execute("DELETE FROM lock_job WHERE name IN (SELECT value FROM json_each(?))", as_json(gone))
             return [job for name in gone if (job := self._names.own(name)) is not None]
 
         return await self._database.write(work)
@@ -298,16 +297,16 @@ class SQLiteLockBackend(LockBackend):
         """Change the records of jobs, in one transaction; what was granted in it becomes a lease."""
         names = as_json([each.job for each in named])
 
-        async def work(transaction: Transaction) -> list[T]:
-            records, before = await _read_jobs(transaction, names)
-            known = await _add_leases(transaction, records, names)
+        def work(transaction: Transaction) -> list[T]:
+            records, before = _read_jobs(transaction, names)
+            known = _add_leases(transaction, records, names)
             now = self._clock.now()
             answers = change(records, now)
-            await _write_jobs(transaction, records, before)
+            _write_jobs(transaction, records, before)
             if registered:
-                await transaction.execute(_TOUCH_JOBS, now, names)
-                await transaction.execute(_BEAT, now, self._me().owner)
-            await self._write_leases(transaction, records, known)
+                transaction.execute(_TOUCH_JOBS, now, names)
+                transaction.execute(_BEAT, now, self._me().owner)
+            self._write_leases(transaction, records, known)
             return answers
 
         return await self._database.write(work)
@@ -316,8 +315,8 @@ class SQLiteLockBackend(LockBackend):
         assert self._instance is not None, "open() comes first"
         return self._instance
 
-    async def _holders(self, transaction: Transaction) -> _Holders:
-        rows = await transaction.rows(
+    def _holders(self, transaction: Transaction) -> _Holders:
+        rows = transaction.rows(
             f"""SELECT json_group_array(json_array({_INSTANCE_COLUMNS}, {_HEARTBEAT_COLUMNS})) FROM lock_instance
             WHERE namespace = ?""",
             self._namespace,
@@ -336,7 +335,7 @@ class SQLiteLockBackend(LockBackend):
         seen = holder.instance.process_alive(self._me())
         return now < expires and now - holder.heartbeat_ts < self._terms.instance if seen is None else seen
 
-    async def _forget_dead(self, transaction: Transaction, holders: _Holders, needed: set[str], now: float) -> None:
+    def _forget_dead(self, transaction: Transaction, holders: _Holders, needed: set[str], now: float) -> None:
         """Take dead instances off the list once nothing that they held is left."""
         dead = [
             name
@@ -344,22 +343,22 @@ class SQLiteLockBackend(LockBackend):
             if name not in needed and not self._lives(holder, float("inf"), now)
         ]
         if dead:
-            await transaction.execute(
+            transaction.execute(
                 "DELETE FROM lock_instance WHERE owner IN (SELECT value FROM json_each(?))", as_json(dead)
             )
 
-    async def _write_leases(self, transaction: Transaction, records: _Records, before: set[str]) -> None:
+    def _write_leases(self, transaction: Transaction, records: _Records, before: set[str]) -> None:
         after = {run_id: lease for record in records.values() for run_id, lease in (record.leases or {}).items()}
         gone = before - after.keys()
         if gone:
-            await transaction.execute(_DELETE_LEASES, as_json(list(gone)))
+            transaction.execute(_DELETE_LEASES, as_json(list(gone)))
         new = [_lease_row(lease, self._namespace) for run_id, lease in after.items() if run_id not in before]
-        await transaction.insert(_INSERT_LEASES, new)
+        transaction.insert(_INSERT_LEASES, new)
 
 
-async def _are_held(transaction: Transaction, leases: Sequence[LeaseRef]) -> list[bool]:
+def _are_held(transaction: Transaction, leases: Sequence[LeaseRef]) -> list[bool]:
     """For each lease whether it is on record with this token."""
-    found = await transaction.rows(
+    found = transaction.rows(
         "SELECT json_group_array(json_array(run_id, token)) FROM lock_lease "
         "WHERE run_id IN (SELECT value FROM json_each(?))",
         as_json([lease.run_id for lease in leases]),
@@ -372,15 +371,15 @@ def _ids_of(leases: Sequence[LeaseRef], held: Sequence[bool]) -> str:
     return as_json([lease.run_id for lease, ours in zip(leases, held, strict=True) if ours])
 
 
-async def _read_jobs(transaction: Transaction, names: str) -> tuple[_Records, dict[str, Row]]:
+def _read_jobs(transaction: Transaction, names: str) -> tuple[_Records, dict[str, Row]]:
     """The records of jobs without their leases, and the rows that they were made of."""
-    rows = {row[0]: row for row in await transaction.rows(_READ_JOBS, names)}
+    rows = {row[0]: row for row in transaction.rows(_READ_JOBS, names)}
     return {name: _record(row) for name, row in rows.items()}, rows
 
 
-async def _add_leases(transaction: Transaction, records: _Records, names: str) -> set[str]:
+def _add_leases(transaction: Transaction, records: _Records, names: str) -> set[str]:
     """Give records their leases; returns the ids of all."""
-    leases = [_lease(row) for row in await transaction.rows(_READ_LEASES, names)]
+    leases = [_lease(row) for row in transaction.rows(_READ_LEASES, names)]
     for lease in leases:
         record = records.get(lease.job)
         if record is not None:
@@ -388,9 +387,9 @@ async def _add_leases(transaction: Transaction, records: _Records, names: str) -
     return {lease.run_id for lease in leases if lease.job in records}
 
 
-async def _write_jobs(transaction: Transaction, records: _Records, before: dict[str, Row]) -> None:
+def _write_jobs(transaction: Transaction, records: _Records, before: dict[str, Row]) -> None:
     changed = [row for name, record in records.items() if (row := _job_row(name, record)) != before.get(name)]
-    await transaction.insert(_INSERT_JOBS, changed, _OR_UPDATE_JOBS)
+    transaction.insert(_INSERT_JOBS, changed, _OR_UPDATE_JOBS)
 
 
 def _record(row: Row) -> JobRecord:
