@@ -150,15 +150,17 @@ class Dispatcher:
             elif not self._wake.is_set() and not self._stopping:
                 await self._sleep(now)
 
-    def _placed(self, entry: Entry) -> None:
-        """A job was registered: what it had due before that is late."""
-        try:
-            due = entry.job.jitter or entry.step(self._claim_clock.now()) is not NOTHING
-        except Exception as error:  # a schedule of somebody else's
-            _complain(entry, error)
-            return
-        if due:
-            self._lanes.put(entry, late=True)
+    def _placed(self, entries: list[Entry]) -> None:
+        """Jobs were registered: what they had due before that is late."""
+        now = self._claim_clock.now()
+        for entry in entries:
+            try:
+                due = entry.job.jitter or entry.step(now) is not NOTHING
+            except Exception as error:  # a schedule of somebody else's
+                _complain(entry, error)
+            else:
+                if due:
+                    self._lanes.put(entry, late=True)
 
     def _watch_clock(self) -> None:
         """A clock that was set back leaves ticks ahead of it that were handled already, and a timeline that is too late."""
