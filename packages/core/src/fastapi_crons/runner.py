@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from fastapi_crons._signals import InterruptWatch
 from fastapi_crons.active import ActiveRun
 from fastapi_crons.background import Background
+from fastapi_crons.cancellation import is_cancelled
 from fastapi_crons.clock import Clock, iso_utc, root_task
 from fastapi_crons.context import log_fields, missed_context, run_context
 from fastapi_crons.errors import SkipRun
-from fastapi_crons.invocation import Invoker, is_cancelled
+from fastapi_crons.invocation import Invoker
 from fastapi_crons.job import CronJob
 from fastapi_crons.kept import Kept
 from fastapi_crons.outcome import cut, printable, safe_text
