@@ -13,7 +13,7 @@ from fastapi_crons.enrolment import EnrolledJobs, warn_put_back
 from fastapi_crons.lanes import Lanes
 from fastapi_crons.locking.base import ClaimResult, Lease, LeaseRef
 from fastapi_crons.parts import Parts
-from fastapi_crons.run import RunIds
+from fastapi_crons.run import RunIds, Trigger
 from fastapi_crons.ticks import NOTHING, Row
 from fastapi_crons.timeline import Entry
 
@@ -103,15 +103,9 @@ class Answers:
     def _start(self, want: Wanted, result: ClaimResult, now: float, tick: int, *, alone: bool) -> None:
         """Start the run of a tick; `alone` where it stands for no other."""
         entry, job = want.entry, want.entry.job
-        run = ActiveRun(
-            entry,
-            want.request.run_id,
-            tick,
-            "catch_up" if want.late else "schedule",
-            result.token,
-            want.request.attempt,
-        )
-        run.after = result.mark
+        trigger: Trigger = "catch_up" if want.late else "schedule"
+        run = ActiveRun(entry, want.request.run_id, tick, trigger, attempt=want.request.attempt)
+        run.granted(result)
         if want.cut_off is not None:
             run.missed = entry.row(want.cut_off, tick - 1)
         else:

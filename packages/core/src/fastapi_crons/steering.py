@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastapi_crons.active import ActiveRun
+from fastapi_crons.active import ActiveRun, Asked
 from fastapi_crons.claims import definition_of, manual_request
 from fastapi_crons.clock import iso_utc
 from fastapi_crons.dispatcher import Dispatcher
@@ -83,14 +83,12 @@ class Steering:
         if self._stopping.is_set() or not self._config.enabled:
             why = "stopping" if self._stopping.is_set() else "disabled (CRON_ENABLED=false)"
             raise CronsError(f"job {job.name!r} can't be run: this scheduler is {why}")
-        asked_ts = self._clock.now()
+        asked = Asked(self._clock.now(), _kept(wanted.actor), _kept(wanted.note))
         self.starting += 1
         try:
             entry = await self._registered_entry(job)
-            run = ActiveRun(entry, self._dispatcher.new_run_id(), None, wanted.triggered_by, 0, 1)
-            run.asked_ts = asked_ts
+            run = ActiveRun(entry, self._dispatcher.new_run_id(), None, wanted.triggered_by, asked=asked)
             run.timeout = job.timeout if wanted.timeout is None else wanted.timeout
-            run.actor, run.note = _kept(wanted.actor), _kept(wanted.note)
             run.ended = asyncio.Event()
             starting = asyncio.create_task(self._claim_and_start(run, force=wanted.force))
             self._starting.add(starting)
@@ -148,11 +146,10 @@ class Steering:
         if self._stopping.is_set():
             self._recorder.release(LeaseRef(name, run.id, result.token))
             raise CronsError(f"job {name!r} can't be run: this scheduler is stopping")
-        run.token, run.after = result.token, result.mark
-        if result.holder:
-            run.beside = result.holder
+        run.granted(result)
+        if run.beside is not None:
             logger.warning(
-                "job %r: run %s was forced, and overlaps with run %s", name, run.id, result.holder, extra=run.log_fields
+                "job %r: run %s was forced, and overlaps with run %s", name, run.id, run.beside, extra=run.log_fields
             )
         self._runner.start(run)
         return run
