@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
-from fastapi_crons._collector import collector_paused
 from fastapi_crons.errors import ConfigurationError, StoreError, StoreUnavailableError, StoreUnusableError
 from fastapi_crons_sqlite._connection import Connection
 from fastapi_crons_sqlite._schema import prepare
@@ -92,8 +91,7 @@ class Database:
         def transaction(connection: sqlite3.Connection) -> T:
             connection.execute("BEGIN IMMEDIATE")
             try:
-                with collector_paused():
-                    result = work(Transaction(connection))
+                result = work(Transaction(connection))
                 connection.execute("COMMIT")
             except BaseException:
                 _roll_back(connection)

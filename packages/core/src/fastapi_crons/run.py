@@ -49,18 +49,25 @@ class Run(NamedTuple):
     id: str
     """Unique, and sorts by the time the run was claimed (UUID version 7, RFC 9562)."""
     job: str
+    """The job's name."""
     tick_ts: int | None
     """The scheduled time; None for a manual run."""
     trigger: Trigger
+    """What started it."""
     attempt: int
     """How many times the function has been started for this tick, this one included."""
     instance: str
+    """The id of the instance that ran it."""
     token: int
     """The fencing token of the claim: greater than that of any earlier claim of the job."""
     status: RunStatus
+    """What has become of it."""
     started_ts: float
+    """When it began."""
     ended_ts: float | None = None
+    """When it ended; None while it goes on."""
     error: RunError | None = None
+    """What it raised last, or why it was cut off; None where it is well."""
     result: str | None = None
     """What the function returned, as JSON text; None when it returned None or nothing is to be kept."""
     missed_ticks: int = 0
@@ -70,6 +77,7 @@ class Run(NamedTuple):
     actor: str | None = None
     """Who asked for a manual run."""
     note: str | None = None
+    """What they said about it."""
     beside: str | None = None
     """The run that was still going on when this one was forced."""
     log: tuple[LogLine, ...] = ()
