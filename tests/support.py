@@ -27,3 +27,7 @@ def at(run: Run) -> str:
     """A run's tick as HH:MM:SS."""
     assert run.tick is not None
     return run.tick.strftime("%H:%M:%S")
+
+
+async def nothing() -> None:
+    """A job that does nothing."""

@@ -557,7 +557,7 @@ async def test_listing_asks_each_store_once_whatever_the_number_of_jobs(clock: V
         for database in (state._database, lock._database):
             for connection in (database._reader, database._writer):
                 assert connection is not None
-                await connection.set_trace_callback(statements.append)
+                await connection.do(lambda raw: raw.set_trace_callback(statements.append))
         jobs = (await api.get("/crons")).json()
     asked = list(statements)
     await crons.stop()

@@ -29,7 +29,7 @@ class Claims(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.now = float(START)
-        self.record = JobRecord(Definition("job", "* * * * *", "UTC", "m:f"), "a", self.now)
+        self.record = JobRecord.of(Definition("job", "* * * * *", "UTC", "m:f"), "a", self.now)
         self.dead: set[str] = set()
         self.claimed: dict[int, str] = {}
         self.answers: list[tuple[ClaimRequest, str, ClaimResult]] = []
@@ -165,7 +165,7 @@ TestClaims.settings = settings(max_examples=60, stateful_step_count=40, deadline
 
 
 def test_an_edited_schedule_has_no_past() -> None:
-    record = JobRecord(Definition("job", "0 * * * *", "UTC", "m:f"), "a", START)
+    record = JobRecord.of(Definition("job", "0 * * * *", "UTC", "m:f"), "a", START)
     edited = Definition("job", "*/5 * * * *", "UTC", "m:f", nonce="n1")
     answer = record.enrol(edited, "b", START + 900, 300)
     assert answer.replaced is not None
@@ -185,7 +185,7 @@ def test_an_edited_schedule_has_no_past() -> None:
 
 
 def test_the_reason_of_a_replaced_past_is_what_kept_it_from_running() -> None:
-    record = JobRecord(Definition("job", "0 * * * *", "UTC", "m:f"), "a", START)
+    record = JobRecord.of(Definition("job", "0 * * * *", "UTC", "m:f"), "a", START)
 
     def replaced(seconds: int, expr: str, enabled: bool) -> str | None:
         definition = Definition("job", expr, "UTC", "m:f", enabled=enabled, nonce=f"n{seconds}")
@@ -201,14 +201,14 @@ def test_the_reason_of_a_replaced_past_is_what_kept_it_from_running() -> None:
 
 def test_a_store_that_lost_its_records_goes_on_from_the_mark_of_the_instances() -> None:
     definition = Definition("job", "0 * * * *", "UTC", "m:f")
-    record = JobRecord(definition._replace(mark=START + 50), "a", START)
+    record = JobRecord.of(definition._replace(mark=START + 50), "a", START)
     assert record.mark == START + 50
     assert record.enrol(definition._replace(mark=START + 70), "a", START, 300).mark == START + 70
     assert record.enrol(definition._replace(mark=START + 9_999), "a", START, 300).mark == START + 70, "a wrong clock"
 
 
 def test_what_is_asked_again_because_its_answer_was_lost_gets_the_same_answer() -> None:
-    record = JobRecord(Definition("job", "0 * * * *", "UTC", "m:f"), "a", START)
+    record = JobRecord.of(Definition("job", "0 * * * *", "UTC", "m:f"), "a", START)
     edited = Definition("job", "*/5 * * * *", "UTC", "m:f", nonce="n1")
     first = record.enrol(edited, "a", START + 900, 300)
     assert record.enrol(edited, "a", START + 901, 300) == first

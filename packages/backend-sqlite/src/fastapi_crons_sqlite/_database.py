@@ -1,41 +1,28 @@
-"""Database: one file, opened with care, written in whole transactions.
-
-`sqlite3` gives the interpreter lock away around every single step, and a batch that is taken row by row would crawl while
-the event loop is busy. So rows are written by the hundred in one statement, names travel as one JSON parameter, and many rows
-come back as one JSON value.
-"""
+"""Database: one file, opened with care, written in whole transactions."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import random
 import sqlite3
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from functools import lru_cache
-from itertools import chain
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
-import aiosqlite
-
 from fastapi_crons.errors import ConfigurationError, StoreError, StoreUnavailableError, StoreUnusableError
+from fastapi_crons_sqlite._connection import Connection
 from fastapi_crons_sqlite._schema import prepare
+from fastapi_crons_sqlite._transaction import Row, Transaction, Value
 
 logger = logging.getLogger("fastapi_crons.sqlite")
 
 T = TypeVar("T")
-#: What a column can hold, as JSON.
-Value = str | int | float | None
-Row = list[Any]
 #: Device and inode of a file; None where there is none.
 _Identity = tuple[int, int] | None
 
-# Few different statements, so that SQLite's prepared ones serve again. At most 32,766 parameters go with one.
-_ROWS_AT_A_TIME = (256, 32, 4, 1)
 _NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs")
 #: A larger file is not checked page by page at the start.
 _CHECKED_BYTES = 64 * 1024 * 1024
@@ -60,8 +47,8 @@ class Database:
         self.path = os.path.abspath(given)
         self._busy_timeout = busy_timeout
         self._synchronous = synchronous
-        self._writer: aiosqlite.Connection | None = None
-        self._reader: aiosqlite.Connection | None = None
+        self._writer: Connection | None = None
+        self._reader: Connection | None = None
         #: Which file, and which write-ahead log, the connections have open.
         self._identity: tuple[_Identity, _Identity] | None = None
         self._turn: asyncio.Lock | None = None
@@ -95,42 +82,41 @@ class Database:
             async with turn:
                 await self._disconnect()
 
-    async def write(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+    async def write(self, work: Callable[[Transaction], T]) -> T:
         """Do `work` in one transaction, which is committed when it returns and undone when it raises.
 
-        A caller that is cancelled does not cancel the transaction.
+        It is called in the connection's thread. A caller that is cancelled does not cancel the transaction.
         """
+
+        def transaction(connection: sqlite3.Connection) -> T:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(Transaction(connection))
+                connection.execute("COMMIT")
+            except BaseException:
+                _roll_back(connection)
+                raise
+            return result
 
         async def whole() -> T:
             async with self._open_turn():
                 self._open_turn()  # it may have been closed while others had their turn
                 await self._follow_file()
-                connection = self._connected(self._writer)
-                await connection.execute("BEGIN IMMEDIATE")
-                try:
-                    result = await work(Transaction(connection))
-                    await connection.execute("COMMIT")
-                except BaseException:
-                    await _roll_back(connection)
-                    raise
-                return result
+                return await self._connected(self._writer).do(transaction)
 
         return await self._guarded(whole())
 
     async def read(self, sql: str, *parameters: Value) -> list[Row]:
         """The rows of a query whose first column is a JSON array of rows: for many."""
-
-        async def whole() -> list[Row]:
-            return await Transaction(self._connected(self._reader)).rows(sql, *parameters)
-
-        return await self._guarded(whole())
+        return await self._read(lambda connection: Transaction(connection).rows(sql, *parameters))
 
     async def read_plain(self, sql: str, *parameters: Value) -> list[Row]:
         """The rows of a query: for few, and exact, while JSON gives numbers 15 digits."""
+        return await self._read(lambda connection: connection.execute(sql, parameters).fetchall())
 
-        async def whole() -> list[Row]:
-            found = await self._connected(self._reader).execute_fetchall(sql, parameters)
-            return [list(row) for row in found]
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        async def whole() -> T:
+            return await self._connected(self._reader).do(work)
 
         return await self._guarded(whole())
 
@@ -144,8 +130,7 @@ class Database:
             raise
         except UnicodeError:
             raise  # about the data, not the store
-        except (sqlite3.Error, ValueError) as error:
-            # aiosqlite answers with ValueError once a connection is closed.
+        except sqlite3.Error as error:
             raise self._unavailable(error) from error
 
     def _open_turn(self) -> asyncio.Lock:
@@ -153,17 +138,17 @@ class Database:
             raise StoreUnavailableError(f"{self.path} is not open")
         return self._turn
 
-    def _connected(self, connection: aiosqlite.Connection | None) -> aiosqlite.Connection:
+    def _connected(self, connection: Connection | None) -> Connection:
         if connection is None:
             raise StoreUnavailableError(f"{self.path} is not open")
         return connection
 
     async def _connect(self) -> None:
         self._check_fork()
-        self._writer = await self._new_connection()
+        self._writer = await Connection.open(self.path, busy_timeout=self._busy_timeout)
         # Before anything is written: a damaged file is left as it is.
         if os.path.getsize(self.path) <= _CHECKED_BYTES:
-            found = await _pragma(self._writer, "quick_check(1)")
+            found = await self._writer.do(lambda connection: _pragma(connection, "quick_check(1)"))
             if found != "ok":
                 raise StoreUnusableError(
                     f"{self.path} is damaged: {found!a}; restore it from a backup, or move it away"
@@ -174,13 +159,16 @@ class Database:
                 "%s: write-ahead logging can't be had (%s): readers and writers wait for each other", self.path, mode
             )
         _warn_of_network(self.path)
-        await self._writer.execute(f"PRAGMA synchronous = {self._synchronous}")
-        await prepare(self._writer, self.path)
-        self._reader = await self._new_connection()
-        await self._reader.execute("PRAGMA query_only = ON")
+        await self._writer.do(self._prepare)
+        self._reader = await Connection.open(self.path, busy_timeout=self._busy_timeout)
+        await self._reader.do(lambda connection: connection.execute("PRAGMA query_only = ON"))
         self._identity = self._found()
 
-    async def _log_ahead(self, connection: aiosqlite.Connection) -> object:
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        prepare(connection, self.path)
+
+    async def _log_ahead(self, writer: Connection) -> object:
         """Switch to write-ahead logging; returns the mode that was had.
 
         Where another process opens the file at the same moment SQLite does not wait, as one of the two would for ever.
@@ -189,7 +177,7 @@ class Database:
         deadline = loop.time() + self._busy_timeout
         while True:
             try:
-                return await _pragma(connection, "journal_mode = WAL")
+                return await writer.do(lambda connection: _pragma(connection, "journal_mode = WAL"))
             except sqlite3.OperationalError as error:
                 if not _is_passing(error) or loop.time() >= deadline:
                     raise
@@ -211,20 +199,12 @@ class Database:
         """Whether this was opened by the process that this one was forked from, and not closed before."""
         return self._writer is not None and self._pid != os.getpid()
 
-    async def _new_connection(self) -> aiosqlite.Connection:
-        connection = aiosqlite.connect(self.path, timeout=self._busy_timeout, isolation_level=None)
-        # Its thread must not keep a process that wants to end.
-        thread = connection if hasattr(connection, "daemon") else getattr(connection, "_thread", None)
-        if thread is not None:
-            thread.daemon = True
-        return await connection
-
     async def _disconnect(self) -> None:
         for connection in (self._writer, self._reader):
             if connection is not None:
                 try:
                     await connection.close()
-                except (sqlite3.Error, ValueError):
+                except sqlite3.Error:
                     logger.debug("closing %s", self.path, exc_info=True)
         self._writer = self._reader = None
 
@@ -250,58 +230,17 @@ class Database:
 _databases: WeakSet[Database] = WeakSet()
 
 
-class Transaction:
-    """Statements on one connection, each for a whole batch."""
-
-    def __init__(self, connection: aiosqlite.Connection) -> None:
-        self._connection = connection
-
-    async def rows(self, sql: str, *parameters: Value) -> list[Row]:
-        """The rows of a query whose first column is a JSON array of rows."""
-        for (text,) in await self._connection.execute_fetchall(sql, parameters):
-            rows: list[Row] = json.loads(text)
-            return rows
-        return []
-
-    async def insert(self, head: str, rows: Sequence[Row], tail: str = "") -> None:
-        """Run `head VALUES (…), (…) tail` over all rows."""
-        done = 0
-        for size in _ROWS_AT_A_TIME:
-            while len(rows) - done >= size:
-                part = rows[done : done + size]
-                await self._connection.execute(
-                    _insertion(head, len(part[0]), size, tail), list(chain.from_iterable(part))
-                )
-                done += size
-
-    async def execute(self, sql: str, *parameters: Value) -> int:
-        """Run a statement; returns how many rows it changed."""
-        async with self._connection.execute(sql, parameters) as cursor:
-            return cursor.rowcount
-
-
-@lru_cache(maxsize=64)
-def _insertion(head: str, columns: int, rows: int, tail: str) -> str:
-    row = f"({','.join('?' * columns)})"
-    return f"{head} VALUES {','.join([row] * rows)} {tail}"
-
-
-def as_json(rows: Sequence[object]) -> str:
-    """A batch as the one parameter that it travels as."""
-    return json.dumps(rows, ensure_ascii=False)
-
-
-async def _pragma(connection: aiosqlite.Connection, pragma: str) -> object:
+def _pragma(connection: sqlite3.Connection, pragma: str) -> object:
     """What a pragma answers."""
-    ((answer,),) = await connection.execute_fetchall(f"PRAGMA {pragma}")
+    ((answer,),) = connection.execute(f"PRAGMA {pragma}")
     return answer
 
 
-async def _roll_back(connection: aiosqlite.Connection) -> None:
+def _roll_back(connection: sqlite3.Connection) -> None:
     try:
         if connection.in_transaction:
-            await connection.execute("ROLLBACK")
-    except (sqlite3.Error, ValueError):
+            connection.execute("ROLLBACK")
+    except sqlite3.Error:
         logger.debug("rolling back", exc_info=True)
 
 

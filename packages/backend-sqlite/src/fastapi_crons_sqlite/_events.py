@@ -14,9 +14,10 @@ from uuid import uuid4
 
 from fastapi_crons.errors import StoreError, StoreUnavailableError
 from fastapi_crons.state.base import Event
-from fastapi_crons_sqlite._database import Database, Row, Transaction, as_json
+from fastapi_crons_sqlite._database import Database
 from fastapi_crons_sqlite._names import Names
 from fastapi_crons_sqlite._rows import MISSED_COLUMNS, RUN_COLUMNS, missed_of, run_of
+from fastapi_crons_sqlite._transaction import Row, Transaction, as_json
 
 logger = logging.getLogger("fastapi_crons.sqlite")
 
@@ -44,18 +45,18 @@ _TOLD = f"""
 _MISSED_AT = 2 + len(RUN_COLUMNS.split(", "))
 
 
-async def tell(transaction: Transaction, namespace: str, ids: Sequence[str]) -> None:
+def tell(transaction: Transaction, namespace: str, ids: Sequence[str]) -> None:
     """Tell whoever listens in this namespace of the records that are written in this transaction."""
     now = time()
-    await transaction.execute(_TELL, namespace, now, as_json(ids), namespace, now)
+    transaction.execute(_TELL, namespace, now, as_json(ids), namespace, now)
 
 
-async def clean_up(transaction: Transaction) -> None:
+def clean_up(transaction: Transaction) -> None:
     """Delete what nobody will ask for any more: those who were killed while they listened leave it behind."""
     now = time()
     # A clock that was put back leaves instants far ahead.
-    await transaction.execute("DELETE FROM job_listener WHERE abs(until_ts - ?) > ?", now, _LASTS)
-    await transaction.execute(
+    transaction.execute("DELETE FROM job_listener WHERE abs(until_ts - ?) > ?", now, _LASTS)
+    transaction.execute(
         "DELETE FROM job_event WHERE abs(told_ts - ?) > ? OR NOT EXISTS (SELECT 1 FROM job_listener)", now, _KEPT
     )
 
@@ -64,23 +65,23 @@ async def listen(database: Database, namespace: str) -> AsyncGenerator[Event, No
     """What is written from now on. Raises `StoreUnavailableError`."""
     listener, names = str(uuid4()), Names(namespace)
 
-    async def begin(transaction: Transaction) -> tuple[float, int]:
+    def begin(transaction: Transaction) -> tuple[float, int]:
         until = time() + _LASTS
-        await transaction.insert("INSERT INTO job_listener (id, namespace, until_ts)", [[listener, namespace, until]])
-        ((newest,),) = await transaction.rows("SELECT json_array(json_array(coalesce(max(seq), 0))) FROM job_event")
+        transaction.insert("INSERT INTO job_listener (id, namespace, until_ts)", [[listener, namespace, until]])
+        ((newest,),) = transaction.rows("SELECT json_array(json_array(coalesce(max(seq), 0))) FROM job_event")
         return until, newest
 
-    async def go_on(transaction: Transaction) -> float:
+    def go_on(transaction: Transaction) -> float:
         now = time()
         until = now + _LASTS
-        if not await transaction.execute("UPDATE job_listener SET until_ts = ? WHERE id = ?", until, listener):
+        if not transaction.execute("UPDATE job_listener SET until_ts = ? WHERE id = ?", until, listener):
             raise StoreUnavailableError(f"{database.path} can't be listened to: it is not the file that it was")
-        await clean_up(transaction)
+        clean_up(transaction)
         return until
 
-    async def end(transaction: Transaction) -> None:
-        await transaction.execute("DELETE FROM job_listener WHERE id = ?", listener)
-        await clean_up(transaction)
+    def end(transaction: Transaction) -> None:
+        transaction.execute("DELETE FROM job_listener WHERE id = ?", listener)
+        clean_up(transaction)
 
     seen = None
     try:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
+from fastapi_crons.locking.base import ClaimRequest, PauseRequest, ResumeRequest
+
+RequestT = TypeVar("RequestT", ClaimRequest, PauseRequest, ResumeRequest)
 _DEFAULT = "default"
 
 
@@ -16,6 +22,10 @@ class Names:
     def key(self, job: str) -> str:
         """The key of a job."""
         return f"{self._prefix}{job}" if self._prefix else job
+
+    def keyed(self, requests: Sequence[RequestT]) -> Sequence[RequestT]:
+        """The requests under their jobs' keys."""
+        return [request._replace(job=self.key(request.job)) for request in requests] if self._prefix else requests
 
     @property
     def condition(self) -> str:

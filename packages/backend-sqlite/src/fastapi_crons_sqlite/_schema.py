@@ -7,8 +7,7 @@ version wrote it and which is the oldest that may still work on it.
 from __future__ import annotations
 
 import logging
-
-import aiosqlite
+import sqlite3
 
 from fastapi_crons.errors import StoreUnusableError
 
@@ -78,45 +77,41 @@ _MIGRATIONS: dict[int, tuple[str, ...]] = {
 }
 
 
-async def prepare(connection: aiosqlite.Connection, path: str) -> None:
+def prepare(connection: sqlite3.Connection, path: str) -> None:
     """Bring the file to our layout, in one transaction. Raises `StoreUnusableError` where that can't be done."""
-    await connection.execute("BEGIN IMMEDIATE")
+    connection.execute("BEGIN IMMEDIATE")
     try:
-        found = await _layout(connection, path)
+        found = _layout(connection, path)
         # Written even when there is nothing to do: a file that can't be written is found out now.
-        await connection.execute(f"PRAGMA user_version = {await _user_version(connection)}")
+        connection.execute(f"PRAGMA user_version = {_user_version(connection)}")
         if found == 0:
-            await _take_over(connection, path)
+            _take_over(connection, path)
         for version in range(found + 1, VERSION + 1):
             for statement in _MIGRATIONS[version]:
-                await connection.execute(statement)
-            await connection.execute(f"PRAGMA user_version = {version}")
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {version}")
         if found < VERSION:
-            await connection.execute(
-                "UPDATE crons_layout SET version = ?, compatible_from = ?", (VERSION, COMPATIBLE_FROM)
-            )
+            connection.execute("UPDATE crons_layout SET version = ?, compatible_from = ?", (VERSION, COMPATIBLE_FROM))
         if 0 < found < VERSION:
             logger.info("%s: migrated from layout %d to %d", path, found, VERSION)
-        await connection.execute("COMMIT")
+        connection.execute("COMMIT")
     except BaseException:
-        await connection.execute("ROLLBACK")
+        connection.execute("ROLLBACK")
         raise
 
 
-async def _layout(connection: aiosqlite.Connection, path: str) -> int:
+def _layout(connection: sqlite3.Connection, path: str) -> int:
     """The file's layout version; 0 for none. A newer one that still lets us work on it counts as ours."""
-    has_layout = await connection.execute_fetchall("SELECT 1 FROM sqlite_master WHERE name = 'crons_layout'")
+    has_layout = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'crons_layout'").fetchone()
     if not has_layout:
-        version = await _user_version(connection)
+        version = _user_version(connection)
         if version != 0:
             raise StoreUnusableError(
                 f"{path} is the database of another program (user_version {version}); set CRON_SQLITE_PATH to a file of "
                 "its own"
             )
         return 0
-    ((version, compatible_from),) = await connection.execute_fetchall(
-        "SELECT version, compatible_from FROM crons_layout"
-    )
+    ((version, compatible_from),) = connection.execute("SELECT version, compatible_from FROM crons_layout")
     if compatible_from > VERSION:
         raise StoreUnusableError(
             f"{path} was written by a newer version of fastapi-crons-sqlite (layout {version}, which needs at least "
@@ -125,12 +120,12 @@ async def _layout(connection: aiosqlite.Connection, path: str) -> int:
     return min(int(version), VERSION)
 
 
-async def _take_over(connection: aiosqlite.Connection, path: str) -> None:
+def _take_over(connection: sqlite3.Connection, path: str) -> None:
     """Make the documented tables that an earlier version has left complete. Raises `StoreUnusableError` for somebody else's."""
     left = {}
     for table, columns in _DOCUMENTED.items():
         # What PRAGMA table_info answers: number, name, type, whether it must not be null, default, place in the primary key.
-        there = {row[1]: row[5] for row in await connection.execute_fetchall(f"PRAGMA table_info({table})")}
+        there = {row[1]: row[5] for row in connection.execute(f"PRAGMA table_info({table})")}
         if there and there.get("name") != 1:
             raise StoreUnusableError(
                 f"{path} has a table {table} of another program; set CRON_SQLITE_PATH to a file of its own"
@@ -138,20 +133,20 @@ async def _take_over(connection: aiosqlite.Connection, path: str) -> None:
         left[table] = bool(there)
         for column in columns:
             if there and column not in there:
-                await connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} TEXT")
+                connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} TEXT")
     if left["job_state"] and not left["job_status"]:
         # 0.1 kept only when a job had succeeded last.
-        await connection.execute(_MIGRATIONS[1][1])
-        await connection.execute(
+        connection.execute(_MIGRATIONS[1][1])
+        connection.execute(
             "INSERT INTO job_status (name, status, started_at) SELECT name, 'completed', last_run FROM job_state"
         )
     if left["job_status"]:
         # Nothing else would ever end them: what ran them has no record of its life.
-        await connection.execute("UPDATE job_status SET status = 'interrupted' WHERE status = 'running'")
+        connection.execute("UPDATE job_status SET status = 'interrupted' WHERE status = 'running'")
     if any(left.values()):
         logger.info("%s: taken over from an earlier version of fastapi-crons, with the last run of each job", path)
 
 
-async def _user_version(connection: aiosqlite.Connection) -> int:
-    ((version,),) = await connection.execute_fetchall("PRAGMA user_version")
+def _user_version(connection: sqlite3.Connection) -> int:
+    ((version,),) = connection.execute("PRAGMA user_version")
     return int(version)

@@ -15,7 +15,6 @@ from fastapi_crons.locking.base import (
     Definition,
     Enrolment,
     KnownJob,
-    Lease,
     LeaseRef,
     LeaseTerms,
     LiveInstance,
@@ -27,40 +26,30 @@ from fastapi_crons.locking.base import (
     ResumeRequest,
 )
 from fastapi_crons.locking.records import JobRecord, claim_in, enrol_in, pause_in, resume_in
-from fastapi_crons_sqlite._database import Database, Row, Transaction, as_json
+from fastapi_crons_sqlite._database import Database
+from fastapi_crons_sqlite._lock_rows import (
+    KNOWN,
+    LIVE_COLUMNS,
+    Records,
+    are_held,
+    delete_leases,
+    instances_of,
+    known_job,
+    leases_of,
+    live_instance,
+    read_records,
+    write_instance,
+    write_leases,
+    write_marks,
+    write_records,
+)
 from fastapi_crons_sqlite._names import Names
+from fastapi_crons_sqlite._transaction import Transaction, as_json
 
-_JOB_COLUMNS = (
-    "name, schedule, timezone, function, enabled, registrars, mark, since, token, settled_at, "
-    "paused_since, paused_by, paused_note"
-)
-_LEASE_COLUMNS = "job, run_id, tick, instance, token, attempt, expires, after, let_go, schedule, timezone"
-_INSTANCE_COLUMNS = "id, owner, host, boot, pid, pid_started, started_ts, version"
-_HEARTBEAT_COLUMNS = "heartbeat_ts, running, jobs"
-
-_READ_JOBS = f"""SELECT json_group_array(json_array({_JOB_COLUMNS})) FROM lock_job
-    WHERE name IN (SELECT value FROM json_each(?))"""
-_READ_LEASES = f"""SELECT json_group_array(json_array({_LEASE_COLUMNS})) FROM lock_lease
-    WHERE job IN (SELECT value FROM json_each(?))"""
-_KNOWN = f"""SELECT json_group_array(json_array(
-    name, schedule, timezone, function, enabled, mark, since, paused_since, paused_by, paused_note,
-    json((SELECT json_group_array(json_array({_LEASE_COLUMNS}, cancel)) FROM lock_lease WHERE job = lock_job.name))))
-    FROM lock_job"""
-_INSERT_JOBS = f"INSERT INTO lock_job ({_JOB_COLUMNS})"
-_OR_UPDATE_JOBS = "ON CONFLICT (name) DO UPDATE SET " + ", ".join(
-    f"{column} = excluded.{column}" for column in _JOB_COLUMNS.split(", ")[1:]
-)
-_INSERT_LEASES = f"INSERT INTO lock_lease ({_LEASE_COLUMNS}, namespace)"
 _BEAT = "UPDATE lock_instance SET heartbeat_ts = max(heartbeat_ts, ?) WHERE owner = ?"
 _TOUCH_JOBS = "UPDATE lock_job SET registered_ts = ? WHERE name IN (SELECT value FROM json_each(?))"
-_SAY_ALIVE = f"INSERT OR REPLACE INTO lock_instance ({_INSTANCE_COLUMNS}, namespace, {_HEARTBEAT_COLUMNS})"
-_RENEW_LEASES = """UPDATE lock_lease SET expires = max(expires, ?)
-    WHERE run_id IN (SELECT value FROM json_each(?))"""
-_DELETE_LEASES = "DELETE FROM lock_lease WHERE run_id IN (SELECT value FROM json_each(?))"
+_FOR_EVER = float("inf")
 
-# What is known of the holders of leases, by owner.
-_Holders = dict[str, LiveInstance]
-_Records = dict[str, JobRecord]
 T = TypeVar("T")
 
 
@@ -120,37 +109,34 @@ class SQLiteLockBackend(LockBackend):
         )
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
-        key, instance, term = self._names.key, self._me().owner, self._terms.lease
-        named = [request._replace(job=key(request.job)) for request in requests]
+        instance, term = self._me().owner, self._terms.lease
+        named = self._names.keyed(requests)
 
-        async def work(transaction: Transaction) -> list[ClaimResult]:
-            names = as_json([request.job for request in named])
-            records, before = await _read_jobs(transaction, names)
-            known = await _add_leases(transaction, records, names)
+        def work(transaction: Transaction) -> list[ClaimResult]:
+            records, before, leased = read_records(transaction, as_json([request.job for request in named]))
             # Whether others live matters only where somebody holds the job, or has another definition in force.
-            needed = bool(known) or any(_is_refused(records.get(request.job), request) for request in named)
-            holders = await self._holders(transaction) if needed else {}
+            needed = bool(leased) or any(_is_refused(records.get(request.job), request) for request in named)
+            holders = instances_of(transaction, self._namespace) if needed else {}
             now = self._clock.now()
-            await transaction.execute(_BEAT, now, instance)
+            transaction.execute(_BEAT, now, instance)
 
             def alive(owner: str, expires: float) -> bool:
                 return self._alive(owner, expires, holders, now)
 
             results = [claim_in(records, request, instance, now, term, alive) for request in named]
-            await _write_jobs(transaction, records, before)
-            await self._write_leases(transaction, records, known)
+            write_marks(transaction, records, before)
+            write_leases(transaction, records, leased, self._namespace)
             return results
 
         return await self._database.write(work)
 
     async def pause(self, requests: Sequence[PauseRequest]) -> list[Pause | None]:
-        key = self._names.key
-        named = [request._replace(job=key(request.job)) for request in requests]
+        named = self._names.keyed(requests)
         return await self._change(named, lambda records, now: [pause_in(records, each, now) for each in named])
 
     async def resume(self, requests: Sequence[ResumeRequest]) -> list[Resumed | None]:
-        key, instance, term = self._names.key, self._me().owner, self._terms.lease
-        named = [request._replace(job=key(request.job)) for request in requests]
+        instance, term = self._me().owner, self._terms.lease
+        named = self._names.keyed(requests)
         return await self._change(
             named, lambda records, now: [resume_in(records, each, instance, now, term) for each in named]
         )
@@ -162,16 +148,16 @@ class SQLiteLockBackend(LockBackend):
         return {job: Pause(*row[1:]) for row in rows if (job := self._names.own(row[0])) is not None}
 
     async def cancel(self, run_ids: Collection[str], actor: str | None) -> set[str]:
-        async def work(transaction: Transaction) -> set[str]:
+        def work(transaction: Transaction) -> set[str]:
             wanted = as_json(list(run_ids))
-            await transaction.execute(
+            transaction.execute(
                 "UPDATE lock_lease SET cancel = 1, cancelled_by = ? "
                 "WHERE namespace = ? AND let_go IS NULL AND run_id IN (SELECT value FROM json_each(?))",
                 actor,
                 self._namespace,
                 wanted,
             )
-            found = await transaction.rows(
+            found = transaction.rows(
                 "SELECT json_group_array(run_id) FROM lock_lease "
                 "WHERE namespace = ? AND cancel AND run_id IN (SELECT value FROM json_each(?))",
                 self._namespace,
@@ -182,9 +168,9 @@ class SQLiteLockBackend(LockBackend):
         return await self._database.write(work)
 
     async def release(self, leases: Sequence[LeaseRef]) -> list[bool]:
-        async def work(transaction: Transaction) -> list[bool]:
-            held = await _are_held(transaction, leases)
-            await transaction.execute(_DELETE_LEASES, _ids_of(leases, held))
+        def work(transaction: Transaction) -> list[bool]:
+            held = are_held(transaction, leases)
+            delete_leases(transaction, _ids_of(leases, held))
             return held
 
         return await self._database.write(work)
@@ -192,9 +178,13 @@ class SQLiteLockBackend(LockBackend):
     async def renew(self, leases: Sequence[LeaseRef]) -> list[bool]:
         expires = self._clock.now() + self._terms.lease
 
-        async def work(transaction: Transaction) -> list[bool]:
-            held = await _are_held(transaction, leases)
-            await transaction.execute(_RENEW_LEASES, expires, _ids_of(leases, held))
+        def work(transaction: Transaction) -> list[bool]:
+            held = are_held(transaction, leases)
+            transaction.execute(
+                "UPDATE lock_lease SET expires = max(expires, ?) WHERE run_id IN (SELECT value FROM json_each(?))",
+                expires,
+                as_json(_ids_of(leases, held)),
+            )
             return held
 
         return await self._database.write(work)
@@ -212,35 +202,31 @@ class SQLiteLockBackend(LockBackend):
     async def known(self, jobs: Sequence[str] | None = None) -> list[KnownJob]:
         names = self._names
         if jobs is None:
-            rows = await self._database.read(f"{_KNOWN} WHERE {names.condition.replace('job', 'name')}", *names.bounds)
+            rows = await self._database.read(f"{KNOWN} WHERE {names.condition.replace('job', 'name')}", *names.bounds)
         else:
             wanted = as_json([names.key(job) for job in jobs])
-            rows = await self._database.read(f"{_KNOWN} WHERE name IN (SELECT value FROM json_each(?))", wanted)
-        return [_known(row, job) for row in rows if (job := names.own(row[0])) is not None]
+            rows = await self._database.read(f"{KNOWN} WHERE name IN (SELECT value FROM json_each(?))", wanted)
+        return [known_job(row, job) for row in rows if (job := names.own(row[0])) is not None]
 
     async def beat(self, running: int = 0, jobs: str = "", leases: int = 0) -> Beat:
         me = self._me()
 
-        async def work(transaction: Transaction) -> Beat:
+        def work(transaction: Transaction) -> Beat:
             now = self._clock.now()
-            holders = await self._holders(transaction)
+            holders = instances_of(transaction, self._namespace)
             unknown = me.owner not in holders
             holders[me.owner] = LiveInstance(me, now, running, jobs)
-            await transaction.insert(_SAY_ALIVE, [[*_instance_row(me), self._namespace, now, running, jobs]])
-            rows = await transaction.rows(
-                f"SELECT json_group_array(json_array({_LEASE_COLUMNS}, cancel)) FROM lock_lease WHERE namespace = ?",
-                self._namespace,
-            )
-            found = [_lease(row[:-1])._replace(cancelled=bool(row[-1])) for row in rows]
+            write_instance(transaction, holders[me.owner], self._namespace)
+            found = leases_of(transaction, self._namespace)
             own = [lease for lease in found if lease.instance == me.owner]
-            await self._forget_dead(transaction, holders, {lease.instance for lease in found}, now)
+            self._forget_dead(transaction, holders, {lease.instance for lease in found}, now)
             dead = [
                 lease._replace(job=job)
                 for lease in found
                 if not self._alive(lease.instance, lease.expires, holders, now)
                 and (job := self._names.own(lease.job)) is not None
             ]
-            cancelled = await transaction.rows(
+            cancelled = transaction.rows(
                 "SELECT json_group_array(json_array(run_id, cancelled_by)) FROM lock_lease WHERE cancel AND instance = ?",
                 me.owner,
             )
@@ -256,9 +242,9 @@ class SQLiteLockBackend(LockBackend):
 
     async def instances(self) -> list[LiveInstance]:
         rows = await self._database.read_plain(
-            f"SELECT {_INSTANCE_COLUMNS}, {_HEARTBEAT_COLUMNS} FROM lock_instance WHERE namespace = ?", self._namespace
+            f"SELECT {LIVE_COLUMNS} FROM lock_instance WHERE namespace = ?", self._namespace
         )
-        return self._living([_live_instance(row) for row in rows], self._clock.now())
+        return self._living([live_instance(row) for row in rows], self._clock.now())
 
     async def leased(self, run_ids: Collection[str]) -> set[str]:
         rows = await self._database.read(
@@ -268,23 +254,23 @@ class SQLiteLockBackend(LockBackend):
         return {str(run_id) for run_id in rows}
 
     async def forget(self, seconds: float) -> list[str]:
-        async def work(transaction: Transaction) -> list[str]:
-            rows = await transaction.rows(
+        def work(transaction: Transaction) -> list[str]:
+            rows = transaction.rows(
                 f"""SELECT json_group_array(json_array(name, registrars, registered_ts)) FROM lock_job
                 WHERE {self._names.condition.replace("job", "name")}
                 AND NOT EXISTS (SELECT 1 FROM lock_lease WHERE lock_lease.job = lock_job.name)""",
                 *self._names.bounds,
             )
             now = self._clock.now()
-            living = {found.instance.owner for found in self._living((await self._holders(transaction)).values(), now)}
+            living = {
+                found.instance.owner for found in self._living(instances_of(transaction, self._namespace).values(), now)
+            }
             # A record of an older layout does not know when it was registered: it is taken for new.
             known = [name for name, registrars, at in rows if not at or not living.isdisjoint(registrars.split("\n"))]
-            await transaction.execute(_TOUCH_JOBS, now, as_json(known))
+            transaction.execute(_TOUCH_JOBS, now, as_json(known))
             kept = set(known)
             gone = [name for name, _, at in rows if name not in kept and at < now - seconds]
-            await transaction.execute(
-                "DELETE FROM lock_job WHERE name IN (SELECT value FROM json_each(?))", as_json(gone)
-            )
+            transaction.execute("DELETE FROM lock_job WHERE name IN (SELECT value FROM json_each(?))", as_json(gone))
             return [job for name in gone if (job := self._names.own(name)) is not None]
 
         return await self._database.write(work)
@@ -292,23 +278,22 @@ class SQLiteLockBackend(LockBackend):
     async def _change(
         self,
         named: Sequence[Definition | PauseRequest | ResumeRequest],
-        change: Callable[[_Records, float], list[T]],
+        change: Callable[[Records, float], list[T]],
         *,
         registered: bool = False,
     ) -> list[T]:
         """Change the records of jobs, in one transaction; what was granted in it becomes a lease."""
         names = as_json([each.job for each in named])
 
-        async def work(transaction: Transaction) -> list[T]:
-            records, before = await _read_jobs(transaction, names)
-            known = await _add_leases(transaction, records, names)
+        def work(transaction: Transaction) -> list[T]:
+            records, before, leased = read_records(transaction, names)
             now = self._clock.now()
             answers = change(records, now)
-            await _write_jobs(transaction, records, before)
+            write_records(transaction, records, before)
             if registered:
-                await transaction.execute(_TOUCH_JOBS, now, names)
-                await transaction.execute(_BEAT, now, self._me().owner)
-            await self._write_leases(transaction, records, known)
+                transaction.execute(_TOUCH_JOBS, now, names)
+                transaction.execute(_BEAT, now, self._me().owner)
+            write_leases(transaction, records, leased, self._namespace)
             return answers
 
         return await self._database.write(work)
@@ -317,18 +302,10 @@ class SQLiteLockBackend(LockBackend):
         assert self._instance is not None, "open() comes first"
         return self._instance
 
-    async def _holders(self, transaction: Transaction) -> _Holders:
-        rows = await transaction.rows(
-            f"""SELECT json_group_array(json_array({_INSTANCE_COLUMNS}, {_HEARTBEAT_COLUMNS})) FROM lock_instance
-            WHERE namespace = ?""",
-            self._namespace,
-        )
-        return {holder.instance.owner: holder for holder in map(_live_instance, rows)}
-
     def _living(self, holders: Iterable[LiveInstance], now: float) -> list[LiveInstance]:
-        return [holder for holder in holders if self._lives(holder, float("inf"), now)]
+        return [holder for holder in holders if self._lives(holder, _FOR_EVER, now)]
 
-    def _alive(self, owner: str, expires: float, holders: _Holders, now: float) -> bool:
+    def _alive(self, owner: str, expires: float, holders: dict[str, LiveInstance], now: float) -> bool:
         if owner == self._me().owner:
             return True
         return owner in holders and self._lives(holders[owner], expires, now)
@@ -337,147 +314,25 @@ class SQLiteLockBackend(LockBackend):
         seen = holder.instance.process_alive(self._me())
         return now < expires and now - holder.heartbeat_ts < self._terms.instance if seen is None else seen
 
-    async def _forget_dead(self, transaction: Transaction, holders: _Holders, needed: set[str], now: float) -> None:
+    def _forget_dead(
+        self, transaction: Transaction, holders: dict[str, LiveInstance], needed: set[str], now: float
+    ) -> None:
         """Take dead instances off the list once nothing that they held is left."""
         dead = [
-            name
-            for name, holder in holders.items()
-            if name not in needed and not self._lives(holder, float("inf"), now)
+            name for name, holder in holders.items() if name not in needed and not self._lives(holder, _FOR_EVER, now)
         ]
         if dead:
-            await transaction.execute(
+            transaction.execute(
                 "DELETE FROM lock_instance WHERE owner IN (SELECT value FROM json_each(?))", as_json(dead)
             )
-
-    async def _write_leases(self, transaction: Transaction, records: _Records, before: set[str]) -> None:
-        after = {run_id: lease for record in records.values() for run_id, lease in (record.leases or {}).items()}
-        gone = before - after.keys()
-        if gone:
-            await transaction.execute(_DELETE_LEASES, as_json(list(gone)))
-        new = [_lease_row(lease, self._namespace) for run_id, lease in after.items() if run_id not in before]
-        await transaction.insert(_INSERT_LEASES, new)
-
-
-async def _are_held(transaction: Transaction, leases: Sequence[LeaseRef]) -> list[bool]:
-    """For each lease whether it is on record with this token."""
-    found = await transaction.rows(
-        "SELECT json_group_array(json_array(run_id, token)) FROM lock_lease "
-        "WHERE run_id IN (SELECT value FROM json_each(?))",
-        as_json([lease.run_id for lease in leases]),
-    )
-    on_record = {(run_id, token) for run_id, token in found}
-    return [(lease.run_id, lease.token) in on_record for lease in leases]
-
-
-def _ids_of(leases: Sequence[LeaseRef], held: Sequence[bool]) -> str:
-    return as_json([lease.run_id for lease, ours in zip(leases, held, strict=True) if ours])
-
-
-async def _read_jobs(transaction: Transaction, names: str) -> tuple[_Records, dict[str, Row]]:
-    """The records of jobs without their leases, and the rows that they were made of."""
-    rows = {row[0]: row for row in await transaction.rows(_READ_JOBS, names)}
-    return {name: _record(row) for name, row in rows.items()}, rows
-
-
-async def _add_leases(transaction: Transaction, records: _Records, names: str) -> set[str]:
-    """Give records their leases; returns the ids of all."""
-    leases = [_lease(row) for row in await transaction.rows(_READ_LEASES, names)]
-    for lease in leases:
-        record = records.get(lease.job)
-        if record is not None:
-            record.leases = {**(record.leases or {}), lease.run_id: lease}
-    return {lease.run_id for lease in leases if lease.job in records}
-
-
-async def _write_jobs(transaction: Transaction, records: _Records, before: dict[str, Row]) -> None:
-    changed = [row for name, record in records.items() if (row := _job_row(name, record)) != before.get(name)]
-    await transaction.insert(_INSERT_JOBS, changed, _OR_UPDATE_JOBS)
-
-
-def _record(row: Row) -> JobRecord:
-    name, schedule, timezone, function, enabled, registrars, mark, since, token, settled_at, *paused = row
-    return JobRecord.restored(
-        Definition(name, schedule, timezone, function, mark, bool(enabled)),
-        tuple(registrars.split("\n")),
-        since,
-        token,
-        None if paused[0] is None else Pause(*paused),
-        settled_at,
-    )
-
-
-def _known(row: Row, job: str) -> KnownJob:
-    _, schedule, timezone, function, enabled, mark, since, *pause, leases = row
-    return KnownJob(
-        job,
-        schedule,
-        timezone,
-        function,
-        bool(enabled),
-        mark,
-        since,
-        None if pause[0] is None else Pause(*pause),
-        tuple(_lease(lease[:-1])._replace(job=job, cancelled=bool(lease[-1])) for lease in leases),
-    )
-
-
-def _job_row(name: str, record: JobRecord) -> Row:
-    return [
-        name,
-        record.schedule,
-        record.timezone,
-        record.function,
-        int(record.enabled),
-        "\n".join(record.registrars),
-        record.mark,
-        record.since,
-        record.token,
-        record.settled_at,
-        *(record.pause or (None, None, None)),
-    ]
 
 
 def _is_refused(record: JobRecord | None, request: ClaimRequest) -> bool:
     """Whether the definition of a request is not the one in force."""
     return record is not None and (
-        (record.schedule, record.timezone) != (request.schedule, request.timezone) or not record.enabled
+        record.schedule != request.schedule or record.timezone != request.timezone or not record.enabled
     )
 
 
-def _instance_row(instance: Instance) -> Row:
-    return [
-        instance.id,
-        instance.owner,
-        instance.host,
-        instance.boot,
-        instance.pid,
-        instance.pid_started,
-        instance.started_ts,
-        instance.version,
-    ]
-
-
-def _live_instance(row: Row) -> LiveInstance:
-    *about, heartbeat, running, jobs = row
-    return LiveInstance(Instance(*about), heartbeat, running, jobs)
-
-
-def _lease(row: Row) -> Lease:
-    return Lease(*row)
-
-
-def _lease_row(lease: Lease, namespace: str) -> Row:
-    return [
-        lease.job,
-        lease.run_id,
-        lease.tick,
-        lease.instance,
-        lease.token,
-        lease.attempt,
-        lease.expires,
-        lease.after,
-        lease.let_go,
-        lease.schedule,
-        lease.timezone,
-        namespace,
-    ]
+def _ids_of(leases: Sequence[LeaseRef], held: Sequence[bool]) -> list[str]:
+    return [lease.run_id for lease, ours in zip(leases, held, strict=True) if ours]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from fastapi_crons.locking.base import Reach
 from fastapi_crons.run import MissedTicks, Run, RunStatus
 from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, StateBackend
-from fastapi_crons_sqlite._database import Database, Row, Transaction, as_json
+from fastapi_crons_sqlite._database import Database
 from fastapi_crons_sqlite._events import clean_up, listen, tell
 from fastapi_crons_sqlite._names import Names
 from fastapi_crons_sqlite._rows import MISSED_COLUMNS, RUN_COLUMNS, log_of, missed_of, missed_row, run_of, run_row
+from fastapi_crons_sqlite._transaction import Row, Transaction, as_json
 
 if TYPE_CHECKING:
     from fastapi_crons.locking.base import LockBackend
@@ -106,12 +106,12 @@ class SQLiteStateBackend(StateBackend):
                 skipped.add(job)
         newest_ids = as_json(list(newest.values()))
 
-        async def work(transaction: Transaction) -> None:
-            await transaction.insert(_INSERT_RUNS, runs, _OR_CLOSE_RUNS)
-            await transaction.execute(_WRITE_STATUS, newest_ids)
-            await transaction.execute(_WRITE_STATE, newest_ids)
-            await transaction.insert(_INSERT_MISSED, missed)
-            await tell(transaction, self._namespace, [record.id for record in records])
+        def work(transaction: Transaction) -> None:
+            transaction.insert(_INSERT_RUNS, runs, _OR_CLOSE_RUNS)
+            transaction.execute(_WRITE_STATUS, newest_ids)
+            transaction.execute(_WRITE_STATE, newest_ids)
+            transaction.insert(_INSERT_MISSED, missed)
+            tell(transaction, self._namespace, [record.id for record in records])
 
         await self._database.write(work)
         if self._grown is not None:
@@ -160,7 +160,7 @@ class SQLiteStateBackend(StateBackend):
         for *row, log in rows:
             job = self._names.own(row[1])
             if job is not None:
-                return replace(run_of(row, job), log=log_of(log))
+                return run_of(row, job)._replace(log=log_of(log))
         return None
 
     async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:
@@ -193,9 +193,9 @@ class SQLiteStateBackend(StateBackend):
     async def _keep_newest(self, jobs: str) -> None:
         keep = self._limits.keep
 
-        async def work(transaction: Transaction) -> None:
+        def work(transaction: Transaction) -> None:
             for table, ended in (("job_run", "AND old.status <> 'running'"), ("job_missed", "")):
-                await transaction.execute(
+                transaction.execute(
                     f"""DELETE FROM {table} WHERE id IN (
                         SELECT old.id FROM json_each(?) JOIN {table} AS old ON old.job = value
                         WHERE old.id <= (SELECT id FROM {table} WHERE job = value ORDER BY id DESC LIMIT 1 OFFSET ?)
@@ -209,18 +209,18 @@ class SQLiteStateBackend(StateBackend):
     async def _delete_older(self, oldest: float) -> bool:
         own = self._names.condition
 
-        async def work(transaction: Transaction) -> bool:
+        def work(transaction: Transaction) -> bool:
             # Ids begin with the time they were made at, in milliseconds as hexadecimal digits.
             digits = f"{max(0, int(oldest * 1000)):012x}"
             before = f"{digits[:8]}-{digits[8:]}"
-            runs = await transaction.execute(
+            runs = transaction.execute(
                 f"""DELETE FROM job_run WHERE id IN (
                     SELECT id FROM job_run WHERE id < ? AND status <> 'running' AND {own} LIMIT ?)""",
                 before,
                 *self._names.bounds,
                 _PRUNE_ROWS,
             )
-            missed = await transaction.execute(
+            missed = transaction.execute(
                 f"DELETE FROM job_missed WHERE id IN (SELECT id FROM job_missed WHERE id < ? AND {own} LIMIT ?)",
                 before,
                 *self._names.bounds,
@@ -233,15 +233,13 @@ class SQLiteStateBackend(StateBackend):
     async def forget(self, jobs: Collection[str]) -> None:
         names = as_json([self._names.key(job) for job in jobs])
 
-        async def work(transaction: Transaction) -> None:
+        def work(transaction: Transaction) -> None:
             for table, column in (
                 ("job_run", "job"),
                 ("job_missed", "job"),
                 ("job_status", "name"),
                 ("job_state", "name"),
             ):
-                await transaction.execute(
-                    f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))", names
-                )
+                transaction.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))", names)
 
         await self._database.write(work)

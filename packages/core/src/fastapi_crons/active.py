@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from fastapi_crons._threads import Ended
 from fastapi_crons.context import log_fields, run_context
 from fastapi_crons.hookspecs import HookContext
-from fastapi_crons.locking.base import Lease, LeaseRef
+from fastapi_crons.locking.base import ClaimResult, Lease, LeaseRef
 from fastapi_crons.run import INTERRUPTED, Run, RunError, RunStatus, Trigger
 from fastapi_crons.run_log import RunLog
 from fastapi_crons.ticks import Row
@@ -30,13 +29,20 @@ _CUT_MESSAGES: dict[Cut, str] = {
 _CUT_ERRORS: dict[Cut, str] = {"timed_out": "TimeoutError", "lease_lost": INTERRUPTED}
 
 
+class Asked(NamedTuple):
+    """Who asked for a run by hand, when (Unix seconds), and what was said about it."""
+
+    ts: float
+    actor: str | None
+    note: str | None
+
+
 class ActiveRun:
     """A run, from its claim to the release of its lease."""
 
     __slots__ = (
-        "actor",
         "after",
-        "asked_ts",
+        "asked",
         "attempt",
         "beside",
         "cut",
@@ -54,7 +60,6 @@ class ActiveRun:
         "log",
         "max_log_chars",
         "missed",
-        "note",
         "outcome",
         "result",
         "started_ts",
@@ -68,27 +73,31 @@ class ActiveRun:
     )
 
     def __init__(
-        self, entry: Entry, run_id: str, tick_ts: int | None, trigger: Trigger, token: int, attempt: int
+        self,
+        entry: Entry,
+        run_id: str,
+        tick_ts: int | None,
+        trigger: Trigger,
+        *,
+        attempt: int = 1,
+        asked: Asked | None = None,
     ) -> None:
         self.entry = entry
         self.job: CronJob = entry.job
         self.id = run_id
         self.tick_ts = tick_ts
         self.trigger: Trigger = trigger
-        self.token = token
         self.attempt = attempt
+        #: For a run by hand; None for one of a tick.
+        self.asked = asked
         self.timeout = entry.job.timeout
-        #: What the job's mark was before.
-        self.after = 0
-        self.missed: Row | None = None
-        self.actor: str | None = None
-        self.note: str | None = None
-        #: The run that goes on beside this one, which was forced.
+        #: What its claim brought: the fencing token, what the job's mark was before, and the run that goes on beside this
+        #: one, where it was forced.
+        self.token = self.after = 0
         self.beside: str | None = None
+        self.missed: Row | None = None
         #: Why the tick was claimed late.
         self.delay: str | None = None
-        #: When somebody asked for it; None for a tick.
-        self.asked_ts: float | None = None
         self.instance = ""
         self.started_ts = 0.0
         #: When its lease was granted, on the monotonic clock.
@@ -112,6 +121,10 @@ class ActiveRun:
         self.result: str | None = None
         #: Set when the run has ended and its lease is given back, for those who wait for it.
         self.ended: asyncio.Event | None = None
+
+    def granted(self, result: ClaimResult) -> None:
+        """Its claim was granted."""
+        self.token, self.after, self.beside = result.token, result.mark, result.holder or None
 
     def keep_log(self) -> RunLog:
         if self.log is None:
@@ -173,8 +186,13 @@ class ActiveRun:
         """What hooks learn of the run as it is now."""
         run = self.snapshot()
         if run.result != self.result:
-            run = replace(run, result=self.result)
+            run = run._replace(result=self.result)
         return run_context(self.job, run, self.asked_ts)
+
+    @property
+    def asked_ts(self) -> float | None:
+        """When somebody asked for it; None for a tick."""
+        return None if self.asked is None else self.asked.ts
 
     def snapshot(self) -> Run:
         """The run as it is now."""
@@ -183,7 +201,7 @@ class ActiveRun:
     def record(
         self, status: RunStatus, ended_ts: float | None, error: RunError | None = None, result: str | None = None
     ) -> Run:
-        missed = self.missed
+        missed, asked = self.missed, self.asked
         return Run(
             self.id,
             self.job.name,
@@ -199,8 +217,8 @@ class ActiveRun:
             result,
             0 if missed is None else missed.number,
             None if missed is None else missed.first,
-            self.actor,
-            self.note,
+            None if asked is None else asked.actor,
+            None if asked is None else asked.note,
             self.beside,
             delay=self.delay,
         )

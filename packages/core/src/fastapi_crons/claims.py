@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 from fastapi_crons.clock import iso_utc
@@ -37,15 +36,10 @@ def claims_of(entry: Entry, step: Step, new_run_id: RunIds) -> list[Wanted]:
     patient = late or entry.releasing
     overlap: Overlap = "queue" if patient and job.overlap == "skip" else job.overlap
     text, zone = job.schedule.text, job.schedule_zone
-    claims = [
-        Wanted(
-            entry,
-            ClaimRequest(job.name, new_run_id(), tick, text, zone, overlap, False, reason),
-            late,
-            step.run is None,
-        )
-        for tick, reason in step.let_go
-    ]
+    claims: list[Wanted] = []
+    for tick, reason in step.let_go:
+        request = ClaimRequest(job.name, new_run_id(), tick, text, zone, overlap, False, reason)
+        claims.append(Wanted(entry, request, late, step.run is None))
     if step.run is not None:
         request = ClaimRequest(job.name, new_run_id(), step.run, text, zone, overlap)
         claims.append(Wanted(entry, request, late, step.more, step.alone))
@@ -83,7 +77,7 @@ def interrupted(known: Run | None, lease: Lease, covered: Row | None, now: float
     error = RunError(INTERRUPTED, f"its process died, or lost its lease, before {iso_utc(now)}")
     status: RunStatus = "cancelled" if lease.cancelled else "interrupted"
     if known is not None:
-        return replace(known, status=status, ended_ts=now, error=error)
+        return known._replace(status=status, ended_ts=now, error=error)
     return Run(
         lease.run_id,
         lease.job,

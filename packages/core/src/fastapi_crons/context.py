@@ -25,22 +25,56 @@ class JobContext(Mapping[str, Any]):
     Reads like the mapping that a before-run hook gets, and says the essentials by name.
     """
 
-    __slots__ = ("_values", "attempt", "fencing_token", "job", "logger", "run_id", "tick")
+    __slots__ = ("_asked_ts", "_job", "_logger", "_mapping", "_run")
 
-    def __init__(self, job: CronJob, run: Run, values: HookContext) -> None:
-        self._values = values
-        #: The job's name.
-        self.job: str = job.name
-        #: The scheduled time (aware, UTC); None for a manual run.
-        self.tick: datetime | None = run.tick
-        #: How many times the function has been started for this tick, this one included.
-        self.attempt: int = run.attempt
-        #: Greater than that of any earlier run of the job: give it along with writes that must not come from a run whose
-        #: lease was lost.
-        self.fencing_token: int = run.token
-        self.run_id: str = run.id
-        #: Its records name job, run and tick, and from INFO up are kept with the run.
-        self.logger: RunLogger = RunLogger(job_logger(), log_fields(run))
+    def __init__(self, job: CronJob, run: Run, asked_ts: float | None) -> None:
+        self._job = job
+        self._run = run
+        self._asked_ts = asked_ts
+        # Made when they are wanted: most jobs ask for one thing or two.
+        self._mapping: HookContext | None = None
+        self._logger: RunLogger | None = None
+
+    @property
+    def job(self) -> str:
+        """The job's name."""
+        return self._run.job
+
+    @property
+    def tick(self) -> datetime | None:
+        """The scheduled time (aware, UTC); None for a manual run."""
+        return self._run.tick
+
+    @property
+    def attempt(self) -> int:
+        """How many times the function has been started for this tick, this one included."""
+        return self._run.attempt
+
+    @property
+    def fencing_token(self) -> int:
+        """Greater than that of any earlier run of the job.
+
+        Give it along with writes that must not come from a run whose lease was lost.
+        """
+        return self._run.token
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, as the history has it."""
+        return self._run.id
+
+    @property
+    def logger(self) -> RunLogger:
+        """Its records name job, run and tick, and from INFO up are kept with the run."""
+        if self._logger is None:
+            self._logger = RunLogger(job_logger(), log_fields(self._run))
+        return self._logger
+
+    @property
+    def _values(self) -> HookContext:
+        if self._mapping is None:
+            self._mapping = run_context(self._job, self._run, self._asked_ts)
+        return self._mapping
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from fastapi_crons._signals import InterruptWatch, StopSignals
 from fastapi_crons._threads import ThreadPool
-from fastapi_crons.active import ActiveRun
+from fastapi_crons.background import Background
 from fastapi_crons.backoff import Backoff
 from fastapi_crons.clock import Clock, Timer
 from fastapi_crons.config import CronConfig
@@ -78,6 +78,7 @@ class Engine:
         self._interrupts = InterruptWatch()
         self._stop_signals: StopSignals | None = None
         self.hooks = HookCaller(crons, plugins.calls, ThreadPool(8, "fastapi-crons-hook"), config.hook_timeout)
+        self.background = Background(clock)
         self.recorder = Recorder(
             state, locks, clock, store_timeout=config.store_timeout, max_buffered=config.max_buffered_records
         )
@@ -87,17 +88,19 @@ class Engine:
             plugins,
             self.hooks,
             self.recorder,
+            self.background,
             self.instance.id,
             self._interrupts,
-            self._holds,
-            self._released,
-            self._lost,
         )
         parts = self._parts = Parts(
-            config, clock, self.instance, self.runs_ticks, state, locks, self.recorder, self.runner
+            config, clock, self.instance, self.runs_ticks, state, locks, self.recorder, self.runner, self.background
         )
-        self.dispatcher = Dispatcher(parts, self._registered, self._early)
+        self.dispatcher = Dispatcher(parts, self._registered)
         self.membership = Membership(parts, self.dispatcher, Recovery(parts, self.dispatcher, crons.get_job))
+        self.runner.holds = self.membership.keeper.holds
+        self.runner.on_released = self.dispatcher.released
+        self.runner.on_lost = self.membership.lost
+        self.dispatcher.answers.on_early = self.membership.ask_soon
         self._steering = Steering(parts, self.dispatcher, self.membership)
         self.feed = Feed(state)
         #: What is to be said about the place that this runs in.
@@ -134,7 +137,7 @@ class Engine:
                     raise
                 self._wait_for_stores(error)
             # What was begun about the jobs is told before the scheduler itself.
-            await self.runner.drain(self._config.hook_timeout)
+            await self.background.drain(self._config.hook_timeout)
             await self._tell_plugins("scheduler_started")
         except BaseException:
             # Also where the caller gave up waiting: nothing is left behind that nobody can stop.
@@ -143,7 +146,7 @@ class Engine:
 
     def waits_for(self, task: asyncio.Task[object] | None, root: asyncio.Task[object] | None) -> bool:
         """Whether a stop would wait for this task: it is part of a run (of which `root` is the task), or a hook."""
-        own = {run.task for run in self.runner.active.values()} | self.runner.background
+        own = {run.task for run in self.runner.active.values()} | self.background.tasks
         return root in own or self.hooks.is_call(task)
 
     def steers(self, what: str, name: str) -> Steering:
@@ -191,9 +194,8 @@ class Engine:
         await self.supervisor.finish("dispatch", self._store_patience())
         await self._steering.settle(self._store_patience())
         await self._end_runs()
-        await self.runner.drain(self._config.hook_timeout)
-        for task in self.runner.background:
-            task.cancel()
+        await self.background.drain(self._config.hook_timeout)
+        self.background.cancel()
         self._interrupts.stop()
         if self._look_again is not None:
             self._look_again.cancel()
@@ -326,21 +328,9 @@ class Engine:
         except Exception as error:
             logger.warning("the state store did not close cleanly: %s", one_line(error))
 
-    def _released(self, run: ActiveRun) -> None:
-        self.dispatcher.released(run)
-
-    def _holds(self, since: float) -> bool:
-        return self.membership.keeper.holds(since)
-
-    def _early(self) -> None:
-        self.membership.ask_soon()
-
-    def _lost(self, run: ActiveRun) -> None:
-        self.membership.lost(run)
-
     def _registered(self, jobs: list[CronJob]) -> None:
         if self.role == "scheduler" and self._plugins.calls("job_registered"):
-            self.runner.in_background(self._tell_registered(jobs))
+            self.background.start(self._tell_registered(jobs))
 
     async def _tell_registered(self, jobs: list[CronJob]) -> None:
         for job in jobs:

@@ -12,7 +12,7 @@ from fastapi_crons._collector import collector_paused
 from fastapi_crons.claims import definition_of, probe_of
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.job import CronJob
-from fastapi_crons.locking.base import Enrolment, Lease, LeaseRef, Replaced
+from fastapi_crons.locking.base import Definition, Enrolment, Lease, LeaseRef, Replaced
 from fastapi_crons.parts import Parts
 from fastapi_crons.run import RunIds
 from fastapi_crons.ticks import Policy, old_row
@@ -32,7 +32,7 @@ class EnrolledJobs:
         parts: Parts,
         timeline: Timeline,
         run_ids: RunIds,
-        on_placed: Callable[[Entry], None],
+        on_placed: Callable[[list[Entry]], None],
         on_registered: Callable[[list[CronJob]], None],
     ) -> None:
         self._config, self._clock, self._owner = parts.config, parts.clock, parts.instance.owner
@@ -143,7 +143,7 @@ class EnrolledJobs:
                 extra={"job": name},
             )
             del self._entries[name]
-            self._digest -= _digest_of(entry.job)
+            self._digest -= _digest_of(definition_of(entry.job))
             entry.group.entries.remove(entry)
             self.add([entry.job])
         elif entry.in_force:
@@ -197,27 +197,31 @@ class EnrolledJobs:
             raise
         now = self._clock.now()
         with collector_paused():
-            for job, definition, answer in zip(jobs, definitions, answers, strict=True):
-                self._place(job, definition.nonce, answer, now)
+            self._on_placed(
+                [
+                    entry
+                    for job, definition, answer in zip(jobs, definitions, answers, strict=True)
+                    if (entry := self._place(job, definition, answer, now)).job.enabled
+                ]
+            )
         self._on_registered(jobs)
 
-    def _place(self, job: CronJob, nonce: str, answer: Enrolment, now: float) -> None:
+    def _place(self, job: CronJob, definition: Definition, answer: Enrolment, now: float) -> Entry:
         entry = self._entries.get(job.name)
         if entry is None:
             group = self._timeline.group_of(job.schedule, now)
             entry = self._entries[job.name] = Entry(job, group, self._policy(job), answer.mark)
-            self._digest += _digest_of(job)
+            self._digest += _digest_of(definition)
             if job.enabled:
                 group.entries.append(entry)
         entry.mark = max(entry.mark, answer.mark)
         if answer.put_back_from:
             warn_put_back(job.name, answer.put_back_from)
         if answer.replaced is not None:
-            self._close_past(job, answer.replaced, nonce, now)
+            self._close_past(job, answer.replaced, definition.nonce, now)
         if answer.other_function is not None:
             self.has_other_function(job, answer.other_function)
-        if job.enabled:
-            self._on_placed(entry)
+        return entry
 
     def _policy(self, job: CronJob) -> Policy:
         # A tick that jitter holds back is not late by that.
@@ -250,9 +254,10 @@ class EnrolledJobs:
             self._recorder.release(LeaseRef(job.name, nonce, old.token))
 
 
-def _digest_of(job: CronJob) -> int:
-    text = f"{job.name}\0{job.schedule.text}\0{job.schedule_zone}\0{job.enabled}\0{job.function_name}"
-    return (crc32(text.encode()) << 32) + adler32(text.encode())
+def _digest_of(definition: Definition) -> int:
+    job, schedule, timezone, function, _, enabled, *_ = definition
+    text = f"{job}\0{schedule}\0{timezone}\0{enabled}\0{function}".encode()
+    return (crc32(text) << 32) + adler32(text)
 
 
 def warn_put_back(job: str, mark: int) -> None:

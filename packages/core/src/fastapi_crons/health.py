@@ -76,7 +76,7 @@ def _concerns(engine: Engine) -> Iterator[str]:
     names = [run.job.name for run in engine.runner.active.values() if run.outcome is not None and run.thread_lives]
     if names:
         yield f"a thread goes on after its run was given up, and holds {_some(names)}"
-    waiting = engine.dispatcher.waiting_for_threads()
+    waiting = engine.dispatcher.waiting_for_threads
     if waiting and engine.runner.in_threads >= engine.max_threads:
         yield f"all {engine.max_threads} threads are taken, and {waiting} jobs wait for one"
     names = list(_long_runs(engine))

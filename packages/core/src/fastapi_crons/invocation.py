@@ -1,4 +1,4 @@
-"""How a job's function is called: on the loop or in a thread, within plugins' scopes, timed, and retried."""
+"""How a job's function is called: on the loop or in a thread, timed, and retried."""
 
 from __future__ import annotations
 
@@ -6,25 +6,23 @@ import asyncio
 import inspect
 import logging
 import random
-import sys
-from collections.abc import Awaitable, Coroutine
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from fastapi_crons._threads import ThreadPool
 from fastapi_crons.active import ActiveRun
+from fastapi_crons.cancellation import take_back_cuts
 from fastapi_crons.clock import Clock
 from fastapi_crons.context import JobContext
 from fastapi_crons.outcome import cut, printable, safe_text
+from fastapi_crons.scopes import Scopes
 
 if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
-    from fastapi_crons.hooks import HookCall, HookCaller
+    from fastapi_crons.hooks import HookCaller
     from fastapi_crons.plugins import Plugins
 
 logger = logging.getLogger(__name__)
-
-_Scope = AbstractAsyncContextManager[Any] | AbstractContextManager[Any]
 
 
 class Invoker:
@@ -32,10 +30,9 @@ class Invoker:
 
     def __init__(self, config: CronConfig, clock: Clock, plugins: Plugins, hooks: HookCaller) -> None:
         self._max_retry_delay = config.max_retry_delay
-        self._hook_timeout = config.hook_timeout
         self._clock = clock
-        self._plugins = plugins
         self._hooks = hooks
+        self._scopes = Scopes(plugins, hooks, config.hook_timeout)
         self._pool = ThreadPool(config.max_threads, "fastapi-crons-job")
 
     def call(self, run: ActiveRun) -> Coroutine[Any, Any, object]:
@@ -59,7 +56,7 @@ class Invoker:
                     raise
                 if failures == job.max_retries or not isinstance(raised, job.retry_on):
                     raise
-                _take_back_cancellations(run)
+                take_back_cuts(run)
             await self._wait_before_retry(run, failures, raised)
             run.attempt += 1
         raise AssertionError("unreachable")
@@ -89,84 +86,11 @@ class Invoker:
         finally:
             timer.cancel()
 
-    async def _in_scopes(self, run: ActiveRun) -> object:
-        """Call the function within what plugins hold around it; they can neither fail the run nor save it."""
-        scopes: list[tuple[HookCall, _Scope]] = []
-        raised: BaseException | None = None
-        try:
-            for call in self._plugins.calls("run_scope"):
-                scope = await self._enter(call, run)
-                if scope is not None:
-                    scopes.append((call, scope))
-            return await self._function(run)
-        except BaseException as error:
-            raised = error
-            raise
-        finally:
-            for call, scope in reversed(scopes):
-                await self._leave(call, scope, run, raised)
-
-    async def _enter(self, call: HookCall, run: ActiveRun) -> _Scope | None:
-        try:
-            scope = call.here(job_name=run.job.name, context=run.context(), crons=self._hooks.crons)
-            if isinstance(scope, AbstractAsyncContextManager):
-                await self._in_time(run, scope.__aenter__())
-                return scope
-            if isinstance(scope, AbstractContextManager):
-                scope.__enter__()
-                return scope
-            if asyncio.iscoroutine(scope):
-                scope.close()
-            if scope is not None:
-                raise TypeError(f"run_scope must return a context manager, not {type(scope).__name__}")
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and is_cancelled(run):
-                raise
-            self._hooks.complain(call, "failed on entering", error, {"job_name": run.job.name, "run_id": run.id})
-        return None
-
-    async def _leave(self, call: HookCall, scope: _Scope, run: ActiveRun, raised: BaseException | None) -> None:
-        how = (None, None, None) if raised is None else (type(raised), raised, raised.__traceback__)
-        try:
-            if isinstance(scope, AbstractAsyncContextManager):
-                await self._in_time(run, scope.__aexit__(*how))
-            else:
-                scope.__exit__(*how)
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and raised is None and is_cancelled(run):
-                raise
-            if error is not raised:
-                self._hooks.complain(call, "failed on leaving", error, {"job_name": run.job.name, "run_id": run.id})
-
-    async def _in_time(self, run: ActiveRun, work: Awaitable[object]) -> None:
-        """Await in this very task, whose context variables a scope may set, within the time limit of hooks."""
-        task, loop, timed_out = asyncio.current_task(), asyncio.get_running_loop(), False
-
-        def give_up() -> None:
-            nonlocal timed_out
-            if task is not None:
-                if timed_out:
-                    logger.error("job %r: a run_scope swallows its cancellation, and holds the run", run.job.name)
-                timed_out = True
-                task.cancel()
-                timers[:] = [loop.call_later(self._hook_timeout, give_up)]
-
-        timers = [loop.call_later(self._hook_timeout, give_up)]
-        try:
-            await work
-        except asyncio.CancelledError:
-            if not timed_out or run.cut is not None:
-                raise
-            _uncancel()
-            raise TimeoutError(f"did not end within {self._hook_timeout:g} s") from None
-        finally:
-            timers[0].cancel()
-
     def _call(self, run: ActiveRun) -> Coroutine[Any, Any, object]:
-        return self._in_scopes(run) if self._plugins.calls("run_scope") else self._function(run)
+        return self._scopes.around(run, self._function) if self._scopes.wanted else self._function(run)
 
     async def _function(self, run: ActiveRun) -> object:
-        context = {"context": JobContext(run.job, run.snapshot(), run.context())} if run.entry.takes_context else {}
+        context = {"context": JobContext(run.job, run.snapshot(), run.asked_ts)} if run.entry.takes_context else {}
         run.in_function = True
         try:
             if run.entry.is_async:
@@ -193,27 +117,3 @@ class Invoker:
             raise ended.error
         # A plain function may hand out a coroutine: a lambda, a partial, a callable object.
         return await ended.value if inspect.isawaitable(ended.value) else ended.value
-
-
-def is_cancelled(run: ActiveRun) -> bool:
-    """Whether somebody cancelled the run's task, as opposed to its code raising CancelledError by itself."""
-    if run.cut is not None:
-        return True
-    if sys.version_info >= (3, 11):
-        return run.task is not None and run.task.cancelling() > 0
-    return False
-
-
-def _take_back_cancellations(run: ActiveRun) -> None:
-    """Take back those that were ours, so that time limits inside the function count rightly."""
-    for _ in range(run.cuts):
-        _uncancel()
-    run.cut, run.cuts = None, 0
-
-
-def _uncancel() -> None:
-    """Take back our own cancellation, so that time limits inside the function count rightly."""
-    if sys.version_info >= (3, 11):
-        task = asyncio.current_task()
-        if task is not None:
-            task.uncancel()

@@ -29,7 +29,7 @@ class Membership:
         self._config, self._clock, self._instance = parts.config, parts.clock, parts.instance
         self._runs_ticks = parts.runs_ticks
         self._state, self._locks = parts.state, parts.locks
-        self._recorder, self._runner = parts.recorder, parts.runner
+        self._recorder, self._runner, self._background = parts.recorder, parts.runner, parts.background
         self._dispatcher = dispatcher
         self._recovery = recovery
         self._loop = asyncio.get_running_loop()
@@ -81,7 +81,7 @@ class Membership:
         """Leave the others to it, within so many seconds."""
         await self._locks.leave(timeout)
         self.tell(Signal("leave"))
-        await self._runner.drain(timeout)
+        await self._background.drain(timeout)
 
     def ask_soon(self) -> None:
         """Ask the lock store, though not all the time, what there is to see to."""
@@ -109,7 +109,7 @@ class Membership:
                 logger.debug("signal %s was not told: %s", signal.kind, one_line(error))
 
         if self._shared:
-            self._runner.in_background(tell())
+            self._background.start(tell())
 
     async def listen_forever(self) -> None:
         """Hear what other instances tell, where the state store brings it."""
@@ -158,9 +158,9 @@ class Membership:
             if abandoned and not self._taking_over:
                 # Beating must not wait for the state store.
                 self._taking_over = True
-                self._runner.in_background(self._take_over(abandoned))
+                self._background.start(self._take_over(abandoned))
             if beat.unknown:
-                self._runner.in_background(self._restore_records())
+                self._background.start(self._restore_records())
 
     def _strays_among(self, own: Sequence[Lease]) -> list[Lease]:
         """The leases that were granted to us and forgotten: their answer never came, or the store brought them back."""
@@ -191,7 +191,7 @@ class Membership:
         """The lock store does not know these leases as ours."""
         runs = [run for lease in leases if (run := self._runner.active.get(lease.run_id)) is not None]
         if runs:
-            self._runner.in_background(self._take_back(runs))
+            self._background.start(self._take_back(runs))
 
     def gave_up(self) -> None:
         """The lock store was out of reach for so long that others may have taken over what runs here."""
@@ -226,11 +226,11 @@ class Membership:
         self._recovery.met |= {other.instance.id for other in beat.instances}
         owners = {other.instance.owner for other in beat.instances}
         if self._others - owners:
-            self._runner.in_background(self._see_to_what_is_left())
+            self._background.start(self._see_to_what_is_left())
         self._others = owners
         digests = {other.jobs for other in beat.instances if other.jobs}
         if digests - self._digests - {digest}:
-            self._runner.in_background(self._compare_functions())
+            self._background.start(self._compare_functions())
         self._digests = digests
         if len(peers) == len([other for other in beat.instances if other.jobs]):
             self._dispatcher.jobs.all_agree()
@@ -287,4 +287,4 @@ class Membership:
 
     def lost(self, run: ActiveRun) -> None:
         """A run has ended that had lost its lease."""
-        self._runner.in_background(self._recovery.take_over_own(run))
+        self._background.start(self._recovery.take_over_own(run))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fastapi_crons.background import Background
 from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
 from fastapi_crons.instance import Instance
@@ -26,3 +27,4 @@ class Parts:
     locks: DistributedLockManager
     recorder: Recorder
     runner: Runner
+    background: Background

@@ -55,6 +55,9 @@ class Recorder:
         self._clock = clock
         self._store_timeout = store_timeout
         self._max_buffered = max_buffered
+        #: By id: runs that have begun in this turn of the loop, and in the one before. Those that end at once are written once.
+        self._begun: dict[str, Ongoing] = {}
+        self._going_on: dict[str, Ongoing] = {}
         #: By id. A run that was vetoed has a record of each kind.
         self._pending: dict[str, Ongoing | Record] = {}
         #: The batch that is on its way.
@@ -75,7 +78,7 @@ class Recorder:
     @property
     def idle(self) -> bool:
         """Whether everything noted so far is written and given back."""
-        return not (self._pending or self._releases or self._written or self._busy)
+        return not (self._has_work or self._written or self._busy)
 
     @property
     def waiting(self) -> int:
@@ -89,7 +92,12 @@ class Recorder:
 
     def noted(self, run_id: str) -> Run | None:
         """A run that the state store may not have yet, or not as it is by now."""
-        found = self._pending.get(run_id) or self._writing.get(run_id)
+        found = (
+            self._pending.get(run_id)
+            or self._begun.get(run_id)
+            or self._going_on.get(run_id)
+            or self._writing.get(run_id)
+        )
         return None if found is None or isinstance(found, MissedTicks) else _as_run(found)
 
     def expect(self, latency: float) -> None:
@@ -98,11 +106,13 @@ class Recorder:
 
     def started(self, run_id: str, run: Ongoing) -> None:
         """Note that a run goes on. One that has ended by the time of the write is written once."""
-        self._pending[run_id] = run
+        self._begun[run_id] = run
         self._wake.set()
 
     def ended(self, run: Run) -> None:
         """Note a run's outcome."""
+        if self._begun.pop(run.id, None) is None:
+            self._going_on.pop(run.id, None)
         self._pending[run.id] = run
         self._wake.set()
 
@@ -125,16 +135,18 @@ class Recorder:
         """Write batches as they gather; the scheduler's recorder task."""
         backoff = Backoff()
         while True:
-            if not (self._pending or self._releases):
+            if not self._has_work:
+                self._wake.clear()
                 await self._wake.wait()
-            # Runs that were started in this turn and end at once are then written once.
+            self._note_the_begun()
             await asyncio.sleep(0)
-            self._wake.clear()
-            while self._pending or self._releases:
-                if await self._write_batch():
-                    backoff = Backoff()
-                else:
-                    await self._hold_records(backoff.next())
+            self._note_those_that_go_on()
+            if not (self._pending or self._releases):
+                continue
+            if await self._write_batch():
+                backoff = Backoff()
+            else:
+                await self._hold_records(backoff.next())
 
     async def release_forever(self) -> None:
         """Give leases back as they come; the scheduler's release task."""
@@ -162,6 +174,8 @@ class Recorder:
         """Write and give back what is left, at a stop, after the two tasks have ended. Bounded, in seconds."""
         loop, backoff = asyncio.get_running_loop(), Backoff()
         deadline = loop.time() + timeout
+        self._note_the_begun()
+        self._note_those_that_go_on()
         while self._pending or self._releases:
             try:
                 if await asyncio.wait_for(self._write_batch(), timeout):
@@ -178,6 +192,18 @@ class Recorder:
             await self._locks.release_now([lease for lease, _ in left], timeout)
             for _, released in left:
                 released()
+
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._begun or self._going_on or self._pending or self._releases)
+
+    def _note_the_begun(self) -> None:
+        self._going_on.update(self._begun)
+        self._begun.clear()
+
+    def _note_those_that_go_on(self) -> None:
+        self._pending.update(self._going_on)
+        self._going_on.clear()
 
     async def _write_batch(self) -> bool:
         """Write one batch; False where the store did not take it."""

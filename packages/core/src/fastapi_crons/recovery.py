@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import replace
 from typing import TypeVar
 
 from fastapi_crons.active import ActiveRun
@@ -51,7 +50,7 @@ class Recovery:
         lease = run.lease(self._owner, self._clock.now())
         self._closed.add(run.id)
         if self._reruns(run.entry, lease):
-            self._dispatcher.run_again(run.entry, lease)
+            self._dispatcher.answers.run_again(run.entry, lease)
         else:
             await self._locks.release([ref_of(lease)])
 
@@ -71,7 +70,7 @@ class Recovery:
         for run in unfinished.values():
             known = run.id in leased or run.id in self._runner.active or run.id in self._closed
             if not known and run.instance not in alive:
-                self._close(run.job, replace(run, status="interrupted", ended_ts=self._clock.now(), error=error))
+                self._close(run.job, run._replace(status="interrupted", ended_ts=self._clock.now(), error=error))
 
     async def _take_over_run(self, entry: Entry, lease: Lease) -> None:
         known = await self._bounded(self._state.run(lease.run_id))
@@ -82,10 +81,10 @@ class Recovery:
         if not closed:
             # At once, also where the tick has to wait before it can run again.
             self._closed.add(lease.run_id)
-            covered = None if lease.tick is None else self._dispatcher.row(entry, lease, lease.tick - 1)
+            covered = None if lease.tick is None else entry.row(lease, lease.tick - 1)
             self._close(lease.job, interrupted(known, lease, covered, self._clock.now()))
         if self._reruns(entry, lease):
-            self._dispatcher.run_again(entry, lease)
+            self._dispatcher.answers.run_again(entry, lease)
         else:
             await self._locks.release([ref_of(lease)])
             self._closed.discard(lease.run_id)
@@ -94,7 +93,7 @@ class Recovery:
         """Write down ticks that were let go by a process which died before it could do so itself, or before it said so."""
         assert lease.tick is not None
         assert lease.let_go is not None
-        row = self._dispatcher.row(entry, lease, lease.tick)
+        row = entry.row(lease, lease.tick)
         if row is not None and not any(
             ticks.reason == lease.let_go and ticks.first_ts <= row.first and row.last <= ticks.last_ts
             for ticks in await self._bounded(self._state.missed(lease.job))

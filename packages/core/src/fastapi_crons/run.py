@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from fastapi_crons.clock import utc_datetime
 
@@ -20,8 +19,7 @@ MissedReason = Literal[
 INTERRUPTED = "Interrupted"
 
 
-@dataclass(frozen=True, slots=True)
-class RunError:
+class RunError(NamedTuple):
     """What a failed run raised, as text that is safe to store: no surrogates, no NUL, limited in size."""
 
     type: str
@@ -29,8 +27,7 @@ class RunError:
     traceback: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class LogLine:
+class LogLine(NamedTuple):
     """A log record that was made inside a run. `ts` in Unix seconds (UTC)."""
 
     ts: float
@@ -40,8 +37,7 @@ class LogLine:
     """One text, with the traceback where the record had one; safe to store."""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """One execution of a job, or the part of it that has happened so far.
 
     Instants are Unix seconds (UTC) in the `…_ts` fields; `tick`, `started` and `ended` give them as aware datetimes.
@@ -50,18 +46,25 @@ class Run:
     id: str
     """Unique, and sorts by the time the run was claimed (UUID version 7, RFC 9562)."""
     job: str
+    """The job's name."""
     tick_ts: int | None
     """The scheduled time; None for a manual run."""
     trigger: Trigger
+    """What started it."""
     attempt: int
     """How many times the function has been started for this tick, this one included."""
     instance: str
+    """The id of the instance that ran it."""
     token: int
     """The fencing token of the claim: greater than that of any earlier claim of the job."""
     status: RunStatus
+    """What has become of it."""
     started_ts: float
+    """When it began."""
     ended_ts: float | None = None
+    """When it ended; None while it goes on."""
     error: RunError | None = None
+    """What it raised last, or why it was cut off; None where it is well."""
     result: str | None = None
     """What the function returned, as JSON text; None when it returned None or nothing is to be kept."""
     missed_ticks: int = 0
@@ -71,6 +74,7 @@ class Run:
     actor: str | None = None
     """Who asked for a manual run."""
     note: str | None = None
+    """What they said about it."""
     beside: str | None = None
     """The run that was still going on when this one was forced."""
     log: tuple[LogLine, ...] = ()
@@ -101,8 +105,7 @@ class Run:
         return None if self.ended_ts is None else max(0.0, self.ended_ts - self.started_ts)
 
 
-@dataclass(frozen=True, slots=True)
-class MissedTicks:
+class MissedTicks(NamedTuple):
     """A row of a job's ticks that were let go, as one record. A later record with the same id takes its place."""
 
     id: str
@@ -110,7 +113,7 @@ class MissedTicks:
     job: str
     first_ts: int
     last_ts: int
-    count: int
+    count: int  # type: ignore[assignment]  # and not the method of tuples
     """How many; where `more` is true, at least so many."""
     reason: MissedReason
     recorded_ts: float
@@ -132,17 +135,30 @@ class MissedTicks:
 class RunIds:
     """Makes run ids: UUID version 7, strictly increasing within one instance of this class."""
 
-    __slots__ = ("_last", "_now", "_randbits")
+    __slots__ = ("_counter", "_head", "_millisecond", "_now", "_randbits", "_tail")
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
-        self._last = 0
         # Seeded anew for each: two processes must not draw the same numbers.
         self._randbits = random.Random(random.SystemRandom().getrandbits(128)).getrandbits
+        self._millisecond = 0
+        self._counter = 0
+        self._head = self._tail = ""
 
     def __call__(self) -> str:
-        # 48 bits of milliseconds and 12 bits that count within one: together a number that only grows.
-        stamp = max(self._last + 1, int(self._now() * 1000) << 12)
-        self._last = stamp
-        digits = f"{stamp >> 12:012x}7{stamp & 0xFFF:03x}{0x8 << 60 | self._randbits(62):016x}"
-        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+        millisecond = int(self._now() * 1000)
+        if millisecond > self._millisecond:
+            self._begin(millisecond)
+        elif self._counter == 0xFFF:
+            # The clock stands still, or was set back: borrowed from the milliseconds to come.
+            self._begin(self._millisecond + 1)
+        else:
+            self._counter += 1
+        # What is random is drawn once a millisecond: the ids of one are told apart by their number.
+        return f"{self._head}{self._counter:03x}{self._tail}"
+
+    def _begin(self, millisecond: int) -> None:
+        self._millisecond, self._counter = millisecond, 0
+        time_digits, random_digits = f"{millisecond:012x}", f"{0x8 << 60 | self._randbits(62):016x}"
+        self._head = f"{time_digits[:8]}-{time_digits[8:]}-7"
+        self._tail = f"-{random_digits[:4]}-{random_digits[4:]}"

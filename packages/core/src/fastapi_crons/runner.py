@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from fastapi_crons._signals import InterruptWatch
 from fastapi_crons.active import ActiveRun
-from fastapi_crons.clock import Clock, begin_root_task, iso_utc
+from fastapi_crons.background import Background
+from fastapi_crons.cancellation import is_cancelled
+from fastapi_crons.clock import Clock, iso_utc, root_task
 from fastapi_crons.context import log_fields, missed_context, run_context
 from fastapi_crons.errors import SkipRun
-from fastapi_crons.invocation import Invoker, is_cancelled
+from fastapi_crons.invocation import Invoker
 from fastapi_crons.job import CronJob
-from fastapi_crons.outcome import cut, error_of, json_or_text, printable, result_json, safe_text
-from fastapi_crons.run import LogLine, MissedReason, MissedTicks, Run, RunError, RunStatus
+from fastapi_crons.kept import Kept
+from fastapi_crons.outcome import cut, printable, safe_text
+from fastapi_crons.run import MissedReason, MissedTicks, Run, RunError, RunStatus
 from fastapi_crons.run_log import current_log
 from fastapi_crons.ticks import Row
 
@@ -33,8 +35,6 @@ logger = logging.getLogger(__name__)
 
 #: How many characters of an error message go into a log line; the whole is kept with the run.
 _LOGGED = 500
-#: How many characters of a text are given to redaction hooks.
-_REDACTED = 65_536
 
 
 class Runner:
@@ -47,27 +47,25 @@ class Runner:
         plugins: Plugins,
         hooks: HookCaller,
         recorder: Recorder,
+        background: Background,
         instance_id: str,
         interrupts: InterruptWatch,
-        holds: Callable[[float], bool],
-        on_released: Callable[[ActiveRun], None],
-        on_lost: Callable[[ActiveRun], None],
     ) -> None:
-        self._config = config
         self._clock = clock
         self._max_log_chars = config.max_log_chars
-        self._plugins = plugins
         self._hooks = hooks
+        self._kept = Kept(config, hooks)
         self._recorder = recorder
+        self._background = background
         self._instance_id = instance_id
-        self._holds = holds
-        self._on_released = on_released
-        self._on_lost = on_lost
         self._invoker = Invoker(config, clock, plugins, hooks)
         self._interrupts = interrupts
         self._create_task = asyncio.get_running_loop().create_task
-        #: Work that nobody waits for: hooks about ticks and about runs of other processes.
-        self.background: set[asyncio.Task[None]] = set()
+        #: Whether a lease that was granted then (on the monotonic clock) is still ours, as far as we can know.
+        self.holds: Callable[[float], bool] = lambda since: True
+        #: Called when a run's lease is given back; and before that, when a run has ended that had lost its lease.
+        self.on_released: Callable[[ActiveRun], None] = lambda run: None
+        self.on_lost: Callable[[ActiveRun], None] = lambda run: None
         self.active: dict[str, ActiveRun] = {}
         #: How many of these run in a thread, and how many are late ticks.
         self.in_threads = 0
@@ -119,10 +117,9 @@ class Runner:
         )
         hook = "run_skipped" if reason in ("overlap", "vetoed") else "tick_missed"
         if self._hooks.wanted(hook, job.name):
-            self.in_background(self._hooks.for_job(hook, job.name, missed_context(job, ticks)))
+            self._background.start(self._hooks.for_job(hook, job.name, missed_context(job, ticks)))
         if before is not None:
-            ticks = replace(
-                ticks,
+            ticks = ticks._replace(
                 id=before.id,
                 first_ts=min(before.first_ts, row.first),
                 last_ts=max(before.last_ts, row.last),
@@ -143,17 +140,7 @@ class Runner:
             extra=log_fields(run),
         )
         if self._hooks.wanted("on_error", job.name):
-            self.in_background(self._hooks.for_job("on_error", job.name, run_context(job, run)))
-
-    def in_background(self, work: Coroutine[Any, Any, object]) -> None:
-        """Run a coroutine that nobody waits for, owned until it ends."""
-        task = self._create_task(_as_root_task(work))
-        self.background.add(task)
-        task.add_done_callback(self.background.discard)
-
-    async def drain(self, timeout: float) -> None:
-        """Wait for what runs in the background, within a bound."""
-        await self._clock.wait(list(self.background), timeout)
+            self._background.start(self._hooks.for_job("on_error", job.name, run_context(job, run)))
 
     def abandon(self, run: ActiveRun) -> None:
         """Leave a run behind that does not end, at a stop: its record is closed and its lease given back."""
@@ -161,7 +148,7 @@ class Runner:
             logger.error("job %r did not end in time and is left behind", run.job.name, extra=run.log_fields)
             self._end(run, "interrupted", run.cut_error("interrupted"), None)
             if self._hooks.wanted("on_error", run.job.name):
-                self.in_background(self._hooks.for_job("on_error", run.job.name, run.context()))
+                self._background.start(self._hooks.for_job("on_error", run.job.name, run.context()))
         self._release(run)
         if run.task is not None:
             # `asyncio.run` waits at its end for every task it can see, and this one swallows its cancellation. It stays
@@ -169,19 +156,34 @@ class Runner:
             asyncio._unregister_task(run.task)  # documented under "Extending asyncio"
 
     async def _execute(self, run: ActiveRun) -> None:
-        begin_root_task()
+        root_task.set(run.task)
         if self._max_log_chars:
             run.max_log_chars = self._max_log_chars
             current_log.set(run)
-        status: RunStatus = "completed"
-        error: RunError | None = None
-        result: str | None = None
+        status, error, result = await self._call(run)
+        if run.outcome is not None:
+            return  # it was left behind at a stop, and that is its record
+        if not (run.function_ended or run.cut or self.holds(run.held_since)):
+            run.cut = "lease_lost"
+        if run.cut is not None and error is None and not run.function_ended:
+            status, error = self._after_cancellation(run, None)
+        self._end(run, status, error, result)
+        hook = "after_run" if status == "completed" else "on_error"
+        try:
+            if not run.vetoed and self._hooks.wanted(hook, run.job.name):
+                await self._hooks.for_job(hook, run.job.name, run.context())
+        finally:
+            self._give_back(run)
+
+    async def _call(self, run: ActiveRun) -> tuple[RunStatus, RunError | None, str | None]:
+        """Call the function, unless a before-run hook vetoes it; returns status, error and result."""
+        status: RunStatus
+        error: RunError | None
         try:
             if self._hooks.wanted("before_run", run.job.name):
                 await self._ask_before_hooks(run)
             value = await self._invoker.call(run)
-            if value is not None:
-                result = result_json(value, self._config.max_result_bytes)
+            return "completed", None, None if value is None else self._kept.result(value)
         except asyncio.CancelledError as cancelled:
             status, error = self._after_cancellation(run, cancelled)
         except BaseException as raised:
@@ -190,17 +192,11 @@ class Runner:
             elif run.vetoed and isinstance(raised, SkipRun):
                 status, error = "cancelled", RunError(SkipRun.__name__, safe_text(raised.reason, 200))
             else:
-                status, error = "failed", self._error(raised)
+                status, error = "failed", self._kept.error(run, raised)
             if isinstance(raised, KeyboardInterrupt) and self._interrupts.seen:
-                self._end(run, status, error, result)
+                self._end(run, status, error, None)
                 raise
-        if run.outcome is None:  # else it was left behind at a stop, and that is its record
-            if not (run.function_ended or run.cut or self._holds(run.held_since)):
-                run.cut = "lease_lost"
-            if run.cut is not None and error is None and not run.function_ended:
-                status, error = self._after_cancellation(run, None)
-            self._end(run, status, error, result)
-            await self._finish(run)
+        return status, error, None
 
     async def _ask_before_hooks(self, run: ActiveRun) -> None:
         veto = await self._hooks.for_job("before_run", run.job.name, run.context())
@@ -211,10 +207,10 @@ class Runner:
     def _end(self, run: ActiveRun, status: RunStatus, error: RunError | None, result: str | None) -> None:
         """Keep the outcome. From here on nothing runs the function again."""
         run.function_ended = True
-        outcome = self._kept(run, run.record(status, self._clock.now(), error, result))
+        outcome = self._kept.outcome(run, run.record(status, self._clock.now(), error, result))
         run.result = outcome.result
         if not run.job.store_result and outcome.result is not None:
-            outcome = replace(outcome, result=None)
+            outcome = outcome._replace(result=None)
         run.outcome = outcome
         self._recorder.ended(outcome)
         if outcome.error is None:
@@ -241,55 +237,21 @@ class Runner:
                 "job %r was vetoed: %s", run.job.name, printable(outcome.error.message), extra=run.log_fields
             )
 
-    def _kept(self, run: ActiveRun, outcome: Run) -> Run:
-        """The outcome with the run's log, as far as the plugins let it be kept."""
-        log: tuple[LogLine, ...] = ()
-        if run.log is not None:
-            log, run.log.closed = run.log.lines, True
-            if log:
-                outcome = replace(outcome, log=log, log_dropped=run.log.dropped)
-        if not self._hooks.wanted("redact", run.job.name):
-            return outcome
-
-        def redacted(field: str, text: str) -> str:
-            return self._hooks.redacted(run.job.name, field, text)
-
-        error, result = outcome.error, outcome.result
-        if error is not None:
-            field = "reason" if run.vetoed else "error"
-            traceback = error.traceback and redacted("traceback", error.traceback)
-            limit = self._config.max_error_chars
-            error = RunError(
-                error.type, cut(redacted(field, error.message), limit), traceback and cut(traceback, limit)
-            )
-        if result is not None:
-            result = json_or_text(redacted("result", result))
-        log = tuple(replace(line, message=redacted("log", line.message)) for line in log)
-        return replace(outcome, error=error, result=result, log=log)
-
-    def _error(self, raised: BaseException) -> RunError:
-        """What is kept of an exception. What is to be redacted is cut afterwards, so that no half of a secret slips by."""
-        limit = self._config.max_error_chars
-        return error_of(raised, max(limit, _REDACTED) if self._plugins.calls("redact") else limit)
-
-    async def _finish(self, run: ActiveRun) -> None:
-        """Call the hooks; then, when the function has really ended, give the lease back."""
-        outcome = run.snapshot()
-        hook = "after_run" if outcome.status == "completed" else "on_error"
-        try:
-            if not run.vetoed and self._hooks.wanted(hook, run.job.name):
-                await self._hooks.for_job(hook, run.job.name, run.context())
-        finally:
-            if run.thread is not None and run.thread_lives:
-                logger.error(
-                    "job %r: its thread goes on after the run: %s", run.job.name, outcome.status, extra=run.log_fields
-                )
-                run.in_function = True
-                if run.ended is not None:
-                    run.ended.set()
-                run.thread.add_done_callback(lambda _: self._release(run))
-            else:
-                self._release(run)
+    def _give_back(self, run: ActiveRun) -> None:
+        """Give the lease back when the function has really ended."""
+        if run.thread is None or not run.thread_lives:
+            self._release(run)
+            return
+        logger.error(
+            "job %r: its thread goes on after the run: %s",
+            run.job.name,
+            run.snapshot().status,
+            extra=run.log_fields,
+        )
+        run.in_function = True
+        if run.ended is not None:
+            run.ended.set()
+        run.thread.add_done_callback(lambda _: self._release(run))
 
     def _release(self, run: ActiveRun) -> None:
         if self.active.pop(run.id, None) is None:
@@ -299,7 +261,7 @@ class Runner:
         run.entry.releasing += 1
         if run.cut == "lease_lost" and run.outcome is not None and run.outcome.status == "interrupted":
             self._released(run)
-            self._on_lost(run)
+            self.on_lost(run)
         else:
             self._recorder.release(run.ref, lambda: self._released(run))
 
@@ -308,16 +270,11 @@ class Runner:
         run.entry.releasing -= 1
         if run.ended is not None:
             run.ended.set()
-        self._on_released(run)
+        self.on_released(run)
 
     def _after_cancellation(self, run: ActiveRun, raised: BaseException | None) -> tuple[RunStatus, RunError]:
         if run.cut is not None:
             return "interrupted" if run.cut == "lease_lost" else run.cut, run.cut_error(run.cut)
         if raised is not None and not is_cancelled(run):
-            return "failed", self._error(raised)
+            return "failed", self._kept.error(run, raised)
         return "interrupted", RunError("CancelledError", "was cancelled from outside the scheduler")
-
-
-async def _as_root_task(work: Coroutine[Any, Any, object]) -> None:
-    begin_root_task()
-    await work

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from fastapi_crons.active import ActiveRun
+from fastapi_crons.active import ActiveRun, Asked
 from fastapi_crons.claims import definition_of, manual_request
 from fastapi_crons.clock import iso_utc
 from fastapi_crons.dispatcher import Dispatcher
@@ -36,7 +36,7 @@ class Steering:
 
     def __init__(self, parts: Parts, dispatcher: Dispatcher, membership: Membership) -> None:
         self._config, self._clock, self._locks = parts.config, parts.clock, parts.locks
-        self._recorder, self._runner = parts.recorder, parts.runner
+        self._recorder, self._runner, self._background = parts.recorder, parts.runner, parts.background
         self._dispatcher = dispatcher
         self._membership = membership
         #: Where ticks are run the jobs are registered, so that it is known whose definitions are in force.
@@ -62,14 +62,12 @@ class Steering:
         if self._stopping.is_set() or not self._config.enabled:
             why = "stopping" if self._stopping.is_set() else "disabled (CRON_ENABLED=false)"
             raise CronsError(f"job {job.name!r} can't be run: this scheduler is {why}")
-        asked_ts = self._clock.now()
+        asked = Asked(self._clock.now(), _kept(wanted.actor), _kept(wanted.note))
         self.starting += 1
         try:
             entry = await self._registered_entry(job)
-            run = ActiveRun(entry, self._dispatcher.new_run_id(), None, wanted.triggered_by, 0, 1)
-            run.asked_ts = asked_ts
+            run = ActiveRun(entry, self._dispatcher.new_run_id(), None, wanted.triggered_by, asked=asked)
             run.timeout = job.timeout if wanted.timeout is None else wanted.timeout
-            run.actor, run.note = _kept(wanted.actor), _kept(wanted.note)
             run.ended = asyncio.Event()
             starting = asyncio.create_task(self._claim_and_start(run, force=wanted.force))
             self._starting.add(starting)
@@ -109,7 +107,7 @@ class Steering:
                 result = await self._locks.claim_now(request)
         except (StoreUnavailableError, asyncio.TimeoutError) as error:
             # The claim may have been granted all the same.
-            self._runner.in_background(self._give_back(request))
+            self._background.start(self._give_back(request))
             raise StoreUnavailableError(
                 f"job {name!r} can't be run: {str(error) or 'the lock store does not answer'}"
             ) from error
@@ -127,11 +125,10 @@ class Steering:
         if self._stopping.is_set():
             self._recorder.release(LeaseRef(name, run.id, result.token))
             raise CronsError(f"job {name!r} can't be run: this scheduler is stopping")
-        run.token, run.after = result.token, result.mark
-        if result.holder:
-            run.beside = result.holder
+        run.granted(result)
+        if run.beside is not None:
             logger.warning(
-                "job %r: run %s was forced, and overlaps with run %s", name, run.id, result.holder, extra=run.log_fields
+                "job %r: run %s was forced, and overlaps with run %s", name, run.id, run.beside, extra=run.log_fields
             )
         self._runner.start(run)
         return run
@@ -182,7 +179,7 @@ class Steering:
             resumed = await self._locks.resume(request)
         except StoreUnavailableError:
             # It may have been done all the same, and then what it let go has to be written down.
-            self._runner.in_background(self._resume_again(job, request))
+            self._background.start(self._resume_again(job, request))
             raise
         if resumed is None:
             return False

@@ -13,9 +13,10 @@ from hashlib import blake2b
 from fastapi_crons._callables import is_coroutine_function, takes
 from fastapi_crons.delays import Delay
 from fastapi_crons.job import CronJob
+from fastapi_crons.locking.base import Lease
 from fastapi_crons.run import MissedTicks
 from fastapi_crons.schedule import Schedule
-from fastapi_crons.ticks import Policy, Row, Step, TickSource, count_row, next_step, tick_source
+from fastapi_crons.ticks import Policy, Row, Step, TickSource, count_row, next_step, old_row, tick_source
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +91,12 @@ class Entry:
         if self._takes_context is None:
             self._takes_context = takes(self.job.func, "context")
         return self._takes_context
+
+    def row(self, lease: Lease, until: int) -> Row | None:
+        """The ticks that a lease answers for, up to `until`, by the schedule that they are ticks of."""
+        if (lease.schedule, lease.timezone) == (self.job.schedule.text, self.job.schedule_zone):
+            return self.group.row(lease.after, until)
+        return old_row(lease.schedule, lease.timezone, lease.after, until)
 
     def step(self, now: float) -> Step:
         """What to do next about this job's ticks in (mark, now], those aside that its jitter holds back."""

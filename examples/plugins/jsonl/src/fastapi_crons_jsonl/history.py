@@ -6,7 +6,6 @@ import json
 import logging
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import TypeVar
 
 from fastapi_crons import MissedTicks, Run
@@ -43,7 +42,7 @@ class History:
         if key not in self.records:
             for job in (record.job, None):
                 insort(self.ids.setdefault((kind, job), []), record.id)
-        self.records[key] = replace(record, log=()) if isinstance(record, Run) else record
+        self.records[key] = record._replace(log=()) if isinstance(record, Run) else record
         self.lines[key] = place, len(line)
 
     def is_closed(self, record: Record) -> bool:

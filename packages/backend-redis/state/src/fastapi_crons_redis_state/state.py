@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
 from importlib.resources import files
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -124,7 +123,7 @@ class RedisStateBackend(StateBackend):
             case [parts]:
                 return _run(*parts)
             case [parts, log]:
-                return replace(_run(*parts), log=tuple(LogLine(*line) for line in log))
+                return _run(*parts)._replace(log=tuple(LogLine(*line) for line in log))
         return None
 
     async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:
@@ -266,29 +265,12 @@ def _lines(record: Record) -> tuple[str, str, str]:
 
 def _run(head: Sequence[Any], more: Sequence[Any]) -> Run:
     run_id, status, job, instance, started = head
-    tick, trigger, attempt, token, ended, error, *about = more[:_RUN_FIELDS]
-    result, missed_ticks, missed_since, actor, note, beside, log_dropped, *delay = about
-    return Run(
-        run_id,
-        job,
-        tick,
-        trigger,
-        attempt,
-        instance,
-        token,
-        status,
-        started,
-        ended,
-        None if error is None else RunError(*error),
-        result,
-        missed_ticks,
-        missed_since,
-        actor,
-        note,
-        beside,
-        log_dropped=log_dropped,
-        delay=delay[0] if delay else None,
-    )
+    # Runs of earlier versions lack the last field.
+    tick, trigger, attempt, token, ended, raised, *about = (*more, None)[:_RUN_FIELDS]
+    error = None if raised is None else RunError(*raised)
+    began = (run_id, job, tick, trigger, attempt, instance, token, status, started, ended, error)
+    # Between the two lies the log, which is kept by itself.
+    return Run._make((*began, *about[:6], (), *about[6:]))
 
 
 def _missed(head: Sequence[Any], more: Sequence[Any]) -> MissedTicks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from fastapi_crons._collector import collector_paused
@@ -78,11 +78,12 @@ class LocalLockBackend(LockBackend):
         return set()  # every run is this process's own, and cancelled without asking
 
     async def release(self, leases: Sequence[LeaseRef]) -> list[bool]:
-        return [self._on_record(lease, lambda record, lease: record.release(lease)) for lease in leases]
+        records = self._records
+        return [lease.job in records and records[lease.job].release(lease) for lease in leases]
 
     async def renew(self, leases: Sequence[LeaseRef]) -> list[bool]:
-        expires = self._clock.now() + self._term
-        return [self._on_record(lease, lambda record, lease: record.renew(lease, expires)) for lease in leases]
+        expires, records = self._clock.now() + self._term, self._records
+        return [lease.job in records and records[lease.job].renew(lease, expires) for lease in leases]
 
     async def marks(self, jobs: Sequence[str]) -> list[int | None]:
         records = (self._records.get(job) for job in jobs)
@@ -105,10 +106,6 @@ class LocalLockBackend(LockBackend):
     async def leased(self, run_ids: Collection[str]) -> set[str]:
         held = {run_id for record in self._records.values() for run_id in record.leases or ()}
         return held.intersection(run_ids)
-
-    def _on_record(self, lease: LeaseRef, action: Callable[[JobRecord, LeaseRef], bool]) -> bool:
-        record = self._records.get(lease.job)
-        return record is not None and action(record, lease)
 
 
 def _alive(owner: str, expires: float) -> bool:

@@ -60,42 +60,56 @@ class JobRecord:
         "token",
     )
 
-    def __init__(self, definition: Definition, owner: str, now: float) -> None:
-        self.schedule = definition.schedule
-        self.timezone = definition.timezone
-        self.function = definition.function
-        self.enabled = definition.enabled
-        self.since = now
-        #: The newest tick that was claimed or let go. Only grows, unless a wrong clock set it.
-        #: An instance that has handled ticks before says that the store has lost its records. What was due since then is
-        #: not lost with them: it is granted once all who know of newer ticks have had the time to say so.
-        self.mark = _credible(definition.mark, now) or int(now)
-        self.settled_at = now + QUARANTINE if definition.mark else 0.0
-        #: The fencing token given out last. Only grows.
-        self.token = 0
-        self.pause: Pause | None = None
+    def __init__(
+        self,
+        schedule: str,
+        timezone: str,
+        function: str,
+        enabled: bool,
+        registrars: tuple[str, ...],
+        mark: int,
+        since: float,
+        token: int = 0,
+        settled_at: float = 0.0,
+        pause: Pause | None = None,
+    ) -> None:
+        self.schedule = schedule
+        self.timezone = timezone
+        self.function = function
+        self.enabled = enabled
         #: Who registered the definition in force.
-        self.registrars: tuple[str, ...] = (owner,)
+        self.registrars = registrars
+        #: The newest tick that was claimed or let go. Only grows, unless a wrong clock set it.
+        self.mark = mark
+        #: When the definition came into force.
+        self.since = since
+        #: The fencing token given out last. Only grows.
+        self.token = token
+        #: Until when a store that lost its records waits for what other instances know.
+        self.settled_at = settled_at
+        self.pause = pause
         #: By run id. Every tick up to the mark is on record in the state store, or one of these answers for it.
         self.leases: dict[str, Lease] | None = None
-        if definition.held:
-            self._take_back(definition.held)
 
     @classmethod
-    def restored(
-        cls,
-        definition: Definition,
-        registrars: tuple[str, ...],
-        since: float,
-        token: int,
-        pause: Pause | None,
-        settled_at: float = 0.0,
-    ) -> JobRecord:
-        """A record as a store kept it; its mark is that of the definition. Its leases are to be added."""
-        record = cls(definition, "", 0.0)
-        record.mark, record.since, record.token, record.pause = definition.mark, since, token, pause
-        record.settled_at = settled_at
-        record.registrars = registrars
+    def of(cls, definition: Definition, owner: str, now: float) -> JobRecord:
+        """The record of a job that a store sees for the first time.
+
+        An instance that has handled ticks before says that the store has lost its records. What was due since then is not
+        lost with them: it is granted once all who know of newer ticks have had the time to say so.
+        """
+        record = cls(
+            definition.schedule,
+            definition.timezone,
+            definition.function,
+            definition.enabled,
+            (owner,),
+            _credible(definition.mark, now) or int(now),
+            now,
+            settled_at=now + QUARANTINE if definition.mark else 0.0,
+        )
+        if definition.held:
+            record._take_back(definition.held)
         return record
 
     def enrol(self, definition: Definition, owner: str, now: float, term: float) -> Enrolment:
@@ -121,9 +135,10 @@ class JobRecord:
 
     def claim(self, request: ClaimRequest, owner: str, now: float, term: float, alive: Alive) -> ClaimResult:
         """Decide a request; a granted one has changed the record. `term` is the lease's length in seconds."""
-        repeated = self._repeated(request)
-        if repeated is not None:
-            return repeated
+        if self.leases:
+            repeated = self._repeated(request)
+            if repeated is not None:
+                return repeated
         in_force = request.schedule == self.schedule and request.timezone == self.timezone
         if not in_force or not (self.enabled or request.tick is None):
             return _NOT_IN_FORCE if any(alive(each, _FOR_EVER) for each in self.registrars) else _ORPHANED
@@ -131,7 +146,7 @@ class JobRecord:
             return _PAUSED
         if request.replaces is not None:
             return self._take_over(request, owner, now, term, alive)
-        holder = self._holder(alive)
+        holder = self._holder(alive) if self.leases else None
         if request.tick is None:
             if holder is not None and request.overlap != "allow" and not request.force:
                 return ClaimResult("busy", self.mark, holder=holder.run_id)
@@ -311,7 +326,7 @@ def enrol_in(records: dict[str, JobRecord], definition: Definition, owner: str, 
     """Register a job with the records of a store."""
     record = records.get(definition.job)
     if record is None:
-        record = records[definition.job] = JobRecord(definition, owner, now)
+        record = records[definition.job] = JobRecord.of(definition, owner, now)
         return Enrolment(record.mark)
     return record.enrol(definition, owner, now, term)
 

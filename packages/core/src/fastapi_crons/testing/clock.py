@@ -164,7 +164,7 @@ class VirtualClock:
         for run in engine.runner.active.values():
             if (finish_runs or not run.in_function) and run.task not in self._asleep:
                 return False
-        if any(task not in self._asleep for task in engine.runner.background):
+        if any(task not in self._asleep for task in engine.background.tasks):
             return False
         return (
             (not engine.runs_ticks or engine.dispatcher.idle or self._sleeps(engine, "dispatch"))

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-import secrets
-from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import replace
-from typing import TypeVar
 
 from fastapi_crons.clock import SystemClock
 from fastapi_crons.run import LogLine, MissedTicks, Run, RunError, RunIds, RunStatus
 from fastapi_crons.state import HistoryLimits, Signal, StateBackend
+from fastapi_crons.testing._contract import Contract, on_a_shared_store, on_a_store
 
-ContractT = TypeVar("ContractT", bound="StateContract")
 NOW = SystemClock().now()
 _DAY = 86_400
 new_id = RunIds()
@@ -26,26 +22,7 @@ def a_run(job: str = "job", status: RunStatus = "running", *, run_id: str | None
     return Run(run_id or new_id(), job, int(started), "schedule", 1, "here", 7, status, started, ended)
 
 
-def _on_a_store(test: Callable[[ContractT, StateBackend], Awaitable[None]]) -> Callable[[ContractT], None]:
-    """Run a test with an open store, on an event loop of its own."""
-
-    def run(self: ContractT) -> None:
-        async def whole() -> None:
-            self.opened = []
-            self.namespace = f"contract-{secrets.token_hex(6)}"
-            try:
-                await test(self, await self.another())
-            finally:
-                for store in self.opened:
-                    await store.close()
-
-        asyncio.run(whole())
-
-    run.__name__, run.__doc__ = test.__name__, test.__doc__
-    return run
-
-
-class StateContract:
+class StateContract(Contract[StateBackend]):
     """Inherit from this in a test module, and say how your store is made; the rest is pytest's.
 
         class TestMyState(StateContract):
@@ -55,13 +32,7 @@ class StateContract:
     Each call must lead to the same store, as if it were made by another instance. The tests keep to namespaces of their own.
     """
 
-    #: What a test has opened, and the namespace that it does so in.
     opened: list[StateBackend]
-    namespace: str
-
-    def make_store(self) -> StateBackend:
-        """A new, unopened backend of the store that is to be tested."""
-        raise NotImplementedError
 
     async def another(self, *, namespace: str | None = None, keep: int = 5, days: float = 30) -> StateBackend:
         """The store as another instance opens it."""
@@ -70,11 +41,11 @@ class StateContract:
         self.opened.append(store)
         return store
 
-    def shared(self) -> bool:
-        """Whether several instances can have this store."""
-        return self.make_store().reach != "process"
+    async def close_all(self) -> None:
+        for store in self.opened:
+            await store.close()
 
-    @_on_a_store
+    @on_a_store
     async def test_a_run_comes_back_as_it_was(self, state: StateBackend) -> None:
         run = Run(
             new_id(),
@@ -100,7 +71,7 @@ class StateContract:
         assert await state.runs(run.job) == [run]
         assert await state.run("no such run") is None
 
-    @_on_a_store
+    @on_a_store
     async def test_a_closed_record_never_changes(self, state: StateBackend) -> None:
         running = a_run()
         await state.write([running])
@@ -112,7 +83,7 @@ class StateContract:
         assert await state.unfinished() == []
         assert (await state.states())["job"].status == "interrupted"
 
-    @_on_a_store
+    @on_a_store
     async def test_runs_are_paged_newest_first(self, state: StateBackend) -> None:
         runs = [a_run(status="completed" if number % 2 else "failed", started=NOW + number) for number in range(5)]
         await state.write([*runs, a_run("other", "completed")])
@@ -120,7 +91,7 @@ class StateContract:
         assert await state.runs("job", limit=10, before=runs[3].id) == runs[2::-1]
         assert await state.runs("job", status="failed") == [runs[4], runs[2], runs[0]]
 
-    @_on_a_store
+    @on_a_store
     async def test_the_newest_runs_of_all_jobs_are_those_that_a_look_at_each_job_would_find(
         self, state: StateBackend
     ) -> None:
@@ -149,7 +120,7 @@ class StateContract:
                         ][:limit]
                     )
 
-    @_on_a_store
+    @on_a_store
     async def test_states_show_the_latest_run_of_each_job(self, state: StateBackend) -> None:
         old, new = a_run("a", "completed", started=NOW - 60), a_run("a", "failed", started=NOW)
         await state.write([old, new, a_run("b")])
@@ -158,18 +129,18 @@ class StateContract:
         assert abs(states["a"].last_run_ts - NOW) < 0.01
         assert set(await state.states(["b", "never ran"])) == {"b"}
 
-    @_on_a_store
+    @on_a_store
     async def test_missed_ticks_come_back_newest_first(self, state: StateBackend) -> None:
         rows = [
             MissedTicks(new_id(), "job", 10, 20, 3, "overlap", NOW + number, "here", number == 1, "why")
             for number in range(2)
         ]
-        await state.write([replace(rows[1], count=2), rows[0]])
+        await state.write([rows[1]._replace(count=2), rows[0]])
         await state.write([rows[1]])
         assert await state.missed("job") == rows[::-1]
         assert await state.missed("other") == []
 
-    @_on_a_store
+    @on_a_store
     async def test_history_is_bounded_by_number_and_age(self, state: StateBackend) -> None:
         ids = RunIds(lambda: NOW - 40 * _DAY)
         await state.write([a_run("old", "completed", run_id=ids(), started=NOW - 40 * _DAY)])
@@ -183,7 +154,7 @@ class StateContract:
         assert len(kept) == 5
         assert kept[0].started_ts == NOW + 102
 
-    @_on_a_store
+    @on_a_store
     async def test_missed_ticks_are_bounded_too_and_running_runs_are_kept(self, state: StateBackend) -> None:
         running = a_run("busy")
         await state.write([running])
@@ -197,17 +168,17 @@ class StateContract:
         if state.durable:
             assert await state.run(running.id) == running
 
-    @_on_a_store
+    @on_a_store
     async def test_a_run_comes_back_with_its_log_when_it_is_asked_for(self, state: StateBackend) -> None:
         lines = tuple(LogLine(NOW + number, "INFO", "app", f"line {number} ü\n") for number in range(3))
-        run = replace(a_run(status="completed"), log=lines, log_dropped=7, beside="another", delay="why")
-        await state.write([replace(a_run(run_id=run.id), beside="another")])
+        run = a_run(status="completed")._replace(log=lines, log_dropped=7, beside="another", delay="why")
+        await state.write([a_run(run_id=run.id)._replace(beside="another")])
         await state.write([run])
         assert await state.run(run.id) == run
         (listed,) = await state.runs("job")
         assert (listed.id, listed.log_dropped) == (run.id, 7)
 
-    @_on_a_store
+    @on_a_store
     async def test_names_of_any_kind_are_kept_apart(self, state: StateBackend) -> None:
         names = ["a:b", "a", "a*", "{a}", "a b", "ä\u2009🚀", "%41", "a\\b", '"quoted"', "'", "x" * 200]
         await state.write([a_run(name, "completed") for name in names])
@@ -215,14 +186,14 @@ class StateContract:
         for name in names:
             assert [run.job for run in await state.runs(name)] == [name]
 
-    @_on_a_store
+    @on_a_store
     async def test_a_batch_is_kept_whole(self, state: StateBackend) -> None:
         runs = [a_run(f"job-{number}", "completed") for number in range(1_000)]
         await state.write(runs)
         assert len(await state.states()) == 1_000
         assert await state.run(runs[-1].id) == runs[-1]
 
-    @_on_a_store
+    @on_a_store
     async def test_what_is_kept_of_a_forgotten_job_goes_and_nothing_else(self, state: StateBackend) -> None:
         gone, kept = a_run("gone", "completed"), a_run("kept", "completed")
         await state.write([gone, kept, MissedTicks(new_id(), "gone", 10, 20, 3, "overlap", NOW, "here")])
@@ -233,10 +204,8 @@ class StateContract:
         assert await state.run(gone.id) is None
         assert await state.run(kept.id) == kept
 
-    @_on_a_store
+    @on_a_shared_store
     async def test_instances_see_what_others_have_written(self, state: StateBackend) -> None:
-        if not self.shared():
-            return
         other, run = await self.another(), a_run()
         await state.write([run])
         assert await other.run(run.id) == run
@@ -245,10 +214,8 @@ class StateContract:
         assert [found.status for found in await state.runs("job")] == ["completed"]
         assert await state.unfinished() == []
 
-    @_on_a_store
+    @on_a_shared_store
     async def test_namespaces_share_a_store_and_nothing_else(self, state: StateBackend) -> None:
-        if not self.shared():
-            return
         kept = {"": state}
         for name, keep in ((".prod", 1000), (".prod2", 1000), (".staging", 2)):
             kept[name] = await self.another(namespace=self.namespace + name, keep=keep)
@@ -264,33 +231,33 @@ class StateContract:
         await kept[".staging"].forget(["job"])
         assert set(await kept[".prod"].states()) == {"job"}
 
-    @_on_a_store
+    @on_a_store
     async def test_who_listens_hears_what_is_written_and_told(self, state: StateBackend) -> None:
         events = state.events()
         if events is None:
             return
         other = await self.another() if self.shared() else state
         await other.write([a_run("before")])
-        run = replace(a_run(), log=(LogLine(NOW, "INFO", "app", "line"),), delay="why")
-        ended = replace(run, status="completed", ended_ts=NOW + 1, result="7")
+        run = a_run()._replace(log=(LogLine(NOW, "INFO", "app", "line"),), delay="why")
+        ended = run._replace(status="completed", ended_ts=NOW + 1, result="7")
         ticks = MissedTicks(new_id(), "job", 10, 20, 3, "overlap", NOW, "here")
         async with aclosing(events):
             listening = asyncio.ensure_future(anext(events))
             await asyncio.sleep(0.3)
             await other.write([run])
-            assert await asyncio.wait_for(listening, 5) == replace(run, log=())
+            assert await asyncio.wait_for(listening, 5) == run._replace(log=())
             await state.write([ended, ticks])
             heard = [await asyncio.wait_for(anext(events), 5) for _ in range(2)]
-            assert replace(ended, log=()) in heard
+            assert ended._replace(log=()) in heard
             assert ticks in heard
             if state.events(records=False) is not None:
                 signal = Signal("cancel", "job", run.id, "ops")
                 await other.tell(signal)
                 assert await asyncio.wait_for(anext(events), 5) == signal
-            await other.write([replace(ticks, count=4)])
-            assert await asyncio.wait_for(anext(events), 5) == replace(ticks, count=4)
+            await other.write([ticks._replace(count=4)])
+            assert await asyncio.wait_for(anext(events), 5) == ticks._replace(count=4)
 
-    @_on_a_store
+    @on_a_store
     async def test_several_listen_each_in_its_namespace(self, state: StateBackend) -> None:
         if not self.shared() or (first := state.events()) is None:
             return

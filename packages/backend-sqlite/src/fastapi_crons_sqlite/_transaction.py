@@ -1,0 +1,59 @@
+"""Transaction: statements for whole batches, on one connection.
+
+`sqlite3` gives the interpreter lock away around every single step, and a batch that is taken row by row would crawl while
+the event loop is busy. So rows are written by the hundred in one statement, names travel as one JSON parameter, and many rows
+come back as one JSON value.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+#: What a column can hold, as JSON.
+Value = str | int | float | None
+Row = Sequence[Any]
+
+# Few different statements, so that SQLite's prepared ones serve again. At most 32,766 parameters go with one.
+_ROWS_AT_A_TIME = (256, 32, 4, 1)
+
+
+class Transaction:
+    """Statements on one connection, each for a whole batch."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def rows(self, sql: str, *parameters: Value) -> list[Row]:
+        """The rows of a query whose first column is a JSON array of rows."""
+        found = self._connection.execute(sql, parameters).fetchall()
+        rows: list[Row] = json.loads(found[0][0]) if found else []
+        return rows
+
+    def insert(self, head: str, rows: Sequence[Row], tail: str = "") -> None:
+        """Run `head VALUES (…), (…) tail` over all rows."""
+        done = 0
+        for size in _ROWS_AT_A_TIME:
+            while len(rows) - done >= size:
+                part = rows[done : done + size]
+                self._connection.execute(_insertion(head, len(part[0]), size, tail), list(chain.from_iterable(part)))
+                done += size
+
+    def execute(self, sql: str, *parameters: Value) -> int:
+        """Run a statement; returns how many rows it changed."""
+        return self._connection.execute(sql, parameters).rowcount
+
+
+@lru_cache(maxsize=64)
+def _insertion(head: str, columns: int, rows: int, tail: str) -> str:
+    row = f"({','.join('?' * columns)})"
+    return f"{head} VALUES {','.join([row] * rows)} {tail}"
+
+
+def as_json(rows: Sequence[object]) -> str:
+    """A batch as the one parameter that it travels as."""
+    return json.dumps(rows, ensure_ascii=False)

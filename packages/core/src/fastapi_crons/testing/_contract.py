@@ -1,0 +1,67 @@
+"""What the contracts of stores have in common: each test has an open store, on an event loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+from fastapi_crons.locking import LockBackend
+from fastapi_crons.state import StateBackend
+
+StoreT = TypeVar("StoreT", LockBackend, StateBackend)
+ContractT = TypeVar("ContractT", bound="Contract[Any]")
+
+
+class Contract(Generic[StoreT]):
+    """Tests of a store. The tests keep to namespaces of their own."""
+
+    #: What a test has opened, and the namespace that it does so in.
+    opened: list[Any]
+    namespace: str
+
+    def make_store(self) -> StoreT:
+        """A new, unopened backend of the store that is to be tested."""
+        raise NotImplementedError
+
+    async def another(self) -> StoreT:
+        """The store as another instance opens it."""
+        raise NotImplementedError
+
+    def shared(self) -> bool:
+        """Whether several instances can have this store."""
+        return self.make_store().reach != "process"
+
+    async def close_all(self) -> None:
+        """Close what the test has opened."""
+        raise NotImplementedError
+
+
+def on_a_store(test: Callable[[ContractT, StoreT], Awaitable[None]]) -> Callable[[ContractT], None]:
+    """Run a test with an open store."""
+
+    def run(self: ContractT) -> None:
+        async def whole() -> None:
+            self.opened, self.namespace = [], f"contract-{secrets.token_hex(6)}"
+            try:
+                await test(self, await self.another())
+            finally:
+                await self.close_all()
+
+        asyncio.run(whole())
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run
+
+
+def on_a_shared_store(test: Callable[[ContractT, StoreT], Awaitable[None]]) -> Callable[[ContractT], None]:
+    """Run a test with an open store that several instances can have; others pass."""
+    on_any_store = on_a_store(test)
+
+    def run(self: ContractT) -> None:
+        if self.shared():
+            on_any_store(self)
+
+    run.__name__, run.__doc__ = test.__name__, test.__doc__
+    return run

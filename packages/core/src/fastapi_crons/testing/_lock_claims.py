@@ -1,0 +1,180 @@
+"""The contract of lock stores, as far as one instance meets it: claims, leases, pauses, what is on record."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi_crons.clock import SystemClock
+from fastapi_crons.locking import (
+    Lease,
+    LeaseRef,
+    LockBackend,
+    PauseRequest,
+    ResumeRequest,
+)
+from fastapi_crons.testing._contract import on_a_store
+from fastapi_crons.testing._lock_store import SCHEDULE, LockStoreTests, define, request
+
+
+class ClaimTests(LockStoreTests):
+    """One instance and its store."""
+
+    @on_a_store
+    async def test_a_tick_is_claimed_once_and_the_job_is_busy_until_released(self, lock: LockBackend) -> None:
+        mark = (await lock.enrol([define()]))[0].mark
+        assert abs(mark - SystemClock().now()) < 3
+        (granted,) = await lock.claim([request("r1", mark + 1)])
+        assert (granted.outcome, granted.mark) == ("granted", mark)
+        stale, busy = await lock.claim([request("r2", mark + 1), request("manual", None)])
+        assert (stale.outcome, busy.outcome, busy.holder) == ("stale", "busy", "r1")
+        assert await lock.leased(["r1", "r2"]) == {"r1"}
+        assert await lock.release([LeaseRef("job", "r1", granted.token + 1)]) == [False]
+        assert await lock.renew([LeaseRef("job", "r1", granted.token), LeaseRef("job", "r2", 1)]) == [True, False]
+        assert await lock.release([LeaseRef("job", "r1", granted.token)]) == [True]
+        (again,) = await lock.claim([request("manual", None)])
+        assert again.outcome == "granted"
+        assert again.token > granted.token
+
+    @on_a_store
+    async def test_a_claim_that_is_asked_again_gets_the_same_answer(self, lock: LockBackend) -> None:
+        mark = (await lock.enrol([define()]))[0].mark
+        first = await lock.claim([request("r1", mark + 1)])
+        assert await lock.claim([request("r1", mark + 1)]) == first
+
+    @on_a_store
+    async def test_a_paused_job_grants_no_tick_until_it_is_resumed(self, lock: LockBackend) -> None:
+        mark = (await lock.enrol([define(), define("other")]))[0].mark
+        assert await lock.pause([PauseRequest("nope")]) == [None]
+        (pause,) = await lock.pause([PauseRequest("job", "ops", "why")])
+        assert pause is not None
+        assert abs(pause.since - SystemClock().now()) < 3
+        assert set(await lock.pauses()) == {"job"}
+        assert (await lock.pauses())["job"][1:] == ("ops", "why")
+        answers = await lock.claim([request("r1", mark + 1), request("r2", mark + 1, job="other"), request("r3", None)])
+        assert [answer.outcome for answer in answers] == ["paused", "granted", "granted"]
+        await lock.release([LeaseRef("job", "r3", answers[2].token)])
+        (resumed, none) = await lock.resume([ResumeRequest("job", "n1", catch_up=True), ResumeRequest("other", "n2")])
+        assert resumed is not None
+        assert resumed.pause[1:] == pause[1:]
+        assert abs(resumed.pause.since - pause.since) < 0.01
+        assert (resumed.after, resumed.mark, resumed.token, none) == (mark, mark, 0, None)
+        assert await lock.pauses() == {}
+        (granted,) = await lock.claim([request("r4", mark + 1)])
+        assert (granted.outcome, granted.mark) == ("granted", mark)
+
+    @on_a_store
+    async def test_a_skipped_tick_leaves_a_lease_until_it_is_on_record(self, lock: LockBackend) -> None:
+        mark = (await lock.enrol([define()]))[0].mark
+        (granted,) = await lock.claim([request("r1", mark + 1)])
+        assert granted.outcome == "granted"
+        (again,) = await lock.enrol([define(mark=mark - 10)])
+        assert again.mark == mark + 1
+        (forced,) = await lock.claim([request("forced", None)._replace(force=True)])
+        assert (forced.outcome, forced.holder) == ("granted", "r1")
+        (let_go,) = await lock.claim([request("r2", mark + 1)._replace(let_go="misfire_grace_time")])
+        assert let_go.outcome == "stale"
+        assert await lock.leased(["r1", "forced", "r2"]) == {"r1", "forced"}
+        await asyncio.sleep(1)
+        (skipped,) = await lock.claim([request("r3", mark + 2)])
+        assert (skipped.outcome, skipped.skipped, skipped.mark) == ("busy", True, mark + 1)
+        assert skipped.holder in ("r1", "forced")
+        assert await lock.leased(["r3"]) == {"r3"}
+        assert await lock.release([LeaseRef("job", "r3", skipped.token)]) == [True]
+
+    @on_a_store
+    async def test_a_store_that_lost_its_records_takes_leases_back(self, lock: LockBackend) -> None:
+        now = SystemClock().now()
+        token = int(now * 1000)
+        owner = self.opened[0][1].owner
+        held = Lease("job", "r1", int(now) - 5, owner, token, 1, now + 300, int(now) - 65, None, SCHEDULE, "UTC")
+        (enrolment,) = await lock.enrol([define(mark=int(now) - 5)._replace(held=(held,))])
+        assert await lock.leased(["r1"]) == {"r1"}
+        (stale,) = await lock.claim([request("r2", int(now) - 5)])
+        assert stale.outcome == "stale"
+        assert await lock.renew([LeaseRef("job", "r1", token)]) == [True]
+        assert await lock.release([LeaseRef("job", "r1", token)]) == [True]
+        (granted,) = await lock.claim([request("r3", None)])
+        assert granted.token > token
+        assert enrolment.mark >= int(now) - 5
+
+    @on_a_store
+    async def test_unknown_jobs_other_schedules_and_the_future_are_refused(self, lock: LockBackend) -> None:
+        mark = (await lock.enrol([define()]))[0].mark
+        answers = await lock.claim(
+            [
+                request("r1", mark, job="unknown"),
+                request("r2", mark + 1, schedule="0 * * * *"),
+                request("r3", mark + 60),
+            ]
+        )
+        assert [answer.outcome for answer in answers] == ["unknown", "not_in_force", "early"]
+        assert await lock.marks(["job", "unknown"]) == [mark, None]
+
+    @on_a_store
+    async def test_what_is_on_record_of_jobs_is_known_with_all_their_leases(self, lock: LockBackend) -> None:
+        assert await lock.known() == []
+        off = define("off", "0 * * * *")._replace(enabled=False, function="module:other")
+        mark = (await lock.enrol([define(), define("plain"), off]))[0].mark
+        (run, forced) = await lock.claim([request("r1", mark + 1), request("r2", None)._replace(force=True)])
+        (let_go,) = await lock.claim([request("r3", mark + 1, job="plain")._replace(let_go="max_catch_up")])
+        await lock.pause([PauseRequest("job", "ops", "why")])
+        known = {found.job: found for found in await lock.known()}
+        assert set(known) == {"job", "plain", "off"}
+        assert known["job"][1:6] == (SCHEDULE, "UTC", "module:function", True, mark + 1)
+        assert known["off"][1:6] == ("0 * * * *", "UTC", "module:other", False, mark)
+        assert all(abs(found.since - SystemClock().now()) < 3 for found in known.values())
+        assert known["job"].pause is not None
+        assert known["job"].pause[1:] == ("ops", "why")
+        assert (known["plain"].pause, known["off"].pause, known["off"].leases) == (None, None, ())
+        owner = self.opened[0][1].owner
+        assert {lease.run_id: lease._replace(expires=0) for lease in known["job"].leases} == {
+            "r1": Lease("job", "r1", mark + 1, owner, run.token, 1, 0, mark, None, SCHEDULE, "UTC"),
+            "r2": Lease("job", "r2", None, owner, forced.token, 1, 0, mark + 1, None, SCHEDULE, "UTC"),
+        }
+        assert all(abs(lease.expires - SystemClock().now() - 300) < 3 for lease in known["job"].leases)
+        (lease,) = known["plain"].leases
+        assert (lease.job, lease.run_id, lease.token, lease.let_go) == ("plain", "r3", let_go.token, "max_catch_up")
+        assert await lock.known(["plain", "unknown"]) == [known["plain"]]
+        assert await lock.known([]) == []
+
+    @on_a_store
+    async def test_a_batch_of_thousands_is_decided_in_order(self, lock: LockBackend) -> None:
+        enrolments = await lock.enrol([define(f"job-{number}") for number in range(3_000)])
+        results = await lock.claim(
+            [
+                request(f"r{number}", enrolment.mark + 1, job=f"job-{number}")
+                for number, enrolment in enumerate(enrolments)
+            ]
+        )
+        assert {result.outcome for result in results} == {"granted"}
+        names = [f"job-{number}" for number in range(3_000)]
+        assert await lock.marks(names) == [enrolment.mark + 1 for enrolment in enrolments]
+        assert {lease.run_id for found in await lock.known() for lease in found.leases} == {
+            f"r{number}" for number in range(3_000)
+        }
+        assert {found.job for found in await lock.known(names)} == set(names)
+        refs = [LeaseRef(f"job-{number}", f"r{number}", result.token) for number, result in enumerate(results)]
+        assert await lock.renew(refs) == [True] * 3_000
+        assert await lock.release(refs) == [True] * 3_000
+
+    @on_a_store
+    async def test_a_new_schedule_comes_into_force_and_names_the_old_one(self, lock: LockBackend) -> None:
+        mark = (await lock.enrol([define()]))[0].mark
+        (changed,) = await lock.enrol([define(schedule="0 * * * *")])
+        assert changed.replaced is not None
+        assert changed.replaced[:4] == (SCHEDULE, "UTC", mark, "schedule_changed")
+        (raised,) = await lock.enrol([define(schedule="0 * * * *", mark=mark + 500)])
+        assert raised.mark == mark + 500
+
+    @on_a_store
+    async def test_names_of_any_kind_are_kept_apart(self, lock: LockBackend) -> None:
+        names = ["a:b", "a", "a*", "{a}", "a b", "ä\u2009🚀", "%41", "a\\b", '"quoted"', "'", "x" * 200]
+        marks = [enrolment.mark for enrolment in await lock.enrol([define(name) for name in names])]
+        results = await lock.claim(
+            [request(f"r{name}", mark + 1, job=name) for name, mark in zip(names, marks, strict=True)]
+        )
+        assert {result.outcome for result in results} == {"granted"}
+        assert await lock.leased([f"r{name}" for name in names]) == {f"r{name}" for name in names}
+        assert {found.job: found.leases[0].run_id for found in await lock.known()} == {
+            name: f"r{name}" for name in names
+        }
