@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -99,9 +100,9 @@ async def test_a_client_of_the_user_is_used_as_it_is_and_left_open(
     client = Redis.from_url(redis_server.url, decode_responses=decode, protocol=protocol)
     backend = RedisStateBackend(client)
     await backend.open(namespace, HistoryLimits(5, 30))
-    run = a_run("jöb")._replace(log=(LogLine(NOW, "INFO", "app", "line ü"),), token=2**53 - 1, started_ts=NOW / 3)
+    run = replace(a_run("jöb"), log=(LogLine(NOW, "INFO", "app", "line ü"),), token=2**53 - 1, started_ts=NOW / 3)
     async with aclosing(backend.events()) as events:
-        assert await first(events, backend.write([run])) == run._replace(log=())
+        assert await first(events, backend.write([run])) == replace(run, log=())
     assert await backend.run(run.id) == run
     assert (await backend.states())["jöb"].last_run_ts == NOW / 3
     await backend.close()
@@ -130,7 +131,7 @@ async def test_a_batch_of_records_is_one_call(redis_server: RedisServer, state: 
 async def test_the_number_of_runs_is_held_at_each_write_and_running_ones_are_kept(
     state: RedisStateBackend, keys: Callable[[], list[str]]
 ) -> None:
-    running, logged = a_run(status="running"), a_run()._replace(log=(LogLine(NOW, "INFO", "app", "line"),))
+    running, logged = a_run(status="running"), replace(a_run(), log=(LogLine(NOW, "INFO", "app", "line"),))
     await state.write([running, logged, *(some_missed() for _ in range(20))])
     await state.write([a_run() for _ in range(20)])
     assert len(await state.runs("job", limit=100)) == 6
@@ -139,7 +140,7 @@ async def test_the_number_of_runs_is_held_at_each_write_and_running_ones_are_kep
     assert len(await state.missed("job", limit=100)) == 5
     assert sum(":state:run:" in key for key in keys()) == 6
     assert not any(":state:log:" in key for key in keys())
-    await state.write([running._replace(status="completed"), a_run()])
+    await state.write([replace(running, status="completed"), a_run()])
     assert len(await state.runs("job", limit=100)) == 5
 
 
@@ -169,7 +170,7 @@ async def test_what_has_ended_expires_by_itself(
     run = a_run(status="running")
     await state.write([run, some_missed()])
     await state.write(
-        [a_run(run_id=run.id)._replace(log=(LogLine(NOW, "INFO", "app", "line"),)), a_run(status="running")]
+        [replace(a_run(run_id=run.id), log=(LogLine(NOW, "INFO", "app", "line"),)), a_run(status="running")]
     )
     lives = {key.split(":state:")[1]: redis_server.cli("TTL", key) for key in keys()}
     kept = {key for key, seconds in lives.items() if seconds == -1}
@@ -212,16 +213,16 @@ async def test_a_closed_record_takes_no_part_in_a_later_batch(state: RedisStateB
 
 async def test_text_that_is_no_unicode_is_refused_as_such_and_nothing_is_kept(state: RedisStateBackend) -> None:
     with pytest.raises(UnicodeError):
-        await state.write([a_run(), a_run()._replace(note="\ud800")])
+        await state.write([a_run(), replace(a_run(), note="\ud800")])
     with pytest.raises(TypeError):
-        await state.write([a_run(), a_run()._replace(note=b"bytes")])  # type: ignore[arg-type]
+        await state.write([a_run(), replace(a_run(), note=b"bytes")])  # type: ignore[arg-type]
     assert await state.states() == {}
     await state.write([a_run()])
     assert set(await state.states()) == {"job"}
 
 
 async def test_large_results_come_back_and_are_told(redis_server: RedisServer, state: RedisStateBackend) -> None:
-    runs = [a_run(f"job {number}")._replace(result='"' + "ü\\n" * 16_000 + '"') for number in range(100)]
+    runs = [replace(a_run(f"job {number}"), result='"' + "ü\\n" * 16_000 + '"') for number in range(100)]
     async with aclosing(state.events()) as events:
         heard = [await first(events, state.write(runs))]
         heard += [await asyncio.wait_for(anext(events), 5) for _ in runs[1:]]

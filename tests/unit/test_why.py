@@ -404,7 +404,7 @@ _IDS = RunIds(lambda: float(TICK))
 
 def _run(status: RunStatus = "completed", **about: object) -> Run:
     run = Run(_IDS(), "job", TICK, "schedule", 1, "worker-1", 1, status, TICK + 0.5, TICK + 2.5)
-    return run._replace(**about)  # type: ignore[arg-type]
+    return replace(run, **about)  # type: ignore[arg-type]
 
 
 def _records(*runs: Run, missed: tuple[MissedTicks, ...] = (), known: KnownJob | None = None) -> TickRecords:
@@ -482,9 +482,8 @@ def test_a_tick_that_was_claimed_by_an_instance_which_has_not_put_it_on_record()
 _seconds = st.integers(TICK - 7_200, TICK + 7_200)
 _texts = st.none() | st.text(max_size=20)
 _runs = st.builds(
-    lambda tick, missed, status, delay, error, at: _run(
-        status, ended_ts=None if status == "running" else at + 1.0
-    )._replace(
+    lambda tick, missed, status, delay, error, at: replace(
+        _run(status, ended_ts=None if status == "running" else at + 1.0),
         tick_ts=tick,
         missed_ticks=missed,
         missed_since_ts=None if not missed or tick is None else tick - 600 * missed,

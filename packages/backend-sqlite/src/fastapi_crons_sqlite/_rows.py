@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from operator import attrgetter
 
 from fastapi_crons.run import LogLine, MissedTicks, Run, RunError
 from fastapi_crons_sqlite._transaction import Row, as_json
@@ -13,6 +14,8 @@ RUN_COLUMNS = (
     "error_traceback, result, missed_ticks, missed_since_ts, actor, note, beside, log_dropped, delay"
 )
 MISSED_COLUMNS = "id, job, first_ts, last_ts, count, reason, recorded_ts, instance, more, detail"
+_BEFORE_ERROR = attrgetter(*RUN_COLUMNS.split(", ")[2:10])
+_BEHIND_ERROR = attrgetter(*RUN_COLUMNS.split(", ")[13:])
 _NO_ERROR = (None, None, None)
 
 
@@ -22,11 +25,9 @@ def run_row(run: Run, job: str) -> Row:
     return (
         run.id,
         job,
-        *run[2:10],
+        *_BEFORE_ERROR(run),
         *(_NO_ERROR if error is None else (error.type, error.message, error.traceback)),
-        *run[11:17],
-        run.log_dropped,
-        run.delay,
+        *_BEHIND_ERROR(run),
         as_json([(line.ts, line.level, line.logger, line.message) for line in run.log]) if run.log else None,
     )
 
@@ -34,7 +35,7 @@ def run_row(run: Run, job: str) -> Row:
 def run_of(row: Row, job: str) -> Run:
     """The run of a row, without its log; `job` is the name that its key stands for."""
     error = None if row[10] is None else RunError(*row[10:13])
-    return Run._make((row[0], job, *row[2:10], error, *row[13:19], (), *row[19:]))
+    return Run(*(row[0], job, *row[2:10], error, *row[13:19], (), *row[19:]))
 
 
 def log_of(text: str | None) -> tuple[LogLine, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -160,7 +161,7 @@ class SQLiteStateBackend(StateBackend):
         for *row, log in rows:
             job = self._names.own(row[1])
             if job is not None:
-                return run_of(row, job)._replace(log=log_of(log))
+                return replace(run_of(row, job), log=log_of(log))
         return None
 
     async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:

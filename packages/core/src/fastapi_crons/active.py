@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from fastapi_crons._threads import Ended
@@ -186,7 +187,7 @@ class ActiveRun:
         """What hooks learn of the run as it is now."""
         run = self.snapshot()
         if run.result != self.result:
-            run = run._replace(result=self.result)
+            run = replace(run, result=self.result)
         return run_context(self.job, run, self.asked_ts)
 
     @property

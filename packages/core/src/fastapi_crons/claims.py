@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from fastapi_crons.clock import iso_utc
@@ -77,7 +78,7 @@ def interrupted(known: Run | None, lease: Lease, covered: Row | None, now: float
     error = RunError(INTERRUPTED, f"its process died, or lost its lease, before {iso_utc(now)}")
     status: RunStatus = "cancelled" if lease.cancelled else "interrupted"
     if known is not None:
-        return known._replace(status=status, ended_ts=now, error=error)
+        return replace(known, status=status, ended_ts=now, error=error)
     return Run(
         lease.run_id,
         lease.job,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastapi_crons.active import ActiveRun
@@ -38,7 +39,7 @@ class Kept:
         if run.log is not None:
             log, run.log.closed = run.log.lines, True
             if log:
-                outcome = outcome._replace(log=log, log_dropped=run.log.dropped)
+                outcome = replace(outcome, log=log, log_dropped=run.log.dropped)
         return self._redacted(run, outcome) if self._hooks.wanted("redact", run.job.name) else outcome
 
     def _redacted(self, run: ActiveRun, outcome: Run) -> Run:
@@ -53,5 +54,5 @@ class Kept:
             error = RunError(error.type, cut(message, limit), cut(traceback, limit))
         if result is not None:
             result = json_or_text(redacted("result", result))
-        log = tuple(line._replace(message=redacted("log", line.message)) for line in outcome.log)
-        return outcome._replace(error=error, result=result, log=log)
+        log = tuple(replace(line, message=redacted("log", line.message)) for line in outcome.log)
+        return replace(outcome, error=error, result=result, log=log)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import TypeVar
 
 from fastapi_crons.active import ActiveRun
@@ -70,7 +71,7 @@ class Recovery:
         for run in unfinished.values():
             known = run.id in leased or run.id in self._runner.active or run.id in self._closed
             if not known and run.instance not in alive:
-                self._close(run.job, run._replace(status="interrupted", ended_ts=self._clock.now(), error=error))
+                self._close(run.job, replace(run, status="interrupted", ended_ts=self._clock.now(), error=error))
 
     async def _take_over_run(self, entry: Entry, lease: Lease) -> None:
         known = await self._bounded(self._state.run(lease.run_id))

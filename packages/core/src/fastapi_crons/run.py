@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from fastapi_crons.clock import utc_datetime
 
@@ -19,7 +20,8 @@ MissedReason = Literal[
 INTERRUPTED = "Interrupted"
 
 
-class RunError(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RunError:
     """What a failed run raised, as text that is safe to store: no surrogates, no NUL, limited in size."""
 
     type: str
@@ -27,7 +29,8 @@ class RunError(NamedTuple):
     traceback: str = ""
 
 
-class LogLine(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class LogLine:
     """A log record that was made inside a run. `ts` in Unix seconds (UTC)."""
 
     ts: float
@@ -37,7 +40,8 @@ class LogLine(NamedTuple):
     """One text, with the traceback where the record had one; safe to store."""
 
 
-class Run(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Run:
     """One execution of a job, or the part of it that has happened so far.
 
     Instants are Unix seconds (UTC) in the `…_ts` fields; `tick`, `started` and `ended` give them as aware datetimes.
@@ -105,7 +109,8 @@ class Run(NamedTuple):
         return None if self.ended_ts is None else max(0.0, self.ended_ts - self.started_ts)
 
 
-class MissedTicks(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class MissedTicks:
     """A row of a job's ticks that were let go, as one record. A later record with the same id takes its place."""
 
     id: str
@@ -113,7 +118,7 @@ class MissedTicks(NamedTuple):
     job: str
     first_ts: int
     last_ts: int
-    count: int  # type: ignore[assignment]  # and not the method of tuples
+    count: int
     """How many; where `more` is true, at least so many."""
     reason: MissedReason
     recorded_ts: float

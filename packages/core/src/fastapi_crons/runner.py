@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastapi_crons._signals import InterruptWatch
@@ -119,7 +120,8 @@ class Runner:
         if self._hooks.wanted(hook, job.name):
             self._background.start(self._hooks.for_job(hook, job.name, missed_context(job, ticks)))
         if before is not None:
-            ticks = ticks._replace(
+            ticks = replace(
+                ticks,
                 id=before.id,
                 first_ts=min(before.first_ts, row.first),
                 last_ts=max(before.last_ts, row.last),
@@ -210,7 +212,7 @@ class Runner:
         outcome = self._kept.outcome(run, run.record(status, self._clock.now(), error, result))
         run.result = outcome.result
         if not run.job.store_result and outcome.result is not None:
-            outcome = outcome._replace(result=None)
+            outcome = replace(outcome, result=None)
         run.outcome = outcome
         self._recorder.ended(outcome)
         if outcome.error is None:

@@ -6,6 +6,7 @@ import json
 import logging
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TypeVar
 
 from fastapi_crons import MissedTicks, Run
@@ -42,7 +43,7 @@ class History:
         if key not in self.records:
             for job in (record.job, None):
                 insort(self.ids.setdefault((kind, job), []), record.id)
-        self.records[key] = record._replace(log=()) if isinstance(record, Run) else record
+        self.records[key] = replace(record, log=()) if isinstance(record, Run) else record
         self.lines[key] = place, len(line)
 
     def is_closed(self, record: Record) -> bool:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from importlib.resources import files
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -123,7 +124,7 @@ class RedisStateBackend(StateBackend):
             case [parts]:
                 return _run(*parts)
             case [parts, log]:
-                return _run(*parts)._replace(log=tuple(LogLine(*line) for line in log))
+                return replace(_run(*parts), log=tuple(LogLine(*line) for line in log))
         return None
 
     async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:
@@ -270,7 +271,7 @@ def _run(head: Sequence[Any], more: Sequence[Any]) -> Run:
     error = None if raised is None else RunError(*raised)
     began = (run_id, job, tick, trigger, attempt, instance, token, status, started, ended, error)
     # Between the two lies the log, which is kept by itself.
-    return Run._make((*began, *about[:6], (), *about[6:]))
+    return Run(*(*began, *about[:6], (), *about[6:]))
 
 
 def _missed(head: Sequence[Any], more: Sequence[Any]) -> MissedTicks:

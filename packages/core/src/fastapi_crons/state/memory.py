@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, ClassVar
 
@@ -83,7 +84,7 @@ class MemoryStateBackend(StateBackend):
             if told.full():
                 self._listeners.discard(told)
             else:
-                told.put_nowait(record._replace(log=()) if isinstance(record, Run) else record)
+                told.put_nowait(replace(record, log=()) if isinstance(record, Run) else record)
 
     async def states(self, jobs: Collection[str] | None = None) -> dict[str, JobState]:
         states = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import aclosing
+from dataclasses import replace
 
 from fastapi_crons.clock import SystemClock
 from fastapi_crons.run import LogLine, MissedTicks, Run, RunError, RunIds, RunStatus
@@ -135,7 +136,7 @@ class StateContract(Contract[StateBackend]):
             MissedTicks(new_id(), "job", 10, 20, 3, "overlap", NOW + number, "here", number == 1, "why")
             for number in range(2)
         ]
-        await state.write([rows[1]._replace(count=2), rows[0]])
+        await state.write([replace(rows[1], count=2), rows[0]])
         await state.write([rows[1]])
         assert await state.missed("job") == rows[::-1]
         assert await state.missed("other") == []
@@ -171,8 +172,8 @@ class StateContract(Contract[StateBackend]):
     @on_a_store
     async def test_a_run_comes_back_with_its_log_when_it_is_asked_for(self, state: StateBackend) -> None:
         lines = tuple(LogLine(NOW + number, "INFO", "app", f"line {number} ü\n") for number in range(3))
-        run = a_run(status="completed")._replace(log=lines, log_dropped=7, beside="another", delay="why")
-        await state.write([a_run(run_id=run.id)._replace(beside="another")])
+        run = replace(a_run(status="completed"), log=lines, log_dropped=7, beside="another", delay="why")
+        await state.write([replace(a_run(run_id=run.id), beside="another")])
         await state.write([run])
         assert await state.run(run.id) == run
         (listed,) = await state.runs("job")
@@ -238,24 +239,24 @@ class StateContract(Contract[StateBackend]):
             return
         other = await self.another() if self.shared() else state
         await other.write([a_run("before")])
-        run = a_run()._replace(log=(LogLine(NOW, "INFO", "app", "line"),), delay="why")
-        ended = run._replace(status="completed", ended_ts=NOW + 1, result="7")
+        run = replace(a_run(), log=(LogLine(NOW, "INFO", "app", "line"),), delay="why")
+        ended = replace(run, status="completed", ended_ts=NOW + 1, result="7")
         ticks = MissedTicks(new_id(), "job", 10, 20, 3, "overlap", NOW, "here")
         async with aclosing(events):
             listening = asyncio.ensure_future(anext(events))
             await asyncio.sleep(0.3)
             await other.write([run])
-            assert await asyncio.wait_for(listening, 5) == run._replace(log=())
+            assert await asyncio.wait_for(listening, 5) == replace(run, log=())
             await state.write([ended, ticks])
             heard = [await asyncio.wait_for(anext(events), 5) for _ in range(2)]
-            assert ended._replace(log=()) in heard
+            assert replace(ended, log=()) in heard
             assert ticks in heard
             if state.events(records=False) is not None:
                 signal = Signal("cancel", "job", run.id, "ops")
                 await other.tell(signal)
                 assert await asyncio.wait_for(anext(events), 5) == signal
-            await other.write([ticks._replace(count=4)])
-            assert await asyncio.wait_for(anext(events), 5) == ticks._replace(count=4)
+            await other.write([replace(ticks, count=4)])
+            assert await asyncio.wait_for(anext(events), 5) == replace(ticks, count=4)
 
     @on_a_store
     async def test_several_listen_each_in_its_namespace(self, state: StateBackend) -> None:
