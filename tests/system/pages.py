@@ -51,10 +51,11 @@ ELSEWHERE = {
     "cd",
     "source",
 }
-#: Ids of runs, names of instances, figures, and the room that they take.
+#: Ids of runs, names of instances, lengths of time, figures, and the room that they take.
 _VARYING = (
     (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "0"),
     (r"[\w.]+-\d+-[0-9a-f]{6}\b", "0"),
+    (r"\b\d+ (s|min|h|days)\b", "0 s"),
     (r"\d+", "0"),
     (r"─+", "─"),
     (r"[ \t]+", " "),
