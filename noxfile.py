@@ -124,11 +124,11 @@ def faults(session: nox.Session) -> None:
 @nox.session
 def build(session: nox.Session) -> None:
     """Build every distribution, install each wheel alone with core in a fresh environment, and find its plugin."""
-    session.install("build")
+    session.install("build", "hatchling>=1.27")
     dist = Path(session.create_tmp()) / "dist"
     shutil.rmtree(dist, ignore_errors=True)
     for package in PACKAGES:
-        session.run("python", "-m", "build", "--outdir", str(dist), package, silent=True)
+        session.run("python", "-m", "build", "--no-isolation", "--outdir", str(dist), package, silent=True)
     core = next(dist.glob("fastapi_crons_core-*.whl"))
     for wheel in sorted(dist.glob("*.whl")):
         name = re.sub(r"-.*", "", wheel.name)

@@ -16,7 +16,6 @@ extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build", "requirements.txt"]
 html_theme = "furo"
 html_title = "FastAPI Crons"
-html_static_path = ["_static"]
 html_copy_source = False
 
 myst_heading_anchors = 4
