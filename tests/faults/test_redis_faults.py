@@ -164,10 +164,9 @@ def test_a_server_that_comes_back_empty_makes_no_tick_run_twice(report: Report) 
         time.sleep(2)
         server.start()
         sums, recovery = watch.ended(time.time())
-        # What had run is known to the truth only: the history of it is gone with the server.
-        report(
-            "kill -9 of the server, restart, nothing persisted", sums, recovery, because="the lock store did not answer"
-        )
+        # What had run is known to the truth only: the history of it is gone with the server. The lock store did not answer,
+        # and then had lost its records.
+        report("kill -9 of the server, restart, nothing persisted", sums, recovery, because="the lock store")
         assert recovery is not None
         assert recovery <= RECOVERS_IN + 1
         assert_quiet(watch.log())
