@@ -179,6 +179,18 @@ class SQLiteStateBackend(StateBackend):
     async def prune(self, now: float) -> None:
         """Cut the history back: to `keep` records a job for jobs that have grown, and to `days` for all."""
         grown, self._grown = self._grown, set()
+        try:
+            await self._cut_back(grown)
+        except BaseException:
+            # What was not done is left to the next time.
+            self._grown = None if grown is None or self._grown is None else self._grown | grown
+            raise
+        while await self._delete_older(now - self._limits.days * 86_400):
+            pass
+        await self._database.write(clean_up)
+
+    async def _cut_back(self, grown: set[str] | None) -> None:
+        """Leave so many records of each of these jobs, or of all."""
         if grown is None:
             rows = await self._database.read(
                 "SELECT json_group_array(job) FROM (SELECT job FROM job_run UNION SELECT job FROM job_missed)"
@@ -187,9 +199,6 @@ class SQLiteStateBackend(StateBackend):
         jobs = sorted(grown)
         for start in range(0, len(jobs), _PRUNE_JOBS):
             await self._keep_newest(as_json(jobs[start : start + _PRUNE_JOBS]))
-        while await self._delete_older(now - self._limits.days * 86_400):
-            pass
-        await self._database.write(clean_up)
 
     async def _keep_newest(self, jobs: str) -> None:
         keep = self._limits.keep

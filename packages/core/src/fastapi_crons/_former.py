@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 
+from dotenv import dotenv_values
+
 logger = logging.getLogger(__name__)
 
 _URL = "CRON_REDIS_URL"
@@ -26,6 +28,7 @@ _SUCCESSORS = {
 
 def warn_of_former_variables() -> None:
     """One line for those that are set while what took their place is not."""
-    left = [f"{old} ({new})" for old, new in _SUCCESSORS.items() if old in os.environ and new not in os.environ]
+    given = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
+    left = [f"{old} ({new})" for old, new in _SUCCESSORS.items() if old in given and new not in given]
     if left:
         logger.warning("variables of fastapi-crons 2.x are set, and not read any more: %s", ", ".join(left))

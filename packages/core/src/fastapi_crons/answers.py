@@ -166,7 +166,18 @@ class Answers:
                 self._early(result.mark, tick)
             elif result.holder:
                 entry.delay = Delay(tick, self._clock.now(), f"run {result.holder} of the job went on elsewhere")
-            self._clock.call_later(RETRY_AFTER, lambda: self.try_again(entry, late=want.late))
+            self._retry(entry, late=want.late)
+
+    def _retry(self, entry: Entry, *, late: bool) -> None:
+        """Try a job again in a moment: once, however many of its ticks are refused until then."""
+
+        def again() -> None:
+            entry.retrying = False
+            self.try_again(entry, late=late)
+
+        if not entry.retrying:
+            entry.retrying = True
+            self._clock.call_later(RETRY_AFTER, again)
 
     def _rerun_refused(self, want: Wanted, cut_off: Lease, result: ClaimResult) -> None:
         if result.outcome != "busy" or cut_off.instance != self._owner:

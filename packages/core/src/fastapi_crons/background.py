@@ -16,11 +16,12 @@ class Background:
         self._clock = clock
         self.tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, work: Coroutine[Any, Any, object]) -> None:
+    def start(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[None]:
         """Run a coroutine that nobody waits for."""
         task = asyncio.create_task(_as_root_task(work))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+        return task
 
     async def drain(self, timeout: float) -> None:
         """Wait for all of them, so many seconds at most."""

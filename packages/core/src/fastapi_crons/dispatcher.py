@@ -64,8 +64,8 @@ class Dispatcher:
         #: Whether somebody is due and waits for room; or to be decided about, for which there was no time.
         self._crowded = False
         self._undecided = False
-        #: Whether it is being looked what others have left.
-        self._looking = False
+        #: Looks what others have left.
+        self._look: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._waiting = False
         self._stopping = False
@@ -99,6 +99,8 @@ class Dispatcher:
     def stop(self) -> None:
         """Claim nothing more. What was claimed already is started, so that it gets its record."""
         self._stopping = True
+        if self._look is not None:
+            self._look.cancel()
         self.jobs.stop()
         self.wake()
 
@@ -176,10 +178,10 @@ class Dispatcher:
         self._claim_clock.was_set_back()
         self._timeline.clock_set_back(now)
         # What becomes due when is to be found out anew.
-        for _, entry in self._held_back.pop_due(inf):
-            self._lanes.put(entry, late=False)
-        for entry, _ in self._turns.over(inf):
-            self._lanes.put(entry, late=False)
+        anew = [entry for _, entry in self._held_back.pop_due(inf)] + [entry for entry, _ in self._turns.over(inf)]
+        for entry in anew:
+            if self.jobs.get(entry.job.name) is entry:
+                self._lanes.put(entry, late=False)
         for entry in self.jobs.all():
             if entry.mark > now + MAX_MARK_AHEAD:
                 # The store has the last word: it puts the mark back where its own clock agrees.
@@ -204,9 +206,8 @@ class Dispatcher:
     def _look_after_others(self, now: float) -> None:
         """See whether the ticks were taken whose turn is over. One look at a time, however long the store takes."""
         over = self._turns.next_over
-        if over is not None and over <= now and not self._looking:
-            self._looking = True
-            self._background.start(self._take_what_others_left(self._turns.over(now)))
+        if over is not None and over <= now and self._look is None:
+            self._look = self._background.start(self._take_what_others_left(self._turns.over(now)))
 
     async def _take_what_others_left(self, ticks: list[Due]) -> None:
         """Take the ticks that the instance whose turn it was has not taken: it is busy, has just died, or just left."""
@@ -223,21 +224,26 @@ class Dispatcher:
                         self._lanes.put(entry, late=False)
                 await asyncio.sleep(0)
         finally:
-            self._looking = False
+            self._look = None
             self._wake.set()
 
     def _decide(self, now: float) -> list[Wanted]:
         """What is to be claimed now, as far as there is room to run it."""
         until = perf_counter() + MAX_DECIDING
-        wanted, room = self._lanes.take_again(self._room())
-        late = False
-        for entry in self._lanes.take(room):
-            self._want(entry, now, wanted)
-            late = perf_counter() >= until
-            if late or len(wanted) >= MAX_CLAIMS:
+        room = self._room()
+        wanted = self._lanes.take_again(room)
+        out_of_time = False
+        for entry, late in self._lanes.take(room):
+            claims = self._claims(entry, now)
+            wanted += claims
+            # One whose tick jitter holds back has nothing to claim yet, and is in nobody's way.
+            if claims and late is not None:
+                room.take(late=late, on_loop=entry.is_async)
+            out_of_time = perf_counter() >= until
+            if out_of_time or len(wanted) >= MAX_CLAIMS:
                 break
         self._crowded = bool(self._lanes)
-        self._undecided = self._crowded and late
+        self._undecided = self._crowded and out_of_time
         self.delays.waits_for_room(now, somebody=self._crowded)
         return wanted
 
@@ -249,20 +255,21 @@ class Dispatcher:
             late=config.catch_up_concurrency - runner.catching_up,
         )
 
-    def _want(self, entry: Entry, now: float, wanted: list[Wanted]) -> None:
+    def _claims(self, entry: Entry, now: float) -> list[Wanted]:
+        """What is to be claimed of a job that is due."""
         entry.queued = False
         if entry.waiting:
-            return
+            return []
         try:
             steps = _steps(entry, now)
             if entry.job.jitter:
                 self._held_back.add(entry, now)
         except Exception as error:  # a schedule of somebody else's
             _complain(entry, error)
-            return
-        for step in steps:
-            wanted += claims_of(entry, step, self.new_run_id)
+            return []
+        claims = [claim for step in steps for claim in claims_of(entry, step, self.new_run_id)]
         entry.late = False
+        return claims
 
     async def _claim_and_start(self, wanted: list[Wanted]) -> None:
         self.claiming = {want.request.run_id for want in wanted}
@@ -297,7 +304,7 @@ class Dispatcher:
         waiting_for = (
             self._timeline.next_tick,
             self._held_back.next_due,
-            None if self._looking else self._turns.next_over,
+            None if self._look is not None else self._turns.next_over,
         )
         for due in waiting_for:
             if due is not None:

@@ -15,7 +15,7 @@ from fastapi_crons.backoff import Backoff
 from fastapi_crons.clock import Clock, Timer
 from fastapi_crons.config import CronConfig
 from fastapi_crons.dispatcher import Dispatcher
-from fastapi_crons.errors import CronsError, StoreError, StoreUnavailableError
+from fastapi_crons.errors import CronsError, StoreError
 from fastapi_crons.feed import Feed
 from fastapi_crons.hooks import HookCaller
 from fastapi_crons.instance import Instance
@@ -31,6 +31,7 @@ from fastapi_crons.recovery import Recovery
 from fastapi_crons.run_log import capture_records
 from fastapi_crons.runner import Runner
 from fastapi_crons.state.base import HistoryLimits, StateBackend
+from fastapi_crons.state.calls import answer_of
 from fastapi_crons.steering import Steering
 from fastapi_crons.supervisor import Supervisor
 from fastapi_crons.surroundings import findings
@@ -238,16 +239,11 @@ class Engine:
         await self.locks.open(self.instance, self.clock)
         limits = HistoryLimits(self._config.history_keep, self._config.history_days)
         try:
-            await asyncio.wait_for(self.state.open(self._config.namespace, limits), self._config.store_timeout)
+            await answer_of(self.state.open(self._config.namespace, limits), self._config.store_timeout)
             if self.role != "observer":
                 asked = self.clock.monotonic()
                 await self.membership.announce()
                 self.recorder.expect(self.clock.monotonic() - asked)
-        except asyncio.TimeoutError:
-            await self._close_stores()
-            raise StoreUnavailableError(
-                f"the state store gave no answer within {self._config.store_timeout:g} s"
-            ) from None
         except StoreError:
             await self._close_stores()
             raise

@@ -122,19 +122,21 @@ class EnrolledJobs:
         Without this the next tick of each would find out, and be lost.
         """
         entries = [entry for entry in self._entries.values() if not entry.in_force]
-        if not entries:
-            return
-        requests = [probe_of(entry, self._run_ids()) for entry in entries]
-        for entry, request, answer in zip(entries, requests, await self._locks.claim(requests), strict=True):
-            if answer.orphaned:
-                self.refused(entry, orphaned=True)
-            elif answer.outcome == "granted":  # the store has forgotten what was handled
-                self._recorder.release(LeaseRef(request.job, request.run_id, answer.token))
+        for start in range(0, len(entries), MAX_ENROLMENTS):
+            part = entries[start : start + MAX_ENROLMENTS]
+            requests = [probe_of(entry, self._run_ids()) for entry in part]
+            for entry, request, answer in zip(part, requests, await self._locks.claim(requests), strict=True):
+                if answer.orphaned:
+                    self.refused(entry, orphaned=True)
+                elif answer.outcome == "granted":  # the store has forgotten what was handled
+                    self._recorder.release(LeaseRef(request.job, request.run_id, answer.token))
         await self.enrol_new()
 
     def refused(self, entry: Entry, *, orphaned: bool) -> None:
         """The store has another definition in force; `orphaned` where nobody who registered that one lives any more."""
         name = entry.job.name
+        if self._entries.get(name) is not entry:
+            return  # it was found out twice, and is registered again already
         if orphaned:
             logger.warning(
                 "job %r: nobody is left who registered another definition than %r; it is registered again",

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from fastapi_crons.claims import Wanted
 from fastapi_crons.recorder import Recorder
 from fastapi_crons.timeline import Entry
 
 
-class Room(NamedTuple):
+@dataclass(slots=True)
+class Room:
     """How many runs may be started: in all, of them in threads, of them late ones."""
 
     runs: int
     threads: int
     late: int
+
+    def has(self, *, late: bool, on_loop: bool) -> bool:
+        """Whether one more may be started."""
+        return self.runs > 0 and (self.late > 0 or not late) and (self.threads > 0 or on_loop)
+
+    def take(self, *, late: bool, on_loop: bool) -> None:
+        """One more is about to be started."""
+        self.runs, self.threads, self.late = self.runs - 1, self.threads - (not on_loop), self.late - late
 
 
 class Lanes:
@@ -25,7 +34,7 @@ class Lanes:
     def __init__(self, recorder: Recorder, now: Callable[[], float]) -> None:
         self._recorder = recorder
         self._now = now
-        #: Jobs that are running here: they are refused their tick, and need no room.
+        #: Jobs that are running here: they are refused their tick as a rule, and need no room.
         self._running: deque[Entry] = deque()
         #: The others, by whether they are late and whether they run on the loop.
         self._lanes: dict[tuple[bool, bool], deque[Entry]] = {
@@ -62,23 +71,22 @@ class Lanes:
         """A run that was cut off is to run again; without effect where that waits already."""
         self._again.setdefault(cut_off, wanted)
 
-    def take_again(self, room: Room) -> tuple[list[Wanted], Room]:
-        """What is to run again, as far as there is room; and the room that it leaves."""
+    def take_again(self, room: Room) -> list[Wanted]:
+        """What is to run again, as far as there is room, which it takes."""
         taken: list[Wanted] = []
-        runs, threads, late = room
         for cut_off, wanted in list(self._again.items()):
-            on_loop = wanted.entry.is_async
-            if runs > 0 and late > 0 and (on_loop or threads > 0):
-                runs, threads, late = runs - 1, threads - (not on_loop), late - 1
+            if room.has(late=True, on_loop=wanted.entry.is_async):
+                room.take(late=True, on_loop=wanted.entry.is_async)
                 taken.append(self._again.pop(cut_off))
-        return taken, Room(runs, threads, late)
+        return taken
 
-    def take(self, room: Room) -> Iterator[Entry]:
-        """The jobs for which there is room, in their order; one that was taken waits no longer."""
+    def take(self, room: Room) -> Iterator[tuple[Entry, bool | None]]:
+        """The jobs for which there is room, in their order; one that was taken waits no longer.
+
+        Each with whether it takes the room of a late one, if it has anything to run; None where it needs none.
+        """
         while self._running:
-            yield self._running.popleft()
-        runs, threads, late_runs = room
+            yield self._running.popleft(), None
         for (late, on_loop), lane in self._lanes.items():
-            while lane and runs > 0 and (late_runs > 0 or not late) and (threads > 0 or on_loop):
-                runs, threads, late_runs = runs - 1, threads - (not on_loop), late_runs - late
-                yield lane.popleft()
+            while lane and room.has(late=late, on_loop=on_loop):
+                yield lane.popleft(), late

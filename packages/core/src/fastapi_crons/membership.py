@@ -11,13 +11,14 @@ from math import inf
 from fastapi_crons.active import ActiveRun
 from fastapi_crons.backoff import Backoff
 from fastapi_crons.dispatcher import Dispatcher
-from fastapi_crons.errors import StoreError, StoreUnavailableError
+from fastapi_crons.errors import StoreError
 from fastapi_crons.locking.base import Beat, Lease, LeaseRef, LiveInstance
 from fastapi_crons.locking.keeper import LeaseKeeper
 from fastapi_crons.outcome import one_line
 from fastapi_crons.parts import Parts
 from fastapi_crons.recovery import Recovery
 from fastapi_crons.state.base import Signal
+from fastapi_crons.state.calls import answer_of
 
 logger = logging.getLogger(__name__)
 
@@ -104,8 +105,8 @@ class Membership:
 
         async def tell() -> None:
             try:
-                await asyncio.wait_for(self._state.tell(signal), self._config.store_timeout)
-            except (StoreError, asyncio.TimeoutError) as error:
+                await answer_of(self._state.tell(signal), self._config.store_timeout)
+            except StoreError as error:
                 logger.debug("signal %s was not told: %s", signal.kind, one_line(error))
 
         if self._shared:
@@ -121,7 +122,7 @@ class Membership:
                         backoff = Backoff()
                         if isinstance(event, Signal):
                             self._signalled(event)
-            except StoreUnavailableError as error:
+            except Exception as error:  # whatever a store raises
                 logger.debug("signals are not heard: %s", one_line(error))
                 await self._clock.sleep(backoff.next())
 

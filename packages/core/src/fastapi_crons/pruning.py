@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from math import inf
 
 from fastapi_crons.errors import StoreError
 from fastapi_crons.outcome import one_line
 from fastapi_crons.parts import Parts
+from fastapi_crons.state.calls import answer_of
 
 logger = logging.getLogger(__name__)
 
@@ -22,18 +22,21 @@ _STEPS = 12
 
 async def prune_forever(parts: Parts) -> None:
     """Cut back what is kept, now and then. A store that fails is tried again the next time."""
-    config, clock, state, locks = parts.config, parts.clock, parts.state, parts.locks
-    patience, forgotten_at = _STEPS * config.store_timeout, -inf
+    config, clock = parts.config, parts.clock
+    patience, looked_at = _STEPS * config.store_timeout, -inf
+    forgotten: set[str] = set()
     while True:
         try:
-            await asyncio.wait_for(state.prune(clock.now()), patience)
-            if clock.monotonic() - forgotten_at >= FORGET_INTERVAL:
-                forgotten_at = clock.monotonic()
-                names = await locks.forget(config.forget_after_days * 86_400)
-                if names:
-                    shown = ", ".join(names[:10])
-                    logger.info("%d jobs that nobody has registered for long are forgotten: %s", len(names), shown)
-                    await asyncio.wait_for(state.forget(names), patience)
-        except (StoreError, asyncio.TimeoutError) as error:
-            logger.warning("the history could not be cut back: %s", one_line(error))
+            await answer_of(parts.state.prune(clock.now()), patience)
+            if clock.monotonic() - looked_at >= FORGET_INTERVAL:
+                forgotten |= set(await parts.locks.forget(config.forget_after_days * 86_400))
+                looked_at = clock.monotonic()
+            if forgotten:
+                # The lock store names them once.
+                await answer_of(parts.state.forget(sorted(forgotten)), patience)
+                shown = ", ".join(sorted(forgotten)[:10])
+                logger.info("%d jobs that nobody has registered for long are forgotten: %s", len(forgotten), shown)
+                forgotten.clear()
+        except StoreError as error:
+            logger.warning("the stores could not be cut back, until the next time: %s", one_line(error))
         await clock.sleep(PRUNE_INTERVAL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
@@ -10,11 +9,11 @@ from typing import TypeVar
 from fastapi_crons.active import ActiveRun
 from fastapi_crons.claims import interrupted, ref_of
 from fastapi_crons.dispatcher import Dispatcher
-from fastapi_crons.errors import StoreUnavailableError
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import REACHES, Lease
 from fastapi_crons.parts import Parts
 from fastapi_crons.run import INTERRUPTED, Run, RunError
+from fastapi_crons.state.calls import answer_of
 from fastapi_crons.timeline import Entry
 
 T = TypeVar("T")
@@ -120,12 +119,7 @@ class Recovery:
             self._runner.closed_elsewhere(job, run)
 
     async def _bounded(self, call: Awaitable[T]) -> T:
-        try:
-            return await asyncio.wait_for(call, self._config.store_timeout)
-        except asyncio.TimeoutError:
-            raise StoreUnavailableError(
-                f"the state store gave no answer within {self._config.store_timeout:g} s"
-            ) from None
+        return await answer_of(call, self._config.store_timeout)
 
     def _reruns(self, entry: Entry, lease: Lease) -> bool:
         grace = entry.policy.grace

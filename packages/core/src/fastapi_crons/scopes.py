@@ -47,8 +47,20 @@ class Scopes:
             raised = error
             raise
         finally:
-            for call, scope in reversed(scopes):
-                await self._leave(call, scope, run, raised)
+            await self._leave_all(scopes, run, raised)
+
+    async def _leave_all(
+        self, scopes: list[tuple[HookCall, _Scope]], run: ActiveRun, raised: BaseException | None
+    ) -> None:
+        """Leave them from the innermost to the outermost, also where the run is cancelled while one is left."""
+        cancelled: asyncio.CancelledError | None = None
+        for call, scope in reversed(scopes):
+            try:
+                await self._leave(call, scope, run, raised or cancelled)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is not None:
+            raise cancelled
 
     async def _enter(self, call: HookCall, run: ActiveRun) -> _Scope | None:
         try:
@@ -84,14 +96,14 @@ class Scopes:
 
     async def _in_time(self, run: ActiveRun, work: Awaitable[object]) -> None:
         """Await in this very task, whose context variables a scope may set, within the time limit of hooks."""
-        task, loop, timed_out = asyncio.current_task(), asyncio.get_running_loop(), False
+        task, loop, cancelled = asyncio.current_task(), asyncio.get_running_loop(), 0
 
         def give_up() -> None:
-            nonlocal timed_out
+            nonlocal cancelled
             if task is not None:
-                if timed_out:
+                if cancelled:
                     logger.error("job %r: a run_scope swallows its cancellation, and holds the run", run.job.name)
-                timed_out = True
+                cancelled += 1
                 task.cancel()
                 timers[:] = [loop.call_later(self._timeout, give_up)]
 
@@ -99,9 +111,11 @@ class Scopes:
         try:
             await work
         except asyncio.CancelledError:
-            if not timed_out or run.cut is not None:
+            if not cancelled or run.cut is not None:
                 raise
-            uncancel()
             raise TimeoutError(f"did not end within {self._timeout:g} s") from None
         finally:
             timers[0].cancel()
+            # Each of ours is over, whether it was heeded or swallowed.
+            for _ in range(cancelled):
+                uncancel()

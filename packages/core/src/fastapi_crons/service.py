@@ -14,19 +14,17 @@ from fastapi_crons.clock import utc_datetime
 from fastapi_crons.errors import (
     CronsError,
     RunEndedError,
-    StoreError,
-    StoreUnavailableError,
     UnknownRunError,
 )
 from fastapi_crons.health import Health
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import REACHES, LiveInstance, LockBackend, Pause, Reach
 from fastapi_crons.manual_run import ManualRun
-from fastapi_crons.outcome import one_line
 from fastapi_crons.run import MissedTicks, Run, RunStatus, Trigger
 from fastapi_crons.schedule import Schedule
 from fastapi_crons.scheduler import Crons
 from fastapi_crons.state.base import JobState, Record
+from fastapi_crons.state.calls import answer_of
 from fastapi_crons.why import TickFate, TickRecords, explain, made_at
 
 if TYPE_CHECKING:
@@ -300,15 +298,7 @@ class Service:
 
     async def _answer(self, call: Awaitable[T]) -> T:
         """The answer of a store, which must not keep anybody waiting for longer than its deadline."""
-        limit = self.crons.config.store_timeout
-        try:
-            return await asyncio.wait_for(call, limit)
-        except StoreError:
-            raise
-        except asyncio.TimeoutError:
-            raise StoreUnavailableError(f"the store gave no answer within {limit:g} s") from None
-        except Exception as error:
-            raise StoreUnavailableError(f"the store failed: {one_line(error)}") from error
+        return await answer_of(call, self.crons.config.store_timeout, "the store")
 
     def _engine(self) -> Engine:
         engine = self.crons.engine

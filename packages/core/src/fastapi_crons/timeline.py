@@ -41,6 +41,7 @@ class Entry:
         "policy",
         "queued",
         "releasing",
+        "retrying",
         "running",
         "skipped",
         "waiting",
@@ -69,6 +70,8 @@ class Entry:
         #: Up to which tick it was late, and until when (Unix seconds) the run went on that the late ticks waited for.
         self.late_until = 0
         self.busy_until = 0
+        #: Whether it is to be tried again in a moment.
+        self.retrying = False
         #: What was last in the way of this job alone.
         self.delay: Delay | None = None
         #: How many of these have ended, and only wait for their lease to be given back.
