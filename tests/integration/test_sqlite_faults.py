@@ -21,12 +21,14 @@ from fastapi_crons import (
     CronConfig,
     Crons,
     JobLockedError,
+    Run,
     StoreUnavailableError,
     StoreUnusableError,
 )
 from fastapi_crons.locking import DistributedLockManager, KnownJob
+from fastapi_crons.run import RunIds
 from fastapi_crons.state import SQLiteStateBackend
-from fastapi_crons.state.base import Record
+from fastapi_crons.state.base import HistoryLimits, Record
 from fastapi_crons.testing import reset
 from fastapi_crons_sqlite import SQLiteLockBackend
 from tests.support import runs_of
@@ -231,7 +233,8 @@ import asyncio, logging, resource, sqlite3, sys, time
 from fastapi_crons import Crons
 from fastapi_crons.locking import DistributedLockManager, KnownJob
 from fastapi_crons.state import SQLiteStateBackend
-from fastapi_crons.state.base import Record
+from fastapi_crons.run import RunIds
+from fastapi_crons.state.base import HistoryLimits, Record
 logging.basicConfig(level=logging.WARNING)
 
 async def main():
@@ -272,7 +275,8 @@ import asyncio, os
 from fastapi_crons import Crons, engine, testing
 from fastapi_crons.locking import DistributedLockManager, KnownJob
 from fastapi_crons.state import SQLiteStateBackend
-from fastapi_crons.state.base import Record
+from fastapi_crons.run import RunIds
+from fastapi_crons.state.base import HistoryLimits, Record
 crons = Crons(state_backend=SQLiteStateBackend("jobs.db"))
 crons.plugins, crons._given_state.companion_lock()
 import importlib.metadata
@@ -578,3 +582,21 @@ async def test_another_function_under_the_same_name_is_noticed_though_the_store_
     assert "whether others have other functions for our jobs is not known" in caplog.text
     for crons in made:
         await crons.stop()
+
+
+async def test_a_history_that_could_not_be_cut_back_is_cut_back_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = SQLiteStateBackend(PATH)
+    await state.open("default", HistoryLimits(keep=5, days=30))
+    new_id, now = RunIds(), time.time()
+    await state.write([Run(new_id(), "job", None, "code", 1, "here", 1, "completed", now, now) for _ in range(20)])
+    with monkeypatch.context() as patched:
+
+        async def locked(_: str) -> None:
+            raise StoreUnavailableError("it is locked")
+
+        patched.setattr(state, "_keep_newest", locked)
+        with pytest.raises(StoreUnavailableError):
+            await state.prune(now)
+    await state.prune(now)
+    assert len(await state.runs("job")) == 5
+    await state.close()

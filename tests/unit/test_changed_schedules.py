@@ -165,3 +165,27 @@ async def test_what_an_edit_let_go_is_on_record_though_the_process_died_before_i
     assert (row.reason, row.count) == ("schedule_changed", 3)
     await crons.stop()
     await lock.close()
+
+
+async def test_what_is_found_out_twice_is_registered_once(clock: VirtualClock, tmp_path: Path) -> None:
+    async def deploy(expr: str) -> Crons:
+        crons = Crons(state_backend=SQLiteStateBackend(tmp_path / "jobs.db"), clock=clock)
+        crons.cron(expr, name="sync")(_nothing)
+        await crons.start()
+        return crons
+
+    old = await deploy("*/10 * * * *")
+    new = await deploy("*/15 * * * *")
+    await clock.advance(old, new, minutes=12)
+    assert old.engine is not None
+    jobs = old.engine.dispatcher.jobs
+    entry = jobs.get("sync")
+    assert entry is not None
+    await new.stop()
+    # The heartbeat that misses the other instance, and a claim that was on its way, both say so.
+    await jobs.take_up_orphaned()
+    jobs.refused(entry, orphaned=True)
+    await clock.advance(old, minutes=19)
+    assert (await old.run_job("sync")).status == "completed"
+    assert [at(run) for run in await runs_of(old, "sync") if run.tick] == ["00:20:00", "00:30:00"]
+    await old.stop()

@@ -9,7 +9,7 @@ import json
 import logging
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -492,3 +492,62 @@ async def test_a_complaint_about_a_hook_names_job_and_run(
     (record,) = [record for record in caplog.records if "hook after_run" in record.getMessage()]
     assert "about job 'job' failed: ValueError: two\\nlines" in record.getMessage()
     assert (vars(record)["job"], vars(record)["run_id"]) == ("job", run.id)
+
+
+async def test_outer_scopes_are_left_where_leaving_an_inner_one_is_cancelled(make_crons: MakeCrons) -> None:
+    seen: list[str] = []
+    leaving = asyncio.Event()
+
+    class Outer:
+        @hookimpl(tryfirst=True)
+        @asynccontextmanager
+        async def run_scope(self) -> AsyncIterator[None]:
+            try:
+                yield
+            finally:
+                seen.append("outer")
+
+    class Inner:
+        @hookimpl
+        @asynccontextmanager
+        async def run_scope(self) -> AsyncIterator[None]:
+            yield
+            seen.append("inner")
+            leaving.set()
+            await asyncio.Event().wait()
+
+    crons = make_crons()
+    crons.plugins.register(Outer())
+    crons.plugins.register(Inner())
+    run_ids: list[str] = []
+    crons.add_before_run_hook(lambda job, context: run_ids.append(context["run_id"]))
+    crons.cron("0 0 1 1 *", name="job")(lambda: None)
+    await crons.start()
+    running = asyncio.create_task(crons.run_job("job"))
+    await leaving.wait()
+    await crons.cancel_run(run_ids[0])
+    await running
+    assert seen == ["inner", "outer"]
+
+
+async def test_a_scope_that_swallows_its_time_limit_leaves_no_cancellation_behind(make_crons: MakeCrons) -> None:
+    class Swallows:
+        @hookimpl
+        @asynccontextmanager
+        async def run_scope(self) -> AsyncIterator[None]:
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            yield
+
+    crons = make_crons(hook_timeout=0.05)
+    crons.plugins.register(Swallows())
+
+    @crons.cron("0 0 1 1 *", name="job")
+    async def job() -> None:
+        raise asyncio.CancelledError
+
+    await crons.start()
+    run = await crons.run_job("job")
+    assert run.status == "failed"
+    assert run.error is not None
+    assert "from outside" not in run.error.message

@@ -83,3 +83,19 @@ async def test_a_clock_that_is_stepped_does_not_lose_the_tick_that_jitter_holds_
     await clock.advance(crons, minutes=25)
     (run,) = await runs_of(crons, "job")
     assert run.started_ts - (run.tick_ts or 0) <= 1201
+
+
+async def test_jobs_that_jitter_holds_back_are_in_nobodys_way(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons(max_concurrent_runs=2)
+    for number in range(300):
+        crons.cron("* * * * *", name=f"job-{number}", jitter=5)(_nothing)
+    crons.cron("* * * * *", name="plain")(_nothing)
+    await clock.advance(seconds=50)
+    await crons.start()
+    await clock.advance(crons, seconds=16)
+    for number in range(300):
+        (run,) = await runs_of(crons, f"job-{number}")
+        assert (run.trigger, run.missed_ticks) == ("schedule", 0)
+        assert run.started_ts - (run.tick_ts or 0) <= 5.1
+    (run,) = await runs_of(crons, "plain")
+    assert run.started_ts == run.tick_ts

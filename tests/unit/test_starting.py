@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from fastapi_crons.errors import StoreUnavailableError
 from fastapi_crons.state import HistoryLimits, MemoryStateBackend
 from fastapi_crons.testing import VirtualClock, reset
 from fastapi_crons_sqlite import SQLiteStateBackend
+from tests.conftest import MakeCrons
 from tests.support import runs_of, state_of
 
 
@@ -81,3 +82,66 @@ async def test_a_job_that_nobody_registers_any_more_leaves_the_stores(clock: Vir
 
 
 async def _nothing() -> None: ...
+
+
+class _Fickle(MemoryStateBackend):
+    """Raises errors that are none of ours, where it is told to."""
+
+    def __init__(self, failing: str) -> None:
+        super().__init__()
+        self.failing = failing
+
+    def _fail(self, call: str) -> None:
+        if call == self.failing:
+            raise ConnectionError(f"{call}: no route to host")
+
+    async def open(self, namespace: str, limits: HistoryLimits) -> None:
+        self._fail("open")
+        await super().open(namespace, limits)
+
+    async def prune(self, now: float) -> None:
+        self._fail("prune")
+        await super().prune(now)
+
+
+async def test_whatever_a_state_store_raises_counts_as_unavailable(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    state = _Fickle("open")
+    crons = make_crons(state_backend=state, start_without_store=True)
+    crons.cron("* * * * *", name="job")(_nothing)
+    await crons.start()
+    assert "no route to host" in str(crons.health().findings)
+    state.failing = "prune"
+    await clock.advance(crons, minutes=5)
+    assert crons.health().status == "ok"
+    assert len(await runs_of(crons, "job")) >= 4
+
+
+async def test_a_history_that_could_not_be_forgotten_is_forgotten_later(clock: VirtualClock, tmp_path: Path) -> None:
+    class Slow(SQLiteStateBackend):
+        failing = False
+
+        async def forget(self, jobs: Collection[str]) -> None:
+            if self.failing:
+                raise StoreUnavailableError("it is down")
+            await super().forget(jobs)
+
+    async def started(job: str) -> tuple[Crons, Slow]:
+        reset()
+        config = CronConfig(forget_after_days=0.5, heartbeat_interval=600)
+        state = Slow(tmp_path / "jobs.db")
+        crons = Crons(state_backend=state, config=config, clock=clock)
+        crons.cron("0 * * * *", name=job)(_nothing)
+        await crons.start()
+        return crons, state
+
+    crons, _ = await started("goes")
+    await clock.advance(crons, hours=2)
+    await crons.stop()
+    crons, state = await started("stays")
+    state.failing = True
+    await clock.advance(crons, hours=14)
+    assert set(await state.states()) == {"goes", "stays"}
+    state.failing = False
+    await clock.advance(crons, minutes=2)
+    assert set(await state.states()) == {"stays"}
+    await crons.stop()
