@@ -9,7 +9,7 @@ import json
 import logging
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -498,14 +498,15 @@ async def test_outer_scopes_are_left_where_leaving_an_inner_one_is_cancelled(mak
     seen: list[str] = []
     leaving = asyncio.Event()
 
+    class Around:
+        async def __aenter__(self) -> None: ...
+        async def __aexit__(self, *_: object) -> None:
+            seen.append("outer")
+
     class Outer:
         @hookimpl(tryfirst=True)
-        @asynccontextmanager
-        async def run_scope(self) -> AsyncIterator[None]:
-            try:
-                yield
-            finally:
-                seen.append("outer")
+        def run_scope(self) -> AbstractAsyncContextManager[None]:
+            return Around()
 
     class Inner:
         @hookimpl
