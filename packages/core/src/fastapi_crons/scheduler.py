@@ -21,6 +21,7 @@ from fastapi_crons.manual_run import ManualRun
 from fastapi_crons.plugins import Plugins
 from fastapi_crons.run import Run, RunStatus, Trigger
 from fastapi_crons.schedule import Schedule
+from fastapi_crons.state.calls import answer_of
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -296,9 +297,11 @@ class Crons:
         Where `before` is given, those that were claimed before the run of this id. What has just begun or ended may not be on
         record yet. Raises `UnknownJobError`, `StoreUnavailableError`, or `CronsError` where the scheduler has not started.
         """
-        from fastapi_crons.service import Service
-
-        return await Service(self).runs(name, limit=limit, before=before, status=status)
+        state = self._open_engine("be asked for", "runs").state
+        if name is not None:
+            self.jobs.named(name)
+        found = state.runs(name, limit=limit, before=before, status=status)
+        return await answer_of(found, self.config.store_timeout)
 
     def heed_signals(self) -> None:
         """Stop as soon as the process is told to end, for those who run a scheduler in a server of their own.

@@ -117,10 +117,8 @@ class Service:
     async def runs(
         self, name: str | None, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
     ) -> list[Run]:
-        """The runs of a job, or of all, newest first and without their logs; those older than the run `before`."""
-        if name is not None:
-            self.crons.jobs.named(name)
-        return await self._answer(self._engine().state.runs(name, limit=limit, before=before, status=status))
+        """See `Crons.runs`."""
+        return await self.crons.runs(name, limit=limit, before=before, status=status)
 
     async def run(self, name: str, run_id: str) -> Run:
         """One run of a job, with its log."""

@@ -169,7 +169,7 @@ class VirtualClock:
         return (
             (not engine.runs_ticks or engine.dispatcher.idle or self._sleeps(engine, "dispatch"))
             and (engine.recorder.idle or self._sleeps(engine, "record") or self._sleeps(engine, "release"))
-            and all(task in self._asleep for task in engine.supervisor.own_tasks("heartbeat", "prune"))
+            and all(task in self._asleep for task in engine.supervisor.own_tasks("prune"))
         )
 
     def _sleeps(self, engine: Engine, name: str) -> bool:
