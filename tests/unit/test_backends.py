@@ -168,3 +168,13 @@ def test_a_backend_that_can_not_be_made_says_why_without_values(
         spec.make(CronConfig())
     assert str(refused.value).startswith(said)
     assert "s3cret" not in str(refused.value)
+
+
+def test_a_backend_that_does_not_tell_of_its_settings_is_named_when_they_are_at_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CRON_ACME_KEY", "s3cret")
+    spec = StateBackendSpec("acme:Store", lambda config: _StrangersSettings())  # type: ignore[arg-type, return-value]
+    with pytest.raises(ConfigurationError, match="^Store: settings can't be used: key: ") as refused:
+        spec.make(CronConfig())
+    assert "s3cret" not in str(refused.value)

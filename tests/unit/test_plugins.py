@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,13 +12,16 @@ from typing import Any
 
 import pytest
 
-from fastapi_crons import CronConfig, Crons, PluginError, hookimpl, plugins
+from fastapi_crons import CronConfig, Crons, PluginError, get_cron_router, hookimpl, plugins
+from fastapi_crons.backends import choose_backends
 from fastapi_crons.plugins import Plugins
 from tests.conftest import MakeCrons
 
 CORE = importlib.metadata.version("fastapi-crons-core")
 HOOK = "from fastapi_crons import hookimpl\n@hookimpl\ndef before_run(job_name): pass\n"
 Install = Callable[..., None]
+ACME = "plugin 'acme' (acme) of acme 1.2"
+WHAT_TO_DO = "; mend or uninstall it, or set CRON_DISABLED_PLUGINS=acme"
 
 
 @pytest.fixture
@@ -158,7 +162,10 @@ def test_a_module_that_is_named_twice_is_refused(install: Install, tmp_path: Pat
     install(HOOK)
     with (tmp_path / "acme-1.2.dist-info" / "entry_points.txt").open("a") as file:
         file.write("again = acme\n")
-    with pytest.raises(PluginError, match=r"plugins can't be registered: .*acme"):
+    with pytest.raises(
+        PluginError,
+        match=r"^plugin 'again' \(acme\) of acme 1.2 can't be used: it is the same object as plugin 'acme'; mend",
+    ):
         Plugins()
 
 
@@ -173,11 +180,54 @@ def test_two_plugins_that_bring_one_backend_are_refused(install: Install, kind: 
     assert "sqlite" in Plugins(frozenset({"acme"})).state_backends
 
 
-@pytest.mark.parametrize("answer", ["1/0", "None", "{'scratch': dict}", "{1: 2}"])
+@pytest.mark.parametrize("answer", ["1/0", "None", "[]", "{'scratch': dict}", "{1: 2}", "exit(3)"])
 def test_a_plugin_that_can_not_say_which_backends_it_brings_is_named(install: Install, answer: str) -> None:
     install(f"from fastapi_crons import hookimpl\n@hookimpl\ndef state_backends(): return {answer}\n")
-    with pytest.raises(PluginError, match=r"'acme' failed to say which stores it brings \(state_backends\)"):
+    with pytest.raises(PluginError) as refused:
         Plugins()
+    assert str(refused.value).startswith(f"{ACME} failed to say which stores it brings (state_backends): ")
+    assert str(refused.value).endswith(WHAT_TO_DO)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("'acme:Store', lambda config: None, preference=99", "makes an object of class NoneType instead of Store"),
+        ("'acme:Store', lambda config: None, wanted=lambda: 1 / 0", "failed to say whether Store is wanted: Zero"),
+        ("'acme:Store', lambda config: None, wanted=lambda: exit(3)", "failed to say whether Store is wanted: System"),
+        ("'acme:Stoer', lambda config: None", "brings 'acme:Stoer', which can't be imported: AttributeError: "),
+        ("'akme:Store', lambda config: None", "brings 'akme:Store', which can't be imported: ModuleNotFoundError: "),
+    ],
+)
+def test_a_plugin_whose_store_is_at_fault_is_named(
+    install: Install, monkeypatch: pytest.MonkeyPatch, spec: str, said: str
+) -> None:
+    install(
+        "from fastapi_crons import hookimpl\nfrom fastapi_crons.plugins import LockBackendSpec\n"
+        f"@hookimpl\ndef lock_backends(): return {{'acme': LockBackendSpec({spec})}}\nclass Store: reach = 'fleet'\n"
+    )
+    monkeypatch.setenv("CRON_ENABLE_DISTRIBUTED_LOCKING", "true")
+    with pytest.raises(PluginError) as refused:
+        choose_backends(CronConfig(), Plugins(), None, None)
+    assert str(refused.value).startswith(f"{ACME} {said}")
+    assert str(refused.value).endswith(WHAT_TO_DO)
+
+
+@pytest.mark.parametrize("answer", ["1/0", "exit(3)", "[dict]", "None"])
+def test_a_plugin_that_can_not_say_which_settings_it_brings_is_named(install: Install, answer: str) -> None:
+    install(f"from fastapi_crons import hookimpl\n@hookimpl\ndef settings(): return {answer}\n")
+    with pytest.raises(PluginError) as refused:
+        Plugins().settings_classes()
+    assert str(refused.value).startswith(f"{ACME} failed to say which settings it brings: ")
+    assert str(refused.value).endswith(WHAT_TO_DO)
+
+
+def test_a_router_is_made_without_what_a_plugin_fails_to_add(
+    install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    install("from fastapi_crons import hookimpl\n@hookimpl\ndef routes(router): exit(3)\n")
+    assert get_cron_router(crons=Crons()).routes
+    assert "hook routes of plugin 'acme' failed: SystemExit: 3" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -186,13 +236,80 @@ def test_a_plugin_that_can_not_say_which_backends_it_brings_is_named(install: In
         ("def befor_run(job_name): pass", "befor_run"),
         ("def before_run(jobname): pass", "jobname"),
         ("def before_run(job_name):\n    yield", "generator"),
+        ("async def redact(value): return value", "redact must be a plain function"),
+        ("async def run_scope(): pass", "run_scope must be a plain function"),
+        ("async def state_backends(): return {}", "state_backends must be a plain function"),
+        ("async def settings(): return []", "settings must be a plain function"),
     ],
 )
 def test_a_plugin_that_does_not_fit_is_named_with_its_distribution(install: Install, hook: str, said: str) -> None:
     install(f"from fastapi_crons import hookimpl\n@hookimpl\n{hook}\n")
-    with pytest.raises(PluginError, match=r"^plugin 'acme' \(acme\) of acme 1.2 ") as refused:
+    with pytest.raises(PluginError) as refused:
         Plugins()
+    assert str(refused.value).startswith(f"{ACME} can't be used: ")
+    assert str(refused.value).endswith(WHAT_TO_DO)
     assert said in str(refused.value)
+
+
+def test_of_two_copies_of_a_distribution_only_the_one_in_front_is_loaded(install: Install, tmp_path: Path) -> None:
+    install(HOOK)
+    behind = tmp_path / "behind"
+    shutil.copytree(tmp_path / "acme-1.2.dist-info", behind / "acme-1.0.dist-info")
+    (behind / "acme-1.0.dist-info" / "entry_points.txt").write_text("[fastapi_crons]\nacme = acme\nold = stale\n")
+    (behind / "stale.py").write_text("raise SystemExit(3)")
+    sys.path.append(str(behind))
+    try:
+        found = Plugins()
+    finally:
+        sys.path.remove(str(behind))
+    assert "acme" in names(found)
+    assert "old" not in names(found)
+
+
+class Hooked:
+    @hookimpl
+    def after_run(self) -> None:
+        pass
+
+
+def test_a_plugin_that_code_registers_may_have_a_name_that_is_disabled() -> None:
+    found = Plugins(frozenset({"mine"}))
+    found.register(Hooked(), "mine")
+    assert [call.plugin_name for call in found.calls("after_run")] == ["mine"]
+
+
+def test_what_is_known_of_an_implementation_outlives_a_registration() -> None:
+    found, plugin = Plugins(), Hooked()
+    found.register(plugin)
+    (call,) = found.calls("after_run")
+    call.hanging = 3
+    found.register(Hooked())
+    assert sorted(each.hanging for each in found.calls("after_run")) == [0, 3]
+    found.unregister(plugin)
+    found.register(plugin)
+    assert [each.hanging for each in found.calls("after_run")] == [0, 0]
+
+
+def test_stores_can_not_be_brought_by_code() -> None:
+    class Brings:
+        @hookimpl
+        def lock_backends(self) -> dict[str, object]:
+            return {}
+
+    found = Plugins()
+    with pytest.raises(PluginError, match=r"^plugin 'mine' can't be registered: lock_backends .* an entry point$"):
+        found.register(Brings(), "mine")
+    assert not [call for call in found.calls("lock_backends") if call.plugin_name == "mine"]
+
+
+def test_a_registered_plugin_without_hooks_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    Plugins().register(object(), "mine")
+    assert "plugin 'mine' implements no hook: its functions want @hookimpl" in caplog.text
+
+
+def test_what_is_not_registered_can_not_be_taken_out() -> None:
+    with pytest.raises(PluginError, match="Hooked' is not registered"):
+        Plugins().unregister(Hooked())
 
 
 def test_a_plugin_without_hooks_is_warned_of(install: Install, caplog: pytest.LogCaptureFixture) -> None:

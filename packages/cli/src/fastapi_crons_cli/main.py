@@ -136,7 +136,9 @@ def add_plugin_commands() -> None:
     for call in calls:
         try:
             call.here(cli=app)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             _warn_of(f"plugin {call.plugin_name!r} brings no commands: {type(error).__name__}: {error}")
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from fastapi_crons._imports import KNOWN_BACKENDS
-from fastapi_crons.errors import ConfigurationError, CronsError
+from fastapi_crons.errors import ConfigurationError, CronsError, PluginError
 from fastapi_crons.outcome import one_line
 from fastapi_crons.surroundings import platform_of_many_hosts
 
@@ -41,6 +43,13 @@ class BackendSpec(Generic[BackendT_co]):
     """With no backend named in the settings, the one with the highest preference is used; below 0: only when named."""
     wanted: Callable[[], bool] | None = None
     """Says whether the environment tells where this store is: then it goes before those that are only installed."""
+    _unusable: Callable[[str], PluginError] = field(init=False, repr=False, compare=False, default=PluginError)
+
+    def brought_by(self, unusable: Callable[[str], PluginError]) -> BackendSpec[BackendT_co]:
+        """The same of a plugin, which `unusable` names in what it makes of a fault."""
+        spec = copy(self)
+        object.__setattr__(spec, "_unusable", unusable)
+        return spec
 
     @property
     def class_name(self) -> str:
@@ -49,29 +58,47 @@ class BackendSpec(Generic[BackendT_co]):
     @property
     def is_wanted(self) -> bool:
         """Whether the environment asks for this backend without naming it."""
-        return self.wanted is not None and self.wanted()
+        if self.wanted is None:
+            return False
+        with self._naming_it(f"failed to say whether {self.class_name} is wanted", self._unusable):
+            return self.wanted()
 
     def make(self, config: CronConfig) -> BackendT_co:
         """A new backend; raises `ConfigurationError` where it can't be made, without the values of its settings."""
-        from pydantic import ValidationError
-        from pydantic_settings import BaseSettings
+        from fastapi_crons.locking.base import LockBackend
+        from fastapi_crons.state.base import StateBackend
 
-        try:
-            return self.create(config)
-        except CronsError:
-            raise
-        except ValidationError as error:
-            from fastapi_crons.settings import faults_of
-
-            # What is secret among the values only the author knows.
-            raise ConfigurationError(faults_of(self.settings() if self.settings else BaseSettings, error)) from None
-        except Exception as error:
-            raise ConfigurationError(f"{self.class_name} can't be made: {one_line(error)}") from error
+        with self._naming_it(f"{self.class_name} can't be made", ConfigurationError):
+            made = self.create(config)
+        if not isinstance(made, (StateBackend, LockBackend)):
+            raise self._unusable(f"makes an object of class {type(made).__name__} instead of {self.class_name}")
+        return made
 
     def load_class(self) -> type[BackendT_co]:
         module, _, name = self.class_path.partition(":")
-        loaded: type[BackendT_co] = getattr(import_module(module), name)
-        return loaded
+        with self._naming_it(f"brings {self.class_path!r}, which can't be imported", self._unusable):
+            loaded: type[BackendT_co] = getattr(import_module(module), name)
+            return loaded
+
+    @contextmanager
+    def _naming_it(self, what: str, unusable: Callable[[str], CronsError]) -> Iterator[None]:
+        """Make of what the plugin's code raises an error that says so; what is said in our own words stays."""
+        try:
+            yield
+        except (CronsError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            from pydantic import ValidationError
+            from pydantic_settings import BaseSettings
+
+            if not isinstance(error, ValidationError):
+                raise unusable(f"{what}: {one_line(error)}") from error
+            from fastapi_crons.settings import faults_of
+
+            # What is secret among the values only the author knows.
+            if self.settings is not None:
+                raise ConfigurationError(faults_of(self.settings(), error)) from None
+            raise ConfigurationError(f"{self.class_name}: {faults_of(BaseSettings, error)}") from None
 
 
 StateBackendSpec = BackendSpec["StateBackend"]

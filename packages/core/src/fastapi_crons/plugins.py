@@ -6,13 +6,14 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from fastapi_crons import hookspecs
-from fastapi_crons._callables import is_generator_function, label, required_parameters
+from fastapi_crons._callables import is_coroutine_function, is_generator_function, label, required_parameters
 from fastapi_crons.backends import BackendSpec, LockBackendSpec, StateBackendSpec
 from fastapi_crons.errors import PluginError
 from fastapi_crons.hooks import AddedHook, HookCall, HookFunc
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 #: An import of a plugin that takes longer (seconds) is told of.
 _LONG_IMPORT = 5.0
+_BRING_STORES = frozenset({"state_backends", "lock_backends"})
+#: Hooks that are called where their answer is wanted, and awaited nowhere.
+_PLAIN = _BRING_STORES | {"redact", "run_scope", "routes", "cli_commands", "settings"}
 
 __all__ = ["LockBackendSpec", "PluginInfo", "Plugins", "StateBackendSpec"]
 
@@ -55,11 +59,12 @@ class Plugins:
     def __init__(self, disabled: frozenset[str] = frozenset()) -> None:
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(hookspecs)
-        for name in disabled:
-            self._manager.set_blocked(name)
         self._calls: dict[str, tuple[HookCall, ...]] = {}
+        #: Each with what is known of it, so that a registration does not forget that calls hang.
+        self._implementations: dict[pluggy.HookImpl, HookCall] = {}
         self._brought_by: dict[tuple[str, str], str] = {}
-        self._load_entry_points()
+        self._entry_points: dict[str, EntryPoint] = {}
+        self._load_entry_points(disabled)
         self.state_backends: Mapping[str, BackendSpec[StateBackend]] = self._backends("state_backends")
         self.lock_backends: Mapping[str, BackendSpec[LockBackend]] = self._backends("lock_backends")
 
@@ -72,18 +77,27 @@ class Plugins:
         if self._manager.has_plugin(unique):
             raise PluginError(f"another plugin is named {unique!r}; give this one another name")
         try:
-            self._manager.register(plugin, unique)
-            self._manager.check_pending()
-            self._check(plugin)
-        except (ValueError, pluggy.PluginValidationError, PluginError) as error:
-            if self._manager.is_registered(plugin):
+            self._add(plugin, unique)
+            stores = sorted(_BRING_STORES & {caller.name for caller in self._manager.get_hookcallers(plugin) or ()})
+            if stores:
                 self._manager.unregister(plugin)
-            raise PluginError(f"plugin {shown!r} can't be registered: {one_line(error)}") from error
+                raise PluginError(f"{stores[0]} is asked when plugins are loaded: bring stores through an entry point")
+        except PluginError as error:
+            raise PluginError(f"plugin {shown!r} can't be registered: {error}") from error
+        if not self._manager.get_hookcallers(plugin):
+            logger.warning("plugin %r implements no hook: its functions want @hookimpl", shown)
         self._calls.clear()
 
     def unregister(self, plugin: object) -> None:
-        """Take a plugin out again."""
+        """Take a plugin out again. Raises `PluginError` for one that is not registered."""
+        name = self._manager.get_name(plugin)
+        if name is None:
+            raise PluginError(f"plugin {label(plugin if callable(plugin) else type(plugin))!r} is not registered")
         self._manager.unregister(plugin)
+        self._entry_points.pop(name, None)
+        self._implementations = {
+            known: call for known, call in self._implementations.items() if known.plugin is not plugin
+        }
         self._calls.clear()
 
     def add_function(self, hook: str, function: HookFunc, job_name: str | None) -> None:
@@ -106,20 +120,29 @@ class Plugins:
         calls = self._calls.get(hook)
         if calls is None:
             implementations = reversed(getattr(self._manager.hook, hook).get_hookimpls())
-            calls = self._calls[hook] = tuple(HookCall(hook, implementation) for implementation in implementations)
+            calls = self._calls[hook] = tuple(self._call_of(hook, implementation) for implementation in implementations)
         return calls
+
+    def _call_of(self, hook: str, implementation: pluggy.HookImpl) -> HookCall:
+        call = self._implementations.get(implementation)
+        if call is None:
+            call = self._implementations[implementation] = HookCall(hook, implementation)
+        return call
 
     def list(self) -> list[PluginInfo]:
         """The plugins that came through entry points, with distribution, version and the hooks they implement."""
         return [
             PluginInfo(
-                name=self._manager.get_name(plugin) or "?",
-                distribution=distribution.project_name,
-                version=distribution.version,
-                hooks=tuple(sorted(caller.name for caller in self._manager.get_hookcallers(plugin) or ())),
+                name=name,
+                distribution=entry_point.dist.name if entry_point.dist else "?",
+                version=entry_point.dist.version if entry_point.dist else "?",
+                hooks=tuple(sorted(caller.name for caller in self._callers(name))),
             )
-            for plugin, distribution in self._manager.list_plugin_distinfo()
+            for name, entry_point in self._entry_points.items()
         ]
+
+    def _callers(self, name: str) -> Sequence[pluggy.HookCaller]:
+        return self._manager.get_hookcallers(self._manager.get_plugin(name)) or ()
 
     def settings_classes(self) -> Mapping[type[BaseSettings], tuple[str, ...]]:
         """Every class of settings, each with the distributions that bring it: `CronConfig`, then by distribution.
@@ -132,7 +155,7 @@ class Plugins:
         distributions = {info.name: info.distribution for info in self.list()}
         brought: dict[type[BaseSettings], set[str]] = {}
         for plugin, ask in self._settings_sources():
-            for settings in _settings_of(plugin, ask):
+            for settings in self._settings_of(plugin, ask):
                 brought.setdefault(settings, set()).add(distributions.get(plugin, plugin))
         ours = ("fastapi-crons-core", *sorted(brought.pop(CronConfig, set()) - {"fastapi-crons-core"}))
         by_distribution = sorted(brought.items(), key=lambda item: sorted(item[1]))
@@ -147,39 +170,54 @@ class Plugins:
         for call in self.calls("settings"):
             yield call.plugin_name, call.here
 
-    def _load_entry_points(self) -> None:
-        found: dict[str, EntryPoint] = {}
+    def _load_entry_points(self, disabled: frozenset[str]) -> None:
+        # One by one, and not by pluggy: it would load those of distributions too that another copy stands in front of.
         for entry_point in entry_points(group=PROJECT):
-            if self._manager.is_blocked(entry_point.name):
+            if entry_point.name in disabled:
                 continue
-            rival = found.setdefault(entry_point.name, entry_point)
+            rival = self._entry_points.setdefault(entry_point.name, entry_point)
             if rival is not entry_point:
                 raise PluginError(
                     f"two plugins are named {entry_point.name!r}: {_origin(rival)} and {_origin(entry_point)}; "
                     "uninstall one of the two distributions"
                 )
-        faults = [fault for entry_point in found.values() if (fault := _fault_of(entry_point)) is not None]
+        faults = [fault for entry_point in self._entry_points.values() if (fault := _fault_of(entry_point)) is not None]
         if faults:
             raise PluginError("; ".join(text for text, _ in faults)) from faults[0][1]
-        try:
-            self._manager.load_setuptools_entrypoints(PROJECT)
-            self._manager.check_pending()
-        except pluggy.PluginValidationError as error:
-            # Some are found out before they have a name.
-            name = next((name for name, entry_point in found.items() if entry_point.load() is error.plugin), "?")
-            raise PluginError(
-                f"plugin {_shown(found, name)} does not fit this version of fastapi-crons: {printable(str(error))}"
-            ) from error
-        except ValueError as error:  # one module under two names
-            raise PluginError(f"plugins can't be registered: {one_line(error)}") from error
-        for plugin in self._manager.get_plugins():
-            name = self._manager.get_name(plugin) or "?"
+        for name, entry_point in self._entry_points.items():
             try:
-                self._check(plugin)
+                self._add(entry_point.load(), name)
             except PluginError as error:
-                raise PluginError(f"plugin {_shown(found, name)} can't be used: {error}") from error
-            if not self._manager.get_hookcallers(plugin):
-                logger.warning("plugin %s implements no hook: its functions want @hookimpl", _shown(found, name))
+                raise self._unusable(name, f"can't be used: {error}") from error
+            if not self._callers(name):
+                logger.warning("plugin %s implements no hook: its functions want @hookimpl", _origin(entry_point))
+
+    def _unusable(self, name: str, what: str) -> PluginError:
+        """What is wrong with a plugin, as an error that says which one it is and what to do."""
+        entry_point = self._entry_points.get(name)
+        if entry_point is None:
+            return PluginError(f"plugin {name!r} {what}; mend it")
+        return PluginError(f"plugin {_origin(entry_point)} {what}; {_remedy(entry_point)}")
+
+    def _add(self, plugin: object, name: str) -> None:
+        """Register a plugin whole, or say in a `PluginError` why not."""
+        known = self._manager.get_name(plugin)
+        if known is not None:
+            raise PluginError(f"it is the same object as plugin {known!r}")
+        try:
+            self._manager.register(plugin, name)
+            self._manager.check_pending()
+            self._check(plugin)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            if self._manager.is_registered(plugin):
+                self._manager.unregister(plugin)
+            if isinstance(error, PluginError):
+                raise
+            if isinstance(error, pluggy.PluginValidationError):
+                raise PluginError(f"it does not fit this version of fastapi-crons: {printable(str(error))}") from error
+            raise PluginError(one_line(error)) from error
 
     def _check(self, plugin: object) -> None:
         """Refuse what pluggy takes, and we could not call."""
@@ -191,6 +229,8 @@ class Plugins:
                     raise PluginError(f"{caller.name} can't be a wrapper; run_scope is what goes around a run")
                 if caller.name != "run_scope" and is_generator_function(implementation.function):
                     raise PluginError(f"{caller.name} can't be a generator function: nothing of it would run")
+                if caller.name in _PLAIN and is_coroutine_function(implementation.function):
+                    raise PluginError(f"{caller.name} must be a plain function: nobody would await it")
                 unknown = [
                     name for name in required_parameters(implementation.function) if name not in implementation.argnames
                 ]
@@ -207,37 +247,35 @@ class Plugins:
                 for name, spec in offered.items():
                     if not (isinstance(name, str) and isinstance(spec, BackendSpec)):
                         raise TypeError(f"{hook} must give a BackendSpec for each name, not {spec!r} for {name!r}")
-            except Exception as error:
-                raise PluginError(
-                    f"plugin {call.plugin_name!r} failed to say which stores it brings ({hook}): {one_line(error)}; "
-                    "mend it, or disable it with CRON_DISABLED_PLUGINS"
-                ) from error
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                what = f"failed to say which stores it brings ({hook}): {one_line(error)}"
+                raise self._unusable(call.plugin_name, what) from error
             for name, spec in offered.items():
                 if name in backends:
-                    raise PluginError(
-                        f"plugins {self._brought_by[hook, name]!r} and {call.plugin_name!r} both bring a backend {name!r} "
-                        f"({hook}); disable one of them with CRON_DISABLED_PLUGINS"
-                    )
-                backends[name], self._brought_by[hook, name] = spec, call.plugin_name
+                    rival = self._entry_points[self._brought_by[hook, name]]
+                    what = f"and plugin {_origin(rival)} both bring a backend {name!r} ({hook})"
+                    raise self._unusable(call.plugin_name, what)
+                self._brought_by[hook, name] = call.plugin_name
+                backends[name] = spec.brought_by(partial(self._unusable, call.plugin_name))
         return backends
 
+    def _settings_of(self, plugin: str, ask: Callable[[], object]) -> Sequence[type[BaseSettings]]:
+        from pydantic_settings import BaseSettings
 
-def _settings_of(plugin: str, ask: Callable[[], object]) -> Sequence[type[BaseSettings]]:
-    from pydantic_settings import BaseSettings
-
-    classes: list[type[BaseSettings]] = []
-    try:
-        offered = ask()
-        for settings in offered if isinstance(offered, Sequence) else [offered]:
-            if not (isinstance(settings, type) and issubclass(settings, BaseSettings)):
-                raise TypeError(f"{settings!r} is no subclass of pydantic_settings.BaseSettings")
-            classes.append(settings)
-    except Exception as error:
-        raise PluginError(
-            f"plugin {plugin!r} failed to say which settings it brings: {one_line(error)}; "
-            "mend it, or disable it with CRON_DISABLED_PLUGINS"
-        ) from error
-    return classes
+        classes: list[type[BaseSettings]] = []
+        try:
+            offered = ask()
+            for settings in offered if isinstance(offered, Sequence) else [offered]:
+                if not (isinstance(settings, type) and issubclass(settings, BaseSettings)):
+                    raise TypeError(f"{settings!r} is no subclass of pydantic_settings.BaseSettings")
+                classes.append(settings)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise self._unusable(plugin, f"failed to say which settings it brings: {one_line(error)}") from error
+        return classes
 
 
 def _added(hook: str, function: HookFunc, job_name: str | None) -> AddedHook:
@@ -255,12 +293,11 @@ def _added(hook: str, function: HookFunc, job_name: str | None) -> AddedHook:
 
 def _fault_of(entry_point: EntryPoint) -> tuple[str, BaseException | None] | None:
     """Why a plugin can't be loaded, in words, with what it raised; None where it can."""
-    disable = f"set CRON_DISABLED_PLUGINS={entry_point.name}"
     if entry_point.dist is not None:
         unmet = unmet_requirement(entry_point.dist)
         if unmet is not None:
             # Before it is imported: what it raises there would only hide the reason.
-            return f"plugin {_origin(entry_point)} {unmet}; or {disable}", None
+            return f"plugin {_origin(entry_point)} {unmet}; or {_disable(entry_point)}", None
     watch = threading.Timer(_LONG_IMPORT, _complain_of_import, [entry_point])
     watch.daemon = True
     watch.start()
@@ -269,8 +306,7 @@ def _fault_of(entry_point: EntryPoint) -> tuple[str, BaseException | None] | Non
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit too
-        text = f"plugin {_origin(entry_point)} can't be imported: {one_line(error)}; mend or uninstall it, or {disable}"
-        return text, error
+        return f"plugin {_origin(entry_point)} can't be imported: {one_line(error)}; {_remedy(entry_point)}", error
     finally:
         watch.cancel()
         watch.join()  # a process that forks now must have no thread more than it knows of
@@ -279,16 +315,19 @@ def _fault_of(entry_point: EntryPoint) -> tuple[str, BaseException | None] | Non
 
 def _complain_of_import(entry_point: EntryPoint) -> None:
     logger.error(
-        "plugin %s has not been imported within %g s, and everything waits for it; if it does not end, "
-        "set CRON_DISABLED_PLUGINS=%s",
+        "plugin %s has not been imported within %g s, and everything waits for it; if it does not end, %s",
         _origin(entry_point),
         _LONG_IMPORT,
-        entry_point.name,
+        _disable(entry_point),
     )
 
 
-def _shown(found: Mapping[str, EntryPoint], name: str) -> str:
-    return _origin(found[name]) if name in found else repr(name)
+def _remedy(entry_point: EntryPoint) -> str:
+    return f"mend or uninstall it, or {_disable(entry_point)}"
+
+
+def _disable(entry_point: EntryPoint) -> str:
+    return f"set CRON_DISABLED_PLUGINS={entry_point.name}"
 
 
 def _origin(entry_point: EntryPoint) -> str:

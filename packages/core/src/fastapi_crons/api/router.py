@@ -284,6 +284,8 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
     for call in (crons or Crons()).plugins.calls("routes"):
         try:
             call.here(router=router, crons=crons)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             logger.error("hook routes of plugin %r failed: %s", call.plugin_name, one_line(error))
     return router
