@@ -175,6 +175,6 @@ def test_a_backend_that_does_not_tell_of_its_settings_is_named_when_they_are_at_
 ) -> None:
     monkeypatch.setenv("CRON_ACME_KEY", "s3cret")
     spec = StateBackendSpec("acme:Store", lambda config: _StrangersSettings())  # type: ignore[arg-type, return-value]
-    with pytest.raises(ConfigurationError, match="^Store: settings can't be used: key: ") as refused:
+    with pytest.raises(ConfigurationError, match=r"^Store: settings can't be used: key: ") as refused:
         spec.make(CronConfig())
     assert "s3cret" not in str(refused.value)

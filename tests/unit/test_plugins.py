@@ -164,7 +164,7 @@ def test_a_module_that_is_named_twice_is_refused(install: Install, tmp_path: Pat
         file.write("again = acme\n")
     with pytest.raises(
         PluginError,
-        match=r"^plugin 'again' \(acme\) of acme 1.2 can't be used: it is the same object as plugin 'acme'; mend",
+        match=r"^plugin 'again' \(acme\) of acme 1\.2 can't be used: it is the same object as plugin 'acme'; mend",
     ):
         Plugins()
 

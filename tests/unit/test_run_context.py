@@ -330,3 +330,20 @@ async def test_a_secret_is_redacted_before_a_long_error_is_cut(make_crons: MakeC
     run = await crons.run_job("job")
     assert run.error is not None
     assert "hunt" not in run.error.message
+
+
+async def test_a_secret_is_redacted_before_a_long_line_is_cut(make_crons: MakeCrons) -> None:
+    crons = make_crons(max_log_chars=200)
+    crons.plugins.register(Redacting())
+
+    @crons.cron("0 0 1 1 *", name="job")
+    def job() -> None:
+        for _ in range(3):
+            logging.getLogger("app").warning("x" * 96 + "hunter2" * 100)
+
+    await crons.start()
+    await crons.run_job("job")
+    run = await _kept(crons)
+    (line,) = run.log
+    assert line.message == "x" * 96 + "****… (396 characters)"
+    assert run.log_dropped == 2

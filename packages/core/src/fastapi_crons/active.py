@@ -59,6 +59,7 @@ class ActiveRun:
         "instance",
         "job",
         "log",
+        "max_line_chars",
         "max_log_chars",
         "missed",
         "outcome",
@@ -104,7 +105,7 @@ class ActiveRun:
         #: When its lease was granted, on the monotonic clock.
         self.held_since = 0.0
         self.log: RunLog | None = None
-        self.max_log_chars = 0
+        self.max_log_chars = self.max_line_chars = 0
         self.task: asyncio.Task[None] | None = None
         #: The thread's future, while a sync function runs.
         self.thread: asyncio.Future[Ended] | None = None
@@ -129,7 +130,7 @@ class ActiveRun:
 
     def keep_log(self) -> RunLog:
         if self.log is None:
-            self.log = RunLog(self.max_log_chars)
+            self.log = RunLog(self.max_log_chars, self.max_line_chars)
             self.log.closed = self.outcome is not None
         return self.log
 

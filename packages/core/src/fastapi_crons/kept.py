@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi_crons.active import ActiveRun
 from fastapi_crons.outcome import cut, error_of, json_or_text, result_json
 from fastapi_crons.run import Run, RunError
+from fastapi_crons.run_log import longest_line
 
 if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
@@ -22,6 +23,7 @@ class Kept:
 
     def __init__(self, config: CronConfig, hooks: HookCaller) -> None:
         self._max_error_chars = config.max_error_chars
+        self._max_line_chars = longest_line(config.max_log_chars)
         self._max_result_bytes = config.max_result_bytes
         self._hooks = hooks
 
@@ -30,9 +32,16 @@ class Kept:
         return result_json(value, self._max_result_bytes)
 
     def error(self, run: ActiveRun, raised: BaseException) -> RunError:
-        """What a function raised. What is to be redacted is cut afterwards, so that no half of a secret slips by."""
-        limit = self._max_error_chars
-        return error_of(raised, max(limit, _REDACTED) if self._hooks.wanted("redact", run.job.name) else limit)
+        """What a function raised."""
+        return error_of(raised, self._cut_first(run, self._max_error_chars))
+
+    def line_chars(self, run: ActiveRun) -> int:
+        """How much of a log record is held until the run has ended."""
+        return self._cut_first(run, self._max_line_chars)
+
+    def _cut_first(self, run: ActiveRun, limit: int) -> int:
+        """The limit of a text as it comes: what is to be redacted is cut afterwards, so that no half of a secret slips by."""
+        return max(limit, _REDACTED) if self._hooks.wanted("redact", run.job.name) else limit
 
     def outcome(self, run: ActiveRun, outcome: Run) -> Run:
         """A run's outcome with its log, redacted."""
@@ -54,5 +63,7 @@ class Kept:
             error = RunError(error.type, cut(message, limit), cut(traceback, limit))
         if result is not None:
             result = json_or_text(redacted("result", result))
-        log = tuple(replace(line, message=redacted("log", line.message)) for line in outcome.log)
+        log = tuple(
+            replace(line, message=cut(redacted("log", line.message), self._max_line_chars)) for line in outcome.log
+        )
         return replace(outcome, error=error, result=result, log=log)

@@ -30,6 +30,8 @@ _OWN = "fastapi_crons."
 _KEPT = "fastapi_crons_kept"
 #: What a line costs beside its texts, in characters.
 _LINE_COST = 40
+#: What `cut` adds to a text, at most.
+_CUT_MARK = 40
 _FORMATTER = logging.Formatter()
 
 current_log: ContextVar[LogKeeper | None] = ContextVar("fastapi_crons_run_log", default=None)
@@ -42,12 +44,16 @@ class LogKeeper(Protocol):
 
 
 class RunLog:
-    """The newest records of one run, up to `limit` characters."""
+    """The newest records of one run, up to `limit` characters.
 
-    __slots__ = ("_chars", "_limit", "_lines", "_lock", "closed", "dropped")
+    `line_limit` is how much of one is held. What exceeds `longest_line(limit)` is held for redaction only: it does not count.
+    """
 
-    def __init__(self, limit: int) -> None:
+    __slots__ = ("_chars", "_limit", "_line_limit", "_lines", "_lock", "closed", "dropped")
+
+    def __init__(self, limit: int, line_limit: int) -> None:
         self._limit = limit
+        self._line_limit = line_limit
         self._lines: deque[LogLine] | None = None
         self._chars = 0
         self._lock = threading.Lock()
@@ -63,17 +69,25 @@ class RunLog:
 
     def add(self, record: logging.LogRecord) -> None:
         """Keep a record; the oldest ones go where there is no room."""
-        line = LogLine(record.created, record.levelname, record.name, cut(_text(record), self._limit // 2))
+        line = LogLine(record.created, record.levelname, record.name, cut(_text(record), self._line_limit))
         with self._lock:
             if self.closed:
                 return
             if self._lines is None:
                 self._lines = deque()
             self._lines.append(line)
-            self._chars += _size(line)
+            self._chars += self._size(line)
             while self._chars > self._limit:
-                self._chars -= _size(self._lines.popleft())
+                self._chars -= self._size(self._lines.popleft())
                 self.dropped += 1
+
+    def _size(self, line: LogLine) -> int:
+        return _LINE_COST + len(line.logger) + min(len(line.message), longest_line(self._limit) + _CUT_MARK)
+
+
+def longest_line(limit: int) -> int:
+    """How much of one record is kept of a run whose log may have `limit` characters."""
+    return limit // 2
 
 
 class RunLogger(_Adapter):
@@ -134,10 +148,6 @@ def _is_wanted(record: logging.LogRecord) -> bool:
     name = record.name or ""  # `logging.makeLogRecord` fills it in later
     ours = name.startswith(_OWN) and name != JOB_LOGGER and not name.startswith(f"{JOB_LOGGER}.")
     return bool(name) and not ours and _KEPT not in record.__dict__
-
-
-def _size(line: LogLine) -> int:
-    return _LINE_COST + len(line.logger) + len(line.message)
 
 
 def _text(record: logging.LogRecord) -> str:

@@ -160,7 +160,7 @@ class Runner:
     async def _execute(self, run: ActiveRun) -> None:
         root_task.set(run.task)
         if self._max_log_chars:
-            run.max_log_chars = self._max_log_chars
+            run.max_log_chars, run.max_line_chars = self._max_log_chars, self._kept.line_chars(run)
             current_log.set(run)
         status, error, result = await self._call(run)
         if run.outcome is not None:

@@ -10,10 +10,12 @@ from dataclasses import replace
 from fastapi_crons.clock import SystemClock
 from fastapi_crons.run import LogLine, MissedTicks, Run, RunError, RunIds, RunStatus
 from fastapi_crons.state import HistoryLimits, Signal, StateBackend
-from fastapi_crons.testing._contract import Contract, on_a_shared_store, on_a_store
+from fastapi_crons.testing._contract import Contract, on_a_shared_store, on_a_store, skip_unless
 
 NOW = SystemClock().now()
 _DAY = 86_400
+#: What some take for the end of a line.
+_LINE_ENDS = "\n \r \x85 \u2028"
 new_id = RunIds()
 
 
@@ -59,18 +61,44 @@ class StateContract(Contract[StateBackend]):
             "failed",
             NOW,
             NOW + 1.5,
-            RunError("ValueError", "message\nwith lines", "traceback"),
+            RunError("ValueError", f"message\nwith {_LINE_ENDS} lines", "traceback"),
             '{"a": [1, null, "ü"]}',
             3,
             int(NOW) - 300,
             "actor",
-            "note",
+            f"note {_LINE_ENDS}",
             delay="why",
         )
         await state.write([run])
         assert await state.run(run.id) == run
         assert await state.runs(run.job) == [run]
         assert await state.run("no such run") is None
+
+    @on_a_store
+    async def test_what_was_written_is_there_after_close_and_open(self, state: StateBackend) -> None:
+        skip_unless(state.durable, "the store does not claim to outlive a process")
+        text = f"text {_LINE_ENDS} text"
+        run = replace(
+            a_run("jöb", "failed"),
+            error=RunError("Error", text, text),
+            note=text,
+            log=(LogLine(NOW, "INFO", "app", text),),
+        )
+        going, ticks = a_run("other"), MissedTicks(new_id(), "jöb", 10, 20, 3, "overlap", NOW, "here", detail=text)
+        await state.write([run, going])
+        await state.write([ticks])
+        await state.close()
+        self.opened.remove(state)
+        again = await self.another()
+        assert await again.run(run.id) == run
+        assert await again.runs(None) == [going, replace(run, log=())]
+        assert await again.unfinished() == [going]
+        assert await again.missed("jöb") == [ticks]
+        await again.write([replace(going, status="completed", ended_ts=NOW + 1)])
+        assert {job: seen.status for job, seen in (await again.states()).items()} == {
+            "jöb": "failed",
+            "other": "completed",
+        }
 
     @on_a_store
     async def test_a_closed_record_never_changes(self, state: StateBackend) -> None:
@@ -171,7 +199,7 @@ class StateContract(Contract[StateBackend]):
 
     @on_a_store
     async def test_a_run_comes_back_with_its_log_when_it_is_asked_for(self, state: StateBackend) -> None:
-        lines = tuple(LogLine(NOW + number, "INFO", "app", f"line {number} ü\n") for number in range(3))
+        lines = tuple(LogLine(NOW + number, "INFO", "app", f"line {number} ü{_LINE_ENDS}") for number in range(3))
         run = replace(a_run(status="completed"), log=lines, log_dropped=7, beside="another", delay="why")
         await state.write([replace(a_run(run_id=run.id), beside="another")])
         await state.write([run])
@@ -235,8 +263,8 @@ class StateContract(Contract[StateBackend]):
     @on_a_store
     async def test_who_listens_hears_what_is_written_and_told(self, state: StateBackend) -> None:
         events = state.events()
-        if events is None:
-            return
+        skip_unless(events is not None, "the store tells of no events")
+        assert events is not None
         other = await self.another() if self.shared() else state
         await other.write([a_run("before")])
         run = replace(a_run(), log=(LogLine(NOW, "INFO", "app", "line"),), delay="why")
@@ -258,10 +286,11 @@ class StateContract(Contract[StateBackend]):
             await other.write([replace(ticks, count=4)])
             assert await asyncio.wait_for(anext(events), 5) == replace(ticks, count=4)
 
-    @on_a_store
+    @on_a_shared_store
     async def test_several_listen_each_in_its_namespace(self, state: StateBackend) -> None:
-        if not self.shared() or (first := state.events()) is None:
-            return
+        first = state.events()
+        skip_unless(first is not None, "the store tells of no events")
+        assert first is not None
         stranger = await self.another(namespace=f"{self.namespace}.staging")
         second, third = (await self.another()).events(), stranger.events()
         assert second is not None
