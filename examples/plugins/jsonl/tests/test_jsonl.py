@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fastapi_crons import CronConfig, Crons, Run, StoreUnusableError
+from fastapi_crons import CronConfig, Crons, LogLine, Run, RunError, StoreUnusableError
 from fastapi_crons.state import HistoryLimits, StateBackend
 from fastapi_crons.testing import StateContract
 from fastapi_crons_jsonl import state as module
+from fastapi_crons_jsonl.lines import line_of, record_of
 from fastapi_crons_jsonl.state import JsonlStateBackend
 
 
@@ -113,3 +115,11 @@ def test_the_scheduler_finds_it_by_its_name(tmp_path: Path, monkeypatch: pytest.
     asyncio.run(whole())
     (*_, last) = (tmp_path / "default.jsonl").read_text().splitlines()
     assert (json.loads(last)["status"], json.loads(last)["result"]) == ("completed", "7")
+
+
+def test_what_another_version_writes_more_is_left_out() -> None:
+    run = replace(a_run(1), error=RunError("Error", "text", ""), log=(LogLine(1.0, "INFO", "app", "line"),))
+    values = json.loads(line_of(run))
+    for place in (values, values["error"], values["log"][0]):
+        place["colour"] = "blue"
+    assert record_of(values) == run

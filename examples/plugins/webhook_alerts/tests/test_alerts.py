@@ -14,7 +14,6 @@ import pytest
 
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.state import MemoryStateBackend, StateBackend
-from fastapi_crons_webhook_alerts import plugin
 from fastapi_crons_webhook_alerts.message import without_secrets
 
 
@@ -49,7 +48,6 @@ def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
     thread.start()
     monkeypatch.setenv("CRON_ALERTS_URL", made.url)
     monkeypatch.setenv("CRON_ALERTS_NTH", "3")
-    plugin._options.cache_clear()
     yield made
     made.server.shutdown()
     thread.join()
@@ -112,7 +110,6 @@ def test_an_alert_that_is_given_up_is_logged_without_the_url(
 
 def test_nothing_is_sent_without_a_url(webhook: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CRON_ALERTS_URL")
-    plugin._options.cache_clear()
     run_a_job("fk")
     assert webhook.posted == []
 
@@ -123,6 +120,14 @@ def test_nothing_is_sent_without_a_url(webhook: Webhook, monkeypatch: pytest.Mon
         ("password=a,b token: 'x y' ok", "password=***,b token: *** ok"),
         ('{"api_key": "abc", "rows": 3}', '{"api_key": ***, "rows": 3}'),
         ("Authorization: Bearer abc.def", "Authorization: ***"),
+        ("Authorization: Token abc\nnext line", "Authorization: ***\nnext line"),
+        ("{'Authorization': 'ApiKey abc'}", "{'Authorization': ***"),
+        ('Authorization: Digest username="a", response="b"', "Authorization: ***"),
+        ("Server=db;Uid=me;Pwd=abc;", "Server=db;Uid=me;Pwd=***;"),
+        (r'password="a\"b" ok', "password=*** ok"),
+        (r'"{\"token\": \"abc def\", \"rows\": 3}"', r'"{\"token\": ***, \"rows\": 3}"'),
+        ("{'secrets': ['a', 'b'], 'rows': 3}", "{'secrets': ***, 'rows': 3}"),
+        ("secrets=['a', 'b", "secrets=***"),
         ("sent Bearer abcdefghij to it", "sent Bearer *** to it"),
         ("no tokens left", "no tokens left"),
     ],

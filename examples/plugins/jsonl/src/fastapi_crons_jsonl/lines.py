@@ -24,9 +24,13 @@ def line_of(record: Record) -> bytes:
 def record_of(values: Mapping[str, Any]) -> Record:
     """The record that a line keeps. Another version of ours may write more fields, or fewer."""
     kind = Run if values["kind"] == "run" else MissedTicks
-    given = {field.name: values[field.name] for field in fields(kind) if field.name in values}
+    given = _known(kind, values)
     if given.get("error") is not None:
-        given["error"] = RunError(**given["error"])
+        given["error"] = RunError(**_known(RunError, given["error"]))
     if "log" in given:
-        given["log"] = tuple(LogLine(**line) for line in given["log"])
+        given["log"] = tuple(LogLine(**_known(LogLine, line)) for line in given["log"])
     return kind(**given)
+
+
+def _known(kind: type[Run | MissedTicks | RunError | LogLine], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {field.name: values[field.name] for field in fields(kind) if field.name in values}

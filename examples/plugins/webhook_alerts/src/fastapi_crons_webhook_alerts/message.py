@@ -10,10 +10,12 @@ from fastapi_crons import HookContext
 _LONGEST = 500
 #: What a text names as a secret, and the value behind it.
 _SECRET = re.compile(
-    r"""((?:pass(?:word|wd|phrase)?|secret|token|credential|authorization|(?:api|access|private)[ _-]?key)s?["']?\s*[:=]\s*)
-        (?:(?:bearer|basic)\s+)?(?:"[^"]*"?|'[^']*'?|[^\s,;&)}\]]+)""",
-    re.IGNORECASE | re.VERBOSE,
+    r"""((?:pass(?:word|wd|phrase)?|pwd|secret|token|credential|(?:api|access|private)[ _-]?key)s?\\*["']?\s*[:=]\s*)
+        (?:\[[^\]]*\]?|\([^)]*\)?|\{[^}]*\}?|\\{1,4}"(?:(?!\\{1,4}").)*(?:\\{1,4}")?|"(?:\\.|[^"\\])*"?|'(?:\\.|[^'\\])*'?|[^\s,;&)}\]]+)""",
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
+#: Its value has a scheme in front, and parts: all goes to the end of the line.
+_AUTHORIZATION = re.compile(r"""(authorization\\*["']?\s*[:=]\s*).+""", re.IGNORECASE)
 _BEARER = re.compile(r"\b(bearer|basic)\s+[\w.~+/=-]{8,}", re.IGNORECASE)
 _TEXTS = {
     "failed": "Job {job!r} {status}",
@@ -48,4 +50,6 @@ def message(event: str, context: HookContext, failures: int | None, *, error_tex
 
 def without_secrets(text: str) -> str:
     """A text without the values of what it calls a password, token, key and the like. Passwords in URLs are gone already."""
-    return _BEARER.sub(r"\1 ***", _SECRET.sub(r"\1***", text))
+    for pattern, kept in ((_AUTHORIZATION, r"\1***"), (_SECRET, r"\1***"), (_BEARER, r"\1 ***")):
+        text = pattern.sub(kept, text)
+    return text

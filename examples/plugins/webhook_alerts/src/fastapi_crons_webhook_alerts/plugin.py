@@ -6,7 +6,6 @@ Every scheduler imports this module, with or without a webhook; what it needs fo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import TYPE_CHECKING
 
 from fastapi_crons import HookContext, hookimpl
@@ -66,7 +65,6 @@ async def after_run(job_name: str, context: HookContext, crons: Crons) -> None:
         await _send("recovered", context, failures, options, deadline)
 
 
-@cache
 def _options() -> AlertSettings:
     from fastapi_crons_webhook_alerts.settings import AlertSettings
 
