@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from tests.system.pages import ROOT, blocks
+
 pytestmark = pytest.mark.slow
 
 APP = """
@@ -235,6 +237,18 @@ def test_plugins_bring_commands() -> None:
     assert call("open-shop", CRON_DISABLED_PLUGINS="shop").returncode == 2
     Path(".env").write_text("CRON_DISABLED_PLUGINS=shop\n")
     assert "open-shop" not in call("--help").stdout
+
+
+def test_the_command_that_the_documentation_adds_finds_the_app() -> None:
+    (text,) = (block.text for block in blocks(ROOT / "docs/plugins/hooks.md") if "def cli_commands" in block.text)
+    install_plugin(text)
+    Path("main.py").write_text(
+        "from fastapi_crons import Crons\ncrons = Crons()\ncrons.cron('@daily', name='a')(lambda: None)\n"
+    )
+    assert call("count-jobs", "--app", "main:crons").stdout == "1\n"
+    assert call("count-jobs", CRON_APP="main:crons").stdout == "1\n"
+    failed = call("count-jobs", "--app", "main:nothing")
+    assert (failed.returncode, failed.stderr.count("\n")) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 
 import fastapi_crons
 import fastapi_crons.locking
+import fastapi_crons.plugins
 import fastapi_crons.state
 import fastapi_crons.testing
 from docs import generate
@@ -66,6 +67,7 @@ def test_the_pages_written_from_the_code_are_up_to_date(page: str) -> None:
         (fastapi_crons.state, "stores.md"),
         (fastapi_crons.locking, "stores.md"),
         (fastapi_crons.testing, "stores.md"),
+        (fastapi_crons.plugins, "stores.md"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

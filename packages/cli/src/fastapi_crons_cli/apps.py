@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from fastapi_crons.scheduler import Crons
 
+__all__ = ["AppError", "FoundApp", "NoAppError", "find_app"]
+
 T = TypeVar("T")
 
 _HOW_TO_NAME_IT = (

@@ -181,5 +181,6 @@ def routes(router: APIRouter, crons: Crons | None) -> None:
 def cli_commands(cli: Any) -> None:
     """Adds commands to the command line; `cli` is its `typer.Typer` application.
 
-    Plain function, called where help is asked for, or a command that is not one of ours. One that raises is warned of.
+    Plain function, called where help is asked for, or a command that is not one of ours. One that raises is warned of. A
+    command finds the app by `fastapi_crons_cli.apps.find_app`.
     """
