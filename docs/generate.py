@@ -24,7 +24,8 @@ Every setting is a variable. Its value comes from the first of these that has on
 4. the default.
 
 Capitals and small letters are the same in names of variables. Durations are seconds unless said otherwise; *optional*
-settings can be left unset. Settings that can't be used stop the start, with all faults in one message.
+settings can be left unset. Settings that can't be used stop the start; the message lists all faults of one distribution, and
+`fastapi-crons check` those of all.
 
 `fastapi-crons config-show` lists every setting with its value and where that comes from, without secrets.
 `fastapi-crons config-set` changes `.env`; it refuses what could not be used, and keeps all other lines. What the
