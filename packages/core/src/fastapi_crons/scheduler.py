@@ -66,6 +66,15 @@ class Crons:
     Raises `ConfigurationError` where the settings can't be used.
     """
 
+    #: The app that it starts and stops with.
+    app: FastAPI | None
+    #: Its settings.
+    config: CronConfig
+    #: What it takes the time from: the machine's, unless another one was given.
+    clock: Clock
+    #: Its jobs, in the order they were registered; reads like a list.
+    jobs: JobRegistry
+
     _of_process: ClassVar[Crons | None] = None
     _making: ClassVar[threading.RLock] = threading.RLock()
 
@@ -107,8 +116,7 @@ class Crons:
             if Crons._of_process is not self:
                 self._set_up(config or (lock_manager.config if lock_manager else None), clock)
                 Crons._of_process = self
-                #: The app that it starts and stops with.
-                self.app: FastAPI | None = None
+                self.app = None
                 self._given_state: StateBackend | None = None
                 self._given_locks: DistributedLockManager | None = None
             self._given_state = state_backend or self._given_state
@@ -118,12 +126,9 @@ class Crons:
                 attach(app, self)
 
     def _set_up(self, config: CronConfig | None, clock: Clock | None) -> None:
-        #: The settings of this scheduler.
-        self.config: CronConfig = config or CronConfig()
-        #: What it takes the time from; the machine's, unless another one was given.
-        self.clock: Clock = clock or SystemClock()
-        #: The jobs, in the order they were registered; reads like a list.
-        self.jobs: JobRegistry = JobRegistry(self.config, self._job_appended)
+        self.config = config or CronConfig()
+        self.clock = clock or SystemClock()
+        self.jobs = JobRegistry(self.config, self._job_appended)
         self._plugins: Plugins | None = None
         self._engine: Engine | None = None
         self._turn: asyncio.Lock | None = None

@@ -5,6 +5,8 @@
     ...
     await crons.start()
     await clock.advance(crons, days=3)
+
+Nothing of that takes longer than what the jobs do.
 """
 
 from fastapi_crons.scheduler import reset
