@@ -65,13 +65,15 @@ problem details objects (RFC 9457), `application/problem+json`.
 | neither | everybody who reaches the app | local clients |
 | `CRON_API_OPEN=true`, and neither | everybody who reaches the app | the same |
 
-- A client is *local* where it connects from this machine (a loopback address), by a host name without a dot or a loopback address, and no
-  proxy has left its mark on the request (`Forwarded`, `Via`, `X-Real-IP`, `X-Forwarded-…`, HTTP/1.0). A proxy that leaves none can't be
-  told from a local client: behind one, set the token. A client that comes through a published port of a container is not local.
+- A client is *local* where it connects from this machine (a loopback address), by a host name without a dot or a loopback
+  address, and no proxy has left its mark on the request (`Forwarded`, `Via`, `X-Real-IP`, `X-Forwarded-…`, HTTP/1.0). A
+  proxy that leaves none can't be told from a local client: behind one, set the token. A client that comes through a
+  published port of a container is not local.
 - Whoever is not shown details gets null in their place; the rest of an answer is the same.
-- A browser's request from the page of another site changes nothing, whoever sends it, and with neither (the fourth row) is shown no details.
-- Behind a token or dependencies, the header `X-Actor` (200 characters at most) says who asks for a change; it is kept with runs and pauses.
-  From others it is ignored.
+- A browser's request from the page of another site changes nothing, whoever sends it, and with neither (the fourth row) is
+  shown no details.
+- Behind a token or dependencies, the header `X-Actor` (200 characters at most) says who asks for a change; it is kept with
+  runs and pauses. From others it is ignored.
 
 ## Answers of all endpoints
 
@@ -219,11 +221,7 @@ def _bounds(schema: Mapping[str, Any]) -> str:
     """Which values can be given, and what holds where none is."""
     kinds = [schema, *schema.get("anyOf", ())]
     found = {name: value for kind in kinds for name, value in kind.items()}
-    said = [
-        text.format(int(found[name]))
-        for name, text in _BOUNDS.items()
-        if name in found
-    ]
+    said = [text.format(int(found[name])) for name, text in _BOUNDS.items() if name in found]
     if schema.get("default") is not None:
         said.append(f"default `{json.dumps(schema['default'])}`")
     return f" ({', '.join(said)})" if said else ""
