@@ -85,7 +85,7 @@ _VARYING = (
     (r"DATE (?:02:30|03:00):00[+-]\d\d:\d\d", "DATE 02:30:00+00:00"),
     # Times with an offset are those that a page has asked for; the offset follows the season.
     (r"(DATE[T ]\d\d:\d\d:\d\d)[+-]\d\d:\d\d", r"\1 OFFSET"),
-    (r"DATE[T ]\d\d:\d\d(:\d\d(\.\d+)?)?Z?(?! OFFSET)", "TIME"),
+    (r"DATE[T ]\d\d:\d\d(:\d\d(\.\d+)?)?Z?(?![\d:.Z]* OFFSET)", "TIME"),
     (r"\b(CET|CEST)\b", "CET"),
     (r"\b\d+(\.\d+)? ?(ms|s|min|h|days?)\b", "0 s"),
     (r"\b\d+%", "0%"),
