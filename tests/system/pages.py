@@ -223,7 +223,7 @@ class PageRun:
         elif program in ELSEWHERE:
             self._look_for_files(words)
         elif words[:2] in (["pip", "install"], ["pip", "uninstall"]):
-            _check_distributions(words[2:])
+            check_distributions(words[2:])
         elif program == "uvicorn" or words[:2] in (["fastapi", "dev"], ["fastapi", "run"]):
             self._serve([sys.executable, "-m", *words, "--port", "0"], _SERVING)
         elif program == "gunicorn":
@@ -301,7 +301,7 @@ def _is_test(path: str | None) -> bool:
     return path is not None and Path(path).name.startswith(("test_", "conftest."))
 
 
-def _check_distributions(words: list[str]) -> None:
+def check_distributions(words: list[str]) -> None:
     """What a page installs or takes away is ours, or what tests use, or installed here; and so are its extras."""
     files = [ROOT / "requirements-dev.txt", ROOT / "tests/requirements.txt", ROOT / "docs/requirements.txt"]
     used = {name for path in files for name in re.findall(r"^[\w-]+", path.read_text(), re.MULTILINE)}
@@ -380,8 +380,8 @@ def agrees(shown: str, printed: str) -> bool:
     pattern = []
     for line in _plain(shown).splitlines():
         if line == "...":
-            # "Failed: 0" is none.
-            pattern.append(r"(?:(?!.*(?i:failed(?!: 0\b)|error)).*\n)*?")
+            # "Failed: 0" is none, nor is a field `"error"`.
+            pattern.append(r"(?:(?!.*(?i:failed(?!: 0\b)|error(?!\"))).*\n)*?")
         else:
             pattern.append(".*?".join(map(re.escape, line.split("…"))) + "\n")
     return re.fullmatch("".join(pattern), _plain(printed)) is not None

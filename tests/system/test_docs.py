@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,7 @@ import fastapi_crons.state
 import fastapi_crons.testing
 from docs import generate
 from tests.faults.redis_server import RedisServer, needs_redis
-from tests.system.pages import ROOT, PageRun, check_languages
+from tests.system.pages import ROOT, PageRun, check_distributions, check_languages
 
 REDIS = "redis://localhost:6379"
 #: Written from the code, or followed by tests of their own.
@@ -73,6 +74,12 @@ def test_the_page_of_a_distribution_does_what_it_says(page: Path) -> None:
 @pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_block_is_followed_or_meant_to_be_shown(page: Path) -> None:
     check_languages(page)
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_what_is_installed_in_passing_can_be(page: Path) -> None:
+    for command in re.findall(r"`(pip install [^`…]+)`", page.read_text(encoding="utf-8")):
+        check_distributions(shlex.split(command)[2:])
 
 
 @pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: page.relative_to(ROOT).as_posix())

@@ -18,6 +18,7 @@ from tests.system.pages import ROOT, PageRun, agrees, blocks, check_languages
         ("1 passed in 0.31s", "1 passed in 12.04s"),
         ("host a, pid 4711, heartbeat 1 s ago", "host a, pid 2, heartbeat 0 s ago"),
         ("a\n...\nz", "a\nFailed: 0\nz"),
+        ("a\n...\nz", 'a\n{"error":null}\nz'),
     ],
 )
 def test_what_varies_agrees(shown: str, printed: str) -> None:
