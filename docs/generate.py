@@ -69,7 +69,7 @@ problem details objects (RFC 9457), `application/problem+json`.
   address, and no proxy has left its mark on the request (`Forwarded`, `Via`, `X-Real-IP`, `X-Forwarded-…`, HTTP/1.0). A
   proxy that leaves none can't be told from a local client: behind one, set the token. A client that comes through a
   published port of a container is not local.
-- Whoever is not shown details gets null in their place; the rest of an answer is the same.
+- Whoever is not shown details gets null in their place, and reasons and findings without the texts of errors.
 - A browser's request from the page of another site changes nothing, whoever sends it, and with neither (the fourth row) is
   shown no details.
 - Behind a token or dependencies, the header `X-Actor` (200 characters at most) says who asks for a change; it is kept with
