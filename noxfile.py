@@ -1,4 +1,4 @@
-"""Checks, tests, builds and benchmarks: `nox -l` lists them, `nox` runs all but the benchmarks."""
+"""Checks, tests, builds and benchmarks: `nox -l` lists them, `nox` runs all but the faults and the benchmarks."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session(venv_backend=HERE)
 def tests(session: nox.Session) -> None:
-    """All tests, on this interpreter."""
+    """All tests but those of faults that take long, on this interpreter."""
     _install(session)
     python = "python" if HERE is None else sys.executable
     session.run(python, "-m", "pytest", *TOGETHER, *session.posargs)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pygments.lexers.shell import BashLexer
+from sphinx.application import Sphinx
 from sphinx.highlighting import lexers
 
 # Lines of NAME=value.
@@ -30,3 +31,15 @@ autodoc_preserve_defaults = True
 add_module_names = False
 python_use_unqualified_type_names = True
 linkcheck_anchors = True
+autodoc_typehints_format = "short"
+
+
+def _without_aliases(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Fields of named tuples that say nothing of themselves are described as "Alias for field number 3"."""
+    if lines and lines[0].startswith("Alias for field number"):
+        lines.clear()
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", _without_aliases)

@@ -24,7 +24,7 @@ Every setting is a variable. Its value comes from the first of these that has on
 4. the default.
 
 Capitals and small letters are the same in names of variables. Durations are seconds unless said otherwise; *optional*
-settings can be left unset. Settings that can't be used stop the start, with all faults in one message.
+settings can be left unset. Settings that can't be used stop the start; the message lists all faults of one distribution.
 
 `fastapi-crons config-show` lists every setting with its value and where that comes from, without secrets.
 `fastapi-crons config-set` changes `.env`; it refuses what could not be used, and keeps all other lines. What the
@@ -53,13 +53,55 @@ _HTTP = """# HTTP API
 
 `app.include_router(get_cron_router(), prefix="/api")` adds these endpoints. The app's own OpenAPI schema (`/docs`)
 describes them with every field and examples. Times end in `Z`. Names of jobs are percent-encoded in paths. Errors are
-problem details objects (RFC 9457), `application/problem+json`. A body over 64 kB is refused.
+problem details objects (RFC 9457), `application/problem+json`.
+
+## Who may
+
+| Where | Who may read lists and states | Who sees results, error texts, notes and logs, and may change anything |
+|---|---|---|
+| `CRON_API_TOKEN` is set | who sends it: `Authorization: Bearer …` | the same |
+| `get_cron_router(dependencies=[…])` | whom these dependencies let pass | the same |
+| both | who passes both | the same |
+| neither | everybody who reaches the app | local clients |
+| `CRON_API_OPEN=true`, and neither | everybody who reaches the app | the same |
+
+- A client is *local* where it connects from this machine (a loopback address), by a host name without a dot or a loopback
+  address, and no proxy has left its mark on the request (`Forwarded`, `Via`, `X-Real-IP`, `X-Forwarded-…`, HTTP/1.0). A
+  proxy that leaves none can't be told from a local client: behind one, set the token. A client that comes through a
+  published port of a container is not local.
+- Whoever is not shown details gets null in their place, and reasons and findings without the texts of errors.
+- A browser's request from the page of another site changes nothing, whoever sends it, and with neither (the fourth row) is
+  shown no details.
+- Behind a token or dependencies, the header `X-Actor` (200 characters at most) says who asks for a change; it is kept with
+  runs and pauses. From others it is ignored.
+
+## Answers of all endpoints
+
+| Answer | When |
+|---|---|
+| 400 | `Content-Length` is not a number, or the body is not UTF-8 |
+| 401 | The token is wanted, and was not given; `WWW-Authenticate: Bearer` |
+| 403 | A change by a client that may only read, or by the page of another site |
+| 404 | There is no such job, no such run of it, or no such tick |
+| 413 | The body is larger than 64 KiB |
+| 415 | A change whose body is not `Content-Type: application/json` |
+| 422 | A parameter or a field of the body can't be used, or the body is no JSON; `detail` says which, and why |
+| 503 | A store does not answer, or the scheduler is not running |
 """
 
 _SHARED = ("`--app`", "`--json`", "`--verbose`, `-v`")
 
 #: What any endpoint can answer besides.
 _COMMON = {"400", "401", "403", "404", "413", "422", "503"}
+
+#: How bounds of a schema are said.
+_BOUNDS = {
+    "minimum": "from {}",
+    "exclusiveMinimum": "more than {}",
+    "maximum": "up to {}",
+    "maxLength": "at most {} characters",
+    "maxItems": "at most {}",
+}
 
 
 def settings() -> str:
@@ -84,7 +126,7 @@ def commands() -> str:
     shared = {_names(parameter): parameter.help for command in found.commands.values() for parameter in command.params}
     parts = [_COMMANDS, *(_row(names, shared[names]) for names in _SHARED)]
     for name, command in found.commands.items():
-        options = {_names(parameter): parameter.help for parameter in command.params}
+        options = {_names(parameter): f"{parameter.help}{_default(parameter)}" for parameter in command.params}
         parts.append(f"\n## {name}\n\n{_sentence(command.help)}\n\n| | |\n|---|---|\n")
         parts += [_row(names, about) for names, about in options.items() if names not in _SHARED]
         parts.append(_row(", ".join(names for names in options if names in _SHARED), ""))
@@ -95,6 +137,13 @@ def _names(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         return f"`{parameter.name.upper()}`"
     return ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+
+
+def _default(parameter: Any) -> str:
+    """What holds without it; a flag that is not given says that by itself."""
+    if parameter.param_type_name == "argument" or parameter.default in (None, False):
+        return ""
+    return f" Default: `{parameter.opts[0] if parameter.default is True else parameter.default}`."
 
 
 def http() -> str:
@@ -125,7 +174,8 @@ def _operation(title: str, operation: Mapping[str, Any]) -> Iterator[str]:
     if parameters or body:
         yield "\n| Parameter | In | |\n|---|---|---|\n"
         for parameter in parameters:
-            yield _row(f"`{parameter['name']}`", parameter["in"], parameter.get("description", ""))
+            about = f"{parameter.get('description', '')}{_bounds(parameter['schema'])}"
+            yield _row(f"`{parameter['name']}`", parameter["in"], about)
         if body:
             yield _row("", "body", _type(body["content"]["application/json"]["schema"]))
     yield "\n| Answer | |\n|---|---|\n"
@@ -144,7 +194,7 @@ def _operation(title: str, operation: Mapping[str, Any]) -> Iterator[str]:
 
 def _model(name: str, model: Mapping[str, Any]) -> str:
     rows = (
-        _row(f"`{field}`", _type(schema), schema.get("description", ""))
+        _row(f"`{field}`", _type(schema), f"{schema.get('description', '')}{_bounds(schema)}")
         for field, schema in model["properties"].items()
     )
     about = f"{_sentence(model['description'])}\n\n" if "description" in model else ""
@@ -165,6 +215,16 @@ def _type(schema: Mapping[str, Any]) -> str:
     if schema.get("type") == "array":
         return f"list of {_type(schema['items'])}"
     return str(schema.get("format", schema.get("type", "any JSON")))
+
+
+def _bounds(schema: Mapping[str, Any]) -> str:
+    """Which values can be given, and what holds where none is."""
+    kinds = [schema, *schema.get("anyOf", ())]
+    found = {name: value for kind in kinds for name, value in kind.items()}
+    said = [text.format(int(found[name])) for name, text in _BOUNDS.items() if name in found]
+    if schema.get("default") is not None:
+        said.append(f"default `{json.dumps(schema['default'])}`")
+    return f" ({', '.join(said)})" if said else ""
 
 
 def _sentence(text: str) -> str:

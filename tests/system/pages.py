@@ -3,9 +3,13 @@
 - A block whose first line is a comment with a path (`# app.py`) is written to that file.
 - Each `python` block is run; tests (`# test_….py`) only where a command runs them.
 - Each line of a `bash` block is run; servers go on until the next one starts, or the page ends.
-- A `console` block is commands (`$ …`), each with what it prints. `…` stands for any text, a line `...` for any lines;
-  figures and spacing need not agree. A command that may fail ends with `|| true`.
-- `toml`, `json`, `yaml`, `ini` and `env` blocks are parsed.
+- A `console` block is commands (`$ …`), each with what it prints. `…` stands for any text, a line `...` for any lines but
+  those that tell of a failure. Dates, times of day without an offset, lengths of time, ids, versions and spacing need not
+  agree; all other figures do. A command that may fail ends with `|| true`.
+- `toml`, `json`, `yaml`, `ini` and `env` blocks are parsed. Blocks in other languages are refused, but for a few that are
+  only shown; without a language there is only the code of other tools, under `docs/moving`.
+
+A page with a command whose program is not on this machine is skipped, at its end.
 """
 
 from __future__ import annotations
@@ -23,10 +27,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
 from dotenv import dotenv_values
+from packaging.requirements import Requirement
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -34,8 +42,24 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parents[2]
-_BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(r"^( *)(```+)([^`\n]*)\n(.*?)^ *\2$", re.DOTALL | re.MULTILINE)
 _FILE = re.compile(r"[#;] ((?:[\w.@-]+/)*[\w@-]*[\w.-]+)")
+
+#: Languages of blocks that are written, run or parsed.
+_FOLLOWED = {"python", "bash", "console", "toml", "json", "yaml", "ini", "env"}
+#: Languages of blocks that are only shown, and directives.
+_SHOWN = {"text", "dockerfile", "mermaid", "{eval-rst}", "{toctree}", "{image}", "{include}"}
+_PIP_OPTIONS = {
+    "-e",
+    "-q",
+    "-r",
+    "-U",
+    "-y",
+    "--upgrade",
+    "--no-deps",
+    "--force-reinstall",
+    "--no-cache-dir",
+}
 
 #: Programs that do not run here; files that their commands name must have been shown before.
 ELSEWHERE = {
@@ -51,12 +75,21 @@ ELSEWHERE = {
     "cd",
     "source",
 }
-#: Ids of runs, names of instances, lengths of time, figures, and the room that they take.
+#: What differs from run to run, and what stands for it.
 _VARYING = (
-    (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "0"),
-    (r"[\w.]+-\d+-[0-9a-f]{6}\b", "0"),
-    (r"\b\d+ (s|min|h|days)\b", "0 s"),
-    (r"\d+", "0"),
+    (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID"),
+    (r"[\w.]+-\d+-[0-9a-f]{6}\b", "INSTANCE"),
+    (r"\bpid \d+", "pid 0"),
+    (r"\b\d{4}-\d\d-\d\d\b", "DATE"),
+    # One night of the year has no half past two.
+    (r"DATE (?:02:30|03:00):00[+-]\d\d:\d\d", "DATE 02:30:00+00:00"),
+    # Times with an offset are those that a page has asked for; the offset follows the season.
+    (r"(DATE[T ]\d\d:\d\d:\d\d)[+-]\d\d:\d\d", r"\1 OFFSET"),
+    (r"DATE[T ]\d\d:\d\d(:\d\d(\.\d+)?)?Z?(?![\d:.Z]* OFFSET)", "TIME"),
+    (r"\b(CET|CEST)\b", "CET"),
+    (r"\b\d+(\.\d+)? ?(ms|s|min|h|days?)\b", "0 s"),
+    (r"\b\d+%", "0%"),
+    (r"\b\d+\.\d+\.\d+\b", "VERSION"),
     (r"─+", "─"),
     (r"[ \t]+", " "),
 )
@@ -83,16 +116,25 @@ class Block:
 
 
 def blocks(page: Path) -> list[Block]:
-    """The fenced blocks of a page that name a language."""
+    """The fenced blocks of a page."""
     text = page.read_text(encoding="utf-8")
     return [
         Block(
-            match[2],
-            re.sub(rf"^{match[1]}", "", match[3], flags=re.MULTILINE),
+            match[3].strip().partition(" ")[0],
+            re.sub(rf"^{match[1]}", "", match[4], flags=re.MULTILINE),
             text.count("\n", 0, match.start()) + 1,
         )
         for match in _BLOCK.finditer(text)
     ]
+
+
+def check_languages(page: Path) -> None:
+    """Raises `AssertionError` where a block would be passed over that is not meant to be."""
+    for block in blocks(page):
+        of_other_tools = not block.language and page.is_relative_to(ROOT / "docs/moving")
+        assert of_other_tools or block.language in _FOLLOWED | _SHOWN, (
+            f"{page.name}, line {block.line}: a block in {block.language!r}"
+        )
 
 
 class PageRun:
@@ -103,6 +145,8 @@ class PageRun:
         self._replacements = dict(replacements or {})
         self._server: subprocess.Popen[bytes] | None = None
         self._log = Path("server.log")
+        #: Commands whose programs are not on this machine.
+        self._not_run: list[str] = []
         self._environment = {
             **os.environ,
             "PYTHONUNBUFFERED": "1",
@@ -115,11 +159,14 @@ class PageRun:
     def __enter__(self) -> PageRun:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:
         self._end_server()
+        if raised is None and self._not_run:
+            pytest.skip(f"not run, as the program is not here: {'; '.join(self._not_run)}")
 
     def run(self) -> None:
         """Everything, in order. Raises `AssertionError`, naming the block, where something is not as shown."""
+        check_languages(self.page)
         for block in blocks(self.page):
             try:
                 self._block(block)
@@ -176,13 +223,15 @@ class PageRun:
         elif program in ELSEWHERE:
             self._look_for_files(words)
         elif words[:2] in (["pip", "install"], ["pip", "uninstall"]):
-            _check_distributions(words[2:])
+            check_distributions(words[2:])
         elif program == "uvicorn" or words[:2] in (["fastapi", "dev"], ["fastapi", "run"]):
             self._serve([sys.executable, "-m", *words, "--port", "0"], _SERVING)
         elif program == "gunicorn":
-            if importlib.util.find_spec(program) is not None:
-                here = ["--bind", "127.0.0.1:0", "--no-control-socket"]
-                self._serve([sys.executable, "-m", *words, *here], _SERVING)
+            if importlib.util.find_spec(program) is None:
+                self._not_run.append(line)
+                return None
+            here = ["--bind", "127.0.0.1:0", "--no-control-socket"]
+            self._serve([sys.executable, "-m", *words, *here], _SERVING)
         elif "start-scheduler" in words:
             self._serve(self._here(words), _STARTED)
         else:
@@ -206,6 +255,7 @@ class PageRun:
 
     def _run_to_its_end(self, line: str, command: list[str], *, may_fail: bool) -> str | None:
         if shutil.which(command[0]) is None:
+            self._not_run.append(line)
             return None
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=self._environment, timeout=60)
         assert may_fail or done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
@@ -251,23 +301,67 @@ def _is_test(path: str | None) -> bool:
     return path is not None and Path(path).name.startswith(("test_", "conftest."))
 
 
-def _check_distributions(words: list[str]) -> None:
-    """What a page installs or takes away is ours, or what tests use, or installed here."""
-    from importlib.metadata import distribution
-
-    used = re.findall(r"^[\w-]+", (ROOT / "requirements-dev.txt").read_text(), re.MULTILINE)
-    projects = [
-        ROOT / "pyproject.toml",
-        *ROOT.glob("packages/**/pyproject.toml"),
-        *ROOT.glob("examples/**/pyproject.toml"),
-    ]
-    ours = {name for path in projects for name in re.findall(r'^name = "(.*?)"', path.read_text(), re.MULTILINE)}
+def check_distributions(words: list[str]) -> None:
+    """What a page installs or takes away is ours, or what tests use, or installed here; and so are its extras."""
+    files = [ROOT / "requirements-dev.txt", ROOT / "tests/requirements.txt", ROOT / "docs/requirements.txt"]
+    used = {name for path in files for name in re.findall(r"^[\w-]+", path.read_text(), re.MULTILINE)}
+    of_file = False
     for word in words:
-        name = re.split(r"[\[<>=~]", word)[0]
-        if word.startswith("./"):
-            assert (ROOT / word / "pyproject.toml").exists(), f"there is no {word}"
-        elif not word.startswith("-") and name not in ours and name not in used:
-            distribution(name)
+        if of_file:
+            assert Path(word).exists(), f"{word} is not shown before"
+        elif word.startswith("-"):
+            assert word in _PIP_OPTIONS, f"pip's {word} is not known here"
+        elif word.startswith("."):
+            _check_folder(word)
+        else:
+            _check_requirement(Requirement(word), used)
+        of_file = word == "-r"
+
+
+def _check_folder(word: str) -> None:
+    """Of a clone, or one that the page has shown."""
+    folder, _, extras = word.rstrip("]").partition("[")
+    project = next((path for root in (Path(), ROOT) if (path := root / folder / "pyproject.toml").exists()), None)
+    assert project is not None, f"there is no {folder}"
+    _check_extras(word, set(filter(None, extras.split(","))), _extras(project))
+
+
+def _check_requirement(wanted: Requirement, used: set[str]) -> None:
+    ours = {
+        _table(path)["name"]: path
+        for path in (
+            ROOT / "pyproject.toml",
+            *ROOT.glob("packages/**/pyproject.toml"),
+            *ROOT.glob("examples/**/pyproject.toml"),
+        )
+        if "name" in _table(path)
+    }
+    if wanted.name in ours:
+        _check_extras(wanted.name, wanted.extras, _extras(ours[wanted.name]))
+        if wanted.name.startswith("fastapi-crons") and "examples" not in ours[wanted.name].parts:
+            version = (ROOT / "VERSION").read_text().strip()
+            assert wanted.specifier.contains(version, prereleases=True), f"{wanted} is not {version}"
+        return
+    try:
+        found = distribution(wanted.name)
+    except PackageNotFoundError:
+        assert wanted.name in used, f"{wanted.name} is not known here"
+        assert not wanted.extras, f"the extras of {wanted.name} are not known here"
+    else:
+        _check_extras(wanted.name, wanted.extras, set(found.metadata.get_all("Provides-Extra") or ()))
+
+
+def _check_extras(name: str, wanted: set[str], there: set[str]) -> None:
+    assert wanted <= there, f"{name} has no extra {', '.join(sorted(wanted - there))}"
+
+
+def _extras(project: Path) -> set[str]:
+    return set(_table(project).get("optional-dependencies", {}))
+
+
+def _table(project: Path) -> dict[str, Any]:
+    table: dict[str, Any] = tomllib.loads(project.read_text(encoding="utf-8")).get("project", {})
+    return table
 
 
 def _ini(text: str) -> None:
@@ -282,11 +376,12 @@ def _env(path: str | None) -> None:
 
 
 def agrees(shown: str, printed: str) -> bool:
-    """Whether a command printed what a page shows, but for figures, spacing and what is left out."""
+    """Whether a command printed what a page shows, but for what varies and what is left out."""
     pattern = []
     for line in _plain(shown).splitlines():
         if line == "...":
-            pattern.append(r"(?:.*\n)*?")
+            # "Failed: 0" is none, nor is a field `"error"`.
+            pattern.append(r"(?:(?!.*(?i:failed(?!: 0\b)|error(?!\"))).*\n)*?")
         else:
             pattern.append(".*?".join(map(re.escape, line.split("…"))) + "\n")
     return re.fullmatch("".join(pattern), _plain(printed)) is not None

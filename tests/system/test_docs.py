@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +17,7 @@ import fastapi_crons.state
 import fastapi_crons.testing
 from docs import generate
 from tests.faults.redis_server import RedisServer, needs_redis
-from tests.system.pages import ROOT, PageRun
+from tests.system.pages import ROOT, PageRun, check_distributions, check_languages
 
 REDIS = "redis://localhost:6379"
 #: Written from the code, or followed by tests of their own.
@@ -26,6 +27,20 @@ PAGES = sorted(
     for path in (ROOT / "docs").rglob("*.md")
     if "_build" not in path.parts and path.relative_to(ROOT / "docs").as_posix() not in APART
 )
+#: Other tools that our code meets on a page, as far as it needs them.
+STAND_INS = {
+    "celery/__init__.py": "from unittest.mock import MagicMock\n\n\ndef Celery(*_, **__):\n    return MagicMock()\n",
+    "celery/schedules.py": "from unittest.mock import MagicMock as crontab",
+}
+#: Pages beside those of the documentation.
+PAGES_OF_DISTRIBUTIONS = sorted((ROOT / "packages").rglob("README.md"))
+PAGES_OF_EXAMPLES = sorted((ROOT / "examples").rglob("README.md"))
+EVERY_PAGE = [
+    *(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts),
+    *ROOT.glob("*.md"),
+    *PAGES_OF_DISTRIBUTIONS,
+    *PAGES_OF_EXAMPLES,
+]
 WITH_REDIS = [page for page in PAGES if REDIS in (ROOT / "docs" / page).read_text(encoding="utf-8")]
 
 
@@ -42,13 +57,33 @@ def test_a_page_does_what_it_says(page: str) -> None:
 @needs_redis
 @pytest.mark.parametrize("page", WITH_REDIS)
 def test_a_page_with_redis_does_what_it_says(page: str, redis_server: RedisServer) -> None:
+    for name, text in STAND_INS.items():
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text(text)
     with PageRun(ROOT / "docs" / page, {REDIS: f"redis://127.0.0.1:{redis_server.port}"}) as run:
         run.run()
 
 
-@pytest.mark.parametrize(
-    "page", [*(ROOT / "docs" / page for page in PAGES), *ROOT.glob("*.md")], ids=lambda page: page.name
-)
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("page", PAGES_OF_DISTRIBUTIONS, ids=lambda page: page.parent.name)
+def test_the_page_of_a_distribution_does_what_it_says(page: Path) -> None:
+    with PageRun(page) as run:
+        run.run()
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_block_is_followed_or_meant_to_be_shown(page: Path) -> None:
+    check_languages(page)
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_what_is_installed_in_passing_can_be(page: Path) -> None:
+    for command in re.findall(r"`(pip install [^`…]+)`", page.read_text(encoding="utf-8")):
+        check_distributions(shlex.split(command)[2:])
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_to_files_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         if not re.match(r"\w+:", target):
@@ -77,5 +112,5 @@ def test_every_public_name_is_in_the_reference(module: ModuleType, page: str) ->
     whole = [sys.modules[name] for name in re.findall(r"automodule:: (\S+)\n   :exclude", text)]
     for name in module.__all__:
         member = getattr(module, name)
-        shown = re.search(rf"auto\w+:: [\w.]*\b{name}$|^.. class:: {name}\(", text, re.MULTILINE)
+        shown = re.search(rf"auto\w+:: [\w.]*\b{name}(?:\(.*\))?$|^.. class:: {name}\(", text, re.MULTILINE)
         assert shown or any(getattr(each, name, None) is member for each in whole), name

@@ -33,15 +33,29 @@ def test_every_python_snippet_runs(code: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
+def test_the_contract_in_the_readme_is_one_that_a_store_can_keep() -> None:
+    (code,) = (code for code in PYTHON if "LockContract" in code)
+    Path("test_my_lock.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_lock.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"\b[1-9]\d* passed", done.stdout), done.stdout
+
+
 def test_every_command_is_known_here() -> None:
     """Each is executed: by this file, by `.ci/run` (which is this very run), or as the installation of other tests."""
     assert [command for command in COMMANDS if not command.startswith("fastapi-crons ")] == [
         "python3 dev.py demo",
         "python3 dev.py test",
-        "pip install fastapi-crons uvicorn",
+        'pip install "fastapi-crons>=3" uvicorn',
         "uvicorn app:app",
         "uvicorn app:app --workers 4",
-        'pip install "fastapi-crons[redis]"',
+        'pip install "fastapi-crons[redis]>=3"',
         "export CRON_REDIS_URL=redis://localhost:6379/0",
     ]
     assert COMMANDS[1] in (ROOT / ".ci/run").read_text()

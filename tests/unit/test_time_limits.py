@@ -148,7 +148,7 @@ async def test_a_timed_out_attempt_is_retried_like_a_failed_one(make_crons: Make
     assert (run.status, run.attempt) == ("completed", 4)
     delays = [later - earlier - 60 for earlier, later in pairwise(attempts)]
     assert 7.5 <= delays[0] <= 12.5
-    assert all(15 <= delay <= 25 for delay in delays[1:]), "the ceiling of the delay"
+    assert all(15 <= delay <= 20 for delay in delays[1:]), "the ceiling of the delay"
 
 
 async def test_a_run_whose_time_is_up_before_a_thread_is_free_never_begins(

@@ -20,7 +20,8 @@ class SQLiteSettings(BaseSettings):
 
     path: str = Field("crons.db", min_length=1, description="The database file; its folder must exist.")
     busy_timeout: Annotated[float, Field(gt=0, le=60)] = Field(
-        4.0, description="How long (seconds) to wait for another process's write; below CRON_STORE_TIMEOUT."
+        4.0,
+        description="How long (seconds) to wait for another process's write; cut to 80 % of CRON_STORE_TIMEOUT.",
     )
 
     def __init__(self, **values: Any) -> None:

@@ -37,8 +37,15 @@ class CronConfig(BaseSettings):
     )
     timezone: str = Field("UTC", description="Time zone of cron expressions that do not name one.")
 
-    state_backend: str | None = Field(None, description="Name of the state store; SQLite where installed, else memory.")
-    lock_backend: str | None = Field(None, description="Name of the lock store; by default the state store's own.")
+    state_backend: str | None = Field(
+        None,
+        description="Name of the state store; by default Redis where CRON_REDIS_URL is set, else SQLite where "
+        "installed, else memory.",
+    )
+    lock_backend: str | None = Field(
+        None,
+        description="Name of the lock store; by default Redis where CRON_REDIS_URL is set, else the state store's own.",
+    )
     enable_distributed_locking: bool = Field(False, description="True wants a lock that reaches further than one host.")
     require_shared_lock: bool = Field(
         False, description="True refuses to start with a lock that reaches no further than one host."
@@ -63,7 +70,7 @@ class CronConfig(BaseSettings):
         1000, ge=1, description="How many runs this instance has at a time, manual ones aside."
     )
     max_threads: int = Field(40, ge=1, description="How many sync functions run at a time.")
-    max_retry_delay: Seconds = Field(300.0, description="Ceiling of the growing delay between retries.")
+    max_retry_delay: Seconds = Field(300.0, description="No delay between retries is longer.")
     hook_timeout: Seconds = Field(10.0, description="Time limit of one hook.")
     shutdown_timeout: float = Field(
         30.0, ge=0, allow_inf_nan=False, description="How long a stop waits for running jobs."

@@ -62,7 +62,8 @@ class Invoker:
         raise AssertionError("unreachable")
 
     async def _wait_before_retry(self, run: ActiveRun, failures: int, raised: BaseException) -> None:
-        delay = min(self._max_retry_delay, run.job.retry_delay * 2 ** min(failures, 60)) * random.uniform(0.75, 1.25)
+        grown: float = run.job.retry_delay * 2 ** min(failures, 60)
+        delay = min(self._max_retry_delay, grown * random.uniform(0.75, 1.25))
         logger.warning(
             "job %r failed (%s: %s), attempt %d follows in %.1f s",
             run.job.name,

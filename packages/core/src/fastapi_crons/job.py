@@ -62,7 +62,8 @@ class CronJob:
     max_retries: int = field(default=0, kw_only=True)
     """How often a run that failed is tried again."""
     retry_delay: float = field(default=1.0, kw_only=True)
-    """Seconds before the first retry; doubled for each further one, up to `CRON_MAX_RETRY_DELAY`."""
+    """Seconds before the first retry, doubled for each further one; each varies by up to a quarter, and none is longer
+    than `CRON_MAX_RETRY_DELAY`."""
     retry_on: tuple[type[BaseException], ...] = field(default=(Exception,), kw_only=True)
     """The errors that are worth another attempt."""
     timeout: float | None = field(default=None, kw_only=True)

@@ -66,6 +66,15 @@ class Crons:
     Raises `ConfigurationError` where the settings can't be used.
     """
 
+    #: The app that it starts and stops with.
+    app: FastAPI | None
+    #: Its settings.
+    config: CronConfig
+    #: What it takes the time from: the machine's, unless another one was given.
+    clock: Clock
+    #: Its jobs, in the order they were registered; reads like a list.
+    jobs: JobRegistry
+
     _of_process: ClassVar[Crons | None] = None
     _making: ClassVar[threading.RLock] = threading.RLock()
 
@@ -107,7 +116,7 @@ class Crons:
             if Crons._of_process is not self:
                 self._set_up(config or (lock_manager.config if lock_manager else None), clock)
                 Crons._of_process = self
-                self.app: FastAPI | None = None
+                self.app = None
                 self._given_state: StateBackend | None = None
                 self._given_locks: DistributedLockManager | None = None
             self._given_state = state_backend or self._given_state
@@ -118,7 +127,7 @@ class Crons:
 
     def _set_up(self, config: CronConfig | None, clock: Clock | None) -> None:
         self.config = config or CronConfig()
-        self.clock: Clock = clock or SystemClock()
+        self.clock = clock or SystemClock()
         self.jobs = JobRegistry(self.config, self._job_appended)
         self._plugins: Plugins | None = None
         self._engine: Engine | None = None
@@ -235,7 +244,9 @@ class Crons:
                 return
             logs.adopt_server_handlers()
             warn_of_former_variables()
-            if self.config.enabled:
+            if engine.waits_for_stores is not None:
+                logger.warning("Cron scheduler waits for its stores: %d jobs will run when it has them", len(self.jobs))
+            elif self.config.enabled:
                 logger.info("Cron scheduler started with %d jobs", len(self.jobs))
             else:
                 logger.warning(
@@ -282,8 +293,9 @@ class Crons:
         `force` runs it although it is running already; the run then says beside which other. `timeout` (seconds) takes the
         place of the job's own. `actor` and `note` are kept with the run.
 
-        Raises `UnknownJobError`, `JobLockedError` (it is running, and `force` was not given), `StoreUnavailableError`,
-        `ValueError` for a timeout that is none, or `CronsError` where the scheduler is not running.
+        Raises `UnknownJobError`, `JobLockedError` (it is running, and `force` was not given), `NotInForceError` (living
+        instances have registered another definition since), `StoreUnavailableError`, `ValueError` for a timeout that is
+        none, or `CronsError` where the scheduler is not running.
         """
         steering = self._steering("be run", name)
         run = await steering.start_run(ManualRun(self.jobs.named(name), force, timeout, triggered_by, actor, note))

@@ -1,10 +1,12 @@
-"""For tests of jobs, and of backends: virtual time, and a fresh start between tests.
+"""For tests of jobs, and of backends: virtual time, and a fresh start between tests::
 
-clock = VirtualClock("2026-03-01T00:00:00Z")
-crons = Crons(state_backend=MemoryStateBackend(), clock=clock)
-...
-await crons.start()
-await clock.advance(crons, days=3)
+    clock = VirtualClock("2026-03-01T00:00:00Z")
+    crons = Crons(state_backend=MemoryStateBackend(), clock=clock)
+    ...
+    await crons.start()
+    await clock.advance(crons, days=3)
+
+Nothing of that takes longer than what the jobs do.
 """
 
 from fastapi_crons.scheduler import reset
