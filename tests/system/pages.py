@@ -301,6 +301,10 @@ def _is_test(path: str | None) -> bool:
     return path is not None and Path(path).name.startswith(("test_", "conftest."))
 
 
+#: Where a reader has the clone, in words.
+_CLONE = "/path/to/clone/"
+
+
 def check_distributions(words: list[str]) -> None:
     """What a page installs or takes away is ours, or what tests use, or installed here; and so are its extras."""
     files = [ROOT / "requirements-dev.txt", ROOT / "tests/requirements.txt", ROOT / "docs/requirements.txt"]
@@ -311,8 +315,8 @@ def check_distributions(words: list[str]) -> None:
             assert Path(word).exists(), f"{word} is not shown before"
         elif word.startswith("-"):
             assert word in _PIP_OPTIONS, f"pip's {word} is not known here"
-        elif word.startswith("."):
-            _check_folder(word)
+        elif word.startswith((".", _CLONE)):
+            _check_folder(word.replace(_CLONE, "./"))
         else:
             _check_requirement(Requirement(word), used)
         of_file = word == "-r"
@@ -321,6 +325,8 @@ def check_distributions(words: list[str]) -> None:
 def _check_folder(word: str) -> None:
     """Of a clone, or one that the page has shown."""
     folder, _, extras = word.rstrip("]").partition("[")
+    if folder == "." and not Path("pyproject.toml").exists():
+        return  # what the page makes, named in passing
     project = next((path for root in (Path(), ROOT) if (path := root / folder / "pyproject.toml").exists()), None)
     assert project is not None, f"there is no {folder}"
     _check_extras(word, set(filter(None, extras.split(","))), _extras(project))
