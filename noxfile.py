@@ -55,7 +55,7 @@ def _is_version(path: str, minor: int) -> bool:
 HERE = "none" if Path(sys.prefix).resolve() == (ROOT / ".venv").resolve() else None
 OTHERS = [python for python in interpreters() if python != sys.executable]
 #: Most tests wait for something; a file's tests share what they have set up.
-TOGETHER = ["-n", "3", "--dist", "loadfile"]
+TOGETHER = ["-n", "4", "--dist", "loadfile"]
 # The oldest and the newest of the others stand for those in between, which can be asked for by name.
 nox.options.sessions = [
     "lint",
