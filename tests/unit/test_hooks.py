@@ -494,9 +494,10 @@ async def test_a_complaint_about_a_hook_names_job_and_run(
     assert (vars(record)["job"], vars(record)["run_id"]) == ("job", run.id)
 
 
-async def test_outer_scopes_are_left_where_leaving_an_inner_one_is_cancelled(make_crons: MakeCrons) -> None:
+async def test_outer_scopes_are_left_where_an_inner_one_does_not_end_after_a_time_limit(
+    make_crons: MakeCrons, clock: VirtualClock
+) -> None:
     seen: list[str] = []
-    leaving = asyncio.Event()
 
     class Around:
         async def __aenter__(self) -> None: ...
@@ -514,20 +515,22 @@ async def test_outer_scopes_are_left_where_leaving_an_inner_one_is_cancelled(mak
         async def run_scope(self) -> AsyncIterator[None]:
             yield
             seen.append("inner")
-            leaving.set()
             await asyncio.Event().wait()
 
-    crons = make_crons()
+    crons = make_crons(hook_timeout=0.1)
     crons.plugins.register(Outer())
     crons.plugins.register(Inner())
-    run_ids: list[str] = []
-    crons.add_before_run_hook(lambda job, context: run_ids.append(context["run_id"]))
-    crons.cron("0 0 1 1 *", name="job")(lambda: None)
+
+    @crons.cron("0 0 1 1 *", name="job", timeout=5)
+    async def job() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
     await crons.start()
     running = asyncio.create_task(crons.run_job("job"))
-    await leaving.wait()
-    await crons.cancel_run(run_ids[0])
-    await running
+    await asyncio.sleep(0.05)
+    await clock.advance(crons, seconds=6, finish_runs=False)
+    assert (await running).status == "timed_out"
     assert seen == ["inner", "outer"]
 
 
