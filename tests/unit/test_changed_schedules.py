@@ -116,18 +116,20 @@ async def test_in_a_rolling_deploy_the_last_registration_wins_and_nothing_runs_t
         await crons.stop()
 
 
+async def _deployed(clock: VirtualClock, folder: Path, expr: str) -> Crons:
+    """An instance with this schedule, on the file in the folder."""
+    crons = Crons(state_backend=SQLiteStateBackend(folder / "jobs.db"), clock=clock)
+    crons.cron(expr, name="sync")(_nothing)
+    await crons.start()
+    return crons
+
+
 async def test_an_instance_that_lived_through_a_rollback_goes_on(
     clock: VirtualClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def deploy(expr: str) -> Crons:
-        crons = Crons(state_backend=SQLiteStateBackend(tmp_path / "jobs.db"), clock=clock)
-        crons.cron(expr, name="sync")(_nothing)
-        await crons.start()
-        return crons
-
-    old = await deploy("*/10 * * * *")
+    old = await _deployed(clock, tmp_path, "*/10 * * * *")
     await clock.advance(old, minutes=20)
-    new = await deploy("*/15 * * * *")
+    new = await _deployed(clock, tmp_path, "*/15 * * * *")
     await clock.advance(old, new, minutes=12)
     assert old.health().status == "degraded"
     await new.stop()
@@ -168,14 +170,8 @@ async def test_what_an_edit_let_go_is_on_record_though_the_process_died_before_i
 
 
 async def test_what_is_found_out_twice_is_registered_once(clock: VirtualClock, tmp_path: Path) -> None:
-    async def deploy(expr: str) -> Crons:
-        crons = Crons(state_backend=SQLiteStateBackend(tmp_path / "jobs.db"), clock=clock)
-        crons.cron(expr, name="sync")(_nothing)
-        await crons.start()
-        return crons
-
-    old = await deploy("*/10 * * * *")
-    new = await deploy("*/15 * * * *")
+    old = await _deployed(clock, tmp_path, "*/10 * * * *")
+    new = await _deployed(clock, tmp_path, "*/15 * * * *")
     await clock.advance(old, new, minutes=12)
     assert old.engine is not None
     jobs = old.engine.dispatcher.jobs
