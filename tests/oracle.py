@@ -37,14 +37,14 @@ def day_of_month_matches(field: str, day: date) -> bool:
         elif item.endswith("W") or item.startswith("W"):
             wanted = item.replace("W", "")
             target = length if wanted == "L" else int(wanted)
-            if target <= length and day == _nearest_weekday(day.replace(day=target)):
+            if target <= length and day == nearest_weekday(day.replace(day=target)):
                 return True
         elif day.day in values(item, 1, 31):
             return True
     return False
 
 
-def _nearest_weekday(day: date) -> date:
+def nearest_weekday(day: date) -> date:
     """The day from Monday to Friday nearest to a day, in its month."""
     candidates = [day + timedelta(days=distance) for distance in (0, -1, 1, -2, 2)]
     return next(near for near in candidates if near.month == day.month and near.isoweekday() < 6)

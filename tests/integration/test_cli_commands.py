@@ -412,7 +412,7 @@ def test_next_of_expressions(fastapi_crons: Cli) -> None:
     assert "*/5 * * * * (UTC): Every 5 minutes" in plain
     assert "@hourly (UTC): Every hour" in plain
     assert "0 9 * * 1 (UTC): At 09:00" in fastapi_crons("next", "0", "9", "*", "*", "1").stdout
-    assert "At 20 seconds past the minute" in fastapi_crons("next", "* * * * * 20").stdout
+    assert "Every minute, at second 20" in fastapi_crons("next", "* * * * * 20").stdout
     assert "minute field '61' can't be used" in refused(fastapi_crons("next", "61 * * * *"))
     assert "timezone 'Mars' is not known" in refused(fastapi_crons("next", "* * * * *", "-z", "Mars"))
 

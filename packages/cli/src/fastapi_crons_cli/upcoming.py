@@ -125,7 +125,8 @@ def _in_zone(instant: datetime, schedule: Schedule) -> datetime:
 
 
 def _described(schedule: Schedule) -> str | None:
-    """What an expression means, in words; None where there are none for it."""
-    from fastapi_crons_cli.description import describe
+    """What an expression means, in words; None for a schedule of another kind."""
+    from fastapi_crons.schedule import CronSchedule
+    from fastapi_crons.words import in_words
 
-    return None if _zone_of(schedule) is None else describe(schedule.text)
+    return in_words(schedule.text) if isinstance(schedule, CronSchedule) else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from calendar import month_abbr, monthrange
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from functools import lru_cache
 from typing import NamedTuple
@@ -21,7 +21,15 @@ MAX_LENGTH = 1000
 SEARCH_YEARS = 50
 #: 1970-01-01 as a proleptic ordinal.
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
-_FIELDS = ("minute", "hour", "day of month", "month", "day of week", "second")
+_RANGES = {
+    "minute": range(60),
+    "hour": range(24),
+    "day of month": range(1, 32),
+    "month": range(1, 13),
+    "day of week": range(7),
+    "second": range(60),
+}
+_FIELDS = tuple(_RANGES)
 _FIT = re.compile(r"[0-9A-Za-z*?,/#-]+")
 _LONG_NUMBER = re.compile(r"[0-9]{4,}")
 _NEAREST = re.compile(r"(?:W([0-9]{1,2})|([0-9]{1,2}|L)W)", re.IGNORECASE)
@@ -68,14 +76,14 @@ class Days:
 
     __slots__ = (
         "_by_month",
-        "_either",
-        "_last_day",
-        "_month_days",
-        "_months",
-        "_nearest",
-        "_nth",
-        "_weekdays",
+        "either",
         "every",
+        "last_day",
+        "month_days",
+        "months",
+        "nearest",
+        "nth",
+        "weekdays",
     )
 
     def __init__(
@@ -89,11 +97,11 @@ class Days:
         either: bool,
     ) -> None:
         #: Days of the month 1 to 31; the last one; the weekdays nearest to some (0 stands for the last day).
-        self._month_days, self._last_day, self._nearest = month_days, last_day, nearest
-        self._months = months
+        self.month_days, self.last_day, self.nearest = month_days, last_day, nearest
+        self.months = months
         #: Days of the week, 0 for Sunday; and pairs of (day of the week, which one in the month; 0 for the last).
-        self._weekdays, self._nth = weekdays, nth
-        self._either = either
+        self.weekdays, self.nth = weekdays, nth
+        self.either = either
         #: Whether every day matches.
         self.every = len(month_days) == 31 and len(months) == 12 and len(weekdays) == 7 and not either
         # A month's matching days as bits, by (its number, its length, its first weekday): few kinds of months exist.
@@ -109,7 +117,7 @@ class Days:
             return None
         year, month, first = start.year, start.month, start.day
         for _ in range(12 * SEARCH_YEARS):
-            if month in self._months:
+            if month in self.months:
                 left = self._bits(year, month) >> first
                 if left:
                     found = first + (left & -left).bit_length() - 1
@@ -136,17 +144,15 @@ class Days:
     def _matches(self, day: int, length: int, first_weekday: int) -> bool:
         weekday = (first_weekday + day - 1) % 7
         in_month = (
-            day in self._month_days
-            or (self._last_day and day == length)
-            or any(day == _nearest_weekday(near or length, length, first_weekday) for near in self._nearest)
+            day in self.month_days
+            or (self.last_day and day == length)
+            or any(day == _nearest_weekday(near or length, length, first_weekday) for near in self.nearest)
         )
         which = (day - 1) // 7 + 1
         in_week = (
-            weekday in self._weekdays
-            or (weekday, which) in self._nth
-            or ((weekday, 0) in self._nth and day + 7 > length)
+            weekday in self.weekdays or (weekday, which) in self.nth or ((weekday, 0) in self.nth and day + 7 > length)
         )
-        return in_month or in_week if self._either else in_month and in_week
+        return in_month or in_week if self.either else in_month and in_week
 
 
 class Parsed(NamedTuple):
@@ -197,13 +203,13 @@ def _parse_fields(text: str, fields: list[str]) -> Parsed:
     last_day = "l" in days
     parsed = Parsed(
         text,
-        _times(_numbers(minutes, range(60)), _numbers(hours, range(24)), _numbers(seconds, range(60))),
+        _times(_numbers("minute", minutes), _numbers("hour", hours), _numbers("second", seconds)),
         _days(
-            frozenset(_numbers([day for day in days if day != "l"], range(1, 32))),
+            frozenset(_numbers("day of month", [day for day in days if day != "l"])),
             last_day,
             nearest,
-            frozenset(_numbers(months, range(1, 13))),
-            frozenset(_numbers(weekdays, range(7))),
+            frozenset(_numbers("month", months)),
+            frozenset(_numbers("day of week", weekdays)),
             numbered,
             month_day[0] not in "*?" and weekday[0] not in "*?",
         ),
@@ -215,6 +221,16 @@ def _parse_fields(text: str, fields: list[str]) -> Parsed:
             "do not meet"
         )
     return parsed
+
+
+def large_steps(expr: str) -> Iterator[tuple[str, str, int]]:
+    """What of an expression steps further than it reaches (`*/90` in minutes): field, item, and the one value that is left."""
+    for field, value in zip(_FIELDS, expr.split(), strict=False):
+        for item in value.split(","):
+            span, _, step = item.partition("/")
+            reach = len(_numbers(field, _expand(field, f"{span}/1")[0])) if step else 1
+            if 1 < reach < int(step):
+                yield field, item, _numbers(field, _expand(field, item)[0])[0]
 
 
 def _check_characters(field: str, value: str) -> None:
@@ -306,10 +322,10 @@ def _reason(error: Exception) -> str:
     return "it can't be read"
 
 
-def _numbers(values: Iterable[int | str], everything: range) -> tuple[int, ...]:
+def _numbers(field: str, values: Iterable[int | str]) -> tuple[int, ...]:
     found = list(values)
     if "*" in found:
-        return tuple(everything)
+        return tuple(_RANGES[field])
     return tuple(sorted({int(value) for value in found}))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,10 +16,13 @@ from fastapi_crons._cron import MAX_LENGTH
 from fastapi_crons.clock import UTC
 from fastapi_crons.errors import DuplicateJobError, JobDefinitionError, ScheduleError, UnknownJobError
 from fastapi_crons.outcome import cut
-from fastapi_crons.schedule import Schedule, check_timezone, cron_schedule
+from fastapi_crons.schedule import CronSchedule, Schedule, check_timezone, cron_schedule
+from fastapi_crons.words import doubts
 
 if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
+
+logger = logging.getLogger(__name__)
 
 Overlap = Literal["skip", "queue", "allow"]
 # A job may return and take whatever it likes; the scheduler passes both through.
@@ -99,6 +103,9 @@ class CronJob:
         put(self, "schedule", _schedule(self.name, self.expr, self.timezone))
         put(self, "schedule_zone", _zone_of(self.schedule))
         self._check_options()
+        if isinstance(self.schedule, CronSchedule) and "/" in self.schedule.text:
+            for doubt in doubts(self.schedule.text):
+                logger.warning("job %r: %s", self.name, doubt)
 
     def _check_options(self) -> None:
         if self.overlap not in _OVERLAPS:

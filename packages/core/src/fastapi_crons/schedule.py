@@ -47,7 +47,7 @@ class CronSchedule:
 
     Five fields (minute, hour, day of month, month, day of week), or six with seconds last; names, lists, ranges, steps,
     `L`, `15W`, `LW`, `5#2`, `5L`, and `@hourly` and its kin. When both day fields are restricted, a day matches when
-    either does.
+    either does; when one begins with `*` (`*/2`, too), both must match.
 
     Raises `ScheduleError` (a `ValueError`) for an expression that can't be read or is never due, naming the field, and for
     an unknown zone.
