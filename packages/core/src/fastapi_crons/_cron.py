@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from calendar import month_abbr, monthrange
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from functools import lru_cache
 from typing import NamedTuple
@@ -37,6 +37,7 @@ _WEEKDAYS = {name: str(number) for number, name in enumerate(("sun", "mon", "tue
 _LAST_WEEKDAY = re.compile(r"([0-7]|sun|mon|tue|wed|thu|fri|sat)L|L([0-7]|sun|mon|tue|wed|thu|fri|sat)", re.IGNORECASE)
 _MONTHS = {name.lower(): str(number) for number, name in enumerate(month_abbr) if name}
 _RANGE = re.compile(r"([0-9]+|[a-z]{3})-([0-9]+|[a-z]{3})(?:/[0-9]+)?", re.IGNORECASE)
+_YEARS = re.compile(r"[*?]|[0-9,/-]{4,}")
 _RANDOM = re.compile(r"(?<![A-Za-z])[HR](?![A-Za-z])", re.IGNORECASE)
 #: What stands for a whole expression.
 ALIASES = {
@@ -182,10 +183,45 @@ def parse(expr: str) -> Parsed:
         fields = text.split(" ")
     if len(fields) not in (5, 6):
         raise ScheduleError(
-            f"cron expression {_short(text)} has {len(fields) if text else 0} fields; give five (minute, hour, day of month, "
-            "month, day of week) or six, with seconds last"
+            f"cron expression {_short(text)} has {_counted(fields if text else [])}; give five (minute, hour, day of month, "
+            f"month, day of week) or six, with seconds last{_hint_at_seconds(fields)}"
         )
-    return _parse_fields(text, fields)
+    try:
+        return _parse_fields(text, fields)
+    except ScheduleError as error:
+        hint = _hint_at_seconds(fields)
+        if not hint:
+            raise
+        raise ScheduleError(f"{error}{hint}") from None
+
+
+def _counted(fields: Sequence[str]) -> str:
+    return "1 field" if len(fields) == 1 else f"{len(fields)} fields"
+
+
+def _hint_at_seconds(fields: Sequence[str]) -> str:
+    """What to do where an expression that can't be read was written as Quartz and Spring do, with seconds first."""
+    if len(fields) not in (6, 7):
+        return ""
+    second, *others = fields[:6]
+    try:
+        _parse_fields("", [*others, second])
+    except ScheduleError:
+        readable = False
+    else:
+        readable = len(fields) == 6 or _YEARS.fullmatch(fields[6]) is not None
+    if not readable and "?" not in fields:
+        return ""
+    hint = "; seconds stand last here, not first as in Quartz and Spring"
+    if not readable:
+        return hint
+    written = [*others, second] if second != "0" else others
+    hint += f"; where they were written first, write {_short(' '.join('*' if field == '?' else field for field in written))}"
+    if len(fields) == 7:
+        hint += ", and leave the year out"
+    if any(character.isdigit() for character in others[4].partition("#")[0]):
+        hint += " (Quartz counts the days of the week from 1 for Sunday, and here Sunday is 0)"
+    return hint
 
 
 def _parse_fields(text: str, fields: list[str]) -> Parsed:
@@ -217,10 +253,32 @@ def _parse_fields(text: str, fields: list[str]) -> Parsed:
     )
     if parsed.days.next_day(0) is None:
         raise ScheduleError(
-            f"cron expression {_short(text)} is never due: day of month {_short(month_day)} and month {_short(month)} "
-            "do not meet"
+            f"cron expression {_short(text)} is never due: {_conflict(parsed.days, month_day, month, weekday)}"
         )
     return parsed
+
+
+def _conflict(days: Days, month_day: str, month: str, weekday: str) -> str:
+    """Which fields leave no day when they come together: those without any one of which there would be days."""
+    every = {name: frozenset(values) for name, values in _RANGES.items()}
+
+    def is_due(without: str) -> bool:
+        return (
+            Days(
+                every["day of month"] if without == "day of month" else days.month_days,
+                days.last_day,
+                days.nearest,
+                every["month"] if without == "month" else days.months,
+                every["day of week"] if without == "day of week" else days.weekdays,
+                days.nth,
+                days.either,
+            ).next_day(0)
+            is not None
+        )
+
+    written = {"day of month": month_day, "month": month, "day of week": weekday}
+    named = [f"{field} {_short(value)}" for field, value in written.items() if is_due(field)]
+    return f"{', '.join(named[:-1])} and {named[-1]} never meet"
 
 
 def large_steps(expr: str) -> Iterator[tuple[str, str, int]]:
@@ -283,7 +341,7 @@ def _expand(
     try:
         return _expanded(field, ",".join(_one_for_a_range_of_one(field, item) for item in value.split(",")))
     except _UnreadableError as error:
-        raise _fault(field, shown or value, str(error)) from None
+        raise _fault(field, shown or value, _reason(field, value, str(error))) from None
 
 
 def _one_for_a_range_of_one(field: str, item: str) -> str:
@@ -297,7 +355,7 @@ def _one_for_a_range_of_one(field: str, item: str) -> str:
 
 
 class _UnreadableError(Exception):
-    """Why croniter does not take a field."""
+    """Why croniter does not take a field, in its words."""
 
 
 @lru_cache(maxsize=4096)
@@ -311,14 +369,16 @@ def _expanded(field: str, value: str) -> tuple[tuple[int | str, ...], Mapping[in
         # Seconds only matter where they are asked for: croniter reads five fields with fewer surprises.
         values, nth = croniter.expand(" ".join(fields if field == "second" else fields[:5]))
     except Exception as error:
-        raise _UnreadableError(_reason(error)) from None
+        raise _UnreadableError(str(error)) from None
     return tuple(values[place]), {day: frozenset(whiches) for day, whiches in nth.items()}
 
 
-def _reason(error: Exception) -> str:
-    text = str(error)
-    if "out of bands" in text or "out of range" in text:
-        return "a number is out of range"
+def _reason(field: str, value: str, found: str) -> str:
+    if "out of bands" in found or "out of range" in found:
+        numbers = _RANGES[field]
+        return f"a number is out of range, which is {numbers[0]} to {7 if field == 'day of week' else numbers[-1]}"
+    if "?" in value and not field.startswith("day"):
+        return "a ? is read in the day of month and day of week fields only"
     return "it can't be read"
 
 

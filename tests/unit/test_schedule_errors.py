@@ -1,0 +1,148 @@
+"""What is said of expressions that can't be used: which field is the cause, and what to do."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastapi_crons import CronSchedule, ScheduleError
+
+FIELDS = ["minute", "hour", "day of month", "month", "day of week", "second"]
+GOOD = {
+    "minute": ["*", "0", "*/5", "1,2", "5-9/2", "59"],
+    "hour": ["*", "0", "*/2", "9-17", "23", "22-2"],
+    "day of month": ["*", "?", "1", "1,15", "*/2", "L", "15W", "LW,1"],
+    "month": ["*", "1", "jan", "mar-MAY", "*/3", "1,12"],
+    "day of week": ["*", "?", "0", "7", "mon-fri", "1#2", "5L", "sat,1#1", "THU", "*/2"],
+    "second": ["0", "*", "*/10", "30,45"],
+}
+#: Refused in every field.
+BAD = [
+    "x",
+    "-1",
+    "1-",
+    "-",
+    "/",
+    "*/0",
+    "*/",
+    "5//2",
+    "1,,2",
+    ",1",
+    "#",
+    "1-2-3",
+    "1.5",
+    "$",
+    "9999",
+    "H",
+    "R(1-5)",
+    "**",
+    "L-3",
+]
+BAD_IN = {
+    "minute": [*BAD, "60", "1,60", "?", "L", "5W", "mon", "jan", "1#1", "0-60", "5L", "*/2#1"],
+    "hour": [*BAD, "24", "?", "L", "W", "mon", "2#1", "9-24"],
+    "day of month": [*BAD, "0", "32", "mon", "32W", "0W", "1-3W", "W", "1#2", "jan", "LL", "?W"],
+    "month": [*BAD, "0", "13", "?", "L", "mon", "1#1", "january", "6W"],
+    "day of week": [*BAD, "8", "L", "1#6", "1#0", "jan", "monday", "5W", "8L", "mon#9", "#2", "LW"],
+    "second": [*BAD, "60", "?", "L", "mon", "SUN-SAT", "1#1", "jan"],
+}
+
+
+@st.composite
+def expressions_with_one_bad_field(draw: st.DrawFn) -> tuple[str, str]:
+    fields = FIELDS[: draw(st.sampled_from([5, 6]))]
+    bad = draw(st.sampled_from(fields))
+    values = {field: draw(st.sampled_from(GOOD[field])) for field in fields}
+    values[bad] = draw(st.sampled_from(BAD_IN[bad]))
+    return " ".join(values.values()), bad
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(expressions_with_one_bad_field())
+def test_the_one_field_that_is_bad_is_the_one_that_is_blamed(case: tuple[str, str]) -> None:
+    expr, bad = case
+    with pytest.raises(ScheduleError) as refused:
+        CronSchedule(expr)
+    value = expr.split()[FIELDS.index(bad)]
+    assert str(refused.value).startswith(f"{bad} field {value!r} can't be used: "), expr
+
+
+@pytest.mark.parametrize(
+    ("expr", "cause"),
+    [
+        ("0 0 */15 * 1#2", "day of month '*/15' and day of week '1#2'"),
+        ("0 0 */15 2 1#2", "day of month '*/15' and day of week '1#2'"),
+        ("0 0 30 2 *", "day of month '30' and month '2'"),
+        ("0 0 31W 2,4 *", "day of month '31W' and month '2,4'"),
+        ("0 0 31 apr */3", "day of month '31' and month 'apr'"),
+        ("0 0 */29 2 1#5", "day of month '*/29', month '2' and day of week '1#5'"),
+    ],
+)
+def test_the_fields_that_never_meet_are_the_ones_that_are_named(expr: str, cause: str) -> None:
+    with pytest.raises(ScheduleError) as refused:
+        CronSchedule(expr)
+    assert str(refused.value) == f"cron expression {expr!r} is never due: {cause} never meet"
+
+
+@pytest.mark.parametrize(
+    ("expr", "written"),
+    [
+        ("0 0 12 * * ?", "0 12 * * *"),
+        ("0 0 12 * * MON-FRI", "0 12 * * MON-FRI"),
+        ("0 0 12 ? * WED", "0 12 * * WED"),
+        ("0 0/5 14 * * ?", "0/5 14 * * *"),
+        ("30 0 12 * * MON", "0 12 * * MON 30"),
+        ("*/10 * * * * ?", "* * * * * */10"),
+        ("0 15 10 L * ?", "15 10 L * *"),
+        ("0 15 10 ? * 6L", "15 10 * * 6L"),
+        ("0 15 10 * * ? 2026", "15 10 * * *"),
+        ("0 15 10 * * ? 2026-2028", "15 10 * * *"),
+    ],
+)
+def test_seconds_that_come_first_are_told_where_they_stand_here(expr: str, written: str) -> None:
+    with pytest.raises(ScheduleError) as refused:
+        CronSchedule(expr)
+    told = re.search("seconds stand last here, not first as in Quartz and Spring; .* write '(.*?)'", str(refused.value))
+    assert told is not None, refused.value
+    assert told[1] == written
+    CronSchedule(told[1])
+
+
+def test_numbered_weekdays_of_quartz_are_said_to_count_from_another_day() -> None:
+    with pytest.raises(
+        ScheduleError, match="Quartz counts the days of the week from 1 for Sunday, and here Sunday is 0"
+    ):
+        CronSchedule("0 15 10 ? * 6L")
+
+
+@pytest.mark.parametrize("expr", ["0 15 10 L-2 * ?", "0 0 12 1W,L-3 * ? 2026"])
+def test_what_only_quartz_has_is_told_where_seconds_stand_too(expr: str) -> None:
+    with pytest.raises(ScheduleError, match="seconds stand last here"):
+        CronSchedule(expr)
+
+
+@pytest.mark.parametrize("expr", ["61 * * * *", "0 0 * * 8", "* * * * * 60", "0 0 1 * * * * *"])
+def test_other_faults_are_not_taken_for_seconds_that_come_first(expr: str) -> None:
+    with pytest.raises(ScheduleError) as refused:
+        CronSchedule(expr)
+    assert "Quartz" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("expr", "reason"),
+    [
+        ("60 * * * *", "a number is out of range, which is 0 to 59"),
+        ("0 0 0 * *", "a number is out of range, which is 1 to 31"),
+        ("0 0 * * 8", "a number is out of range, which is 0 to 7"),
+        ("? * * * *", "a ? is read in the day of month and day of week fields only"),
+        ("*", "has 1 field;"),
+        ("", "has 0 fields;"),
+    ],
+)
+def test_the_reason_is_told(expr: str, reason: str) -> None:
+    with pytest.raises(ScheduleError) as refused:
+        CronSchedule(expr)
+    assert reason in str(refused.value)
