@@ -41,9 +41,11 @@ class Connection:
         self._closed = False
 
     @classmethod
-    async def open(cls, path: str, *, busy_timeout: float) -> Connection:
-        """Open a file, which is made where there is none. Raises what SQLite raises."""
-        connection = aiosqlite.connect(path, timeout=busy_timeout, isolation_level=None, factory=_TakesFunctions)
+    async def open(cls, uri: str, *, busy_timeout: float) -> Connection:
+        """Open a database, as its URI says. Raises what SQLite raises."""
+        connection = aiosqlite.connect(
+            uri, uri=True, timeout=busy_timeout, isolation_level=None, factory=_TakesFunctions
+        )
         # Its thread must not keep a process that wants to end.
         thread = connection if hasattr(connection, "daemon") else getattr(connection, "_thread", None)
         if thread is not None:

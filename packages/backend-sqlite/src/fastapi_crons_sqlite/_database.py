@@ -8,20 +8,22 @@ import os
 import random
 import sqlite3
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 from fastapi_crons.errors import ConfigurationError, StoreError, StoreUnavailableError, StoreUnusableError
 from fastapi_crons_sqlite._connection import Connection
-from fastapi_crons_sqlite._schema import prepare
+from fastapi_crons_sqlite._file import check_path, has_log, make_file, uri_of, why_not
+from fastapi_crons_sqlite._schema import VERSION, Found, look, prepare, roll_back
 from fastapi_crons_sqlite._transaction import Row, Transaction, Value
 
 logger = logging.getLogger("fastapi_crons.sqlite")
 
 T = TypeVar("T")
-#: Device and inode of a file; None where there is none.
-_Identity = tuple[int, int] | None
+#: Device and inode of a file, and for one that is read as a snapshot when it was changed; None where there is none.
+_Identity = tuple[int, ...] | None
 
 _NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs")
 #: A larger file is not checked page by page at the start.
@@ -32,7 +34,7 @@ _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[str, as
 
 
 class Database:
-    """Connections to one file: one that writes, and one that reads beside it.
+    """Connections to one file: one that writes, and one that reads beside it; or only the latter, for those who only read.
 
     Raises `StoreUnusableError` from `open` for a file that can't be used as it is, and `StoreUnavailableError` from
     everything else. `synchronous` is SQLite's: FULL survives a power cut, NORMAL may lose the last transactions then.
@@ -52,16 +54,24 @@ class Database:
         #: Which file, and which write-ahead log, the connections have open.
         self._identity: tuple[_Identity, _Identity] | None = None
         self._turn: asyncio.Lock | None = None
+        #: Whether the file is only read: then none is made, and nothing is changed but for what listeners say of themselves.
+        self._only_reads = False
+        #: Whether the reader does not see what others write.
+        self._is_snapshot = False
         self._pid = os.getpid()
 
-    async def open(self) -> None:
-        """Open the file, making it where there is none, and bring it to our layout."""
-        _check_file(self.path)
+    async def open(self, *, to_read: bool = False) -> None:
+        """Open the file and bring it to our layout, making it where there is none.
+
+        One that is opened `to_read` is neither made nor changed: what is not there reads as empty.
+        """
+        self._only_reads = to_read
+        check_path(self.path)
         turns = _turns.setdefault(asyncio.get_running_loop(), WeakValueDictionary())
         self._turn = turns.setdefault(os.path.realpath(self.path), asyncio.Lock())
         try:
             async with self._turn:
-                await self._connect()
+                await (self._connect_to_read() if to_read else self._connect())
         except sqlite3.Error as error:
             await self._disconnect()
             if _is_passing(error):
@@ -70,7 +80,7 @@ class Database:
                 raise StoreUnusableError(
                     f"{self.path} is not a database; it is left as it is. Set CRON_SQLITE_PATH to another file"
                 ) from error
-            raise StoreUnusableError(f"{self.path} can't be used as a database: {error}") from error
+            raise StoreUnusableError(f"{self.path} can't be used as a database: {error}{why_not(self.path)}") from error
         except BaseException:
             await self._disconnect()
             raise
@@ -94,7 +104,7 @@ class Database:
                 result = work(Transaction(connection))
                 connection.execute("COMMIT")
             except BaseException:
-                _roll_back(connection)
+                roll_back(connection)
                 raise
             return result
 
@@ -114,8 +124,18 @@ class Database:
         """The rows of a query: for few, and exact, while JSON gives numbers 15 digits."""
         return await self._read(lambda connection: connection.execute(sql, parameters).fetchall())
 
-    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        async def whole() -> T:
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a file, which those who only read do not make."""
+        return self._reader is not None or os.path.exists(self.path)
+
+    async def _read(self, work: Callable[[sqlite3.Connection], list[Row]]) -> list[Row]:
+        async def whole() -> list[Row]:
+            if self._only_reads and self._writer is None:
+                self._open_turn()
+                await self._follow_file_to_read()
+                if self._reader is None:
+                    return []
             return await self._connected(self._reader).do(work)
 
         return await self._guarded(whole())
@@ -145,8 +165,10 @@ class Database:
 
     async def _connect(self) -> None:
         self._check_fork()
-        self._writer = await Connection.open(self.path, busy_timeout=self._busy_timeout)
-        # Before anything is written: a damaged file is left as it is.
+        make_file(self.path)
+        # Before anything is written: another program's file is left as it is, and so is a damaged one.
+        await self._look()
+        self._writer = await Connection.open(uri_of(self.path), busy_timeout=self._busy_timeout)
         if os.path.getsize(self.path) <= _CHECKED_BYTES:
             found = await self._writer.do(lambda connection: _pragma(connection, "quick_check(1)"))
             if found != "ok":
@@ -160,13 +182,86 @@ class Database:
             )
         _warn_of_network(self.path)
         await self._writer.do(self._prepare)
-        self._reader = await Connection.open(self.path, busy_timeout=self._busy_timeout)
-        await self._reader.do(lambda connection: connection.execute("PRAGMA query_only = ON"))
+        self._reader, self._is_snapshot = (
+            await Connection.open(uri_of(self.path), busy_timeout=self._busy_timeout),
+            False,
+        )
+        await self._reader.do(_only_query)
         self._identity = self._found()
+
+    async def _connect_to_read(self) -> None:
+        """Open the file, where there is one with anything in it, to see what is there and what others write."""
+        self._check_fork()
+        self._is_snapshot = True
+        self._identity = self._found()
+        if self._identity[0] is None:
+            return
+        found = await self._look()
+        if found.is_empty:
+            return
+        if found.layout < VERSION:
+            await self._read_copy()
+            return
+        try:
+            await self._open_reader(uri_of(self.path), snapshot=False)
+        except sqlite3.OperationalError as error:
+            if _is_passing(error):
+                raise
+            # What belongs beside the file can't be made there: nobody of these rights writes to it either.
+            await self._disconnect()
+            snapshot = not has_log(self.path)
+            await self._open_reader(uri_of(self.path, snapshot=snapshot), snapshot=snapshot)
+        self._identity = self._found()
+
+    async def _open_reader(self, uri: str, *, snapshot: bool) -> None:
+        self._is_snapshot = snapshot
+        self._reader = await Connection.open(uri, busy_timeout=self._busy_timeout)
+        await self._reader.do(_only_query)
+        await self._reader.do(lambda connection: connection.execute("SELECT 1 FROM sqlite_master").fetchone())
+
+    async def _read_copy(self) -> None:
+        """Read an older layout: what it would be like in ours is found out with a copy."""
+        self._reader = await Connection.open("file::memory:", busy_timeout=self._busy_timeout)
+
+        def copy(connection: sqlite3.Connection) -> None:
+            uri = uri_of(self.path, snapshot=not has_log(self.path))
+            with closing(sqlite3.connect(uri, uri=True, timeout=self._busy_timeout)) as source:
+                source.backup(connection)
+            prepare(connection, self.path)
+            _only_query(connection)
+
+        await self._reader.do(copy)
+
+    async def _look(self) -> Found:
+        """What is in the file, without changing it. Raises `StoreUnusableError` where it is another program's."""
+        logged = has_log(self.path)
+        peek = await Connection.open(uri_of(self.path, snapshot=not logged), busy_timeout=self._busy_timeout)
+        try:
+            return await peek.do(lambda connection: look(connection, self.path))
+        except StoreUnusableError:
+            if logged or not has_log(self.path):
+                raise
+        finally:
+            await peek.close()
+        # It was written at the same moment, and what was read may be half of that.
+        return await self._look()
+
+    async def _follow_file_to_read(self) -> None:
+        """Take up a file that was made or replaced since; or changed, where that is not seen by itself."""
+        if self._found() == self._identity:
+            return
+        async with self._open_turn():
+            if self._found() != self._identity:
+                self._open_turn()
+                await self._disconnect()
+                check_path(self.path)
+                await self._connect_to_read()
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-        prepare(connection, self.path)
+        told = prepare(connection, self.path)
+        if told is not None:
+            logger.info("%s: %s", self.path, told)
 
     async def _log_ahead(self, writer: Connection) -> object:
         """Switch to write-ahead logging; returns the mode that was had.
@@ -210,6 +305,8 @@ class Database:
 
     async def _follow_file(self) -> None:
         """A file that was deleted or replaced while we have it open would take our writes to nowhere."""
+        if self._only_reads and not os.path.exists(self.path):
+            raise StoreUnavailableError(f"{self.path} is not there, and is not made to be read")
         if self._writer is not None and self._found() == self._identity:
             return
         if self._writer is not None:
@@ -217,11 +314,12 @@ class Database:
                 "%s was deleted or replaced while in use; it is opened, and made where missing, anew", self.path
             )
         await self._disconnect()
-        _check_file(self.path)
+        check_path(self.path)
         await self._connect()
 
     def _found(self) -> tuple[_Identity, _Identity]:
-        return _identity(self.path), _identity(f"{self.path}-wal")
+        changed = self._is_snapshot
+        return _identity(self.path, changed=changed), _identity(f"{self.path}-wal", changed=changed)
 
     def _unavailable(self, error: Exception) -> StoreError:
         return StoreUnavailableError(f"{self.path}: {error}")
@@ -236,37 +334,21 @@ def _pragma(connection: sqlite3.Connection, pragma: str) -> object:
     return answer
 
 
-def _roll_back(connection: sqlite3.Connection) -> None:
-    try:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-    except sqlite3.Error:
-        logger.debug("rolling back", exc_info=True)
+def _only_query(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA query_only = ON")
 
 
 def _is_passing(error: sqlite3.Error) -> bool:
     return any(word in str(error) for word in ("locked", "busy", "full", "disk I/O"))
 
 
-def _identity(path: str) -> _Identity:
+def _identity(path: str, *, changed: bool) -> _Identity:
     try:
         status = os.stat(path)
     except OSError:
         return None
-    return status.st_dev, status.st_ino
-
-
-def _check_file(path: str) -> None:
-    """Refuse a path that can't lead to a file.
-
-    The file itself is SQLite's to open: closing any other descriptor of it drops the locks that this process holds on it
-    (POSIX `fcntl`), and another process would take us for gone and delete the log that we write to.
-    """
-    folder = os.path.dirname(path)
-    if not os.path.isdir(folder):
-        raise StoreUnusableError(f"{path} can't be made: there is no folder {folder}")
-    if os.path.isdir(path):
-        raise StoreUnusableError(f"{path} is a folder; set CRON_SQLITE_PATH to a file")
+    place = (status.st_dev, status.st_ino)
+    return (*place, status.st_mtime_ns, status.st_size) if changed else place
 
 
 def _warn_of_network(path: str) -> None:

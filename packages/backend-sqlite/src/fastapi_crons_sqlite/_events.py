@@ -83,6 +83,8 @@ async def listen(database: Database, namespace: str) -> AsyncGenerator[Event, No
         transaction.execute("DELETE FROM job_listener WHERE id = ?", listener)
         clean_up(transaction)
 
+    while not database.is_there:  # noqa: ASYNC110 - no event says that another process has made a file
+        await asyncio.sleep(_INTERVAL)
     seen = None
     try:
         until, heard = await database.write(begin)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from typing import NamedTuple
 
 from fastapi_crons.errors import StoreUnusableError
 
@@ -22,6 +23,9 @@ _DOCUMENTED = {
     "job_state": ("name", "last_run", "created_at", "updated_at"),
     "job_status": ("name", "status", "instance_id", "started_at"),
 }
+#: All tables that earlier versions make.
+_FORMER = {*_DOCUMENTED, "job_execution_log"}
+_LAYOUT = "crons_layout"
 # In our other tables, `job` and `name` hold the job's name, behind the namespace and a slash unless that is the
 # default one. Instants are Unix seconds.
 _MIGRATIONS: dict[int, tuple[str, ...]] = {
@@ -77,59 +81,112 @@ _MIGRATIONS: dict[int, tuple[str, ...]] = {
 }
 
 
-def prepare(connection: sqlite3.Connection, path: str) -> None:
-    """Bring the file to our layout, in one transaction. Raises `StoreUnusableError` where that can't be done."""
+class Found(NamedTuple):
+    """What a file holds."""
+
+    layout: int
+    """Its version; 0 for none. A newer one that still lets us work on it counts as ours."""
+    tables: frozenset[str] = frozenset()
+    """Its tables and views, SQLite's own aside."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing in it."""
+        return not self.tables
+
+
+def prepare(connection: sqlite3.Connection, path: str) -> str | None:
+    """Bring the file to our layout, in one transaction; returns what is to be told of that.
+
+    Raises `StoreUnusableError` where that can't be done.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
-        found = _layout(connection, path)
+        found = look(connection, path).layout
         # Written even when there is nothing to do: a file that can't be written is found out now.
-        connection.execute(f"PRAGMA user_version = {_user_version(connection)}")
-        if found == 0:
-            _take_over(connection, path)
+        connection.execute(f"PRAGMA user_version = {_number(connection, 'user_version')}")
+        told = _take_over(connection) if found == 0 else None
         for version in range(found + 1, VERSION + 1):
             for statement in _MIGRATIONS[version]:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {version}")
         if found < VERSION:
             connection.execute("UPDATE crons_layout SET version = ?, compatible_from = ?", (VERSION, COMPATIBLE_FROM))
-        if 0 < found < VERSION:
-            logger.info("%s: migrated from layout %d to %d", path, found, VERSION)
+        if _layout_row(connection) is None:
+            connection.execute("DELETE FROM crons_layout")
+            connection.execute("INSERT INTO crons_layout VALUES (?, ?)", (VERSION, COMPATIBLE_FROM))
+            told = "its layout was written down anew: what it said of that could not be read"
+        elif 0 < found < VERSION:
+            told = f"migrated from layout {found} to {VERSION}"
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        roll_back(connection)
         raise
+    return told
 
 
-def _layout(connection: sqlite3.Connection, path: str) -> int:
-    """The file's layout version; 0 for none. A newer one that still lets us work on it counts as ours."""
-    has_layout = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'crons_layout'").fetchone()
-    if not has_layout:
-        version = _user_version(connection)
-        if version != 0:
+def roll_back(connection: sqlite3.Connection) -> None:
+    """Undo a transaction that failed. SQLite has done so by itself after some errors; what failed is what matters."""
+    try:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+    except sqlite3.Error:
+        logger.debug("rolling back", exc_info=True)
+
+
+def look(connection: sqlite3.Connection, path: str) -> Found:
+    """What is in the file; changes nothing. Raises `StoreUnusableError` for what is another program's, or too new."""
+    names = (name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"))
+    tables = frozenset(str(name) for name in names if not str(name).startswith("sqlite_"))
+    if _LAYOUT in tables and _columns(connection, _LAYOUT).keys() >= {"version", "compatible_from"}:
+        # Backed by the header, so that a row that can't be read costs nothing else.
+        backed = _number(connection, "user_version")
+        version, compatible_from = _layout_row(connection) or ((backed if backed > 0 else VERSION),) * 2
+        if compatible_from > VERSION:
             raise StoreUnusableError(
-                f"{path} is the database of another program (user_version {version}); set CRON_SQLITE_PATH to a file of "
-                "its own"
+                f"{path} was written by a newer version of fastapi-crons-sqlite (layout {version}, which needs at least "
+                f"{compatible_from}; this version has {VERSION}); install that version again"
             )
-        return 0
-    ((version, compatible_from),) = connection.execute("SELECT version, compatible_from FROM crons_layout")
-    if compatible_from > VERSION:
+        return Found(min(version, VERSION), tables)
+    foreign = _foreign(connection, tables)
+    if foreign is not None:
         raise StoreUnusableError(
-            f"{path} was written by a newer version of fastapi-crons-sqlite (layout {version}, which needs at least "
-            f"{compatible_from}; this version has {VERSION}); install that version again"
+            f"{path} {foreign} of another program; set CRON_SQLITE_PATH to a file of its own, this one is left as it is"
         )
-    return min(int(version), VERSION)
+    return Found(0, tables)
 
 
-def _take_over(connection: sqlite3.Connection, path: str) -> None:
-    """Make the documented tables that an earlier version has left complete. Raises `StoreUnusableError` for somebody else's."""
+def _layout_row(connection: sqlite3.Connection) -> tuple[int, int] | None:
+    """The version that wrote the file, and the oldest that may work on it; None where that can't be read."""
+    rows = connection.execute(f"SELECT version, compatible_from FROM {_LAYOUT}").fetchall()
+    if len(rows) != 1 or not all(type(value) is int and value > 0 for value in rows[0]):
+        return None
+    version, compatible_from = rows[0]
+    return version, compatible_from
+
+
+def _foreign(connection: sqlite3.Connection, tables: frozenset[str]) -> str | None:
+    """What shows that a file without our layout belongs to another program; None where nothing does."""
+    for name in ("user_version", "application_id"):
+        number = _number(connection, name)
+        if number != 0:
+            return f"has the {name} {number}"
+    strange = [table for table in _DOCUMENTED if table in tables and _columns(connection, table).get("name") != 1]
+    strange += sorted(tables - _FORMER)
+    return f"has a table {ascii(strange[0])[1:-1]}" if strange else None
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> dict[str, int]:
+    """The columns of a table, each with its place in the primary key; none where there is no such table."""
+    # What PRAGMA table_info answers: number, name, type, whether it must not be null, default, place in the primary key.
+    return {row[1]: row[5] for row in connection.execute(f"PRAGMA table_info({table})")}
+
+
+def _take_over(connection: sqlite3.Connection) -> str | None:
+    """Make the documented tables that an earlier version has left complete; returns what is to be told of that."""
     left = {}
     for table, columns in _DOCUMENTED.items():
-        # What PRAGMA table_info answers: number, name, type, whether it must not be null, default, place in the primary key.
-        there = {row[1]: row[5] for row in connection.execute(f"PRAGMA table_info({table})")}
-        if there and there.get("name") != 1:
-            raise StoreUnusableError(
-                f"{path} has a table {table} of another program; set CRON_SQLITE_PATH to a file of its own"
-            )
+        there = _columns(connection, table)
         left[table] = bool(there)
         for column in columns:
             if there and column not in there:
@@ -144,9 +201,10 @@ def _take_over(connection: sqlite3.Connection, path: str) -> None:
         # Nothing else would ever end them: what ran them has no record of its life.
         connection.execute("UPDATE job_status SET status = 'interrupted' WHERE status = 'running'")
     if any(left.values()):
-        logger.info("%s: taken over from an earlier version of fastapi-crons, with the last run of each job", path)
+        return "taken over from an earlier version of fastapi-crons, with the last run of each job"
+    return None
 
 
-def _user_version(connection: sqlite3.Connection) -> int:
-    ((version,),) = connection.execute("PRAGMA user_version")
-    return int(version)
+def _number(connection: sqlite3.Connection, pragma: str) -> int:
+    ((number,),) = connection.execute(f"PRAGMA {pragma}")
+    return int(number)

@@ -77,9 +77,16 @@ class SQLiteLockBackend(LockBackend):
         return self._database.path
 
     async def open(self, instance: Instance, namespace: str, terms: LeaseTerms, clock: Clock) -> None:
+        self._set_up(instance, namespace, terms, clock)
+        await self._database.open()
+
+    async def open_to_read(self, instance: Instance, namespace: str, terms: LeaseTerms, clock: Clock) -> None:
+        self._set_up(instance, namespace, terms, clock)
+        await self._database.open(to_read=True)
+
+    def _set_up(self, instance: Instance, namespace: str, terms: LeaseTerms, clock: Clock) -> None:
         self._instance, self._namespace, self._terms, self._clock = instance, namespace, terms, clock
         self._names = Names(namespace)
-        await self._database.open()
 
     async def close(self) -> None:
         await self._database.close()

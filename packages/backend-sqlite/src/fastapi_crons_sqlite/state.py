@@ -78,8 +78,14 @@ class SQLiteStateBackend(StateBackend):
         return self._database.path
 
     async def open(self, namespace: str, limits: HistoryLimits) -> None:
+        await self._open(namespace, limits, to_read=False)
+
+    async def open_to_read(self, namespace: str, limits: HistoryLimits) -> None:
+        await self._open(namespace, limits, to_read=True)
+
+    async def _open(self, namespace: str, limits: HistoryLimits, *, to_read: bool) -> None:
         self._names, self._namespace, self._limits, self._grown = Names(namespace), namespace, limits, None
-        await self._database.open()
+        await self._database.open(to_read=to_read)
 
     async def close(self) -> None:
         await self._database.close()

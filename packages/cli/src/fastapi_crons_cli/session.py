@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class ToBeDone(Exception):  # noqa: N818 - a signal, not an error
+    """Raised by a command that has looked, and found that there is something to be done."""
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """A scheduler whose stores are open, for one command."""
@@ -57,15 +61,22 @@ def load_app(option: str | None) -> FoundApp:
 
 def in_app(command: Callable[[Session], Awaitable[T]], *, app: str | None, job: str) -> T:
     """Run a command about a job inside the lifespan of the app, as one who may run jobs."""
-    return run(_opened(load_app(app), None, command, "operator", job, lifespan=True))
+    found = load_app(app)
+    check_name(found.crons, job)  # before a store is opened, which may have to be made for that
+    return run(_opened(found, None, command, "operator", job, lifespan=True))
 
 
 def with_stores(
-    command: Callable[[Session], Awaitable[T]], *, app: str | None, role: Role = "observer", job: str | None = None
+    command: Callable[[Session], Awaitable[T]],
+    *,
+    app: str | None,
+    job: str | None = None,
+    act: Callable[[Session], Awaitable[T]] | None = None,
 ) -> T:
     """Run a command that needs no more than the stores: without an app, on what these know of the jobs.
 
-    Raises `UnknownJobError` where there is no job of the given name.
+    It reads, and makes no store; where it is to go on with `act` it raises `ToBeDone`, and the stores are opened to be
+    written to. Raises `UnknownJobError` where there is no job of the given name.
     """
     try:
         found, why_not = load_app(app), None
@@ -74,7 +85,13 @@ def with_stores(
         from fastapi_crons.scheduler import Crons
 
         found, why_not = FoundApp("", Crons(config=CronConfig()), None), error
-    return run(_opened(found, why_not, command, role, job, lifespan=False))
+    if act is None:
+        return run(_opened(found, why_not, command, "observer", job, lifespan=False))
+    try:
+        return run(_opened(found, why_not, command, "observer", job, lifespan=False, steers=True))
+    except ToBeDone:
+        # Without an app the jobs are registered by now.
+        return run(_opened(found, None, act, "operator", job, lifespan=False, steers=True))
 
 
 def run(command: Coroutine[Any, Any, T]) -> T:
@@ -133,6 +150,7 @@ async def _opened(
     job: str | None,
     *,
     lifespan: bool,
+    steers: bool = False,
 ) -> T:
     from fastapi_crons.service import Service
 
@@ -144,7 +162,7 @@ async def _opened(
         stack.push_async_callback(crons.stop)
         if crons.engine is not None and not crons.engine.state.durable:
             warn("the history is kept in the memory of each process, so nothing is seen here of others")
-        if role == "operator" and not lifespan:
+        if steers:
             check_reach(crons)
         if why_no_app is not None and not await _take_up_known_jobs(crons):
             raise why_no_app

@@ -111,14 +111,17 @@ def _tell(run: Run, zone: str, *, verbose: bool) -> None:
 
 def pause(name: JobName, app: App = None, note: Note = None, verbose: Verbose = False) -> None:
     """Let no tick of a job run, on any instance, until it is resumed. Runs that go on are left alone."""
-    from fastapi_crons_cli.session import actor, with_stores
+    from fastapi_crons_cli.session import ToBeDone, actor, with_stores
+
+    async def look(session: Session) -> str:
+        raise ToBeDone
 
     async def ask(session: Session) -> str:
         view = await session.service.pause(name, actor=actor(), note=note)
         by = f" by {shown(view.pause.actor)}" if view.pause is not None and view.pause.actor else ""
         return f"Job '{shown(name)}' is paused{by}; fastapi-crons resume lets it go on"
 
-    say(with_stores(ask, app=app, role="operator", job=name))
+    say(with_stores(look, app=app, job=name, act=ask))
 
 
 def resume(
@@ -130,12 +133,17 @@ def resume(
     verbose: Verbose = False,
 ) -> None:
     """Let a paused job go on with its next tick."""
-    from fastapi_crons_cli.session import with_stores
+    from fastapi_crons_cli.session import ToBeDone, with_stores
+
+    async def look(session: Session) -> bool:
+        if (await session.service.job(name)).pause is None:
+            return False
+        raise ToBeDone
 
     async def ask(session: Session) -> bool:
         return await session.service.resume(name, catch_up=catch_up)
 
-    resumed = with_stores(ask, app=app, role="operator", job=name)
+    resumed = with_stores(look, app=app, job=name, act=ask)
     say(f"Job '{shown(name)}' {'goes on' if resumed else 'is not paused'}")
 
 
@@ -147,17 +155,28 @@ def cancel(
 ) -> None:
     """Cancel a run that goes on, on whatever instance, or all runs of a job."""
     from fastapi_crons.errors import RunEndedError
-    from fastapi_crons_cli.session import actor, with_stores
+    from fastapi_crons_cli.session import ToBeDone, actor, with_stores
+
+    async def running(session: Session) -> list[str]:
+        if run_id:
+            await session.service.run(name, run_id)
+            return [run_id]
+        found = [run.id for run in await session.service.runs(name, status="running")]
+        if not found:
+            raise RunEndedError(f"no run of job {name!r} goes on")
+        return found
+
+    async def look(session: Session) -> list[str]:
+        await running(session)
+        raise ToBeDone
 
     async def ask(session: Session) -> list[str]:
-        running = [run_id] if run_id else [run.id for run in await session.service.runs(name, status="running")]
-        if not running:
-            raise RunEndedError(f"no run of job {name!r} goes on")
-        for running_id in running:
+        found = await running(session)
+        for running_id in found:
             await session.service.cancel_run(name, running_id, actor=actor())
-        return running
+        return found
 
-    for cancelled in with_stores(ask, app=app, role="operator", job=name):
+    for cancelled in with_stores(look, app=app, job=name, act=ask):
         say(f"Run {shown(cancelled)} of job '{shown(name)}' is told to end; its instance hears of it within seconds")
 
 

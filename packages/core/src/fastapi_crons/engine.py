@@ -236,11 +236,13 @@ class Engine:
 
     async def _open_stores(self) -> None:
         self.instance.lives_here(alive=True)
-        await self.locks.open(self.instance, self.clock)
+        to_read = self.role == "observer"
+        await self.locks.open(self.instance, self.clock, to_read=to_read)
         limits = HistoryLimits(self._config.history_keep, self._config.history_days)
+        connect = self.state.open_to_read if to_read else self.state.open
         try:
-            await answer_of(self.state.open(self._config.namespace, limits), self._config.store_timeout)
-            if self.role != "observer":
+            await answer_of(connect(self._config.namespace, limits), self._config.store_timeout)
+            if not to_read:
                 asked = self.clock.monotonic()
                 await self.membership.announce()
                 self.recorder.expect(self.clock.monotonic() - asked)

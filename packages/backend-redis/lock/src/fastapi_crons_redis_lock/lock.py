@@ -76,6 +76,12 @@ class RedisLockBackend(LockBackend):
         self._instance: Instance | None = None
 
     async def open(self, instance: Instance, namespace: str, terms: LeaseTerms, clock: Clock) -> None:
+        await self._open(instance, namespace, terms, to_read=False)
+
+    async def open_to_read(self, instance: Instance, namespace: str, terms: LeaseTerms, clock: Clock) -> None:
+        await self._open(instance, namespace, terms, to_read=True)
+
+    async def _open(self, instance: Instance, namespace: str, terms: LeaseTerms, *, to_read: bool) -> None:
         self._instance, self._terms = instance, terms
         self._keys = [f"{{crons:{namespace}}}:lock:{key}" for key in _KEYS]
         if self._first and self._connection.owned:
@@ -87,7 +93,7 @@ class RedisLockBackend(LockBackend):
             await self._connection.open()
             if self._first:
                 await self._connection.warn_of_eviction(("allkeys",), "a tick can run twice or never")
-        found, needs, known = await self._do("open", [VERSION, COMPATIBLE_FROM])
+        found, needs, known = await self._do("open", [VERSION, COMPATIBLE_FROM, to_read])
         if needs > VERSION:
             raise StoreUnusableError(
                 f"{self._connection.name}, namespace {namespace!r}, was written by a newer version of "

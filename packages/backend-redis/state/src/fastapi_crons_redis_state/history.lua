@@ -356,12 +356,20 @@ end
 -- Upkeep.
 
 function operations.open()
-  local version, oldest = unpack(batch)
-  redis.call('HSETNX', LAYOUT, 'version', version)
-  redis.call('HSETNX', LAYOUT, 'compatible_from', oldest)
-  local found = tonumber(redis.call('HGET', LAYOUT, 'version'))
-  local needs = tonumber(redis.call('HGET', LAYOUT, 'compatible_from'))
-  if needs <= version and found < version then
+  local version, oldest, to_read = unpack(batch)
+  if not to_read then
+    redis.call('HSETNX', LAYOUT, 'version', version)
+    redis.call('HSETNX', LAYOUT, 'compatible_from', oldest)
+  end
+  local found = tonumber(redis.call('HGET', LAYOUT, 'version') or version)
+  local needs = tonumber(redis.call('HGET', LAYOUT, 'compatible_from') or oldest)
+  if not (found and needs) then -- what is there can't be read: nothing says that it is newer than we are
+    found, needs = version, oldest
+    if not to_read then
+      redis.call('HSET', LAYOUT, 'version', version, 'compatible_from', oldest)
+    end
+  end
+  if not to_read and needs <= version and found < version then
     redis.call('HSET', LAYOUT, 'version', version, 'compatible_from', oldest)
   end
   return cjson.encode({found, needs})

@@ -72,10 +72,16 @@ class RedisStateBackend(StateBackend):
         self._limits_are_new = True
 
     async def open(self, namespace: str, limits: HistoryLimits) -> None:
+        await self._open(namespace, limits, to_read=False)
+
+    async def open_to_read(self, namespace: str, limits: HistoryLimits) -> None:
+        await self._open(namespace, limits, to_read=True)
+
+    async def _open(self, namespace: str, limits: HistoryLimits, *, to_read: bool) -> None:
         self._prefix, self._limits, self._limits_are_new = f"{{crons:{namespace}}}:state:", limits, True
         await self._connection.open()
         await self._connection.warn_of_eviction(("allkeys", "volatile"), "history can go")
-        found, needs = await self._do("open", [VERSION, COMPATIBLE_FROM])
+        found, needs = await self._do("open", [VERSION, COMPATIBLE_FROM, to_read])
         if needs > VERSION:
             raise StoreUnusableError(
                 f"{self._connection.name}, namespace {namespace!r}, was written by a newer version of "

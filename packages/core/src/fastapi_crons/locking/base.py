@@ -247,6 +247,13 @@ class LockBackend(ABC):
         `clock` is the scheduler's: the store's clock too, for a store that has none of its own.
         """
 
+    async def open_to_read(self, instance: Instance, namespace: str, terms: LeaseTerms, clock: Clock) -> None:
+        """Connect for somebody who only reads, instead of `open`: make and change nothing.
+
+        What is not there yet reads as empty. Without an implementation of its own a store is opened as ever.
+        """
+        await self.open(instance, namespace, terms, clock)
+
     @abstractmethod
     async def close(self) -> None:
         """Disconnect. Never raises for a store that does not answer."""

@@ -58,12 +58,16 @@ class DistributedLockManager:
         self.on_outage: Callable[[float, float, str], None] = lambda since, until, why: None
         self._open = False
 
-    async def open(self, instance: Instance, clock: Clock) -> None:
-        """Connect. Raises `StoreUnusableError` or `StoreUnavailableError`; nothing is tried again here."""
+    async def open(self, instance: Instance, clock: Clock, *, to_read: bool = False) -> None:
+        """Connect. Raises `StoreUnusableError` or `StoreUnavailableError`; nothing is tried again here.
+
+        Whoever wants only to read makes nothing: see `LockBackend.open_to_read`.
+        """
         self._clock, self._open = clock, False
         terms = LeaseTerms(self.config.lock_timeout, self.config.instance_timeout)
+        connect = self.backend.open_to_read if to_read else self.backend.open
         try:
-            await self._bounded(self.backend.open(instance, self.config.namespace, terms, clock))
+            await self._bounded(connect(instance, self.config.namespace, terms, clock))
         except BaseException:
             await self._close(None)
             raise

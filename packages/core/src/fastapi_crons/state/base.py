@@ -61,6 +61,13 @@ class StateBackend(ABC):
     async def open(self, namespace: str, limits: HistoryLimits) -> None:
         """Connect and prepare the store."""
 
+    async def open_to_read(self, namespace: str, limits: HistoryLimits) -> None:
+        """Connect for somebody who only reads, instead of `open`: make and change nothing.
+
+        What is not there yet reads as empty. Without an implementation of its own a store is opened as ever.
+        """
+        await self.open(namespace, limits)
+
     @abstractmethod
     async def close(self) -> None:
         """Disconnect. Never raises for a store that does not answer."""
