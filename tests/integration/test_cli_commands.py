@@ -521,3 +521,84 @@ def test_why_says_what_became_of_an_instant(fastapi_crons: Cli, project: Path) -
 
 
 async def _nothing() -> None: ...
+
+
+READS = (
+    ("status",),
+    ("list-jobs",),
+    ("logs",),
+    ("logs", "--job", "endless", "--json"),
+    ("why", "endless", "2026-03-01T00:00:00Z"),
+    ("next", "endless"),
+    ("check",),
+    ("config-show",),
+    ("plugins",),
+)
+OF_WHAT_IS_NOT_THERE = (
+    ("pause", "nowhere"),
+    ("resume", "nowhere"),
+    ("resume", "endless"),
+    ("cancel", "nowhere"),
+    ("cancel", "endless"),
+    ("cancel", "endless", "019ca8c1-6c00-7000-8000-0123456789ab"),
+    ("run-job", "nowhere"),
+    ("logs", "--job", "nowhere"),
+)
+
+
+@pytest.mark.parametrize("command", [*READS, *OF_WHAT_IS_NOT_THERE], ids=" ".join)
+@pytest.mark.parametrize("with_app", [True, False])
+def test_a_command_that_only_reads_makes_no_file(
+    fastapi_crons: Cli, tmp_path: Path, with_app: bool, command: tuple[str, ...]
+) -> None:
+    if with_app:
+        (tmp_path / "main.py").write_text(APP)
+    before = {path.name for path in Path().iterdir()}
+    result = fastapi_crons(*command)
+    assert {path.name for path in Path().iterdir()} - {"__pycache__"} == before
+    if with_app and command in READS:
+        assert result.exit_code == 0, result.output
+    elif command == ("resume", "endless") and with_app:
+        assert (result.exit_code, result.stdout) == (0, "imported\nJob 'endless' is not paused\n")
+    elif command not in READS:
+        refused(result)
+
+
+def test_what_a_command_failed_with_is_not_hidden_by_the_end_of_the_app(fastapi_crons: Cli) -> None:
+    Path("main.py").write_text(
+        """
+from contextlib import asynccontextmanager
+from fastapi import FastAPI
+from fastapi_crons import Crons
+
+@asynccontextmanager
+async def lifespan(app):
+    yield
+    raise RuntimeError("the pool did not close")
+
+app = FastAPI(lifespan=lifespan)
+crons = Crons(app)
+crons.cron("0 0 1 1 *", name="job", overlap="skip")(lambda: None)
+"""
+    )
+
+    async def hold() -> None:
+        crons = Crons(state_backend=SQLiteStateBackend("crons.db"), config=CronConfig())
+        started, done = asyncio.Event(), asyncio.Event()
+
+        async def job() -> None:
+            started.set()
+            await done.wait()
+
+        crons.cron("0 0 1 1 *", name="job")(job)
+        await crons.start()
+        running = asyncio.ensure_future(crons.run_job("job"))
+        await started.wait()
+        result = await asyncio.to_thread(fastapi_crons, "run-job", "job")
+        assert "is running already" in refused(result)
+        assert "the pool did not close" in result.stderr
+        done.set()
+        await running
+        await crons.stop()
+
+    asyncio.run(hold())

@@ -24,7 +24,15 @@ _DOCUMENTED = {
     "job_status": ("name", "status", "instance_id", "started_at"),
 }
 #: All tables that earlier versions make.
-_FORMER = {*_DOCUMENTED, "job_execution_log"}
+_FORMER = {
+    *_DOCUMENTED,
+    "job_execution_log",
+    # of the SQLAlchemy backend of 2.x
+    "cron_job_state",
+    "cron_job_status",
+    "cron_job_execution_log",
+    "cron_locks",
+}
 _LAYOUT = "crons_layout"
 # In our other tables, `job` and `name` hold the job's name, behind the namespace and a slash unless that is the
 # default one. Instants are Unix seconds.

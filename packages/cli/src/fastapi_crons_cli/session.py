@@ -185,8 +185,14 @@ async def served(app: FastAPI) -> AsyncIterator[None]:
         raise AppError(f"the app ended the process while it started (SystemExit: {error.code})") from error
     try:
         yield
-    finally:
-        await context.__aexit__(None, None, None)
+    except BaseException:
+        try:
+            await context.__aexit__(None, None, None)
+        except Exception as error:
+            # What the command ended with is what matters.
+            warn(f"the app's lifespan failed at its end, too: {type(error).__name__}: {shown(error)}")
+        raise
+    await context.__aexit__(None, None, None)
 
 
 def check_reach(crons: Crons) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from importlib.resources import files
 from operator import attrgetter, itemgetter
@@ -189,7 +189,8 @@ class RedisStateBackend(StateBackend):
                 yield pubsub
         finally:
             if listener is not self._connection.client:
-                await listener.aclose()
+                with suppress(*ERRORS):  # what ended the subscription is what matters
+                    await listener.aclose()
 
     async def _listener(self) -> Redis:
         """A client that can subscribe. What is published somewhere in a cluster is heard at each of its nodes."""
