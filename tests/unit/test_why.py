@@ -165,7 +165,7 @@ async def test_the_ticks_of_a_downtime(clock: VirtualClock, tmp_path: Path) -> N
     assert "the run of 2026-03-01 00:50:00 UTC stands for it and for all late ticks, 4 ticks" in covered.text
     assert newest.fate == "ran"
     assert "It started late: no instance ran the job" in newest.text
-    assert "The run stands for 3 ticks before it too, since 2026-03-01 00:20:00 UTC." in newest.text
+    assert "The run stands for 3 earlier ticks too, since 2026-03-01 00:20:00 UTC." in newest.text
     assert missed.fate == "missed"
     assert "only be run later than its misfire grace time allows: no instance ran the job until" in missed.text
     assert outside.fate == "not_due"

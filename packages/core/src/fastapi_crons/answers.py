@@ -15,7 +15,7 @@ from fastapi_crons.locking.base import ClaimResult, Lease, LeaseRef
 from fastapi_crons.parts import Parts
 from fastapi_crons.run import RunIds, Trigger
 from fastapi_crons.ticks import NOTHING, Row
-from fastapi_crons.timeline import Entry
+from fastapi_crons.timeline import Entry, Skipped
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +103,7 @@ class Answers:
     def _start(self, want: Wanted, result: ClaimResult, now: float, tick: int, *, alone: bool) -> None:
         """Start the run of a tick; `alone` where it stands for no other."""
         entry, job = want.entry, want.entry.job
+        self._runner.skips_ended(entry)
         trigger: Trigger = "catch_up" if want.late else "schedule"
         run = ActiveRun(entry, want.request.run_id, tick, trigger, attempt=want.request.attempt)
         run.granted(result)
@@ -207,12 +208,17 @@ class Answers:
             why = self._delay_since(entry, row.first)
             if why is not None:
                 detail = why if detail is None else f"{detail}; {why}"
-            before = None
-            if entry.skipped is not None and entry.skipped[0] == result.holder:
+            before, skipped = None, entry.skipped
+            if skipped is not None and skipped.holder == result.holder:
                 # What became of the ticks in between, as in a pause, is told by records of their own.
-                before = entry.skipped[1] if entry.skipped[1].last_ts == result.mark else None
-            ticks = self._runner.let_go(entry.job, row, "overlap", detail, record_id=request.run_id, before=before)
-            entry.skipped = (result.holder, ticks)
+                before = skipped.record if skipped.record.last_ts == result.mark else None
+            else:
+                self._runner.skips_ended(entry)
+                skipped = None
+            ticks = self._runner.let_go(
+                entry.job, row, "overlap", detail, record_id=request.run_id, before=before, log=skipped is None
+            )
+            entry.skipped = Skipped(result.holder, ticks, 0 if skipped is None else skipped.untold + row.number)
         self._recorder.release(_lease(want, result))
 
     def _delay_since(self, entry: Entry, tick: int) -> str | None:

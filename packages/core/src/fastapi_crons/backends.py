@@ -118,6 +118,7 @@ def choose_backends(
     from fastapi_crons.locking.base import REACHES
     from fastapi_crons.locking.manager import DistributedLockManager
 
+    chosen = state is None
     if state is None:
         state = _chosen(plugins.state_backends, config.state_backend, "CRON_STATE_BACKEND").make(config)
     if locks is None:
@@ -135,7 +136,10 @@ def choose_backends(
             f"{f', while this is {platform}' if platform else ''}; pip install fastapi-crons-redis-lock, and set CRON_REDIS_URL"
         )
     if not state.durable:
-        logger.warning("the history is kept in memory: nothing of it outlives this process (pip install fastapi-crons)")
+        if chosen and config.state_backend is None:
+            logger.warning(
+                "run history is kept in memory and lost at exit; pip install fastapi-crons to keep it in a file"
+            )
     elif REACHES.index(state.reach) < REACHES.index(lock.reach):
         logger.warning(
             "ticks are shared by a %s (%s), history and events are not: they are kept per %s (%s)",

@@ -54,6 +54,7 @@ class Dispatcher:
         self._lanes = Lanes(parts.recorder, self._claim_clock.now)
         self.delays = Delays()
         parts.locks.on_outage = self.delays.note
+        parts.locks.count_ticks = self._count_ticks
         self.new_run_id = RunIds(self._clock.now)
         self.jobs = EnrolledJobs(parts, self._timeline, self.new_run_id, self._placed, on_registered)
         self.answers = Answers(
@@ -104,6 +105,11 @@ class Dispatcher:
         self.jobs.stop()
         self.wake()
 
+    def _count_ticks(self, seconds: float) -> tuple[int, bool]:
+        """How many ticks have become due in the last so many seconds, and whether there are more."""
+        now = self._clock.now()
+        return self._timeline.count(now - seconds - 1, now)  # a tick is claimed within a second
+
     def share(self, peers: list[str]) -> None:
         """Share the ticks with these instances, which are sorted and have the same jobs; this one is among them."""
         self._turns.share(self._owner, peers)
@@ -111,6 +117,8 @@ class Dispatcher:
     def released(self, run: ActiveRun) -> None:
         """A run has ended: what waited for it goes on."""
         entry = run.entry
+        if entry.skipped is not None and entry.skipped.holder == run.id:
+            self._runner.skips_ended(entry)
         if entry.waiting and (not entry.running if entry.waits_for is None else entry.waits_for == run.id):
             if entry.waits_for is None:
                 entry.busy_until = int(self._claim_clock.now())

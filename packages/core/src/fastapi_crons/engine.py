@@ -22,6 +22,7 @@ from fastapi_crons.instance import Instance
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.manager import DistributedLockManager
 from fastapi_crons.membership import Membership
+from fastapi_crons.metering import Meter
 from fastapi_crons.outcome import one_line
 from fastapi_crons.parts import Parts
 from fastapi_crons.plugins import Plugins
@@ -35,6 +36,7 @@ from fastapi_crons.state.calls import answer_of
 from fastapi_crons.steering import Steering
 from fastapi_crons.supervisor import Supervisor
 from fastapi_crons.surroundings import findings
+from fastapi_crons.wording import span
 
 if TYPE_CHECKING:
     from fastapi_crons.scheduler import Crons
@@ -109,6 +111,7 @@ class Engine:
         self._look_again: Timer | None = None
         #: Why the stores could not be had at the start, while they are waited for.
         self.waits_for_stores: str | None = None
+        self._missing = Meter()
 
     @property
     def runs_ticks(self) -> bool:
@@ -238,6 +241,7 @@ class Engine:
         self.instance.lives_here(alive=True)
         to_read = self.role == "observer"
         await self.locks.open(self.instance, self.clock, to_read=to_read)
+        self.locks.outage.forget()  # an outage of before
         limits = HistoryLimits(self._config.history_keep, self._config.history_days)
         connect = self.state.open_to_read if to_read else self.state.open
         try:
@@ -252,9 +256,7 @@ class Engine:
 
     def _wait_for_stores(self, error: StoreError) -> None:
         self.waits_for_stores = one_line(error)
-        logger.error(
-            "the scheduler waits for its stores, and runs nothing until it has them: %s", self.waits_for_stores
-        )
+        self._stores_missing(self.clock.monotonic())
         self.supervisor.start("open", self._open_when_possible)
 
     async def _open_when_possible(self) -> None:
@@ -268,8 +270,23 @@ class Engine:
                 break
             except StoreError as error:
                 self.waits_for_stores = one_line(error)
+                self._stores_missing(self.clock.monotonic())
         self.waits_for_stores = None
-        logger.warning("the scheduler has its stores, and has begun")
+        waited = self._missing.works(self.clock.monotonic())
+        logger.warning("the scheduler has its stores after %s, and has begun", span(waited.seconds if waited else 0))
+
+    def _stores_missing(self, now: float) -> None:
+        lasting = self._missing.failed(now)
+        if lasting is None:
+            return
+        if lasting.first:
+            logger.error(
+                "the scheduler waits for its stores, and runs no job until it has them: %s", self.waits_for_stores
+            )
+        else:
+            logger.error(
+                "the scheduler has waited for its stores for %s: %s", span(lasting.seconds), self.waits_for_stores
+            )
 
     async def _begin(self) -> None:
         """Open the stores, and begin. Where a store fails, it can be tried again once they are closed."""

@@ -17,6 +17,7 @@ from fastapi_crons.parts import Parts
 from fastapi_crons.run import RunIds
 from fastapi_crons.ticks import Policy, old_row
 from fastapi_crons.timeline import Entry, Timeline
+from fastapi_crons.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class EnrolledJobs:
 
     async def enrol_all_again(self) -> None:
         """The store has lost its records: register all jobs again."""
-        logger.warning("the lock store has lost its records; all %d jobs are registered again", len(self))
+        logger.warning("the lock store has lost its records; %s registered again", counted(len(self), "job"))
         await self.enrol_again(self.all())
 
     async def enrol_again(self, jobs: Iterable[Entry]) -> None:

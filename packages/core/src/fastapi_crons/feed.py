@@ -9,9 +9,11 @@ from contextlib import aclosing, contextmanager
 
 from fastapi_crons.backoff import Backoff
 from fastapi_crons.errors import CronsError, StoreError
+from fastapi_crons.metering import Meter
 from fastapi_crons.outcome import one_line
 from fastapi_crons.run import MissedTicks, Run
 from fastapi_crons.state.base import Record, StateBackend
+from fastapi_crons.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -72,18 +74,24 @@ class Feed:
             self._subscription = None
 
     async def _tell_forever(self) -> None:
-        backoff = Backoff()
+        backoff, failures, now = Backoff(), Meter(), asyncio.get_running_loop().time
         while (events := self._state.events()) is not None:
             try:
                 async with aclosing(events):
                     async for event in events:
                         backoff = Backoff()
+                        failures.works(now())
                         if isinstance(event, (Run, MissedTicks)):
                             self._tell(event)
-            except StoreError as error:
-                logger.warning("what happens is not heard for a while: %s", one_line(error))
-            except Exception:
-                logger.exception("what happens is not heard for a while")
+            except Exception as error:
+                lasting = failures.failed(now())
+                if lasting is not None:
+                    logger.warning(
+                        "the event stream is interrupted, %s so far: %s",
+                        counted(lasting.times, "time"),
+                        one_line(error),
+                        exc_info=None if isinstance(error, StoreError) else error,
+                    )
             await asyncio.sleep(backoff.next())
 
     def _tell(self, record: Record) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
 
-from fastapi_crons._callables import is_coroutine_function
+from fastapi_crons._callables import is_coroutine_function, label
 from fastapi_crons.errors import SkipRun
 from fastapi_crons.hookspecs import HookContext
+from fastapi_crons.metering import Lasting, Meter
 from fastapi_crons.outcome import cut, one_line, printable, where_raised
+from fastapi_crons.wording import counted, span
 
 if TYPE_CHECKING:
     import asyncio
@@ -25,6 +28,10 @@ logger = logging.getLogger(__name__)
 
 HookFunc = Callable[..., Any]
 
+#: What tells plugins of one class apart that were registered without a name.
+_ADDRESS = re.compile(r"#[0-9a-f]+(/\d+)?$")
+#: Of so many kinds of failures of one implementation it is remembered how often they come.
+_MAX_KINDS = 20
 #: An implementation of which so many calls hang is not called until one of them ends.
 _MAX_HANGING = 4
 
@@ -40,7 +47,17 @@ class AddedHook:
 class HookCall:
     """One implementation of one hook."""
 
-    __slots__ = ("_bind", "_is_coroutine_function", "_job_name", "function", "hanging", "hook", "plugin_name")
+    __slots__ = (
+        "_bind",
+        "_failures",
+        "_is_coroutine_function",
+        "_job_name",
+        "function",
+        "hanging",
+        "hook",
+        "plugin_name",
+        "shown",
+    )
 
     def __init__(self, hook: str, implementation: pluggy.HookImpl) -> None:
         plugin = implementation.plugin
@@ -48,16 +65,38 @@ class HookCall:
         self.plugin_name = implementation.plugin_name
         self._job_name: str | None = None
         self._bind: _Bind
+        #: What people are told it is.
+        self.shown = f"hook {hook} of plugin {_ADDRESS.sub('', self.plugin_name)!r}"
         if isinstance(plugin, AddedHook):
             self.function: HookFunc = plugin.function
             self._job_name = plugin.job_name
             self._bind = _bind_by_signature(plugin.function)
+            self.shown = f"hook {hook} {label(plugin.function)}"
         else:
             self.function = implementation.function
             self._bind = _bind_by_name(implementation.argnames)
         self._is_coroutine_function = is_coroutine_function(self.function)
         #: How many of its calls exceeded their time limit and still go on.
         self.hanging = 0
+        #: By kind: the failures of late, and the job that was concerned last.
+        self._failures: dict[object, tuple[Meter, object]] = {}
+
+    def failed(self, now: float, kind: object, job: object) -> Lasting | None:
+        """Note a failure of some kind; returns what is to be logged of it now."""
+        if len(self._failures) > _MAX_KINDS:
+            self._failures.clear()
+        meter, _ = self._failures.get(kind, (Meter(), None))
+        self._failures[kind] = meter, job
+        return meter.failed(now)
+
+    def worked(self, now: float, job: object) -> Lasting | None:
+        """Note that it has done what it should for a job; returns what is to be logged where that is news."""
+        over = [meter.works(now) for meter, failed in self._failures.values() if failed == job]
+        return next((lasting for lasting in over if lasting is not None), None)
+
+    @property
+    def has_failed(self) -> bool:
+        return bool(self._failures)
 
     def concerns(self, job_name: str) -> bool:
         return self._job_name is None or self._job_name == job_name
@@ -159,6 +198,8 @@ class HookCaller:
             except BaseException as error:
                 self.complain(call, "failed, so the text is not kept", error, {"job_name": job_name})
                 return f"<not kept: the redact hook of plugin {call.plugin_name!r} failed>"
+            if call.has_failed:
+                self._works(call, job_name)
             value = value if kept is None else cut(kept, len(kept))
         return value
 
@@ -169,9 +210,16 @@ class HookCaller:
         error: BaseException | None = None,
         context: Mapping[str, object] | None = None,
     ) -> None:
-        """Log what an implementation did wrong, in one line. `context` is what it was told of a job."""
+        """Log what an implementation did wrong, in one line: once, and then now and then.
+
+        `context` is what it was told of a job.
+        """
         self.failures += 1
         told = context or {}
+        where = "" if error is None else where_raised(error)
+        lasting = call.failed(self.crons.clock.monotonic(), (what, type(error), where), told.get("job_name"))
+        if lasting is None:
+            return
         fields = {
             "job": told.get("job_name"),
             "run_id": told.get("run_id"),
@@ -179,10 +227,16 @@ class HookCaller:
             "attempt": told.get("attempt"),
         }
         about = f" about job {told['job_name']!r}" if "job_name" in told else ""
-        why = "" if error is None else f": {one_line(error)} ({printable(where_raised(error))})"
-        logger.error("hook %s of plugin %r%s %s%s", call.hook, call.plugin_name, about, what, why, extra=fields)
+        why = "" if error is None else f": {one_line(error)} ({printable(where)})"
+        often = "" if lasting.times == 1 else f"; that is {lasting.times} times in {span(lasting.since)}"
+        logger.error("%s%s %s%s%s", call.shown, about, what, why, often, extra=fields)
         if error is not None:
-            logger.debug("hook %s of plugin %r", call.hook, call.plugin_name, exc_info=error, extra=fields)
+            logger.debug("%s", call.shown, exc_info=error, extra=fields)
+
+    def _works(self, call: HookCall, job: object) -> None:
+        lasting = call.worked(self.crons.clock.monotonic(), job)
+        if lasting is not None:
+            logger.warning("%s works again, after %s", call.shown, counted(lasting.times, "failure"))
 
     async def _guarded(self, call: HookCall, arguments: Mapping[str, object]) -> SkipRun | None:
         import asyncio
@@ -223,6 +277,8 @@ class HookCaller:
             return None
         error = task.result()
         if error is None or isinstance(error, SkipRun):
+            if call.has_failed:
+                self._works(call, (told or {}).get("job_name"))
             return error
         self.complain(call, "failed", error, told)
         return None

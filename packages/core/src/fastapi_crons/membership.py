@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from math import inf
 
 from fastapi_crons.active import ActiveRun
@@ -14,11 +15,13 @@ from fastapi_crons.dispatcher import Dispatcher
 from fastapi_crons.errors import StoreError
 from fastapi_crons.locking.base import Beat, Lease, LeaseRef, LiveInstance
 from fastapi_crons.locking.keeper import LeaseKeeper
+from fastapi_crons.metering import Meter
 from fastapi_crons.outcome import one_line
 from fastapi_crons.parts import Parts
 from fastapi_crons.recovery import Recovery
 from fastapi_crons.state.base import Signal
 from fastapi_crons.state.calls import answer_of
+from fastapi_crons.wording import counted, span
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +48,8 @@ class Membership:
         self._digests: set[str] = set()
         #: Leases on record as ours that we know nothing of, by when (on the monotonic clock) they were first seen.
         self._strays: dict[str, float] = {}
+        self._failures: defaultdict[str, Meter] = defaultdict(Meter)
+        self._blocked = Meter()
         self.keeper = LeaseKeeper(parts.locks, parts.config, parts.clock, parts.instance, self)
 
     async def announce(self) -> None:
@@ -149,6 +154,9 @@ class Membership:
 
     def heard(self, beat: Beat) -> None:
         """The lock store has answered a heartbeat."""
+        blocked = self._blocked.works(self._clock.monotonic())
+        if blocked is not None:
+            logger.warning("the event loop runs again, after %s", span(blocked.seconds))
         for run_id, actor in beat.cancelled:
             run = self._runner.active.get(run_id)
             if run is not None and run.cut != "cancelled":
@@ -181,7 +189,9 @@ class Membership:
         lost = [entry for entry, mark in zip(entries, marks, strict=True) if mark is None]
         if lost:
             self.tell(Signal("lost"))
-            logger.warning("the lock store has lost its records; %d jobs are registered again", len(lost))
+            logger.warning(
+                "the lock store has lost its records of %s; they are registered again", counted(len(lost), "job")
+            )
             await self._dispatcher.jobs.enrol_again(lost)
         # Another instance may have been first to register a job, and knows nothing of our runs.
         runs = [run for run in self._runner.active.values() if run.outcome is None]
@@ -204,12 +214,14 @@ class Membership:
         """The event loop has not turned for so long."""
         what = self._what_blocks()
         self._dispatcher.delays.blame(self._clock.now(), what)
-        logger.warning(
-            "the event loop has been blocked for %.0f s by %s: nothing starts in time; a function that takes long without "
-            "awaiting is to be a plain one, which runs in a thread",
-            seconds,
-            what,
-        )
+        now = self._clock.monotonic()
+        if self._blocked.failed(now, asked=now - seconds) is not None:
+            logger.warning(
+                "the event loop has been blocked for %s by %s, and no job starts meanwhile; make a function that takes "
+                "long without awaiting a plain def: it then runs in a thread",
+                span(seconds),
+                what,
+            )
 
     def _what_blocks(self) -> str:
         try:
@@ -239,9 +251,8 @@ class Membership:
 
     async def _take_over(self, dead: Sequence[Lease]) -> None:
         try:
-            await self._recovery.take_over(dead)
-        except StoreError as error:
-            logger.warning("what dead instances left behind has to wait: %s", one_line(error))
+            with self._logging_failures("runs of dead instances could not be taken over"):
+                await self._recovery.take_over(dead)
         finally:
             self._taking_over = False
 
@@ -251,7 +262,7 @@ class Membership:
         try:
             known = await self._locks.known(list(jobs))
         except StoreError as error:
-            logger.warning("whether others have other functions for our jobs is not known: %s", one_line(error))
+            self._failed("the functions of other instances could not be compared with ours", error)
             self._digests = set()  # the next heartbeat finds the others new, and they are compared again
             return
         for found in known:
@@ -260,11 +271,9 @@ class Membership:
 
     async def _see_to_what_is_left(self) -> None:
         """An instance is gone: with it may have gone a definition that was in force instead of ours, and ends of records."""
-        try:
+        with self._logging_failures("what a stopped instance left behind could not be taken over"):
             await self._dispatcher.jobs.take_up_orphaned()
             await self._recovery.close_orphans()
-        except StoreError as error:
-            logger.warning("what an instance left behind has to wait: %s", one_line(error))
 
     async def _take_back(self, runs: list[ActiveRun]) -> None:
         """A store that lost its records takes leases back, unless it gave out later ones."""
@@ -276,11 +285,27 @@ class Membership:
             await self._dispatcher.jobs.enrol_again({run.entry for run in runs if run.entry.in_force})
             renewed = await self._locks.renew([run.ref for run in runs])
         except StoreError as error:
-            logger.warning("leases could not be taken back, until the next renewal: %s", one_line(error))
+            self._failed("leases could not be renewed, and are tried again at the next renewal", error)
             return
         for run, ours in zip(runs, renewed, strict=True):
             if not ours and run.id in self._runner.active:
                 self._cut_off_without_lease(run)
+
+    @contextmanager
+    def _logging_failures(self, what: str) -> Iterator[None]:
+        """Log, now and then, that a store does not let something be done that is tried again."""
+        try:
+            yield
+        except StoreError as error:
+            self._failed(what, error)
+        else:
+            self._failures[what].works(self._clock.monotonic())
+
+    def _failed(self, what: str, error: StoreError) -> None:
+        lasting = self._failures[what].failed(self._clock.monotonic())
+        # Where a store does not answer at all, that is logged already.
+        if lasting is not None and self._locks.fault is None and self._recorder.fault is None:
+            logger.warning("%s, %s so far: %s", what, counted(lasting.times, "time"), one_line(error))
 
     def _cut_off_without_lease(self, run: ActiveRun) -> None:
         logger.error("job %r: its lease was lost, and its run is cancelled", run.job.name, extra=run.log_fields)

@@ -6,9 +6,11 @@ import logging
 from math import inf
 
 from fastapi_crons.errors import StoreError
+from fastapi_crons.metering import Meter
 from fastapi_crons.outcome import one_line
 from fastapi_crons.parts import Parts
 from fastapi_crons.state.calls import answer_of
+from fastapi_crons.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -25,18 +27,28 @@ async def prune_forever(parts: Parts) -> None:
     config, clock = parts.config, parts.clock
     patience, looked_at = _STEPS * config.store_timeout, -inf
     forgotten: set[str] = set()
+    failures = Meter()
     while True:
         try:
             await answer_of(parts.state.prune(clock.now()), patience)
             if clock.monotonic() - looked_at >= FORGET_INTERVAL:
                 forgotten |= set(await parts.locks.forget(config.forget_after_days * 86_400))
                 looked_at = clock.monotonic()
+            failures.works(clock.monotonic())
             if forgotten:
                 # The lock store names them once.
                 await answer_of(parts.state.forget(sorted(forgotten)), patience)
                 shown = ", ".join(sorted(forgotten)[:10])
-                logger.info("%d jobs that nobody has registered for long are forgotten: %s", len(forgotten), shown)
+                number = counted(len(forgotten), "job")
+                logger.info("forgot %s that no instance has registered for long: %s", number, shown)
                 forgotten.clear()
         except StoreError as error:
-            logger.warning("the stores could not be cut back, until the next time: %s", one_line(error))
+            lasting = failures.failed(clock.monotonic())
+            # Where a store does not answer at all, that is logged already.
+            if lasting is not None and parts.locks.fault is None and parts.recorder.fault is None:
+                logger.warning(
+                    "old history could not be deleted, %s so far; it is tried again each minute: %s",
+                    counted(lasting.times, "time"),
+                    one_line(error),
+                )
         await clock.sleep(PRUNE_INTERVAL)

@@ -16,9 +16,11 @@ from fastapi_crons.backoff import Backoff
 from fastapi_crons.clock import Clock
 from fastapi_crons.locking.base import LeaseRef
 from fastapi_crons.locking.manager import DistributedLockManager
+from fastapi_crons.metering import Meter
 from fastapi_crons.outcome import one_line
 from fastapi_crons.run import MissedTicks, Run
 from fastapi_crons.state.base import Record, StateBackend
+from fastapi_crons.wording import counted, span
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +72,7 @@ class Recorder:
         self._busy = 0
         self._batch_size = MAX_BATCH
         self.dropped = 0
+        self._outage, self._overflow = Meter(), Meter()
         #: Whether the store is far away, by how long it took last.
         self.slow = False
         #: Why the state store does not answer at the moment; None while it does.
@@ -181,9 +184,10 @@ class Recorder:
                 if await asyncio.wait_for(self._write_batch(), timeout):
                     continue
             except asyncio.TimeoutError:
-                self._report(asyncio.TimeoutError())
+                self._report(asyncio.TimeoutError(), self._clock.monotonic())
             if loop.time() >= deadline:
-                logger.error("%d records could not be written to the state store: %s", len(self._pending), self.fault)
+                records = counted(len(self._pending), "record")
+                logger.error("could not write %s to the state store: %s", records, self.fault)
                 break
             await asyncio.sleep(backoff.next())
         left, self._written = self._written, []
@@ -228,7 +232,7 @@ class Recorder:
                 self._batch_size = len(batch) // 2
         except Exception as error:
             self._put_back(batch)
-            self._report(error)
+            self._report(error, began)
             if isinstance(error, asyncio.TimeoutError):
                 # It may be the batch that is too large for the way to the store.
                 self._batch_size = max(1, len(batch) // 2)
@@ -270,9 +274,15 @@ class Recorder:
     async def _write(self, records: list[Record]) -> None:
         if records:
             await asyncio.wait_for(self._state.write(records), self._store_timeout)
-            if self.fault is not None:
-                logger.warning("the state store answers again; %d records still wait", len(self._pending))
-                self.fault = None
+            self.fault = None
+            now = self._clock.monotonic()
+            lasting = self._outage.works(now)
+            self._overflow.works(now)
+            if lasting is not None:
+                waiting = counted(len(self._pending), "record")
+                logger.warning(
+                    "the state store answers again, after %s; %s still to be written", span(lasting.seconds), waiting
+                )
 
     def _put_back(self, batch: dict[str, Ongoing | Record]) -> None:
         self._pending = {**batch, **self._pending}
@@ -281,12 +291,32 @@ class Recorder:
             for key in list(islice(self._pending, excess)):
                 del self._pending[key]
             self.dropped += excess
-            logger.error("%d records were dropped: the state store is down for too long", excess)
+            lasting = self._overflow.failed(self._clock.monotonic())
+            if lasting is not None:
+                logger.error(
+                    "the state store is down for too long: %s dropped so far, the oldest first; at most %d wait "
+                    "(CRON_MAX_BUFFERED_RECORDS)",
+                    counted(self.dropped, "record"),
+                    self._max_buffered,
+                )
 
-    def _report(self, error: Exception) -> None:
+    def _report(self, error: Exception, asked: float) -> None:
+        """Log that the state store does not answer: once, and then now and then."""
         timed_out = isinstance(error, asyncio.TimeoutError)
         self.fault = f"no answer within {self._store_timeout:g} s" if timed_out else one_line(error)
-        logger.error("the state store does not answer, %d records wait: %s", len(self._pending), self.fault)
+        lasting = self._outage.failed(self._clock.monotonic(), asked=asked)
+        if lasting is None:
+            return
+        waiting = counted(len(self._pending), "record")
+        if lasting.first:
+            logger.error("the state store does not answer; jobs run, and %s to be written: %s", waiting, self.fault)
+        else:
+            logger.error(
+                "the state store has not answered for %s, %s to be written: %s",
+                span(lasting.seconds),
+                waiting,
+                self.fault,
+            )
 
 
 def _record(noted: Ongoing | Record) -> Record:

@@ -21,21 +21,37 @@ from fastapi_crons.errors import SkipRun
 from fastapi_crons.invocation import Invoker
 from fastapi_crons.job import CronJob
 from fastapi_crons.kept import Kept
+from fastapi_crons.metering import Meter
 from fastapi_crons.outcome import cut, printable, safe_text
 from fastapi_crons.run import MissedReason, MissedTicks, Run, RunError, RunStatus
 from fastapi_crons.run_log import current_log
 from fastapi_crons.ticks import Row
+from fastapi_crons.wording import REASONS, counted
 
 if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
     from fastapi_crons.hooks import HookCaller
     from fastapi_crons.plugins import Plugins
     from fastapi_crons.recorder import Recorder
+    from fastapi_crons.timeline import Entry
 
 logger = logging.getLogger(__name__)
 
 #: How many characters of an error message go into a log line; the whole is kept with the run.
 _LOGGED = 500
+#: Why each tick of a job may not be run, one after another.
+_EACH_TICK: frozenset[MissedReason] = frozenset({"vetoed", "misfire_grace_time", "max_catch_up"})
+
+
+class Untold:
+    """Ticks of one job that were not run for one reason, and that nothing has been logged about yet."""
+
+    __slots__ = ("meter", "more", "number")
+
+    def __init__(self) -> None:
+        self.meter = Meter()
+        self.number = 0
+        self.more = False
 
 
 class Runner:
@@ -67,6 +83,7 @@ class Runner:
         #: Called when a run's lease is given back; and before that, when a run has ended that had lost its lease.
         self.on_released: Callable[[ActiveRun], None] = lambda run: None
         self.on_lost: Callable[[ActiveRun], None] = lambda run: None
+        self._untold: dict[tuple[str, MissedReason], Untold] = {}
         self.active: dict[str, ActiveRun] = {}
         #: How many of these run in a thread, and how many are late ticks.
         self.in_threads = 0
@@ -93,8 +110,12 @@ class Runner:
         *,
         record_id: str,
         before: MissedTicks | None = None,
+        log: bool = True,
     ) -> MissedTicks:
-        """Record ticks that are not run, and tell the hooks. `before` is the record that these ticks add to."""
+        """Record ticks that are not run, and tell the hooks.
+
+        `before` is the record that these ticks add to. Without `log` the caller sees to it that they are logged.
+        """
         ticks = MissedTicks(
             record_id,
             job.name,
@@ -107,15 +128,8 @@ class Runner:
             row.more,
             detail,
         )
-        logger.warning(
-            "job %r: %s%d tick(s) up to %s not run: %s",
-            job.name,
-            "at least " if row.more else "",
-            row.number,
-            ticks.last.isoformat(),
-            reason if detail is None else f"{reason}: {printable(detail)}",
-            extra={"job": job.name, "tick": iso_utc(row.last), "reason": reason},
-        )
+        if log:
+            self._log_missed(ticks)
         hook = "run_skipped" if reason in ("overlap", "vetoed") else "tick_missed"
         if self._hooks.wanted(hook, job.name):
             self._background.start(self._hooks.for_job(hook, job.name, missed_context(job, ticks)))
@@ -130,6 +144,42 @@ class Runner:
             )
         self._recorder.missed(ticks)
         return ticks
+
+    def _log_missed(self, ticks: MissedTicks) -> None:
+        """Log ticks that were not run; where a reason may hold for each tick, now and then, with how many they were."""
+        number, more = ticks.count, ticks.more
+        if ticks.reason in _EACH_TICK:
+            untold = self._untold.setdefault((ticks.job, ticks.reason), Untold())
+            untold.number += number
+            untold.more = untold.more or more
+            if untold.meter.failed(self._clock.monotonic()) is None:
+                return
+            number, more = untold.number, untold.more
+            untold.number, untold.more = 0, False
+        last = iso_utc(ticks.last_ts)
+        logger.warning(
+            "job %r: %s not run: %s",
+            ticks.job,
+            f"the tick of {last} was" if number == 1 else f"{counted(number, 'tick', more=more)} up to {last} were",
+            REASONS[ticks.reason] + (f": {printable(ticks.detail)}" if ticks.detail else ""),
+            extra={"job": ticks.job, "tick": last, "reason": ticks.reason},
+        )
+
+    def skips_ended(self, entry: Entry) -> None:
+        """What ticks of a job were skipped for is out of their way: log how many they were, beside the first ones."""
+        skipped = entry.skipped
+        if skipped is None or not skipped.untold:
+            return
+        entry.skipped = skipped._replace(untold=0)
+        last = iso_utc(skipped.record.last_ts)
+        logger.warning(
+            "job %r: %s more up to %s not run: %s",
+            entry.job.name,
+            counted(skipped.untold, "tick"),
+            f"{last} {'was' if skipped.untold == 1 else 'were'}",
+            REASONS["overlap"] + (f": {printable(skipped.record.detail)}" if skipped.record.detail else ""),
+            extra={"job": entry.job.name, "tick": last, "reason": "overlap"},
+        )
 
     def closed_elsewhere(self, job: CronJob, run: Run) -> None:
         """Record the outcome of a run that ended without us, because its process died, and tell the hooks."""

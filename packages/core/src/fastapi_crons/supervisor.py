@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable
 
 from fastapi_crons.backoff import Backoff
 from fastapi_crons.clock import begin_root_task
+from fastapi_crons.metering import Meter
 from fastapi_crons.outcome import one_line
+from fastapi_crons.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ class Supervisor:
     async def _keep(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         begin_root_task()
         loop = asyncio.get_running_loop()
-        backoff = Backoff()
+        backoff, failures = Backoff(), Meter()
         while True:
             began = loop.time()
             try:
@@ -70,7 +72,10 @@ class Supervisor:
             except BaseException as error:
                 # KeyboardInterrupt and SystemExit too: they belong to whoever runs the loop, and reach it by signals.
                 self._faults[name] = loop.time(), one_line(error)
-                logger.exception("the scheduler's %s task failed and is started again", name)
+                lasting = failures.failed(loop.time())
+                if lasting is not None:
+                    times = counted(lasting.times, "time")
+                    logger.exception("the scheduler's %s task failed, %s so far, and is started again", name, times)
                 if loop.time() - began > _HEALTHY_AFTER:
-                    backoff = Backoff()
+                    backoff, failures = Backoff(), Meter()
             await asyncio.sleep(backoff.next())

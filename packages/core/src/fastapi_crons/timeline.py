@@ -9,6 +9,8 @@ import heapq
 import logging
 from collections.abc import Iterable
 from hashlib import blake2b
+from time import thread_time
+from typing import NamedTuple
 
 from fastapi_crons._callables import is_coroutine_function, takes
 from fastapi_crons.delays import Delay
@@ -22,6 +24,20 @@ logger = logging.getLogger(__name__)
 
 #: After how long (seconds) a schedule that failed is asked again.
 _ASK_AGAIN = 60
+#: How long (seconds) ticks are counted for a message.
+_COUNTING = 0.008
+#: After how many ticks the time is looked at meanwhile.
+_LOOKS = 20
+
+
+class Skipped(NamedTuple):
+    """Ticks that one run is in the way of."""
+
+    holder: str
+    """The run."""
+    record: MissedTicks
+    untold: int
+    """How many of them nothing has been logged about."""
 
 
 class Entry:
@@ -76,8 +92,8 @@ class Entry:
         self.delay: Delay | None = None
         #: How many of these have ended, and only wait for their lease to be given back.
         self.releasing = 0
-        #: The record of the ticks that were skipped for a run that still goes on, and that run.
-        self.skipped: tuple[str, MissedTicks] | None = None
+        #: The ticks that were skipped for a run that still goes on.
+        self.skipped: Skipped | None = None
         #: When the tick that jitter holds back was last seen to become due.
         self.wakes_at: float | None = None
 
@@ -188,6 +204,23 @@ class Timeline:
     def next_tick(self) -> int | None:
         """The earliest tick of all, in Unix seconds."""
         return self._heap[0][0] if self._heap else None
+
+    def count(self, after: float, until: float) -> tuple[int, bool]:
+        """How many ticks of all jobs lie in (after, until], and whether there are more than could be counted in time.
+
+        Safe to call from any thread.
+        """
+        number, stop_at = 0, thread_time() + _COUNTING
+        for group in list(self._groups.values()):
+            jobs = sum(entry.in_force for entry in list(group.entries))
+            try:
+                for count, _ in enumerate(group.source.ticks_between(int(after), int(until)) if jobs else ()):
+                    number += jobs
+                    if count % _LOOKS == 0 and thread_time() > stop_at:
+                        return number, True
+            except Exception:
+                continue  # a schedule of somebody else's, which is told of elsewhere
+        return number, False
 
     def pop_due(self, now: float) -> Iterable[tuple[int, Group]]:
         """The groups that have become due with their earliest new tick; each is placed at its next one after now."""

@@ -13,7 +13,8 @@ from fastapi_crons.locking.base import KnownJob, Lease
 from fastapi_crons.run import MissedReason, MissedTicks, Run
 from fastapi_crons.schedule import cron_schedule
 from fastapi_crons.ticks import TickSource, tick_source
-from fastapi_crons.why_words import REASONS, Words, span, ticks
+from fastapi_crons.why_words import Words
+from fastapi_crons.wording import REASONS, counted, span
 
 Fate = Literal[
     "ran",
@@ -137,9 +138,8 @@ class _Case:
         if last.delay and self._details:
             sentences.append(f"It started late: {last.delay}.")
         if last.missed_ticks and last.missed_since_ts is not None:
-            sentences.append(
-                f"The run stands for {ticks(last.missed_ticks)} before it too, since {self._say.at(last.missed_since_ts)}."
-            )
+            earlier = counted(last.missed_ticks, "earlier tick")
+            sentences.append(f"The run stands for {earlier} too, since {self._say.at(last.missed_since_ts)}.")
         return self._fate("running" if last.status == "running" else "ran", *sentences, runs=runs)
 
     def let_go(self) -> TickFate | None:
@@ -184,7 +184,7 @@ class _Case:
         late = f": {run.delay}" if run.delay and self._details else ""
         text = (
             f"It was late{late}; the run of {self._say.at(run.tick_ts)} stands for it and for all late ticks, "
-            f"{ticks(run.missed_ticks + 1)} (coalesce)."
+            f"{counted(run.missed_ticks + 1, 'tick')} (coalesce)."
         )
         sentences = [text, *(self._say.cut_off(each) for each in runs[:-1])]
         sentences.append(f"That run, {run.id} by {run.instance}, {self._say.ending(run)}.")

@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.instance import name_of
 from fastapi_crons.locking.base import KnownJob, Lease
-from fastapi_crons.run import INTERRUPTED, MissedReason, MissedTicks, Run, RunStatus
+from fastapi_crons.run import INTERRUPTED, MissedTicks, Run, RunStatus
+from fastapi_crons.wording import REASONS, span
 
 if TYPE_CHECKING:
     from fastapi_crons.why import TickRecords
@@ -20,16 +21,6 @@ _ENDINGS: dict[RunStatus, str] = {
     "timed_out": "exceeded its time limit",
     "cancelled": "was cancelled",
     "interrupted": "was cut off",
-}
-#: Why ticks were let go.
-REASONS: dict[MissedReason, str] = {
-    "overlap": "the job was still running",
-    "vetoed": "a before-run hook vetoed it",
-    "paused": "the job was paused",
-    "disabled": "the job was disabled",
-    "schedule_changed": "it was due under an older schedule while no instance ran it, and the schedule was changed since",
-    "misfire_grace_time": "it could only be run later than its misfire grace time allows",
-    "max_catch_up": "more late ticks stood behind it than are caught up with (max_catch_up)",
 }
 _ORPHANED = "is on record as running, but its instance is gone: another one closes the record, and may run it again"
 #: A tick that is not handled so long (seconds) after it was due, while instances live, is not just about to be.
@@ -126,8 +117,8 @@ class Words:
         if now - self._tick <= _OVERDUE:
             return f"{since} yet."
         return (
-            f"{since}, although {self._records.instances} instance(s) live: they have no such job, can't reach the lock store, "
-            "or are busy; their health says which."
+            f"{since}, although {_live(self._records.instances)} no such job, can't reach the lock store, or "
+            f"{'is' if self._records.instances == 1 else 'are'} busy: the health of each says which."
         )
 
     def paused(self, known: KnownJob) -> str:
@@ -154,15 +145,5 @@ class Words:
         return f"{local:%Y-%m-%d %H:%M:%S %Z}"
 
 
-def ticks(number: int) -> str:
-    return "one tick" if number == 1 else f"{number} ticks"
-
-
-def span(seconds: float) -> str:
-    """A duration in the one or two units that matter."""
-    left, parts = max(0, round(seconds)), []
-    for unit, name in ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")):
-        number, left = divmod(left, unit)
-        if number:
-            parts.append(f"{number} {name}{'s' if number > 1 else ''}")
-    return " and ".join(parts[:2]) or "0 seconds"
+def _live(instances: int) -> str:
+    return "one instance lives: it has" if instances == 1 else f"{instances} instances live: they have"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -24,6 +25,7 @@ from fastapi_crons.errors import (
     UnknownJobError,
     UnknownRunError,
 )
+from fastapi_crons.metering import Meter
 from fastapi_crons.outcome import one_line
 
 logger = logging.getLogger(__name__)
@@ -51,6 +53,10 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+#: Each of the pages that are open in browsers asks again and again.
+_unreachable = Meter()
+
+
 class ManagementRoute(APIRoute):
     """A route of the management API."""
 
@@ -65,10 +71,13 @@ class ManagementRoute(APIRoute):
             except RequestValidationError as error:
                 response = _problem(422, _what_is_wrong(error))
             except StoreError as error:
-                logger.warning("the management API could not reach a store: %s", one_line(error))
+                if _unreachable.failed(time.monotonic()) is not None:
+                    logger.warning("the management API answers 503, as a store does not answer: %s", one_line(error))
                 response = _problem(503, "the store does not answer; the log says why")
             except CronsError as error:
                 response = _problem(_STATUSES.get(type(error), 503), str(error))
+            else:
+                _unreachable.works(time.monotonic())
             for name, value in _HEADERS.items():
                 response.headers.setdefault(name, value)
             return response

@@ -287,5 +287,5 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            logger.error("hook routes of plugin %r failed: %s", call.plugin_name, one_line(error))
+            logger.error("%s failed: %s", call.shown, one_line(error))
     return router

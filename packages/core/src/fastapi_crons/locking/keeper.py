@@ -23,7 +23,9 @@ from fastapi_crons.errors import StoreError
 from fastapi_crons.instance import Instance
 from fastapi_crons.locking.base import Beat, LeaseRef
 from fastapi_crons.locking.manager import DistributedLockManager
+from fastapi_crons.metering import Meter
 from fastapi_crons.outcome import one_line
+from fastapi_crons.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +84,7 @@ class LeaseKeeper:
         #: Whether the store has been out of reach for so long that leases were given up.
         self._out_of_reach = False
         self._stopping = False
+        self._failures = Meter()
         self._wake = asyncio.Event()
         locks.before_claims = self._give_up_in_time
         self._tasks: list[asyncio.Task[None]] = []
@@ -153,7 +156,10 @@ class LeaseKeeper:
             try:
                 asyncio.run(self._keep(locks))
             except BaseException:
-                logger.exception("the thread that keeps the leases failed, and starts again")
+                lasting = self._failures.failed(self._clock.monotonic())
+                if lasting is not None:
+                    failed = counted(lasting.times, "time")
+                    logger.exception("the thread that keeps the leases failed (%s so far), and starts again", failed)
                 time.sleep(backoff.next())
         self._on_holders_loop(self._thread_ended.set)
 
@@ -167,7 +173,7 @@ class LeaseKeeper:
                     await locks.open(self._instance, self._clock)
                     break
                 except StoreError as error:
-                    logger.warning("the lock store can't be opened for the heartbeat: %s", one_line(error))
+                    locks.fails("heartbeat", self._clock.monotonic(), one_line(error))
                     await self._pause(backoff.next())
             await self._beat_forever(locks)
         finally:
@@ -188,8 +194,14 @@ class LeaseKeeper:
                 silent = self._beaten - before >= self._config.instance_timeout
                 if silent or self._clock.monotonic() - self._renewed >= self._config.lock_renewal_interval:
                     await self._renew(locks)
-            except Exception as error:  # of whatever kind: beating must go on
-                logger.warning("no heartbeat could be left in the lock store: %s", one_line(error))
+            except StoreError as error:
+                logger.debug("no heartbeat: %s", one_line(error))  # the manager has logged the outage
+            except Exception:  # of whatever kind: beating must go on
+                lasting = self._failures.failed(self._clock.monotonic())
+                if lasting is not None:
+                    logger.exception(
+                        "no heartbeat could be left in the lock store, %s so far", counted(lasting.times, "time")
+                    )
 
     async def _beat(self, locks: DistributedLockManager) -> Beat:
         self._give_up_in_time()

@@ -15,7 +15,7 @@ from typing import TypeVar
 from fastapi_crons.backoff import Backoff
 from fastapi_crons.clock import Clock, SystemClock
 from fastapi_crons.config import CronConfig
-from fastapi_crons.errors import StoreUnavailableError
+from fastapi_crons.errors import StoreError, StoreUnavailableError
 from fastapi_crons.instance import Instance
 from fastapi_crons.locking.base import (
     Beat,
@@ -33,7 +33,9 @@ from fastapi_crons.locking.base import (
     Resumed,
     ResumeRequest,
 )
+from fastapi_crons.metering import Meter
 from fastapi_crons.outcome import one_line
+from fastapi_crons.wording import counted, span
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +51,10 @@ class DistributedLockManager:
         self._clock: Clock = SystemClock()
         #: Why the store does not answer at the moment; None while it does.
         self.fault: str | None = None
-        self._quiet_until = -inf
+        #: Whether calls fail that are made again and again; one for all managers of this store.
+        self.outage = Meter()
+        #: How many ticks have become due in the last so many seconds, and whether there are more.
+        self.count_ticks: Callable[[float], tuple[int, bool]] = lambda seconds: (0, False)
         #: When a registration or a claim was sent, on the monotonic clock, that the store has answered.
         self.lived_at = -inf
         #: Called before such a request is sent.
@@ -76,7 +81,11 @@ class DistributedLockManager:
     def beside(self) -> DistributedLockManager | None:
         """A manager of the same store for another event loop, or None; see `LockBackend.beside`."""
         backend = self.backend.beside()
-        return None if backend is None else DistributedLockManager(backend, self.config)
+        if backend is None:
+            return None
+        second = DistributedLockManager(backend, self.config)
+        second.outage, second.count_ticks = self.outage, self.count_ticks
+        return second
 
     async def leave(self, timeout: float) -> None:
         """Take this instance off the store, within `timeout` seconds; without effect where nothing is open."""
@@ -121,12 +130,12 @@ class DistributedLockManager:
             await self._bounded(self.backend.release(leases), timeout)
         except Exception as error:
             logger.warning(
-                "%d leases could not be given back: %s; they run out by themselves", len(leases), one_line(error)
+                "%s could not be released, and will expire: %s", counted(len(leases), "lease"), one_line(error)
             )
 
     async def renew(self, leases: Sequence[LeaseRef]) -> list[bool]:
         """Extend leases, one attempt. Raises `StoreUnavailableError` where the store is down."""
-        return await self._bounded(self.backend.renew(leases))
+        return await self._watched("renewal", self.backend.renew(leases))
 
     async def pause(self, request: PauseRequest, definition: Definition) -> Pause:
         """Pause a job. One attempt. A job that no instance has registered yet is registered with its definition."""
@@ -164,7 +173,7 @@ class DistributedLockManager:
 
     async def beat(self, running: int, jobs: str, leases: int) -> Beat:
         """Say that this instance lives; returns what it is to see to. One attempt."""
-        return await self._bounded(self.backend.beat(running, jobs, leases))
+        return await self._watched("heartbeat", self.backend.beat(running, jobs, leases))
 
     async def instances(self) -> list[LiveInstance]:
         """The instances that live. One attempt."""
@@ -187,7 +196,7 @@ class DistributedLockManager:
         return answer
 
     async def _until_answered(self, call: Callable[[], Awaitable[T]]) -> T:
-        backoff, asked_ts, why = Backoff(), self._clock.now(), ""
+        backoff, asked_ts, asked, why = Backoff(), self._clock.now(), self._clock.monotonic(), ""
         while True:
             try:
                 answer = await self._bounded(call())
@@ -196,18 +205,54 @@ class DistributedLockManager:
             except Exception as error:
                 delay = backoff.next()
                 self.fault = why = one_line(error)
-                now = self._clock.monotonic()
-                if now >= self._quiet_until:  # not every caller by itself
-                    self._quiet_until = now + delay
-                    logger.error("the lock store does not answer, nothing is started until it does: %s", self.fault)
+                self.fails("jobs", asked, why)
                 await self._clock.sleep(delay)
                 continue
             if why:
                 self.on_outage(asked_ts, self._clock.now(), f"the lock store did not answer ({why})")
-            if self.fault is not None:
-                logger.warning("the lock store answers again")
-                self.fault = None
+            self.fault = None
+            self._works("jobs")
             return answer
+
+    async def _watched(self, caller: str, call: Awaitable[T]) -> T:
+        """The answer to one of the calls that are made again and again; an outage is logged."""
+        asked = self._clock.monotonic()
+        try:
+            answer = await self._bounded(call)
+        except Exception as error:
+            self.fails(caller, asked, one_line(error))
+            if isinstance(error, StoreError):
+                raise
+            raise StoreUnavailableError(one_line(error)) from error
+        self._works(caller)
+        return answer
+
+    def fails(self, caller: str, asked: float, cause: str) -> None:
+        """Log that the store does not answer a caller that asks again and again: once, and then now and then.
+
+        `asked` says when it was asked, on the monotonic clock.
+        """
+        lasting = self.outage.failed(self._clock.monotonic(), caller, asked=asked)
+        if lasting is None:
+            return
+        if lasting.first:
+            logger.error("the lock store does not answer, nothing is started until it does: %s", cause)
+        else:
+            number, more = self.count_ticks(lasting.seconds)
+            logger.error(
+                "the lock store has not answered for %s, %s %s: %s",
+                span(lasting.seconds),
+                counted(number, "tick", more=more),
+                "waits" if number == 1 else "wait",
+                cause,
+            )
+
+    def _works(self, caller: str) -> None:
+        lasting = self.outage.works(self._clock.monotonic(), caller)
+        if lasting is not None:
+            number, more = self.count_ticks(lasting.seconds)
+            waited = counted(number, "tick", more=more)
+            logger.warning("the lock store answers again, after %s; %s waited", span(lasting.seconds), waited)
 
     async def _bounded(self, call: Awaitable[T], timeout: float | None = None) -> T:
         limit = self.config.store_timeout if timeout is None else timeout
