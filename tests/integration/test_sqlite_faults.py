@@ -579,7 +579,7 @@ async def test_another_function_under_the_same_name_is_noticed_though_the_store_
         await crons.start()
         made.append(crons)
     await until(lambda: asyncio.sleep(0, any("another function" in each for each in made[0].health().findings)))
-    assert "whether others have other functions for our jobs is not known" in caplog.text
+    assert "the functions of other instances could not be compared with ours" in caplog.text
     for crons in made:
         await crons.stop()
 
