@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fastapi_crons import Crons, JobContext, StoreUnusableError
+import fastapi_crons
+from fastapi_crons import Crons, JobContext, MovedNameError, StoreUnusableError
 from fastapi_crons.service import JobView, Service
 from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.testing import VirtualClock
@@ -181,3 +183,57 @@ async def test_jobs_paused_before_their_first_start_run_nothing_beside_the_old_s
     await clock.advance(alone, minutes=20)
     await alone.stop()
     assert ticks == ran
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("SQLiteStateBackend", "from fastapi_crons.state import SQLiteStateBackend"),
+        ("RedisStateBackend", "from fastapi_crons.state import RedisStateBackend"),
+        ("DistributedLockManager", "from fastapi_crons.locking import DistributedLockManager"),
+        ("LocalLockBackend", "from fastapi_crons.locking import LocalLockBackend"),
+        ("RedisLockBackend", "from fastapi_crons.locking import RedisLockBackend"),
+    ],
+)
+def test_a_name_that_moved_says_where_it_is_and_is_there(name: str, instead: str) -> None:
+    with pytest.raises(
+        MovedNameError, match=f"^fastapi_crons.{name} of fastapi-crons 2.x is not there any more: write {instead}$"
+    ):
+        exec(f"from fastapi_crons import {name}")
+    exec(instead)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "JobTimeoutError",
+        "OpenTelemetryHooks",
+        "RetryConfig",
+        "alert_on_failure",
+        "alert_on_long_duration",
+        "cron_job",
+        "execute_with_retry",
+        "is_otel_available",
+        "log_job_error",
+        "log_job_start",
+        "log_job_success",
+        "metrics_collector",
+        "retry_on_failure",
+        "webhook_notification",
+    ],
+)
+def test_a_name_of_version_2_that_is_gone_says_what_to_do_instead(name: str) -> None:
+    with pytest.raises(MovedNameError, match="is not there any more: .+"):
+        getattr(fastapi_crons, name)
+
+
+@pytest.mark.parametrize("module", ["endpoints", "retry", "telemetry", "state.sqlalchemy", "locking.sqlalchemy"])
+def test_a_module_of_version_2_that_is_gone_says_what_to_do_instead(module: str) -> None:
+    with pytest.raises(MovedNameError, match="is not there any more: .+"):
+        importlib.import_module(f"fastapi_crons.{module}")
+
+
+def test_a_name_that_never_was_is_no_name() -> None:
+    assert not hasattr(fastapi_crons, "never_was")
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("fastapi_crons.never_was")

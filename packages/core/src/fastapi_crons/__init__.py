@@ -1,7 +1,10 @@
 """FastAPI Crons: cron jobs for FastAPI apps. What it offers is imported when it is asked for (PEP 562)."""
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+from fastapi_crons._former_names import FormerModules, refuse_former
 
 if TYPE_CHECKING:
     from fastapi_crons.api import get_cron_router
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
         JobDefinitionError,
         JobLockedError,
         MissingDistributionError,
+        MovedNameError,
         NotInForceError,
         PluginError,
         RunEndedError,
@@ -46,6 +50,7 @@ __all__ = [
     "LogLine",
     "MissedTicks",
     "MissingDistributionError",
+    "MovedNameError",
     "NotInForceError",
     "PluginError",
     "Run",
@@ -82,12 +87,15 @@ _MODULES = {
     "hookimpl": "hookspecs",
 }
 
+sys.meta_path.append(FormerModules)
+
 
 def __getattr__(name: str) -> object:
     if name in __all__:
         value: object = getattr(import_module(f"{__name__}.{_MODULES.get(name, 'errors')}"), name)
         globals()[name] = value
         return value
+    refuse_former(name)
     if not name.startswith("_"):
         try:
             return import_module(f"{__name__}.{name}")

@@ -12,6 +12,7 @@
     ├── ConfigurationError (ValueError)       settings that can't be used
     ├── PluginError                           a plugin that can't be loaded or used
     ├── MissingDistributionError (ImportError)  a name that another distribution brings
+    ├── MovedNameError (ImportError)          a name of fastapi-crons 2.x that is elsewhere now, or not here
     └── StoreError                            a state or lock store
         ├── StoreUnavailableError             it does not answer now; trying again makes sense
         └── StoreUnusableError                it answers, but can't be used as it is
@@ -68,6 +69,10 @@ class PluginError(CronsError):
 
 class MissingDistributionError(CronsError, ImportError):
     """A name that belongs to a distribution which is not installed; the message says which."""
+
+
+class MovedNameError(CronsError, ImportError):
+    """A name of fastapi-crons 2.x that is elsewhere now, or not here; the message says what to write instead."""
 
 
 class StoreError(CronsError):
