@@ -196,10 +196,9 @@ async def test_jobs_paused_before_their_first_start_run_nothing_beside_the_old_s
     ],
 )
 def test_a_name_that_moved_says_where_it_is_and_is_there(name: str, instead: str) -> None:
-    with pytest.raises(
-        MovedNameError, match=f"^fastapi_crons.{name} of fastapi-crons 2.x is not there any more: write {instead}$"
-    ):
+    with pytest.raises(MovedNameError) as refused:
         exec(f"from fastapi_crons import {name}")
+    assert str(refused.value) == f"fastapi_crons.{name} of fastapi-crons 2.x is not there any more: write {instead}"
     exec(instead)
 
 
@@ -223,13 +222,13 @@ def test_a_name_that_moved_says_where_it_is_and_is_there(name: str, instead: str
     ],
 )
 def test_a_name_of_version_2_that_is_gone_says_what_to_do_instead(name: str) -> None:
-    with pytest.raises(MovedNameError, match="is not there any more: .+"):
+    with pytest.raises(MovedNameError, match="is not there any more: "):
         getattr(fastapi_crons, name)
 
 
 @pytest.mark.parametrize("module", ["endpoints", "retry", "telemetry", "state.sqlalchemy", "locking.sqlalchemy"])
 def test_a_module_of_version_2_that_is_gone_says_what_to_do_instead(module: str) -> None:
-    with pytest.raises(MovedNameError, match="is not there any more: .+"):
+    with pytest.raises(MovedNameError, match="is not there any more: "):
         importlib.import_module(f"fastapi_crons.{module}")
 
 
