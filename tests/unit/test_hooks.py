@@ -291,6 +291,30 @@ async def test_hooks_that_hang_starve_no_other_and_are_not_called_for_ever(
     assert "is not called: 4 of its calls hang" in caplog.text
 
 
+async def test_the_time_limit_of_a_hook_begins_when_it_is_called_and_health_names_a_full_pool(
+    make_crons: MakeCrons,
+) -> None:
+    crons = make_crons(hook_timeout=1)
+    let_go, ended = threading.Event(), []
+
+    def waits(job: str) -> None:
+        let_go.wait(0.6)
+        ended.append(job)
+
+    crons.add_after_run_hook(waits)
+    for number in range(12):
+        crons.cron("0 0 1 1 *", name=f"job {number}")(_ok)
+    await crons.start()
+    engine = crons.engine
+    assert engine is not None
+    asked = [asyncio.create_task(crons.run_job(job.name)) for job in crons.get_jobs()]
+    while engine.hooks.waiting != 4:  # noqa: ASYNC110 - there is no event for it
+        await asyncio.sleep(0.01)
+    assert crons.health().findings == ("the pool of threads for hooks is full, and 4 calls wait: all 8 are taken",)
+    await asyncio.gather(*asked)
+    assert (len(ended), engine.hooks.failures) == (12, 0), "none was given up before it was called"
+
+
 @pytest.mark.parametrize(
     "hook",
     [

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import pairwise
 
 import pytest
 
-from fastapi_crons import JobLockedError
+from fastapi_crons import JobLockedError, hookimpl
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
 from tests.support import at, missed_of, runs_of
@@ -151,7 +153,7 @@ async def test_a_timed_out_attempt_is_retried_like_a_failed_one(make_crons: Make
     assert all(15 <= delay <= 20 for delay in delays[1:]), "the ceiling of the delay"
 
 
-async def test_a_run_whose_time_is_up_before_a_thread_is_free_never_begins(
+async def test_a_time_limit_begins_with_the_function_and_the_wait_for_a_thread_is_on_record(
     make_crons: MakeCrons, clock: VirtualClock
 ) -> None:
     crons = make_crons(max_threads=1)
@@ -162,17 +164,73 @@ async def test_a_run_whose_time_is_up_before_a_thread_is_free_never_begins(
         begun.set()
         let_go.wait()
 
-    crons.cron("0 0 1 1 *", name="waits", timeout=5)(lambda: ran.append(1))
+    crons.cron("0 0 1 1 *", name="waits", timeout=5, max_retries=3)(lambda: ran.append(1))
     await crons.start()
     await clock.advance(crons, minutes=1, finish_runs=False)
     await asyncio.to_thread(begun.wait)
     asked = asyncio.create_task(crons.run_job("waits"))
     await clock.advance(crons, seconds=10, finish_runs=False)
-    assert (await asked).status == "timed_out"
+    assert crons.health().findings == (
+        "the pool of threads for jobs is full, and 1 job waits: all 1 are taken, by 'takes the thread'",
+    )
     let_go.set()
-    await clock.advance(crons, seconds=10)
-    assert (await crons.run_job("waits")).status == "completed"
-    assert ran == [1]
+    run = await asked
+    assert (run.status, run.attempt, run.waited, ran) == ("completed", 1, 10, [1])
+    assert await runs_of(crons, "waits") == [run]
+    assert crons.health().status == "ok"
+
+
+async def test_a_thread_that_was_waited_for_is_held_to_the_time_limit(
+    make_crons: MakeCrons, clock: VirtualClock
+) -> None:
+    crons = make_crons(max_threads=1)
+    let_go, let_go_too = threading.Event(), threading.Event()
+    began = threading.Event()
+    crons.cron("0 0 1 1 *", name="takes the thread")(let_go.wait)
+
+    @crons.cron("0 0 1 1 *", name="waits", timeout=5)
+    def waits() -> None:
+        began.set()
+        let_go_too.wait()
+
+    await crons.start()
+    asked = [asyncio.create_task(crons.run_job(name)) for name in ("takes the thread", "waits")]
+    await clock.advance(crons, seconds=60, finish_runs=False)
+    let_go.set()
+    await asked[0]
+    await asyncio.to_thread(began.wait)
+    await clock.advance(crons, seconds=10, finish_runs=False)
+    (run,) = await runs_of(crons, "waits")
+    let_go_too.set()
+    assert (run.status, run.waited, run.duration) == ("timed_out", 60, 65)
+    assert (await asked[1]).status == "timed_out"
+
+
+class _SlowScope:
+    def __init__(self, clock: VirtualClock) -> None:
+        self.clock = clock
+
+    @hookimpl
+    @asynccontextmanager
+    async def run_scope(self) -> AsyncIterator[None]:
+        await self.clock.sleep(100)
+        yield
+        await self.clock.sleep(100)
+
+
+async def test_what_plugins_hold_around_a_function_is_no_part_of_its_time_limit(
+    make_crons: MakeCrons, clock: VirtualClock
+) -> None:
+    crons = make_crons(hook_timeout=1e6)
+    crons.plugins.register(_SlowScope(clock))
+    crons.add_before_run_hook(lambda job_name, context: clock.sleep(100))
+    crons.cron("0 * * * *", name="in time", timeout=60)(lambda: clock.sleep(50))
+    crons.cron("0 * * * *", name="too long", timeout=60)(lambda: clock.sleep(70))
+    await crons.start()
+    await clock.advance(crons, hours=1, minutes=10)
+    (in_time,), (too_long,) = await runs_of(crons, "in time"), await runs_of(crons, "too long")
+    assert (in_time.status, in_time.duration) == ("completed", 350)
+    assert too_long.status == "timed_out"
 
 
 async def test_a_cancel_while_a_timed_out_attempt_cleans_up_ends_the_retries(

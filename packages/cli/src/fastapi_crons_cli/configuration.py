@@ -147,13 +147,15 @@ def _steps(app: str | None) -> Iterator[Step]:
 
 
 def _job_steps(crons: Crons) -> Iterator[Step]:
+    from fastapi_crons.outcome import one_line
+
     now = datetime.now(timezone.utc)
     for job in crons.jobs:
         name, rule = f"job {job.name}", f"{job.schedule.text} ({job.schedule_zone or 'no zone'})"
         try:
             tick = job.schedule.next_after(now)
         except Exception as error:  # a schedule of somebody else's
-            yield Step(name, "failed", f"{rule}: its schedule failed with {type(error).__name__}: {error}")
+            yield Step(name, "failed", f"{rule}: its schedule failed with {one_line(error)}")
             continue
         if tick is None:
             yield Step(name, "warning", f"{rule} is never due again")

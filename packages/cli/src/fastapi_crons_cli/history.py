@@ -122,10 +122,14 @@ class _RunPrinter:
 
 def run_line(run: Run, zone: str) -> str:
     """A run as one line: when, which job, how it went and for how long, why it ran, where, and what it raised."""
+    from fastapi_crons.run import SHORTEST_WAIT
+
     took = "-" if run.duration is None else f"{run.duration:.2f}s"
     trigger = run.trigger if run.attempt == 1 else f"{run.trigger} (attempt {run.attempt})"
     if run.beside is not None:
         trigger += f" (beside run {shown(run.beside)})"
+    if run.waited >= SHORTEST_WAIT:
+        trigger += f" (waited {run.waited:.2f}s for a thread)"
     line = f"{clock_time(run.started, zone)}  {run.status:11}  {took:>8}  {shown(run.job)}  {trigger}  {shown(run.instance)}"
     return line if run.error is None else f"{line}  {shown(run.error.type)}: {shown(run.error.message)}"
 

@@ -139,7 +139,9 @@ def add_plugin_commands() -> None:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            _warn_of(f"plugin {call.plugin_name!r} brings no commands: {type(error).__name__}: {error}")
+            from fastapi_crons.outcome import one_line
+
+            _warn_of(f"plugin {call.plugin_name!r} brings no commands: {one_line(error)}")
 
 
 def _plugin_calls() -> Sequence[HookCall]:

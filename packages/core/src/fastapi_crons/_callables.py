@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import FunctionType
+from typing import TypeGuard
 
 
 def is_coroutine_function(function: Callable[..., object]) -> bool:
@@ -14,6 +15,14 @@ def is_coroutine_function(function: Callable[..., object]) -> bool:
         return True
     inner = unwrapped(function)
     return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(getattr(type(inner), "__call__", None))  # noqa: B004
+
+
+def is_awaitable(value: object) -> TypeGuard[Awaitable[object]]:
+    """Whether a value can be awaited, whatever it does when it is looked at."""
+    try:
+        return inspect.isawaitable(value)
+    except BaseException:  # a stand-in for an object that is not there
+        return False
 
 
 def is_generator_function(function: Callable[..., object]) -> bool:

@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -26,9 +26,8 @@ class _Call(NamedTuple):
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Ended]
     context: contextvars.Context
-    function: Callable[..., object]
-    arguments: tuple[object, ...]
-    named: Mapping[str, object]
+    function: Callable[[], object]
+    begins: Callable[[], object] | None
 
 
 class ThreadPool:
@@ -43,13 +42,23 @@ class ThreadPool:
         self._threads = 0
         self._idle = 0
         self._made = 0
-        #: Calls that hang: their threads count no more, and end with them.
-        self._left_behind: set[asyncio.Future[Ended]] = set()
+        #: Calls that go on, those aside that hang: the threads of these count no more, and end with them.
+        self._going_on: set[asyncio.Future[Ended]] = set()
 
-    def submit(self, function: Callable[..., object], *arguments: object, **named: object) -> asyncio.Future[Ended]:
-        """Call the function in a thread, with a copy of the caller's context; the future gives how it ended."""
+    @property
+    def waiting(self) -> int:
+        """How many calls wait while all threads are taken."""
+        return len(self._calls) if len(self._going_on) >= self.size else 0
+
+    def submit(
+        self, function: Callable[[], object], begins: Callable[[], object] | None = None
+    ) -> asyncio.Future[Ended]:
+        """Call the function in a thread, with a copy of the caller's context; the future gives how it ended.
+
+        All threads may be taken: `begins` is called in the one that has become free, right before the function.
+        """
         loop = asyncio.get_running_loop()
-        call = _Call(loop, loop.create_future(), contextvars.copy_context(), function, arguments, named)
+        call = _Call(loop, loop.create_future(), contextvars.copy_context(), function, begins)
         with self._wake:
             self._calls.append(call)
             if self._idle >= len(self._calls):
@@ -70,10 +79,11 @@ class ThreadPool:
     def leave_behind(self, future: asyncio.Future[Ended]) -> None:
         """Count the thread of a call that hangs no more: another one takes its place."""
         with self._wake:
-            self._left_behind.add(future)
-            self._threads -= 1
-            if self._calls:
-                self._start_thread()
+            if future in self._going_on:
+                self._going_on.discard(future)
+                self._threads -= 1
+                if self._calls:
+                    self._start_thread()
 
     def _start_thread(self) -> None:
         if self._threads < self.size:
@@ -84,15 +94,17 @@ class ThreadPool:
     def _work(self) -> None:
         while (call := self._next()) is not None:
             try:
-                ended = Ended(call.context.run(call.function, *call.arguments, **call.named), None)
+                if call.begins is not None:
+                    call.begins()
+                ended = Ended(call.context.run(call.function), None)
             except BaseException as error:
                 ended = Ended(None, error)
             with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more
                 call.loop.call_soon_threadsafe(_settle, call.future, ended)
             with self._wake:
-                if call.future in self._left_behind:
-                    self._left_behind.discard(call.future)
+                if call.future not in self._going_on:
                     return
+                self._going_on.discard(call.future)
             # Nothing of a finished call may live on in an idle thread.
             del call, ended
 
@@ -104,7 +116,9 @@ class ThreadPool:
                     if not self._wake.wait(self._idle_seconds) and not self._calls:
                         self._threads -= 1
                         return None
-                return self._calls.popleft()
+                call = self._calls.popleft()
+                self._going_on.add(call.future)
+                return call
             finally:
                 self._idle -= 1
 

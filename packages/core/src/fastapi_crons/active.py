@@ -45,6 +45,7 @@ class ActiveRun:
         "after",
         "asked",
         "attempt",
+        "begun",
         "beside",
         "cut",
         "cut_by",
@@ -72,6 +73,8 @@ class ActiveRun:
         "token",
         "trigger",
         "vetoed",
+        "waited",
+        "waits",
     )
 
     def __init__(
@@ -107,6 +110,11 @@ class ActiveRun:
         self.log: RunLog | None = None
         self.max_log_chars = self.max_line_chars = 0
         self.task: asyncio.Task[None] | None = None
+        #: Whether its task has begun: one that is cancelled before never does.
+        self.begun = False
+        #: Whether it waits for a thread, and for how long (seconds) it did.
+        self.waits = False
+        self.waited = 0.0
         #: The thread's future, while a sync function runs.
         self.thread: asyncio.Future[Ended] | None = None
         #: Why the run was cut off, on whose word, and whether its function had ended before that.
@@ -155,8 +163,9 @@ class ActiveRun:
         if not self.function_ended and self.task is not None:
             if self.cut is None or self.cut == "timed_out":
                 self.cut, self.cut_by = reason, by
-            self.cuts += 1
-            self.task.cancel()
+            if self.begun:
+                self.cuts += 1
+                self.task.cancel()
 
     def cut_error(self, cut: Cut) -> RunError:
         """What is kept of a run that was cut off."""
@@ -223,4 +232,5 @@ class ActiveRun:
             None if asked is None else asked.note,
             self.beside,
             delay=self.delay,
+            waited=self.waited,
         )

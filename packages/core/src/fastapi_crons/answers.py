@@ -12,6 +12,7 @@ from fastapi_crons.delays import PAUSED, Delay, Delays
 from fastapi_crons.enrolment import EnrolledJobs, warn_put_back
 from fastapi_crons.lanes import Lanes
 from fastapi_crons.locking.base import ClaimResult, Lease, LeaseRef
+from fastapi_crons.outcome import one_line
 from fastapi_crons.parts import Parts
 from fastapi_crons.run import RunIds, Trigger
 from fastapi_crons.ticks import NOTHING, Row
@@ -64,7 +65,7 @@ class Answers:
             else:
                 self._refused(want, result)
         except Exception as error:  # a schedule of somebody else's
-            logger.error("the claim of job %r came to nothing: %r", job, error, extra={"job": job})
+            logger.error("the claim of job %r came to nothing: %s", job, one_line(error), extra={"job": job})
             if result.token and want.request.run_id not in self._runner.active:
                 self._recorder.release(_lease(want, result))
 

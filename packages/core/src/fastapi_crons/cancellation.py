@@ -6,6 +6,29 @@ import asyncio
 import sys
 
 from fastapi_crons.active import ActiveRun
+from fastapi_crons.clock import Clock, Timer
+
+
+class TimeLimit:
+    """The time limit of one call of a run's function. It begins with the function: what that waits for is no part of it."""
+
+    __slots__ = ("_clock", "_over", "_run", "_seconds", "_timer")
+
+    def __init__(self, clock: Clock, run: ActiveRun, seconds: float) -> None:
+        self._clock, self._run, self._seconds = clock, run, seconds
+        self._timer: Timer | None = None
+        self._over = False
+
+    def begin(self) -> None:
+        """The function begins."""
+        if not self._over:
+            self._timer = self._clock.call_later(self._seconds, lambda: self._run.cut_off("timed_out"))
+
+    def end(self) -> None:
+        """The function has ended, or nobody waits for it any more."""
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 def is_cancelled(run: ActiveRun) -> bool:

@@ -25,6 +25,7 @@ from fastapi_crons.job import CronJob
 from fastapi_crons.lanes import Lanes, Room
 from fastapi_crons.locking.base import ClaimResult
 from fastapi_crons.locking.records import MAX_MARK_AHEAD
+from fastapi_crons.outcome import one_line
 from fastapi_crons.parts import Parts
 from fastapi_crons.run import RunIds
 from fastapi_crons.ticks import NOTHING, Step, newest_ticks
@@ -345,4 +346,4 @@ def _steps(entry: Entry, now: float) -> list[Step]:
 
 
 def _complain(entry: Entry, error: Exception) -> None:
-    logger.error("the schedule of job %r failed: %r", entry.job.name, error, extra={"job": entry.job.name})
+    logger.error("the schedule of job %r failed: %s", entry.job.name, one_line(error), extra={"job": entry.job.name})

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import aclosing, contextmanager
 
+from fastapi_crons._exceptions import formatted
 from fastapi_crons.backoff import Backoff
 from fastapi_crons.errors import CronsError, StoreError
 from fastapi_crons.metering import Meter
@@ -89,8 +90,7 @@ class Feed:
                     logger.warning(
                         "the event stream is interrupted, %s so far: %s",
                         counted(lasting.times, "time"),
-                        one_line(error),
-                        exc_info=None if isinstance(error, StoreError) else error,
+                        one_line(error) if isinstance(error, StoreError) else formatted(error),
                     )
             await asyncio.sleep(backoff.next())
 

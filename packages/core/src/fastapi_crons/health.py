@@ -76,14 +76,29 @@ def _concerns(engine: Engine) -> Iterator[str]:
     names = [run.job.name for run in engine.runner.active.values() if run.outcome is not None and run.thread_lives]
     if names:
         yield f"a thread goes on after its run was given up, and holds {_some(names)}"
-    waiting = engine.dispatcher.waiting_for_threads
-    if waiting and engine.runner.in_threads >= engine.max_threads:
-        yield f"all {engine.max_threads} threads are taken, and {waiting} jobs wait for one"
+    yield from _full_pools(engine)
     names = list(_long_runs(engine))
     if names:
         yield f"a run goes on for more than {_PERIODS} periods of {_some(names)}"
     if engine.recorder.dropped:
         yield f"{engine.recorder.dropped} records were dropped while the state store was down"
+
+
+def _full_pools(engine: Engine) -> Iterator[str]:
+    """Pools of threads that are full, while something waits for a thread. No time limit begins before there is one."""
+    runs = [run for run in engine.runner.active.values() if not run.entry.is_async]
+    held_by = [run.job.name for run in runs if not run.waits]
+    waiting = 0
+    if len(held_by) >= engine.max_threads:
+        waiting = len(runs) - len(held_by) + engine.dispatcher.waiting_for_threads
+    if waiting:
+        held = _some(list(dict.fromkeys(held_by)))
+        wait = "1 job waits" if waiting == 1 else f"{waiting} jobs wait"
+        yield f"the pool of threads for jobs is full, and {wait}: all {engine.max_threads} are taken, by {held}"
+    waiting = engine.hooks.waiting
+    if waiting:
+        wait = "1 call waits" if waiting == 1 else f"{waiting} calls wait"
+        yield f"the pool of threads for hooks is full, and {wait}: all {engine.hooks.threads} are taken"
 
 
 def _long_runs(engine: Engine) -> Iterator[str]:

@@ -7,15 +7,17 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import pluggy
 
-from fastapi_crons._callables import is_coroutine_function, label
+from fastapi_crons._callables import is_awaitable, is_coroutine_function, label
+from fastapi_crons._exceptions import exact_text, formatted, is_a
 from fastapi_crons.errors import SkipRun
 from fastapi_crons.hookspecs import HookContext
 from fastapi_crons.metering import Lasting, Meter
-from fastapi_crons.outcome import cut, one_line, printable, where_raised
+from fastapi_crons.outcome import cut, one_line, printable, type_name, where_raised
 from fastapi_crons.wording import counted, span
 
 if TYPE_CHECKING:
@@ -106,14 +108,20 @@ class HookCall:
         positional, named = self._bind(arguments)
         return self.function(*positional, **named)
 
-    async def run(self, pool: ThreadPool, arguments: Mapping[str, object]) -> object:
-        """Call it: on the loop when it is a coroutine function, else in the pool; await what can be awaited."""
+    async def run(
+        self, pool: ThreadPool, arguments: Mapping[str, object], begins: Callable[[], object] = lambda: None
+    ) -> object:
+        """Call it: on the loop when it is a coroutine function, else in the pool; await what can be awaited.
+
+        `begins` is called when it begins, which in a pool may be later, and in the thread there.
+        """
         positional, named = self._bind(arguments)
         if self._is_coroutine_function:
+            begins()
             result = self.function(*positional, **named)
         else:
-            result = await self._in_thread(pool, positional, named)
-        return await result if inspect.isawaitable(result) else result
+            result = await self._in_thread(pool, partial(self.function, *positional, **named), begins)
+        return await result if is_awaitable(result) else result
 
     def hangs(self, call: asyncio.Future[Any]) -> None:
         """Count a call that goes on after its time limit, until it ends."""
@@ -124,10 +132,12 @@ class HookCall:
         self.hanging += 1
         call.add_done_callback(ended)
 
-    async def _in_thread(self, pool: ThreadPool, positional: list[object], named: dict[str, object]) -> object:
+    async def _in_thread(
+        self, pool: ThreadPool, function: Callable[[], object], begins: Callable[[], object]
+    ) -> object:
         import asyncio  # wanted only where hooks run
 
-        future = pool.submit(self.function, *positional, **named)
+        future = pool.submit(function, begins)
         try:
             ended = await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -158,6 +168,16 @@ class HookCaller:
         self._timeout = timeout
         self._going_on: set[asyncio.Task[BaseException | None]] = set()
         self.failures = 0
+
+    @property
+    def threads(self) -> int:
+        """How many plain functions are called at a time."""
+        return self._pool.size
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait, because all threads are taken."""
+        return self._pool.waiting
 
     def wanted(self, hook: str, job_name: str) -> bool:
         """Whether anything implements the hook for this job."""
@@ -194,13 +214,13 @@ class HookCaller:
             try:
                 kept = call.here(job_name=job_name, field=field, value=value)
                 if kept is not None and not isinstance(kept, str):
-                    raise TypeError(f"redact must return text or None, not {type(kept).__name__}")
+                    raise TypeError(f"redact must return text or None, not {type_name(kept)}")
+                value = value if kept is None else cut(exact_text(kept), len(exact_text(kept)))
             except BaseException as error:
                 self.complain(call, "failed, so the text is not kept", error, {"job_name": job_name})
                 return f"<not kept: the redact hook of plugin {call.plugin_name!r} failed>"
             if call.has_failed:
                 self._works(call, job_name)
-            value = value if kept is None else cut(kept, len(kept))
         return value
 
     def complain(
@@ -217,7 +237,11 @@ class HookCaller:
         self.failures += 1
         told = context or {}
         where = "" if error is None else where_raised(error)
-        lasting = call.failed(self.crons.clock.monotonic(), (what, type(error), where), told.get("job_name"))
+        lasting = call.failed(
+            self.crons.clock.monotonic(),
+            (what, None if error is None else type_name(error), where),
+            told.get("job_name"),
+        )
         if lasting is None:
             return
         fields = {
@@ -231,7 +255,7 @@ class HookCaller:
         often = "" if lasting.times == 1 else f"; that is {lasting.times} times in {span(lasting.since)}"
         logger.error("%s%s %s%s%s", call.shown, about, what, why, often, extra=fields)
         if error is not None:
-            logger.debug("%s", call.shown, exc_info=error, extra=fields)
+            logger.debug("%s\n%s", call.shown, formatted(error), extra=fields)
 
     def _works(self, call: HookCall, job: object) -> None:
         lasting = call.worked(self.crons.clock.monotonic(), job)
@@ -247,10 +271,13 @@ class HookCaller:
             self.complain(call, f"is not called: {call.hanging} of its calls hang", context=told)
             return None
 
+        loop = asyncio.get_running_loop()
+        begun: asyncio.Future[None] = loop.create_future()
+
         async def contained() -> BaseException | None:
             # SystemExit and KeyboardInterrupt would leave the task and end the loop.
             try:
-                await call.run(self._pool, arguments)
+                await call.run(self._pool, arguments, lambda: loop.call_soon_threadsafe(_done, begun))
             except asyncio.CancelledError:
                 raise
             except BaseException as error:
@@ -261,6 +288,8 @@ class HookCaller:
         self._going_on.add(task)
         task.add_done_callback(self._going_on.discard)
         try:
+            # All threads may be taken: the time limit begins with the hook, as that of a job does with its function.
+            await asyncio.wait(cast("set[asyncio.Future[Any]]", {task, begun}), return_when=asyncio.FIRST_COMPLETED)
             done, _ = await asyncio.wait({task}, timeout=self._timeout)
         except asyncio.CancelledError:
             task.cancel()
@@ -276,12 +305,17 @@ class HookCaller:
             self.complain(call, "was cancelled", context=told)
             return None
         error = task.result()
-        if error is None or isinstance(error, SkipRun):
+        if error is None or is_a(error, SkipRun):
             if call.has_failed:
                 self._works(call, (told or {}).get("job_name"))
-            return error
+            return cast("SkipRun | None", error)
         self.complain(call, "failed", error, told)
         return None
+
+
+def _done(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 #: What an added function is given only where it has a parameter of this name: the documented calls have two arguments.

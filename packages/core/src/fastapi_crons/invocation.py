@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import random
 from collections.abc import Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from fastapi_crons._callables import is_awaitable
+from fastapi_crons._exceptions import is_a
 from fastapi_crons._threads import ThreadPool
 from fastapi_crons.active import ActiveRun
-from fastapi_crons.cancellation import take_back_cuts
+from fastapi_crons.cancellation import TimeLimit, take_back_cuts
 from fastapi_crons.clock import Clock
 from fastapi_crons.context import JobContext
-from fastapi_crons.outcome import cut, printable, safe_text
+from fastapi_crons.outcome import cut, printable, safe_text, type_name
 from fastapi_crons.scopes import Scopes
 
 if TYPE_CHECKING:
@@ -52,9 +54,9 @@ class Invoker:
                 if run.cut == "timed_out" and not run.thread_lives:
                     # Whatever the function made of its cancellation.
                     raised = TimeoutError(run.cut_error("timed_out").message)
-                elif run.cut is not None or isinstance(error, asyncio.CancelledError):
+                elif run.cut is not None or is_a(error, asyncio.CancelledError):
                     raise
-                if failures == job.max_retries or not isinstance(raised, job.retry_on):
+                if failures == job.max_retries or not is_a(raised, job.retry_on):
                     raise
                 take_back_cuts(run)
             await self._wait_before_retry(run, failures, raised)
@@ -67,7 +69,7 @@ class Invoker:
         logger.warning(
             "job %r failed (%s: %s), attempt %d follows in %.1f s",
             run.job.name,
-            type(raised).__name__,
+            type_name(raised),
             printable(cut(self._hooks.redacted(run.job.name, "error", safe_text(raised, 10_000)), 200)),
             run.attempt + 1,
             delay,
@@ -76,45 +78,50 @@ class Invoker:
         await self._clock.sleep(delay)
 
     def _once(self, run: ActiveRun) -> Coroutine[Any, Any, object]:
-        """Call the function once, within its time limit and the plugins' scopes."""
+        """Call the function once, within the plugins' scopes and then within its time limit."""
         # Each layer costs every run; most jobs need none of them.
-        return self._call(run) if run.timeout is None else self._in_time_limit(run, run.timeout)
-
-    async def _in_time_limit(self, run: ActiveRun, seconds: float) -> object:
-        timer = self._clock.call_later(seconds, lambda: run.cut_off("timed_out"))
-        try:
-            return await self._call(run)
-        finally:
-            timer.cancel()
-
-    def _call(self, run: ActiveRun) -> Coroutine[Any, Any, object]:
         return self._scopes.around(run, self._function) if self._scopes.wanted else self._function(run)
 
     async def _function(self, run: ActiveRun) -> object:
         context = {"context": JobContext(run.job, run.snapshot(), run.asked_ts)} if run.entry.takes_context else {}
+        limit = None if run.timeout is None else TimeLimit(self._clock, run, run.timeout)
         run.in_function = True
         try:
             if run.entry.is_async:
+                if limit is not None:
+                    limit.begin()
                 value: object = await run.job.func(**context)
             else:
-                value = await self._call_in_thread(run, context)
+                value = await self._call_in_thread(run, context, limit)
         finally:
             run.in_function = False
+            if limit is not None:
+                limit.end()
         if run.cut is None:
             run.function_ended = True
         return value
 
-    async def _call_in_thread(self, run: ActiveRun, context: dict[str, JobContext]) -> object:
+    async def _call_in_thread(self, run: ActiveRun, context: dict[str, JobContext], limit: TimeLimit | None) -> object:
         """Call a sync function off the loop. A cancelled run leaves its thread behind in `run.thread`."""
-        run.thread = self._pool.submit(run.job.func, **context)
+        clock, loop = self._clock, asyncio.get_running_loop()
+        waits_since, waited_before = clock.monotonic(), run.waited
+
+        def begins() -> None:
+            run.waited, run.waits = waited_before + clock.monotonic() - waits_since, False
+            if limit is not None:
+                loop.call_soon_threadsafe(limit.begin)
+
+        run.waits = True
+        run.thread = self._pool.submit(partial(run.job.func, **context) if context else run.job.func, begins)
         try:
             ended = await asyncio.shield(run.thread)
         except asyncio.CancelledError:
             if self._pool.withdraw(run.thread):
                 run.thread = None
+                run.waited, run.waits = waited_before + clock.monotonic() - waits_since, False
             raise
         run.thread = None
         if ended.error is not None:
             raise ended.error
         # A plain function may hand out a coroutine: a lambda, a partial, a callable object.
-        return await ended.value if inspect.isawaitable(ended.value) else ended.value
+        return await ended.value if is_awaitable(ended.value) else ended.value

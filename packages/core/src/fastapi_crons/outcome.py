@@ -7,6 +7,7 @@ import re
 import traceback
 from collections.abc import Iterator
 
+from fastapi_crons._exceptions import class_name, exact_text, formatted, traceback_of
 from fastapi_crons.run import RunError
 
 # In JSON text the two halves of a pair stand side by side.
@@ -15,6 +16,8 @@ _LONE_SURROGATE = re.compile(
 )
 _PASSWORD_IN_URL = re.compile(r"([A-Za-z][\w+.-]*://[^\s/@:?#]*):[^\s/@]+@")
 _LONGEST_PASSWORD = 500
+#: How many frames of an exception are kept, the innermost ones.
+_FRAMES = 20
 _SIMPLE = (bool, int, float, type(None))
 
 
@@ -33,7 +36,7 @@ def result_json(value: object, limit: int) -> str | None:
             text = json.dumps(_without_surrogates(json.loads(text)), allow_nan=False)
     except RecursionError:
         return _not_stored(value, "nested too deeply")
-    except Exception as error:
+    except BaseException as error:  # whatever the value does when it is looked at
         return _not_stored(value, safe_text(error, 200))
     return _not_stored(value, f"larger than {limit} bytes") if text is None else text
 
@@ -49,11 +52,7 @@ def json_or_text(text: str) -> str:
 
 def error_of(error: BaseException, limit: int) -> RunError:
     """An exception's type, message and traceback, each cut to `limit` characters."""
-    try:
-        lines = "".join(traceback.format_exception(type(error), error, error.__traceback__, limit=-20))
-    except Exception:
-        lines = "".join(traceback.format_tb(error.__traceback__, limit=-20))
-    return RunError(_type_name(error), safe_text(error, limit), cut(lines, limit))
+    return RunError(type_name(error), safe_text(error, limit), cut(formatted(error, _FRAMES), limit))
 
 
 def printable(text: str) -> str:
@@ -67,25 +66,26 @@ def printable(text: str) -> str:
 
 def one_line(error: BaseException, limit: int = 500) -> str:
     """What an exception is and says, as one line of at most about `limit` characters."""
-    return f"{_type_name(error)}: {printable(safe_text(error, limit))}"
+    return f"{type_name(error)}: {printable(safe_text(error, limit))}"
 
 
-def _type_name(error: BaseException) -> str:
-    return cut(printable(type(error).__name__), 200)
+def type_name(value: object) -> str:
+    """The name of an object's class, fit to be kept and shown."""
+    return cut(printable(class_name(value)), 200)
 
 
 def where_raised(error: BaseException) -> str:
     """File and line that an exception comes from."""
-    frames = traceback.extract_tb(error.__traceback__, limit=-1)
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "no traceback"
+    frames = list(traceback.walk_tb(traceback_of(error)))
+    return f"{frames[-1][0].f_code.co_filename}:{frames[-1][1]}" if frames else "no traceback"
 
 
 def safe_text(value: object, limit: int) -> str:
     """`str(value)`, whatever that does, cut to `limit` characters."""
     try:
-        text = str(value)
+        text = exact_text(str(value))
     except BaseException as error:
-        text = f"<{type(value).__name__} whose text can't be made: {type(error).__name__}>"
+        text = f"<{type_name(value)} whose text can't be made: {type_name(error)}>"
     return cut(text, limit)
 
 
@@ -127,4 +127,4 @@ def _without_surrogates(value: object) -> object:
 
 
 def _not_stored(value: object, reason: str) -> str:
-    return json.dumps({"type": type(value).__name__, "stored": False, "reason": reason})
+    return json.dumps({"type": type_name(value), "stored": False, "reason": reason})

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Protocol
 
+from fastapi_crons._exceptions import formatted
 from fastapi_crons.backoff import Backoff
 from fastapi_crons.clock import Clock
 from fastapi_crons.locking.base import LeaseRef
@@ -170,8 +171,8 @@ class Recorder:
                 for lease, released in batch:
                     try:
                         released()
-                    except Exception:
-                        logger.exception("job %r: what follows its run failed", lease.job)
+                    except Exception as error:
+                        logger.error("job %r: what follows its run failed\n%s", lease.job, formatted(error))
 
     async def flush(self, timeout: float) -> None:
         """Write and give back what is left, at a stop, after the two tasks have ended. Bounded, in seconds."""

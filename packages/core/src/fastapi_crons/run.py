@@ -19,6 +19,9 @@ MissedReason = Literal[
 #: The error type of runs that were cut off because their process died or lost its lease: their ticks run again.
 INTERRUPTED = "Interrupted"
 
+#: A run that waited for a thread for less than this (seconds) did not really wait.
+SHORTEST_WAIT = 0.01
+
 
 @dataclass(frozen=True, slots=True)
 class RunError:
@@ -87,6 +90,8 @@ class Run:
     """How many earlier ones did not fit."""
     delay: str | None = None
     """Why the tick was claimed late, where it was."""
+    waited: float = 0.0
+    """For how many seconds, after its start, it waited for a free thread; its time limit begins after that."""
 
     @property
     def tick(self) -> datetime | None:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fastapi_crons._exceptions import exact_text, formatted
 from fastapi_crons.outcome import cut, safe_text
 from fastapi_crons.run import LogLine
 
@@ -32,7 +33,6 @@ _KEPT = "fastapi_crons_kept"
 _LINE_COST = 40
 #: What `cut` adds to a text, at most.
 _CUT_MARK = 40
-_FORMATTER = logging.Formatter()
 
 current_log: ContextVar[LogKeeper | None] = ContextVar("fastapi_crons_run_log", default=None)
 
@@ -151,13 +151,10 @@ def _is_wanted(record: logging.LogRecord) -> bool:
 
 
 def _text(record: logging.LogRecord) -> str:
+    """A record's text, whatever the objects in it do when they are looked at."""
     try:
-        text = record.getMessage()
-    except Exception:
+        text = exact_text(record.getMessage())
+    except BaseException:
         text = f"{safe_text(record.msg, 1_000)} (with arguments that do not fit it)"
-    if record.exc_info and record.exc_info[0] is not None:
-        try:
-            text = f"{text}\n{_FORMATTER.formatException(record.exc_info)}"
-        except Exception:
-            text = f"{text}\n{record.exc_info[0].__name__}"
-    return text
+    error = record.exc_info[1] if record.exc_info else None
+    return text if error is None else f"{text}\n{formatted(error)}"

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fastapi_crons._exceptions import formatted, is_a
 from fastapi_crons._signals import InterruptWatch
 from fastapi_crons.active import ActiveRun
 from fastapi_crons.background import Background
@@ -22,7 +23,7 @@ from fastapi_crons.invocation import Invoker
 from fastapi_crons.job import CronJob
 from fastapi_crons.kept import Kept
 from fastapi_crons.metering import Meter
-from fastapi_crons.outcome import cut, printable, safe_text
+from fastapi_crons.outcome import cut, printable, safe_text, type_name
 from fastapi_crons.run import MissedReason, MissedTicks, Run, RunError, RunStatus
 from fastapi_crons.run_log import current_log
 from fastapi_crons.ticks import Row
@@ -208,10 +209,29 @@ class Runner:
             asyncio._unregister_task(run.task)  # documented under "Extending asyncio"
 
     async def _execute(self, run: ActiveRun) -> None:
+        """The run's task. Whatever happens in it, the run gets an outcome and its lease goes back."""
+        run.begun = True
         root_task.set(run.task)
-        if self._max_log_chars:
-            run.max_log_chars, run.max_line_chars = self._max_log_chars, self._kept.line_chars(run)
-            current_log.set(run)
+        try:
+            if self._max_log_chars:
+                run.max_log_chars, run.max_line_chars = self._max_log_chars, self._kept.line_chars(run)
+                current_log.set(run)
+            await self._carry_out(run)
+        except BaseException as error:
+            if run.outcome is None:
+                run.log = None  # it may be what can't be kept
+                self._end(run, "failed", RunError(type_name(error), "its outcome can't be kept"), None)
+            # A task does not keep any other: the event loop would look at it.
+            if is_a(error, asyncio.CancelledError) or self._is_interrupt(error):
+                raise
+            logger.error(
+                "job %r: what follows its run failed\n%s", run.job.name, formatted(error), extra=run.log_fields
+            )
+        finally:
+            if run.id in self.active:
+                self._give_back(run)
+
+    async def _carry_out(self, run: ActiveRun) -> None:
         status, error, result = await self._call(run)
         if run.outcome is not None:
             return  # it was left behind at a stop, and that is its record
@@ -221,17 +241,16 @@ class Runner:
             status, error = self._after_cancellation(run, None)
         self._end(run, status, error, result)
         hook = "after_run" if status == "completed" else "on_error"
-        try:
-            if not run.vetoed and self._hooks.wanted(hook, run.job.name):
-                await self._hooks.for_job(hook, run.job.name, run.context())
-        finally:
-            self._give_back(run)
+        if not run.vetoed and self._hooks.wanted(hook, run.job.name):
+            await self._hooks.for_job(hook, run.job.name, run.context())
 
     async def _call(self, run: ActiveRun) -> tuple[RunStatus, RunError | None, str | None]:
         """Call the function, unless a before-run hook vetoes it; returns status, error and result."""
         status: RunStatus
         error: RunError | None
         try:
+            if run.cut is not None:  # before its task had begun
+                raise asyncio.CancelledError
             if self._hooks.wanted("before_run", run.job.name):
                 await self._ask_before_hooks(run)
             value = await self._invoker.call(run)
@@ -241,14 +260,18 @@ class Runner:
         except BaseException as raised:
             if run.cut is not None:
                 status, error = self._after_cancellation(run, raised)
-            elif run.vetoed and isinstance(raised, SkipRun):
-                status, error = "cancelled", RunError(SkipRun.__name__, safe_text(raised.reason, 200))
+            elif run.vetoed and is_a(raised, SkipRun):
+                status, error = "cancelled", RunError(SkipRun.__name__, _reason_of(raised))
             else:
                 status, error = "failed", self._kept.error(run, raised)
-            if isinstance(raised, KeyboardInterrupt) and self._interrupts.seen:
+            if self._is_interrupt(raised):
                 self._end(run, status, error, None)
                 raise
         return status, error, None
+
+    def _is_interrupt(self, raised: BaseException) -> bool:
+        """Whether this is a real Ctrl-C, as opposed to a job's own."""
+        return self._interrupts.seen and is_a(raised, KeyboardInterrupt)
 
     async def _ask_before_hooks(self, run: ActiveRun) -> None:
         veto = await self._hooks.for_job("before_run", run.job.name, run.context())
@@ -330,3 +353,11 @@ class Runner:
         if raised is not None and not is_cancelled(run):
             return "failed", self._kept.error(run, raised)
         return "interrupted", RunError("CancelledError", "was cancelled from outside the scheduler")
+
+
+def _reason_of(veto: BaseException) -> str:
+    """Why a before-run hook did not let a run be."""
+    try:
+        return safe_text(getattr(veto, "reason", ""), 200)
+    except BaseException:  # a class of somebody else's that is derived from ours
+        return ""

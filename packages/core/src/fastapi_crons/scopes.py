@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from fastapi_crons._exceptions import is_a, traceback_of
 from fastapi_crons.active import ActiveRun
 from fastapi_crons.cancellation import is_cancelled, uncancel
+from fastapi_crons.outcome import type_name
 
 if TYPE_CHECKING:
     from fastapi_crons.hooks import HookCall, HookCaller
@@ -74,22 +76,22 @@ class Scopes:
             if asyncio.iscoroutine(scope):
                 scope.close()
             if scope is not None:
-                raise TypeError(f"run_scope must return a context manager, not {type(scope).__name__}")
+                raise TypeError(f"run_scope must return a context manager, not {type_name(scope)}")
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and is_cancelled(run):
+            if is_a(error, asyncio.CancelledError) and is_cancelled(run):
                 raise
             self._hooks.complain(call, "failed on entering", error, {"job_name": run.job.name, "run_id": run.id})
         return None
 
     async def _leave(self, call: HookCall, scope: _Scope, run: ActiveRun, raised: BaseException | None) -> None:
-        how = (None, None, None) if raised is None else (type(raised), raised, raised.__traceback__)
+        how = (None, None, None) if raised is None else (type(raised), raised, traceback_of(raised))
         try:
             if isinstance(scope, AbstractAsyncContextManager):
                 await self._in_time(run, scope.__aexit__(*how))
             else:
                 scope.__exit__(*how)
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and raised is None and is_cancelled(run):
+            if is_a(error, asyncio.CancelledError) and raised is None and is_cancelled(run):
                 raise
             if error is not raised:
                 self._hooks.complain(call, "failed on leaving", error, {"job_name": run.job.name, "run_id": run.id})

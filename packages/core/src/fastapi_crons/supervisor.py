@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from fastapi_crons._exceptions import formatted
 from fastapi_crons.backoff import Backoff
 from fastapi_crons.clock import begin_root_task
 from fastapi_crons.metering import Meter
@@ -74,8 +75,12 @@ class Supervisor:
                 self._faults[name] = loop.time(), one_line(error)
                 lasting = failures.failed(loop.time())
                 if lasting is not None:
-                    times = counted(lasting.times, "time")
-                    logger.exception("the scheduler's %s task failed, %s so far, and is started again", name, times)
+                    logger.error(
+                        "the scheduler's %s task failed, %s so far, and is started again\n%s",
+                        name,
+                        counted(lasting.times, "time"),
+                        formatted(error),
+                    )
                 if loop.time() - began > _HEALTHY_AFTER:
                     backoff, failures = Backoff(), Meter()
             await asyncio.sleep(backoff.next())

@@ -16,6 +16,7 @@ from fastapi_crons._callables import is_coroutine_function, takes
 from fastapi_crons.delays import Delay
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import Lease
+from fastapi_crons.outcome import one_line
 from fastapi_crons.run import MissedTicks
 from fastapi_crons.schedule import Schedule
 from fastapi_crons.ticks import Policy, Row, Step, TickSource, count_row, next_step, old_row, tick_source
@@ -244,7 +245,9 @@ class Timeline:
             group.next_tick, group.broken = group.source.next_tick(int(now)), False
         except Exception as error:  # a schedule of somebody else's
             names = ", ".join(repr(entry.job.name) for entry in group.entries[:5])
-            logger.error("the schedule of %s failed, and is asked again in %d s: %r", names, _ASK_AGAIN, error)
+            logger.error(
+                "the schedule of %s failed, and is asked again in %d s: %s", names, _ASK_AGAIN, one_line(error)
+            )
             group.next_tick, group.broken = int(now) + _ASK_AGAIN, True
         if group.next_tick is not None:
             self._sequence += 1

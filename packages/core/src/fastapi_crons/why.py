@@ -10,7 +10,7 @@ from fastapi_crons.clock import utc_datetime
 from fastapi_crons.errors import ScheduleError, SkipRun
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import KnownJob, Lease
-from fastapi_crons.run import MissedReason, MissedTicks, Run
+from fastapi_crons.run import SHORTEST_WAIT, MissedReason, MissedTicks, Run
 from fastapi_crons.schedule import cron_schedule
 from fastapi_crons.ticks import TickSource, tick_source
 from fastapi_crons.why_words import Words
@@ -137,6 +137,8 @@ class _Case:
         sentences.append(self._say.ran(last, " again" if len(runs) > 1 else ""))
         if last.delay and self._details:
             sentences.append(f"It started late: {last.delay}.")
+        if last.waited >= SHORTEST_WAIT:
+            sentences.append(f"It waited {last.waited:.3g} s for a free thread before its function began.")
         if last.missed_ticks and last.missed_since_ts is not None:
             earlier = counted(last.missed_ticks, "earlier tick")
             sentences.append(f"The run stands for {earlier} too, since {self._say.at(last.missed_since_ts)}.")

@@ -39,8 +39,9 @@ _FORGOTTEN_AT_A_TIME = 50
 #: After how many silent seconds a listener asks whether its connection lives, and for how long it waits for the answer.
 _SILENCE = 5.0
 
-# Stored as JSON in this order. Later versions may add fields at the end, earlier ones did not have the last of a run.
-_RUN_FIELDS, _MISSED_FIELDS = 14, 6
+# Stored as JSON in this order. Later versions may add fields at the end; earlier ones lack some of those of a run.
+_RUN_FIELDS, _MISSED_FIELDS = 15, 6
+_LATER_FIELDS = (None, 0.0)
 _as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -266,6 +267,7 @@ def _lines(record: Record) -> tuple[str, str, str]:
         record.beside,
         record.log_dropped,
         record.delay,
+        record.waited,
     )
     log = [(line.ts, line.level, line.logger, line.message) for line in record.log]
     return _as_json(head), _as_json(more), _as_json(log) if log else ""
@@ -273,8 +275,8 @@ def _lines(record: Record) -> tuple[str, str, str]:
 
 def _run(head: Sequence[Any], more: Sequence[Any]) -> Run:
     run_id, status, job, instance, started = head
-    # Runs of earlier versions lack the last field.
-    tick, trigger, attempt, token, ended, raised, *about = (*more, None)[:_RUN_FIELDS]
+    lacking = _RUN_FIELDS - len(more)
+    tick, trigger, attempt, token, ended, raised, *about = (*more, *_LATER_FIELDS[-lacking:])[:_RUN_FIELDS]
     error = None if raised is None else RunError(*raised)
     began = (run_id, job, tick, trigger, attempt, instance, token, status, started, ended, error)
     # Between the two lies the log, which is kept by itself.

@@ -107,6 +107,7 @@ class RunModel(BaseModel):
     missed_ticks: int = Field(description="How many earlier ticks this run stands for")
     missed_since: Instant | None = Field(description="The oldest of those")
     delay: str | None = Field(description="Why its tick was claimed late; None for clients that are not shown details")
+    waited: float = Field(description="Seconds that it waited for a free thread; its time limit begins after that")
     result: JsonValue = Field(description="What the function returned; None for clients that are not shown details")
     error: ErrorModel | None = Field(description="What a run that did not succeed ended with")
     actor: str | None = Field(description="Who asked for a manual run, where that is known", examples=["ops"])
@@ -140,6 +141,7 @@ class RunModel(BaseModel):
             missed_ticks=run.missed_ticks,
             missed_since=None if run.missed_since_ts is None else utc_datetime(run.missed_since_ts),
             delay=run.delay if details else None,
+            waited=run.waited,
             result=_shown(run.result) if run.result is not None and details else None,
             error=error,
             actor=run.actor,

@@ -68,6 +68,7 @@ class StateContract(Contract[StateBackend]):
             "actor",
             f"note {_LINE_ENDS}",
             delay="why",
+            waited=1.5,
         )
         await state.write([run])
         assert await state.run(run.id) == run
@@ -200,7 +201,7 @@ class StateContract(Contract[StateBackend]):
     @on_a_store
     async def test_a_run_comes_back_with_its_log_when_it_is_asked_for(self, state: StateBackend) -> None:
         lines = tuple(LogLine(NOW + number, "INFO", "app", f"line {number} ü{_LINE_ENDS}") for number in range(3))
-        run = replace(a_run(status="completed"), log=lines, log_dropped=7, beside="another", delay="why")
+        run = replace(a_run(status="completed"), log=lines, log_dropped=7, beside="another", delay="why", waited=1.5)
         await state.write([replace(a_run(run_id=run.id), beside="another")])
         await state.write([run])
         assert await state.run(run.id) == run
@@ -267,7 +268,7 @@ class StateContract(Contract[StateBackend]):
         assert events is not None
         other = await self.another() if self.shared() else state
         await other.write([a_run("before")])
-        run = replace(a_run(), log=(LogLine(NOW, "INFO", "app", "line"),), delay="why")
+        run = replace(a_run(), log=(LogLine(NOW, "INFO", "app", "line"),), delay="why", waited=1.5)
         ended = replace(run, status="completed", ended_ts=NOW + 1, result="7")
         ticks = MissedTicks(new_id(), "job", 10, 20, 3, "overlap", NOW, "here")
         async with aclosing(events):
