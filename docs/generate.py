@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -227,6 +228,20 @@ def _bounds(schema: Mapping[str, Any]) -> str:
     return f" ({', '.join(said)})" if said else ""
 
 
+def python() -> str:
+    """What `fastapi_crons` exports."""
+    from docs import python_pages
+
+    return _written(python_pages.python())
+
+
+def stores() -> str:
+    """Stores and testing."""
+    from docs import python_pages
+
+    return _written(python_pages.stores())
+
+
 def _sentence(text: str) -> str:
     return " ".join(text.split())
 
@@ -244,6 +259,8 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "reference/settings.md": settings,
     "reference/commands.md": commands,
     "reference/http.md": http,
+    "reference/python.md": python,
+    "reference/stores.md": stores,
 }
 
 
@@ -254,4 +271,5 @@ def main(pages: Sequence[str] = tuple(PAGES)) -> None:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(DOCS.parent))
     main()

@@ -48,7 +48,7 @@ _FILE = re.compile(r"[#;] ((?:[\w.@-]+/)*[\w@-]*[\w.-]+)")
 #: Languages of blocks that are written, run or parsed.
 _FOLLOWED = {"python", "bash", "console", "toml", "json", "yaml", "ini", "env"}
 #: Languages of blocks that are only shown, and directives.
-_SHOWN = {"text", "dockerfile", "mermaid", "{eval-rst}", "{toctree}", "{image}", "{include}"}
+_SHOWN = {"text", "dockerfile", "mermaid", "{toctree}", "{image}", "{include}"}
 _PIP_OPTIONS = {
     "-e",
     "-q",

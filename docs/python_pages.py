@@ -1,0 +1,166 @@
+"""The pages about Python: which names stand on them, and what is said beside their docstrings."""
+
+from __future__ import annotations
+
+from docs.code_pages import Entry, Section, classes_of, page
+
+_ERRORS = (
+    "CronsError",
+    "ConfigurationError",
+    "PluginError",
+    "MissingDistributionError",
+    "MovedNameError",
+    "JobDefinitionError",
+    "ScheduleError",
+    "DuplicateJobError",
+    "UnknownJobError",
+    "UnknownRunError",
+    "RunEndedError",
+    "JobLockedError",
+    "NotInForceError",
+    "StoreError",
+    "StoreUnavailableError",
+    "StoreUnusableError",
+)
+_ROLE = """The `role` of `Crons.start`: `"scheduler"` runs jobs; `"operator"` runs no ticks, and runs jobs by hand, pauses,
+resumes and cancels; `"observer"` only reads."""
+_CONFIG = """Its fields are the [settings](settings.md) of `fastapi-crons-core`: `CRON_TIMEZONE` is
+`CronConfig(timezone=…)`. What is not given comes from the environment and `.env`."""
+_OPTIONS = """The options of `Crons.cron` are those of `CronJob`, from `timezone` on, and have the same defaults; `coalesce`
+takes that of the settings."""
+_EXPORTS = """What `fastapi_crons` exports. These names are kept stable, as are those of [stores and testing](stores.md);
+everything else is private. Times are aware datetimes in UTC, durations are seconds."""
+_TESTING = """`fastapi_crons.testing` offers virtual time, a fresh start between tests, and the contracts of stores. How tests
+of jobs are written: [testing](../how-to/testing.md)."""
+_HOOK_CONTEXT = "What hooks are told of a run or of ticks; [hooks](../plugins/hooks.md) has its keys."
+
+
+def python() -> str:
+    """What `fastapi_crons` exports."""
+    return page(
+        "Python",
+        _EXPORTS,
+        (
+            Section(
+                "The scheduler",
+                (
+                    Entry("fastapi_crons.scheduler:Crons", without=("engine",)),
+                    Entry("fastapi_crons.engine:Role", about=_ROLE),
+                    Entry("fastapi_crons.health:Health"),
+                    Entry("fastapi_crons.api.router:get_cron_router"),
+                    Entry("fastapi_crons.config:CronConfig", members=False, about=_CONFIG),
+                ),
+            ),
+            Section(
+                "Jobs and schedules",
+                (
+                    Entry("fastapi_crons.job:CronJob", without=("with_defaults",)),
+                    Entry("fastapi_crons.schedule:CronSchedule", without=("next_tick", "ticks_between")),
+                    Entry("fastapi_crons.schedule:Schedule"),
+                    Entry("fastapi_crons.context:JobContext"),
+                ),
+                _OPTIONS,
+            ),
+            Section(
+                "Runs and their records",
+                tuple(
+                    Entry(f"fastapi_crons.run:{name}")
+                    for name in ("Run", "RunError", "LogLine", "MissedTicks", "RunStatus")
+                ),
+            ),
+            Section(
+                "Plugins",
+                (
+                    Entry(
+                        "fastapi_crons.hookspecs:hookimpl",
+                        about="Marks a function as the implementation of a hook; see [hooks](../plugins/hooks.md).",
+                    ),
+                    Entry("fastapi_crons.hookspecs:HookContext", about=_HOOK_CONTEXT),
+                    Entry("fastapi_crons.errors:SkipRun"),
+                ),
+            ),
+            Section("Errors", tuple(Entry(f"fastapi_crons.errors:{name}") for name in _ERRORS)),
+        ),
+    )
+
+
+def stores() -> str:
+    """Stores, what they are told and tell, and what tests them."""
+    return page(
+        "Stores and testing",
+        "What authors of stores and of tests need, and those who choose a store in code.",
+        (
+            Section(
+                "State stores",
+                (
+                    Entry("fastapi_crons.state.base:StateBackend"),
+                    Entry("fastapi_crons.state.memory:MemoryStateBackend", members=False),
+                    Entry(
+                        "fastapi_crons_sqlite.state:SQLiteStateBackend", members=False, package="fastapi_crons.state"
+                    ),
+                    Entry(
+                        "fastapi_crons_redis_state.state:RedisStateBackend",
+                        members=False,
+                        package="fastapi_crons.state",
+                    ),
+                ),
+            ),
+            Section(
+                "Lock stores",
+                (
+                    Entry("fastapi_crons.locking.base:LockBackend"),
+                    Entry("fastapi_crons.locking.local:LocalLockBackend", members=False),
+                    Entry(
+                        "fastapi_crons_sqlite.lock:SQLiteLockBackend", members=False, package="fastapi_crons.locking"
+                    ),
+                    Entry(
+                        "fastapi_crons_redis_lock.lock:RedisLockBackend", members=False, package="fastapi_crons.locking"
+                    ),
+                    Entry("fastapi_crons.locking.manager:DistributedLockManager", members=False),
+                ),
+            ),
+            Section(
+                "What lock stores are told, and tell",
+                (
+                    *classes_of("fastapi_crons.locking.base", without="LockBackend"),
+                    Entry("fastapi_crons.locking.base:Reach"),
+                    Entry("fastapi_crons.locking.base:Outcome", about="What became of a claim; see `ClaimResult`."),
+                    Entry("fastapi_crons.run:MissedReason", about="Why ticks were let go."),
+                    Entry("fastapi_crons.job:Overlap", about="What becomes of a tick while its job is still running."),
+                    Entry("fastapi_crons.instance:Instance"),
+                    Entry("fastapi_crons.clock:Clock"),
+                ),
+            ),
+            Section(
+                "What state stores are told, and tell",
+                (
+                    *classes_of("fastapi_crons.state.base", without="StateBackend"),
+                    Entry("fastapi_crons.state.base:Record", about="What is written: `Run` or `MissedTicks`."),
+                    Entry("fastapi_crons.state.base:Event"),
+                ),
+            ),
+            Section(
+                "Plugins, and the stores they bring",
+                (
+                    Entry("fastapi_crons.backends:StateBackendSpec", about="A `BackendSpec` that makes state stores."),
+                    Entry("fastapi_crons.backends:LockBackendSpec", about="A `BackendSpec` that makes lock stores."),
+                    Entry(
+                        "fastapi_crons.backends:BackendSpec",
+                        without=("brought_by", "class_name", "is_wanted", "make", "load_class"),
+                    ),
+                    Entry("fastapi_crons.plugins:Plugins", only=("register", "unregister", "list")),
+                    Entry("fastapi_crons.plugins:PluginInfo"),
+                ),
+            ),
+            Section(
+                "Testing",
+                (
+                    Entry("fastapi_crons.testing.clock:VirtualClock"),
+                    Entry("fastapi_crons.scheduler:reset"),
+                    Entry("fastapi_crons.testing.state_contract:StateContract", members=False),
+                    Entry("fastapi_crons.testing.lock_contract:LockContract", members=False),
+                ),
+                _TESTING,
+            ),
+        ),
+    )
