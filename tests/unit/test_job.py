@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import threading
 from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -14,6 +16,7 @@ from fastapi_crons import (
     CronConfig,
     CronJob,
     Crons,
+    CronSchedule,
     DuplicateJobError,
     JobDefinitionError,
     Schedule,
@@ -37,6 +40,7 @@ def test_names_of_printable_characters_are_fine(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
+        "",
         " ",
         "\t",
         "x" * 201,
@@ -75,6 +79,11 @@ def test_other_names_are_refused_whole(name: Any) -> None:
         ({"max_retries": True}, "max_retries"),
         ({"retry_delay": -1}, "retry_delay"),
         ({"retry_on": "ValueError"}, "retry_on"),
+        ({"retry_on": ["ValueError"]}, "retry_on"),
+        ({"retry_on": [ValueError, 3]}, "retry_on"),
+        ({"retry_on": ValueError()}, "retry_on"),
+        ({"retry_on": 5}, "retry_on"),
+        ({"retry_on": None}, "retry_on"),
         ({"jitter": float("inf")}, "jitter"),
         ({"coalesce": 1}, "coalesce"),
         ({"enabled": None}, "enabled"),
@@ -86,6 +95,8 @@ def test_other_names_are_refused_whole(name: Any) -> None:
         ({"timezone": "Mars/Base"}, "timezone"),
         ({"timezone": "../etc/passwd"}, "timezone"),
         ({"timezone": 5}, "timezone"),
+        ({"timezone": timezone(timedelta(hours=2))}, "timezone"),
+        ({"timezone": ""}, "timezone"),
     ],
 )
 def test_a_bad_option_is_refused_and_named(options: dict[str, Any], field: str) -> None:
@@ -108,7 +119,53 @@ def test_a_job_can_not_be_changed() -> None:
 
 def test_the_name_defaults_to_that_of_the_function() -> None:
     assert CronJob(job, "* * * * *").name == "job"
-    assert CronJob(job, "* * * * *", None).name == "job"  # type: ignore[arg-type]
+    assert CronJob(job, "* * * * *", None).name == "job"
+    parameters = inspect.signature(CronJob).parameters
+    assert (parameters["name"].default, parameters["tags"].default) == (None, None)
+    assert list(parameters)[:4] == ["func", "expr", "name", "tags"]
+    assert CronJob(job, "* * * * *").tags == CronJob(job, "* * * * *", tags=None).tags == ()
+    renamed = dataclasses.replace(CronJob(job, "* * * * *", timeout=5), name="other")
+    assert (renamed.name, renamed.timeout) == ("other", 5)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [ValueError, KeyError],
+        (ValueError, KeyError),
+        {ValueError, KeyError},
+        (kind for kind in (ValueError, KeyError)),
+        {ValueError: 1, KeyError: 2},
+    ],
+)
+def test_retry_on_takes_any_row_of_classes(given: Any) -> None:
+    assert set(CronJob(job, "* * * * *", retry_on=given).retry_on) == {ValueError, KeyError}
+    assert CronJob(job, "* * * * *", retry_on=OSError).retry_on == (OSError,)
+
+
+@pytest.mark.parametrize(
+    ("zone", "name"),
+    [(ZoneInfo("Europe/Berlin"), "Europe/Berlin"), (timezone.utc, "UTC"), (ZoneInfo("UTC"), "UTC")],
+)
+def test_a_zone_may_be_given_as_an_object(zone: tzinfo, name: str) -> None:
+    crons = Crons(config=CronConfig(timezone=zone))  # type: ignore[arg-type]
+    crons.cron("0 0 * * *", name="own", timezone=zone)(job)
+    crons.cron("0 0 * * *", name="open")(job)
+    assert [known.schedule_zone for known in crons.jobs] == [name, name]
+    assert CronJob(job, "0 0 * * *", timezone=zone).timezone == name
+    assert CronSchedule("0 0 * * *", zone) == CronSchedule("0 0 * * *", name)
+    with pytest.raises(ScheduleError, match="timezone must be the name of a zone or a ZoneInfo"):
+        CronSchedule("0 0 * * *", timezone(timedelta(hours=1)))
+
+
+def test_a_decorator_without_an_expression_is_refused() -> None:
+    crons = Crons()
+    with pytest.raises(JobDefinitionError, match=r"over 'job'; write it as @crons.cron\("):
+        crons.cron(job)  # type: ignore[arg-type]
+    for nothing in (42, None, ["* * * * *"], b"* * * * *"):
+        with pytest.raises(ScheduleError, match="expr must be a cron expression"):
+            crons.cron(nothing)  # type: ignore[arg-type]
+    assert crons.get_jobs() == []
 
 
 def test_the_next_run_is_after_now_in_the_jobs_zone() -> None:

@@ -1,12 +1,22 @@
-"""What kind of function something callable is, and what to call it."""
+"""What kind of function something callable is, what a call of it takes, and what to call it.
+
+A decorator made with `functools.wraps` leaves a function that shows the signature of another one. What counts here is
+the object that is called; what it wraps counts only where the wrapper passes on whatever it is given (`*args, **kwargs`).
+"""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
-from types import FunctionType
+import os
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from types import FunctionType, MethodType
 from typing import TypeGuard
+
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+#: What `functools.cache` and its kin make: the function itself, for all that a call takes.
+_Cached = type(functools.cache(lambda: None))
 
 
 def is_coroutine_function(function: Callable[..., object]) -> bool:
@@ -44,11 +54,35 @@ def label(function: Callable[..., object]) -> str:
     """`module:qualname`"""
     inner = unwrapped(function)
     module, name = getattr(inner, "__module__", None), getattr(inner, "__qualname__", None)
-    return f"{module if isinstance(module, str) else '?'}:{name if isinstance(name, str) else type(inner).__qualname__}"
+    return f"{_module_name(module)}:{name if isinstance(name, str) else type(inner).__qualname__}"
+
+
+def _module_name(module: object) -> str:
+    """The name that a module has for everybody: a script is `__main__` only for the process that runs it."""
+    if module not in ("__main__", "__mp_main__"):
+        return module if isinstance(module, str) else "?"
+    script = sys.modules.get("__main__")
+    spec, file = getattr(script, "__spec__", None), getattr(script, "__file__", None)
+    if spec is not None:
+        return str(spec.name)
+    return os.path.splitext(os.path.basename(file))[0] if isinstance(file, str) else "__main__"
+
+
+def parameters_of(function: Callable[..., object]) -> list[inspect.Parameter] | None:
+    """What a call of this very object takes, in order; None where a callable does not say.
+
+    Raises `ValueError` for a partial that gives what its function does not take.
+    """
+    try:
+        return list(inspect.signature(_bare(function), follow_wrapped=False).parameters.values())
+    except (TypeError, ValueError, NameError):
+        if isinstance(function, functools.partial) and parameters_of(function.func) is not None:
+            raise ValueError(f"it gives what {label(function)} does not take") from None
+        return None  # some built-in callables have no signature
 
 
 def required_parameters(function: Callable[..., object]) -> list[str]:
-    """The parameters that a call can't leave out; empty where a callable does not say."""
+    """The parameters that a call can't leave out; empty where a callable does not say. Raises as `parameters_of`."""
     if type(function) is FunctionType and not function.__dict__:
         # The same as below, at a tenth of the cost: very many jobs may be defined.
         code = function.__code__
@@ -58,26 +92,76 @@ def required_parameters(function: Callable[..., object]) -> list[str]:
         by_name = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
         defaults = function.__kwdefaults__ or {}
         return [*code.co_varnames[:given_by_position], *(name for name in by_name if name not in defaults)]
-    return [
+    own = parameters_of(function) or []
+    required = [parameter.name for parameter in own if _is_required(parameter)]
+    named = {parameter.name for parameter in own}
+    return required + [
         parameter.name
-        for parameter in _parameters(function)
-        if parameter.default is parameter.empty
-        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        for parameter in _said_of_the_rest(function, own)
+        if _is_required(parameter) and parameter.name not in named
     ]
 
 
 def takes(function: Callable[..., object], name: str) -> bool:
-    """Whether a parameter of this name is open to be given by name."""
+    """Whether a parameter of this name is open to be given by name, here or to what it is passed on to."""
     if isinstance(function, functools.partial) and name in function.keywords:
         return False
-    return any(
-        parameter.name == name and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        for parameter in _parameters(function)
-    )
+    for _, parameters in reached(function):
+        for parameter in parameters:
+            if parameter.name == name:
+                return parameter.kind in _BY_NAME
+    return False
 
 
-def _parameters(function: Callable[..., object]) -> list[inspect.Parameter]:
-    try:
-        return list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        return []  # some built-in callables have no signature
+def reached(function: Callable[..., object]) -> Iterator[tuple[Callable[..., object], list[inspect.Parameter]]]:
+    """The functions that a call reaches as far as can be seen, each with its parameters that the call leaves to it.
+
+    The object itself, and what it wraps where it passes on whatever it is given.
+    """
+    seen: set[int] = set()
+    while id(function) not in seen:
+        seen.add(id(function))
+        own = parameters_of(function)
+        said = _said_of_the_rest(function, own or [])
+        yield function, [*(own or ()), *said]
+        if said or (own is not None and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own)):
+            return
+        function = getattr(unwrapped(function), "__wrapped__", function)
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    kinds = (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    return parameter.default is parameter.empty and parameter.kind not in kinds
+
+
+def _said_of_the_rest(function: Callable[..., object], own: list[inspect.Parameter]) -> list[inspect.Parameter]:
+    """What a function says by a `__signature__` of its own about what its `*args, **kwargs` must hold."""
+    inner = unwrapped(function)
+    said = getattr(inner, "__signature__", None)
+    open_ended = any(parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) for parameter in own)
+    if not open_ended or not isinstance(said, inspect.Signature) or inner is not function:
+        return []
+    # `functools.wraps` copies that of the wrapped function, too: then it says nothing of the wrapper.
+    copied = said is getattr(getattr(inner, "__wrapped__", None), "__signature__", None)
+    return [] if copied else list(said.parameters.values())
+
+
+def _bare(function: Callable[..., object]) -> Callable[..., object]:
+    """The same for a call, without the `__signature__` by which a function says something else of itself."""
+    if isinstance(function, functools.partial):
+        inner = _bare(function.func)
+        if inner is function.func:
+            return function
+        return functools.partial(inner, *function.args, **function.keywords)
+    if type(function) is _Cached:
+        return _bare(function.__wrapped__)
+    if isinstance(function, MethodType):
+        return MethodType(_bare(function.__func__), function.__self__)
+    if type(function) is FunctionType:
+        if "__signature__" not in function.__dict__:
+            return function
+        bare = FunctionType(function.__code__, {}, function.__name__, function.__defaults__, function.__closure__)
+        bare.__kwdefaults__ = function.__kwdefaults__
+        return bare
+    call = getattr(type(function), "__call__", None)  # noqa: B004
+    return MethodType(_bare(call), function) if type(call) is FunctionType else function

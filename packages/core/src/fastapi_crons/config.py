@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from fastapi_crons.errors import ConfigurationError, ScheduleError
-from fastapi_crons.schedule import check_timezone
+from fastapi_crons.schedule import check_timezone, zone_name
 
 PREFIX = "CRON_"
 
@@ -113,6 +113,14 @@ class CronConfig(BaseSettings):
             raise ConfigurationError(
                 f".env can't be read: it is not UTF-8 ({error.reason} at byte {error.start})"
             ) from None
+
+    @field_validator("timezone", mode="before")
+    @classmethod
+    def _name_of_zone(cls, value: object) -> str:
+        try:
+            return zone_name(value)
+        except ScheduleError as error:
+            raise ValueError(str(error)) from None
 
     @field_validator("timezone")
     @classmethod

@@ -8,15 +8,17 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, tzinfo
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from fastapi_crons._callables import is_generator_function, label, required_parameters, takes, unwrapped
 from fastapi_crons._cron import MAX_LENGTH
+from fastapi_crons._markers import marked_parameter
 from fastapi_crons.clock import UTC
 from fastapi_crons.errors import DuplicateJobError, JobDefinitionError, ScheduleError, UnknownJobError
 from fastapi_crons.outcome import cut
-from fastapi_crons.schedule import CronSchedule, Schedule, check_timezone, cron_schedule
+from fastapi_crons.schedule import CronSchedule, Schedule, cron_schedule, zone_name
 from fastapi_crons.words import doubts
 
 if TYPE_CHECKING:
@@ -36,9 +38,18 @@ _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.: -]{0,199}")
 # Control characters, line and paragraph separators, surrogates and characters that reorder text.
 _UNFIT = re.compile("[/\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _OVERLAPS: tuple[Overlap, ...] = ("skip", "queue", "allow")
+#: The options that can be left to the scheduler, and the settings that they take then.
+_SETTINGS = {
+    "timezone": "timezone",
+    "coalesce": "coalesce",
+    "misfire_grace_time": "misfire_grace_time",
+    "timeout": "default_timeout",
+}
+_OPEN = tuple(_SETTINGS)
+_ANY_ERROR: tuple[type[BaseException], ...] = (Exception,)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, init=False)
 class CronJob:
     """An immutable definition of a job.
 
@@ -53,59 +64,107 @@ class CronJob:
 
     func: JobFunc
     expr: str | Schedule
-    name: str = ""
-    tags: Sequence[str] = ()
-    timezone: str | None = field(default=None, kw_only=True)
-    """The zone that a cron expression is read in, as `Europe/Berlin`; default `CRON_TIMEZONE`."""
-    coalesce: bool | None = field(default=None, kw_only=True)
+    name: str
+    tags: Sequence[str]
+    timezone: str | None
+    """The zone that a cron expression is read in, as `Europe/Berlin` or a `ZoneInfo`; default `CRON_TIMEZONE`."""
+    coalesce: bool
     """Whether of late ticks the newest runs once for all, or each by itself; default `CRON_COALESCE`."""
-    misfire_grace_time: float | None = field(default=None, kw_only=True)
+    misfire_grace_time: float | None
     """How late (seconds) a tick may start; a later one is let go. Default `CRON_MISFIRE_GRACE_TIME`: no limit."""
-    overlap: Overlap = field(default="skip", kw_only=True)
+    overlap: Overlap
     """What becomes of a tick while the job is still running: `skip` it, `queue` one, or `allow` both to run."""
-    max_retries: int = field(default=0, kw_only=True)
+    max_retries: int
     """How often a run that failed is tried again."""
-    retry_delay: float = field(default=1.0, kw_only=True)
+    retry_delay: float
     """Seconds before the first retry, doubled for each further one; each varies by up to a quarter, and none is longer
     than `CRON_MAX_RETRY_DELAY`."""
-    retry_on: tuple[type[BaseException], ...] = field(default=(Exception,), kw_only=True)
-    """The errors that are worth another attempt."""
-    timeout: float | None = field(default=None, kw_only=True)
+    retry_on: tuple[type[BaseException], ...]
+    """The errors that are worth another attempt: one class, or several of them."""
+    timeout: float | None
     """How long (seconds) each attempt may take; default `CRON_DEFAULT_TIMEOUT`: no limit."""
-    jitter: float = field(default=0.0, kw_only=True)
+    jitter: float
     """Each tick starts up to so many seconds later, by a delay that is the same for it everywhere."""
-    enabled: bool = field(default=True, kw_only=True)
+    enabled: bool
     """Whether ticks are run at all. A run by hand is possible all the same."""
-    store_result: bool = field(default=True, kw_only=True)
+    store_result: bool
     """Whether what the function returns is kept with the run."""
     schedule: Schedule = field(init=False, repr=False)
     """When it is due: made from `expr` and `timezone`."""
     schedule_zone: str = field(init=False, repr=False)
     """The zone of the schedule; empty for a kind that has none."""
+    _left_open: tuple[str, ...] = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        func: JobFunc,
+        expr: str | Schedule,
+        name: str | None = None,
+        tags: Iterable[str] | None = None,
+        *,
+        timezone: str | tzinfo | None = None,
+        coalesce: bool | None = None,
+        misfire_grace_time: float | None = None,
+        overlap: Overlap = "skip",
+        max_retries: int = 0,
+        retry_delay: float = 1.0,
+        retry_on: type[BaseException] | Iterable[type[BaseException]] = _ANY_ERROR,
+        timeout: float | None = None,
+        jitter: float = 0.0,
+        enabled: bool = True,
+        store_result: bool = True,
+    ) -> None:
         put = object.__setattr__
-        if not callable(self.func):
-            raise JobDefinitionError(f"func must be callable, not {_short(self.func)}; pass the function itself")
-        # None is what the documented signatures call "not given".
-        if not self.name:
-            put(self, "name", _default_name(self.func) if self.name in ("", None) else self.name)
-        _check_name(self.name)
-        if is_generator_function(self.func):
-            raise self._fault("func", self.func, "nothing of a generator function would run; iterate inside a job")
-        unknown = [name for name in required_parameters(self.func) if name != "context" or not takes(self.func, name)]
-        if unknown:
-            raise self._fault(
-                "func", self.func, f"a job is called without {', '.join(unknown)}; give defaults, or a partial"
-            )
-        if self.tags.__class__ is not tuple or self.tags:
-            put(self, "tags", _checked_tags(self.name, self.tags))
-        put(self, "schedule", _schedule(self.name, self.expr, self.timezone))
+        put(self, "func", func)
+        put(self, "expr", expr)
+        put(self, "name", _checked_name(func, name))
+        self._check_function()
+        put(self, "tags", () if tags is None else _checked_tags(self.name, tags))
+        put(self, "timezone", None if timezone is None else zone_name(timezone))
+        put(self, "coalesce", True if coalesce is None else coalesce)
+        put(self, "misfire_grace_time", misfire_grace_time)
+        put(self, "overlap", overlap)
+        put(self, "max_retries", max_retries)
+        put(self, "retry_delay", retry_delay)
+        put(self, "retry_on", _checked_retry_on(self.name, retry_on))
+        put(self, "timeout", timeout)
+        put(self, "jitter", jitter)
+        put(self, "enabled", enabled)
+        put(self, "store_result", store_result)
+        put(self, "schedule", _schedule(self.name, expr, self.timezone))
         put(self, "schedule_zone", _zone_of(self.schedule))
+        zone = timezone if isinstance(expr, str) else expr  # a Schedule has its own
+        put(self, "_left_open", _left_open(zone, coalesce, misfire_grace_time, timeout))
         self._check_options()
         if isinstance(self.schedule, CronSchedule) and "/" in self.schedule.text:
             for doubt in doubts(self.schedule.text):
                 logger.warning("job %r: %s", self.name, doubt)
+
+    def _check_function(self) -> None:
+        if is_generator_function(self.func):
+            raise self._fault("func", self.func, "nothing of a generator function would run; iterate inside a job")
+        try:
+            required = required_parameters(self.func)
+        except ValueError as error:
+            raise self._fault("func", self.func, f"{error}; a job is called without arguments") from None
+        if (
+            not required
+            and self.func.__class__ is FunctionType
+            and not (self.func.__defaults__ or self.func.__kwdefaults__ or self.func.__dict__)
+        ):
+            return  # as most jobs are
+        marked = marked_parameter(self.func)
+        if marked is not None:
+            raise JobDefinitionError(
+                f"job {_short(self.name)}: parameter {_short(marked[0])} is left to {marked[1]}(…), which only FastAPI "
+                "fills in, for endpoints; a job gets only 'context', so make what it needs inside the job"
+            )
+        unknown = [name for name in required if name != "context" or not takes(self.func, name)]
+        if unknown:
+            raise JobDefinitionError(
+                f"job {_short(self.name)}: {_named(unknown)} no default; a job gets only 'context', by name; "
+                "give defaults, or a functools.partial"
+            )
 
     def _check_options(self) -> None:
         if self.overlap not in _OVERLAPS:
@@ -120,26 +179,18 @@ class CronJob:
             self._check_seconds("jitter", self.jitter, zero=True)
         if self.max_retries.__class__ is not int or self.max_retries < 0:
             raise self._fault("max_retries", self.max_retries, "give a whole number, 0 or more")
-        if self.retry_on != (Exception,):
-            object.__setattr__(self, "retry_on", self._checked_retry_on())
         for option, value in (
             ("enabled", self.enabled),
             ("store_result", self.store_result),
             ("coalesce", self.coalesce),
         ):
-            if value is not True and value is not False and not (value is None and option == "coalesce"):
+            if value is not True and value is not False:
                 raise self._fault(option, value, "give True or False")
 
     def _check_seconds(self, option: str, value: object, *, zero: bool) -> None:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not 0 <= value <= LONGEST or (value == 0 and not zero):  # type: ignore[operator]
             raise self._fault(option, value, f"give seconds, {'0 or more' if zero else 'more than 0'}")
-
-    def _checked_retry_on(self) -> tuple[type[BaseException], ...]:
-        given = self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
-        if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in given):
-            raise self._fault("retry_on", self.retry_on, "give exception classes")
-        return given
 
     def _fault(self, option: str, value: object, advice: str) -> JobDefinitionError:
         return JobDefinitionError(f"{option} of job {_short(self.name)} can't be {_short(value)}; {advice}")
@@ -155,24 +206,22 @@ class CronJob:
         return label(self.func)
 
     def with_defaults(self, config: CronConfig) -> CronJob:
-        """This job with the options that were left open filled in from the settings."""
-        zone_open = self.timezone is None and isinstance(self.expr, str) and config.timezone != "UTC"
-        grace_open = self.misfire_grace_time is None and config.misfire_grace_time is not None
-        timeout_open = self.timeout is None and config.default_timeout is not None
-        if not (zone_open or grace_open or timeout_open or self.coalesce is None):
+        """This job with the options that were left open filled in from the settings; this very one where none changes."""
+        set_here = (self.timezone or "UTC", self.coalesce, self.misfire_grace_time, self.timeout)
+        if set_here == (config.timezone, config.coalesce, config.misfire_grace_time, config.default_timeout):
+            return self  # as of most jobs
+        wanted = {option: getattr(config, _SETTINGS[option]) for option in self._left_open}
+        if "timezone" in wanted and wanted["timezone"] == (self.timezone or "UTC"):
+            del wanted["timezone"]
+        if all(value == getattr(self, option) for option, value in wanted.items()):
             return self
         job = copy(self)
         put = object.__setattr__
-        if zone_open:
-            put(job, "timezone", config.timezone)
-            put(job, "schedule", _schedule(self.name, self.expr, config.timezone))
-            put(job, "schedule_zone", config.timezone)
-        if self.coalesce is None:
-            put(job, "coalesce", config.coalesce)
-        if grace_open:
-            put(job, "misfire_grace_time", config.misfire_grace_time)
-        if timeout_open:
-            put(job, "timeout", config.default_timeout)
+        for option, value in wanted.items():
+            put(job, option, value)
+        if "timezone" in wanted:
+            put(job, "schedule", _schedule(self.name, self.expr, wanted["timezone"]))
+            put(job, "schedule_zone", wanted["timezone"])
         return job
 
 
@@ -257,15 +306,32 @@ class JobRegistry(Sequence[CronJob]):
         return f"JobRegistry({', '.join(self._snapshot_names())})"
 
 
+def _left_open(timezone: object, coalesce: object, grace: object, timeout: object) -> tuple[str, ...]:
+    """The options that take the scheduler's settings."""
+    if timezone is coalesce is grace is timeout is None:
+        return _OPEN  # as of most jobs, and the same object for all
+    given = {"timezone": timezone, "coalesce": coalesce, "misfire_grace_time": grace, "timeout": timeout}
+    return tuple(option for option in _OPEN if given[option] is None)
+
+
 def _default_name(func: JobFunc) -> str:
     inner = unwrapped(func)
     name = getattr(inner, "__name__", None)
     return name if isinstance(name, str) else type(inner).__name__
 
 
-def _check_name(name: object) -> None:
+def _checked_name(func: object, name: object) -> str:
+    if not callable(func):
+        raise JobDefinitionError(f"func must be callable, not {_short(func)}; pass the function itself")
+    if name is None:
+        name = _default_name(func)
     if not isinstance(name, str):
         raise JobDefinitionError(f"name must be text, not {_short(name)}")
+    _check_name(name)
+    return name
+
+
+def _check_name(name: str) -> None:
     if _PLAIN.fullmatch(name):
         return
     visible = any(character.isprintable() and not character.isspace() for character in name)
@@ -283,8 +349,6 @@ def _check_name(name: object) -> None:
 
 
 def _checked_tags(name: str, tags: object) -> tuple[str, ...]:
-    if tags is None:
-        return ()
     if isinstance(tags, str) or not isinstance(tags, Iterable):
         raise JobDefinitionError(f"tags of job {_short(name)} must be a list of texts, not {_short(tags)}")
     given = tuple(tags)
@@ -295,12 +359,33 @@ def _checked_tags(name: str, tags: object) -> tuple[str, ...]:
     return given
 
 
+def _checked_retry_on(name: str, retry_on: object) -> tuple[type[BaseException], ...]:
+    if retry_on is _ANY_ERROR:
+        return _ANY_ERROR
+    one = isinstance(retry_on, (type, str)) or not isinstance(retry_on, Iterable)
+    given = (retry_on,) if one else tuple(retry_on)  # type: ignore[arg-type]
+    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in given):
+        raise JobDefinitionError(
+            f"retry_on of job {_short(name)} can't be {_short(retry_on)}; give an exception class, or several of them"
+        )
+    return given  # type: ignore[return-value]
+
+
+def check_expression(expr: object) -> None:
+    """Raises `ScheduleError` for what is neither a text nor a `Schedule`; `JobDefinitionError` for a function."""
+    if isinstance(expr, (str, Schedule)):
+        return
+    if callable(expr):
+        raise JobDefinitionError(
+            f"@crons.cron stands without an expression over {_short(_default_name(expr))}; "
+            'write it as @crons.cron("*/5 * * * *")'
+        )
+    raise ScheduleError(f"expr must be a cron expression or a Schedule, not {_short(expr)}")
+
+
 def _schedule(name: str, expr: object, timezone: str | None) -> Schedule:
     if isinstance(expr, str):
-        if timezone is None:
-            return cron_schedule(expr)
-        check_timezone(timezone)
-        return cron_schedule(expr, timezone)
+        return cron_schedule(expr) if timezone is None else cron_schedule(expr, timezone)
     if not isinstance(expr, Schedule):
         raise ScheduleError(f"expr of job {_short(name)} must be a cron expression or a Schedule, not {_short(expr)}")
     if timezone is not None:
@@ -334,6 +419,11 @@ def _check_schedule(name: str, schedule: Schedule) -> None:
         raise ScheduleError(
             f"expr of job {_short(name)}: next_after of its Schedule must give aware datetimes or None, not {_short(tick)}"
         )
+
+
+def _named(parameters: list[str]) -> str:
+    names = " and ".join(map(repr, parameters))
+    return f"parameter {names} has" if len(parameters) == 1 else f"parameters {names} have"
 
 
 def _short(value: object) -> str:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, tzinfo
+from datetime import timezone as datetime_timezone
 from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
@@ -19,7 +20,7 @@ from fastapi_crons._zones import FIRST, LAST, Zone, zone
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.errors import ScheduleError
 
-__all__ = ["ALIASES", "CronSchedule", "Schedule", "check_timezone", "cron_schedule"]
+__all__ = ["ALIASES", "CronSchedule", "Schedule", "check_timezone", "cron_schedule", "zone_name"]
 
 _DAY = 86_400
 
@@ -63,10 +64,11 @@ class CronSchedule:
     _interval_like: bool
     _hash: int
 
-    def __init__(self, expr: str, timezone: str = "UTC") -> None:
+    def __init__(self, expr: str, timezone: str | tzinfo = "UTC") -> None:
         parsed = _parse(expr) if _is_short(expr) else parse(expr)
+        timezone = zone_name(timezone)
         put = object.__setattr__
-        put(self, "_zone", zone(_checked_name(timezone)))
+        put(self, "_zone", zone(timezone))
         put(self, "_hash", hash((parsed.text, timezone)))
         put(self, "text", parsed.text)
         put(self, "timezone", timezone)
@@ -165,13 +167,26 @@ def _is_short(expr: object) -> bool:
 
 def check_timezone(name: str) -> None:
     """Raises `ScheduleError` where the tz database has no zone of this name."""
-    zone(_checked_name(name))
+    zone(zone_name(name))
 
 
-def _checked_name(timezone: object) -> str:
-    if not isinstance(timezone, str):
-        raise ScheduleError(f"timezone must be the name of a zone, not {type(timezone).__name__}; e.g. 'Europe/Berlin'")
-    return timezone
+def zone_name(timezone: object) -> str:
+    """The name of a zone, which may be given as an object: a `ZoneInfo`, or `datetime.timezone.utc`.
+
+    Raises `ScheduleError` for an object that is of no zone of the tz database. Whether there is one of this name is looked
+    at where the schedule is made.
+    """
+    if isinstance(timezone, str):
+        return timezone
+    if timezone is datetime_timezone.utc:
+        return "UTC"
+    # ZoneInfo says `key`, pytz `zone`.
+    name = getattr(timezone, "key", None) or getattr(timezone, "zone", None)
+    if isinstance(timezone, tzinfo) and isinstance(name, str):
+        return name
+    raise ScheduleError(
+        f"timezone must be the name of a zone or a ZoneInfo, not {ascii(timezone)[:60]}; e.g. 'Europe/Berlin'"
+    )
 
 
 def _seconds(instant: datetime, what: str) -> float:

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable
+from datetime import tzinfo
 from typing import TYPE_CHECKING, ClassVar, TypedDict, TypeVar
 
 from fastapi_crons import logs
@@ -15,7 +16,7 @@ from fastapi_crons.clock import Clock, SystemClock, root_task
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import ConfigurationError, CronsError
 from fastapi_crons.hooks import HookFunc
-from fastapi_crons.job import CronJob, JobFunc, JobRegistry, Overlap
+from fastapi_crons.job import CronJob, JobFunc, JobRegistry, Overlap, check_expression
 from fastapi_crons.lifespan import attach, scheduler_of
 from fastapi_crons.manual_run import ManualRun
 from fastapi_crons.plugins import Plugins
@@ -42,13 +43,13 @@ FuncT = TypeVar("FuncT", bound=JobFunc)
 class JobOptions(TypedDict, total=False):
     """What `cron()` takes besides expression, name and tags; see `CronJob`."""
 
-    timezone: str | None
+    timezone: str | tzinfo | None
     coalesce: bool | None
     misfire_grace_time: float | None
     overlap: Overlap
     max_retries: int
     retry_delay: float
-    retry_on: tuple[type[BaseException], ...]
+    retry_on: type[BaseException] | Iterable[type[BaseException]]
     timeout: float | None
     jitter: float
     enabled: bool
@@ -174,14 +175,15 @@ class Crons:
         expr: str | Schedule,
         *,
         name: str | None = None,
-        tags: Sequence[str] | None = None,
+        tags: Iterable[str] | None = None,
         **options: Unpack[JobOptions],
     ) -> Callable[[FuncT], FuncT]:
         """Decorator that registers a function as a job and gives it back unchanged. Parameters as for `CronJob`."""
 
+        check_expression(expr)
+
         def register(func: FuncT) -> FuncT:
-            options.setdefault("coalesce", self.config.coalesce)
-            self.jobs.append(CronJob(func, expr, name or "", tags or (), **options))
+            self.jobs.append(CronJob(func, expr, name, tags, **options))
             return func
 
         return register

@@ -1,0 +1,248 @@
+"""What a job's function may take: what will really be called decides, and what only FastAPI could fill in is refused."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import pytest
+from fastapi import Body, Depends, File, Header, Query, Request, Security
+from pydantic import Field
+
+from fastapi_crons import CronJob, JobContext, JobDefinitionError
+from fastapi_crons.testing import VirtualClock
+from tests.conftest import MakeCrons
+from tests.support import runs_of
+
+
+def with_session(func: Callable[..., Any]) -> Callable[..., Any]:
+    """Fills in an argument, whatever else it is given."""
+
+    @functools.wraps(func)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return func("session", *args, **kwargs)
+
+    return wrapper
+
+
+def hiding(func: Callable[..., Any]) -> Callable[..., Any]:
+    """Fills in the context by itself, and takes nothing."""
+
+    @functools.wraps(func)
+    def wrapper() -> Any:
+        return func(context="its own")
+
+    return wrapper
+
+
+def passing_on(func: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(func)
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return func(*args, **kwargs)
+
+    return wrapper
+
+
+def asking(func: Callable[..., Any]) -> Callable[..., Any]:
+    """Wants more than what it wraps."""
+
+    @functools.wraps(func)
+    def wrapper(tenant: str) -> Any:
+        return func()
+
+    return wrapper
+
+
+class Traced:
+    """A decorator that is a class."""
+
+    def __init__(self, func: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, func)
+        self.func = func
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.func(*args, **kwargs)
+
+
+class Bound:
+    def plain(self) -> str:
+        return "plain"
+
+    def told(self, context: JobContext) -> str:
+        return context.job
+
+    def __call__(self, context: JobContext) -> str:
+        return context.job
+
+    @with_session
+    def filled(self, context: JobContext) -> str:
+        raise AssertionError("only looked at")
+
+
+def wants_session(session: str) -> str:
+    return session
+
+
+def wants_both(session: str, context: JobContext) -> str:
+    return f"{session} {context.job}"
+
+
+def wants_context(context: Any) -> str:
+    return context if isinstance(context, str) else str(context.job)
+
+
+def says_something_else(session: str = "default") -> str:
+    return session
+
+
+says_something_else.__signature__ = inspect.signature(wants_session)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("func", "result"),
+    [
+        (with_session(wants_session), '"session"'),
+        (with_session(wants_both), '"session job"'),
+        (passing_on(with_session(wants_both)), '"session job"'),
+        (functools.partial(with_session(wants_both)), '"session job"'),
+        (hiding(wants_context), '"its own"'),
+        (passing_on(wants_context), '"job"'),
+        (Traced(wants_context), '"job"'),
+        (Traced(hiding(wants_context)), '"its own"'),
+        (functools.partial(wants_both, "mine"), '"mine job"'),
+        (functools.partial(wants_both, session="mine"), '"mine job"'),
+        (Bound().plain, '"plain"'),
+        (Bound().told, '"job"'),
+        (Bound(), '"job"'),
+        (functools.cache(lambda: "kept"), '"kept"'),
+        (says_something_else, '"default"'),
+        (lambda *, context: context.job, '"job"'),
+        (lambda context=None: context.job, '"job"'),
+        (dict, "{}"),
+    ],
+)
+async def test_what_will_be_called_is_given_what_it_takes(
+    func: Callable[..., Any], result: str, make_crons: MakeCrons, clock: VirtualClock
+) -> None:
+    crons = make_crons()
+    crons.cron("* * * * *", name="job")(func)
+    await crons.start()
+    await clock.advance(crons, minutes=1)
+    (run,) = await runs_of(crons, "job")
+    assert (run.status, run.result) == ("completed", result), run.error
+
+
+def says_less(session: str) -> None: ...
+
+
+says_less.__signature__ = inspect.Signature()  # type: ignore[attr-defined]
+
+
+def says_more(*args: Any, **kwargs: Any) -> None: ...
+
+
+says_more.__signature__ = inspect.signature(wants_session)  # type: ignore[attr-defined]
+
+
+def mixed(request: Request, other: int, context: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("func", "named"),
+    [
+        (wants_session, "parameter 'session' has no default"),
+        (asking(lambda: None), "parameter 'tenant' has no default"),
+        (Traced(asking(lambda: None)).func, "'tenant'"),
+        (functools.partial(asking(lambda: None)), "'tenant'"),
+        (functools.cache(wants_session), "'session'"),
+        (says_less, "'session'"),
+        (says_more, "'session'"),
+        (mixed, "parameters 'request' and 'other' have no default; a job gets only 'context'"),
+        (lambda context, /: None, "'context'"),
+        (functools.partial(wants_session, "a", "b"), "does not take"),
+        (functools.partial(wants_session, nothing=1), "does not take"),
+    ],
+)
+def test_what_can_not_be_called_is_refused_with_the_parameter(func: Callable[..., Any], named: str) -> None:
+    with pytest.raises(JobDefinitionError, match=named) as caught:
+        CronJob(func, "* * * * *", "job")
+    assert "'job'" in str(caught.value)
+    assert "0x" not in str(caught.value) or "partial" in str(caught.value)
+
+
+def session() -> str:
+    return "session"
+
+
+SessionDep = Annotated[str, Depends(session)]
+
+
+def by_default(session: str = Depends(session)) -> None: ...
+def by_security(user: str = Security(session)) -> None: ...
+def by_annotation(session: Annotated[str, Depends(session)]) -> None: ...
+def by_alias(session: SessionDep) -> None: ...
+def by_annotation_and_default(session: Annotated[str, Depends(session)] = "none") -> None: ...
+def by_name_only(*, context: Any, session: SessionDep) -> None: ...
+def of_query(limit: int = Query(10)) -> None: ...
+def of_header(agent: str = Header("")) -> None: ...
+def of_body(text: str = Body("")) -> None: ...
+def of_file(text: bytes = File(b"")) -> None: ...
+def of_field(limit: int = Field(10)) -> None: ...
+def of_annotated_query(limit: Annotated[int, Query(le=10)]) -> None: ...
+
+
+def of_here() -> Callable[..., None]:
+    local = Annotated[str, Depends(session)]
+
+    def inner(value: local = "") -> None:
+        assert local
+
+    return inner
+
+
+class Method:
+    def run(self, session: SessionDep) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("func", "parameter", "marker"),
+    [
+        (by_default, "session", "Depends"),
+        (by_security, "user", "Security"),
+        (by_annotation, "session", "Depends"),
+        (by_alias, "session", "Depends"),
+        (by_annotation_and_default, "session", "Depends"),
+        (by_name_only, "session", "Depends"),
+        (of_query, "limit", "Query"),
+        (of_header, "agent", "Header"),
+        (of_body, "text", "Body"),
+        (of_file, "text", "File"),
+        (of_field, "limit", "FieldInfo"),
+        (of_annotated_query, "limit", "Query"),
+        (of_here(), "value", "Depends"),
+        (Method().run, "session", "Depends"),
+        (functools.partial(wants_session, session=Depends(session)), "session", "Depends"),
+        (functools.partial(wants_both, Depends(session)), "1.", "Depends"),
+        (functools.partial(by_default), "session", "Depends"),
+        (passing_on(by_default), "session", "Depends"),
+        (passing_on(passing_on(by_alias)), "session", "Depends"),
+        (Traced(by_default), "session", "Depends"),
+    ],
+)
+def test_what_only_fastapi_fills_in_is_refused_with_a_sentence(
+    func: Callable[..., Any], parameter: str, marker: str
+) -> None:
+    with pytest.raises(JobDefinitionError) as caught:
+        CronJob(func, "* * * * *", "job")
+    assert f"parameter {parameter!r} is left to {marker}(…), which only FastAPI fills in" in str(caught.value)
+
+
+def limited(limit: Annotated[int, Query(le=10)] = 5) -> int:
+    return limit
+
+
+@pytest.mark.parametrize("func", [limited, functools.partial(by_default, session="mine"), hiding(by_default)])
+def test_what_a_plain_call_fills_in_is_fine(func: Callable[..., Any]) -> None:
+    CronJob(func, "* * * * *", "job")
