@@ -148,7 +148,7 @@ def test_retry_on_takes_any_row_of_classes(given: Any) -> None:
     [(ZoneInfo("Europe/Berlin"), "Europe/Berlin"), (timezone.utc, "UTC"), (ZoneInfo("UTC"), "UTC")],
 )
 def test_a_zone_may_be_given_as_an_object(zone: tzinfo, name: str) -> None:
-    crons = Crons(config=CronConfig(timezone=zone))  # type: ignore[arg-type]
+    crons = Crons(config=CronConfig(timezone=zone))
     crons.cron("0 0 * * *", name="own", timezone=zone)(job)
     crons.cron("0 0 * * *", name="open")(job)
     assert [known.schedule_zone for known in crons.jobs] == [name, name]
