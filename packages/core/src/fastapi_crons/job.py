@@ -108,7 +108,7 @@ class CronJob:
         overlap: Overlap = "skip",
         max_retries: int = 0,
         retry_delay: float = 1.0,
-        retry_on: type[BaseException] | Iterable[type[BaseException]] = _ANY_ERROR,
+        retry_on: type[BaseException] | Iterable[type[BaseException]] = (Exception,),
         timeout: float | None = None,
         jitter: float = 0.0,
         enabled: bool = True,
@@ -360,7 +360,7 @@ def _checked_tags(name: str, tags: object) -> tuple[str, ...]:
 
 
 def _checked_retry_on(name: str, retry_on: object) -> tuple[type[BaseException], ...]:
-    if retry_on is _ANY_ERROR:
+    if retry_on == _ANY_ERROR:
         return _ANY_ERROR
     one = isinstance(retry_on, (type, str)) or not isinstance(retry_on, Iterable)
     given = (retry_on,) if one else tuple(retry_on)  # type: ignore[arg-type]
