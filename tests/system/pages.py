@@ -1,6 +1,6 @@
 """Pages of documentation as tests: what a page shows is written, run and compared, in the order in which it stands there.
 
-- A block whose first line is a comment with a path (`# app.py`) is written to that file.
+- A block whose first line is a comment with a path (`# app.py`) is written to that file; `# app.py, continued` is added to it.
 - Each `python` block is run; tests (`# test_….py`) only where a command runs them.
 - Each line of a `bash` block is run; servers go on until the next one starts, or the page ends.
 - A `console` block is commands (`$ …`), each with what it prints. `…` stands for any text, a line `...` for any lines but
@@ -43,7 +43,7 @@ else:
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^( *)(```+)([^`\n]*)\n(.*?)^ *\2$", re.DOTALL | re.MULTILINE)
-_FILE = re.compile(r"[#;] ((?:[\w.@-]+/)*[\w@-]*[\w.-]+)")
+_FILE = re.compile(r"[#;] ((?:[\w.@-]+/)*[\w@-]*[\w.-]+)(, continued)?")
 
 #: Languages of blocks that are written, run or parsed.
 _FOLLOWED = {"python", "bash", "console", "toml", "json", "yaml", "ini", "env"}
@@ -114,6 +114,11 @@ class Block:
         )
         return match[1] if match is not None and known else None
 
+    @property
+    def continues(self) -> bool:
+        """Whether it is added to that file."""
+        return self.text.partition("\n")[0].endswith(", continued")
+
 
 def blocks(page: Path) -> list[Block]:
     """The fenced blocks of a page."""
@@ -178,7 +183,8 @@ class PageRun:
         if block.path is not None:
             path = Path(block.path)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            before = path.read_text(encoding="utf-8") + "\n\n" if block.continues else ""
+            path.write_text(before + text, encoding="utf-8")
         steps: dict[str, Callable[[str], object]] = {
             "bash": self._commands,
             "console": self._session,
