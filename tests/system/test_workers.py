@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
+from tests.system.pages import ROOT, blocks
 from tests.system.server import Server, until
 
 pytestmark = pytest.mark.slow
@@ -46,5 +48,22 @@ def test_workers_that_share_a_file_have_nothing_to_be_told() -> None:
         until(lambda: server.output().count("Cron scheduler started with 1 jobs") == 2)
         assert server.get("/api/scheduler/health")["status"] == "ok"
         assert "workers" not in server.output().replace("--workers", "")
+    finally:
+        server.end()
+
+
+def test_the_recipe_for_a_run_at_the_start_runs_once_on_two_workers_that_live_on() -> None:
+    (recipe,) = (block.text for block in blocks(ROOT / "docs/moving/apscheduler.md") if "class AtStart" in block.text)
+    counted = recipe.replace("await asyncio.sleep(1)", "open('ran.txt', 'a').write('x')\n    await asyncio.sleep(1)")
+    assert counted != recipe
+    Path("app.py").write_text(counted)
+    server = Server("--workers", "2")
+    try:
+        until(lambda: server.output().count("Cron scheduler started with") == 2)
+        until(lambda: Path("ran.txt").exists())
+        time.sleep(3)  # what the other worker would do, it has done by now
+        assert Path("ran.txt").read_text() == "x"
+        assert server.process.poll() is None
+        assert "ERROR" not in server.output()
     finally:
         server.end()
