@@ -86,7 +86,7 @@ def status(app: App = None, as_json: AsJson = False, verbose: Verbose = False) -
     from fastapi_crons_cli.session import with_stores
 
     async def ask(session: Session) -> tuple[str | None, float, SchedulerView]:
-        return session.crons.config.instance_id, session.crons.clock.now(), await session.service.scheduler()
+        return session.crons.config.given_instance_id, session.crons.clock.now(), await session.service.scheduler()
 
     with json_only(as_json):
         configured, now, view = with_stores(ask, app=app)

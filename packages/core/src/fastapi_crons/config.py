@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
+from weakref import WeakValueDictionary
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -13,6 +15,12 @@ from fastapi_crons.schedule import check_timezone, zone_name
 PREFIX = "CRON_"
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _made_up_id() -> str:
+    from fastapi_crons.instance import made_up_id
+
+    return made_up_id()
 
 
 class CronConfig(BaseSettings):
@@ -27,8 +35,11 @@ class CronConfig(BaseSettings):
     )
 
     enabled: bool = Field(True, description="False registers every job and runs none.")
-    instance_id: str | None = Field(
-        None, min_length=1, max_length=200, description="Unique name of this instance; made up when unset."
+    instance_id: str = Field(
+        default_factory=_made_up_id,
+        min_length=1,
+        max_length=200,
+        description="Unique name of this instance; when unset, one that is made up for the process.",
     )
     namespace: str = Field(
         "default",
@@ -105,6 +116,8 @@ class CronConfig(BaseSettings):
             raise ConfigurationError(
                 f"CronConfig has no setting {', '.join(map(repr, sorted(unknown)))}; check the spelling"
             )
+        if values.get("instance_id", "") is None:
+            del values["instance_id"]  # as where it is not given
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -113,6 +126,14 @@ class CronConfig(BaseSettings):
             raise ConfigurationError(
                 f".env can't be read: it is not UTF-8 ({error.reason} at byte {error.start})"
             ) from None
+
+        if self.given_instance_id is None:
+            _WITH_MADE_UP_ID[id(self)] = self
+
+    @property
+    def given_instance_id(self) -> str | None:
+        """The `instance_id` that was set; None where it was made up."""
+        return self.instance_id if "instance_id" in self.model_fields_set else None
 
     @field_validator("timezone", mode="before")
     @classmethod
@@ -166,8 +187,8 @@ class CronConfig(BaseSettings):
 
     @field_validator("instance_id")
     @classmethod
-    def _printable(cls, value: str | None) -> str | None:
-        if value is not None and not value.isprintable():
+    def _printable(cls, value: str) -> str:
+        if not value.isprintable():
             raise ValueError("must be printable characters")
         return value
 
@@ -182,6 +203,19 @@ class CronConfig(BaseSettings):
         else:
             object.__setattr__(self, "instance_timeout", max(self.instance_timeout, self.heartbeat_interval * 3))
         return self
+
+
+#: The settings that live, and whose `instance_id` was made up.
+_WITH_MADE_UP_ID: WeakValueDictionary[int, CronConfig] = WeakValueDictionary()
+
+
+def _name_forked_child() -> None:
+    for config in list(_WITH_MADE_UP_ID.values()):
+        object.__setattr__(config, "instance_id", _made_up_id())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_name_forked_child)
 
 
 def describe_faults(error: ValidationError, prefix: str) -> str:

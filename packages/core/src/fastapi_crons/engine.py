@@ -74,7 +74,7 @@ class Engine:
         self._plugins = plugins
         self.state = state
         self.locks = locks
-        self.instance = Instance.of_this_process(config.instance_id)
+        self.instance = Instance.of_this_process(config.given_instance_id)
         self.pid = os.getpid()
         self.loop = asyncio.get_running_loop()
         self.supervisor = Supervisor()

@@ -14,6 +14,8 @@ from pathlib import Path
 _PROC = Path("/proc")
 #: The owners that live in this process.
 _OWNERS: set[str] = set()
+#: The name that was made up for this process; a child that was forked from it has another pid.
+_MADE_UP: dict[int, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +38,12 @@ class Instance:
 
     @classmethod
     def of_this_process(cls, instance_id: str | None = None) -> Instance:
-        """The instance that this process is; with a new id unless one is given."""
+        """The instance that this process is, under the name that was made up for the process unless one is given.
+
+        A second scheduler that lives here at the same time has a number behind the made-up name.
+        """
         host, pid = platform.node() or "localhost", os.getpid()
-        name = instance_id or f"{host}-{pid}-{secrets.token_hex(3)}"
+        name = instance_id or _untaken(made_up_id())
         return cls(
             id=name,
             owner=f"{name}~{secrets.token_hex(6)}",
@@ -64,6 +69,18 @@ class Instance:
         if (self.pid, self.pid_started) == (here.pid, here.pid_started):
             return self.owner in _OWNERS
         return _pid_started(self.pid) == self.pid_started
+
+
+def made_up_id() -> str:
+    """The name of this process where none was set: the same as long as it lives, and another one in a forked child."""
+    pid = os.getpid()
+    return _MADE_UP.setdefault(pid, f"{platform.node() or 'localhost'}-{pid}-{secrets.token_hex(3)}")
+
+
+def _untaken(name: str) -> str:
+    taken = {name_of(owner) for owner in _OWNERS}
+    names = (name, *(f"{name}-{number}" for number in range(2, len(taken) + 3)))
+    return next(untaken for untaken in names if untaken not in taken)
 
 
 def name_of(owner: str) -> str:

@@ -105,36 +105,36 @@ async def list_jobs(
     return [JobModel.of(view, details=asked.details) for view in await asked.service.jobs(tag=tag, status=status)]
 
 
-@_endpoints.get("/crons/{name}")
-async def one_job(asked: Asking, name: Name) -> JobModel:
+@_endpoints.get("/crons/{job_name}")
+async def one_job(asked: Asking, job_name: Name) -> JobModel:
     """One job with its latest state."""
-    return JobModel.of(await asked.service.job(name), details=asked.details)
+    return JobModel.of(await asked.service.job(job_name), details=asked.details)
 
 
-@_endpoints.get("/crons/{name}/runs")
+@_endpoints.get("/crons/{job_name}/runs")
 async def job_runs(
     asked: Asking,
-    name: Name,
+    job_name: Name,
     limit: Annotated[int, Query(ge=1, le=500, description="How many at most")] = 50,
     before: Annotated[str | None, Query(pattern=_RUN_ID, description="`next` of the page before")] = None,
     status: Annotated[RunStatus | None, Query(description="Only runs that ended so, or go on")] = None,
 ) -> RunPage:
     """A job's runs, newest first."""
-    runs = await asked.service.runs(name, limit=limit + 1, before=before, status=status)
+    runs = await asked.service.runs(job_name, limit=limit + 1, before=before, status=status)
     return RunPage(
         runs=[RunModel.of(run, details=asked.details) for run in runs[:limit]],
         next=runs[limit - 1].id if len(runs) > limit else None,
     )
 
 
-@_endpoints.get("/crons/{name}/runs/{run_id}")
-async def one_run(asked: Asking, name: Name, run_id: RunId) -> RunModel:
+@_endpoints.get("/crons/{job_name}/runs/{run_id}")
+async def one_run(asked: Asking, job_name: Name, run_id: RunId) -> RunModel:
     """One run of a job, with its log."""
-    return RunModel.of(await asked.service.run(name, run_id), details=asked.details, whole=True)
+    return RunModel.of(await asked.service.run(job_name, run_id), details=asked.details, whole=True)
 
 
 @_endpoints.post(
-    "/crons/{name}/run",
+    "/crons/{job_name}/run",
     response_model_exclude_none=True,
     responses={
         **_CHANGES,
@@ -142,14 +142,14 @@ async def one_run(asked: Asking, name: Name, run_id: RunId) -> RunModel:
         500: {"model": RunAnswer, "description": "It failed"},
     },
 )
-async def run_job(asked: Asking, response: Response, name: Name, body: RunRequest | None = None) -> RunAnswer:
+async def run_job(asked: Asking, response: Response, job_name: Name, body: RunRequest | None = None) -> RunAnswer:
     """Run a job now and wait for its end. A client that goes away cancels nothing.
 
     Without `wait`, or when the scheduler stops in the meantime, the answer is 202 with the id of the run.
     """
     wanted = body or RunRequest()
     run = await asked.service.run_job(
-        name,
+        job_name,
         force=wanted.force,
         timeout=wanted.timeout,
         wait=wanted.wait,
@@ -162,35 +162,35 @@ async def run_job(asked: Asking, response: Response, name: Name, body: RunReques
     return RunAnswer.of(run, datetime.now(timezone.utc).replace(microsecond=0))
 
 
-@_endpoints.post("/crons/{name}/runs/{run_id}/cancel", status_code=202, responses=_CHANGES)
-async def cancel_run(asked: Asking, name: Name, run_id: RunId) -> CancelAnswer:
+@_endpoints.post("/crons/{job_name}/runs/{run_id}/cancel", status_code=202, responses=_CHANGES)
+async def cancel_run(asked: Asking, job_name: Name, run_id: RunId) -> CancelAnswer:
     """Ask for a run to be cancelled, wherever it goes on. How it ended is on its record."""
-    await asked.service.cancel_run(name, run_id, actor=asked.actor)
-    return CancelAnswer(run_id=run_id, message=f"Run {run_id} of job '{name}' is asked to end")
+    await asked.service.cancel_run(job_name, run_id, actor=asked.actor)
+    return CancelAnswer(run_id=run_id, message=f"Run {run_id} of job '{job_name}' is asked to end")
 
 
-@_endpoints.post("/crons/{name}/pause", responses=_CHANGES)
-async def pause(asked: Asking, name: Name, body: PauseRequest | None = None) -> JobModel:
+@_endpoints.post("/crons/{job_name}/pause", responses=_CHANGES)
+async def pause(asked: Asking, job_name: Name, body: PauseRequest | None = None) -> JobModel:
     """Let no tick of a job run, on any instance and over restarts, until it is resumed. Runs that go on are left alone."""
     note = None if body is None else body.note
-    return JobModel.of(await asked.service.pause(name, actor=asked.actor, note=note), details=asked.details)
+    return JobModel.of(await asked.service.pause(job_name, actor=asked.actor, note=note), details=asked.details)
 
 
-@_endpoints.post("/crons/{name}/resume", responses=_CHANGES)
-async def resume(asked: Asking, name: Name, body: ResumeRequest | None = None) -> JobModel:
+@_endpoints.post("/crons/{job_name}/resume", responses=_CHANGES)
+async def resume(asked: Asking, job_name: Name, body: ResumeRequest | None = None) -> JobModel:
     """Let a job go on with its next tick; without effect on one that is not paused."""
-    await asked.service.resume(name, catch_up=body is not None and body.catch_up)
-    return JobModel.of(await asked.service.job(name), details=asked.details)
+    await asked.service.resume(job_name, catch_up=body is not None and body.catch_up)
+    return JobModel.of(await asked.service.job(job_name), details=asked.details)
 
 
-@_endpoints.get("/crons/{name}/ticks/{time}")
-async def one_tick(asked: Asking, name: Name, time: Time) -> TickModel:
+@_endpoints.get("/crons/{job_name}/ticks/{time}")
+async def one_tick(asked: Asking, job_name: Name, time: Time) -> TickModel:
     """What became of an instant of a job, and why: run, skipped, paused, missed, not due, and so on."""
     time = time.replace(microsecond=0)
     if not FIRST <= time.timestamp() <= LAST:
         raise HTTPException(404, f"{time.isoformat()} can't be a tick: it lies too near to the year 1 or 9999")
-    fate = await asked.service.tick(name, time, details=asked.details)
-    return TickModel.of(name, time, fate, details=asked.details)
+    fate = await asked.service.tick(job_name, time, details=asked.details)
+    return TickModel.of(job_name, time, fate, details=asked.details)
 
 
 @_endpoints.get("/scheduler")
