@@ -685,3 +685,13 @@ def test_a_prefix_is_no_scheduler() -> None:
         ConfigurationError, match=r"crons must be a Crons, not '/api'; a prefix is given to include_router"
     ):
         get_cron_router("/api")  # type: ignore[arg-type]
+
+
+def test_every_path_with_a_job_calls_it_job_name() -> None:
+    app = FastAPI()
+    Crons(app, state_backend=MemoryStateBackend())
+    app.include_router(get_cron_router(), prefix="/api")
+    paths = [path for path in app.openapi()["paths"] if path.startswith("/api/crons/")]
+    assert len(paths) == 8
+    assert all(path.startswith("/api/crons/{job_name}") for path in paths)
+    assert "/api/crons/{job_name}/run" in paths

@@ -8,11 +8,12 @@ import functools
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import pytest
+from fastapi import Depends
 
 from fastapi_crons import ConfigurationError, CronJob, Crons, JobDefinitionError, PluginError, SkipRun, hookimpl
 from fastapi_crons.testing import VirtualClock
@@ -345,6 +346,102 @@ async def test_a_function_may_take_fewer_arguments(make_crons: MakeCrons, hook: 
 
 
 SEEN: list[str] = []
+
+
+def _logged(hook: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(hook)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return hook(*args, **kwargs)
+
+    return wrapper
+
+
+def _with_channel(hook: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(hook)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return hook("channel", *args, **kwargs)
+
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        _logged(lambda job, context: SEEN.append(context["job_name"])),
+        _logged(lambda context: SEEN.append(context["job_name"])),
+        _with_channel(lambda channel, job, context: SEEN.append(context["job_name"])),
+        functools.partial(lambda channel, job, context: SEEN.append(context["job_name"]), "channel"),
+        functools.partial(lambda job, context, channel: SEEN.append(job), channel="channel"),
+        lambda *args, **kwargs: SEEN.append(args[0]),
+        lambda job, **rest: SEEN.append(rest["context"]["job_name"]),
+        lambda job, context, channel="alerts": SEEN.append(job),
+    ],
+)
+async def test_a_hook_is_called_as_what_is_called_takes_it(make_crons: MakeCrons, hook: Any) -> None:
+    await test_a_function_may_take_fewer_arguments(make_crons, hook)
+
+
+def _asks(job: str, context: Any, channel: str = Depends(lambda: "channel")) -> None: ...
+
+
+@pytest.mark.parametrize("kind", ["before_run", "after_run", "on_error"])
+@pytest.mark.parametrize(
+    ("hook", "said"),
+    [
+        (lambda job, context, channel, text: None, "'channel' and 'text' of '.*<lambda>' would be given nothing"),
+        (lambda job, context, *, channel: None, "'channel'"),
+        (lambda a, b, c, /: None, "'c'"),
+        (functools.partial(lambda job, context, channel, text: None, "a"), "'text'"),
+        (functools.partial(lambda job: None, "a", "b"), "does not take"),  # type: ignore[call-arg]
+        (_asks, "Depends"),
+    ],
+)
+def test_a_hook_that_can_not_be_called_is_refused_when_it_is_added(
+    make_crons: MakeCrons, kind: str, hook: Any, said: str
+) -> None:
+    crons = make_crons()
+    with pytest.raises(PluginError, match=said):
+        getattr(crons, f"add_{kind}_hook")(hook)
+    assert crons.plugins.calls(kind) == ()
+    for name in (["job"], 3):
+        with pytest.raises(PluginError, match="job_name"):
+            getattr(crons, f"add_{kind}_hook")(lambda job, context: None, name)
+
+
+def _hides_all(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(self: object) -> Any:
+        return function(self, "job", {})
+
+    return wrapper
+
+
+def test_an_implementation_of_a_plugin_that_can_not_be_called_is_refused(make_crons: MakeCrons) -> None:
+    class Hiding:
+        @hookimpl
+        @_hides_all
+        def on_error(self, job_name: str, context: Context) -> None: ...
+
+    class Asking:
+        @hookimpl
+        def on_error(self, job_name: str, context: Context = Depends(dict)) -> None: ...  # noqa: B008
+
+    crons = make_crons()
+    with pytest.raises(PluginError, match="on_error can't be called with job_name, context"):
+        crons.plugins.register(Hiding())
+    with pytest.raises(PluginError, match="Depends"):
+        crons.plugins.register(Asking())
+
+
+async def test_a_hook_for_a_job_that_does_not_exist_is_refused_while_running(make_crons: MakeCrons) -> None:
+    crons = make_crons()
+    crons.cron("0 0 1 1 *", name="job")(_ok)
+    await crons.start()
+    for add in (crons.add_before_run_hook, crons.add_after_run_hook, crons.add_on_error_hook):
+        add(lambda job, context: None, "job")
+        with pytest.raises(ConfigurationError, match="'jbo'"):
+            add(lambda job, context: None, "jbo")
+    assert crons.plugins.jobs_named_by_functions() == {"job"}
 
 
 async def test_hooks_share_nothing_of_a_result(make_crons: MakeCrons) -> None:

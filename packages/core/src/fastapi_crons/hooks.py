@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import pluggy
 
-from fastapi_crons._callables import is_awaitable, is_coroutine_function, label
+from fastapi_crons._callables import is_awaitable, is_coroutine_function, label, parameters_of
 from fastapi_crons._exceptions import exact_text, formatted, is_a
 from fastapi_crons.errors import SkipRun
 from fastapi_crons.hookspecs import HookContext
@@ -72,7 +72,7 @@ class HookCall:
         if isinstance(plugin, AddedHook):
             self.function: HookFunc = plugin.function
             self._job_name = plugin.job_name
-            self._bind = _bind_by_signature(plugin.function)
+            self._bind = bind_added(plugin.function)
             self.shown = f"hook {hook} {label(plugin.function)}"
         else:
             self.function = implementation.function
@@ -321,6 +321,9 @@ def _done(future: asyncio.Future[None]) -> None:
 #: What an added function is given only where it has a parameter of this name: the documented calls have two arguments.
 _ONLY_BY_NAME = "crons"
 
+#: A function of these kinds of parameters alone passes on whatever it is given.
+_PASSED_ON = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+
 #: Makes of the arguments of a specification those of one function, by position and by name.
 _Bind = Callable[[Mapping[str, object]], tuple[list[object], dict[str, object]]]
 
@@ -330,32 +333,63 @@ def _bind_by_name(wanted: tuple[str, ...]) -> _Bind:
     return lambda arguments: ([arguments[name] for name in wanted], {})
 
 
-def _bind_by_signature(function: HookFunc) -> _Bind:
-    """For added functions: a parameter that is named as in the specification is given that, the others in order."""
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        return lambda arguments: ([value for name, value in arguments.items() if name != _ONLY_BY_NAME], {})
+def bind_added(function: HookFunc) -> _Bind:
+    """For added functions: a parameter that is named as in the specification is given that, the others in order.
+
+    Raises `ValueError`, saying which, where it has parameters that the documented call leaves out.
+    """
+    parameters = parameters_of(function)
+    if parameters is None:
+        return _bind_in_order
+    inner = getattr(function, "__wrapped__", None)
+    if inner is not None and {parameter.kind for parameter in parameters} == _PASSED_ON:
+        # What it wraps says what it may be given; where it wants more than that, the wrapper fills it in.
+        shown = parameters_of(inner)
+        bind = _bind_in_order if shown is None else _bind_by(shown)
+        return _bind_in_order if shown is not None and _left_out(shown, bind) else bind
+    bind = _bind_by(parameters)
+    left_out = _left_out(parameters, bind)
+    if left_out:
+        raise ValueError(f"{' and '.join(map(repr, left_out))} of {label(function)!r} would be given nothing")
+    return bind
+
+
+def _bind_in_order(arguments: Mapping[str, object]) -> tuple[list[object], dict[str, object]]:
+    return [value for name, value in arguments.items() if name != _ONLY_BY_NAME], {}
+
+
+def _bind_by(parameters: list[inspect.Parameter]) -> _Bind:
     open_to_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     kept = {parameter.name for parameter in parameters if parameter.kind is not parameter.POSITIONAL_ONLY}
     kept.add(_ONLY_BY_NAME)
 
     def bind(arguments: Mapping[str, object]) -> tuple[list[object], dict[str, object]]:
-        rest = [value for name, value in arguments.items() if name not in kept and not open_to_all]
+        rest = {name: value for name, value in arguments.items() if name not in kept}
         positional: list[object] = []
-        named: dict[str, object] = dict(arguments) if open_to_all else {}
+        named: dict[str, object] = {}
         for parameter in parameters:
             if parameter.kind is parameter.VAR_POSITIONAL:
-                positional.extend(rest)
-                rest = []
+                positional.extend(rest.values())
+                rest.clear()
             elif parameter.kind is parameter.POSITIONAL_ONLY:
-                positional.extend(rest[:1])
-                del rest[:1]
+                positional.extend(rest.pop(name) for name in list(rest)[:1])
             elif parameter.kind is not parameter.VAR_KEYWORD:
                 if parameter.name in arguments:
                     named[parameter.name] = arguments[parameter.name]
                 elif rest:
-                    named[parameter.name] = rest.pop(0)
-        return positional, named
+                    named[parameter.name] = rest.pop(next(iter(rest)))
+        return positional, {**named, **rest} if open_to_all else named
 
     return bind
+
+
+def _left_out(parameters: list[inspect.Parameter], bind: _Bind) -> list[str]:
+    """The parameters without a default that a call of an added function leaves out."""
+    positional, named = bind(dict.fromkeys(("job_name", "context", _ONLY_BY_NAME)))
+    own = inspect.Signature(parameters).bind_partial(*positional, **named).arguments
+    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        parameter.name
+        for parameter in parameters
+        if parameter.name not in own and parameter.default is parameter.empty and parameter.kind not in open_ended
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,10 +14,17 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from fastapi_crons import hookspecs
-from fastapi_crons._callables import is_coroutine_function, is_generator_function, label, required_parameters
+from fastapi_crons._callables import (
+    is_coroutine_function,
+    is_generator_function,
+    label,
+    parameters_of,
+    required_parameters,
+)
+from fastapi_crons._markers import marked_parameter
 from fastapi_crons.backends import BackendSpec, LockBackendSpec, StateBackendSpec
 from fastapi_crons.errors import PluginError
-from fastapi_crons.hooks import AddedHook, HookCall, HookFunc
+from fastapi_crons.hooks import AddedHook, HookCall, HookFunc, bind_added
 from fastapi_crons.hookspecs import PROJECT, hookimpl
 from fastapi_crons.outcome import one_line, printable
 from fastapi_crons.requirements import unmet_requirement
@@ -106,6 +114,19 @@ class Plugins:
             raise PluginError(f"a {hook} hook must be callable, not {function!r}; pass the function itself")
         if is_generator_function(function):
             raise PluginError(f"a {hook} hook can't be a generator function: nothing of {label(function)!r} would run")
+        if job_name is not None and not isinstance(job_name, str):
+            raise PluginError(
+                f"job_name of a {hook} hook must be the name of one job, or None for all, not {job_name!r}"
+            )
+        try:
+            bind_added(function)
+        except ValueError as error:
+            raise PluginError(
+                f"a {hook} hook is called with job_name and context: {error}; give a default, or a functools.partial"
+            ) from None
+        marked = marked_parameter(function)
+        if marked is not None:
+            raise PluginError(f"a {hook} hook is called by nobody who knows FastAPI's {marked[1]}(…) of {marked[0]!r}")
         self.register(_added(hook, function, job_name), f"{label(function)}#{id(function):x}/{len(self._added())}")
 
     def jobs_named_by_functions(self) -> frozenset[str]:
@@ -231,11 +252,7 @@ class Plugins:
                     raise PluginError(f"{caller.name} can't be a generator function: nothing of it would run")
                 if caller.name in _PLAIN and is_coroutine_function(implementation.function):
                     raise PluginError(f"{caller.name} must be a plain function: nobody would await it")
-                unknown = [
-                    name for name in required_parameters(implementation.function) if name not in implementation.argnames
-                ]
-                if unknown:
-                    raise PluginError(f"{caller.name} wants {', '.join(unknown)}, which nobody gives")
+                _check_call(caller.name, implementation)
 
     def _backends(self, hook: str) -> dict[str, BackendSpec[Any]]:
         backends: dict[str, BackendSpec[Any]] = {}
@@ -276,6 +293,24 @@ class Plugins:
         except BaseException as error:
             raise self._unusable(plugin, f"failed to say which settings it brings: {one_line(error)}") from error
         return classes
+
+
+def _check_call(hook: str, implementation: pluggy.HookImpl) -> None:
+    """Refuse an implementation that can't be called with what pluggy believes that it takes."""
+    function, taken = implementation.function, implementation.argnames
+    unknown = [name for name in required_parameters(function) if name not in taken]
+    if unknown:
+        raise PluginError(f"{hook} wants {', '.join(unknown)}, which nobody gives")
+    marked = marked_parameter(function)
+    if marked is not None:
+        raise PluginError(f"{hook} leaves {marked[0]} to {marked[1]}(…), which only FastAPI fills in")
+    parameters = parameters_of(function)
+    try:
+        if parameters is not None:
+            inspect.Signature(parameters).bind(*taken)
+    except TypeError as error:
+        # pluggy looks at what a decorated function wraps, and not at what is called.
+        raise PluginError(f"{hook} can't be called with {', '.join(taken)} ({error})") from None
 
 
 def _added(hook: str, function: HookFunc, job_name: str | None) -> AddedHook:

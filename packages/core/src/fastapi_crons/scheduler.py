@@ -201,15 +201,15 @@ class Crons:
 
     def add_before_run_hook(self, hook: HookFunc, job_name: str | None = None) -> None:
         """Call `hook(job_name, context)` before each run, of one job or of all. It may raise `SkipRun` to veto the run."""
-        self.plugins.add_function("before_run", hook, job_name)
+        self._add_hook("before_run", hook, job_name)
 
     def add_after_run_hook(self, hook: HookFunc, job_name: str | None = None) -> None:
         """Call `hook(job_name, context)` after each run that succeeded, of one job or of all."""
-        self.plugins.add_function("after_run", hook, job_name)
+        self._add_hook("after_run", hook, job_name)
 
     def add_on_error_hook(self, hook: HookFunc, job_name: str | None = None) -> None:
         """Call `hook(job_name, context)` after each run that did not succeed, of one job or of all."""
-        self.plugins.add_function("on_error", hook, job_name)
+        self._add_hook("on_error", hook, job_name)
 
     async def start(self, role: Role = "scheduler") -> None:
         """Start the scheduler on the running event loop; without effect when it has started already, in whatever role.
@@ -230,7 +230,7 @@ class Crons:
                     "this process was forked from one whose scheduler had started, and can't use its connections; fork first, "
                     "and start in each process"
                 )
-            self._check_hook_names()
+            self._check_hook_names(self.plugins.jobs_named_by_functions())
             state, locks = choose_backends(self.config, self.plugins, self._given_state, self._given_locks)
             # A scheduler that is started again goes on with the stores it had.
             self._given_state, self._given_locks = state, locks
@@ -400,8 +400,13 @@ class Crons:
             self._turn = asyncio.Lock()
         return self._turn
 
-    def _check_hook_names(self) -> None:
-        unknown = self.plugins.jobs_named_by_functions() - self.jobs.names()
+    def _add_hook(self, kind: str, hook: HookFunc, job_name: str | None) -> None:
+        if self.running and isinstance(job_name, str):
+            self._check_hook_names(frozenset({job_name}))
+        self.plugins.add_function(kind, hook, job_name)
+
+    def _check_hook_names(self, names: frozenset[str]) -> None:
+        unknown = names - self.jobs.names()
         if unknown:
             raise ConfigurationError(
                 f"hooks were added for jobs that do not exist: {', '.join(map(repr, sorted(unknown)))}; "
