@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 from fastapi_crons import CronConfig, Crons, run
 from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.testing import VirtualClock, reset
-from fastapi_crons_cli import listing
+from fastapi_crons_cli import options
 from fastapi_crons_cli.main import app as cli
 
 APP = """
@@ -475,9 +475,69 @@ def test_what_nobody_expected_is_a_sentence_too(
     assert "Traceback" in fastapi_crons("list-jobs", "--json", "--verbose").stderr
 
 
+def _short_ids(result: Result) -> list[str]:
+    """The ids in the lines of `logs`, which are not indented."""
+    assert result.exit_code == 0, result.output
+    lines = [line for line in result.stdout.splitlines() if re.match(r"\d{4}-", line)]
+    found = [re.search(r"  run ([0-9a-f]{8})(  |$)", line) for line in lines]
+    assert all(found), lines
+    return [match[1] for match in found if match]
+
+
+def test_every_line_of_logs_names_its_run_so_that_logs_can_show_it(fastapi_crons: Cli, project: Path) -> None:
+    for _ in range(3):
+        fastapi_crons("run-job", "send_reports")
+        fastapi_crons("run-job", "backup_database")
+    ids = _short_ids(fastapi_crons("logs"))
+    assert len(set(ids)) == 6
+    failed = _short_ids(fastapi_crons("logs", "--job", "send_reports"))[-1]
+    one = fastapi_crons("logs", "--run", failed)
+    assert _short_ids(one) == [failed]
+    assert '      File "' in one.stdout
+    assert 'raise ValueError("no reports")' in one.stdout
+    (whole,) = json_of(fastapi_crons("logs", "--run", failed, "--json"))
+    assert whole["id"].endswith(failed)
+    assert (whole["job_name"], whole["status"]) == ("send_reports", "failed")
+    assert "--run" in fastapi_crons("logs", "--run", failed, "--follow").stderr
+    assert "'019' is too short" in refused(fastapi_crons("logs", "--run", "019"))
+    assert "there is no run 'ffffffff' on record" in refused(fastapi_crons("logs", "--run", "ffffffff"))
+    assert "stands for 6 runs" in refused(fastapi_crons("logs", "--run", whole["id"][:4]))
+
+
+def test_tracebacks_are_in_logs_where_more_is_wanted_and_in_json(fastapi_crons: Cli, project: Path) -> None:
+    fastapi_crons("run-job", "send_reports")
+    assert "Traceback" not in fastapi_crons("logs").stdout
+    assert 'raise ValueError("no reports")' in fastapi_crons("logs", "--verbose").stdout
+    for more in ((), ("--verbose",)):
+        (run,) = json_of(fastapi_crons("logs", "--json", *more))
+        assert 'raise ValueError("no reports")' in run["error"]["traceback"]
+
+
+def test_filters_that_are_given_twice_both_count(fastapi_crons: Cli, project: Path) -> None:
+    fastapi_crons("run-job", "send_reports")
+    fastapi_crons("run-job", "backup_database")
+    fastapi_crons("run-job", "endless", "--timeout", "0.05")
+
+    def statuses(*filters: str) -> list[str]:
+        return [run["status"] for run in json_of(fastapi_crons("logs", "--json", *filters))]
+
+    assert statuses("--status", "failed", "--status", "completed") == ["failed", "completed"]
+    assert statuses("--status", "completed", "--status", "timed_out", "-n", "1") == ["timed_out"]
+    assert statuses("--status", "failed", "--status", "failed") == ["failed"]
+    assert statuses("--job", "endless", "--job", "backup_database") == ["completed", "timed_out"]
+    assert "no job named 'bakup_database'; did you mean 'backup_database'" in refused(
+        fastapi_crons("logs", "--job", "endless", "--job", "bakup_database")
+    )
+    listed = [
+        job["name"]
+        for job in json_of(fastapi_crons("list-jobs", "--json", "--status", "failed", "--status", "timed_out"))
+    ]
+    assert listed == ["send_reports", "endless"]
+
+
 def test_statuses_are_those_of_runs() -> None:
-    assert get_args(listing.RunStatus) == get_args(run.RunStatus)
-    assert set(get_args(listing.JobStatus)) == {*get_args(run.RunStatus), "pending", "paused"}
+    assert tuple(each.value for each in options.RunStatus) == get_args(run.RunStatus)
+    assert {each.value for each in options.JobStatus} == {*get_args(run.RunStatus), "pending", "paused"}
 
 
 def test_why_says_what_became_of_an_instant(fastapi_crons: Cli, project: Path) -> None:

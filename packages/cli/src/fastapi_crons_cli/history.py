@@ -4,69 +4,87 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from fastapi_crons_cli.options import App, AsJson, JobName, SomeJob, Verbose
+from fastapi_crons_cli.options import App, AsJson, JobName, RunStatus, SomeJobs, Verbose
 from fastapi_crons_cli.output import clock_time, json_only, print_json, say, shown, shown_lines, warn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fastapi_crons.run import MissedTicks, Run
+    from fastapi_crons.run import RunStatus as Status
     from fastapi_crons.why import TickFate
     from fastapi_crons_cli.session import Session
 
 
-RunStatus = Literal["running", "completed", "failed", "timed_out", "cancelled", "interrupted"]
-
-
 def logs(
     app: App = None,
-    job: SomeJob = None,
+    job: SomeJobs = None,
+    run: Annotated[
+        str | None,
+        typer.Option("--run", metavar="RUN", help="Only this run, with what it logged: its id, or the end of it."),
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many runs, the newest.")] = 20,
-    status: Annotated[RunStatus | None, typer.Option("--status", help="Only runs with this status.")] = None,
+    status: Annotated[
+        list[RunStatus] | None, typer.Option("--status", help="Only runs with this status; may be repeated.")
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens, until Ctrl-C.")] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show the history of runs, newest last; with --verbose what they logged, too."""
-    from fastapi_crons_cli.session import with_stores
+    """Show the history of runs, newest last; with --verbose what they logged and their tracebacks, too."""
+    from fastapi_crons_cli.session import check_name, with_stores
+
+    jobs = job or []
+    statuses: list[Status] = [each.value for each in status or []]
+    if run is not None and (follow or statuses):
+        raise typer.BadParameter("--run shows one run; leave --follow and --status out")
 
     async def show(session: Session) -> list[Run]:
-        printer = _RunPrinter(session, out if as_json else None, verbose=verbose)
+        for name in jobs:
+            check_name(session.crons, name)
+        printer = _RunPrinter(session, out if as_json else None, verbose=verbose or run is not None)
         if not follow:
-            runs = (await session.service.runs(job, limit=limit, status=status))[::-1]
-            if verbose:
-                runs = [await session.service.run(run.job, run.id) for run in runs]
+            if run is not None:
+                runs = [await session.service.find_run(jobs[0] if len(jobs) == 1 else None, run)]
+            else:
+                runs = (await session.service.newest_runs(jobs, limit=limit, statuses=statuses))[::-1]
+            if verbose and run is None:
+                runs = [await session.service.run(each.job, each.id) for each in runs]
             session.progress.end()
             if not as_json:
-                for run in runs:
-                    await printer.print(run)
+                for each in runs:
+                    await printer.print(each)
             return runs
-        await _follow(session, printer, job, limit, status)
+        await _follow(session, printer, jobs, limit, statuses)
         return []
 
     with json_only(as_json) as out:
-        runs = with_stores(show, app=app, job=job)
+        runs = with_stores(show, app=app)
     if follow:
         return
     if as_json:
-        print_json([run_json(run) for run in runs])
+        print_json([run_json(each) for each in runs])
     elif not runs:
         warn("no runs are on record")
 
 
-async def _follow(session: Session, printer: _RunPrinter, job: str | None, limit: int, status: str | None) -> None:
+async def _follow(
+    session: Session, printer: _RunPrinter, jobs: Sequence[str], limit: int, statuses: Sequence[Status]
+) -> None:
     """The newest runs, and then what happens. Ends with Ctrl-C, or with the stores."""
     import asyncio
     from contextlib import aclosing
 
-    async with aclosing(session.service.events(None if job is None else [job])) as events:
+    async with aclosing(session.service.events(jobs or None)) as events:
         # What happens from here on is heard, and what has happened before is on record.
         coming = asyncio.ensure_future(anext(events, None))
         try:
             await asyncio.sleep(0)
-            runs = await session.service.runs(job, limit=limit, status=status)  # type: ignore[arg-type]
+            runs = await session.service.newest_runs(jobs, limit=limit, statuses=statuses)
             session.progress.end()
             told = {(run.id, run.status) for run in runs}
             for run in runs[::-1]:
@@ -74,7 +92,7 @@ async def _follow(session: Session, printer: _RunPrinter, job: str | None, limit
             while (record := await coming) is not None:
                 coming = asyncio.ensure_future(anext(events, None))
                 kind = getattr(record, "status", None)
-                if status in (None, kind) and (record.id, kind) not in told:
+                if (not statuses or kind in statuses) and (record.id, kind) not in told:
                     await printer.print(record)
         except asyncio.CancelledError:
             pass  # that is how it is meant to end
@@ -107,6 +125,9 @@ class _RunPrinter:
         if self._verbose:
             for line in log_lines(run, self._session.zone):
                 say(f"    {line}")
+            if run.error is not None and run.error.traceback:
+                for line in shown_lines(run.error.traceback).splitlines():
+                    say(f"    {line}")
 
     def _print_missed(self, missed: MissedTicks) -> None:
         if self._json_out is not None:
@@ -121,8 +142,8 @@ class _RunPrinter:
 
 
 def run_line(run: Run, zone: str) -> str:
-    """A run as one line: when, which job, how it went and for how long, why it ran, where, and what it raised."""
-    from fastapi_crons.run import SHORTEST_WAIT
+    """A run as one line: when, which job, how it went and for how long, why it ran, where, which one, and what it raised."""
+    from fastapi_crons.run import SHORTEST_WAIT, short_id
 
     took = "-" if run.duration is None else f"{run.duration:.2f}s"
     trigger = run.trigger if run.attempt == 1 else f"{run.trigger} (attempt {run.attempt})"
@@ -130,7 +151,10 @@ def run_line(run: Run, zone: str) -> str:
         trigger += f" (beside run {shown(run.beside)})"
     if run.waited >= SHORTEST_WAIT:
         trigger += f" (waited {run.waited:.2f}s for a thread)"
-    line = f"{clock_time(run.started, zone)}  {run.status:11}  {took:>8}  {shown(run.job)}  {trigger}  {shown(run.instance)}"
+    line = (
+        f"{clock_time(run.started, zone)}  {run.status:11}  {took:>8}  {shown(run.job)}  {trigger}  {shown(run.instance)}  "
+        f"run {shown(short_id(run.id))}"
+    )
     return line if run.error is None else f"{line}  {shown(run.error.type)}: {shown(run.error.message)}"
 
 
@@ -152,7 +176,7 @@ def run_json(run: Run) -> dict[str, Any]:
     """A run as the management API shows it."""
     from fastapi_crons.api.models import RunModel
 
-    return RunModel.of(run, details=True).model_dump(mode="json")
+    return RunModel.of(run, details=True, whole=True).model_dump(mode="json")
 
 
 def why(

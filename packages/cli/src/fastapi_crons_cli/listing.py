@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastapi_crons_cli.options import App, AsJson, Verbose
+from fastapi_crons_cli.options import App, AsJson, JobStatus, Verbose
 from fastapi_crons_cli.output import (
     clock_time,
     duration,
@@ -19,33 +19,37 @@ from fastapi_crons_cli.output import (
 )
 
 if TYPE_CHECKING:
-    from fastapi_crons.service import JobView, SchedulerView
+    from fastapi_crons.service import JobFilter, JobView, SchedulerView
     from fastapi_crons_cli.session import Session
 
-RunStatus = Literal["running", "completed", "failed", "timed_out", "cancelled", "interrupted"]
-JobStatus = Literal["running", "completed", "failed", "timed_out", "cancelled", "interrupted", "pending", "paused"]
 #: What `status` shows whatever the figures are.
 _ALWAYS_SHOWN = ("running", "completed", "failed")
 
 
 def list_jobs(
     app: App = None,
-    tag: Annotated[str | None, typer.Option("--tag", help="Only jobs that have this tag.")] = None,
-    status: Annotated[JobStatus | None, typer.Option("--status", help="Only jobs with this status.")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", help="Only jobs that have this tag; of several, all of them.")
+    ] = None,
+    status: Annotated[
+        list[JobStatus] | None, typer.Option("--status", help="Only jobs with this status; may be repeated.")
+    ] = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """Show all jobs: when each ran last, how that ended and where, and when it is due next."""
     from fastapi_crons_cli.session import with_stores
 
+    wanted: list[JobFilter] = [each.value for each in status or []]
+
     async def ask(session: Session) -> tuple[str, list[JobView]]:
-        if tag is not None and not session.has_app:
+        if tag and not session.has_app:
             from fastapi_crons_cli.apps import NoAppError
 
             raise NoAppError(
                 "tags are known to the app only, and none was found here; name it with --app module:attribute"
             )
-        return session.zone, await session.service.jobs(tag=tag, status=status)
+        return session.zone, await session.service.jobs(tags=tag or (), statuses=wanted)
 
     with json_only(as_json):
         zone, views = with_stores(ask, app=app)

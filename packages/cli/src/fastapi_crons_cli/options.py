@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Annotated
 
 import typer
@@ -26,6 +27,30 @@ def _complete_job(incomplete: str) -> list[str]:
     return [name for name in job_names() if name.startswith(incomplete)]
 
 
+class RunStatus(str, Enum):
+    """How a run can be, as an option takes it."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+
+
+class JobStatus(str, Enum):
+    """How a job can be, as an option takes it."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+    PENDING = "pending"
+    PAUSED = "paused"
+
+
 App = Annotated[
     str | None,
     typer.Option(
@@ -40,7 +65,8 @@ Verbose = Annotated[
     typer.Option("--verbose", "-v", callback=_note_verbose, help="Show more, and tracebacks of what goes wrong."),
 ]
 JobName = Annotated[str, typer.Argument(help="The job's name.", autocompletion=_complete_job)]
-SomeJob = Annotated[
-    str | None, typer.Option("--job", metavar="NAME", help="Only this job.", autocompletion=_complete_job)
+SomeJobs = Annotated[
+    list[str] | None,
+    typer.Option("--job", metavar="NAME", help="Only this job; may be repeated.", autocompletion=_complete_job),
 ]
 Note = Annotated[str | None, typer.Option("--note", help="Why; kept on record.")]

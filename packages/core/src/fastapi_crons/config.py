@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from weakref import WeakValueDictionary
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -94,6 +94,9 @@ class CronConfig(BaseSettings):
     )
     max_result_bytes: int = Field(65_536, ge=0, description="A larger result is not kept.")
     max_log_chars: int = Field(16_384, ge=0, description="How much of a run's log is kept with it; 0: nothing.")
+    log_tracebacks: Literal["full", "short", "off"] = Field(
+        "full", description="How much of a failed run's traceback goes into the log; short: the innermost frame."
+    )
     max_error_chars: int = Field(8_192, ge=100, description="Longer error messages and tracebacks are cut.")
     max_buffered_records: int = Field(
         100_000, ge=1, description="How many records wait in memory while the state store is down; then the oldest go."

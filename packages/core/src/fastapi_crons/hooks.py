@@ -18,6 +18,7 @@ from fastapi_crons.errors import SkipRun
 from fastapi_crons.hookspecs import HookContext
 from fastapi_crons.metering import Lasting, Meter
 from fastapi_crons.outcome import cut, one_line, printable, type_name, where_raised
+from fastapi_crons.run import short_id
 from fastapi_crons.wording import counted, span
 
 if TYPE_CHECKING:
@@ -251,6 +252,8 @@ class HookCaller:
             "attempt": told.get("attempt"),
         }
         about = f" about job {told['job_name']!r}" if "job_name" in told else ""
+        if told.get("run_id"):
+            about += f" (run {short_id(str(told['run_id']))})"
         why = "" if error is None else f": {one_line(error)} ({printable(where)})"
         often = "" if lasting.times == 1 else f"; that is {lasting.times} times in {span(lasting.since)}"
         logger.error("%s%s %s%s%s", call.shown, about, what, why, often, extra=fields)

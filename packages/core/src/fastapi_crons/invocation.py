@@ -17,6 +17,7 @@ from fastapi_crons.cancellation import TimeLimit, take_back_cuts
 from fastapi_crons.clock import Clock
 from fastapi_crons.context import JobContext
 from fastapi_crons.outcome import cut, printable, safe_text, type_name
+from fastapi_crons.run import short_id
 from fastapi_crons.scopes import Scopes
 
 if TYPE_CHECKING:
@@ -67,12 +68,13 @@ class Invoker:
         grown: float = run.job.retry_delay * 2 ** min(failures, 60)
         delay = min(self._max_retry_delay, grown * random.uniform(0.75, 1.25))
         logger.warning(
-            "job %r failed (%s: %s), attempt %d follows in %.1f s",
+            "job %r failed (run %s), attempt %d follows in %.1f s: %s: %s",
             run.job.name,
-            type_name(raised),
-            printable(cut(self._hooks.redacted(run.job.name, "error", safe_text(raised, 10_000)), 200)),
+            short_id(run.id),
             run.attempt + 1,
             delay,
+            type_name(raised),
+            printable(cut(self._hooks.redacted(run.job.name, "error", safe_text(raised, 10_000)), 200)),
             extra=run.log_fields,
         )
         await self._clock.sleep(delay)

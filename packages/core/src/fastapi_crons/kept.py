@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastapi_crons.active import ActiveRun
+from fastapi_crons.logs import without_our_frames
 from fastapi_crons.outcome import cut, error_of, json_or_text, result_json
 from fastapi_crons.run import Run, RunError
 from fastapi_crons.run_log import longest_line
@@ -33,7 +34,8 @@ class Kept:
 
     def error(self, run: ActiveRun, raised: BaseException) -> RunError:
         """What a function raised."""
-        return error_of(raised, self._cut_first(run, self._max_error_chars))
+        error = error_of(raised, self._cut_first(run, self._max_error_chars))
+        return replace(error, traceback=without_our_frames(error.traceback))
 
     def line_chars(self, run: ActiveRun) -> int:
         """How much of a log record is held until the run has ended."""

@@ -19,6 +19,7 @@ from fastapi_crons.metering import Meter
 from fastapi_crons.outcome import one_line
 from fastapi_crons.parts import Parts
 from fastapi_crons.recovery import Recovery
+from fastapi_crons.run import short_id
 from fastapi_crons.state.base import Signal
 from fastapi_crons.state.calls import answer_of
 from fastapi_crons.wording import counted, span
@@ -308,7 +309,9 @@ class Membership:
             logger.warning("%s, %s so far: %s", what, counted(lasting.times, "time"), one_line(error))
 
     def _cut_off_without_lease(self, run: ActiveRun) -> None:
-        logger.error("job %r: its lease was lost, and its run is cancelled", run.job.name, extra=run.log_fields)
+        logger.error(
+            "job %r: run %s lost its lease, and is cancelled", run.job.name, short_id(run.id), extra=run.log_fields
+        )
         run.cut_off("lease_lost")
 
     def lost(self, run: ActiveRun) -> None:

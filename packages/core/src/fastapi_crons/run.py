@@ -18,6 +18,9 @@ MissedReason = Literal[
 ]
 #: The error type of runs that were cut off because their process died or lost its lease: their ticks run again.
 INTERRUPTED = "Interrupted"
+#: How many characters of a run's id people are shown, and how many they have to give at least.
+SHORT_ID = 8
+SHORTEST_ID = 4
 
 #: A run that waited for a thread for less than this (seconds) did not really wait.
 SHORTEST_WAIT = 0.01
@@ -142,10 +145,15 @@ class MissedTicks:
         return utc_datetime(self.last_ts)
 
 
+def short_id(run_id: str) -> str:
+    """The end of a run's id, by which people name it: its beginning is the time, and shared by all runs of a minute."""
+    return run_id[-SHORT_ID:]
+
+
 class RunIds:
     """Makes run ids: UUID version 7, strictly increasing within one instance of this class."""
 
-    __slots__ = ("_counter", "_head", "_millisecond", "_now", "_randbits", "_tail")
+    __slots__ = ("_counter", "_head", "_last", "_middle", "_millisecond", "_now", "_randbits")
 
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
@@ -153,7 +161,8 @@ class RunIds:
         self._randbits = random.Random(random.SystemRandom().getrandbits(128)).getrandbits
         self._millisecond = 0
         self._counter = 0
-        self._head = self._tail = ""
+        self._head = self._middle = ""
+        self._last = 0
 
     def __call__(self) -> str:
         millisecond = int(self._now() * 1000)
@@ -164,11 +173,11 @@ class RunIds:
             self._begin(self._millisecond + 1)
         else:
             self._counter += 1
-        # What is random is drawn once a millisecond: the ids of one are told apart by their number.
-        return f"{self._head}{self._counter:03x}{self._tail}"
+        # What is random is drawn once a millisecond; the number makes ids differ at both ends, so that either is a short form.
+        return f"{self._head}{self._counter:03x}{self._middle}{(self._last + self._counter) & 0xFFFFFFFF:08x}"
 
     def _begin(self, millisecond: int) -> None:
         self._millisecond, self._counter = millisecond, 0
         time_digits, random_digits = f"{millisecond:012x}", f"{0x8 << 60 | self._randbits(62):016x}"
         self._head = f"{time_digits[:8]}-{time_digits[8:]}-7"
-        self._tail = f"-{random_digits[:4]}-{random_digits[4:]}"
+        self._middle, self._last = f"-{random_digits[:4]}-{random_digits[4:8]}", int(random_digits[8:], 16)

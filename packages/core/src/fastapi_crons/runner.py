@@ -22,9 +22,10 @@ from fastapi_crons.errors import SkipRun
 from fastapi_crons.invocation import Invoker
 from fastapi_crons.job import CronJob
 from fastapi_crons.kept import Kept
+from fastapi_crons.logs import log_error, shortened
 from fastapi_crons.metering import Meter
 from fastapi_crons.outcome import cut, printable, safe_text, type_name
-from fastapi_crons.run import MissedReason, MissedTicks, Run, RunError, RunStatus
+from fastapi_crons.run import MissedReason, MissedTicks, Run, RunError, RunStatus, short_id
 from fastapi_crons.run_log import current_log
 from fastapi_crons.ticks import Row
 from fastapi_crons.wording import REASONS, counted
@@ -71,6 +72,7 @@ class Runner:
     ) -> None:
         self._clock = clock
         self._max_log_chars = config.max_log_chars
+        self._log_tracebacks = config.log_tracebacks
         self._hooks = hooks
         self._kept = Kept(config, hooks)
         self._recorder = recorder
@@ -188,7 +190,7 @@ class Runner:
         logger.error(
             "job %r: run %s of instance %s was cut off: its process is gone",
             job.name,
-            run.id,
+            short_id(run.id),
             run.instance,
             extra=log_fields(run),
         )
@@ -198,7 +200,12 @@ class Runner:
     def abandon(self, run: ActiveRun) -> None:
         """Leave a run behind that does not end, at a stop: its record is closed and its lease given back."""
         if run.outcome is None:
-            logger.error("job %r did not end in time and is left behind", run.job.name, extra=run.log_fields)
+            logger.error(
+                "job %r: run %s did not end in time, and is abandoned",
+                run.job.name,
+                short_id(run.id),
+                extra=run.log_fields,
+            )
             self._end(run, "interrupted", run.cut_error("interrupted"), None)
             if self._hooks.wanted("on_error", run.job.name):
                 self._background.start(self._hooks.for_job("on_error", run.job.name, run.context()))
@@ -290,12 +297,21 @@ class Runner:
         self._recorder.ended(outcome)
         if outcome.error is None:
             if logger.isEnabledFor(logging.INFO):
-                logger.info("job %r completed in %.3f s", run.job.name, outcome.duration, extra=run.log_fields)
+                logger.info(
+                    "job %r completed in %.3f s (run %s)",
+                    run.job.name,
+                    outcome.duration,
+                    short_id(run.id),
+                    extra=run.log_fields,
+                )
         elif not run.vetoed:
-            logger.error(
-                "job %r %s: %s: %s",
+            log_error(
+                logger,
+                shortened(outcome.error.traceback, self._log_tracebacks),
+                "job %r %s (run %s): %s: %s",
                 run.job.name,
                 status.replace("_", " "),
+                short_id(run.id),
                 outcome.error.type,
                 printable(cut(outcome.error.message, _LOGGED)),
                 extra={**run.log_fields, "status": status},
@@ -309,7 +325,11 @@ class Runner:
             self.let_go(run.job, row, "vetoed", outcome.error.message, record_id=run.id)
         else:
             logger.warning(
-                "job %r was vetoed: %s", run.job.name, printable(outcome.error.message), extra=run.log_fields
+                "job %r was vetoed (run %s): %s",
+                run.job.name,
+                short_id(run.id),
+                printable(outcome.error.message),
+                extra=run.log_fields,
             )
 
     def _give_back(self, run: ActiveRun) -> None:
@@ -318,9 +338,10 @@ class Runner:
             self._release(run)
             return
         logger.error(
-            "job %r: its thread goes on after the run: %s",
+            "job %r: run %s is %s, but its thread is still running, and holds the job until it ends",
             run.job.name,
-            run.snapshot().status,
+            short_id(run.id),
+            run.snapshot().status.replace("_", " "),
             extra=run.log_fields,
         )
         run.in_function = True

@@ -12,6 +12,7 @@ from fastapi_crons._exceptions import is_a, traceback_of
 from fastapi_crons.active import ActiveRun
 from fastapi_crons.cancellation import is_cancelled, uncancel
 from fastapi_crons.outcome import type_name
+from fastapi_crons.run import short_id
 
 if TYPE_CHECKING:
     from fastapi_crons.hooks import HookCall, HookCaller
@@ -104,7 +105,11 @@ class Scopes:
             nonlocal cancelled
             if task is not None:
                 if cancelled:
-                    logger.error("job %r: a run_scope swallows its cancellation, and holds the run", run.job.name)
+                    logger.error(
+                        "job %r: a run_scope swallows its cancellation, and holds run %s",
+                        run.job.name,
+                        short_id(run.id),
+                    )
                 cancelled += 1
                 task.cancel()
                 timers[:] = [loop.call_later(self._timeout, give_up)]

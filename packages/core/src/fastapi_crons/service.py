@@ -20,7 +20,8 @@ from fastapi_crons.health import Health
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import REACHES, LiveInstance, LockBackend, Pause, Reach
 from fastapi_crons.manual_run import ManualRun
-from fastapi_crons.run import MissedTicks, Run, RunStatus, Trigger
+from fastapi_crons.outcome import cut
+from fastapi_crons.run import SHORTEST_ID, MissedTicks, Run, RunStatus, Trigger
 from fastapi_crons.schedule import Schedule
 from fastapi_crons.scheduler import Crons
 from fastapi_crons.state.base import JobState, Record
@@ -40,6 +41,11 @@ _NOBODY = "no instance lives that runs jobs"
 _REACHES: dict[Reach, str] = {"fleet": "Distributed", "host": "This host", "process": "This process"}
 #: How many runs are read at a time when the history is searched.
 _PAGE = 500
+#: How many pages of the history are looked through for a part of a run's id, and how many ids an error names.
+_MAX_PAGES = 20
+_SHOWN = 3
+#: How long the id of a run is.
+_WHOLE_ID = 36
 #: A run's id may be older (seconds) than its tick: clocks differ, and are stepped.
 _CLOCKS_DIFFER = 3_600
 
@@ -90,21 +96,21 @@ class Service:
     def __init__(self, crons: Crons) -> None:
         self.crons = crons
 
-    async def jobs(self, *, tag: str | None = None, status: JobFilter | None = None) -> list[JobView]:
-        """All jobs, or those with a tag or a status.
+    async def jobs(self, *, tags: Collection[str] = (), statuses: Collection[JobFilter] = ()) -> list[JobView]:
+        """All jobs, or those that have all of these tags and any of these statuses.
 
         One query to each store, whatever their number; an observer looks too whether what is on record as running still is.
         """
         engine = self._engine()
-        jobs = self.crons.get_jobs(None if tag is None else [tag])
+        jobs = self.crons.get_jobs(tags or None)
         states, pauses = await asyncio.gather(self._answer(engine.state.states()), self._answer(engine.locks.pauses()))
         if engine.role == "observer":
             states = await self._as_seen_from_outside(states)
         next_runs = self._next_runs(jobs)
         views = [_view(job, states.get(job.name), pauses.get(job.name), next_runs[job.schedule]) for job in jobs]
-        if status is None:
+        if not statuses:
             return views
-        return [view for view in views if (view.pause is not None if status == "paused" else view.status == status)]
+        return [view for view in views if view.status in statuses or (view.pause is not None and "paused" in statuses)]
 
     async def job(self, name: str) -> JobView:
         """One job."""
@@ -120,15 +126,64 @@ class Service:
         """See `Crons.runs`."""
         return await self.crons.runs(name, limit=limit, before=before, status=status)
 
+    async def newest_runs(
+        self,
+        names: Collection[str],
+        *,
+        limit: int = 50,
+        before: str | None = None,
+        statuses: Collection[RunStatus] = (),
+    ) -> list[Run]:
+        """The runs of any of these jobs with any of these statuses, newest first; none of either stands for all."""
+        found = await asyncio.gather(
+            *(
+                self.crons.runs(name, limit=limit, before=before, status=status)
+                for name in (dict.fromkeys(names) or (None,))
+                for status in (dict.fromkeys(statuses) or (None,))
+            )
+        )
+        return sorted((run for runs in found for run in runs), key=lambda run: run.id, reverse=True)[:limit]
+
     async def run(self, name: str, run_id: str) -> Run:
-        """One run of a job, with its log."""
+        """One run of a job, with its log. `run_id` may be the first or last characters of its id, as people are shown them."""
         self.crons.jobs.named(name)
+        return await self.find_run(name, run_id)
+
+    async def find_run(self, name: str | None, run_id: str) -> Run:
+        """As `run`, of any job where none is named."""
+        run = await self._run_of_id(run_id)
+        if run is None and len(run_id) < _WHOLE_ID:
+            run = await self._run_of_id(await self._whole_id(name, run_id))
+        if run is None or (name is not None and run.job != name):
+            raise _unknown_run(name, run_id)
+        return run
+
+    async def _run_of_id(self, run_id: str) -> Run | None:
         engine = self._engine()
         # What has just begun or ended here may not be on record yet.
-        run = engine.recorder.noted(run_id) or await self._answer(engine.state.run(run_id))
-        if run is None or run.job != name:
-            raise UnknownRunError(f"job {name!r} has no run {run_id!r} on record; the history may have been cut back")
-        return run
+        return engine.recorder.noted(run_id) or await self._answer(engine.state.run(run_id))
+
+    async def _whole_id(self, name: str | None, part: str) -> str:
+        """The id of the one run that begins or ends like this, among the newest."""
+        wanted = part.lower().strip()
+        if len(wanted) < SHORTEST_ID:
+            raise UnknownRunError(f"{part!r} is too short for a run's id; give at least {SHORTEST_ID} characters")
+        active = self._engine().runner.active.values()
+        found = {run.id for run in active if name in (None, run.job.name) and _is_part(wanted, run.id)}
+        before = None
+        for _ in range(_MAX_PAGES):
+            page = await self._answer(self._engine().state.runs(name, limit=_PAGE, before=before))
+            found |= {run.id for run in page if _is_part(wanted, run.id)}
+            if len(page) < _PAGE:
+                break
+            before = page[-1].id
+        if not found:
+            raise _unknown_run(name, part)
+        if len(found) > 1:
+            shown = ", ".join(sorted(found, reverse=True)[:_SHOWN])
+            more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+            raise UnknownRunError(f"{part!r} stands for {len(found)} runs: {shown}{more}; give more of the id")
+        return found.pop()
 
     async def missed(self, name: str, *, limit: int = 50) -> list[MissedTicks]:
         """A job's records of ticks that were let go, newest first."""
@@ -171,14 +226,17 @@ class Service:
         if active is not None and active.thread is not None:
             await asyncio.wait({active.thread})
 
-    async def cancel_run(self, name: str, run_id: str, *, actor: str | None = None) -> None:
-        """Cancel a run that goes on, here or elsewhere; see `Crons.cancel_run`. Raises `RunEndedError` where it has ended."""
+    async def cancel_run(self, name: str, run_id: str, *, actor: str | None = None) -> str:
+        """Cancel a run that goes on, here or elsewhere, and give its id; see `Crons.cancel_run`, and `run` for `run_id`.
+
+        Raises `RunEndedError` where it has ended.
+        """
         self.crons.jobs.named(name)
         active = self._engine().runner.active.get(run_id)
-        if active is not None and active.job.name == name:
-            run = active.snapshot()
-        else:
-            run = await self.run(name, run_id)
+        if active is None or active.job.name != name:
+            run_id = (await self.run(name, run_id)).id
+            active = self._engine().runner.active.get(run_id)
+        run = active.snapshot() if active is not None else await self.run(name, run_id)
         if run.status != "running":
             raise RunEndedError(f"run {run_id} of job {name!r} can't be cancelled: it has {_ended(run)}")
         goes_on = active is not None or run_id in await self._living_runs([name])
@@ -187,6 +245,7 @@ class Service:
                 f"run {run_id} of job {name!r} can't be cancelled: no instance that shares the lock store runs it any more; "
                 "where its own is gone, the next scheduler closes its record"
             )
+        return run_id
 
     async def pause(self, name: str, *, actor: str | None = None, note: str | None = None) -> JobView:
         """Let no tick of a job run until it is resumed; see `Crons.pause`."""
@@ -316,6 +375,18 @@ def _view(job: CronJob, state: JobState | None, pause: Pause | None, next_run: d
     if state is None:
         return JobView(job, "pending", None, next_run, None, pause)
     return JobView(job, state.status, utc_datetime(state.last_run_ts), next_run, state.instance or None, pause)
+
+
+def _is_part(text: str, run_id: str) -> bool:
+    """Whether an id begins or ends so, with or without its hyphens."""
+    plain = run_id.replace("-", "")
+    return run_id.startswith(text) or run_id.endswith(text) or plain.startswith(text) or plain.endswith(text)
+
+
+def _unknown_run(name: str | None, run_id: str) -> UnknownRunError:
+    whose = "no run" if name is None else f"job {name!r} has no run"
+    there = "there is " if name is None else ""
+    return UnknownRunError(f"{there}{whose} {cut(run_id, 100)!r} on record; old history may have been deleted")
 
 
 def _health_of_others(instances: Iterable[LiveInstance]) -> Health:

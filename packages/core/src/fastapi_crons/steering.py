@@ -17,7 +17,7 @@ from fastapi_crons.manual_run import ManualRun
 from fastapi_crons.membership import Membership
 from fastapi_crons.outcome import safe_text
 from fastapi_crons.parts import Parts
-from fastapi_crons.run import Run
+from fastapi_crons.run import Run, short_id
 from fastapi_crons.state.base import Signal
 from fastapi_crons.ticks import Row, count_row, old_row, tick_source
 
@@ -128,7 +128,11 @@ class Steering:
         run.granted(result)
         if run.beside is not None:
             logger.warning(
-                "job %r: run %s was forced, and overlaps with run %s", name, run.id, run.beside, extra=run.log_fields
+                "job %r: run %s was forced, and overlaps with run %s",
+                name,
+                short_id(run.id),
+                short_id(run.beside),
+                extra=run.log_fields,
             )
         self._runner.start(run)
         return run

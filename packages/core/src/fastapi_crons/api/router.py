@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Res
 from fastapi.params import Depends as DependsParameter
 from fastapi.security import HTTPBearer
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import AwareDatetime, BeforeValidator
+from pydantic import AwareDatetime, BeforeValidator, Field
 
 from fastapi_crons._zones import FIRST, LAST
 from fastapi_crons.api.access import Access
@@ -82,7 +82,12 @@ Name = Annotated[
 ]
 RunId = Annotated[
     str,
-    Path(min_length=1, max_length=100, description="The run's id", examples=["019ca8c1-6c00-7000-8000-0123456789ab"]),
+    Path(
+        min_length=1,
+        max_length=100,
+        description="The run's id, or its first or last characters, as the log shows them",
+        examples=["019ca8c1-6c00-7000-8000-0123456789ab"],
+    ),
 ]
 Time = Annotated[
     AwareDatetime,
@@ -98,11 +103,20 @@ _endpoints = APIRouter(route_class=ManagementRoute)
 @_endpoints.get("/crons")
 async def list_jobs(
     asked: Asking,
-    tag: Annotated[str | None, Query(max_length=1000, description="Only jobs with this tag")] = None,
-    status: Annotated[JobFilter | None, Query(description="Only jobs whose latest run ended so, or goes on")] = None,
+    tag: Annotated[
+        list[Annotated[str, Field(max_length=1000)]] | None,
+        Query(max_length=100, description="Only jobs with this tag; with several, those that have all of them"),
+    ] = None,
+    status: Annotated[
+        list[JobFilter] | None,
+        Query(max_length=100, description="Only jobs whose latest run ended so, or goes on; several are possible"),
+    ] = None,
 ) -> list[JobModel]:
     """All jobs with their latest state, in the order they were registered."""
-    return [JobModel.of(view, details=asked.details) for view in await asked.service.jobs(tag=tag, status=status)]
+    return [
+        JobModel.of(view, details=asked.details)
+        for view in await asked.service.jobs(tags=tag or (), statuses=status or ())
+    ]
 
 
 @_endpoints.get("/crons/{job_name}")
@@ -117,10 +131,13 @@ async def job_runs(
     job_name: Name,
     limit: Annotated[int, Query(ge=1, le=500, description="How many at most")] = 50,
     before: Annotated[str | None, Query(pattern=_RUN_ID, description="`next` of the page before")] = None,
-    status: Annotated[RunStatus | None, Query(description="Only runs that ended so, or go on")] = None,
+    status: Annotated[
+        list[RunStatus] | None,
+        Query(max_length=100, description="Only runs that ended so, or go on; several are possible"),
+    ] = None,
 ) -> RunPage:
     """A job's runs, newest first."""
-    runs = await asked.service.runs(job_name, limit=limit + 1, before=before, status=status)
+    runs = await asked.service.newest_runs([job_name], limit=limit + 1, before=before, statuses=status or ())
     return RunPage(
         runs=[RunModel.of(run, details=asked.details) for run in runs[:limit]],
         next=runs[limit - 1].id if len(runs) > limit else None,
@@ -165,8 +182,8 @@ async def run_job(asked: Asking, response: Response, job_name: Name, body: RunRe
 @_endpoints.post("/crons/{job_name}/runs/{run_id}/cancel", status_code=202, responses=_CHANGES)
 async def cancel_run(asked: Asking, job_name: Name, run_id: RunId) -> CancelAnswer:
     """Ask for a run to be cancelled, wherever it goes on. How it ended is on its record."""
-    await asked.service.cancel_run(job_name, run_id, actor=asked.actor)
-    return CancelAnswer(run_id=run_id, message=f"Run {run_id} of job '{job_name}' is asked to end")
+    cancelled = await asked.service.cancel_run(job_name, run_id, actor=asked.actor)
+    return CancelAnswer(run_id=cancelled, message=f"Run {cancelled} of job '{job_name}' is asked to end")
 
 
 @_endpoints.post("/crons/{job_name}/pause", responses=_CHANGES)
