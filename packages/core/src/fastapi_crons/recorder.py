@@ -104,6 +104,11 @@ class Recorder:
         )
         return None if found is None or isinstance(found, MissedTicks) else _as_run(found)
 
+    def noted_runs(self) -> list[Run]:
+        """The runs that the state store may not have yet, or not as they are by now."""
+        found = {**self._writing, **self._going_on, **self._begun, **self._pending}
+        return [_as_run(noted) for noted in found.values() if not isinstance(noted, MissedTicks)]
+
     def expect(self, latency: float) -> None:
         """Learn how long (seconds) an answer of the stores takes, before the first write shows it."""
         self.slow = latency > _SLOW

@@ -168,8 +168,8 @@ class Service:
         wanted = part.lower().strip()
         if len(wanted) < SHORTEST_ID:
             raise UnknownRunError(f"{part!r} is too short for a run's id; give at least {SHORTEST_ID} characters")
-        active = self._engine().runner.active.values()
-        found = {run.id for run in active if name in (None, run.job.name) and _is_part(wanted, run.id)}
+        noted = self._engine().recorder.noted_runs()
+        found = {run.id for run in noted if name in (None, run.job) and _is_part(wanted, run.id)}
         before = None
         for _ in range(_MAX_PAGES):
             page = await self._answer(self._engine().state.runs(name, limit=_PAGE, before=before))
