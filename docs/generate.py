@@ -66,11 +66,21 @@ problem details objects (RFC 9457), `application/problem+json`.
 | neither | everybody who reaches the app | local clients |
 | `CRON_API_OPEN=true`, and neither | everybody who reaches the app | the same |
 
-- A client is *local* where it connects from this machine (a loopback address), by a host name without a dot or a loopback
-  address, and no proxy has left its mark on the request (`Forwarded`, `Via`, `X-Real-IP`, `X-Forwarded-…`, HTTP/1.0). A
-  proxy that leaves none can't be told from a local client: behind one, set the token. A client that comes through a
-  published port of a container is not local.
-- Whoever is not shown details gets null in their place, and reasons and findings without the texts of errors.
+- A client is *local* where its process belongs to the same user of this operating system as the server, its `Host` is exactly
+  `localhost`, an address `127.x.x.x` or `[::1]`, and its request has no mark of a proxy: `Forwarded`, `Via`, `X-Forwarded-…`,
+  `X-Real-IP`, `X-Client-IP`, `CF-…`, `True-Client-IP`, `Fastly-…`, `X-Envoy-…`, `X-Original-…`, `Cdn-Loop` or one of their kin, or
+  HTTP/1.0. Where the system does not say whose a connection is, nobody is local: a socket file, a published port of a
+  container, a server that does not tell its own address.
+- A proxy that runs as the same user as the server, and leaves no mark, looks like that user: set the token. In a pod or a
+  container that is often the case, as all run as root.
+- Test clients in the same process (`TestClient`, `httpx.ASGITransport`) are local, by the names they use for an app, such as
+  `testserver`.
+- Whoever is not shown details gets null in their place, and reasons and findings without the texts of errors; events are told
+  to nobody else.
+- Endpoints of plugins, websockets among them, are for the same clients as ours; a websocket counts as a change.
+- A token is looked at before anything of a body is read; dependencies are called when FastAPI has read it, 64 KiB at most.
+- After ten wrong tokens in a minute from one address (IPv6: one network) answers to its tokens come a second later. Behind a
+  proxy, let the server know the addresses of clients (uvicorn: `--forwarded-allow-ips`), or one of them slows down all.
 - A browser's request from the page of another site changes nothing, whoever sends it, and with neither (the fourth row) is
   shown no details.
 - Behind a token or dependencies, the header `X-Actor` (200 characters at most) says who asks for a change; it is kept with
@@ -87,13 +97,14 @@ problem details objects (RFC 9457), `application/problem+json`.
 | 413 | The body is larger than 64 KiB |
 | 415 | A change whose body is not `Content-Type: application/json` |
 | 422 | A parameter or a field of the body can't be used, or the body is no JSON; `detail` says which, and why |
-| 503 | A store does not answer, or the scheduler is not running |
+| 429 | Too many wrong tokens came from this address; `Retry-After` |
+| 503 | A store does not answer, the scheduler is not running, or as many listen to events as may (`Retry-After`) |
 """
 
 _SHARED = ("`--app`", "`--json`", "`--verbose`, `-v`")
 
 #: What any endpoint can answer besides.
-_COMMON = {"400", "401", "403", "404", "413", "422", "503"}
+_COMMON = {"400", "401", "403", "404", "413", "422", "429", "503"}
 
 #: How bounds of a schema are said.
 _BOUNDS = {

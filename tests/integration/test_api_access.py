@@ -53,7 +53,7 @@ class Api:
         *headers: tuple[bytes, bytes],
         body: bytes | list[bytes] = b"",
         host: bytes = b"localhost:8000",
-        peer: str | None = "127.0.0.1",
+        peer: str | None = "testclient",
         http: str = "1.1",
     ) -> Answer:
         chunks = [body] if isinstance(body, bytes) else body
@@ -137,6 +137,7 @@ async def make_api(make_crons: MakeCrons, clock: VirtualClock) -> AsyncIterator[
 
 
 NOT_LOCAL = {
+    "loopback, and no process is known": {"peer": "127.0.0.1"},
     "from the network": {"peer": "10.0.0.7"},
     "IPv6 network": {"peer": "2001:db8::1"},
     "mapped network": {"peer": "::ffff:10.0.0.7"},
@@ -149,7 +150,15 @@ NOT_LOCAL = {
     "no host": {"host": b""},
     "nonsense as host": {"host": b"[::1"},
     "more nonsense": {"host": b"\xff\xfe"},
-    "nginx as it comes": {"http": "1.0"},
+    "user part": {"host": b"evil.com@localhost"},
+    "port and more": {"host": b"localhost:8000@evil.com"},
+    "a trailing dot": {"host": b"localhost."},
+    "below localhost": {"host": b"evil.localhost"},
+    "percent-encoded": {"host": b"%6cocalhost"},
+    "blanks": {"host": b"localhost evil"},
+    "a long port": {"host": b"localhost:8000000"},
+    "no port": {"host": b"localhost:"},
+    "nginx as it came": {"http": "1.0"},
 }
 
 
@@ -167,6 +176,23 @@ PROXIES: dict[str, list[tuple[bytes, bytes]]] = {
     "Forwarded": [(b"forwarded", b"for=127.0.0.1")],
     "Via": [(b"via", b"1.1 proxy")],
     "X-Real-IP": [(b"x-real-ip", b"127.0.0.1")],
+    "capitals": [(b"X-ForWarded-For", b"127.0.0.1")],
+    "underscores": [(b"x_forwarded_for", b"127.0.0.1")],
+    "two hosts": [(b"host", b"localhost:8000")],
+    **{
+        name: [(name.lower().encode(), b"1")]
+        for name in (
+            "X-Client-IP",
+            "CF-Ray",
+            "CF-Connecting-IP",
+            "True-Client-IP",
+            "Fastly-Client-IP",
+            "X-Envoy-External-Address",
+            "X-Original-URL",
+            "X-Original-Forwarded-For",
+            "Cdn-Loop",
+        )
+    },
 }
 
 
@@ -213,11 +239,11 @@ async def _stranger(api: Api, clock: VirtualClock, headers: Headers, how: dict[s
     [
         {},
         {"host": b"127.0.0.1:8000"},
-        {"host": b"[::1]:8000", "peer": "::1"},
+        {"host": b"[::1]:8000"},
         {"host": b"127.8.8.8"},
         {"host": b"laptop:8000"},
-        {"peer": "::ffff:127.0.0.1"},
-        {"peer": "testclient", "host": b"testserver"},
+        {"host": b"LocalHost:8000"},
+        {"host": b"testserver"},
     ],
     ids=str,
 )

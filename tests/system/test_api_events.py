@@ -10,11 +10,13 @@ import sqlite3
 import threading
 import time
 import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -27,9 +29,11 @@ APP = """
 import asyncio, os
 from fastapi import FastAPI
 from fastapi_crons import CronConfig, Crons, get_cron_router
+from fastapi_crons.api.models import RunModel
 
 app = FastAPI()
-crons = Crons(app, config=CronConfig(shutdown_timeout=1, history_keep=10_000))
+most = int(os.environ.get("MOST_STREAMS", 250))
+crons = Crons(app, config=CronConfig(shutdown_timeout=1, history_keep=10_000, max_event_streams=most))
 app.include_router(get_cron_router(), prefix="/api")
 
 @crons.cron("0 0 1 1 *", name="job", overlap="allow")
@@ -44,10 +48,18 @@ async def large():
 async def broken():
     raise ValueError("a secret error")
 
+written, write = [], RunModel.of
+RunModel.of = lambda *run, **how: written.append(run) or write(*run, **how)
+
 @app.get("/tasks")
 async def tasks():
     names = [task.get_name() for task in asyncio.all_tasks()]
-    return {"feeds": sum("feed" in name for name in names), "all": len(names), "queues": len(crons.engine.feed._queues)}
+    return {
+        "feeds": sum("feed" in name for name in names),
+        "all": len(names),
+        "queues": len(crons.engine.feed._queues),
+        "written": len(written),
+    }
 """
 #: How long (seconds) a process may take to end: `shutdown_timeout` and 2 more.
 PROMPTLY = 3
@@ -165,11 +177,54 @@ def test_the_start_and_the_end_of_runs_are_heard(store: str, start: Callable[...
         failed = _run(server, "broken")
         assert of_one.run(failed)["error"] == {"type": "ValueError", "message": "a secret error", "traceback": None}
         assert stream.run(failed)["job_name"] == "broken"
-        with closing(Stream(server, host="jobs.example.com")) as stranger:
-            run = stranger.run(_run(server))
-            assert (run["status"], run["result"]) == ("completed", None)
-            run = stranger.run(_run(server, "broken"))
-            assert (run["error"]["type"], run["error"]["message"]) == ("ValueError", None)
+
+
+@pytest.mark.parametrize("store", ["memory"], indirect=True)
+def test_strangers_hear_nothing(store: str, start: Callable[..., Server]) -> None:
+    server = start()
+    refused = _refused(server, host="jobs.example.com")
+    assert (refused.code, "CRON_API_TOKEN" in json.load(refused)["detail"]) == (403, True)
+    assert server.get("/tasks")["queues"] == 0
+
+
+@pytest.mark.parametrize("store", ["memory"], indirect=True)
+def test_a_record_is_written_out_once_whatever_the_number_of_listeners(
+    store: str, start: Callable[..., Server]
+) -> None:
+    server = start()
+    with ExitStack() as stack:
+        streams = [stack.enter_context(closing(_listening(server)))]
+        streams += [stack.enter_context(closing(Stream(server))) for _ in range(5)]
+        before = server.get("/tasks")["written"]
+        last = _run(server)
+        runs = [stream.run(last) for stream in streams]
+        assert server.get("/tasks")["written"] - before in (1, 2), "its start, where that was told, and its end"
+    assert all(run == runs[0] for run in runs)
+    assert (runs[0]["status"], runs[0]["result"]) == ("completed", "a secret result")
+
+
+@pytest.mark.parametrize("store", ["memory"], indirect=True)
+def test_more_listeners_than_are_allowed_are_asked_to_come_later(
+    store: str, start: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MOST_STREAMS", "2")
+    server = start()
+    with closing(Stream(server)), closing(Stream(server, "?job=job")) as second:
+        refused = _refused(server)
+        assert (refused.code, refused.headers["retry-after"]) == (503, "10")
+        assert "CRON_MAX_EVENT_STREAMS" in json.load(refused)["detail"]
+        second.close()
+        until(lambda: server.get("/tasks")["queues"] == 1)
+        with closing(Stream(server)) as third:
+            last = _run(server)
+            assert third.run(last)["status"] == "completed"
+
+
+def _refused(server: Server, **headers: str) -> urllib.error.HTTPError:
+    request = urllib.request.Request(f"{server.url}/api/scheduler/events", headers=headers)
+    with pytest.raises(urllib.error.HTTPError) as refused, urllib.request.urlopen(request, timeout=5):
+        pass
+    return refused.value
 
 
 @pytest.mark.parametrize("store", ["sqlite", "redis"], indirect=True)
@@ -194,7 +249,7 @@ def test_a_client_that_goes_away_leaves_nothing_behind(
     assert all(stream.run(last) for stream in streams)
     for stream in streams:
         stream.close()
-    until(lambda: server.get("/tasks") == {**before, "feeds": 0, "queues": 0})
+    until(lambda: server.get("/tasks") == {**before, "feeds": 0, "queues": 0, "written": ANY})
     until(lambda: subscribed() == connections)
 
 

@@ -110,6 +110,9 @@ class CronConfig(BaseSettings):
         None, min_length=1, description="Bearer token that every management endpoint wants."
     )
     api_open: bool = Field(False, description="True lets everybody use the management API, from anywhere.")
+    max_event_streams: int = Field(
+        100, ge=0, description="How many clients this instance tells what happens as it happens, at a time."
+    )
 
     store_timeout: Seconds = Field(5.0, description="Deadline of every call to a store.")
 

@@ -105,7 +105,7 @@ class Engine:
         self.runner.on_lost = self.membership.lost
         self.dispatcher.answers.on_early = self.membership.ask_soon
         self._steering = Steering(parts, self.dispatcher, self.membership)
-        self.feed = Feed(state)
+        self.feed = Feed(state, config.max_event_streams)
         #: What is to be said about the place that this runs in.
         self.surroundings: list[str] = []
         self._look_again: Timer | None = None

@@ -93,3 +93,7 @@ class SkipRun(Exception):  # noqa: N818 - a signal, not an error
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class TooManyListenersError(CronsError):
+    """As many listen to what happens as may (`CRON_MAX_EVENT_STREAMS`)."""

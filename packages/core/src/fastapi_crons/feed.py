@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import aclosing, contextmanager
+from typing import TypeVar, cast
 
 from fastapi_crons._exceptions import formatted
 from fastapi_crons.backoff import Backoff
-from fastapi_crons.errors import CronsError, StoreError
+from fastapi_crons.errors import CronsError, StoreError, TooManyListenersError
 from fastapi_crons.metering import Meter
 from fastapi_crons.outcome import one_line
 from fastapi_crons.run import MissedTicks, Run
@@ -22,13 +23,36 @@ logger = logging.getLogger(__name__)
 MAX_BEHIND = 1_000
 
 
-class Feed:
-    """One subscription to the state store, whatever the number of listeners; none where nobody listens."""
+T = TypeVar("T")
 
-    def __init__(self, state: StateBackend) -> None:
+
+class Heard:
+    """A record as all listeners get it: what one makes of it the others need not make again."""
+
+    __slots__ = ("_shown", "record")
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self._shown: object = None
+
+    def shown_by(self, show: Callable[[Record], T]) -> T:
+        """What a function makes of the record; it is called once, whoever asks."""
+        if self._shown is None:
+            self._shown = show(self.record)
+        return cast("T", self._shown)
+
+
+class Feed:
+    """One subscription to the state store, whatever the number of listeners; none where nobody listens.
+
+    There are at most `limit` listeners at a time.
+    """
+
+    def __init__(self, state: StateBackend, limit: int) -> None:
         self._state = state
+        self._limit = limit
         #: What each listener has yet to hear, None at its end; and of which jobs it wants to, None for all.
-        self._queues: dict[asyncio.Queue[Record | None], Collection[str] | None] = {}
+        self._queues: dict[asyncio.Queue[Heard | None], Collection[str] | None] = {}
         self._subscription: asyncio.Task[None] | None = None
         #: Subscriptions that nobody needs any more, owned until the store knows.
         self._ending: set[asyncio.Task[None]] = set()
@@ -47,18 +71,22 @@ class Feed:
             await asyncio.wait(self._ending, timeout=timeout)
 
     @contextmanager
-    def listen(self, jobs: Collection[str] | None = None) -> Iterator[AsyncIterator[Record]]:
+    def listen(self, jobs: Collection[str] | None = None) -> Iterator[AsyncIterator[Heard]]:
         """Runs as they start and end, without their logs, and ticks that were let go, of all instances that the store reaches.
 
         Of the named jobs, or of all. From here on they are kept for this listener, until the scheduler stops, or the listener
         is too slow. What happens while the store does not answer may be left out. Raises `CronsError` where the store can't
-        tell what happens as it happens, and where the scheduler stops.
+        tell what happens as it happens, and where the scheduler stops; `TooManyListenersError` where so many listen already.
         """
         if self._stopped:
             raise CronsError("the scheduler is stopping: nothing more is told")
         if self._state.events() is None:
             raise CronsError(f"{type(self._state).__name__} can't tell what happens as it happens")
-        queue: asyncio.Queue[Record | None] = asyncio.Queue()
+        if len(self._queues) >= self._limit:
+            raise TooManyListenersError(
+                f"{len(self._queues)} listen already, which is all that CRON_MAX_EVENT_STREAMS allows; try again later"
+            )
+        queue: asyncio.Queue[Heard | None] = asyncio.Queue()
         self._queues[queue] = jobs
         if self._subscription is None:
             self._subscription = asyncio.create_task(self._tell_forever(), name="fastapi-crons feed")
@@ -95,24 +123,25 @@ class Feed:
             await asyncio.sleep(backoff.next())
 
     def _tell(self, record: Record) -> None:
+        heard = Heard(record)
         for queue, jobs in list(self._queues.items()):
             if jobs is not None and record.job not in jobs:
                 continue
             if queue.qsize() < MAX_BEHIND:
-                queue.put_nowait(record)
+                queue.put_nowait(heard)
             else:
                 self._let_go(queue)
 
-    def _let_go(self, queue: asyncio.Queue[Record | None]) -> None:
+    def _let_go(self, queue: asyncio.Queue[Heard | None]) -> None:
         self._forget(queue)
         queue.put_nowait(None)
 
-    def _forget(self, queue: asyncio.Queue[Record | None]) -> None:
+    def _forget(self, queue: asyncio.Queue[Heard | None]) -> None:
         self._queues.pop(queue, None)
         if not self._queues:
             self._unsubscribe()
 
 
-async def _heard(queue: asyncio.Queue[Record | None]) -> AsyncIterator[Record]:
+async def _heard(queue: asyncio.Queue[Heard | None]) -> AsyncIterator[Heard]:
     while (record := await queue.get()) is not None:
         yield record

@@ -171,9 +171,10 @@ def job_registered(crons: Crons, job: CronJob) -> None:
 def routes(router: APIRouter, crons: Crons | None) -> None:
     """Adds endpoints to the management router, by `router.get(…)` and its siblings. They are guarded as ours are.
 
-    Plain function, called by `get_cron_router()` in its thread, after our own endpoints were added. `crons` is the scheduler
-    that the router was made for; None for that of the app. One that raises is logged, and the router is made without what it
-    had not added yet.
+    Plain function, called by `get_cron_router()` in its thread, with a router of its own. `crons` is the scheduler that the
+    router was made for; None for that of the app. Routes of FastAPI and Starlette are taken, websockets, mounts and included
+    routers among them, as they are when it returns; what can't be guarded, or is added later, is left out. One that raises is
+    logged, and the router is made without what it had not added yet.
     """
 
 

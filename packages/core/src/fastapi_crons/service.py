@@ -16,6 +16,7 @@ from fastapi_crons.errors import (
     RunEndedError,
     UnknownRunError,
 )
+from fastapi_crons.feed import Heard
 from fastapi_crons.health import Health
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import REACHES, LiveInstance, LockBackend, Pause, Reach
@@ -314,7 +315,7 @@ class Service:
         return sorted(found, key=lambda found: (found.instance.id, found.instance.owner))
 
     @contextmanager
-    def listening(self, jobs: Collection[str] | None = None) -> Iterator[AsyncIterator[Record]]:
+    def listening(self, jobs: Collection[str] | None = None) -> Iterator[AsyncIterator[Heard]]:
         """Runs as they start and end, without logs, and ticks that are let go, of all jobs or of some; see `Feed.listen`."""
         with self._engine().feed.listen(jobs) as records:
             yield records
@@ -322,8 +323,8 @@ class Service:
     async def events(self, jobs: Collection[str] | None = None) -> AsyncGenerator[Record, None]:
         """As `listening`, from the moment that the first is asked for."""
         with self.listening(jobs) as records:
-            async for record in records:
-                yield record
+            async for heard in records:
+                yield heard.record
 
     async def _as_seen_from_outside(self, states: dict[str, JobState]) -> dict[str, JobState]:
         """What is on record as running whose instance is gone was interrupted; a scheduler would have put that on record."""

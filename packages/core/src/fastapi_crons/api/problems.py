@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -22,11 +22,15 @@ from fastapi_crons.errors import (
     NotInForceError,
     RunEndedError,
     StoreError,
+    TooManyListenersError,
     UnknownJobError,
     UnknownRunError,
 )
 from fastapi_crons.metering import Meter
 from fastapi_crons.outcome import one_line
+
+if TYPE_CHECKING:
+    from fastapi_crons.api.guard import Guard
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +38,8 @@ logger = logging.getLogger(__name__)
 MAX_BODY = 65_536
 PROBLEM = "application/problem+json"
 _DETAIL_CHARS = 300
+#: When (seconds) another listener may have gone.
+_RETRY_AFTER = "10"
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _STATUSES: Mapping[type[CronsError], int] = {
     UnknownJobError: 404,
@@ -58,13 +64,18 @@ _unreachable = Meter()
 
 
 class ManagementRoute(APIRoute):
-    """A route of the management API."""
+    """A route of the management API; a router has a class of its own, with its guard."""
+
+    #: Asked before anything of a body is read, which FastAPI does before it calls dependencies.
+    guard: ClassVar[Guard | None] = None
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def handled(request: Request) -> Response:
             try:
+                if self.guard is not None:
+                    await self.guard(request)
                 response = await handle(Request(request.scope, _within_limit(request)))
             except HTTPException as error:
                 response = _problem(error.status_code, str(error.detail), error.headers)
@@ -75,7 +86,8 @@ class ManagementRoute(APIRoute):
                     logger.warning("the management API answers 503, as a store does not answer: %s", one_line(error))
                 response = _problem(503, "the store does not answer; the log says why")
             except CronsError as error:
-                response = _problem(_STATUSES.get(type(error), 503), str(error))
+                later = {"Retry-After": _RETRY_AFTER} if isinstance(error, TooManyListenersError) else None
+                response = _problem(_STATUSES.get(type(error), 503), str(error), later)
             else:
                 _unreachable.works(time.monotonic())
             for name, value in _HEADERS.items():

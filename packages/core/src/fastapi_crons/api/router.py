@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from datetime import datetime, timezone
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 from fastapi.params import Depends as DependsParameter
-from fastapi.security import HTTPBearer
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import AwareDatetime, BeforeValidator, Field
 
 from fastapi_crons._zones import FIRST, LAST
 from fastapi_crons.api.access import Access
+from fastapi_crons.api.guard import Asked, Guard, ShownBearer
 from fastapi_crons.api.models import (
     CancelAnswer,
     HealthModel,
@@ -29,16 +29,20 @@ from fastapi_crons.api.models import (
     SchedulerModel,
     TickModel,
 )
+from fastapi_crons.api.plugin_routes import PluginRoutes
 from fastapi_crons.api.problems import ManagementRoute, problems
 from fastapi_crons.errors import ConfigurationError
-from fastapi_crons.lifespan import scheduler_of
+from fastapi_crons.feed import Heard
+from fastapi_crons.hooks import HookCall
 from fastapi_crons.outcome import one_line
 from fastapi_crons.run import Run, RunStatus
 from fastapi_crons.scheduler import Crons
-from fastapi_crons.service import JobFilter, Service
+from fastapi_crons.service import JobFilter
 from fastapi_crons.state.base import Record
 
 logger = logging.getLogger(__name__)
+
+EndpointT = TypeVar("EndpointT", bound=Callable[..., object])
 
 
 def _not_a_number(time: object) -> object:
@@ -52,31 +56,13 @@ def _not_a_number(time: object) -> object:
 
 #: UUIDs, as all ids of runs.
 _RUN_ID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
-#: Methods that change nothing.
-_READS = ("GET", "HEAD", "OPTIONS")
-#: Where a request carries whom it asks.
-_ASKED = "fastapi_crons.asked"
 
 
-class _Asked:
-    """A request to the management API: whom it asks, and what it may."""
-
-    def __init__(self, request: Request, crons: Crons, access: Access) -> None:
-        self.service = Service(crons)
-        self.details = access.sees_details(request)
-        self.actor = access.actor(request)
-
-    @staticmethod
-    def by(request: Request) -> _Asked:
-        found: _Asked = request.scope[_ASKED]
-        return found
+async def _asked(request: Request) -> Asked:
+    return Asked.by(request)
 
 
-async def _asked(request: Request) -> _Asked:
-    return _Asked.by(request)
-
-
-Asking = Annotated[_Asked, Depends(_asked)]
+Asking = Annotated[Asked, Depends(_asked)]
 Name = Annotated[
     str, Path(min_length=1, description="The job's name, percent-encoded", examples=["cleanup", "a:b *%ü"])
 ]
@@ -97,7 +83,31 @@ Time = Annotated[
 _CHANGES = problems(409, 415)
 
 
-_endpoints = APIRouter(route_class=ManagementRoute)
+class _Endpoints:
+    """Our endpoints: each router gets them anew, as routes of its own class."""
+
+    def __init__(self) -> None:
+        self._adders: list[Callable[[APIRouter], None]] = []
+
+    def get(self, path: str, **options: Any) -> Callable[[EndpointT], EndpointT]:
+        return self._decorator(path, "GET", options)
+
+    def post(self, path: str, **options: Any) -> Callable[[EndpointT], EndpointT]:
+        return self._decorator(path, "POST", options)
+
+    def add_to(self, router: APIRouter) -> None:
+        for add in self._adders:
+            add(router)
+
+    def _decorator(self, path: str, method: str, options: dict[str, Any]) -> Callable[[EndpointT], EndpointT]:
+        def decorated(endpoint: EndpointT) -> EndpointT:
+            self._adders.append(lambda router: router.add_api_route(path, endpoint, methods=[method], **options))
+            return endpoint
+
+        return decorated
+
+
+_endpoints = _Endpoints()
 
 
 @_endpoints.get("/crons")
@@ -226,10 +236,20 @@ async def health(asked: Asking, response: Response) -> HealthModel:
 
 async def _listening(
     asked: Asking, job: Annotated[list[str] | None, Query(description="Only these jobs", max_length=100)] = None
-) -> AsyncIterator[AsyncIterator[Record]]:
+) -> AsyncIterator[AsyncIterator[Heard]]:
     # Here, because nothing can be refused any more once the answer has begun, and because it ends with the request.
-    with asked.service.listening(job) as records:
-        yield records
+    if not asked.details:
+        raise HTTPException(403, "events are told to those only who may change things; set CRON_API_TOKEN, and send it")
+    with asked.service.listening(job) as heard:
+        yield heard
+
+
+def _event(record: Record) -> ServerSentEvent:
+    """A record as all who listen are told it."""
+    kind, shown = (
+        ("run", RunModel.of(record, details=True)) if isinstance(record, Run) else ("missed", MissedModel.of(record))
+    )
+    return ServerSentEvent(raw_data=shown.model_dump_json(), event=kind, id=record.id)
 
 
 @_endpoints.get(
@@ -238,17 +258,15 @@ async def _listening(
     responses={200: {"description": "`run` with a run as it starts or ends, `missed` with ticks that were let go"}},
 )
 async def events(
-    asked: Asking, records: Annotated[AsyncIterator[Record], Depends(_listening)]
+    heard: Annotated[AsyncIterator[Heard], Depends(_listening)],
 ) -> AsyncGenerator[ServerSentEvent, None]:
-    """Runs as they start and end, without logs, and ticks that are let go, of all instances that share the state store."""
+    """Runs as they start and end, without logs, and ticks that are let go, of all instances that share the state store.
+
+    For those only who are shown results.
+    """
     yield ServerSentEvent(comment="listening")
-    async for record in records:
-        shown: RunModel | MissedModel
-        if isinstance(record, Run):
-            kind, shown = "run", RunModel.of(record, details=asked.details)
-        else:
-            kind, shown = "missed", MissedModel.of(record)
-        yield ServerSentEvent(data=shown, event=kind, id=record.id)
+    async for one in heard:
+        yield one.shown_by(_event)
 
 
 def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[DependsParameter] | None = None) -> APIRouter:
@@ -263,7 +281,6 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
         raise ConfigurationError(
             f"crons must be a Crons, not {crons!r}; a prefix is given to include_router(…, prefix=…)"
         )
-    guarded = bool(dependencies)
     told = False
 
     def tell_of(access: Access) -> None:
@@ -278,31 +295,45 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
     # Where the scheduler is yet to be made, its settings are not known before the first request.
     known = crons or Crons.current()
     if known is not None:
-        tell_of(Access(known.config, guarded=guarded))
+        tell_of(Access(known.config, guarded=bool(dependencies)))
 
-    async def admit(request: Request) -> None:
-        scheduler = crons or scheduler_of(request.app) or Crons()
-        access = Access(scheduler.config, guarded=guarded)
-        tell_of(access)
-        # Here, so that it holds for the endpoints of plugins too.
-        access.check_read(request)
-        if request.method not in _READS:
-            access.check_change(request)
-        request.scope[_ASKED] = _Asked(request, scheduler, access)
+    guard = Guard(crons, guarded=bool(dependencies), tell=tell_of)
+    admission = Depends(guard)
+    shown_scheme = [Depends(ShownBearer())] if known is not None and known.config.api_token else []
+    route_class = type("GuardedRoute", (ManagementRoute,), {"guard": guard})
 
-    shown_scheme = [Depends(HTTPBearer(auto_error=False))] if known is not None and known.config.api_token else []
-    router = APIRouter(
-        tags=["crons"],
-        dependencies=[*(dependencies or ()), *shown_scheme, Depends(admit)],
-        route_class=ManagementRoute,
-        responses=problems(400, 401, 403, 404, 413, 422, 503),
-    )
-    router.include_router(_endpoints)
+    def make_router(guarded: bool) -> APIRouter:
+        return APIRouter(
+            tags=["crons"],
+            dependencies=[*(dependencies or ()), *shown_scheme, admission] if guarded else [],
+            route_class=route_class,
+            responses=problems(400, 401, 403, 404, 413, 422, 429, 503),
+        )
+
+    router = make_router(True)
+    _endpoints.add_to(router)
     for call in (crons or Crons()).plugins.calls("routes"):
-        try:
-            call.here(router=router, crons=crons)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            logger.error("%s failed: %s", call.shown, one_line(error))
+        _add_routes(router, call, crons, admission, make_router)
     return router
+
+
+def _add_routes(
+    router: APIRouter, call: HookCall, crons: Crons | None, guard: DependsParameter, make: Callable[[bool], APIRouter]
+) -> None:
+    """Let a plugin add its routes, in a router of its own."""
+
+    def refuse(what: str) -> None:
+        logger.error(
+            "plugin %r adds %s to the management router, which can't be guarded: left out", call.plugin_name, what
+        )
+
+    offered = make(True)
+    try:
+        call.here(router=offered, crons=crons)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        logger.error("%s failed: %s", call.shown, one_line(error))
+    router.routes.extend(PluginRoutes(guard, make, refuse).of(offered))
+    # What starts and stops with the app comes along.
+    router.include_router(APIRouter(lifespan=offered.lifespan_context))

@@ -1,0 +1,139 @@
+"""Whose process is at the other end of a TCP connection of this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import psutil
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+#: The kernel's lists of TCP sockets, with their owners.
+_TABLES = Path("/proc/net")
+#: How many bytes of such a list are looked through at a time.
+_PIECE = 1 << 20
+#: While other sockets come and go, the kernel may pass one over.
+_LOOKS = 2
+_ESTABLISHED = "01"
+
+
+class Connection(NamedTuple):
+    """A TCP connection as this process sees it: the addresses of the other end and of its own."""
+
+    peer: IPAddress
+    peer_port: int
+    own: IPAddress
+    own_port: int
+
+
+def ip_address(text: str) -> IPAddress | None:
+    """An address as such; IPv4 where a socket for both kinds of addresses says it the IPv6 way; None for anything else."""
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return mapped or found
+
+
+def is_ours_by_tables(connection: Connection, tables: Path = _TABLES) -> bool | None:
+    """Whether the other end belongs to this process' user, as Linux tells; None where it tells nothing."""
+    for _ in range(_LOOKS):
+        for name, ends in _written(connection):
+            owner = _owner(tables / name, ends)
+            if owner is not None:
+                return owner == os.geteuid()
+    return None
+
+
+def _written(connection: Connection) -> Iterator[tuple[str, str]]:
+    """How the other end's line names both ends, in each list that it may stand in."""
+    peer, own = connection.peer, connection.own
+    if isinstance(peer, ipaddress.IPv4Address) and isinstance(own, ipaddress.IPv4Address):
+        yield "tcp", _ends(connection, peer.packed, own.packed)
+        # A socket for both kinds of addresses.
+        yield "tcp6", _ends(connection, _mapped(peer), _mapped(own))
+    elif isinstance(peer, ipaddress.IPv6Address) and isinstance(own, ipaddress.IPv6Address):
+        yield "tcp6", _ends(connection, peer.packed, own.packed)
+
+
+def _mapped(address: ipaddress.IPv4Address) -> bytes:
+    return bytes(10) + b"\xff\xff" + address.packed
+
+
+def _ends(connection: Connection, peer: bytes, own: bytes) -> str:
+    return f"{_hex(peer)}:{connection.peer_port:04X} {_hex(own)}:{connection.own_port:04X} {_ESTABLISHED} "
+
+
+def _hex(address: bytes) -> str:
+    """An address as the kernel writes it: words of 32 bits, in this machine's order of bytes."""
+    return "".join(f"{word:08X}" for word in struct.unpack(f"={len(address) // 4}I", address))
+
+
+def _owner(table: Path, ends: str) -> int | None:
+    """The user of the socket with these ends; None where none is listed, or nobody has it any more."""
+    wanted = f": {ends}".encode()
+    rest = b""
+    try:
+        with table.open("rb") as lines:
+            while piece := lines.read(_PIECE):
+                # Only whole lines are looked at.
+                whole, _, rest = (rest + piece).rpartition(b"\n")
+                at = whole.find(wanted)
+                if at >= 0:
+                    _, _, _, user, _, inode, *_ = whole[at + len(wanted) :].partition(b"\n")[0].split()
+                    # A socket whose process has let go of it is listed as root's.
+                    return None if inode == b"0" else int(user)
+    except (OSError, ValueError):
+        return None
+    return None
+
+
+def is_ours_by_psutil(connection: Connection) -> bool | None:
+    """Whether the other end belongs to a process of this process' user, as psutil tells; None where it tells nothing."""
+    import psutil
+
+    try:
+        try:
+            listed = psutil.net_connections("tcp")
+        except psutil.AccessDenied:  # macOS shows everybody's to root only, and to others their own
+            found = any(_is_end_of(connection, process) and _is_ours(process) for process in psutil.process_iter())
+            return found or None
+        owners = {entry.pid for entry in listed if _is_other_end(connection, entry)} - {None}
+        return _is_ours(psutil.Process(owners.pop())) if owners else None
+    except (psutil.Error, OSError):
+        return None
+
+
+def _is_end_of(connection: Connection, process: psutil.Process) -> bool:
+    import psutil
+
+    try:
+        return any(_is_other_end(connection, entry) for entry in process.net_connections("tcp"))
+    except psutil.Error:  # another user's, or it has just ended
+        return False
+
+
+def _is_other_end(connection: Connection, entry: object) -> bool:
+    ends = (getattr(entry, name) for name in ("laddr", "raddr"))
+    shown = [(ip_address(end.ip), end.port) if end else None for end in ends]
+    return shown == [(connection.peer, connection.peer_port), (connection.own, connection.own_port)]
+
+
+def _is_ours(process: psutil.Process) -> bool:
+    import psutil
+
+    if sys.platform == "win32":
+        return process.username() == psutil.Process().username()
+    return process.uids().effective == os.geteuid()
+
+
+#: What this system can be asked with.
+is_ours: Callable[[Connection], bool | None] = is_ours_by_tables if sys.platform == "linux" else is_ours_by_psutil

@@ -1,0 +1,114 @@
+"""What plugins add to the management router, made so that nothing of it answers without the router's guards.
+
+FastAPI calls dependencies for its own kinds of routes only, so that others become such routes. All are taken as they are
+when the hook has run: what a plugin adds later is not served.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
+
+from fastapi import APIRouter, Request, Response, WebSocket
+from fastapi.params import Depends
+from fastapi.routing import APIRoute, APIWebSocketRoute
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+#: By what a mounted app may be asked.
+_METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE")
+_REST = "rest_of_path"
+
+
+class PluginRoutes:
+    """Takes the routes of routers that plugins were given.
+
+    `guard` is what each has to stand behind, `refuse` is told what can't. `make` gives an empty router, and is told whether
+    its routes need guards of their own.
+    """
+
+    def __init__(self, guard: Depends, make: Callable[[bool], APIRouter], refuse: Callable[[str], None]) -> None:
+        self._guard = guard
+        self._make = make
+        self._refuse = refuse
+
+    def of(self, offered: APIRouter) -> list[BaseRoute]:
+        """The guarded routes of a router that was made with the guards."""
+        return self._taken(offered, guarded=False)
+
+    def _taken(self, router: APIRouter, *, guarded: bool) -> list[BaseRoute]:
+        """The routes of a router; `guarded` says that what is around it guards them."""
+        if getattr(router, "_low_priority_routes", ()):
+            self._refuse("a frontend")
+        return [taken for route in router.routes for taken in self._guarded(route, guarded)]
+
+    def _guarded(self, route: BaseRoute, guarded: bool) -> Iterable[BaseRoute]:
+        nested: APIRouter | None = getattr(route, "original_router", None)
+        if nested is not None:  # FastAPI keeps included routers as such, or takes their routes one by one
+            return self._included(route, nested, guarded)
+        if isinstance(route, (APIRoute, APIWebSocketRoute)) and (guarded or self._guard in route.dependencies):
+            return [route]
+        made = self._make(not guarded)
+        if isinstance(route, Mount):
+            path, app = f"{route.path}/{{{_REST}:path}}", _mounted(route.app)
+            _add(made, path, app, _METHODS, route.name)
+            _add_websocket(made, path, app, None)
+        elif isinstance(route, Route):
+            _add(made, route.path, route.app, route.methods or _METHODS, route.name)
+        elif isinstance(route, WebSocketRoute):
+            _add_websocket(made, route.path, route.app, route.name)
+        else:
+            self._refuse(f"a route of the kind {type(route).__name__}")
+        return made.routes
+
+    def _included(self, route: BaseRoute, nested: APIRouter, guarded: bool) -> Iterator[BaseRoute]:
+        included = cast("Any", route)
+        if not guarded and self._guard not in included.include_context.dependencies:
+            self._refuse("a router that was not included by include_router")
+            return
+        taken = self._make(False)
+        taken.routes.extend(self._taken(nested, guarded=True))
+        yield dataclasses.replace(included, original_router=taken)
+
+
+class _Answer(Response):
+    """The answer of an ASGI app."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        super().__init__()
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
+def _add(router: APIRouter, path: str, app: ASGIApp, methods: Iterable[str], name: str | None) -> None:
+    async def answer(request: Request) -> Response:
+        return _Answer(app)
+
+    router.add_api_route(path, answer, methods=list(methods), name=name or None, include_in_schema=False)
+
+
+def _add_websocket(router: APIRouter, path: str, app: ASGIApp, name: str | None) -> None:
+    async def talk(websocket: WebSocket) -> None:
+        await app(websocket.scope, websocket.receive, websocket.send)
+
+    router.add_api_websocket_route(path, talk, name=name)
+
+
+def _mounted(app: ASGIApp) -> ASGIApp:
+    """An app that finds in its scope what it would find where it is mounted."""
+
+    async def under_its_path(scope: Scope, receive: Receive, send: Send) -> None:
+        path, root = scope["path"], scope.get("root_path", "")
+        parameters = {name: value for name, value in scope["path_params"].items() if name != _REST}
+        before = path.removesuffix(f"/{scope['path_params'][_REST]}")
+        below = {
+            "path_params": parameters,
+            "app_root_path": scope.get("app_root_path", root),
+            "root_path": before if before.startswith(root) else root + before,
+        }
+        await app({**scope, **below}, receive, send)
+
+    return under_its_path
