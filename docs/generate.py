@@ -68,7 +68,7 @@ problem details objects (RFC 9457), `application/problem+json`.
 
 - A client is *local* where its process belongs to the same user of this operating system as the server, its `Host` is exactly
   `localhost`, an address `127.x.x.x` or `[::1]`, and its request has no mark of a proxy: `Forwarded`, `Via`, `X-Forwarded-…`,
-  `X-Real-IP`, `X-Client-IP`, `CF-…`, `True-Client-IP`, `Fastly-…`, `X-Envoy-…`, `X-Original-…`, `Cdn-Loop` or one of their kin, or
+  `X-Real-IP`, `X-Client-IP`, `CF-…`, `True-Client-IP`, `Fastly-…`, `X-Envoy-…`, `X-Original-…`, `Cdn-Loop` or kin of theirs, or
   HTTP/1.0. Where the system does not say whose a connection is, nobody is local: a socket file, a published port of a
   container, a server that does not tell its own address.
 - A proxy that runs as the same user as the server, and leaves no mark, looks like that user: set the token. In a pod or a

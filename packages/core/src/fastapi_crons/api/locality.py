@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 
 from starlette.requests import HTTPConnection
 
@@ -105,7 +106,7 @@ async def _why_not_ours(connection: HTTPConnection) -> str | None:
         return _UNKNOWN
     if not ends.peer.is_loopback:
         return "this request came over the network"
-    asked = _askers.submit(owners.is_ours, ends)
+    asked = _askers.submit(partial(owners.is_ours, ends))
     await asyncio.wait({asked}, timeout=_DEADLINE)
     if not asked.done():
         _askers.withdraw(asked)
