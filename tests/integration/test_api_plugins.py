@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import fastapi.routing
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, WebSocket
 from fastapi.routing import APIRoute
@@ -161,6 +162,9 @@ WEBSOCKETS: dict[str, tuple[Callable[[APIRouter], object], str]] = {
         "/n/inner/mounted/ws",
     ),
 }
+
+if not hasattr(fastapi.routing, "iter_route_contexts"):
+    del WEBSOCKETS["mounted in what is nested"]  # earlier versions serve no mounts of included routers
 
 
 def _talks(client: TestClient, path: str, headers: dict[str, str]) -> bool:
