@@ -51,7 +51,7 @@ async def test_invoices_go_out_once_a_night(scheduler: Crons, clock: VirtualCloc
 async def test_every_order_is_sent(scheduler: Crons) -> None:
     orders_app.orders += ["tea", "milk"]
     run = await scheduler.run_job("send_invoices")
-    assert (run.status, run.result) == ("completed", "2")
+    assert (run.status, run.result) == ("completed", 2)
     assert orders_app.sent == ["tea", "milk"]
 
 

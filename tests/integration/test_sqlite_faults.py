@@ -510,7 +510,7 @@ async def test_a_store_that_lost_the_leases_of_runs_takes_them_back() -> None:
 
     await until(taken_back)
     done.set()
-    assert (await asked).result == '"done"'
+    assert (await asked).result == "done"
     await crons.stop()
 
 

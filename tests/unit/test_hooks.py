@@ -244,7 +244,7 @@ async def test_plugins_hear_of_the_life_cycle_and_hold_scopes_around_runs(make_c
     crons.plugins.register(AsyncScope())
     crons.cron("0 0 1 1 *", name="job")(tenant.get)
     await crons.start()
-    assert (await crons.run_job("job")).result == '"acme"'
+    assert (await crons.run_job("job")).result == "acme"
     await crons.stop()
     assert heard == ["registered job", "started", "enter job", "leave", "stopped"]
 
@@ -540,7 +540,7 @@ async def test_a_scope_can_neither_fail_a_run_nor_save_it(make_crons: MakeCrons,
         assert run.error is not None
         assert (run.status, run.error.type) == ("failed", "KeyError")
     else:
-        assert (run.status, run.result) == ("completed", '"done"')
+        assert (run.status, run.result) == ("completed", "done")
 
 
 class _Wrapper:

@@ -39,7 +39,7 @@ async def test_stop_lets_running_jobs_finish(make_crons: MakeCrons, clock: Virtu
     await stopping
     assert state is not None
     (run,) = await state.runs("job")
-    assert (run.status, run.result) == ("completed", '"finished"')
+    assert (run.status, run.result) == ("completed", "finished")
 
 
 async def test_stop_cancels_what_does_not_finish_and_is_bounded_even_then(
@@ -121,7 +121,7 @@ async def test_a_job_may_stop_its_own_scheduler(make_crons: MakeCrons, clock: Vi
     await crons.stop()
     assert not crons.running
     (run,) = await state.runs("last")
-    assert (run.status, run.result) == ("completed", '"said"')
+    assert (run.status, run.result) == ("completed", "said")
 
 
 async def test_nothing_starts_once_a_stop_has_begun(make_crons: MakeCrons) -> None:

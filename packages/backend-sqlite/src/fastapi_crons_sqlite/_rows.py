@@ -15,7 +15,7 @@ RUN_COLUMNS = (
 )
 MISSED_COLUMNS = "id, job, first_ts, last_ts, count, reason, recorded_ts, instance, more, detail"
 _BEFORE_ERROR = attrgetter(*RUN_COLUMNS.split(", ")[2:10])
-_BEHIND_ERROR = attrgetter(*RUN_COLUMNS.split(", ")[13:])
+_BEHIND_ERROR = attrgetter("result_json", *RUN_COLUMNS.split(", ")[14:])
 _NO_ERROR = (None, None, None)
 
 

@@ -92,8 +92,8 @@ def _tell(run: Run, zone: str, *, verbose: bool) -> None:
         warn(f"It was forced, and ran beside run {shown(run.beside)}, which had the job")
     took = f"{run.duration or 0.0:.2f}s"
     if run.status == "completed":
-        if verbose and run.result is not None:
-            say(f"Result: {shown(run.result)}")
+        if verbose and run.result_json is not None:
+            say(f"Result: {shown(run.result_json)}")
         say(f"📊 Job '{shown(run.job)}' completed successfully in {took}")
         say("✅ Manual execution completed")
         return

@@ -64,7 +64,7 @@ class ActiveRun:
         "max_log_chars",
         "missed",
         "outcome",
-        "result",
+        "result_json",
         "started_ts",
         "task",
         "thread",
@@ -128,7 +128,7 @@ class ActiveRun:
         self.vetoed = False
         self.outcome: Run | None = None
         #: What the function returned, as JSON text, for hooks: also where it is not to be kept.
-        self.result: str | None = None
+        self.result_json: str | None = None
         #: Set when the run has ended and its lease is given back, for those who wait for it.
         self.ended: asyncio.Event | None = None
 
@@ -196,8 +196,8 @@ class ActiveRun:
     def context(self) -> HookContext:
         """What hooks learn of the run as it is now."""
         run = self.snapshot()
-        if run.result != self.result:
-            run = replace(run, result=self.result)
+        if run.result_json != self.result_json:
+            run = replace(run, result_json=self.result_json)
         return run_context(self.job, run, self.asked_ts)
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +120,7 @@ def run_context(job: CronJob, run: Run, asked_ts: float | None = None) -> HookCo
         "duration": run.duration,
         "status": run.status,
         "success": run.status == "completed" if ended else None,
-        "result": None if run.result is None else json.loads(run.result),
+        "result": run.result,
         "error": _error_text(run),
         "error_type": None if run.error is None else run.error.type,
     }

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import re
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -194,7 +194,7 @@ class HookCaller:
         for call in self._calls(hook):
             if not call.concerns(job_name):
                 continue
-            own = {key: deepcopy(value) if type(value) in (dict, list) else value for key, value in context.items()}
+            own = {key: _copied(value) if type(value) in (dict, list) else value for key, value in context.items()}
             veto = await self._guarded(call, {"job_name": job_name, "context": own, "crons": self.crons})
             if veto is not None and hook == "before_run":
                 return veto
@@ -314,6 +314,11 @@ class HookCaller:
             return cast("SkipRun | None", error)
         self.complain(call, "failed", error, told)
         return None
+
+
+def _copied(value: object) -> object:
+    """A copy of what JSON can hold, however deeply it is nested."""
+    return json.loads(json.dumps(value))
 
 
 def _done(future: asyncio.Future[None]) -> None:

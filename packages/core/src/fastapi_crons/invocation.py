@@ -6,7 +6,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Coroutine
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fastapi_crons._callables import is_awaitable
@@ -17,6 +16,7 @@ from fastapi_crons.cancellation import TimeLimit, take_back_cuts
 from fastapi_crons.clock import Clock
 from fastapi_crons.context import JobContext
 from fastapi_crons.outcome import cut, printable, safe_text, type_name
+from fastapi_crons.results import drained
 from fastapi_crons.run import short_id
 from fastapi_crons.scopes import Scopes
 
@@ -33,6 +33,7 @@ class Invoker:
 
     def __init__(self, config: CronConfig, clock: Clock, plugins: Plugins, hooks: HookCaller) -> None:
         self._max_retry_delay = config.max_retry_delay
+        self._max_result_bytes = config.max_result_bytes
         self._clock = clock
         self._hooks = hooks
         self._scopes = Scopes(plugins, hooks, config.hook_timeout)
@@ -114,7 +115,7 @@ class Invoker:
                 loop.call_soon_threadsafe(limit.begin)
 
         run.waits = True
-        run.thread = self._pool.submit(partial(run.job.func, **context) if context else run.job.func, begins)
+        run.thread = self._pool.submit(lambda: drained(run.job.func(**context), self._max_result_bytes), begins)
         try:
             ended = await asyncio.shield(run.thread)
         except asyncio.CancelledError:

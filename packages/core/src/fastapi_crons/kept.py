@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from fastapi_crons.active import ActiveRun
 from fastapi_crons.logs import without_our_frames
-from fastapi_crons.outcome import cut, error_of, json_or_text, result_json
+from fastapi_crons.outcome import cut, error_of
+from fastapi_crons.results import json_or_text, result_json
 from fastapi_crons.run import Run, RunError
 from fastapi_crons.run_log import longest_line
 
@@ -28,9 +29,9 @@ class Kept:
         self._max_result_bytes = config.max_result_bytes
         self._hooks = hooks
 
-    def result(self, value: object) -> str | None:
+    async def result(self, value: object) -> str | None:
         """What a function returned, as JSON text."""
-        return result_json(value, self._max_result_bytes)
+        return await result_json(value, self._max_result_bytes)
 
     def error(self, run: ActiveRun, raised: BaseException) -> RunError:
         """What a function raised."""
@@ -57,7 +58,7 @@ class Kept:
         def redacted(field: str, text: str) -> str:
             return self._hooks.redacted(run.job.name, field, text)
 
-        error, result = outcome.error, outcome.result
+        error, result = outcome.error, outcome.result_json
         if error is not None:
             message = redacted("reason" if run.vetoed else "error", error.message)
             traceback = redacted("traceback", error.traceback) if error.traceback else ""
@@ -68,4 +69,4 @@ class Kept:
         log = tuple(
             replace(line, message=cut(redacted("log", line.message), self._max_line_chars)) for line in outcome.log
         )
-        return replace(outcome, error=error, result=result, log=log)
+        return replace(outcome, error=error, result_json=result, log=log)

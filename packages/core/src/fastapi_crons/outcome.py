@@ -2,57 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 import traceback
-from collections.abc import Iterator
 
 from fastapi_crons._exceptions import class_name, exact_text, formatted, traceback_of
 from fastapi_crons.run import RunError
 
-# In JSON text the two halves of a pair stand side by side.
-_LONE_SURROGATE = re.compile(
-    r"(?<!\\)(?:\\\\)*(?:\\ud[89ab][0-9a-f]{2}(?!\\ud[c-f])|(?<!\\ud[89ab][0-9a-f]{2})\\ud[c-f])"
-)
 _PASSWORD_IN_URL = re.compile(r"([A-Za-z][\w+.-]*://[^\s/@:?#]*):[^\s/@]+@")
 _LONGEST_PASSWORD = 500
 #: How many frames of an exception are kept, the innermost ones.
 _FRAMES = 20
-_SIMPLE = (bool, int, float, type(None))
-
-
-def result_json(value: object, limit: int) -> str | None:
-    """A result as JSON text of at most `limit` bytes; None for None.
-
-    What can't be kept (not JSON, cyclic, NaN, too large) becomes `{"type": …, "stored": false, "reason": …}`.
-    """
-    if value is None:
-        return None
-    try:
-        if isinstance(value, (str, bytes)) and len(value) > limit:
-            return _not_stored(value, f"larger than {limit} bytes")
-        text = _bounded_json(value, limit)
-        if text is not None and _LONE_SURROGATE.search(text):
-            text = json.dumps(_without_surrogates(json.loads(text)), allow_nan=False)
-    except RecursionError:
-        return _not_stored(value, "nested too deeply")
-    except BaseException as error:  # whatever the value does when it is looked at
-        return _not_stored(value, safe_text(error, 200))
-    return _not_stored(value, f"larger than {limit} bytes") if text is None else text
-
-
-def json_or_text(text: str) -> str:
-    """The text where it is JSON, else the text as a JSON string."""
-    try:
-        json.loads(text)
-    except ValueError:
-        return json.dumps(text)
-    return text
 
 
 def error_of(error: BaseException, limit: int) -> RunError:
     """An exception's type, message and traceback, each cut to `limit` characters."""
-    return RunError(type_name(error), safe_text(error, limit), cut(formatted(error, _FRAMES), limit))
+    return RunError(type_name(error), safe_text(error, limit), cut(f"{formatted(error, _FRAMES)}\n", limit))
 
 
 def printable(text: str) -> str:
@@ -98,33 +62,3 @@ def cut(text: str, limit: int) -> str:
     if len(text) > limit:
         kept = f"{kept[:limit]}… ({len(text)} characters)"
     return kept.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
-
-
-def _bounded_json(value: object, limit: int) -> str | None:
-    """The JSON text, or None as soon as it is longer than `limit` bytes."""
-    if isinstance(value, _SIMPLE):
-        text = json.dumps(value, allow_nan=False)
-        return text if len(text) <= limit else None
-    pieces, size = [], 0
-    chunks: Iterator[str] = json.JSONEncoder(ensure_ascii=True, allow_nan=False).iterencode(value)
-    for chunk in chunks:
-        size += len(chunk)
-        if size > limit:
-            return None
-        pieces.append(chunk)
-    return "".join(pieces)
-
-
-def _without_surrogates(value: object) -> object:
-    """The value with halves of surrogate pairs, which no UTF-8 text can hold, spelt out."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
-    if isinstance(value, dict):
-        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
-    return value
-
-
-def _not_stored(value: object, reason: str) -> str:
-    return json.dumps({"type": type_name(value), "stored": False, "reason": reason})

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fastapi_crons.clock import utc_datetime
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 RunStatus = Literal["running", "completed", "failed", "timed_out", "cancelled", "interrupted"]
 Trigger = Literal["schedule", "catch_up", "cli", "api", "code"]
@@ -75,7 +79,7 @@ class Run:
     """When it ended; None while it goes on."""
     error: RunError | None = None
     """What it raised last, or why it was cut off; None where it is well."""
-    result: str | None = None
+    result_json: str | None = None
     """What the function returned, as JSON text; None when it returned None or nothing is to be kept."""
     missed_ticks: int = 0
     """How many earlier ticks this run stands for (`coalesce`)."""
@@ -95,6 +99,12 @@ class Run:
     """Why the tick was claimed late, where it was."""
     waited: float = 0.0
     """For how many seconds, after its start, it waited for a free thread; its time limit begins after that."""
+
+    @property
+    def result(self) -> JsonValue:
+        """What the function returned, as hooks get it: read from its JSON text. None where nothing is kept."""
+        value: JsonValue = None if self.result_json is None else json.loads(self.result_json)
+        return value
 
     @property
     def tick(self) -> datetime | None:

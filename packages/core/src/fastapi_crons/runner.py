@@ -261,7 +261,7 @@ class Runner:
             if self._hooks.wanted("before_run", run.job.name):
                 await self._ask_before_hooks(run)
             value = await self._invoker.call(run)
-            return "completed", None, None if value is None else self._kept.result(value)
+            return "completed", None, None if value is None else await self._kept.result(value)
         except asyncio.CancelledError as cancelled:
             status, error = self._after_cancellation(run, cancelled)
         except BaseException as raised:
@@ -290,9 +290,9 @@ class Runner:
         """Keep the outcome. From here on nothing runs the function again."""
         run.function_ended = True
         outcome = self._kept.outcome(run, run.record(status, self._clock.now(), error, result))
-        run.result = outcome.result
-        if not run.job.store_result and outcome.result is not None:
-            outcome = replace(outcome, result=None)
+        run.result_json = outcome.result_json
+        if not run.job.store_result and outcome.result_json is not None:
+            outcome = replace(outcome, result_json=None)
         run.outcome = outcome
         self._recorder.ended(outcome)
         if outcome.error is None:

@@ -259,7 +259,7 @@ def _lines(record: Record) -> tuple[str, str, str]:
         record.token,
         record.ended_ts,
         None if error is None else (error.type, error.message, error.traceback),
-        record.result,
+        record.result_json,
         record.missed_ticks,
         record.missed_since_ts,
         record.actor,

@@ -142,7 +142,7 @@ class RunModel(BaseModel):
             missed_since=None if run.missed_since_ts is None else utc_datetime(run.missed_since_ts),
             delay=run.delay if details else None,
             waited=run.waited,
-            result=_shown(run.result) if run.result is not None and details else None,
+            result=_shown(run.result_json) if run.result_json is not None and details else None,
             error=error,
             actor=run.actor,
             note=run.note if details else None,

@@ -269,7 +269,7 @@ class StateContract(Contract[StateBackend]):
         other = await self.another() if self.shared() else state
         await other.write([a_run("before")])
         run = replace(a_run(), log=(LogLine(NOW, "INFO", "app", "line"),), delay="why", waited=1.5)
-        ended = replace(run, status="completed", ended_ts=NOW + 1, result="7")
+        ended = replace(run, status="completed", ended_ts=NOW + 1, result_json="7")
         ticks = MissedTicks(new_id(), "job", 10, 20, 3, "overlap", NOW, "here")
         async with aclosing(events):
             listening = asyncio.ensure_future(anext(events))
