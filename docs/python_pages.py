@@ -69,6 +69,11 @@ def python() -> str:
                 ),
             ),
             Section(
+                "Log lines",
+                (Entry("fastapi_crons.logs:RunFilter"), Entry("fastapi_crons.logs:JsonFormatter")),
+                "[Logging](../how-to/logging.md) shows how they are used.",
+            ),
+            Section(
                 "Plugins",
                 (
                     Entry(

@@ -138,7 +138,7 @@ class CronJob:
         self._check_options()
         if isinstance(self.schedule, CronSchedule) and "/" in self.schedule.text:
             for doubt in doubts(self.schedule.text):
-                logger.warning("job %r: %s", self.name, doubt)
+                logger.warning("job %r: %s", self.name, doubt, extra={"job": self.name})
 
     def _check_function(self) -> None:
         if is_generator_function(self.func):

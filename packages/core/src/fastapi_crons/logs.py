@@ -1,14 +1,22 @@
-"""The scheduler's log lines: visible where only a server has set up logging, and with the tracebacks of failed runs."""
+"""Log lines: the scheduler's are seen where only a server has set up logging, and with the tracebacks of failed runs; and
+whoever likes sees in each line which run it was made in.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from fastapi_crons.clock import utc_datetime
 from fastapi_crons.outcome import printable
+from fastapi_crons.run import short_id
+from fastapi_crons.run_log import current_run
+
+__all__ = ["JsonFormatter", "RunFilter"]
 
 #: How much of a traceback goes into the log.
 Tracebacks = Literal["full", "short", "off"]
@@ -18,6 +26,65 @@ _PACKAGE = "fastapi_crons"
 _SERVERS = ("uvicorn", "gunicorn.error")
 _FRAME = '  File "'
 _OUR_FRAME = f"{_FRAME}{Path(__file__).parent}"
+#: What a record carries about the run that it is about, or was made in.
+_FIELDS = ("job", "run_id", "tick", "attempt")
+#: What every record has, and what others and we put into one for their own use.
+_USUAL = {
+    *vars(logging.makeLogRecord({})),
+    *("message", "asctime", "taskName", "color_message", "fastapi_crons_kept", "of_run"),
+}
+
+
+class RunFilter(logging.Filter):
+    """A filter for handlers: lets every record through, and says in it which run it is about, or was made in.
+
+    Formats may then name `%(job)s`, `%(run_id)s`, `%(tick)s` and `%(attempt)s`, which are `-` where there is none, and
+    `%(of_run)s`: a blank, the job and the end of the run's id in brackets, or nothing. A handler that hands records to another thread needs it
+    before it does so.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Always true."""
+        fields = _fields_of(record)
+        job, run_id = fields.get("job"), fields.get("run_id")
+        record.of_run = "" if job is None else f" [{job}{f' {short_id(str(run_id))}' if run_id else ''}]"
+        for name in _FIELDS:
+            value = fields.get(name)
+            record.__dict__[name] = "-" if value is None else value
+        return True
+
+
+class JsonFormatter(logging.Formatter):
+    """Each record as one line of JSON: `time` (UTC), `level`, `logger`, `message`, `job`, `run_id` and so on where it is about
+    a run or was made in one, whatever else it was given as `extra`, and `exception` with the traceback.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        line: dict[str, Any] = {
+            "time": utc_datetime(record.created).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {name: value for name, value in _fields_of(record).items() if value is not None}
+        line |= {name: value for name, value in vars(record).items() if name not in _USUAL and name not in _FIELDS}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        elif record.exc_text:
+            line["exception"] = record.exc_text
+        if record.stack_info:
+            line["stack"] = self.formatStack(record.stack_info)
+        return json.dumps(line, default=str)
+
+
+def _fields_of(record: logging.LogRecord) -> dict[str, object]:
+    """What the record says itself, else the run that it was made in."""
+    own = {name: value for name in _FIELDS if (value := record.__dict__.get(name)) not in (None, "-")}
+    run = current_run.get()
+    made_in = {} if run is None else run.log_fields
+    # One run may log what is about another one.
+    return own if own.get("job", made_in.get("job")) != made_in.get("job") else {**made_in, **own}
 
 
 def adopt_server_handlers() -> None:

@@ -177,7 +177,12 @@ class Recorder:
                     try:
                         released()
                     except Exception as error:
-                        logger.error("job %r: what follows its run failed\n%s", lease.job, formatted(error))
+                        logger.error(
+                            "job %r: what follows its run failed\n%s",
+                            lease.job,
+                            formatted(error),
+                            extra={"job": lease.job},
+                        )
 
     async def flush(self, timeout: float) -> None:
         """Write and give back what is left, at a stop, after the two tasks have ended. Bounded, in seconds."""

@@ -26,7 +26,7 @@ from fastapi_crons.logs import log_error, shortened
 from fastapi_crons.metering import Meter
 from fastapi_crons.outcome import cut, printable, safe_text, type_name
 from fastapi_crons.run import MissedReason, MissedTicks, Run, RunError, RunStatus, short_id
-from fastapi_crons.run_log import current_log
+from fastapi_crons.run_log import current_log, current_run
 from fastapi_crons.ticks import Row
 from fastapi_crons.wording import REASONS, counted
 
@@ -219,6 +219,7 @@ class Runner:
         """The run's task. Whatever happens in it, the run gets an outcome and its lease goes back."""
         run.begun = True
         root_task.set(run.task)
+        current_run.set(run)
         try:
             if self._max_log_chars:
                 run.max_log_chars, run.max_line_chars = self._max_log_chars, self._kept.line_chars(run)

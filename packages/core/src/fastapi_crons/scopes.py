@@ -109,6 +109,7 @@ class Scopes:
                         "job %r: a run_scope swallows its cancellation, and holds run %s",
                         run.job.name,
                         short_id(run.id),
+                        extra=run.log_fields,
                     )
                 cancelled += 1
                 task.cancel()
