@@ -47,7 +47,7 @@ def _served(log_config: str, wanted: str) -> str:
 def test_every_line_of_uvicorn_s_log_names_the_run_that_it_was_made_in(log_config: str) -> None:
     log = _served(log_config, "completed in")
     (run_id, *_) = re.findall(r"^INFO:     selling \[sell (\S+)\]$", log, re.MULTILINE)
-    assert re.search(rf"^INFO:     job 'sell' completed in \S+ s \[sell {run_id}\]$", log, re.MULTILINE)
+    assert re.search(rf"^INFO:     job 'sell' completed in .*\[sell {run_id}\]$", log, re.MULTILINE)
     assert re.search(r"^INFO:     Application startup complete\.$", log, re.MULTILINE)
 
 

@@ -86,7 +86,10 @@ async def test_two_runs_at_a_time_are_told_apart(lines: io.StringIO, make_crons:
     await crons.start()
     a, b = await asyncio.gather(crons.run_job("a"), crons.run_job("b"))
     both = sorted(line for line in lines.getvalue().splitlines() if " both " in line)
-    assert both == [f"INFO shop a {a.id} 1 both [a {short_id(a.id)}]", f"INFO shop b {b.id} 1 both [b {short_id(b.id)}]"]
+    assert both == [
+        f"INFO shop a {a.id} 1 both [a {short_id(a.id)}]",
+        f"INFO shop b {b.id} 1 both [b {short_id(b.id)}]",
+    ]
 
 
 async def test_json_lines_carry_the_run_and_what_else_they_were_given(

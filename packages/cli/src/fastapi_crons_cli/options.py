@@ -59,7 +59,12 @@ App = Annotated[
         help="The FastAPI app, the Crons, or a factory; else CRON_APP, pyproject.toml, or what `fastapi dev` would find.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, to standard output.")]
+AsJson = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print JSON, and nothing else, to standard output; what the app prints goes to standard error."
+    ),
+]
 Verbose = Annotated[
     bool,
     typer.Option("--verbose", "-v", callback=_note_verbose, help="Show more, and tracebacks of what goes wrong."),

@@ -37,7 +37,7 @@ def run_job(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Run a job now, here, and wait for its end. Ctrl-C cancels the run."""
+    """Run a job now, here, inside the app's lifespan, and wait for its end. Ctrl-C cancels the run."""
     from fastapi_crons_cli.session import in_app
 
     async def run(session: Session) -> Run:
@@ -187,7 +187,7 @@ def start_scheduler(
     ] = True,
     verbose: Verbose = False,
 ) -> None:
-    """Start the app's scheduler in this process, without a web server, until SIGTERM or Ctrl-C."""
+    """Start the app's scheduler in this process, inside the app's lifespan, without a web server, until SIGTERM or Ctrl-C."""
     from fastapi_crons_cli.apps import find_app
     from fastapi_crons_cli.standalone import serve
 

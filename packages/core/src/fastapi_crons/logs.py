@@ -39,8 +39,8 @@ class RunFilter(logging.Filter):
     """A filter for handlers: lets every record through, and says in it which run it is about, or was made in.
 
     Formats may then name `%(job)s`, `%(run_id)s`, `%(tick)s` and `%(attempt)s`, which are `-` where there is none, and
-    `%(of_run)s`: a blank, the job and the end of the run's id in brackets, or nothing. A handler that hands records to another thread needs it
-    before it does so.
+    `%(of_run)s`: a blank, the job and the end of the run's id in brackets, or nothing. A handler that hands records to another
+    thread needs it before it does so.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
