@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from fastapi_crons.config import describe_faults
+from fastapi_crons.config import describe_faults, without_quotes
 from fastapi_crons.errors import ConfigurationError
 
 PREFIX = "CRON_SQLITE_"
@@ -23,6 +23,11 @@ class SQLiteSettings(BaseSettings):
         4.0,
         description="How long (seconds) to wait for another process's write; cut to 80 % of CRON_STORE_TIMEOUT.",
     )
+
+    @field_validator("path")
+    @classmethod
+    def _has_no_quotes(cls, value: str) -> str:
+        return without_quotes(value)
 
     def __init__(self, **values: Any) -> None:
         try:

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from fastapi_crons._imports import KNOWN_BACKENDS
-from fastapi_crons.errors import ConfigurationError, CronsError, PluginError
+from fastapi_crons.errors import ConfigurationError, CronsError, MissingDistributionError, PluginError
 from fastapi_crons.outcome import one_line
 from fastapi_crons.surroundings import platform_of_many_hosts
 
@@ -115,15 +115,24 @@ def choose_backends(
     config: CronConfig, plugins: Plugins, state: StateBackend | None, locks: DistributedLockManager | None
 ) -> tuple[StateBackend, DistributedLockManager]:
     """The stores to use: those given, else those named in the settings, else the preferred ones that are installed."""
-    from fastapi_crons.locking.base import REACHES
     from fastapi_crons.locking.manager import DistributedLockManager
 
     chosen = state is None
     if state is None:
         state = _chosen(plugins.state_backends, config.state_backend, "CRON_STATE_BACKEND").make(config)
+    missing: MissingDistributionError | None = None
     if locks is None:
-        locks = DistributedLockManager(_lock_beside(state, config, plugins.lock_backends), config)
-    lock = locks.backend
+        lock, missing = _lock_beside(state, not chosen, config, plugins.lock_backends)
+        locks = DistributedLockManager(lock, config)
+    _check_reach(config, locks.backend)
+    if not state.durable and chosen and config.state_backend is None:
+        logger.warning("run history is kept in memory and lost at exit; pip install fastapi-crons to keep it in a file")
+    _warn_of_difference(state, locks.backend, missing)
+    return state, locks
+
+
+def _check_reach(config: CronConfig, lock: LockBackend) -> None:
+    """Raise `ConfigurationError` where the settings want a lock that reaches further."""
     if config.enable_distributed_locking and lock.reach != "fleet":
         raise ConfigurationError(
             f"CRON_ENABLE_DISTRIBUTED_LOCKING is on, but {type(lock).__name__} reaches no further than one {lock.reach}; "
@@ -135,12 +144,15 @@ def choose_backends(
             f"CRON_REQUIRE_SHARED_LOCK is on, and {type(lock).__name__} reaches no further than one {lock.reach}"
             f"{f', while this is {platform}' if platform else ''}; pip install fastapi-crons-redis-lock, and set CRON_REDIS_URL"
         )
+
+
+def _warn_of_difference(state: StateBackend, lock: LockBackend, missing: MissingDistributionError | None) -> None:
+    """One line where history and ticks are not shared by the same; `missing` is the lock that would have fitted."""
+    from fastapi_crons.locking.base import REACHES
+
     if not state.durable:
-        if chosen and config.state_backend is None:
-            logger.warning(
-                "run history is kept in memory and lost at exit; pip install fastapi-crons to keep it in a file"
-            )
-    elif REACHES.index(state.reach) < REACHES.index(lock.reach):
+        return
+    if REACHES.index(state.reach) < REACHES.index(lock.reach):
         logger.warning(
             "ticks are shared by a %s (%s), history and events are not: they are kept per %s (%s)",
             lock.reach,
@@ -150,26 +162,50 @@ def choose_backends(
         )
     elif REACHES.index(state.reach) > REACHES.index(lock.reach):
         logger.warning(
-            "history and events are shared by a %s (%s), ticks are not: each %s runs every tick (%s)",
+            "history and events are shared by a %s (%s), ticks are not: each %s runs every tick (%s)%s",
             state.reach,
             type(state).__name__,
             lock.reach,
             type(lock).__name__,
+            "" if missing is None else f"; {missing}",
         )
-    return state, locks
 
 
-def _lock_beside(state: StateBackend, config: CronConfig, specs: Mapping[str, LockBackendSpec]) -> LockBackend:
-    """The lock to use with a state store: the one named, one for a fleet where that is asked for, or the store's own."""
-    if config.lock_backend is None and config.enable_distributed_locking:
+def _lock_beside(
+    state: StateBackend, given: bool, config: CronConfig, specs: Mapping[str, LockBackendSpec]
+) -> tuple[LockBackend, MissingDistributionError | None]:
+    """The lock to use with a state store, and why not the store's own, where another distribution has that.
+
+    It is the one named; else the own one of a store given in code, where that reaches a whole fleet; else one for a fleet,
+    where that is asked for; else one that the environment tells of; else the store's own.
+    """
+    if config.lock_backend is not None:
+        return _chosen(specs, config.lock_backend, "CRON_LOCK_BACKEND").make(config), None
+    wanted = any(spec.is_wanted for spec in specs.values())
+    companion, missing = None, None
+    if given or not wanted:
+        companion, missing = _companion_of(state)
+    if companion is not None and companion.reach == "fleet":
+        return companion, None
+    if config.enable_distributed_locking:
         for_fleets = [spec for spec in specs.values() if spec.load_class().reach == "fleet"]
         if for_fleets:
-            return max(for_fleets, key=lambda spec: (spec.is_wanted, spec.preference)).make(config)
-    if config.lock_backend is None and not any(spec.is_wanted for spec in specs.values()):
-        companion = state.companion_lock()
-        if companion is not None:
-            return companion
-    return _chosen(specs, config.lock_backend, "CRON_LOCK_BACKEND").make(config)
+            return max(for_fleets, key=lambda spec: (spec.is_wanted, spec.preference)).make(config), None
+    if companion is not None and not wanted:
+        return companion, None
+    return _chosen(specs, None, "CRON_LOCK_BACKEND").make(config), missing
+
+
+def _companion_of(state: StateBackend) -> tuple[LockBackend | None, MissingDistributionError | None]:
+    """The lock that lives where a state store does, or what has to be installed for it; None twice where there is none."""
+    try:
+        return state.companion_lock(), None
+    except MissingDistributionError as error:
+        return None, error
+    except CronsError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(f"the lock of {type(state).__name__} can't be made: {one_line(error)}") from error
 
 
 def _chosen(specs: Mapping[str, BackendSpec[BackendT_co]], name: str | None, variable: str) -> BackendSpec[BackendT_co]:

@@ -168,6 +168,8 @@ class CronConfig(BaseSettings):
     @field_validator("disabled_plugins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            without_quotes(value)
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
     @field_validator("lock_renewal_interval")
@@ -196,7 +198,7 @@ class CronConfig(BaseSettings):
     def _printable(cls, value: str) -> str:
         if not value.isprintable():
             raise ValueError("must be printable characters")
-        return value
+        return without_quotes(value)
 
     @model_validator(mode="after")
     def _fit_what_was_left_open(self) -> CronConfig:
@@ -222,6 +224,13 @@ def _name_forked_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_name_forked_child)
+
+
+def without_quotes(value: str) -> str:
+    """The value; raises `ValueError` where quotes stand around it, which not every reader of files of variables removes."""
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        raise ValueError("the quotes around it would be part of it (docker's --env-file keeps them): leave them out")
+    return value
 
 
 def describe_faults(error: ValidationError, prefix: str) -> str:

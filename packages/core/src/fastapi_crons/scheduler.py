@@ -8,7 +8,8 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterable
 from datetime import tzinfo
-from typing import TYPE_CHECKING, ClassVar, TypedDict, TypeVar
+from enum import Enum
+from typing import TYPE_CHECKING, ClassVar, TypedDict, TypeVar, overload
 
 from fastapi_crons import logs
 from fastapi_crons._former import warn_of_former_variables
@@ -38,6 +39,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FuncT = TypeVar("FuncT", bound=JobFunc)
+HookT = TypeVar("HookT", bound=HookFunc)
+
+
+class _Later(Enum):
+    """Stands for a hook that a decorator is still to be given; None would hide a mistake."""
+
+    LATER = "the decorated function"
+
+
+_LATER = _Later.LATER
 
 
 class JobOptions(TypedDict, total=False):
@@ -199,17 +210,39 @@ class Crons:
         """The job of this name, or None."""
         return self.jobs.get(name)
 
-    def add_before_run_hook(self, hook: HookFunc, job_name: str | None = None) -> None:
-        """Call `hook(job_name, context)` before each run, of one job or of all. It may raise `SkipRun` to veto the run."""
-        self._add_hook("before_run", hook, job_name)
+    @overload
+    def add_before_run_hook(self, hook: HookT, job_name: str | None = None) -> HookT: ...
+    @overload
+    def add_before_run_hook(self, *, job_name: str | None = None) -> Callable[[HookT], HookT]: ...
+    def add_before_run_hook(
+        self, hook: HookT | _Later = _LATER, job_name: str | None = None
+    ) -> HookT | Callable[[HookT], HookT]:
+        """Call `hook(job_name, context)` before each run, of one job or of all. It may raise `SkipRun` to veto the run.
 
-    def add_after_run_hook(self, hook: HookFunc, job_name: str | None = None) -> None:
-        """Call `hook(job_name, context)` after each run that succeeded, of one job or of all."""
-        self._add_hook("after_run", hook, job_name)
+        Gives the hook back, so that it is a decorator as well: `@crons.add_before_run_hook`, or with a job
+        `@crons.add_before_run_hook(job_name="backup")`. Raises `PluginError` for what can't be called as a hook.
+        """
+        return self._add_hook("before_run", hook, job_name)
 
-    def add_on_error_hook(self, hook: HookFunc, job_name: str | None = None) -> None:
-        """Call `hook(job_name, context)` after each run that did not succeed, of one job or of all."""
-        self._add_hook("on_error", hook, job_name)
+    @overload
+    def add_after_run_hook(self, hook: HookT, job_name: str | None = None) -> HookT: ...
+    @overload
+    def add_after_run_hook(self, *, job_name: str | None = None) -> Callable[[HookT], HookT]: ...
+    def add_after_run_hook(
+        self, hook: HookT | _Later = _LATER, job_name: str | None = None
+    ) -> HookT | Callable[[HookT], HookT]:
+        """Call `hook(job_name, context)` after each run that succeeded, of one job or of all. A decorator, too."""
+        return self._add_hook("after_run", hook, job_name)
+
+    @overload
+    def add_on_error_hook(self, hook: HookT, job_name: str | None = None) -> HookT: ...
+    @overload
+    def add_on_error_hook(self, *, job_name: str | None = None) -> Callable[[HookT], HookT]: ...
+    def add_on_error_hook(
+        self, hook: HookT | _Later = _LATER, job_name: str | None = None
+    ) -> HookT | Callable[[HookT], HookT]:
+        """Call `hook(job_name, context)` after each run that did not succeed, of one job or of all. A decorator, too."""
+        return self._add_hook("on_error", hook, job_name)
 
     async def start(self, role: Role = "scheduler") -> None:
         """Start the scheduler on the running event loop; without effect when it has started already, in whatever role.
@@ -400,10 +433,14 @@ class Crons:
             self._turn = asyncio.Lock()
         return self._turn
 
-    def _add_hook(self, kind: str, hook: HookFunc, job_name: str | None) -> None:
-        if self.running and isinstance(job_name, str):
-            self._check_hook_names(frozenset({job_name}))
-        self.plugins.add_function(kind, hook, job_name)
+    def _add_hook(self, kind: str, hook: HookT | _Later, job_name: str | None) -> HookT | Callable[[HookT], HookT]:
+        def add(hook: HookT) -> HookT:
+            if self.running and isinstance(job_name, str):
+                self._check_hook_names(frozenset({job_name}))
+            self.plugins.add_function(kind, hook, job_name)
+            return hook
+
+        return add if isinstance(hook, _Later) else add(hook)
 
     def _check_hook_names(self, names: frozenset[str]) -> None:
         unknown = names - self.jobs.names()

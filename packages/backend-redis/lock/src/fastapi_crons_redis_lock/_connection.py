@@ -7,22 +7,26 @@ import hashlib
 import inspect
 import logging
 import re
-from collections.abc import Awaitable, Callable, Sequence
+import ssl
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from functools import cache
 from time import monotonic
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
 
+from pydantic import SecretStr
 from redis import exceptions
-from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, SSLConnection
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio import Connection as TCPConnection
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 
+from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import ConfigurationError, StoreError, StoreUnavailableError, StoreUnusableError
 
-from .settings import NO_URL, PREFIX, RedisSettings
+from ._url import RedisUrl, parse
+from .settings import PREFIX, RedisSettings
 
 logger = logging.getLogger("fastapi_crons.redis")
 
@@ -53,9 +57,11 @@ class Connection:
         if not inspect.iscoroutinefunction(getattr(client, "execute_command", None)):
             raise ConfigurationError(
                 f"a client of redis.asyncio is needed, not {type(client).__name__}: "
-                "import redis.asyncio as redis; redis.from_url(…)"
+                "import redis.asyncio as redis; redis.from_url(…); or give its URL"
             )
         self.client = client
+        #: The URL that the client was made from, where it was made here.
+        self.url: str | None = None
         #: Whether the client was made here, for this connection alone.
         self.owned = owned
         #: How long (seconds) the server may take to answer at the start.
@@ -63,11 +69,24 @@ class Connection:
         self._turn = self._turns()
 
     @classmethod
+    def to(cls, server: Client | str, asked_by: str) -> Connection:
+        """To a server by its URL, with what the environment says besides; or by a client, which is left as it is."""
+        if not isinstance(server, str):
+            return cls(server, owned=False)
+        try:
+            parse(server)
+        except ValueError as error:
+            raise ConfigurationError(f"{asked_by}: {error}") from None
+        return cls.by_settings(RedisSettings(url=SecretStr(server)), CronConfig().store_timeout)
+
+    @classmethod
     def by_settings(cls, settings: RedisSettings, timeout: float) -> Connection:
         """A connection as the settings say; no call takes longer than `timeout` seconds."""
         # A little less than the scheduler waits: then it is said which server does not answer.
         patience = timeout * 0.9
-        return cls(_client(settings, patience), owned=True, patience=patience)
+        connection = cls(_client(settings, patience), owned=True, patience=patience)
+        connection.url = settings.url.get_secret_value()
+        return connection
 
     def beside(self) -> Connection | None:
         """Another connection to the same server, for another event loop; None where the client can't be made again."""
@@ -155,7 +174,7 @@ class Connection:
     def name(self) -> str:
         """Where this leads, for people: host, port, database and user, never a password."""
         if isinstance(self.client, RedisCluster):
-            return "Redis Cluster at " + ", ".join(f"{node.host}:{node.port}" for node in self.client.startup_nodes)
+            return "Redis Cluster at " + ", ".join(f"{node.host}:{node.port}" for node in _nodes(self.client))
         pool = self.client.connection_pool
         known = pool.connection_kwargs
         user = f" as user {known['username']!r}" if known.get("username") else ""
@@ -197,16 +216,40 @@ class Connection:
             return StoreUnusableError(
                 f"{self.name} refuses us: {reason_of(error)}; check {PREFIX}URL, user and password"
             )
+        advice = _about_certificate(error)
         # A server without TLS does not answer its handshake; one with TLS closes on anything else.
         unanswered = isinstance(error, (asyncio.TimeoutError, exceptions.TimeoutError)) and "with TLS" in self.name
-        if unanswered or "SSL" in str(error) or "Connection closed by server" in str(error):
-            return StoreUnusableError(
-                f"{self.name} can't be talked to: {reason_of(error)}; rediss:// is for servers with TLS, redis:// for others"
-            )
+        if advice is None and (unanswered or "SSL" in str(error) or "Connection closed by server" in str(error)):
+            advice = "rediss:// is for servers with TLS, redis:// for others"
+        if advice is not None:
+            return StoreUnusableError(f"{self.name} can't be talked to: {reason_of(error)}; {advice}")
         return self._unavailable(error)
 
     def _unavailable(self, error: Exception) -> StoreError:
-        return StoreUnavailableError(f"{self.name}: {reason_of(error)}")
+        missing_right = isinstance(error, exceptions.NoPermissionError)
+        advice = "; its ACL must allow the keys and channels of the namespace" if missing_right else ""
+        return StoreUnavailableError(f"{self.name}: {reason_of(error)}{advice}")
+
+
+def _about_certificate(error: BaseException) -> str | None:
+    """What to do about a server's certificate; None where the error is about something else."""
+    refused = next((found for found in _chain(error) if isinstance(found, ssl.SSLCertVerificationError)), None)
+    if refused is None and "CERTIFICATE_VERIFY_FAILED" not in str(error):
+        return None
+    reason = str(error) if refused is None else refused.verify_message
+    if "mismatch" in reason:
+        return "connect by a name that its certificate is for"
+    if "expired" in reason or "not yet valid" in reason:
+        return "renew the server's certificate, or set the clock that is wrong"
+    return f"name in {PREFIX}CA_FILE the authority that signed its certificate, or the certificate itself if it is self-signed"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def reason_of(error: Exception) -> str:
@@ -217,71 +260,63 @@ def reason_of(error: Exception) -> str:
 
 
 def _client(settings: RedisSettings, timeout: float) -> Client:
-    url = settings.url.get_secret_value()
-    try:
-        parts = urlsplit(url)
-        if parts.fragment:
-            raise ValueError("a # is to be percent-encoded")
-        options = _options(settings, timeout, parts.username, parts.password)
-        if parts.scheme.startswith("rediss") and settings.ca_file is not None:
-            options["ssl_ca_certs"] = settings.ca_file
-        if parts.scheme == "unix":
-            del options["socket_keepalive"]
-        if parts.scheme in ("redis+sentinel", "rediss+sentinel"):
-            return _behind_sentinels(url, settings, options)
-        if parts.scheme in ("redis+cluster", "rediss+cluster"):
-            plain = url.replace("+cluster", "", 1)
-            return RedisCluster.from_url(plain, **options)
-        # Blocks where all are taken, instead of raising.
-        pool = BlockingConnectionPool.from_url(url, max_connections=2 * _CALLS_AT_A_TIME, timeout=timeout, **options)
+    url = parse(settings.url.get_secret_value())
+    options = _options(settings, url, timeout)
+    # Blocks where all are taken, instead of raising.
+    pool_options = {"max_connections": 2 * _CALLS_AT_A_TIME, "timeout": timeout, **options, "db": url.database}
+    if url.kind == "sentinel":
+        return _behind_sentinels(settings, url, options)
+    if url.kind == "socket":
+        del pool_options["socket_keepalive"]
+        pool = BlockingConnectionPool(connection_class=UnixDomainSocketConnection, path=url.path, **pool_options)
         return Redis.from_pool(pool)
-    except (ValueError, TypeError, exceptions.RedisError):
-        # What the parser says may quote a password that was taken for a port.
-        raise ConfigurationError(f"settings can't be used: {PREFIX}URL=***: {NO_URL}") from None
+    ((host, port),) = url.places
+    if url.kind == "cluster":
+        return RedisCluster(host=host, port=port, ssl=url.secure, **options)
+    kind = SSLConnection if url.secure else TCPConnection
+    return Redis.from_pool(BlockingConnectionPool(connection_class=kind, host=host, port=port, **pool_options))
 
 
-def _options(settings: RedisSettings, timeout: float, user: str | None, password: str | None) -> dict[str, Any]:
+def _options(settings: RedisSettings, url: RedisUrl, timeout: float) -> dict[str, Any]:
+    """What every connection is made with."""
     options: dict[str, Any] = {
         "socket_timeout": timeout,
         "socket_connect_timeout": min(settings.connect_timeout, timeout),
         "socket_keepalive": True,
         "retry": Retry(NoBackoff(), 0),  # we do that ourselves, for whichever client
     }
-    if not user and settings.username is not None:
-        options["username"] = settings.username
-    if not password and settings.password is not None:
-        options["password"] = settings.password.get_secret_value()
+    username = url.username or settings.username
+    if username is not None:
+        options["username"] = username
+    if url.password is not None or settings.password is not None:
+        options["password"] = url.password or (settings.password and settings.password.get_secret_value())
+    if url.secure:
+        options["ssl_cert_reqs"] = "required"
+        if settings.ca_file is not None:
+            options["ssl_ca_certs"] = settings.ca_file
+    options.update(url.options)
+    if url.secure:
+        # A client's own default is not to look at the name in some versions.
+        options.setdefault("ssl_check_hostname", options["ssl_cert_reqs"] != "none")
     return options
 
 
-def _behind_sentinels(url: str, settings: RedisSettings, options: dict[str, Any]) -> Redis:
-    parts = urlsplit(url)
-    sentinels = []
-    for place in parts.netloc.rpartition("@")[2].split(","):
-        host, _, port = place.rpartition(":") if re.search(r":\d+$", place) else (place, "", "26379")
-        sentinels.append((host.strip("[]"), int(port)))
-    service, _, database = parts.path.strip("/").partition("/")
-    if not service:
-        raise ValueError("the name of the service is missing")
-    if parts.username:
-        options["username"] = unquote(parts.username)
-    if parts.password:
-        options["password"] = unquote(parts.password)
-    if parts.scheme.startswith("rediss"):
+def _behind_sentinels(settings: RedisSettings, url: RedisUrl, options: dict[str, Any]) -> Redis:
+    if url.secure:
         options["ssl"] = True
-    shared = ("socket_timeout", "socket_connect_timeout", "retry", "ssl", "ssl_ca_certs")
-    asked = {key: options[key] for key in shared if key in options}
+    shared = ("socket_timeout", "socket_connect_timeout", "retry")
+    asked = {key: value for key, value in options.items() if key in shared or key.startswith("ssl")}
     if settings.sentinel_password is not None:
         asked["password"] = settings.sentinel_password.get_secret_value()
-    sentinel = Sentinel(sentinels, sentinel_kwargs=asked, **options)  # type: ignore[no-untyped-call]
-    master: Redis = sentinel.master_for(service, db=int(database or 0))
+    sentinel = Sentinel(url.places, sentinel_kwargs=asked, **options)  # type: ignore[no-untyped-call]
+    master: Redis = sentinel.master_for(url.path, db=url.database)
     return master
 
 
 def _twin(client: Client) -> Client:
     """A client like this one, with connections of its own."""
     if isinstance(client, RedisCluster):
-        nodes = [ClusterNode(node.host, node.port) for node in client.startup_nodes]
+        nodes = [ClusterNode(node.host, node.port) for node in _nodes(client)]
         secure = issubclass(client.connection_kwargs.get("connection_class", object), SSLConnection)
         return RedisCluster(startup_nodes=nodes, ssl=secure, **_kept(client.connection_kwargs))
     pool = client.connection_pool
@@ -300,6 +335,12 @@ def _twin(client: Client) -> Client:
         BlockingConnectionPool(connection_class=pool.connection_class, max_connections=2, **options)
     )
     return twin
+
+
+def _nodes(cluster: RedisCluster) -> Collection[ClusterNode]:
+    """Where a cluster is entered."""
+    given: Collection[ClusterNode] | None = getattr(cluster, "startup_nodes", None)
+    return given or cluster.nodes_manager.startup_nodes.values()  # as clients before redis 7 have them
 
 
 def _kept(options: dict[str, Any]) -> dict[str, Any]:

@@ -49,14 +49,17 @@ _EVIDENCE_LASTS = 1.0
 class RedisLockBackend(LockBackend):
     """Job records, leases and instances in Redis: a server, a replicated one behind sentinels, or a cluster.
 
-    `redis_client` is a client of `redis.asyncio`; it is used as it is, and left open. All keys of a namespace lie in one
-    hash slot. A holder on this boot and in this pid namespace is judged by its process; another one by its heartbeat.
+    `redis_client` is a client of `redis.asyncio`, which is used as it is and left open, or the URL of a server, as in
+    `CRON_REDIS_URL`; what the other settings `CRON_REDIS_…` say holds besides, and the connection is closed at the
+    end. All keys of a namespace lie in one hash slot.
+
+    A holder on this boot and in this pid namespace is judged by its process; another one by its heartbeat.
     """
 
     reach: ClassVar[Reach] = "fleet"
 
-    def __init__(self, redis_client: Client) -> None:
-        self._set_up(Connection(redis_client, owned=False))
+    def __init__(self, redis_client: Client | str) -> None:
+        self._set_up(Connection.to(redis_client, type(self).__name__))
 
     @classmethod
     def on(cls, connection: Connection) -> RedisLockBackend:

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from fastapi_crons.config import describe_faults
+from fastapi_crons.config import describe_faults, without_quotes
 from fastapi_crons.errors import ConfigurationError
 
+from ._url import authorities, parse
+
 PREFIX = "CRON_REDIS_"
-NO_URL = (
-    "this is no URL of a Redis server; write redis://localhost:6379/0, rediss://…, unix://…, "
-    "redis+sentinel://host:26379/service or redis+cluster://host:6379, with special characters of user and password "
-    "percent-encoded"
-)
-_SCHEMES = (
-    "redis",
-    "rediss",
-    "unix",
-    *(f"{base}+{kind}" for base in ("redis", "rediss") for kind in ("sentinel", "cluster")),
-)
 
 
 class RedisSettings(BaseSettings):
@@ -48,14 +38,18 @@ class RedisSettings(BaseSettings):
     @field_validator("url")
     @classmethod
     def _leads_to_redis(cls, value: SecretStr) -> SecretStr:
-        try:
-            parts = urlsplit(value.get_secret_value())
-            known = parts.scheme in _SCHEMES and (parts.scheme.endswith("+sentinel") or parts.port != 0)
-        except ValueError:  # what the parser says may quote a password that was taken for a port
-            known = False
-        if not known:
-            raise ValueError(NO_URL)
+        parse(value.get_secret_value())
         return value
+
+    @field_validator("ca_file")
+    @classmethod
+    def _has_certificates(cls, value: str | None) -> str | None:
+        return None if value is None else authorities(value)
+
+    @field_validator("username")
+    @classmethod
+    def _has_no_quotes(cls, value: str | None) -> str | None:
+        return None if value is None else without_quotes(value)
 
     def __init__(self, **values: Any) -> None:
         try:

@@ -23,6 +23,8 @@ from ._connection import ERRORS, Client, Connection, reason_of
 if TYPE_CHECKING:
     from redis.asyncio.client import PubSub
 
+    from fastapi_crons.locking.base import LockBackend
+
 #: The layout that this version writes, and the oldest version of the layout that may work on it.
 VERSION = 1
 COMPATIBLE_FROM = 1
@@ -48,14 +50,17 @@ _as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 class RedisStateBackend(StateBackend):
     """Job states and history in Redis: a server, a replicated one behind sentinels, or a cluster.
 
-    `redis_client` is a client of `redis.asyncio`; it is used as it is, and left open. All keys of a namespace lie in one
-    hash slot. Runs that have ended expire by themselves a day after `HistoryLimits.days`. Each `events()` holds one connection.
+    `redis_client` is a client of `redis.asyncio`, which is used as it is and left open, or the URL of a server, as in
+    `CRON_REDIS_URL`; what the other settings `CRON_REDIS_…` say holds besides, and the connection is closed at the
+    end. All keys of a namespace lie in one hash slot.
+
+    Runs that have ended expire by themselves a day after `HistoryLimits.days`. Each `events()` holds one connection.
     """
 
     reach: ClassVar[Reach] = "fleet"
 
-    def __init__(self, redis_client: Client) -> None:
-        self._set_up(Connection(redis_client, owned=False))
+    def __init__(self, redis_client: Client | str) -> None:
+        self._set_up(Connection.to(redis_client, type(self).__name__))
 
     @classmethod
     def on(cls, connection: Connection) -> RedisStateBackend:
@@ -92,6 +97,13 @@ class RedisStateBackend(StateBackend):
 
     async def close(self) -> None:
         await self._connection.close()
+
+    def companion_lock(self) -> LockBackend:
+        # Another distribution's: where it is not installed, this says which.
+        from fastapi_crons.locking import RedisLockBackend
+
+        lock: LockBackend = RedisLockBackend(self._connection.url or self._connection.client)
+        return lock
 
     async def write(self, records: Sequence[Record]) -> None:
         if records:

@@ -127,5 +127,9 @@ class StateBackend(ABC):
         return None
 
     def companion_lock(self) -> LockBackend | None:
-        """A lock store that lives in the same place, for a scheduler that was given only this state store."""
+        """A lock store that lives in the same place, for a scheduler that was given only this state store; None: there is none.
+
+        Where another distribution brings it, and that is not installed, it raises `MissingDistributionError`, which says what
+        to install: the scheduler takes another lock, and shows the text in a warning where that one reaches less far.
+        """
         return None

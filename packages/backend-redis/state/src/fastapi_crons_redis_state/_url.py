@@ -1,0 +1,1 @@
+../../../lock/src/fastapi_crons_redis_lock/_url.py
