@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import trustme
 from pydantic import SecretStr
 from redis.asyncio import RedisCluster, SSLConnection
 from redis.asyncio.sentinel import SentinelConnectionPool
@@ -159,7 +160,7 @@ async def test_a_living_host_is_not_taken_for_dead_because_only_its_history_is_s
 
 def test_a_client_made_beside_another_is_as_safe_as_that_one(tmp_path: Path) -> None:
     ca_file = tmp_path / "ca.pem"
-    ca_file.touch()
+    trustme.CA().cert_pem.write_to_path(ca_file)
     for scheme in ("rediss", "rediss+sentinel", "rediss+cluster"):
         url = SecretStr(f"{scheme}://u:p@host:6379/{'service' if 'sentinel' in scheme else ''}")
         connection = LockConnection.by_settings(LockSettings(url=url, ca_file=str(ca_file)), 5)

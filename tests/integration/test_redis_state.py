@@ -7,13 +7,14 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis, RedisCluster
 
-from fastapi_crons import LogLine, MissedTicks, Run
+from fastapi_crons import CronConfig, Crons, LogLine, MissedTicks, Run
 from fastapi_crons.clock import SystemClock
 from fastapi_crons.errors import StoreUnavailableError, StoreUnusableError
 from fastapi_crons.run import RunIds, RunStatus
@@ -392,3 +393,18 @@ async def test_a_cluster_keeps_a_namespace_and_tells_of_it(cluster: RedisServer,
     assert await backend.states() == {}
     await backend.close()
     await client.aclose()
+
+
+async def test_a_scheduler_with_stores_made_from_a_url_starts_again_and_leaves_no_connection(
+    redis_server: RedisServer,
+) -> None:
+    before = len(redis_server.cli("CLIENT", "LIST").splitlines())
+    crons = Crons(state_backend=RedisStateBackend(redis_server.url), config=CronConfig(namespace="by-url"))
+    crons.cron("0 0 1 1 *", name="job")(list)
+    for times in (1, 2):
+        await crons.start()
+        await crons.run_job("job")
+        assert len(await crons.runs("job")) == times
+        await crons.stop()
+    assert len(redis_server.cli("CLIENT", "LIST").splitlines()) == before
+    assert not list(Path().iterdir())

@@ -8,9 +8,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.sentinel import SentinelConnectionPool
 
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.errors import StoreError, StoreUnusableError
@@ -108,11 +111,10 @@ async def test_another_host_s_certificate_is_refused_of_a_sentinel(authority: tr
     ],
 )
 def test_every_connection_that_we_make_checks_the_host(url: str) -> None:
-    client = Connection.to(url, "test").client
-    pool = getattr(client, "connection_pool", None)
-    sentinels = getattr(getattr(pool, "sentinel_manager", None), "sentinels", [])
-    made = [getattr(client, "connection_kwargs", None) or pool.connection_kwargs]
-    made += [each.connection_pool.connection_kwargs for each in sentinels]
+    client: Any = Connection.to(url, "test").client
+    pool = client if isinstance(client, RedisCluster) else client.connection_pool
+    sentinels = pool.sentinel_manager.sentinels if isinstance(pool, SentinelConnectionPool) else []
+    made = [pool.connection_kwargs, *(each.connection_pool.connection_kwargs for each in sentinels)]
     for options in made:
         assert options["ssl_check_hostname"] is True
         assert options["ssl_cert_reqs"] in ("required", ssl.CERT_REQUIRED)
@@ -121,6 +123,7 @@ def test_every_connection_that_we_make_checks_the_host(url: str) -> None:
 def test_who_wants_no_check_says_so_in_the_url() -> None:
     for option in ("ssl_check_hostname=false", "ssl_cert_reqs=none"):
         client = Connection.to(f"rediss://h.example/0?{option}", "test").client
+        assert isinstance(client, Redis)
         assert client.connection_pool.connection_kwargs["ssl_check_hostname"] is False
 
 

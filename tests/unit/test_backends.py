@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis.asyncio
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from redis.asyncio import RedisCluster
 
 from fastapi_crons import CronConfig, Crons
+from fastapi_crons._imports import backend_class
 from fastapi_crons.backends import choose_backends
-from fastapi_crons.errors import ConfigurationError
-from fastapi_crons.locking import DistributedLockManager, LocalLockBackend
+from fastapi_crons.errors import ConfigurationError, MissingDistributionError, PluginError
+from fastapi_crons.locking import DistributedLockManager, LocalLockBackend, LockBackend
 from fastapi_crons.plugins import Plugins, StateBackendSpec
 from fastapi_crons.state import MemoryStateBackend, StateBackend
 from fastapi_crons.surroundings import findings
 from fastapi_crons.testing import VirtualClock
-from fastapi_crons_sqlite import SQLiteStateBackend
+from fastapi_crons_redis_lock import RedisLockBackend
+from fastapi_crons_redis_state import RedisStateBackend
+from fastapi_crons_sqlite import SQLiteLockBackend, SQLiteStateBackend
 
 URL = "redis://ops:s3cret@127.0.0.1:1/0"
 
@@ -68,6 +76,107 @@ def test_what_is_named_is_used_and_stores_of_different_reach_get_one_line(
     assert said is None or said in caplog.text
 
 
+class FleetState(MemoryStateBackend):
+    """A store of somebody else's for a whole fleet."""
+
+    durable, reach = True, "fleet"
+
+    def __init__(self, lock: Callable[[], LockBackend | None]) -> None:
+        super().__init__()
+        self._lock = lock
+
+    def companion_lock(self) -> LockBackend | None:  # type: ignore[override]
+        return self._lock()
+
+
+class FleetLock(LocalLockBackend):
+    reach = "fleet"
+
+
+@pytest.mark.parametrize("made", [lambda: redis.asyncio.from_url(URL), lambda: RedisCluster.from_url(URL), lambda: URL])
+@pytest.mark.parametrize("distributed", ["false", "true"])
+@pytest.mark.parametrize("url", [None, "redis://127.0.0.1:2/0"])
+def test_a_redis_store_given_alone_takes_the_lock_on_that_server(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, made: Any, distributed: str, url: str | None
+) -> None:
+    monkeypatch.setenv("CRON_ENABLE_DISTRIBUTED_LOCKING", distributed)
+    if url is not None:
+        monkeypatch.setenv("CRON_REDIS_URL", url)
+    state = RedisStateBackend(made())
+    _, locks = choose_backends(CronConfig(), Plugins(), state, None)
+    assert isinstance(locks.backend, RedisLockBackend)
+    assert locks.backend._connection.name == state._connection.name
+    assert not caplog.messages
+    assert not list(Path().iterdir())
+
+
+def test_a_redis_store_given_alone_says_what_to_install_for_its_lock(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "fastapi_crons_redis_lock.lock", None)
+    monkeypatch.setattr("fastapi_crons._imports._is_installed", lambda distribution: False)
+    monkeypatch.setenv("CRON_DISABLED_PLUGINS", "redis-lock")
+    assert chosen(RedisStateBackend(URL)) == ("RedisStateBackend", "SQLiteLockBackend")
+    (said,) = caplog.messages
+    assert "each host runs every tick (SQLiteLockBackend)" in said
+    assert said.endswith("is not installed: pip install fastapi-crons-redis-lock")
+    monkeypatch.setenv("CRON_REQUIRE_SHARED_LOCK", "true")
+    with pytest.raises(ConfigurationError, match="pip install fastapi-crons-redis-lock"):
+        chosen(RedisStateBackend(URL))
+
+
+def test_a_lock_whose_plugin_is_disabled_is_not_used_and_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CRON_DISABLED_PLUGINS", "redis-lock")
+    assert chosen(RedisStateBackend(URL)) == ("RedisStateBackend", "SQLiteLockBackend")
+    (said,) = caplog.messages
+    assert said.endswith("whose plugin is disabled: take it out of CRON_DISABLED_PLUGINS")
+
+
+def test_a_lock_that_is_named_goes_before_the_store_s_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRON_LOCK_BACKEND", "sqlite")
+    assert chosen(RedisStateBackend(URL)) == ("RedisStateBackend", "SQLiteLockBackend")
+
+
+def test_a_store_of_somebody_else_s_brings_its_lock_or_says_what_to_install(caplog: pytest.LogCaptureFixture) -> None:
+    assert chosen(FleetState(FleetLock)) == ("FleetState", "FleetLock")
+    assert not caplog.messages
+
+    def missing() -> LockBackend | None:
+        raise MissingDistributionError("its lock is part of acme-lock, which is not installed: pip install acme-lock")
+
+    assert chosen(FleetState(missing)) == ("FleetState", "SQLiteLockBackend")
+    (said,) = caplog.messages
+    assert "pip install acme-lock" in said
+    with pytest.raises(ConfigurationError, match="the lock of FleetState can't be made: ZeroDivisionError"):
+        chosen(FleetState(lambda: 1 / 0))  # type: ignore[arg-type, return-value]
+
+
+def test_a_sqlite_store_given_alone_locks_in_its_own_file() -> None:
+    _, locks = choose_backends(CronConfig(), Plugins(), SQLiteStateBackend("mine.db"), None)
+    assert isinstance(locks.backend, SQLiteLockBackend)
+    assert Path(locks.backend.path) == Path(SQLiteStateBackend("mine.db").path)
+
+
+async def test_memory_given_alone_keeps_to_this_process_and_makes_no_file(caplog: pytest.LogCaptureFixture) -> None:
+    assert chosen(MemoryStateBackend()) == ("MemoryStateBackend", "LocalLockBackend")
+    crons = Crons(state_backend=MemoryStateBackend())
+    await crons.start()
+    await crons.stop()
+    assert not list(Path().iterdir())
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_a_class_can_be_imported_where_a_plugin_that_is_disabled_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = EntryPoint("broken", "no_such_module", "fastapi_crons")
+    monkeypatch.setattr("fastapi_crons.plugins.entry_points", lambda group: [*entry_points(group=group), broken])
+    with pytest.raises(PluginError, match="broken"):
+        backend_class("fastapi_crons.state", "state_backends", "SQLiteStateBackend")
+    monkeypatch.setenv("CRON_DISABLED_PLUGINS", "broken")
+    assert backend_class("fastapi_crons.state", "state_backends", "SQLiteStateBackend") is SQLiteStateBackend
+
+
 def test_distributed_locking_takes_a_lock_for_a_fleet_or_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CRON_ENABLE_DISTRIBUTED_LOCKING", "true")
     assert chosen() == ("SQLiteStateBackend", "RedisLockBackend")
@@ -112,7 +221,7 @@ async def test_urls_of_every_kind_lead_to_a_client_that_names_its_place_without_
     monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setenv("CRON_REDIS_URL", url)
-    crons = Crons(config=CronConfig(store_timeout=1))
+    crons = Crons()
     with pytest.raises(Exception, match=r"Redis (at|service|Cluster)") as refused:
         await crons.start()
     assert "s3cret" not in str(refused.value)

@@ -8,12 +8,13 @@ import functools
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import pytest
 from fastapi import Depends
+from typing_extensions import assert_type
 
 from fastapi_crons import ConfigurationError, CronJob, Crons, JobDefinitionError, PluginError, SkipRun, hookimpl
 from fastapi_crons.testing import VirtualClock
@@ -103,6 +104,46 @@ async def test_a_hook_can_be_for_one_job(make_crons: MakeCrons) -> None:
     for name in ("one", "two"):
         await crons.run_job(name)
     assert called == ["one"]
+
+
+async def test_hooks_are_added_by_decorator_for_all_jobs_or_for_one(make_crons: MakeCrons) -> None:
+    crons = make_crons()
+    called: list[str] = []
+
+    @crons.add_before_run_hook
+    def before(job: str, context: Context) -> None:
+        called.append(f"before {job}")
+
+    @crons.add_after_run_hook(job_name="one")
+    async def after(job: str, context: Context) -> None:
+        called.append(f"after {job}")
+
+    @crons.add_after_run_hook()
+    @crons.add_on_error_hook(job_name="broken")
+    async def ended(job: str, context: Context) -> None:
+        called.append(f"ended {job}")
+
+    # They are what they were, for mypy too.
+    assert_type(before("x", {}), None)
+    assert_type(ended("y", {}), Coroutine[Any, Any, None]).close()
+    assert crons.add_on_error_hook(before, "one") is before
+    called.clear()
+    crons.cron("0 0 1 1 *", name="one")(_ok)
+    crons.cron("0 0 1 1 *", name="broken")(_broken)
+    await crons.start()
+    await crons.run_job("one")
+    await crons.run_job("broken")
+    assert called == ["before one", "after one", "ended one", "before broken", "ended broken"]
+
+
+@pytest.mark.parametrize("kind", ["before_run", "after_run", "on_error"])
+@pytest.mark.parametrize("mistake", [None, "job", 5])
+def test_what_can_not_be_called_is_no_hook_and_no_decorator(make_crons: MakeCrons, kind: str, mistake: object) -> None:
+    add = getattr(make_crons(), f"add_{kind}_hook")
+    with pytest.raises(PluginError, match=f"{kind} hook must be callable, not {mistake!r}"):
+        add(mistake)
+    with pytest.raises(PluginError, match="must be callable"):
+        add(job_name="job")(mistake)
 
 
 async def test_a_hook_for_a_job_that_does_not_exist_stops_the_start(make_crons: MakeCrons) -> None:
@@ -265,7 +306,7 @@ async def test_a_plugin_that_does_not_fit_is_refused_and_named(make_crons: MakeC
     with pytest.raises(PluginError, match="jobname"):
         crons.plugins.register(WrongArgument(), "wrong")
     with pytest.raises(PluginError, match="must be callable"):
-        crons.add_before_run_hook("nope")  # type: ignore[arg-type]
+        crons.add_before_run_hook("nope")  # type: ignore[call-overload]
     crons.cron("0 0 1 1 *", name="job")(_ok)
     await crons.start()
     assert (await crons.run_job("job")).status == "completed"

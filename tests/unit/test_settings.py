@@ -158,7 +158,7 @@ def test_secrets_are_not_shown(pager: Plugins, env_file: Path, monkeypatch: pyte
         ("redis+sentinel://me:pw@a:1,b:2/jobs", "redis+sentinel://***@a:1,b:2/jobs"),
         ("redis://[::1]:6379/0", "redis://[::1]:6379/0"),
         ("unix:///run/redis.sock?password=pw", "unix:///run/redis.sock?password=***"),
-        ("redis://:p@w/d@host", "redis://***@host"),
+        ("redis://:p%40w%2Fd@host", "redis://***@host"),
     ],
 )
 def test_a_place_is_shown_without_its_password(
@@ -168,7 +168,9 @@ def test_a_place_is_shown_without_its_password(
     assert by_variable(describe_settings(plugins))["CRON_REDIS_URL"].value == shown
 
 
-@pytest.mark.parametrize("url", ["redis://:hunter2", "redis://host:hunter2/0", "hunter2", "https://hunter2"])
+@pytest.mark.parametrize(
+    "url", ["redis://:p@w/hunter2@host", "redis://:hunter2", "redis://host:hunter2/0", "hunter2", "https://hunter2"]
+)
 def test_what_leads_to_no_redis_server_is_refused_and_not_shown(plugins: Plugins, env_file: Path, url: str) -> None:
     with pytest.raises(ConfigurationError, match="no URL of a Redis server") as refused:
         change_setting(plugins, "CRON_REDIS_URL", url)

@@ -167,6 +167,7 @@ def _job_steps(crons: Crons) -> Iterator[Step]:
 
 
 def _settings_steps(crons: Crons) -> Iterator[Step]:
+    from fastapi_crons._unread import unread_variables
     from fastapi_crons.errors import CronsError
     from fastapi_crons.settings import describe_settings
 
@@ -179,6 +180,8 @@ def _settings_steps(crons: Crons) -> Iterator[Step]:
         return
     given = [setting.variable for setting in settings if setting.source != "default"]
     yield Step("settings", "ok", f"set: {', '.join(given)}" if given else "all as by default")
+    for unread in unread_variables(crons.plugins):
+        yield Step("settings", "warning", unread)
 
 
 def _store_steps(crons: Crons) -> Iterator[Step]:

@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 _URL = "CRON_REDIS_URL"
 _BY_JOB = "retries are given to each job"
 #: What takes the place of each: a variable, or a sentence where there is none.
-_SUCCESSORS = {
+SUCCESSORS = {
     "CRON_SQLITE_DB_PATH": "CRON_SQLITE_PATH",
     "CRON_REDIS_HOST": _URL,
     "CRON_REDIS_PORT": _URL,
@@ -29,6 +29,6 @@ _SUCCESSORS = {
 def warn_of_former_variables() -> None:
     """One line for those that are set while what took their place is not."""
     given = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
-    left = [f"{old} ({new})" for old, new in _SUCCESSORS.items() if old in given and new not in given]
+    left = [f"{old} ({new})" for old, new in SUCCESSORS.items() if old in given and new not in given]
     if left:
         logger.warning("variables of fastapi-crons 2.x are set, and not read any more: %s", ", ".join(left))

@@ -20,6 +20,11 @@ KNOWN_BACKENDS = {
     "redis-state": "fastapi-crons-redis-state",
     "redis-lock": "fastapi-crons-redis-lock",
 }
+#: What variables begin with that only these distributions read.
+SETTINGS_OF = {
+    "CRON_SQLITE_": "fastapi-crons-sqlite",
+    "CRON_REDIS_": "fastapi-crons-redis-state fastapi-crons-redis-lock",
+}
 
 
 def backend_class(module: str, kind: Literal["state_backends", "lock_backends"], name: str) -> object:

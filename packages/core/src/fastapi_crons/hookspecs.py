@@ -62,8 +62,9 @@ def lock_backends() -> Mapping[str, LockBackendSpec]:  # type: ignore[empty-body
 def settings() -> Sequence[type[BaseSettings]]:  # type: ignore[empty-body]
     """Settings classes that this plugin brings besides those of its backends.
 
-    Called when settings are listed or changed (`config-show`, `config-set`, `check`), never at a start; plain function. The
-    plugin imports them inside it. One that fails or returns something else is a `PluginError`, which ends that command.
+    Called when settings are listed or changed (`config-show`, `config-set`, `check`), and at a start where a variable
+    `CRON_…` is set that core does not know, to tell whether it is misspelt; plain function. The plugin imports them inside
+    it. One that fails or returns something else is a `PluginError`, which ends that command, and no start.
     """
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, TypedDict, TypeVar, overload
 
 from fastapi_crons import logs
 from fastapi_crons._former import warn_of_former_variables
+from fastapi_crons._unread import warn_of_unread_variables
 from fastapi_crons.clock import Clock, SystemClock, root_task
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import ConfigurationError, CronsError
@@ -279,6 +280,7 @@ class Crons:
                 return
             logs.adopt_server_handlers()
             warn_of_former_variables()
+            warn_of_unread_variables(self.plugins)
             if engine.waits_for_stores is not None:
                 logger.warning("Cron scheduler waits for its stores: %d jobs will run when it has them", len(self.jobs))
             elif self.config.enabled:
