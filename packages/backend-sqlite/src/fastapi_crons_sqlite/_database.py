@@ -116,13 +116,13 @@ class Database:
 
         return await self._guarded(whole())
 
-    async def read(self, sql: str, *parameters: Value) -> list[Row]:
-        """The rows of a query whose first column is a JSON array of rows: for many."""
-        return await self._read(lambda connection: Transaction(connection).rows(sql, *parameters))
+    async def read(self, columns: str, rest: str, *parameters: Value) -> list[Row]:
+        """See `Transaction.rows`."""
+        return await self._read(lambda connection: Transaction(connection).rows(columns, rest, *parameters))
 
     async def read_plain(self, sql: str, *parameters: Value) -> list[Row]:
-        """The rows of a query: for few, and exact, while JSON gives numbers 15 digits."""
-        return await self._read(lambda connection: connection.execute(sql, parameters).fetchall())
+        """See `Transaction.plain_rows`."""
+        return await self._read(lambda connection: Transaction(connection).plain_rows(sql, *parameters))
 
     @property
     def is_there(self) -> bool:

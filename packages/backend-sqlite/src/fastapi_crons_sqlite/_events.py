@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from time import time
 from uuid import uuid4
 
+from fastapi_crons.damage import Damage
 from fastapi_crons.errors import StoreError, StoreUnavailableError
 from fastapi_crons.state.base import Event
 from fastapi_crons_sqlite._database import Database
@@ -61,14 +62,14 @@ def clean_up(transaction: Transaction) -> None:
     )
 
 
-async def listen(database: Database, namespace: str) -> AsyncGenerator[Event, None]:
+async def listen(database: Database, namespace: str, damage: Damage) -> AsyncGenerator[Event, None]:
     """What is written from now on. Raises `StoreUnavailableError`."""
     listener, names = str(uuid4()), Names(namespace)
 
     def begin(transaction: Transaction) -> tuple[float, int]:
         until = time() + _LASTS
         transaction.insert("INSERT INTO job_listener (id, namespace, until_ts)", [[listener, namespace, until]])
-        ((newest,),) = transaction.rows("SELECT json_array(json_array(coalesce(max(seq), 0))) FROM job_event")
+        ((newest,),) = transaction.plain_rows("SELECT coalesce(max(seq), 0) FROM job_event")
         return until, newest
 
     def go_on(transaction: Transaction) -> float:
@@ -100,7 +101,7 @@ async def listen(database: Database, namespace: str) -> AsyncGenerator[Event, No
             ((version,),) = await database.read_plain("PRAGMA data_version")
             if version != seen:
                 rows = await database.read_plain(_TOLD, heard, namespace)
-                for event in _events(rows, names):
+                for event in _events(rows, names, damage):
                     yield event
                 heard = rows[-1][0] if rows else heard
                 if len(rows) == _AT_A_TIME:
@@ -114,13 +115,13 @@ async def listen(database: Database, namespace: str) -> AsyncGenerator[Event, No
             logger.debug("a listener did not say that it has gone: %s", error)
 
 
-def _events(rows: Sequence[Row], names: Names) -> Iterator[Event]:
+def _events(rows: Sequence[Row], names: Names, damage: Damage) -> Iterator[Event]:
     """The records of rows, each once; what was deleted since is left out."""
     for row in {row[1]: row for row in rows}.values():
         run, missed = row[2:_MISSED_AT], row[_MISSED_AT:]
         job = names.own(run[1] or missed[1] or "")
         # A run that was vetoed has a record of each kind.
-        if job and run[0]:
-            yield run_of(run, job)
-        if job and missed[0]:
-            yield missed_of(missed, job)
+        if job and run[0] and (told := run_of(run, job, damage)) is not None:
+            yield told
+        if job and missed[0] and (let_go := missed_of(missed, job, damage)) is not None:
+            yield let_go

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+from fastapi_crons.damage import Damage, is_number, text
 from fastapi_crons.instance import Instance
-from fastapi_crons.locking.base import KnownJob, Lease, LeaseRef, LiveInstance, Pause
-from fastapi_crons.locking.records import JobRecord
+from fastapi_crons.locking.base import KnownJob, Lease, LeaseRef, LiveInstance
+from fastapi_crons.locking.records import MAX_MARK_AHEAD, JobRecord
+from fastapi_crons.locking.sound import (
+    sound_instance,
+    sound_known,
+    sound_lease,
+    sound_mark,
+    sound_pause,
+    sound_token,
+)
 from fastapi_crons_sqlite._transaction import Row, Transaction, as_json
 
 #: In the order of a `JobRecord`'s arguments, behind the name.
@@ -21,18 +30,15 @@ _INSTANCE_COLUMNS = "id, owner, host, boot, pid, pid_started, started_ts, versio
 LIVE_COLUMNS = f"{_INSTANCE_COLUMNS}, heartbeat_ts, running, jobs"
 _NAMED = "IN (SELECT value FROM json_each(?))"
 
-_READ_JOBS = f"SELECT json_group_array(json_array({_JOB_COLUMNS})) FROM lock_job WHERE name {_NAMED}"
 _INSERT_JOBS = f"INSERT INTO lock_job ({_JOB_COLUMNS})"
 _OR_UPDATE_JOBS = "ON CONFLICT (name) DO UPDATE SET " + ", ".join(
     f"{column} = excluded.{column}" for column in _JOB_COLUMNS.split(", ")[1:]
 )
-_READ_LEASES = f"SELECT json_group_array(json_array({_LEASE_COLUMNS})) FROM lock_lease WHERE job {_NAMED}"
-_INSERT_LEASES = f"INSERT INTO lock_lease ({_LEASE_COLUMNS}, namespace)"
-#: The rows that `known_job` takes; a condition on the name may follow.
-KNOWN = f"""SELECT json_group_array(json_array(
-    name, schedule, timezone, function, enabled, mark, since, paused_since, paused_by, paused_note,
-    json((SELECT json_group_array(json_array({_LEASE_COLUMNS}, cancel)) FROM lock_lease WHERE job = lock_job.name))))
-    FROM lock_job"""
+# One that is damaged, and so is not known here, gives way.
+_INSERT_LEASES = f"INSERT OR REPLACE INTO lock_lease ({_LEASE_COLUMNS}, namespace)"
+#: The columns of rows that `known_job` takes, and of the leases that go with them.
+KNOWN = "name, schedule, timezone, function, enabled, mark, since, paused_since, paused_by, paused_note"
+KNOWN_LEASES = f"{_LEASE_COLUMNS}, cancel"
 
 _MARK, _TOKEN = (_JOB_COLUMNS.split(", ").index(column) for column in ("mark", "token"))
 _LEASE_LENGTH = len(_LEASE_COLUMNS.split(", "))
@@ -41,15 +47,67 @@ _LEASE_LENGTH = len(_LEASE_COLUMNS.split(", "))
 Records = dict[str, JobRecord]
 
 
-def read_records(transaction: Transaction, names: str) -> tuple[Records, dict[str, Row], set[str]]:
+class Reading:
+    """How rows of the lock store are read at an instant: what is damaged is noted, and mended or passed over."""
+
+    def __init__(self, damage: Damage, now: float, term: float) -> None:
+        self.damage = damage
+        self.now = now
+        self.term = term
+
+    def record(self, row: Row) -> JobRecord | None:
+        """The record of a job, without its leases."""
+        return self.damage.sound(f"record of job {row[0]!r}", lambda: self._record(row))
+
+    def _record(self, row: Row) -> JobRecord:
+        name, schedule, timezone, function, enabled, registrars, mark, since, token, settled_at, *pause = row
+        record = JobRecord(
+            text(schedule, "schedule"),
+            text(timezone, "timezone"),
+            text(function, "function"),
+            bool(enabled),
+            tuple(text(registrars, "registrars").split("\n")),
+            sound_mark(mark),
+            since if is_number(since) else 0.0,
+            sound_token(token),
+            settled_at if is_number(settled_at) else 0.0,
+            None if pause[0] is None else sound_pause(*pause),
+        )
+        mended = (record.mark, record.since, record.token, record.settled_at, *(record.pause or (None,) * 3))
+        read = (mark, since, token, settled_at, *(pause if pause[0] is not None else (None,) * 3))
+        if mended != read:
+            fields = ("mark", "since", "token", "settled_at", "paused_since", "paused_by", "paused_note")
+            wrong = [field for field, now, was in zip(fields, mended, read, strict=True) if now != was]
+            self.damage.note(f"record of job {name!r}", f"{', '.join(wrong)} can't be what is on record")
+        return record
+
+    def lease(self, row: Row) -> Lease | None:
+        """A lease of a row of `_LEASE_COLUMNS`, or of `KNOWN_LEASES`."""
+        lease = Lease(*row[:_LEASE_LENGTH])._replace(cancelled=any(row[_LEASE_LENGTH:]))
+        found = self.damage.sound(f"lease {row[1]!r}", lambda: sound_lease(lease, self.now, self.term))
+        if found is not None and found.expires != lease.expires:
+            self.damage.note(f"lease {row[1]!r}", "its end can't be what is on record")
+        return found
+
+    def instance(self, row: Row) -> LiveInstance | None:
+        """The instance of a row of `LIVE_COLUMNS`."""
+        *about, heartbeat, running, jobs = row
+        read = LiveInstance(Instance(*about), heartbeat, running, jobs)
+        found = self.damage.sound(f"instance {about[1]!r}", lambda: sound_instance(read, self.now))
+        if found is not None and found != read:
+            self.damage.note(f"instance {about[1]!r}", "what it says of itself can't be what is on record")
+        return found
+
+
+def read_records(transaction: Transaction, names: str, reading: Reading) -> tuple[Records, dict[str, Row], set[str]]:
     """The records of jobs, the rows that they were made of, and the ids of all their leases."""
-    rows = {row[0]: row for row in transaction.rows(_READ_JOBS, names)}
-    records = {name: _record(row) for name, row in rows.items()}
+    rows = {row[0]: row for row in transaction.rows(_JOB_COLUMNS, f"FROM lock_job WHERE name {_NAMED}", names)}
+    records = {name: record for name, row in rows.items() if (record := reading.record(row)) is not None}
     leased = set()
-    for row in transaction.rows(_READ_LEASES, names):
-        lease = Lease(*row)
-        record = records.get(lease.job)
-        if record is not None:
+    for row in transaction.rows(_LEASE_COLUMNS, f"FROM lock_lease WHERE job {_NAMED}", names):
+        lease = reading.lease(row)
+        record = None if lease is None else records.get(lease.job)
+        if lease is not None and record is not None:
             record.leases = {**(record.leases or {}), lease.run_id: lease}
             leased.add(lease.run_id)
     return records, rows, leased
@@ -94,27 +152,41 @@ def delete_leases(transaction: Transaction, run_ids: Iterable[str]) -> None:
 def are_held(transaction: Transaction, leases: Sequence[LeaseRef]) -> list[bool]:
     """For each lease whether it is on record with this token."""
     found = transaction.rows(
-        f"SELECT json_group_array(json_array(run_id, token)) FROM lock_lease WHERE run_id {_NAMED}",
-        as_json([lease.run_id for lease in leases]),
+        "run_id, token", f"FROM lock_lease WHERE run_id {_NAMED}", as_json([lease.run_id for lease in leases])
     )
     on_record = {(run_id, token) for run_id, token in found}
     return [(lease.run_id, lease.token) in on_record for lease in leases]
 
 
-def leases_of(transaction: Transaction, namespace: str) -> list[Lease]:
-    """All leases of a namespace, under their jobs' keys, and whether they are to be cancelled."""
-    rows = transaction.rows(
-        f"SELECT json_group_array(json_array({_LEASE_COLUMNS}, cancel)) FROM lock_lease WHERE namespace = ?", namespace
-    )
-    return [_cancellable(row) for row in rows]
+def leases_of(transaction: Transaction, namespace: str, reading: Reading) -> tuple[list[Lease], list[Row]]:
+    """All leases of a namespace, under their jobs' keys, and whether they are to be cancelled; and the rows of others."""
+    rows = transaction.rows(KNOWN_LEASES, "FROM lock_lease WHERE namespace = ?", namespace)
+    leases = [(row, reading.lease(row)) for row in rows]
+    return [lease for _, lease in leases if lease is not None], [row for row, lease in leases if lease is None]
 
 
-def instances_of(transaction: Transaction, namespace: str) -> dict[str, LiveInstance]:
+def delete_damaged(transaction: Transaction, rows: Sequence[Row], living: Collection[str]) -> None:
+    """Take leases that can't be read off the record, unless one who lives may still give them back."""
+    delete_leases(transaction, [row[1] for row in rows if row[3] not in living and isinstance(row[1], str)])
+    transaction.execute("DELETE FROM lock_lease WHERE typeof(run_id) <> 'text'")
+
+
+def instances_of(transaction: Transaction, namespace: str, reading: Reading) -> dict[str, LiveInstance]:
     """What is known of the instances of a namespace, by owner, whether they live or not."""
-    rows = transaction.rows(
-        f"SELECT json_group_array(json_array({LIVE_COLUMNS})) FROM lock_instance WHERE namespace = ?", namespace
+    rows = transaction.rows(LIVE_COLUMNS, "FROM lock_instance WHERE namespace = ?", namespace)
+    instances = (reading.instance(row) for row in rows)
+    return {found.instance.owner: found for found in instances if found is not None}
+
+
+def put_back_heartbeats(transaction: Transaction, namespace: str, now: float) -> None:
+    """Whoever left a heartbeat that can't be believed has left it just now: who lives leaves another."""
+    transaction.execute(
+        "UPDATE lock_instance SET heartbeat_ts = ? WHERE namespace = ? "
+        "AND (typeof(heartbeat_ts) NOT IN ('real', 'integer') OR heartbeat_ts NOT BETWEEN 0 AND ?)",
+        now,
+        namespace,
+        now + MAX_MARK_AHEAD,
     )
-    return {found.instance.owner: found for found in map(live_instance, rows)}
 
 
 def write_instance(transaction: Transaction, found: LiveInstance, namespace: str) -> None:
@@ -141,16 +213,10 @@ def write_instance(transaction: Transaction, found: LiveInstance, namespace: str
     )
 
 
-def live_instance(row: Row) -> LiveInstance:
-    """The instance of a row of `LIVE_COLUMNS`."""
-    *about, heartbeat, running, jobs = row
-    return LiveInstance(Instance(*about), heartbeat, running, jobs)
-
-
-def known_job(row: Row, job: str) -> KnownJob:
-    """What is on record of a job, of a row of `KNOWN`; `job` is the name that its key stands for."""
-    _, schedule, timezone, function, enabled, mark, since, *pause, leases = row
-    return KnownJob(
+def known_job(row: Row, job: str, leases: Sequence[Lease], reading: Reading) -> KnownJob | None:
+    """What is on record of a job, of a row of `KNOWN`; `job` is what its key stands for. None where it can't be read."""
+    _, schedule, timezone, function, enabled, mark, since, *pause = row
+    known = KnownJob(
         job,
         schedule,
         timezone,
@@ -158,25 +224,10 @@ def known_job(row: Row, job: str) -> KnownJob:
         bool(enabled),
         mark,
         since,
-        None if pause[0] is None else Pause(*pause),
-        tuple(_cancellable(lease)._replace(job=job) for lease in leases),
+        None if pause[0] is None else sound_pause(*pause),
+        tuple(lease._replace(job=job) for lease in leases),
     )
-
-
-def _record(row: Row) -> JobRecord:
-    _, schedule, timezone, function, enabled, registrars, mark, since, token, settled_at, *pause = row
-    return JobRecord(
-        schedule,
-        timezone,
-        function,
-        bool(enabled),
-        tuple(registrars.split("\n")),
-        mark,
-        since,
-        token,
-        settled_at,
-        None if pause[0] is None else Pause(*pause),
-    )
+    return reading.damage.sound(f"record of job {row[0]!r}", lambda: sound_known(known))
 
 
 def _job_row(name: str, record: JobRecord) -> Row:
@@ -193,8 +244,3 @@ def _job_row(name: str, record: JobRecord) -> Row:
         record.settled_at,
         *(record.pause or (None, None, None)),
     ]
-
-
-def _cancellable(row: Row) -> Lease:
-    *lease, cancel = row
-    return Lease(*lease)._replace(cancelled=bool(cancel))

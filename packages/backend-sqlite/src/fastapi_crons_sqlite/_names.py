@@ -37,8 +37,10 @@ class Names:
         """The parameters of `condition`."""
         return (self._prefix, f"{self._prefix[:-1]}0") if self._prefix else ()
 
-    def own(self, key: str) -> str | None:
-        """The job of a key, or None where it belongs to another namespace."""
+    def own(self, key: object) -> str | None:
+        """The job of a key, or None where it belongs to another namespace, or is none."""
+        if not isinstance(key, str):
+            return None
         if not self._prefix:
             return None if "/" in key else key
         return key[len(self._prefix) :] if key.startswith(self._prefix) else None

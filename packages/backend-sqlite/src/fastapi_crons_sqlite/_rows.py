@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from operator import attrgetter
 
+from fastapi_crons.damage import Damage, DamagedError
 from fastapi_crons.run import LogLine, MissedTicks, Run, RunError
+from fastapi_crons.state.sound import sound_log, sound_missed, sound_run
 from fastapi_crons_sqlite._transaction import Row, as_json
 
 #: In the order of a `Run`, but for its log: that is the last, and only fetched where it is wanted.
@@ -32,21 +34,36 @@ def run_row(run: Run, job: str) -> Row:
     )
 
 
-def run_of(row: Row, job: str) -> Run:
-    """The run of a row, without its log; `job` is the name that its key stands for."""
-    error = None if row[10] is None else RunError(*row[10:13])
-    return Run(*(row[0], job, *row[2:10], error, *row[13:19], (), *row[19:]))
+def run_of(row: Row, job: str, damage: Damage) -> Run | None:
+    """The run of a row, without its log; `job` is the name that its key stands for. None where it can't be read."""
+
+    def make() -> Run:
+        error = None if row[10] is None else RunError(*row[10:13])
+        return sound_run(Run(*(row[0], job, *row[2:10], error, *row[13:19], (), *row[19:])))
+
+    return damage.sound(f"run {row[0]}", make)
 
 
-def log_of(text: str | None) -> tuple[LogLine, ...]:
-    """The log that a row has."""
-    return () if text is None else tuple(LogLine(*line) for line in json.loads(text))
+def log_of(text: str | None, run_id: str, damage: Damage) -> tuple[LogLine, ...]:
+    """The log that a row has; empty where it can't be read."""
+    if text is None:
+        return ()
+    log = damage.sound(f"log of run {run_id}", lambda: sound_log(tuple(LogLine(*line) for line in json.loads(text))))
+    return log or ()
 
 
-def missed_of(row: Row, job: str) -> MissedTicks:
-    """The missed ticks of a row; `job` is the name that its key stands for."""
+def missed_of(row: Row, job: str, damage: Damage) -> MissedTicks | None:
+    """The missed ticks of a row; `job` is the name that its key stands for. None where they can't be read."""
     record_id, _, first, last, count, reason, recorded, instance, more, detail = row
-    return MissedTicks(record_id, job, first, last, count, reason, recorded, instance, bool(more), detail)
+
+    def make() -> MissedTicks:
+        if more not in (0, 1):
+            raise DamagedError("more is neither 0 nor 1")
+        return sound_missed(
+            MissedTicks(record_id, job, first, last, count, reason, recorded, instance, bool(more), detail)
+        )
+
+    return damage.sound(f"missed ticks {record_id}", make)
 
 
 def missed_row(ticks: MissedTicks, job: str) -> Row:

@@ -28,11 +28,28 @@ class Transaction:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def rows(self, sql: str, *parameters: Value) -> list[Row]:
-        """The rows of a query whose first column is a JSON array of rows."""
-        found = self._connection.execute(sql, parameters).fetchall()
-        rows: list[Row] = json.loads(found[0][0]) if found else []
+    def rows(self, columns: str, rest: str, *parameters: Value) -> list[Row]:
+        """The rows of `SELECT columns rest`, for many: they come as one JSON value, which gives numbers 15 digits."""
+        try:
+            (found,) = self._connection.execute(f"SELECT json_group_array(json_array({columns})) {rest}", parameters)
+            rows: list[Row] = json.loads(found[0])
+        except (sqlite3.OperationalError, ValueError):
+            # Somewhere is what JSON can't hold: a blob, an infinite number, text that is none.
+            return self.plain_rows(f"SELECT {columns} {rest}", *parameters)
         return rows
+
+    def plain_rows(self, sql: str, *parameters: Value) -> list[Row]:
+        """The rows of a query, for few, and exact. Text that is none comes as bytes."""
+        try:
+            return self._connection.execute(sql, parameters).fetchall()
+        except sqlite3.OperationalError as error:
+            if "decode" not in str(error):
+                raise
+        self._connection.text_factory = _text_or_bytes
+        try:
+            return self._connection.execute(sql, parameters).fetchall()
+        finally:
+            self._connection.text_factory = str
 
     def insert(self, head: str, rows: Sequence[Row], tail: str = "") -> None:
         """Run `head VALUES (…), (…) tail` over all rows."""
@@ -46,6 +63,13 @@ class Transaction:
     def execute(self, sql: str, *parameters: Value) -> int:
         """Run a statement; returns how many rows it changed."""
         return self._connection.execute(sql, parameters).rowcount
+
+
+def _text_or_bytes(value: bytes) -> str | bytes:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
 
 
 @lru_cache(maxsize=64)

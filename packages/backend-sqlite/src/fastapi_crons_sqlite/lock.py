@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from fastapi_crons.clock import Clock, SystemClock
+from fastapi_crons.damage import Damage, is_number
 from fastapi_crons.instance import Instance
 from fastapi_crons.locking.base import (
     Beat,
@@ -15,6 +16,7 @@ from fastapi_crons.locking.base import (
     Definition,
     Enrolment,
     KnownJob,
+    Lease,
     LeaseRef,
     LeaseTerms,
     LiveInstance,
@@ -25,18 +27,22 @@ from fastapi_crons.locking.base import (
     Resumed,
     ResumeRequest,
 )
-from fastapi_crons.locking.records import JobRecord, claim_in, enrol_in, pause_in, resume_in
+from fastapi_crons.locking.records import MAX_MARK_AHEAD, JobRecord, claim_in, enrol_in, pause_in, resume_in
+from fastapi_crons.locking.sound import MAX_TERM, credible_mark, sound_pause
 from fastapi_crons_sqlite._database import Database
 from fastapi_crons_sqlite._lock_rows import (
     KNOWN,
+    KNOWN_LEASES,
     LIVE_COLUMNS,
+    Reading,
     Records,
     are_held,
+    delete_damaged,
     delete_leases,
     instances_of,
     known_job,
     leases_of,
-    live_instance,
+    put_back_heartbeats,
     read_records,
     write_instance,
     write_leases,
@@ -65,6 +71,7 @@ class SQLiteLockBackend(LockBackend):
         # A claim that a power cut takes back could run its tick twice.
         self._database = Database(db_path, busy_timeout=busy_timeout, synchronous="FULL")
         self._busy_timeout = busy_timeout
+        self._damage = Damage(f"lock store in {self._database.path}")
         self._clock: Clock = SystemClock()
         self._names = Names("default")
         self._namespace = "default"
@@ -98,7 +105,12 @@ class SQLiteLockBackend(LockBackend):
         )
 
     def beside(self) -> LockBackend:
-        return SQLiteLockBackend(self.path, busy_timeout=self._busy_timeout)
+        beside = SQLiteLockBackend(self.path, busy_timeout=self._busy_timeout)
+        beside._damage = self._damage
+        return beside
+
+    def damaged(self) -> Collection[str]:
+        return self._damage.names()
 
     async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
         key = self._names.key
@@ -120,10 +132,11 @@ class SQLiteLockBackend(LockBackend):
         named = self._names.keyed(requests)
 
         def work(transaction: Transaction) -> list[ClaimResult]:
-            records, before, leased = read_records(transaction, as_json([request.job for request in named]))
+            reading = self._reading()
+            records, before, leased = read_records(transaction, as_json([request.job for request in named]), reading)
             # Whether others live matters only where somebody holds the job, or has another definition in force.
             needed = bool(leased) or any(_is_refused(records.get(request.job), request) for request in named)
-            holders = instances_of(transaction, self._namespace) if needed else {}
+            holders = instances_of(transaction, self._namespace, reading) if needed else {}
             now = self._clock.now()
             transaction.execute(_BEAT, now, instance)
 
@@ -152,7 +165,7 @@ class SQLiteLockBackend(LockBackend):
         rows = await self._database.read_plain(
             "SELECT name, paused_since, paused_by, paused_note FROM lock_job WHERE paused_since IS NOT NULL"
         )
-        return {job: Pause(*row[1:]) for row in rows if (job := self._names.own(row[0])) is not None}
+        return {job: sound_pause(*row[1:]) for row in rows if (job := self._names.own(row[0])) is not None}
 
     async def cancel(self, run_ids: Collection[str], actor: str | None) -> set[str]:
         def work(transaction: Transaction) -> set[str]:
@@ -165,12 +178,12 @@ class SQLiteLockBackend(LockBackend):
                 wanted,
             )
             found = transaction.rows(
-                "SELECT json_group_array(run_id) FROM lock_lease "
-                "WHERE namespace = ? AND cancel AND run_id IN (SELECT value FROM json_each(?))",
+                "run_id",
+                "FROM lock_lease WHERE namespace = ? AND cancel AND run_id IN (SELECT value FROM json_each(?))",
                 self._namespace,
                 wanted,
             )
-            return {str(run_id) for run_id in found}
+            return {str(run_id) for (run_id,) in found}
 
         return await self._database.write(work)
 
@@ -183,13 +196,16 @@ class SQLiteLockBackend(LockBackend):
         return await self._database.write(work)
 
     async def renew(self, leases: Sequence[LeaseRef]) -> list[bool]:
-        expires = self._clock.now() + self._terms.lease
+        now = self._clock.now()
 
         def work(transaction: Transaction) -> list[bool]:
             held = are_held(transaction, leases)
+            # An end that nobody can have granted is none.
             transaction.execute(
-                "UPDATE lock_lease SET expires = max(expires, ?) WHERE run_id IN (SELECT value FROM json_each(?))",
-                expires,
+                "UPDATE lock_lease SET expires = max(CASE WHEN typeof(expires) IN ('real', 'integer') AND expires < ? "
+                "THEN expires ELSE 0 END, ?) WHERE run_id IN (SELECT value FROM json_each(?))",
+                now + MAX_TERM,
+                now + self._terms.lease,
                 as_json(_ids_of(leases, held)),
             )
             return held
@@ -199,32 +215,44 @@ class SQLiteLockBackend(LockBackend):
     async def marks(self, jobs: Sequence[str]) -> list[int | None]:
         names = [self._names.key(job) for job in jobs]
         rows = await self._database.read(
-            """SELECT json_group_array(json_array(name, mark)) FROM lock_job
-            WHERE name IN (SELECT value FROM json_each(?))""",
-            as_json(names),
+            "name, mark", "FROM lock_job WHERE name IN (SELECT value FROM json_each(?))", as_json(names)
         )
-        marks = {str(name): int(mark) for name, mark in rows}
+        now = self._clock.now()
+        # One that the rule would put back says nothing of what was handled.
+        marks = {str(name): credible_mark(mark, now) for name, mark in rows}
         return [marks.get(name) for name in names]
 
     async def known(self, jobs: Sequence[str] | None = None) -> list[KnownJob]:
-        names = self._names
+        names, read = self._names, self._database.read
         if jobs is None:
-            rows = await self._database.read(f"{KNOWN} WHERE {names.condition.replace('job', 'name')}", *names.bounds)
+            rows = await read(KNOWN, f"FROM lock_job WHERE {names.condition.replace('job', 'name')}", *names.bounds)
+            leases = await read(KNOWN_LEASES, "FROM lock_lease WHERE namespace = ?", self._namespace)
         else:
             wanted = as_json([names.key(job) for job in jobs])
-            rows = await self._database.read(f"{KNOWN} WHERE name IN (SELECT value FROM json_each(?))", wanted)
-        return [known_job(row, job) for row in rows if (job := names.own(row[0])) is not None]
+            rows = await read(KNOWN, "FROM lock_job WHERE name IN (SELECT value FROM json_each(?))", wanted)
+            leases = await read(KNOWN_LEASES, "FROM lock_lease WHERE job IN (SELECT value FROM json_each(?))", wanted)
+        reading = self._reading()
+        held: dict[str, list[Lease]] = {}
+        for lease in map(reading.lease, leases):
+            if lease is not None:
+                held.setdefault(lease.job, []).append(lease)
+        known = (
+            known_job(row, job, held.get(row[0], ()), reading) for row in rows if (job := names.own(row[0])) is not None
+        )
+        return [each for each in known if each is not None]
 
     async def beat(self, running: int = 0, jobs: str = "", leases: int = 0) -> Beat:
         me = self._me()
 
         def work(transaction: Transaction) -> Beat:
-            now = self._clock.now()
-            holders = instances_of(transaction, self._namespace)
+            reading = self._reading()
+            now = reading.now
+            holders = instances_of(transaction, self._namespace, reading)
+            put_back_heartbeats(transaction, self._namespace, now)
             unknown = me.owner not in holders
             holders[me.owner] = LiveInstance(me, now, running, jobs)
             write_instance(transaction, holders[me.owner], self._namespace)
-            found = leases_of(transaction, self._namespace)
+            found, damaged = leases_of(transaction, self._namespace, reading)
             own = [lease for lease in found if lease.instance == me.owner]
             self._forget_dead(transaction, holders, {lease.instance for lease in found}, now)
             dead = [
@@ -234,13 +262,15 @@ class SQLiteLockBackend(LockBackend):
                 and (job := self._names.own(lease.job)) is not None
             ]
             cancelled = transaction.rows(
-                "SELECT json_group_array(json_array(run_id, cancelled_by)) FROM lock_lease WHERE cancel AND instance = ?",
-                me.owner,
+                "run_id, cancelled_by", "FROM lock_lease WHERE cancel AND instance = ?", me.owner
             )
+            living = self._living(holders.values(), now)
+            if damaged:
+                delete_damaged(transaction, damaged, {each.instance.owner for each in living})
             return Beat(
                 dead,
-                [(run_id, actor) for run_id, actor in cancelled],
-                self._living(holders.values(), now),
+                [(run_id, actor if isinstance(actor, str) else None) for run_id, actor in cancelled],
+                living,
                 [lease._replace(job=self._names.own(lease.job) or lease.job) for lease in own if len(own) != leases],
                 unknown,
             )
@@ -251,28 +281,35 @@ class SQLiteLockBackend(LockBackend):
         rows = await self._database.read_plain(
             f"SELECT {LIVE_COLUMNS} FROM lock_instance WHERE namespace = ?", self._namespace
         )
-        return self._living([live_instance(row) for row in rows], self._clock.now())
+        reading = self._reading()
+        found = (reading.instance(row) for row in rows)
+        return self._living([each for each in found if each is not None], reading.now)
 
     async def leased(self, run_ids: Collection[str]) -> set[str]:
         rows = await self._database.read(
-            "SELECT json_group_array(run_id) FROM lock_lease WHERE run_id IN (SELECT value FROM json_each(?))",
-            as_json(list(run_ids)),
+            "run_id", "FROM lock_lease WHERE run_id IN (SELECT value FROM json_each(?))", as_json(list(run_ids))
         )
-        return {str(run_id) for run_id in rows}
+        return {str(run_id) for (run_id,) in rows}
 
     async def forget(self, seconds: float) -> list[str]:
         def work(transaction: Transaction) -> list[str]:
-            rows = transaction.rows(
-                f"""SELECT json_group_array(json_array(name, registrars, registered_ts)) FROM lock_job
-                WHERE {self._names.condition.replace("job", "name")}
+            found = transaction.rows(
+                "name, registrars, registered_ts",
+                f"""FROM lock_job WHERE {self._names.condition.replace("job", "name")}
                 AND NOT EXISTS (SELECT 1 FROM lock_lease WHERE lock_lease.job = lock_job.name)""",
                 *self._names.bounds,
             )
-            now = self._clock.now()
-            living = {
-                found.instance.owner for found in self._living(instances_of(transaction, self._namespace).values(), now)
-            }
-            # A record of an older layout does not know when it was registered: it is taken for new.
+            reading = self._reading()
+            now = reading.now
+            holders = instances_of(transaction, self._namespace, reading)
+            living = {each.instance.owner for each in self._living(holders.values(), now)}
+            # A record of an older layout does not know when it was registered: it is taken for new, as one that says
+            # what can't be.
+            rows = [
+                (name, str(registrars), at if is_number(at) and 0 <= at <= now + MAX_MARK_AHEAD else 0)
+                for name, registrars, at in found
+                if isinstance(name, str)
+            ]
             known = [name for name, registrars, at in rows if not at or not living.isdisjoint(registrars.split("\n"))]
             transaction.execute(_TOUCH_JOBS, now, as_json(known))
             kept = set(known)
@@ -293,8 +330,9 @@ class SQLiteLockBackend(LockBackend):
         names = as_json([each.job for each in named])
 
         def work(transaction: Transaction) -> list[T]:
-            records, before, leased = read_records(transaction, names)
-            now = self._clock.now()
+            reading = self._reading()
+            records, before, leased = read_records(transaction, names, reading)
+            now = reading.now
             answers = change(records, now)
             write_records(transaction, records, before)
             if registered:
@@ -304,6 +342,9 @@ class SQLiteLockBackend(LockBackend):
             return answers
 
         return await self._database.write(work)
+
+    def _reading(self) -> Reading:
+        return Reading(self._damage, self._clock.now(), self._terms.lease)
 
     def _me(self) -> Instance:
         assert self._instance is not None, "open() comes first"

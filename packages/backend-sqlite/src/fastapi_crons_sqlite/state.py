@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from fastapi_crons.damage import Damage
 from fastapi_crons.locking.base import Reach
 from fastapi_crons.run import MissedTicks, Run, RunStatus
 from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, StateBackend
+from fastapi_crons.state.sound import sound_state
 from fastapi_crons_sqlite._database import Database
 from fastapi_crons_sqlite._events import clean_up, listen, tell
 from fastapi_crons_sqlite._names import Names
@@ -22,6 +24,11 @@ if TYPE_CHECKING:
 
 def _iso(column: str) -> str:
     return f"strftime('%Y-%m-%dT%H:%M:%f', {column}, 'unixepoch') || '+00:00'"
+
+
+def _may_follow(column: str) -> str:
+    """Whether any instant is newer than what a column has: it is none, or lies so far ahead that nobody can have written it."""
+    return f"coalesce(julianday({column}) > julianday('now', '+1 day'), true)"
 
 
 # A record that is closed never changes again.
@@ -40,18 +47,18 @@ _WRITE_STATUS = f"""
     WHERE true
     ON CONFLICT (name) DO UPDATE SET
         status = excluded.status, instance_id = excluded.instance_id, started_at = excluded.started_at
-    WHERE job_status.started_at IS NULL OR excluded.started_at >= job_status.started_at"""
+    WHERE {_may_follow("job_status.started_at")} OR excluded.started_at >= job_status.started_at"""
 _WRITE_STATE = f"""
     INSERT INTO job_state (name, last_run, created_at, updated_at)
     SELECT run.job, {_iso("run.started_ts")}, {_iso("run.started_ts")}, {_iso("coalesce(run.ended_ts, run.started_ts)")}
     FROM json_each(?) JOIN job_run AS run ON run.id = value WHERE true
     ON CONFLICT (name) DO UPDATE SET last_run = excluded.last_run, updated_at = excluded.updated_at
-    WHERE job_state.last_run IS NULL OR excluded.last_run >= job_state.last_run"""
+    WHERE {_may_follow("job_state.last_run")} OR excluded.last_run >= job_state.last_run"""
 # A database of fastapi-crons 2.x may have rows in only one of the tables, and times without an offset.
+_STATE_COLUMNS = """
+    status.name, status.status, coalesce(status.instance_id, ''),
+    (coalesce(julianday(status.started_at), julianday(state.last_run)) - 2440587.5) * 86400.0"""
 _STATES = """
-    SELECT json_group_array(json_array(
-        status.name, status.status, coalesce(status.instance_id, ''),
-        (julianday(coalesce(status.started_at, state.last_run)) - 2440587.5) * 86400.0))
     FROM job_status AS status LEFT JOIN job_state AS state ON state.name = status.name
     WHERE coalesce(status.started_at, state.last_run) IS NOT NULL"""
 #: How many jobs are cut back in one transaction, and how many rows of old history go in one.
@@ -66,6 +73,7 @@ class SQLiteStateBackend(StateBackend):
     def __init__(self, db_path: str | Path = "crons.db", *, busy_timeout: float = 4.0) -> None:
         self._database = Database(db_path, busy_timeout=busy_timeout, synchronous="NORMAL")
         self._busy_timeout = busy_timeout
+        self._damage = Damage(f"history in {self._database.path}")
         self._names = Names("default")
         self._namespace = "default"
         self._limits = HistoryLimits(100, 30)
@@ -125,24 +133,45 @@ class SQLiteStateBackend(StateBackend):
             self._grown.update(newest, skipped)
 
     def events(self, *, records: bool = True) -> AsyncGenerator[Event, None] | None:
-        return listen(self._database, self._namespace) if records else None
+        return listen(self._database, self._namespace, self._damage) if records else None
+
+    def damaged(self) -> Collection[str]:
+        return self._damage.names()
 
     async def states(self, jobs: Collection[str] | None = None) -> dict[str, JobState]:
         if jobs is None:
-            rows = await self._database.read(_STATES)
+            rows = await self._database.read(_STATE_COLUMNS, _STATES)
         else:
             names = as_json([self._names.key(job) for job in jobs])
-            rows = await self._database.read(f"{_STATES} AND status.name IN (SELECT value FROM json_each(?))", names)
-        own = self._names.own
-        return {
-            job: JobState(job, status, instance, started)
-            for name, status, instance, started in rows
-            if (job := own(name)) is not None
-        }
+            rest = f"{_STATES} AND status.name IN (SELECT value FROM json_each(?))"
+            rows = await self._database.read(_STATE_COLUMNS, rest, names)
+        states = (self._state_of(row, job) for row in rows if (job := self._names.own(row[0])) is not None)
+        return {state.job: state for state in states if state is not None}
+
+    def _state_of(self, row: Row, job: str) -> JobState | None:
+        return self._damage.sound(f"state of job {job!r}", lambda: sound_state(JobState(job, *row[1:])))
+
+    def _runs_of(self, rows: Sequence[Row]) -> list[Run]:
+        """The runs of rows, as far as they are this namespace's, and can be read."""
+        runs = (run_of(row, job, self._damage) for row in rows if (job := self._names.own(row[1])) is not None)
+        return [run for run in runs if run is not None]
 
     async def runs(
         self, job: str | None, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
     ) -> list[Run]:
+        found: list[Run] = []
+        # That a run can't be read must not look as if there were no more.
+        while (wanted := limit - len(found)) > 0:
+            rows = await self._rows_of_runs(job, wanted, before, status)
+            found += self._runs_of(rows)
+            if len(rows) < wanted:
+                break
+            before = rows[-1][0]
+        return found
+
+    async def _rows_of_runs(
+        self, job: str | None, limit: int, before: str | None, status: RunStatus | None
+    ) -> Sequence[Row]:
         names = self._names
         if job is None:
             # Unary plus: by the ids, which are in order, and not by an index of jobs.
@@ -155,19 +184,19 @@ class SQLiteStateBackend(StateBackend):
         if status is not None:
             conditions.append("status = ?")
             parameters.append(status)
-        rows = await self._database.read_plain(
+        return await self._database.read_plain(
             f"SELECT {RUN_COLUMNS} FROM job_run WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
             *parameters,
             limit,
         )
-        return [run_of(row, own) for row in rows if (own := names.own(row[1])) is not None]
 
     async def run(self, run_id: str) -> Run | None:
         rows = await self._database.read_plain(f"SELECT {RUN_COLUMNS}, log FROM job_run WHERE id = ?", run_id)
         for *row, log in rows:
             job = self._names.own(row[1])
             if job is not None:
-                return replace(run_of(row, job), log=log_of(log))
+                found = run_of(row, job, self._damage)
+                return None if found is None else replace(found, log=log_of(log, run_id, self._damage))
         return None
 
     async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:
@@ -176,11 +205,12 @@ class SQLiteStateBackend(StateBackend):
             self._names.key(job),
             limit,
         )
-        return [missed_of(row, job) for row in rows]
+        found = (missed_of(row, job, self._damage) for row in rows)
+        return [missed for missed in found if missed is not None]
 
     async def unfinished(self) -> list[Run]:
         rows = await self._database.read_plain(f"SELECT {RUN_COLUMNS} FROM job_run WHERE status = 'running'")
-        return [run_of(row, job) for row in rows if (job := self._names.own(row[1])) is not None]
+        return self._runs_of(rows)
 
     async def prune(self, now: float) -> None:
         """Cut the history back: to `keep` records a job for jobs that have grown, and to `days` for all."""
@@ -198,10 +228,8 @@ class SQLiteStateBackend(StateBackend):
     async def _cut_back(self, grown: set[str] | None) -> None:
         """Leave so many records of each of these jobs, or of all."""
         if grown is None:
-            rows = await self._database.read(
-                "SELECT json_group_array(job) FROM (SELECT job FROM job_run UNION SELECT job FROM job_missed)"
-            )
-            grown = {job for job in map(str, rows) if self._names.own(job) is not None}
+            rows = await self._database.read("job", "FROM (SELECT job FROM job_run UNION SELECT job FROM job_missed)")
+            grown = {job for (job,) in rows if self._names.own(job) is not None}
         jobs = sorted(grown)
         for start in range(0, len(jobs), _PRUNE_JOBS):
             await self._keep_newest(as_json(jobs[start : start + _PRUNE_JOBS]))

@@ -11,6 +11,7 @@ from zlib import adler32, crc32
 from fastapi_crons._collector import collector_paused
 from fastapi_crons.claims import definition_of, probe_of
 from fastapi_crons.clock import utc_datetime
+from fastapi_crons.damage import LATEST
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import Definition, Enrolment, Lease, LeaseRef, Replaced
 from fastapi_crons.parts import Parts
@@ -268,6 +269,6 @@ def warn_put_back(job: str, mark: int) -> None:
     logger.warning(
         "job %r: its newest tick on record was %s, far ahead of the store's clock; a clock was wrong, and it is put back",
         job,
-        utc_datetime(mark).isoformat(),
+        utc_datetime(mark).isoformat() if mark <= LATEST else "beyond the year 9998",
         extra={"job": job},
     )

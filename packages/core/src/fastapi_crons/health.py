@@ -80,6 +80,9 @@ def _concerns(engine: Engine) -> Iterator[str]:
     names = list(_long_runs(engine))
     if names:
         yield f"a run goes on for more than {_PERIODS} periods of {_some(names)}"
+    damaged = sorted({*engine.locks.backend.damaged(), *engine.state.damaged()})
+    if damaged:
+        yield f"what is on record is damaged, and is passed over: {_some(damaged)}"
     if engine.recorder.dropped:
         yield f"{engine.recorder.dropped} records were dropped while the state store was down"
 

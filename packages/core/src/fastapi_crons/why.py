@@ -73,8 +73,11 @@ class TickFate:
 
 
 def made_at(record_id: str) -> float:
-    """When an id was made, in Unix seconds (UUID version 7)."""
-    return int(record_id[:8] + record_id[9:13], 16) / 1000
+    """When an id was made, in Unix seconds (UUID version 7); 0 for one that does not say so."""
+    try:
+        return int(record_id[:8] + record_id[9:13], 16) / 1000
+    except ValueError:
+        return 0.0
 
 
 def explain(records: TickRecords, *, details: bool = True) -> TickFate:

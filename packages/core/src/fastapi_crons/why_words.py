@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from fastapi_crons.clock import utc_datetime
+from fastapi_crons.damage import EARLIEST, LATEST
 from fastapi_crons.instance import name_of
 from fastapi_crons.locking.base import KnownJob, Lease
 from fastapi_crons.run import INTERRUPTED, MissedTicks, Run, RunStatus
@@ -137,7 +138,7 @@ class Words:
 
     def at(self, instant: float) -> str:
         """An instant on the clock of the job's zone."""
-        moment = utc_datetime(int(instant))
+        moment = utc_datetime(int(min(max(instant, EARLIEST), LATEST)))
         try:
             local = moment.astimezone(ZoneInfo(self._zone or "UTC"))
         except (LookupError, ValueError, OSError):  # a zone that is not known on this host

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime
+from math import isfinite
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -386,5 +387,21 @@ def _shown(result: str) -> JsonValue:
         for found in _BRACKETS.finditer(result):
             depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(found.group(), 0)
             deepest = max(deepest, depth)
-    shown: JsonValue = result if deepest > _DEEPEST else json.loads(result)
+    if deepest > _DEEPEST:
+        return result
+    try:
+        shown: JsonValue = json.loads(result, parse_constant=_no_json, parse_float=_finite)
+        if "\\ud" in result.lower():
+            json.dumps(shown, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):  # somebody else has written it
+        return result
     return shown
+
+
+def _no_json(word: str) -> float:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _finite(number: str) -> float:
+    found = float(number)
+    return found if isfinite(found) else _no_json(number)

@@ -265,6 +265,10 @@ class LockBackend(ABC):
         """
         return None
 
+    def damaged(self) -> Collection[str]:
+        """What was met on record in the last hour that can't be read, and was passed over or mended, by name. Asks nobody."""
+        return ()
+
     @abstractmethod
     async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
         """Register jobs. The last registration of a job is the one in force. Says that this instance lives, as `beat` does."""

@@ -248,7 +248,7 @@ class JobRecord:
         put_back_from = self._put_back(tick - 1, now)
         if tick <= self.mark:
             return ClaimResult("stale", self.mark)
-        if now < self.settled_at:
+        if now < self.settled_at <= now + MAX_MARK_AHEAD:
             return ClaimResult("early", int(now))
         busy = holder is not None and request.overlap != "allow" and request.let_go is None
         if busy and request.overlap != "skip":

@@ -126,6 +126,10 @@ class StateBackend(ABC):
         """
         return None
 
+    def damaged(self) -> Collection[str]:
+        """What was met on record in the last hour that can't be read, and was left out, by name. Asks nobody."""
+        return ()
+
     def companion_lock(self) -> LockBackend | None:
         """A lock store that lives in the same place, for a scheduler that was given only this state store; None: there is none.
 
