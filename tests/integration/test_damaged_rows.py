@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from fastapi_crons import CronConfig, Crons, MissedTicks, Run
@@ -52,11 +52,17 @@ def runs_of_job(job: str, new_id: RunIds, now: float) -> list[Run | MissedTicks]
     log = (LogLine(now, "INFO", "reports", "half done"),)
     begun = Run(new_id(), job, int(now), "schedule", 1, "gone", 5, "running", now)
     return [
-        Run(new_id(), job, int(now), "schedule", 1, "gone", 1, "completed", now, now + 1, result='{"files": 3}', log=log),
+        Run(
+            new_id(), job, int(now), "schedule", 1, "gone", 1, "completed", now, now + 1, result='{"files": 3}', log=log
+        ),
         Run(new_id(), job, None, "cli", 1, "gone", 2, "failed", now, now + 1, error, actor="ops", note="by hand"),
-        Run(new_id(), job, int(now), "catch_up", 2, "gone", 3, "completed", now, now + 1, None, None, 4, int(now) - 240),
+        Run(
+            new_id(), job, int(now), "catch_up", 2, "gone", 3, "completed", now, now + 1, None, None, 4, int(now) - 240
+        ),
         replace(begun, delay="it was late"),
-        MissedTicks(new_id(), job, int(now) - 600, int(now) - 60, 10, "overlap", now, "gone", False, "run 1 held the job"),
+        MissedTicks(
+            new_id(), job, int(now) - 600, int(now) - 60, 10, "overlap", now, "gone", False, "run 1 held the job"
+        ),
     ]
 
 
@@ -66,7 +72,7 @@ async def leave_a_store(state: StateBackend, locks: Any, clock: Any, instance: I
     terms = LeaseTerms(300, 30)
     for namespace in ("default", "elsewhere"):
         await state.open(namespace, LIMITS)
-        await locks.open(instance, namespace, terms, clock)
+        await locks.open(replace(instance, owner=f"gone~{namespace}"), namespace, terms, clock)
         await locks.enrol([definition(job) for job in (VICTIM, OTHER, PAUSED)])
         await locks.beat(1, "digest", 0)
         await locks.pause([PauseRequest(PAUSED, "ops", "the other side is down")])
@@ -110,8 +116,27 @@ def values_of(db: sqlite3.Connection) -> Iterator[tuple[str, str, list[str]]]:
         yield table, next((row[1] for row in about if row[5]), "rowid"), [row[1] for row in about]
 
 
-NUMBERS = ["9e999", "-9e999", "1e300", "-1", "-1e18", "9223372036854775807", "-9223372036854775808", "0.5", "253402300800"]
-TEXTS = ["''", "'zzz'", "'[1'", "'{}'", "'9999-12-31T23:59:59'", "'null'", "'[[1,2],[3]]'", "'[[1e999,\"\\ud800\",3,4]]'"]
+NUMBERS = [
+    "9e999",
+    "-9e999",
+    "1e300",
+    "-1",
+    "-1e18",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "0.5",
+    "253402300800",
+]
+TEXTS = [
+    "''",
+    "'zzz'",
+    "'[1'",
+    "'{}'",
+    "'9999-12-31T23:59:59'",
+    "'null'",
+    "'[[1,2],[3]]'",
+    "'[[1e999,\"\\ud800\",3,4]]'",
+]
 OTHERS = ["NULL", "x'00ff'", "CAST(x'61ff62' AS TEXT)", "zeroblob(3)", "printf('%.*c', 70000, 'x')"]
 damages = st.sampled_from([*NUMBERS, *TEXTS, *OTHERS])
 
@@ -187,22 +212,84 @@ async def check_scheduler(column: str) -> None:
     assert caught.failures == []
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_a_damaged_value_in_a_sqlite_store_costs_its_row(template: Path, data: st.DataObject) -> None:
+def store_with(template: Path, table: str, key: str, row: object, column: str, damage: str) -> bool:
+    """Make a store with one damaged value; False where SQLite itself does not let that happen."""
     reset()
     for old in Path().glob("crons.db*"):
         old.unlink()
     shutil.copy(template, PATH)
     with closing(sqlite3.connect(PATH)) as db, db:
+        try:
+            return db.execute(f"UPDATE {table} SET {column} = {damage} WHERE {key} = ?", [row]).rowcount > 0
+        except sqlite3.IntegrityError:
+            return False
+
+
+@settings(
+    max_examples=30,
+    deadline=None,
+    phases=[Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@pytest.mark.timeout(300)
+@given(data=st.data())
+def test_a_damaged_value_in_a_sqlite_store_costs_its_row(template: Path, data: st.DataObject) -> None:
+    with closing(sqlite3.connect(template)) as db:
         table, key, columns = data.draw(st.sampled_from(list(values_of(db))), "table")
         keys = [row[0] for row in db.execute(f"SELECT {key} FROM {table}")]
-        if not keys:
-            return
-        row, column = data.draw(st.sampled_from(keys), "row"), data.draw(st.sampled_from(columns), "column")
-        damage = data.draw(damages, "damage")
-        try:
-            db.execute(f"UPDATE {table} SET {column} = {damage} WHERE {key} = ?", [row])
-        except sqlite3.IntegrityError:
-            return  # SQLite itself does not let that happen
+    row, column = data.draw(st.sampled_from(keys), "row"), data.draw(st.sampled_from(columns), "column")
+    if store_with(template, table, key, row, column, data.draw(damages, "damage")):
+        asyncio.run(check_scheduler(column))
+
+
+NAMED = [
+    ("job_run", "job", VICTIM, "status", "'exploded'", "run 019"),
+    ("job_run", "job", VICTIM, "started_ts", "9e999", "run 019"),
+    ("job_run", "job", VICTIM, "log", "'[[1'", "log of run 019"),
+    ("job_run", "job", VICTIM, "job", "x'00ff'", None),
+    ("job_run", "job", f"elsewhere/{VICTIM}", "started_ts", "x'00ff'", None),
+    ("job_missed", "job", VICTIM, "reason", "'tired'", "missed ticks 019"),
+    ("job_status", "name", VICTIM, "status", "'exploded'", None),
+    ("job_status", "name", VICTIM, "started_at", "x'00ff'", None),
+    ("job_status", "name", f"elsewhere/{VICTIM}", "status", "x'00ff'", None),
+    ("lock_job", "name", VICTIM, "mark", "253402300800", f"'{VICTIM}'"),
+    ("lock_job", "name", VICTIM, "mark", "'zzz'", f"record of job '{VICTIM}'"),
+    ("lock_job", "name", VICTIM, "schedule", "x'00ff'", f"record of job '{VICTIM}'"),
+    ("lock_job", "name", VICTIM, "settled_at", "1e300", None),
+    ("lock_job", "name", VICTIM, "token", "9223372036854775807", f"record of job '{VICTIM}'"),
+    ("lock_job", "name", f"elsewhere/{VICTIM}", "schedule", "x'00ff'", None),
+    ("lock_lease", "job", VICTIM, "expires", "1e300", "lease '019"),
+    ("lock_lease", "job", VICTIM, "expires", "9e999", "lease '019"),
+    ("lock_lease", "job", VICTIM, "tick", "'zzz'", "lease '019"),
+    ("lock_lease", "namespace", "elsewhere", "job", "x'00ff'", None),
+    ("lock_instance", "namespace", "default", "heartbeat_ts", "1e300", "instance 'gone~default'"),
+    ("lock_instance", "namespace", "default", "started_ts", "9e999", "instance 'gone~default'"),
+    ("crons_layout", "rowid", 1, "version", "'zzz'", None),
+]
+
+
+@pytest.mark.parametrize("damage", NAMED, ids=lambda damage: f"{damage[0]} {damage[2]} {damage[3]} {damage[4]}")
+def test_damage_is_named_once_and_in_health(
+    template: Path, caplog: pytest.LogCaptureFixture, damage: tuple[str, str, object, str, str, str | None]
+) -> None:
+    table, key, row, column, value, named = damage
+    assert store_with(template, table, key, row, column, value)
+    caplog.set_level(logging.WARNING, "fastapi_crons")
     asyncio.run(check_scheduler(column))
+    assert named is None or named in caplog.text
+
+
+def test_a_job_whose_state_was_damaged_has_one_again_after_its_next_run(template: Path) -> None:
+    assert store_with(template, "job_status", "name", VICTIM, "started_at", "'9999-12-31T00:00:00'")
+
+    async def state_after_a_run() -> str:
+        crons = Crons(state_backend=SQLiteStateBackend(PATH), config=CronConfig(), clock=VirtualClock(TAKEN_UP))
+        crons.cron("0 0 1 1 *", name=VICTIM)(nothing)
+        await crons.start()
+        run = await crons.run_job(VICTIM)
+        assert crons.engine is not None
+        states = await crons.engine.state.states([VICTIM])
+        await crons.stop()
+        return "as it is" if states[VICTIM].last_run_ts == pytest.approx(run.started_ts, abs=0.01) else "as it was"
+
+    assert asyncio.run(state_after_a_run()) == "as it is"

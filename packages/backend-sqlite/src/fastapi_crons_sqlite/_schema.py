@@ -167,11 +167,11 @@ def look(connection: sqlite3.Connection, path: str) -> Found:
 
 def _layout_row(connection: sqlite3.Connection) -> tuple[int, int] | None:
     """The version that wrote the file, and the oldest that may work on it; None where that can't be read."""
-    rows = connection.execute(f"SELECT version, compatible_from FROM {_LAYOUT}").fetchall()
-    if len(rows) != 1 or not all(type(value) is int and value > 0 for value in rows[0]):
-        return None
-    version, compatible_from = rows[0]
-    return version, compatible_from
+    rows = connection.execute(
+        f"SELECT version, compatible_from FROM {_LAYOUT} WHERE typeof(version) = 'integer' AND version < 1000000 "
+        "AND typeof(compatible_from) = 'integer' AND compatible_from BETWEEN 1 AND version"
+    ).fetchall()
+    return (rows[0][0], rows[0][1]) if len(rows) == 1 else None
 
 
 def _foreign(connection: sqlite3.Connection, tables: frozenset[str]) -> str | None:

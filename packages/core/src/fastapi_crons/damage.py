@@ -22,6 +22,8 @@ T = TypeVar("T")
 EARLIEST, LATEST = -62_104_000_000, 253_370_000_000
 #: The largest number that every store can hold exactly.
 MOST = 2**53
+#: The longest text (characters) that names anything; the longest name of a job has 200.
+LONGEST_NAME = 300
 #: For how long (seconds) a row that was not met again is remembered, and how many are.
 _REMEMBERED, _MANY = 3_600.0, 1_000
 
@@ -71,6 +73,14 @@ def text(value: object, field: str) -> str:
     if not isinstance(value, str) or not (value.isascii() or _is_unicode(value)):
         raise DamagedError(f"{field} is no text")
     return value
+
+
+def name(value: object, field: str) -> str:
+    """A text that names something."""
+    found = text(value, field)
+    if not 1 <= len(found) <= LONGEST_NAME:
+        raise DamagedError(f"{field} is empty, or too long")
+    return found
 
 
 def whole(value: object, field: str, *, least: int = 0, most: int = MOST) -> int:

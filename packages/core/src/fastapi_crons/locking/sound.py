@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from fastapi_crons.damage import DamagedError, instant, is_number, one_of, text, tick, whole
+from fastapi_crons.damage import DamagedError, instant, is_number, name, one_of, text, tick, whole
 from fastapi_crons.instance import Instance, name_of
 from fastapi_crons.locking.base import KnownJob, Lease, LiveInstance, Pause
 from fastapi_crons.locking.records import MAX_MARK_AHEAD
@@ -25,8 +25,8 @@ NO_MARK = 2**53 - 1
 
 def sound_lease(lease: Lease, now: float, term: float) -> Lease:
     """The lease; one whose end can't be believed lasts as long as its holder's heartbeat. Raises `DamagedError`."""
-    text(lease.job, "job")
-    text(lease.run_id, "run_id")
+    name(lease.job, "job")
+    name(lease.run_id, "run_id")
     text(lease.instance, "instance")
     whole(lease.token, "token", most=MAX_TOKEN)
     whole(lease.attempt, "attempt")

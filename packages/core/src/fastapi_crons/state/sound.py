@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from fastapi_crons.damage import DamagedError, instant, one_of, text, tick, whole
+from fastapi_crons.damage import LATEST, DamagedError, instant, is_number, name, one_of, text, tick, whole
 from fastapi_crons.run import LogLine, MissedReason, MissedTicks, Run, RunStatus, Trigger
 from fastapi_crons.state.base import JobState
 
@@ -13,8 +13,8 @@ _STATUSES, _TRIGGERS, _REASONS = (frozenset(get_args(kind)) for kind in (RunStat
 
 def sound_run(run: Run) -> Run:
     """The run. Raises `DamagedError` where it is none."""
-    text(run.id, "id")
-    text(run.job, "job")
+    name(run.id, "id")
+    name(run.job, "job")
     one_of(run.trigger, _TRIGGERS, "trigger")
     one_of(run.status, _STATUSES, "status")
     text(run.instance, "instance")
@@ -36,6 +36,8 @@ def sound_run(run: Run) -> Run:
         value = getattr(run, field)
         if value is not None:
             text(value, field)
+    if not is_number(run.waited) or not 0 <= run.waited <= LATEST:
+        raise DamagedError("waited is no duration")
     if run.status != "running" and run.ended_ts is None:
         raise DamagedError("ended_ts is missing")
     sound_log(run.log)
@@ -54,8 +56,8 @@ def sound_log(log: tuple[LogLine, ...]) -> tuple[LogLine, ...]:
 
 def sound_missed(ticks: MissedTicks) -> MissedTicks:
     """The record of ticks that were let go. Raises `DamagedError` where it is none."""
-    text(ticks.id, "id")
-    text(ticks.job, "job")
+    name(ticks.id, "id")
+    name(ticks.job, "job")
     one_of(ticks.reason, _REASONS, "reason")
     tick(ticks.first_ts, "first_ts")
     tick(ticks.last_ts, "last_ts")
@@ -71,7 +73,7 @@ def sound_missed(ticks: MissedTicks) -> MissedTicks:
 
 def sound_state(state: JobState) -> JobState:
     """The state of a job. Raises `DamagedError` where it is none."""
-    text(state.job, "job")
+    name(state.job, "job")
     one_of(state.status, _STATUSES, "status")
     text(state.instance, "instance")
     instant(state.last_run_ts, "last_run_ts")
