@@ -22,6 +22,7 @@ from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.state.base import HistoryLimits
 from fastapi_crons_sqlite import SQLiteLockBackend
 from fastapi_crons_sqlite._database import Database
+from fastapi_crons_sqlite._schema import VERSION
 from tests.support import nothing
 
 PATH = Path("jobs.db")
@@ -167,7 +168,7 @@ async def test_a_layout_that_can_not_be_read_is_written_down_anew(caplog: pytest
         async with scheduler() as crons:
             await crons.run_job("job")
         with database() as db:
-            assert db.execute("SELECT version, compatible_from FROM crons_layout").fetchall() == [(3, 1)]
+            assert db.execute("SELECT version, compatible_from FROM crons_layout").fetchall() == [(VERSION, 1)]
 
 
 async def test_a_first_error_is_not_hidden_by_its_clean_up(monkeypatch: pytest.MonkeyPatch) -> None:
