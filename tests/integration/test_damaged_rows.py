@@ -53,7 +53,18 @@ def runs_of_job(job: str, new_id: RunIds, now: float) -> list[Run | MissedTicks]
     begun = Run(new_id(), job, int(now), "schedule", 1, "gone", 5, "running", now)
     return [
         Run(
-            new_id(), job, int(now), "schedule", 1, "gone", 1, "completed", now, now + 1, result='{"files": 3}', log=log
+            new_id(),
+            job,
+            int(now),
+            "schedule",
+            1,
+            "gone",
+            1,
+            "completed",
+            now,
+            now + 1,
+            result_json='{"files": 3}',
+            log=log,
         ),
         Run(new_id(), job, None, "cli", 1, "gone", 2, "failed", now, now + 1, error, actor="ops", note="by hand"),
         Run(
@@ -175,6 +186,7 @@ class Caught(logging.Handler):
 async def check_pages(crons: Crons) -> None:
     """Whatever is asked, there is an answer."""
     runs = [run for job in (VICTIM, OTHER, PAUSED) for run in await crons.runs(job)]
+    assert any(run.result == {"files": 3} for run in runs)
     pages = ["/crons", "/scheduler", "/scheduler/health"]
     for job in (VICTIM, OTHER, PAUSED):
         pages += [path(job), f"{path(job)}/runs", f"{path(job)}/runs?status=running"]
@@ -246,6 +258,9 @@ NAMED = [
     ("job_run", "job", VICTIM, "status", "'exploded'", "run 019"),
     ("job_run", "job", VICTIM, "started_ts", "9e999", "run 019"),
     ("job_run", "job", VICTIM, "log", "'[[1'", "log of run 019"),
+    ("job_run", "job", VICTIM, "result", "'{'", None),
+    ("job_run", "job", VICTIM, "result", "'[1e999, NaN]'", None),
+    ("job_run", "job", VICTIM, "result", "x'00ff'", "run 019"),
     ("job_run", "job", VICTIM, "job", "x'00ff'", None),
     ("job_run", "job", f"elsewhere/{VICTIM}", "started_ts", "x'00ff'", None),
     ("job_missed", "job", VICTIM, "reason", "'tired'", "missed ticks 019"),

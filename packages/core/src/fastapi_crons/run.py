@@ -103,7 +103,12 @@ class Run:
     @property
     def result(self) -> JsonValue:
         """What the function returned, as hooks get it: read from its JSON text. None where nothing is kept."""
-        value: JsonValue = None if self.result_json is None else json.loads(self.result_json)
+        if self.result_json is None:
+            return None
+        try:
+            value: JsonValue = json.loads(self.result_json)
+        except (ValueError, RecursionError):  # somebody else has written it
+            return self.result_json
         return value
 
     @property

@@ -32,7 +32,7 @@ def sound_run(run: Run) -> Run:
     if run.error is not None:
         for part in ("type", "message", "traceback"):
             text(getattr(run.error, part), f"error {part}")
-    for field in ("result", "actor", "note", "beside", "delay"):
+    for field in ("result_json", "actor", "note", "beside", "delay"):
         value = getattr(run, field)
         if value is not None:
             text(value, field)
