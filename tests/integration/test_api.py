@@ -393,11 +393,13 @@ def test_every_instance_shows_all_that_live(two_instances: list[TestClient]) -> 
 
 
 async def test_a_pause_says_who_and_why_and_is_resumed(make_crons: MakeCrons, clock: VirtualClock) -> None:
-    crons = make_crons(state_backend=SQLiteStateBackend("jobs.db"), api_token="hunter2", coalesce=False)
+    crons = make_crons(
+        state_backend=SQLiteStateBackend("jobs.db"), api_token="hunter2-of-more-than-32-characters", coalesce=False
+    )
     crons.cron("*/10 * * * *", name="sync")(_nothing)
     await crons.start()
     async with client_of(crons) as api:
-        api.headers["authorization"] = "Bearer hunter2"
+        api.headers["authorization"] = "Bearer hunter2-of-more-than-32-characters"
         answer = await api.post(
             path("sync", "pause"), json={"note": "moving house"}, headers={"x-actor": "Jörg".encode()}
         )
@@ -603,12 +605,12 @@ async def test_an_endpoint_of_a_plugin_is_guarded_like_ours(make_crons: MakeCron
             async def change() -> str:
                 return "changed"
 
-    crons = make_crons(api_token="hunter2")
+    crons = make_crons(api_token="hunter2-of-more-than-32-characters")
     crons.plugins.register(Plugin())
     async with client_of(crons) as api:
         assert problem(await api.get("/extra"))[0] == 401
         assert problem(await api.post("/extra"))[0] == 401
-        api.headers["authorization"] = "Bearer hunter2"
+        api.headers["authorization"] = "Bearer hunter2-of-more-than-32-characters"
         assert (await api.get("/extra")).json() == "more"
         assert (await api.post("/extra")).json() == "changed"
         assert problem(await api.post("/extra", headers={"origin": "https://evil.example"}))[0] == 403

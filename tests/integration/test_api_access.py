@@ -24,7 +24,7 @@ from tests.conftest import MakeCrons
 from tests.support import runs_of
 
 JSON = (b"content-type", b"application/json")
-RIGHT = (b"authorization", b"Bearer hunter2")
+RIGHT = (b"authorization", b"Bearer hunter2-of-more-than-32-characters")
 Headers = Iterable[tuple[bytes, bytes]]
 
 
@@ -270,7 +270,9 @@ CROSS_SITE = {
 
 
 @pytest.mark.parametrize("headers", CROSS_SITE.values(), ids=CROSS_SITE)
-@pytest.mark.parametrize("options", [{}, {"api_token": "hunter2"}, {"api_open": True}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"api_token": "hunter2-of-more-than-32-characters"}, {"api_open": True}], ids=str
+)
 async def test_other_sites_change_nothing_whatever_credentials_come_with_it(
     make_api: Any, headers: list[tuple[bytes, bytes]], options: dict[str, Any]
 ) -> None:
@@ -291,7 +293,7 @@ async def test_other_sites_are_not_shown_what_only_this_machine_is(
     assert "secret" not in str((await api.ask("GET", "/api/crons/job/runs", *headers)).json())
 
 
-@pytest.mark.parametrize("options", [{}, {"api_token": "hunter2"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"api_token": "hunter2-of-more-than-32-characters"}], ids=str)
 @pytest.mark.parametrize("body", [b"", b"force=true", b'{"force": true}'])
 @pytest.mark.parametrize(
     "kind", [b"application/x-www-form-urlencoded", b"multipart/form-data; boundary=x", b"text/plain"]
@@ -306,7 +308,7 @@ async def test_a_form_changes_nothing_also_an_empty_one(
 
 
 async def test_a_browser_on_the_same_site_may_change_things(make_api: Any) -> None:
-    api = await make_api(api_token="hunter2")
+    api = await make_api(api_token="hunter2-of-more-than-32-characters")
     assert await api.changes(RIGHT, JSON, (b"origin", b"http://localhost:8000")) == 200
     behind_a_proxy = [(b"origin", b"https://jobs.example.com"), (b"sec-fetch-site", b"same-origin")]
     assert await api.changes(RIGHT, JSON, *behind_a_proxy, (b"via", b"1.1 proxy")) == 200
@@ -321,18 +323,18 @@ async def test_a_browser_on_the_same_site_may_change_things(make_api: Any) -> No
         b"Bearer",
         b"Bearer ",
         b"Bearer wrong",
-        b"Bearer hunter2x",
+        b"Bearer hunter2-of-more-than-32-charactersx",
         b"Bearer hunter",
         b"Bearer \xff\xfe",
-        b"Bearer hunter2\xc3\xbc",
+        b"Bearer hunter2-of-more-than-32-characters\xc3\xbc",
         b"Basic aHVudGVyMg==",
-        b"hunter2",
-        b"Bearer hunter2, Bearer hunter2",
-        b"Token hunter2",
+        b"hunter2-of-more-than-32-characters",
+        b"Bearer hunter2-of-more-than-32-characters, Bearer hunter2-of-more-than-32-characters",
+        b"Token hunter2-of-more-than-32-characters",
     ],
 )
 async def test_without_the_token_nobody_reads_or_changes_anything(make_api: Any, given: bytes | None) -> None:
-    api = await make_api(api_token="hunter2")
+    api = await make_api(api_token="hunter2-of-more-than-32-characters")
     headers = [] if given is None else [(b"authorization", given)]
     assert await api.changes(*headers) == 401
     for path in (
@@ -346,10 +348,12 @@ async def test_without_the_token_nobody_reads_or_changes_anything(make_api: Any,
     ):
         answer = await api.ask("GET", f"/api{path}", *headers)
         assert (answer.status, answer.headers["www-authenticate"]) == (401, "Bearer")
-        assert b"hunter2" not in answer.body
+        assert b"hunter2-of-more-than-32-characters" not in answer.body
 
 
-@pytest.mark.parametrize("token", ["hunter2", "schlüssel", "with space"])
+@pytest.mark.parametrize(
+    "token", ["hunter2-of-more-than-32-characters", "schlüssel-schlüssel", "with some spaces in it"]
+)
 async def test_with_the_token_everything_may_be_done_from_anywhere(make_api: Any, token: str) -> None:
     api = await make_api(api_token=token)
     right, oddly, apart = (
@@ -368,10 +372,10 @@ async def test_the_token_is_compared_in_constant_time(make_api: Any, monkeypatch
         compared.append((given, wanted))
         return given == wanted
 
-    api = await make_api(api_token="hunter2")
+    api = await make_api(api_token="hunter2-of-more-than-32-characters")
     monkeypatch.setattr(hmac, "compare_digest", compare)
     assert (await api.ask("GET", "/api/crons", (b"authorization", b"Bearer hunter3"))).status == 401
-    assert compared == [(b"hunter3", b"hunter2")]
+    assert compared == [(b"hunter3", b"hunter2-of-more-than-32-characters")]
 
 
 async def test_dependencies_take_the_place_of_a_token(make_api: Any) -> None:
@@ -404,7 +408,7 @@ ACTOR = (b"x-actor", "  Jörg\x85\x1b[31m\u202e ".encode())
 @pytest.mark.parametrize(
     ("options", "kept"),
     [
-        ({"api_token": "hunter2"}, "Jörg\\x85\\x1b[31m\\u202e"),
+        ({"api_token": "hunter2-of-more-than-32-characters"}, "Jörg\\x85\\x1b[31m\\u202e"),
         ({"dependencies": [Depends(lambda: None)]}, "Jörg\\x85\\x1b[31m\\u202e"),
         ({"api_open": True}, None),
         ({}, None),
@@ -491,7 +495,7 @@ async def test_secrets_are_in_no_answer_health_log_or_exception(
     clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    config = CronConfig(api_token="hunter2", start_without_store=True, store_timeout=0.5)
+    config = CronConfig(api_token="hunter2-of-more-than-32-characters", start_without_store=True, store_timeout=0.5)
     state = RedisStateBackend(redis.from_url("redis://:pa55word@127.0.0.1:1/0"))
     crons = Crons(
         state_backend=state, lock_manager=DistributedLockManager(LocalLockBackend(), config), config=config, clock=clock
@@ -511,14 +515,14 @@ async def test_secrets_are_in_no_answer_health_log_or_exception(
     seen.append(caplog.text)
     assert "127.0.0.1:1" in caplog.text
     for text in seen:
-        assert "hunter2" not in text
+        assert "hunter2-of-more-than-32-characters" not in text
         assert "pa55word" not in text
 
 
 async def test_each_request_asks_the_settings_of_the_scheduler_it_asks(clock: VirtualClock) -> None:
     first, second = (
         Crons(state_backend=MemoryStateBackend(), config=CronConfig(api_token=token), clock=clock)
-        for token in ("hunter2", "other")
+        for token in ("hunter2-of-more-than-32-characters", "another-token-of-enough-characters")
     )
     for crons, status in ((first, 200), (second, 401)):
         crons.cron("* * * * *", name="job")(_secretive)

@@ -436,7 +436,7 @@ def test_config_is_shown_with_its_sources_and_without_secrets(
     fastapi_crons: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CRON_LOCK_TIMEOUT", "120")
-    Path(".env").write_text("CRON_API_TOKEN=hush\n")
+    Path(".env").write_text("CRON_API_TOKEN=hush-hush-hush-hush\n")
     result = fastapi_crons("config-show")
     shown = {row[0]: row[1:] for row in rows_of(result)}
     assert shown["CRON_LOCK_TIMEOUT"] == ["120", "environment"]
@@ -450,14 +450,16 @@ def test_config_is_shown_with_its_sources_and_without_secrets(
 def test_config_set_edits_the_env_file(fastapi_crons: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     Path(".env").write_text("# ours\nOTHER=1\n")
     assert fastapi_crons("config-set", "CRON_TIMEZONE", "Europe/Berlin").stdout == "CRON_TIMEZONE is set in .env\n"
-    assert fastapi_crons("config-set", "CRON_API_TOKEN", "-", input="hush\n").exit_code == 0
-    assert Path(".env").read_text() == "# ours\nOTHER=1\nCRON_TIMEZONE=Europe/Berlin\nCRON_API_TOKEN=hush\n"
+    assert fastapi_crons("config-set", "CRON_API_TOKEN", "-", input="hush-hush-hush-hush\n").exit_code == 0
+    assert (
+        Path(".env").read_text() == "# ours\nOTHER=1\nCRON_TIMEZONE=Europe/Berlin\nCRON_API_TOKEN=hush-hush-hush-hush\n"
+    )
     assert "Mars" in refused(fastapi_crons("config-set", "CRON_TIMEZONE", "Mars"))
     assert "CRON_NOPE" in refused(fastapi_crons("config-set", "CRON_NOPE", "1"))
     monkeypatch.setenv("CRON_TIMEZONE", "UTC")
     unset = fastapi_crons("config-set", "timezone", "--unset")
     assert "is set in the environment, too" in unset.stderr
-    assert Path(".env").read_text() == "# ours\nOTHER=1\nCRON_API_TOKEN=hush\n"
+    assert Path(".env").read_text() == "# ours\nOTHER=1\nCRON_API_TOKEN=hush-hush-hush-hush\n"
     assert fastapi_crons("config-set", "CRON_TIMEZONE").exit_code == 2
 
 

@@ -157,7 +157,7 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
 def test_compose_takes_the_files(own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode != 0:
         pytest.skip("no docker compose")
-    monkeypatch.setenv("CRON_API_TOKEN", "secret")
+    monkeypatch.setenv("CRON_API_TOKEN", "secret-of-at-least-16-characters")
     path = tmp_path / "compose.yaml" if own else EXAMPLE / "compose.yaml"
     if own:
         path.write_text(_shown("compose.yaml").text)

@@ -59,7 +59,7 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, flo
 
 
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CRON_API_TOKEN", "hunter2")
+    monkeypatch.setenv("CRON_API_TOKEN", "hunter2-of-more-than-32-characters")
     assert "hunter2" not in repr(CronConfig())
     monkeypatch.setenv("CRON_API_TOKEN", "")
     monkeypatch.setenv("CRON_TIMEZONE", "nowhere")

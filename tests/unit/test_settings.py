@@ -130,7 +130,7 @@ def test_values_come_from_code_environment_and_file_in_this_order(
 
 
 def test_secrets_are_not_shown(pager: Plugins, env_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CRON_API_TOKEN", "hunter2")
+    monkeypatch.setenv("CRON_API_TOKEN", "hunter2-of-more-than-32-characters")
     monkeypatch.setenv("CRON_REDIS_URL", "rediss://me:hunter2@host:6380/3")
     monkeypatch.setenv("CRON_REDIS_PASSWORD", "hunter2")
     monkeypatch.setenv("CRON_STATE_BACKEND", "postgresql://me:hunter2@host/jobs")
@@ -138,7 +138,7 @@ def test_secrets_are_not_shown(pager: Plugins, env_file: Path, monkeypatch: pyte
     env_file.write_text(
         """PAGER_KEY=hunter2\nPAGER_PROXY=me:hunter2@host:81\nPAGER_PLACES={"a_token": "hunter2", "b": "c"}"""
     )
-    described = describe_settings(pager, CronConfig(api_token="hunter2-of-code"))
+    described = describe_settings(pager, CronConfig(api_token="hunter2-of-more-than-32-characters-of-code"))
     assert "hunter2" not in str(described)
     shown = {variable: info.value for variable, info in by_variable(described).items()}
     assert (
@@ -411,7 +411,7 @@ def test_permissions_stay(plugins: Plugins, env_file: Path, mode: int) -> None:
 
 
 def test_a_new_file_is_for_its_owner_alone(plugins: Plugins, tmp_path: Path) -> None:
-    change_setting(plugins, "api_token", "hunter2", tmp_path / "new.env")
+    change_setting(plugins, "api_token", "hunter2-of-more-than-32-characters", tmp_path / "new.env")
     assert stat.S_IMODE((tmp_path / "new.env").stat().st_mode) == 0o600
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from typing import Annotated, Any, Literal
+from unicodedata import category
 from weakref import WeakValueDictionary
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -13,6 +14,7 @@ from fastapi_crons.errors import ConfigurationError, ScheduleError
 from fastapi_crons.schedule import check_timezone, zone_name
 
 PREFIX = "CRON_"
+_SHORTEST_TOKEN = 16
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -107,7 +109,7 @@ class CronConfig(BaseSettings):
     heartbeat_interval: Seconds = Field(5.0, description="How often an instance says that it lives.")
     instance_timeout: Seconds = Field(30.0, description="An instance that was silent for so long counts as dead.")
     api_token: SecretStr | None = Field(
-        None, min_length=1, description="Bearer token that every management endpoint wants."
+        None, description="Bearer token that every management endpoint wants: 16 characters at least, better 32."
     )
     api_open: bool = Field(False, description="True lets everybody use the management API, from anywhere.")
     max_event_streams: int = Field(
@@ -160,9 +162,17 @@ class CronConfig(BaseSettings):
 
     @field_validator("api_token")
     @classmethod
-    def _can_be_sent(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and (value.get_secret_value().strip() != value.get_secret_value()):
+    def _good_token(cls, value: SecretStr | None) -> SecretStr | None:
+        token = "" if value is None else value.get_secret_value()
+        if token.strip() != token:
             raise ValueError("can't begin or end with spaces: in a header they would be lost")
+        if any(category(character)[0] == "C" for character in token):
+            raise ValueError("can't have control characters: a header has none")
+        if value is not None and len(token) < _SHORTEST_TOKEN:
+            raise ValueError(
+                f"has {len(token)} characters, which can be guessed: at least {_SHORTEST_TOKEN} are wanted, and 32 advised "
+                "(`openssl rand -hex 32` makes a good one)"
+            )
         return value
 
     @field_validator("disabled_plugins", mode="before")

@@ -146,6 +146,7 @@ class Crons:
         self._engine: Engine | None = None
         self._turn: asyncio.Lock | None = None
         self._stopping: asyncio.Task[None] | None = None
+        self._sayings: list[Callable[[], None]] = []
 
     def _adoptable(self, app: FastAPI | None, config: CronConfig | None, clock: Clock | None) -> bool:
         """Whether this is a bare `Crons()` that an app may take as its own."""
@@ -289,6 +290,14 @@ class Crons:
                 logger.warning(
                     "Cron scheduler is disabled (CRON_ENABLED=false): %d jobs will not run here", len(self.jobs)
                 )
+            for say in self._sayings:
+                say()
+
+    def when_started(self, say: Callable[[], None]) -> None:
+        """Call this, which logs something, at each start of a scheduler that runs jobs, and now where it has started."""
+        self._sayings.append(say)
+        if self.engine is not None:
+            say()
 
     async def stop(self) -> None:
         """Stop gracefully: running jobs get `shutdown_timeout` seconds to finish. Without effect when it is not running.

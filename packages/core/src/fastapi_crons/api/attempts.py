@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
-import time
+from asyncio import sleep
 from collections import Counter, OrderedDict, deque
+from time import monotonic
 
 from fastapi import HTTPException
 
@@ -38,7 +38,7 @@ class Attempts:
             raise HTTPException(429, "too many wrong tokens came from this address", {"Retry-After": f"{DELAY:.0f}"})
         self._waiting[origin] += 1
         try:
-            await asyncio.sleep(DELAY)
+            await sleep(DELAY)
         finally:
             self._waiting[origin] -= 1
             if not self._waiting[origin]:
@@ -47,14 +47,14 @@ class Attempts:
     def was_wrong(self, address: str) -> None:
         """A wrong token came from this address."""
         origin = _origin(address)
-        self._wrong.setdefault(origin, deque(maxlen=WRONG)).append(time.monotonic())
+        self._wrong.setdefault(origin, deque(maxlen=WRONG)).append(monotonic())
         self._wrong.move_to_end(origin)
         if len(self._wrong) > ADDRESSES:
             self._wrong.popitem(last=False)
 
     def _is_slowed(self, origin: str) -> bool:
         wrong = self._wrong.get(origin)
-        return wrong is not None and len(wrong) == WRONG and time.monotonic() - wrong[0] < WITHIN
+        return wrong is not None and len(wrong) == WRONG and monotonic() - wrong[0] < WITHIN
 
 
 def _origin(address: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from fastapi import HTTPException
 from fastapi.exceptions import WebSocketException
 from fastapi.openapi.models import HTTPBearer
@@ -12,6 +10,7 @@ from starlette.requests import HTTPConnection
 
 from fastapi_crons.api.access import Access
 from fastapi_crons.api.attempts import Attempts
+from fastapi_crons.api.notices import Notices
 from fastapi_crons.lifespan import scheduler_of
 from fastapi_crons.scheduler import Crons
 from fastapi_crons.service import Service
@@ -41,13 +40,13 @@ class Guard:
     """Lets in whom the access rules of one router let in. A FastAPI dependency, which routes can ask before it is their turn.
 
     `crons` is the scheduler that is asked; None for that of the app. `guarded` says that the app put dependencies of its own
-    in front. `tell` is told of the rules that hold, at each request.
+    in front; `notices` says so.
     """
 
-    def __init__(self, crons: Crons | None, *, guarded: bool, tell: Callable[[Access], None]) -> None:
+    def __init__(self, crons: Crons | None, *, guarded: bool, notices: Notices) -> None:
         self._crons = crons
         self._guarded = guarded
-        self._tell = tell
+        self._notices = notices
         self._attempts = Attempts()
 
     async def __call__(self, connection: HTTPConnection) -> None:
@@ -55,8 +54,9 @@ class Guard:
         if asked is not None and asked.guard is self:
             return
         crons = self._crons or scheduler_of(connection.app) or Crons()
+        self._notices.tell_unguarded(crons.config)
+        self._notices.tell(crons.config)
         access = Access(crons.config, guarded=self._guarded)
-        self._tell(access)
         try:
             details = await access.admit(connection, self._attempts)
         except HTTPException as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
@@ -13,7 +14,6 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import AwareDatetime, BeforeValidator, Field
 
 from fastapi_crons._zones import FIRST, LAST
-from fastapi_crons.api.access import Access
 from fastapi_crons.api.guard import Asked, Guard, ShownBearer
 from fastapi_crons.api.models import (
     CancelAnswer,
@@ -29,6 +29,7 @@ from fastapi_crons.api.models import (
     SchedulerModel,
     TickModel,
 )
+from fastapi_crons.api.notices import Notices
 from fastapi_crons.api.plugin_routes import PluginRoutes
 from fastapi_crons.api.problems import ManagementRoute, problems
 from fastapi_crons.errors import ConfigurationError
@@ -281,23 +282,15 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
         raise ConfigurationError(
             f"crons must be a Crons, not {crons!r}; a prefix is given to include_router(…, prefix=…)"
         )
-    told = False
-
-    def tell_of(access: Access) -> None:
-        nonlocal told
-        if access.unguarded and not told:
-            told = True
-            logger.warning(
-                "the management API has neither CRON_API_TOKEN nor dependencies: everybody may read lists and states; "
-                "changes, results and error texts are for local clients only"
-            )
-
+    guards = dependencies or ()
+    notices = Notices(guards)
     # Where the scheduler is yet to be made, its settings are not known before the first request.
     known = crons or Crons.current()
     if known is not None:
-        tell_of(Access(known.config, guarded=bool(dependencies)))
+        notices.tell_unguarded(known.config)
+        known.when_started(partial(notices.tell, known.config))
 
-    guard = Guard(crons, guarded=bool(dependencies), tell=tell_of)
+    guard = Guard(crons, guarded=bool(guards), notices=notices)
     admission = Depends(guard)
     shown_scheme = [Depends(ShownBearer())] if known is not None and known.config.api_token else []
     route_class = type("GuardedRoute", (ManagementRoute,), {"guard": guard})
@@ -305,7 +298,7 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
     def make_router(guarded: bool) -> APIRouter:
         return APIRouter(
             tags=["crons"],
-            dependencies=[*(dependencies or ()), *shown_scheme, admission] if guarded else [],
+            dependencies=[*guards, *shown_scheme, admission] if guarded else [],
             route_class=route_class,
             responses=problems(400, 401, 403, 404, 413, 422, 429, 503),
         )

@@ -1,0 +1,112 @@
+"""What a start says of those who may use the management API."""
+
+from __future__ import annotations
+
+import dis
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from inspect import isfunction
+
+from fastapi.dependencies.models import Dependant
+from fastapi.params import Depends
+from fastapi.routing import APIRoute
+from fastapi.security.base import SecurityBase
+
+from fastapi_crons._callables import label
+from fastapi_crons.api.access import Access
+from fastapi_crons.config import CronConfig
+
+logger = logging.getLogger(__name__)
+
+#: A shorter token is told of.
+ADVISED_TOKEN = 32
+
+
+class Notices:
+    """Says of one router, once, who may use it, where `dependencies` are the app's own guards."""
+
+    def __init__(self, dependencies: Sequence[Depends]) -> None:
+        # Made to be looked at only: FastAPI finds out what each depends on.
+        self._guards = APIRoute("/", _nothing, dependencies=dependencies).dependant.dependencies
+        self._told = self._told_unguarded = False
+
+    def tell_unguarded(self, config: CronConfig) -> None:
+        """Warn of an API that nothing guards."""
+        if not self._told_unguarded and Access(config, guarded=bool(self._guards)).unguarded:
+            self._told_unguarded = True
+            logger.warning(
+                "the management API has neither CRON_API_TOKEN nor dependencies: everybody may read lists and states; "
+                "changes, results and error texts are for local clients only"
+            )
+
+    def tell(self, config: CronConfig) -> None:
+        """Say what guards it."""
+        if self._told:
+            return
+        self._told = True
+        length = 0 if config.api_token is None else len(config.api_token.get_secret_value())
+        if 0 < length < ADVISED_TOKEN:
+            logger.warning(
+                "CRON_API_TOKEN has %d characters, and %d or more are advised: `openssl rand -hex 32` makes a good one",
+                length,
+                ADVISED_TOKEN,
+            )
+        if self._guards:
+            self._tell_of_guards()
+
+    def _tell_of_guards(self) -> None:
+        every = [part for guard in self._guards for part in _parts(guard)]
+        names = ", ".join(_name(guard) for guard in self._guards)
+        if not any(_may_refuse(part) for part in every):
+            logger.warning(
+                "the management API is guarded by dependencies (%s) of which none can refuse a request: everybody may change "
+                "things; set CRON_API_TOKEN, or give it a dependency that raises an HTTPException",
+                names,
+            )
+        elif any(isinstance(part.call, SecurityBase) for part in every):
+            logger.info("the management API is guarded by %s", names)
+        else:
+            logger.info(
+                "the management API is guarded by %s; it is no security scheme of FastAPI, so that only you can tell whom it "
+                "refuses",
+                names,
+            )
+
+
+def _nothing() -> None:
+    """Stands for an endpoint."""
+
+
+def _parts(dependant: Dependant) -> Iterator[Dependant]:
+    """A dependency and all that it depends on."""
+    yield dependant
+    for part in dependant.dependencies:
+        yield from _parts(part)
+
+
+def _name(dependant: Dependant) -> str:
+    call = dependant.call
+    if isinstance(call, SecurityBase):
+        return type(call).__name__
+    return "?" if call is None else label(call)
+
+
+def _may_refuse(dependant: Dependant) -> bool:
+    """False for what refuses nobody for certain."""
+    call = dependant.call
+    if isinstance(call, SecurityBase):
+        return bool(getattr(call, "auto_error", True))
+    wanted: Sequence[Sequence[object]] = (
+        dependant.path_params,
+        dependant.query_params,
+        dependant.header_params,
+        dependant.cookie_params,
+        dependant.body_params,
+    )
+    # What is wanted of a request can be missing.
+    return any(wanted) or not isfunction(call) or _does_something(call)
+
+
+def _does_something(function: Callable[..., object]) -> bool:
+    """Whether it calls or raises anything."""
+    return any(step.opname.startswith(("CALL", "RAISE", "LOAD_ASSERTION")) for step in dis.get_instructions(function))
