@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import getpass
 import logging
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -108,15 +107,17 @@ def actor() -> str | None:
 
 
 async def _until_told(command: Coroutine[Any, Any, T]) -> T:
-    loop, told = asyncio.get_running_loop(), []
-    task = loop.create_task(command)
+    from fastapi_crons.signals import EndSignals
+
+    told: list[int] = []
+    task = asyncio.get_running_loop().create_task(command)
 
     def end(number: int) -> None:
         told.append(number)
-        unheed_signals()
         task.cancel()
 
-    heed_signals(end)
+    signals = EndSignals(end)
+    signals.start()
     try:
         return await task
     except asyncio.CancelledError:
@@ -124,22 +125,7 @@ async def _until_told(command: Coroutine[Any, Any, T]) -> T:
             raise typer.Exit(128 + told[0]) from None
         raise
     finally:
-        unheed_signals()
-
-
-def heed_signals(heard: Callable[[int], object]) -> None:
-    """Call this on the event loop when the process is told to end."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError, ValueError, RuntimeError):  # on Windows, and outside of the main thread
-            asyncio.get_running_loop().add_signal_handler(number, heard, number)
-
-
-def unheed_signals() -> None:
-    """From now on a signal ends the process at once."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError, ValueError, RuntimeError):
-            if asyncio.get_running_loop().remove_signal_handler(number):
-                signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
+        signals.stop()
 
 
 async def _opened(

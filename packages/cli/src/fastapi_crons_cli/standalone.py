@@ -39,16 +39,13 @@ def serve(found: FoundApp, *, live: bool) -> None:
 
 
 async def _serve(found: FoundApp, *, live: bool) -> None:
-    from fastapi_crons_cli.session import heed_signals, unheed_signals
+    from fastapi_crons.signals import EndSignals
 
     told = asyncio.Event()
     task = asyncio.ensure_future(_started(found, told, live=live))
 
-    def end(number: int) -> None:
-        unheed_signals()
-        told.set()
-
-    heed_signals(end)
+    signals = EndSignals(lambda number: told.set())
+    signals.start()
     waiting = asyncio.ensure_future(told.wait())
     try:
         await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -59,7 +56,7 @@ async def _serve(found: FoundApp, *, live: bool) -> None:
             task.result()
     finally:
         waiting.cancel()
-        unheed_signals()
+        signals.stop()
 
 
 async def _started(found: FoundApp, told: asyncio.Event, *, live: bool) -> None:

@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Literal
 
-from fastapi_crons._signals import InterruptWatch, StopSignals
 from fastapi_crons._threads import ThreadPool
 from fastapi_crons.background import Background
 from fastapi_crons.backoff import Backoff
@@ -31,6 +30,7 @@ from fastapi_crons.recorder import Recorder
 from fastapi_crons.recovery import Recovery
 from fastapi_crons.run_log import capture_records
 from fastapi_crons.runner import Runner
+from fastapi_crons.signals import InterruptWatch, StopSignals
 from fastapi_crons.state.base import HistoryLimits, StateBackend
 from fastapi_crons.state.calls import answer_of
 from fastapi_crons.steering import Steering

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastapi_crons._exceptions import formatted, is_a
-from fastapi_crons._signals import InterruptWatch
 from fastapi_crons.active import ActiveRun
 from fastapi_crons.background import Background
 from fastapi_crons.cancellation import is_cancelled
@@ -27,6 +26,7 @@ from fastapi_crons.metering import Meter
 from fastapi_crons.outcome import cut, printable, safe_text, type_name
 from fastapi_crons.run import MissedReason, MissedTicks, Run, RunError, RunStatus, short_id
 from fastapi_crons.run_log import current_log, current_run
+from fastapi_crons.signals import InterruptWatch
 from fastapi_crons.ticks import Row
 from fastapi_crons.wording import REASONS, counted
 

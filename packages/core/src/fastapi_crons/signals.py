@@ -1,0 +1,165 @@
+"""Hears the signals that end a process: to stop in time, and to tell a real Ctrl-C from a job that raises one.
+
+Handlers are set with `signal.signal`. Those of an event loop (`add_signal_handler`) hear of a signal by a byte in a pipe whose
+other end a forked child has too: what is sent to the child would be heard by its parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+
+Handler = Callable[[int, FrameType | None], object]
+
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+
+
+class Listener:
+    """Hears signals by methods of its own. A child that this process forks does not have them: there is Python's default."""
+
+    def listen(self, number: int, handler: Handler) -> None:
+        """Have a signal heard by a method of this object. In the main thread only."""
+        _see_to_children()
+        signal.signal(number, handler)
+
+
+class InterruptWatch(Listener):
+    """Notices SIGINT where Python's default handler would raise KeyboardInterrupt inside whatever is running.
+
+    Servers and `asyncio.run` (Python 3.11 and newer) bring handlers of their own, which are left alone.
+    """
+
+    def __init__(self) -> None:
+        self.seen = False
+
+    def start(self) -> None:
+        if _in_main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self.listen(signal.SIGINT, self._notice)
+
+    def stop(self) -> None:
+        if _in_main_thread() and signal.getsignal(signal.SIGINT) == self._notice:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _notice(self, number: int, frame: FrameType | None) -> None:
+        self.seen = True
+        signal.default_int_handler(number, frame)
+
+
+class StopSignals(Listener):
+    """Hears SIGTERM and SIGINT before the handlers that are there, which are called as ever.
+
+    A server that waits for open responses ends its lifespan long after the signal, or never. Signals that nobody handles
+    are left alone: they end the process by themselves.
+    """
+
+    def __init__(self, heard: Callable[[], object]) -> None:
+        self._heard = heard
+        self._before: dict[int, Callable[[int, FrameType | None], object]] = {}
+        self._listening = True
+
+    def start(self) -> None:
+        if not _in_main_thread():
+            return
+        for number in _ENDING:
+            before = signal.getsignal(number)
+            if callable(before) and before is not signal.default_int_handler:
+                self._before[number] = before
+                self.listen(number, self._hear)
+
+    def stop(self) -> None:
+        # Where somebody has put a handler over ours, ours stays, and only passes on.
+        self._listening = False
+        if not _in_main_thread():
+            return
+        for number, before in self._before.items():
+            if signal.getsignal(number) == self._hear:
+                signal.signal(number, before)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        try:
+            if self._listening:
+                self._heard()
+        finally:
+            self._before[number](number, frame)
+
+
+class EndSignals(Listener):
+    """For a program of its own: calls `heard` on the running event loop at the first SIGTERM or SIGINT.
+
+    After that, and after `stop`, a signal ends the process at once.
+    """
+
+    def __init__(self, heard: Callable[[int], object]) -> None:
+        self._heard = heard
+        self._loop = asyncio.get_running_loop()
+
+    def start(self) -> None:
+        if _in_main_thread():
+            for number in _ENDING:
+                self.listen(number, self._hear)
+
+    def stop(self) -> None:
+        if _in_main_thread():
+            for number in _ENDING:
+                signal.signal(number, _default(number))
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.stop()
+        self._loop.call_soon_threadsafe(self._heard, number)
+
+
+def _in_main_thread() -> bool:
+    """Signal handlers can be set in the main thread only."""
+    return threading.current_thread() is threading.main_thread()
+
+
+def _default(number: int) -> Handler | signal.Handlers:
+    """What Python does on a signal where nobody has set a handler."""
+    return signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+
+
+def _ours() -> list[int]:
+    """The signals that are heard by a listener of ours."""
+    return [number for number in _ENDING if isinstance(getattr(signal.getsignal(number), "__self__", None), Listener)]
+
+
+_sees_to_children = False
+_forking = threading.local()
+
+
+def _see_to_children() -> None:
+    """From now on, what this process forks begins without our handlers."""
+    global _sees_to_children
+    if not _sees_to_children and hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_begin_as_child)
+        _sees_to_children = True
+
+
+def _before_fork() -> None:
+    # A child may be told to end before it has begun: that waits until it has handlers of its own.
+    _forking.masked = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING) if _ours() else None
+
+
+def _after_fork() -> None:
+    masked = getattr(_forking, "masked", None)
+    if masked is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+
+
+def _begin_as_child() -> None:
+    ours = _ours()
+    with suppress(ValueError):  # in a subinterpreter
+        if ours:
+            # What the child is sent must not reach the event loop of its parent, by whoever's handler.
+            signal.set_wakeup_fd(-1)
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+        # What has waited ends the child here: an exception would be lost, for nobody called this.
+        _after_fork()
+        for number in ours:
+            signal.signal(number, _default(number))
