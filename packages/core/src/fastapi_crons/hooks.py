@@ -14,6 +14,7 @@ import pluggy
 
 from fastapi_crons._callables import is_awaitable, is_coroutine_function, label, parameters_of
 from fastapi_crons._exceptions import exact_text, formatted, is_a
+from fastapi_crons._executions import same_function
 from fastapi_crons.errors import SkipRun
 from fastapi_crons.hookspecs import HookContext
 from fastapi_crons.metering import Lasting, Meter
@@ -42,9 +43,16 @@ _MAX_HANGING = 4
 class AddedHook:
     """A function added through `crons.add_…_hook`, made into a plugin: there is one way that a hook is called."""
 
-    def __init__(self, function: HookFunc, job_name: str | None) -> None:
+    def __init__(self, hook: str, function: HookFunc, job_name: str | None) -> None:
+        self.hook = hook
         self.function = function
         self.job_name = job_name
+
+    def is_once_more(self, former: object, *, moved: bool) -> bool:
+        """Whether the same function was added before, in the same way."""
+        if not isinstance(former, AddedHook) or (former.hook, former.job_name) != (self.hook, self.job_name):
+            return False
+        return same_function(former.function, self.function, moved=moved)
 
 
 class HookCall:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from fastapi_crons._callables import is_generator_function, label, required_parameters, takes, unwrapped
 from fastapi_crons._cron import MAX_LENGTH
+from fastapi_crons._executions import run_again_in_a_notebook, same_function
 from fastapi_crons._markers import marked_parameter
 from fastapi_crons.clock import UTC
 from fastapi_crons.errors import DuplicateJobError, JobDefinitionError, ScheduleError, UnknownJobError
@@ -231,28 +232,65 @@ class JobRegistry(Sequence[CronJob]):
     Safe to append to from any thread.
     """
 
-    def __init__(self, config: CronConfig, on_append: Callable[[CronJob], None]) -> None:
+    def __init__(
+        self,
+        config: CronConfig,
+        on_append: Callable[[CronJob], None],
+        notice: Callable[[], None],
+        is_running: Callable[[], bool],
+    ) -> None:
         self._config = config
         self._on_append = on_append
+        self._notice = notice
+        self._is_running = is_running
         self._jobs: dict[str, CronJob] = {}
         self._lock = threading.Lock()
+        #: The jobs that may be registered once more, and whether their functions may have moved meanwhile.
+        self._again: dict[str, bool] = {}
 
     def append(self, job: CronJob) -> None:
-        """Register a job. Raises `DuplicateJobError` where its name is taken; then nothing has changed."""
+        """Register a job. Raises `DuplicateJobError` where its name is taken; then nothing has changed.
+
+        While the scheduler does not run, a function that its module registers again because it was executed again takes the
+        place of the former.
+        """
         if not isinstance(job, CronJob):
             raise JobDefinitionError(
                 f"only a CronJob can be registered, not {_short(job)}; make one or use @crons.cron"
             )
         job = job.with_defaults(self._config)
+        self._notice()
         with self._lock:
             known = self._jobs.get(job.name)
-            if known is None:
+            if known is None or self._is_once_more(known, job):
                 self._jobs[job.name] = job
+                known = None
         if known is not None:
             raise DuplicateJobError(
-                f"a job named {_short(job.name)} is registered already, for {known.function_name}; give this one another name"
+                f"a job named {_short(job.name)} is registered already, for {known.function_name}; give this one, for "
+                f"{job.function_name}, another name"
             )
         self._on_append(job)
+
+    def expect_again(self, *, moved: bool) -> None:
+        """What registered these jobs is done once more. `moved` says that their functions may stand in other lines."""
+        with self._lock:
+            self._again.update(dict.fromkeys(self._jobs, moved))
+
+    def use_settings(self, config: CronConfig) -> None:
+        """Fill in what the jobs left open from other settings than before."""
+        with self._lock:
+            self._config = config
+            self._jobs = {name: job.with_defaults(config) for name, job in self._jobs.items()}
+
+    def _is_once_more(self, known: CronJob, job: CronJob) -> bool:
+        if self._is_running():
+            return False
+        moved = self._again.get(job.name)
+        if moved is not None and same_function(known.func, job.func, moved=moved):
+            del self._again[job.name]
+            return True
+        return run_again_in_a_notebook(known.func, job.func)
 
     def extend(self, jobs: Iterable[CronJob]) -> None:
         """Register several jobs, one by one."""

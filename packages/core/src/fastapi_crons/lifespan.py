@@ -7,11 +7,17 @@ lifespan context by itself gets the same.
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
+from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
+
+from fastapi_crons.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -33,6 +39,46 @@ def scheduler_of(app: FastAPI) -> Crons | None:
     return _schedulers.get(app)
 
 
+def refuse_inside_lifespan(app: FastAPI) -> None:
+    """Raises `ConfigurationError` where the app's lifespan runs already: a scheduler would not be started with it."""
+    if _in_running_lifespan(app):
+        raise ConfigurationError(
+            "Crons(app) inside the running lifespan of that app comes too late: nothing would start it. Write "
+            "`async with Crons() as crons:` around the lifespan's yield, or call Crons(app) where the app is made"
+        )
+
+
+def _in_running_lifespan(app: FastAPI) -> bool:
+    router = app.router
+    context = getattr(inspect.unwrap(router.lifespan_context), "__code__", None)
+
+    def is_lifespan(frame: FrameType) -> bool:
+        if frame.f_code.co_name == "lifespan" and frame.f_locals.get("self") is router:
+            return True
+        return frame.f_code is context and any(value is app for value in frame.f_locals.values())
+
+    return any(is_lifespan(frame) for frame in _frames_of_tasks())
+
+
+def _frames_of_tasks() -> Iterator[FrameType]:
+    """What goes on here, and what other tasks of this event loop wait for."""
+    current: FrameType | None = sys._getframe(1)
+    while current is not None:
+        yield current
+        current = current.f_back
+    try:
+        tasks = asyncio.all_tasks()
+    except RuntimeError:
+        return  # no event loop runs here
+    for task in tasks:
+        awaited: object = task.get_coro()
+        while awaited is not None:
+            frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
+            if isinstance(frame, FrameType):
+                yield frame
+            awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "ag_await", None)
+
+
 def attach(app: FastAPI, crons: Crons) -> None:
     """Start and stop the scheduler with the app."""
     router = app.router
@@ -40,42 +86,43 @@ def attach(app: FastAPI, crons: Crons) -> None:
     _watch_first_request(app, crons)
     own_context = router.lifespan_context
     own_protocol = router.lifespan
-    served = False
+    serving: object | None = None
 
     @asynccontextmanager
     async def context(app: Any) -> AsyncIterator[Mapping[str, Any] | None]:
         async with own_context(app) as state:
-            if served:
+            if serving is not None:
                 yield state
                 return
-            await crons.start()
+            holder = object()
+            await crons.begin_for(holder, app)
             try:
                 yield state
             finally:
-                await crons.stop()
+                await crons.end_for(holder)
 
     async def protocol(scope: Message, receive: Receive, send: Send) -> None:
-        nonlocal served
-        served = True
+        nonlocal serving
+        holder = serving = object()
 
         async def started_before(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
-                await crons.start()
+                await crons.begin_for(holder, app)
                 crons.heed_signals()
             await send(message)
 
         async def stopped_after() -> Message:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
-                await crons.stop()
+                await crons.end_for(holder)
             return message
 
         try:
             await own_protocol(scope, stopped_after, started_before)
         finally:
-            served = False
+            serving = None
             # A server that is torn down without the shutdown message must not leave a scheduler behind.
-            await crons.stop()
+            await crons.end_for(holder)
 
     router.lifespan_context = cast("Any", context)
     router.lifespan = protocol  # type: ignore[method-assign]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -70,6 +71,8 @@ class Plugins:
         self._calls: dict[str, tuple[HookCall, ...]] = {}
         #: Each with what is known of it, so that a registration does not forget that calls hang.
         self._implementations: dict[pluggy.HookImpl, HookCall] = {}
+        #: The plugins that may be registered once more.
+        self._again: dict[int, tuple[object, bool]] = {}
         self._brought_by: dict[tuple[str, str], str] = {}
         self._entry_points: dict[str, EntryPoint] = {}
         self._load_entry_points(disabled)
@@ -79,6 +82,7 @@ class Plugins:
     def register(self, plugin: object, name: str | None = None) -> None:
         """Add a plugin: any object or module with `@hookimpl` functions. Raises `PluginError` where it does not fit."""
         shown = name or label(plugin if callable(plugin) else type(plugin))
+        self._take_back_former(plugin)
         if self._manager.is_registered(plugin):
             raise PluginError(f"plugin {shown!r} is registered already")
         unique = name or f"{shown}#{id(plugin):x}"
@@ -102,11 +106,33 @@ class Plugins:
         if name is None:
             raise PluginError(f"plugin {label(plugin if callable(plugin) else type(plugin))!r} is not registered")
         self._manager.unregister(plugin)
+        self._again.pop(id(plugin), None)
         self._entry_points.pop(name, None)
         self._implementations = {
             known: call for known, call in self._implementations.items() if known.plugin is not plugin
         }
         self._calls.clear()
+
+    def expect_again(self, *, moved: bool) -> None:
+        """What registered plugins and functions is done once more, as with `JobRegistry.expect_again`."""
+        brought = {id(self._manager.get_plugin(name)) for name in self._entry_points}
+        for plugin in self._manager.get_plugins():
+            if id(plugin) not in brought:
+                self._again[id(plugin)] = (plugin, moved)
+
+    def _take_back_former(self, plugin: object) -> None:
+        """Take out the plugin that this one is once more, if there is one."""
+        for key, (former, moved) in self._again.items():
+            if isinstance(plugin, AddedHook):
+                once_more = plugin.is_once_more(former, moved=moved)
+            else:
+                once_more = former is plugin or (
+                    type(former) is not AddedHook and label(type(former)) == label(type(plugin)) != label(ModuleType)
+                )
+            if once_more:
+                del self._again[key]
+                self.unregister(former)
+                return
 
     def add_function(self, hook: str, function: HookFunc, job_name: str | None) -> None:
         """Add a plain function as an implementation of a run hook, for one job or for all."""
@@ -323,7 +349,7 @@ def _added(hook: str, function: HookFunc, job_name: str | None) -> AddedHook:
 
     implementation.__name__ = hook
     kind: type[AddedHook] = type(f"Added{hook}", (AddedHook,), {hook: implementation})
-    return kind(function, job_name)
+    return kind(hook, function, job_name)
 
 
 def _fault_of(entry_point: EntryPoint) -> tuple[str, BaseException | None] | None:

@@ -12,14 +12,16 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar, TypedDict, TypeVar, overload
 
 from fastapi_crons import logs
+from fastapi_crons._executions import Caller, Executions, caller
 from fastapi_crons._former import warn_of_former_variables
+from fastapi_crons._given import Given, Schedulers
 from fastapi_crons._unread import warn_of_unread_variables
 from fastapi_crons.clock import Clock, SystemClock, root_task
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import ConfigurationError, CronsError
 from fastapi_crons.hooks import HookFunc
 from fastapi_crons.job import CronJob, JobFunc, JobRegistry, Overlap, check_expression
-from fastapi_crons.lifespan import attach, scheduler_of
+from fastapi_crons.lifespan import attach, refuse_inside_lifespan, scheduler_of
 from fastapi_crons.manual_run import ManualRun
 from fastapi_crons.plugins import Plugins
 from fastapi_crons.run import Run, RunStatus, Trigger
@@ -72,14 +74,20 @@ class Crons:
     """A scheduler: its jobs, its hooks, its start and its stop.
 
     `Crons(app)` starts and stops with the app; asked again for the same app, it is the same. `Crons()` with no arguments is
-    the scheduler of this process: the one made last, or a new one where there is none. A `Crons()` that was made before
-    the app, and has not started, becomes the scheduler of the first `Crons(app, …)`. `state_backend` and `lock_manager`
-    default to what the settings name and what is installed; `config` to the environment's.
+    the scheduler of this process: the one made last, or a new one where there is none. One that was made without an app,
+    whatever it was given, becomes that of each `Crons(app, …)` that follows as long as it does not run: the first app whose
+    lifespan begins starts it, and it stops when the last one ends. `async with Crons() as crons:` starts and stops it, too;
+    that is for a lifespan of one's own. `state_backend` and `lock_manager` default to what the settings name and what is
+    installed; `config` to the environment's.
 
-    Raises `ConfigurationError` where the settings can't be used.
+    A module that is executed again (`python main.py` that serves `"main:app"`, a reload) makes no second one where its first
+    execution made one that does not run, and its jobs and hooks take the place of those they were before.
+
+    Raises `ConfigurationError` where the settings can't be used, where a scheduler is given what differs from what it was
+    given already, and for `Crons(app)` inside the running lifespan of that app, which would come too late.
     """
 
-    #: The app that it starts and stops with.
+    #: The app that it starts and stops with: the one whose lifespan started it, else the last that it was attached to.
     app: FastAPI | None
     #: Its settings.
     config: CronConfig
@@ -89,6 +97,7 @@ class Crons:
     jobs: JobRegistry
 
     _of_process: ClassVar[Crons | None] = None
+    _all: ClassVar[Schedulers] = Schedulers()
     _making: ClassVar[threading.RLock] = threading.RLock()
 
     def __new__(
@@ -100,17 +109,24 @@ class Crons:
         *,
         clock: Clock | None = None,
     ) -> Crons:
+        given = Given(state_backend, lock_manager, config, clock)
         with cls._making:
             of_app = None if app is None else scheduler_of(app)
             if of_app is not None:
-                if any(given is not None for given in (state_backend, lock_manager, config, clock)):
-                    raise ConfigurationError(
-                        "this app has a scheduler already; give its stores and settings to the first"
-                    )
+                of_app._given.check_holds(given)
                 return of_app
+            if app is not None:
+                refuse_inside_lifespan(app)
             current = Crons._of_process
-            asked_for = any(given is not None for given in (app, state_backend, lock_manager, config, clock))
-            if current is not None and (not asked_for or current._adoptable(app, config, clock)):
+            if app is None and not given.anything:
+                return current or super().__new__(cls)
+            former = Crons._all.made_before(caller())
+            if former is not None:
+                return former
+            if app is not None and current is not None and current._made_without_app and not current.running:
+                current._first_given.check_same(
+                    given, f"the scheduler that was made without an app ({current.made_at[0]})"
+                )
                 return current
             return super().__new__(cls)
 
@@ -126,33 +142,67 @@ class Crons:
         with Crons._making:
             if app is not None and scheduler_of(app) is self:
                 return
-            if Crons._of_process is not self:
-                self._set_up(config or (lock_manager.config if lock_manager else None), clock)
-                Crons._of_process = self
-                self.app = None
-                self._given_state: StateBackend | None = None
-                self._given_locks: DistributedLockManager | None = None
-            self._given_state = state_backend or self._given_state
-            self._given_locks = lock_manager or self._given_locks
+            given, place = Given(state_backend, lock_manager, config, clock), caller()
+            if not hasattr(self, "jobs"):
+                self._set_up(given, without_app=app is None)
+            elif given.anything:
+                self._take(given)
+            if place not in self.made_at:
+                self.made_at.append(place)
+            Crons._of_process = self
+            self._notice(place)
             if app is not None:
+                if self.app is not None:
+                    # What a factory registers each time that it makes an app is the same once more.
+                    self._expect_again(moved=False)
                 self.app = app
                 attach(app, self)
 
-    def _set_up(self, config: CronConfig | None, clock: Clock | None) -> None:
-        self.config = config or CronConfig()
-        self.clock = clock or SystemClock()
-        self.jobs = JobRegistry(self.config, self._job_appended)
+    def _set_up(self, given: Given, *, without_app: bool) -> None:
+        self._given = self._first_given = given
+        self._made_without_app = without_app
+        self._given_state: StateBackend | None = given.state_backend
+        self._given_locks: DistributedLockManager | None = given.lock_manager
+        self.config = given.settings or CronConfig()
+        self.clock = given.clock or SystemClock()
+        self.app = None
+        #: Where in people's code it was made, and attached to apps.
+        self.made_at: list[Caller] = []
+        self._executions = Executions()
+        self.jobs = JobRegistry(self.config, self._job_appended, lambda: self._notice(caller()), lambda: self.running)
         self._plugins: Plugins | None = None
         self._engine: Engine | None = None
         self._turn: asyncio.Lock | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._sayings: list[Callable[[], None]] = []
+        #: What it was started for, each with the event loop of its life.
+        self._holders: dict[object, asyncio.AbstractEventLoop] = {}
+        self._entered: list[object] = []
+        Crons._all.add(self)
 
-    def _adoptable(self, app: FastAPI | None, config: CronConfig | None, clock: Clock | None) -> bool:
-        """Whether this is a bare `Crons()` that an app may take as its own."""
-        if app is None or config is not None or clock is not None:
-            return False
-        return self.app is None and self._given_state is None and self._given_locks is None and self.engine is None
+    def _take(self, given: Given) -> None:
+        """Use what was given now, in place of what was given or chosen before; it does not run."""
+        both = self._given.with_newer(given)
+        config = both.settings or self.config
+        if self._plugins is not None and config.disabled_plugins != self.config.disabled_plugins:
+            raise ConfigurationError(
+                f"plugins were loaded already for the scheduler that was made at {self.made_at[0]}; "
+                "give settings with other disabled_plugins there"
+            )
+        self._given, self.config = both, config
+        self._given_state, self._given_locks = both.state_backend, both.lock_manager
+        self.clock = both.clock or self.clock
+        self.jobs.use_settings(config)
+
+    def _notice(self, place: Caller) -> None:
+        """What a module registers that is executed again may take the place of what it registered before."""
+        if self._executions.is_another(place):
+            self._expect_again(moved=True)
+
+    def _expect_again(self, *, moved: bool) -> None:
+        self.jobs.expect_again(moved=moved)
+        if self._plugins is not None:
+            self._plugins.expect_again(moved=moved)
 
     @classmethod
     def current(cls) -> Crons | None:
@@ -179,6 +229,8 @@ class Crons:
     @property
     def plugins(self) -> Plugins:
         """The plugins of this scheduler, loaded at the first use. Raises `PluginError` where one can't be loaded."""
+        if not self.running:
+            self._notice(caller())
         if self._plugins is None:
             self._plugins = Plugins(self.config.disabled_plugins)
         return self._plugins
@@ -246,6 +298,39 @@ class Crons:
         """Call `hook(job_name, context)` after each run that did not succeed, of one job or of all. A decorator, too."""
         return self._add_hook("on_error", hook, job_name)
 
+    async def __aenter__(self) -> Crons:
+        holder = object()
+        await self.begin_for(holder)
+        self._entered.append(holder)
+        self.heed_signals()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.end_for(self._entered.pop())
+
+    async def begin_for(self, holder: object, app: FastAPI | None = None) -> None:
+        """Start for somebody who says when it is over; without effect where it has started for another."""
+        self._holders[holder] = asyncio.get_running_loop()
+        try:
+            await self.start()
+        except BaseException:
+            self._holders.pop(holder, None)
+            raise
+        if app is not None and len(self._holders) == 1:
+            self.app = app
+
+    async def end_for(self, holder: object) -> None:
+        """Stop, unless it was started on this event loop for others, too, who have not ended."""
+        here = self._holders.pop(holder, None)
+        engine = self.engine
+        if here is None or (engine is not None and engine.loop is not here) or here in self._holders.values():
+            return
+        if self._holders:
+            logger.warning(
+                "Cron scheduler stops with the event loop that it runs on, although an app on another one uses it"
+            )
+        await self.stop()
+
     async def start(self, role: Role = "scheduler") -> None:
         """Start the scheduler on the running event loop; without effect when it has started already, in whatever role.
 
@@ -285,7 +370,8 @@ class Crons:
             if engine.waits_for_stores is not None:
                 logger.warning("Cron scheduler waits for its stores: %d jobs will run when it has them", len(self.jobs))
             elif self.config.enabled:
-                logger.info("Cron scheduler started with %d jobs", len(self.jobs))
+                if not self._jobs_are_elsewhere():
+                    logger.info("Cron scheduler started with %d jobs", len(self.jobs))
             else:
                 logger.warning(
                     "Cron scheduler is disabled (CRON_ENABLED=false): %d jobs will not run here", len(self.jobs)
@@ -444,6 +530,23 @@ class Crons:
             self._turn = asyncio.Lock()
         return self._turn
 
+    def _jobs_are_elsewhere(self) -> bool:
+        """Warn where this one has no jobs and another one has: whoever started it meant that one."""
+        other = None if len(self.jobs) else Crons._all.another_with_jobs(self)
+        if other is None:
+            return False
+        names = [job.name for job in other.jobs]
+        logger.warning(
+            "Cron scheduler made at %s started with 0 jobs, while the one made at %s has %d (%s)%s: make one for both, by "
+            "Crons() where the jobs are and Crons(app) where the app is",
+            self.made_at[0],
+            other.made_at[0],
+            len(names),
+            ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else ""),
+            "" if other.running else " and does not run",
+        )
+        return True
+
     def _add_hook(self, kind: str, hook: HookT | _Later, job_name: str | None) -> HookT | Callable[[HookT], HookT]:
         def add(hook: HookT) -> HookT:
             if self.running and isinstance(job_name, str):
@@ -466,5 +569,6 @@ class Crons:
 
 
 def reset() -> None:
-    """Forget the scheduler of this process. For tests."""
+    """Forget the schedulers of this process. For tests."""
     Crons._of_process = None
+    Crons._all.clear()
