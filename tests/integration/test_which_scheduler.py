@@ -391,12 +391,12 @@ class _Plugin:
 def test_a_factory_registers_a_plugin_again() -> None:
     crons = Crons(state_backend=MemoryStateBackend())
     plugins = [_Plugin(), _Plugin(), _Plugin()]
-    for plugin in plugins[:2]:
-        app = FastAPI()
+    apps = [FastAPI(), FastAPI()]
+    for app, plugin in zip(apps, plugins, strict=False):
         Crons(app)
         crons.plugins.register(plugin)
     # Another one of the same kind, which is no repetition.
     crons.plugins.register(plugins[2])
-    with TestClient(app):
+    with TestClient(apps[1]):
         pass
     assert [plugin.started for plugin in plugins] == [0, 1, 1]
