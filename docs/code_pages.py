@@ -118,6 +118,7 @@ def _import_from(module: str, name: str) -> str:
 
 
 def _members(entry: Entry, node: ast.ClassDef, lines: Sequence[str]) -> Iterator[str]:
+    overloads: list[str] = []
     for at, member in enumerate(node.body):
         name = next(iter(_names_of(member)), "_")
         if name.startswith("_") or name in entry.without or (entry.only and name not in entry.only):
@@ -125,8 +126,11 @@ def _members(entry: Entry, node: ast.ClassDef, lines: Sequence[str]) -> Iterator
         if isinstance(member, ast.AnnAssign):
             after = node.body[at + 1] if at + 1 < len(node.body) else None
             yield _item(_field(member), _text_of(after) or _comment_above(member, lines))
+        elif isinstance(member, _Function) and "overload" in map(ast.unparse, member.decorator_list):
+            overloads.append(_member(member))
         elif isinstance(member, _Function):
-            yield _item(_member(member), ast.get_docstring(member))
+            yield _item(", ".join(overloads) or _member(member), ast.get_docstring(member))
+            overloads.clear()
 
 
 def _field(node: ast.AnnAssign) -> str:

@@ -44,7 +44,7 @@ def python() -> str:
             Section(
                 "The scheduler",
                 (
-                    Entry("fastapi_crons.scheduler:Crons", without=("engine",)),
+                    Entry("fastapi_crons.scheduler:Crons", without=("engine", "begin_for", "end_for")),
                     Entry("fastapi_crons.engine:Role", about=_ROLE),
                     Entry("fastapi_crons.health:Health"),
                     Entry("fastapi_crons.api.router:get_cron_router"),

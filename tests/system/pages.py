@@ -79,6 +79,7 @@ ELSEWHERE = {
 _VARYING = (
     (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID"),
     (r"[\w.]+-\d+-[0-9a-f]{6}\b", "INSTANCE"),
+    (r"\brun [0-9a-f]{8}\b", "run ID"),
     (r"\bpid \d+", "pid 0"),
     (r"\b\d{4}-\d\d-\d\d\b", "DATE"),
     # One night of the year has no half past two.
