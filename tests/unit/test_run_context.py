@@ -6,13 +6,15 @@ import asyncio
 import functools
 import json
 import logging
+import re
 import threading
 from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 
-from fastapi_crons import CronJob, Crons, JobContext, JobDefinitionError, Run, hookimpl
+from fastapi_crons import CronJob, Crons, JobContext, JobDefinitionError, Run, SkipRun, hookimpl
+from fastapi_crons.hookspecs import HookContext
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
 from tests.support import runs_of, state_of
@@ -347,3 +349,102 @@ async def test_a_secret_is_redacted_before_a_long_line_is_cut(make_crons: MakeCr
     (line,) = run.log
     assert line.message == "x" * 96 + "****… (396 characters)"
     assert run.log_dropped == 2
+
+
+class Forgetting:
+    """Takes a secret with everything in it that JSON and ASCII would escape out of every text."""
+
+    secret = 'pä"ss\\wörd\nof mine'
+
+    def __init__(self) -> None:
+        self.fields: set[str] = set()
+
+    @hookimpl
+    def redact(self, field: str, value: str) -> str:
+        self.fields.add(field)
+        return value.replace(self.secret, "***")
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (Forgetting.secret, "***"),
+        (f"it is {Forgetting.secret}!", "it is ***!"),
+        (
+            [Forgetting.secret, {Forgetting.secret: [Forgetting.secret, 1.5, None]}],
+            ["***", {"***": ["***", 1.5, None]}],
+        ),
+        ({"ä": "ö\n"}, {"ä": "ö\n"}),
+    ],
+)
+async def test_results_are_redacted_as_people_write_them(make_crons: MakeCrons, value: object, kept: object) -> None:
+    crons = make_crons()
+    crons.plugins.register(Forgetting())
+    crons.cron("0 0 1 1 *", name="job")(lambda: value)
+    await crons.start()
+    await crons.run_job("job")
+    assert (await _kept(crons)).result == kept
+
+
+async def test_a_redaction_may_look_at_a_result_as_a_whole(make_crons: MakeCrons) -> None:
+    class Cards:
+        @hookimpl
+        def redact(self, value: str) -> str:
+            return re.sub(r'"kärtchen": \d+', '"kärtchen": 0', value)
+
+    crons = make_crons()
+    crons.plugins.register(Cards())
+    crons.cron("0 0 1 1 *", name="job")(lambda: {"kärtchen": 4711, "n": 1})
+    await crons.start()
+    await crons.run_job("job")
+    assert (await _kept(crons)).result == {"kärtchen": 0, "n": 1}
+
+
+@pytest.mark.parametrize("before", [190, 200 - 3, 60_000])
+async def test_texts_are_redacted_before_they_are_cut(make_crons: MakeCrons, before: int, caplog: Any) -> None:
+    crons, plugin = make_crons(max_error_chars=100, max_log_chars=400), Forgetting()
+    crons.plugins.register(plugin)
+    text = "x" * before + Forgetting.secret
+
+    def refuse(job_name: str, context: HookContext) -> None:
+        raise SkipRun(text)
+
+    @crons.cron("0 0 1 1 *", name="fails")
+    def fails() -> None:
+        logging.getLogger("app").warning(text)
+        error = ValueError(text)
+        error.__notes__ = [text]  # type: ignore[attr-defined]
+        raise error
+
+    crons.cron("0 0 1 1 *", name="vetoed")(lambda: None)
+    crons.add_before_run_hook(refuse, job_name="vetoed")
+    await crons.start()
+    await crons.run_job("fails", note=text)
+    await crons.run_job("vetoed")
+    await crons.pause("vetoed", note="x" * (before + 800) + Forgetting.secret)
+    kept = [await _kept(crons, "fails"), await _kept(crons, "vetoed"), await crons.pauses()]
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith("fastapi_crons")]
+    for told in (str(kept), str(ours)):
+        assert "pä" not in told
+        assert "p\\xe4" not in told
+    assert plugin.fields == {"error", "traceback", "log", "reason", "note"}
+
+
+async def test_no_half_of_a_secret_comes_into_view_where_redaction_shortens_a_text(make_crons: MakeCrons) -> None:
+    class Dropping:
+        @hookimpl
+        def redact(self, value: str) -> str:
+            return value.replace("hunter2", "")
+
+    crons = make_crons()
+    crons.plugins.register(Dropping())
+
+    def fails() -> None:
+        raise ValueError("hunter2" * 20_000)
+
+    crons.cron("0 0 1 1 *", name="job")(fails)
+    await crons.start()
+    await crons.run_job("job")
+    run = await _kept(crons)
+    assert run.error is not None
+    assert "hu" not in run.error.message + run.error.traceback

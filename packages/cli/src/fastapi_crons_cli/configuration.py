@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fastapi_crons_cli.options import App, AsJson, Verbose
-from fastapi_crons_cli.output import clock_time, json_only, print_json, print_table, say, shown, table, warn
+from fastapi_crons_cli.output import clock_time, json_only, print_json, print_table, said, say, shown, table, warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +54,7 @@ def _plugins_and_config(app: str | None) -> tuple[Plugins, CronConfig | None]:
             raise
         # What keeps an app from being imported may be a setting.
         if isinstance(error, AppError):
-            warn(f"without what the app sets in code: {shown(error)}")
+            warn(f"without what the app sets in code: {said(error)}")
         return Plugins(CronConfig().disabled_plugins), None
     return crons.plugins, crons.config
 
@@ -137,7 +137,7 @@ def _steps(app: str | None) -> Iterator[Step]:
     try:
         found = load_app(app)
     except CronsError as error:
-        yield Step("app", "failed", str(error))
+        yield Step("app", "failed", said(error))
         return
     crons = found.crons
     yield Step("app", "ok", f"{found.name}, {len(crons.jobs)} jobs")
@@ -176,7 +176,7 @@ def _settings_steps(crons: Crons) -> Iterator[Step]:
         yield Step("plugins", "ok", ", ".join(sorted(plugin.name for plugin in brought)) or "none")
         settings = describe_settings(crons.plugins, crons.config)
     except CronsError as error:
-        yield Step("settings", "failed", str(error))
+        yield Step("settings", "failed", said(error))
         return
     given = [setting.variable for setting in settings if setting.source != "default"]
     yield Step("settings", "ok", f"set: {', '.join(given)}" if given else "all as by default")
@@ -191,7 +191,7 @@ def _store_steps(crons: Crons) -> Iterator[Step]:
     try:
         yield from run(_ask_stores(crons))
     except CronsError as error:
-        yield Step("stores", "failed", str(error))
+        yield Step("stores", "failed", said(error))
 
 
 async def _ask_stores(crons: Crons) -> list[Step]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 #: What typer shows by itself, as wrong usage: the base of `BadParameter`.
 _UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
 _INTERRUPTED = 130
+_TRACEBACK_CHARS = 100_000
 
 
 class Commands(TyperGroup):
@@ -42,14 +43,14 @@ class Commands(TyperGroup):
 def _show(error: Exception, *, verbose: bool) -> None:
     from fastapi_crons.errors import CronsError
     from fastapi_crons.outcome import one_line
-    from fastapi_crons_cli.output import shown, shown_lines, warn
+    from fastapi_crons_cli.output import said, shown_lines, warn
 
     if verbose:
-        import traceback
+        from fastapi_crons.outcome import traceback_text
 
-        warn(shown_lines("".join(traceback.format_exception(error))))
+        warn(shown_lines(traceback_text(error, _TRACEBACK_CHARS)))
     if isinstance(error, CronsError):
-        warn(f"Error: {shown(error)}")
+        warn(f"Error: {said(error)}")
     else:
         warn(f"Error: {one_line(error)}{'' if verbose else '; --verbose shows the traceback'}")
 
@@ -163,11 +164,11 @@ def _disabled_plugins() -> frozenset[str]:
 
 
 def _warn_of(text: str) -> None:
-    from fastapi_crons_cli.output import shown, warn
+    from fastapi_crons_cli.output import said, warn
 
     completing = any(name.startswith("_") and name.endswith("_COMPLETE") for name in os.environ)
     if not completing:
-        warn(f"Warning: {shown(text)}")
+        warn(f"Warning: {said(text)}")
 
 
 def _flush() -> None:

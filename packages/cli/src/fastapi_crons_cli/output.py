@@ -35,6 +35,13 @@ def shown(value: object) -> str:
     return printable(str(value))
 
 
+def said(error: object) -> str:
+    """What an error says, as one line without secrets."""
+    from fastapi_crons.hiding import without_secrets
+
+    return shown(without_secrets(str(error)))
+
+
 def shown_lines(text: str) -> str:
     """The same for a text of several lines."""
     return "\n".join(shown(line.expandtabs()) for line in text.splitlines())

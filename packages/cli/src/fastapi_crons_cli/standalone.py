@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from fastapi_crons_cli.output import Progress, clock_time, console, duration, shown, table
+from fastapi_crons_cli.output import Progress, clock_time, console, duration, said, table
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -121,7 +121,7 @@ async def _draw_forever(view: Live, crons: Crons, started: asyncio.Event) -> Non
         try:
             view.update(await _drawn(service, crons, view.console.height), refresh=True)
         except CronsError as error:
-            view.update(Text(shown(error)), refresh=True)
+            view.update(Text(said(error)), refresh=True)
         await asyncio.sleep(_VIEW_INTERVAL)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from fastapi_crons._imports import KNOWN_BACKENDS
 from fastapi_crons.errors import ConfigurationError, CronsError, MissingDistributionError, PluginError
+from fastapi_crons.hiding import as_cause, without_secrets
 from fastapi_crons.outcome import one_line
 from fastapi_crons.surroundings import platform_of_many_hosts
 
@@ -92,7 +93,7 @@ class BackendSpec(Generic[BackendT_co]):
             from pydantic_settings import BaseSettings
 
             if not isinstance(error, ValidationError):
-                raise unusable(f"{what}: {one_line(error)}") from error
+                raise unusable(f"{what}: {one_line(error)}") from as_cause(error)
             from fastapi_crons.settings import faults_of
 
             # What is secret among the values only the author knows.
@@ -225,7 +226,7 @@ def _chosen(specs: Mapping[str, BackendSpec[BackendT_co]], name: str | None, var
         missing = KNOWN_BACKENDS.get(name)
         hint = f"pip install {missing}" if missing else "install the plugin that brings it"
         raise ConfigurationError(
-            f"{variable}={name!r}: no installed plugin brings this backend ({hint}); "
+            f"{variable}={without_secrets(name)!r}: no installed plugin brings this backend ({hint}); "
             f"there are {', '.join(sorted(specs))}"
         )
     return spec

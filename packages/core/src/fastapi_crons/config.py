@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from fastapi_crons.errors import ConfigurationError, ScheduleError
+from fastapi_crons.hiding import HIDDEN, know, without_secrets
 from fastapi_crons.schedule import check_timezone, zone_name
 
 PREFIX = "CRON_"
@@ -134,6 +135,8 @@ class CronConfig(BaseSettings):
             raise ConfigurationError(
                 f".env can't be read: it is not UTF-8 ({error.reason} at byte {error.start})"
             ) from None
+        if self.api_token is not None:
+            know(self.api_token.get_secret_value())
 
         if self.given_instance_id is None:
             _WITH_MADE_UP_ID[id(self)] = self
@@ -250,10 +253,10 @@ def describe_faults(error: ValidationError, prefix: str) -> str:
         name = "_".join(str(part) for part in fault["loc"])
         message = fault["msg"].removeprefix("Value error, ")
         faults.append(f"{prefix}{name.upper()}={_shown(name, fault.get('input'))}: {message}")
-    return "settings can't be used: " + "; ".join(faults)
+    return without_secrets("settings can't be used: " + "; ".join(faults))
 
 
 def _shown(name: str, value: object) -> str:
     secret = any(word in name.lower() for word in ("password", "token", "secret", "url"))
-    text = "***" if secret else ascii(value)
+    text = HIDDEN if secret else ascii(without_secrets(value) if isinstance(value, str) else value)
     return text if len(text) <= 60 else f"{text[:57]}..."

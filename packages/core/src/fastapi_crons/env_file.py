@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings
 
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import ConfigurationError
+from fastapi_crons.hiding import without_secrets
 from fastapi_crons.outcome import one_line
 from fastapi_crons.settings import Field, fields_of, folded, read_all
 
@@ -190,4 +191,5 @@ def _unknown_backends(plugins: Plugins, field: Field, variable: str, value: str 
     backends = {"state_backend": plugins.state_backends, "lock_backend": plugins.lock_backends}.get(field.name)
     if field.owner is not CronConfig or backends is None or value is None or value in backends:
         return []
-    return [f"{variable}={value!r}: no installed plugin brings this backend; there are {', '.join(sorted(backends))}"]
+    there_are = ", ".join(sorted(backends))
+    return [f"{variable}={without_secrets(value)!r}: no installed plugin brings this backend; there are {there_are}"]

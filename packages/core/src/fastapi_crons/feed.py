@@ -8,11 +8,10 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import aclosing, contextmanager
 from typing import TypeVar, cast
 
-from fastapi_crons._exceptions import formatted
 from fastapi_crons.backoff import Backoff
 from fastapi_crons.errors import CronsError, StoreError, TooManyListenersError
 from fastapi_crons.metering import Meter
-from fastapi_crons.outcome import one_line
+from fastapi_crons.outcome import one_line, traceback_text
 from fastapi_crons.run import MissedTicks, Run
 from fastapi_crons.state.base import Record, StateBackend
 from fastapi_crons.wording import counted
@@ -118,7 +117,7 @@ class Feed:
                     logger.warning(
                         "the event stream is interrupted, %s so far: %s",
                         counted(lasting.times, "time"),
-                        one_line(error) if isinstance(error, StoreError) else formatted(error),
+                        one_line(error) if isinstance(error, StoreError) else traceback_text(error),
                     )
             await asyncio.sleep(backoff.next())
 

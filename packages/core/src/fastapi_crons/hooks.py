@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import pluggy
 
 from fastapi_crons._callables import is_awaitable, is_coroutine_function, label, parameters_of
-from fastapi_crons._exceptions import exact_text, formatted, is_a
+from fastapi_crons._exceptions import exact_text, is_a
 from fastapi_crons._executions import same_function
 from fastapi_crons.errors import SkipRun
 from fastapi_crons.hookspecs import HookContext
 from fastapi_crons.metering import Lasting, Meter
-from fastapi_crons.outcome import cut, one_line, printable, type_name, where_raised
+from fastapi_crons.outcome import one_line, printable, storable, traceback_text, type_name, where_raised
 from fastapi_crons.run import short_id
 from fastapi_crons.wording import counted, span
 
@@ -224,7 +224,7 @@ class HookCaller:
                 kept = call.here(job_name=job_name, field=field, value=value)
                 if kept is not None and not isinstance(kept, str):
                     raise TypeError(f"redact must return text or None, not {type_name(kept)}")
-                value = value if kept is None else cut(exact_text(kept), len(exact_text(kept)))
+                value = value if kept is None else storable(exact_text(kept))
             except BaseException as error:
                 self.complain(call, "failed, so the text is not kept", error, {"job_name": job_name})
                 return f"<not kept: the redact hook of plugin {call.plugin_name!r} failed>"
@@ -266,7 +266,7 @@ class HookCaller:
         often = "" if lasting.times == 1 else f"; that is {lasting.times} times in {span(lasting.since)}"
         logger.error("%s%s %s%s%s", call.shown, about, what, why, often, extra=fields)
         if error is not None:
-            logger.debug("%s\n%s", call.shown, formatted(error), extra=fields)
+            logger.debug("%s\n%s", call.shown, traceback_text(error), extra=fields)
 
     def _works(self, call: HookCall, job: object) -> None:
         lasting = call.worked(self.crons.clock.monotonic(), job)

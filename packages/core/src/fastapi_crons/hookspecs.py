@@ -115,10 +115,12 @@ def run_scope(
 def redact(job_name: str, field: str, value: str) -> str | None:
     """Returns what is to be kept of a text instead of it; None leaves it as it is.
 
-    Called with each text of a run that is about to be kept, before the store, other hooks and the scheduler's log see it.
-    `field` is `result` (JSON text), `error`, `traceback`, `log` or `reason` (of a veto). Plain function, called on the event
-    loop for every run, so it must be quick. Each implementation is given what the one before made of the text. Where one
-    raises, or returns something else, the text is not kept.
+    Called with each text of a run that is about to be kept, before the store, other hooks and the scheduler's log see it,
+    and before it is cut. `field` is `result`, `error`, `traceback`, `log`, `reason` (of a veto) or `note` (of a run by hand,
+    or a pause). A result that is a text comes as it is; another one as JSON, in which letters are not escaped, and before
+    that each text in it which JSON has to escape comes by itself. Plain function, called on the event loop for every run, so
+    it must be quick. Each implementation is given what the one before made of the text. Where one raises, or returns
+    something else, the text is not kept.
     """
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import traceback
 
 from fastapi_crons._exceptions import class_name, exact_text, formatted, traceback_of
+from fastapi_crons.hiding import beginning_without_secrets
 from fastapi_crons.run import RunError
 
-_PASSWORD_IN_URL = re.compile(r"([A-Za-z][\w+.-]*://[^\s/@:?#]*):[^\s/@]+@")
-_LONGEST_PASSWORD = 500
 #: How many frames of an exception are kept, the innermost ones.
 _FRAMES = 20
 
@@ -17,6 +15,11 @@ _FRAMES = 20
 def error_of(error: BaseException, limit: int) -> RunError:
     """An exception's type, message and traceback, each cut to `limit` characters."""
     return RunError(type_name(error), safe_text(error, limit), cut(f"{formatted(error, _FRAMES)}\n", limit))
+
+
+def traceback_text(error: BaseException, limit: int = 10_000) -> str:
+    """An exception and its causes with their tracebacks, without secrets, cut to `limit` characters."""
+    return cut(formatted(error, _FRAMES), limit)
 
 
 def printable(text: str) -> str:
@@ -54,11 +57,13 @@ def safe_text(value: object, limit: int) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """At most `limit` characters of a text and its full length, without NUL, lone surrogates, and passwords in URLs."""
-    kept = text
-    if "://" in text:
-        # With what follows the end, so that no half of a password is left there.
-        kept = _PASSWORD_IN_URL.sub(r"\1:***@", text[: limit + _LONGEST_PASSWORD])
-    if len(text) > limit:
+    """At most `limit` characters of a text and its full length, without secrets, NUL and lone surrogates."""
+    kept, whole = beginning_without_secrets(text, limit)
+    if len(kept) > limit or not whole:
         kept = f"{kept[:limit]}… ({len(text)} characters)"
-    return kept.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
+    return storable(kept)
+
+
+def storable(text: str) -> str:
+    """A text with NUL and lone surrogates, which no store could take, spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")

@@ -25,6 +25,7 @@ from fastapi_crons._callables import (
 from fastapi_crons._markers import marked_parameter
 from fastapi_crons.backends import BackendSpec, LockBackendSpec, StateBackendSpec
 from fastapi_crons.errors import PluginError
+from fastapi_crons.hiding import as_cause
 from fastapi_crons.hooks import AddedHook, HookCall, HookFunc, bind_added
 from fastapi_crons.hookspecs import PROJECT, hookimpl
 from fastapi_crons.outcome import one_line, printable
@@ -264,7 +265,7 @@ class Plugins:
                 raise
             if isinstance(error, pluggy.PluginValidationError):
                 raise PluginError(f"it does not fit this version of fastapi-crons: {printable(str(error))}") from error
-            raise PluginError(one_line(error)) from error
+            raise PluginError(one_line(error)) from as_cause(error)
 
     def _check(self, plugin: object) -> None:
         """Refuse what pluggy takes, and we could not call."""
@@ -294,7 +295,7 @@ class Plugins:
                 raise
             except BaseException as error:
                 what = f"failed to say which stores it brings ({hook}): {one_line(error)}"
-                raise self._unusable(call.plugin_name, what) from error
+                raise self._unusable(call.plugin_name, what) from as_cause(error)
             for name, spec in offered.items():
                 if name in backends:
                     rival = self._entry_points[self._brought_by[hook, name]]
@@ -317,7 +318,9 @@ class Plugins:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise self._unusable(plugin, f"failed to say which settings it brings: {one_line(error)}") from error
+            raise self._unusable(plugin, f"failed to say which settings it brings: {one_line(error)}") from as_cause(
+                error
+            )
         return classes
 
 

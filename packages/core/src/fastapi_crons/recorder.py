@@ -12,13 +12,12 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Protocol
 
-from fastapi_crons._exceptions import formatted
 from fastapi_crons.backoff import Backoff
 from fastapi_crons.clock import Clock
 from fastapi_crons.locking.base import LeaseRef
 from fastapi_crons.locking.manager import DistributedLockManager
 from fastapi_crons.metering import Meter
-from fastapi_crons.outcome import one_line
+from fastapi_crons.outcome import one_line, traceback_text
 from fastapi_crons.run import MissedTicks, Run
 from fastapi_crons.state.base import Record, StateBackend
 from fastapi_crons.wording import counted, span
@@ -180,7 +179,7 @@ class Recorder:
                         logger.error(
                             "job %r: what follows its run failed\n%s",
                             lease.job,
-                            formatted(error),
+                            traceback_text(error),
                             extra={"job": lease.job},
                         )
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fastapi_crons._exceptions import formatted, is_a
+from fastapi_crons._exceptions import is_a
 from fastapi_crons.active import ActiveRun
 from fastapi_crons.background import Background
 from fastapi_crons.cancellation import is_cancelled
@@ -23,7 +23,7 @@ from fastapi_crons.job import CronJob
 from fastapi_crons.kept import Kept
 from fastapi_crons.logs import log_error, shortened
 from fastapi_crons.metering import Meter
-from fastapi_crons.outcome import cut, printable, safe_text, type_name
+from fastapi_crons.outcome import cut, printable, traceback_text, type_name
 from fastapi_crons.run import MissedReason, MissedTicks, Run, RunError, RunStatus, short_id
 from fastapi_crons.run_log import current_log, current_run
 from fastapi_crons.signals import InterruptWatch
@@ -103,6 +103,10 @@ class Runner:
         self.active[run.id] = run
         self._recorder.started(run.id, run)
         run.task = self._create_task(self._execute(run))
+
+    def note(self, job: CronJob, text: str | None) -> str | None:
+        """What somebody said of a run by hand or a pause, fit to be kept."""
+        return self._kept.note(job.name, text)
 
     def let_go(
         self,
@@ -233,7 +237,7 @@ class Runner:
             if is_a(error, asyncio.CancelledError) or self._is_interrupt(error):
                 raise
             logger.error(
-                "job %r: what follows its run failed\n%s", run.job.name, formatted(error), extra=run.log_fields
+                "job %r: what follows its run failed\n%s", run.job.name, traceback_text(error), extra=run.log_fields
             )
         finally:
             if run.id in self.active:
@@ -269,7 +273,7 @@ class Runner:
             if run.cut is not None:
                 status, error = self._after_cancellation(run, raised)
             elif run.vetoed and is_a(raised, SkipRun):
-                status, error = "cancelled", RunError(SkipRun.__name__, _reason_of(raised))
+                status, error = "cancelled", self._kept.veto(run, raised)
             else:
                 status, error = "failed", self._kept.error(run, raised)
             if self._is_interrupt(raised):
@@ -375,11 +379,3 @@ class Runner:
         if raised is not None and not is_cancelled(run):
             return "failed", self._kept.error(run, raised)
         return "interrupted", RunError("CancelledError", "was cancelled from outside the scheduler")
-
-
-def _reason_of(veto: BaseException) -> str:
-    """Why a before-run hook did not let a run be."""
-    try:
-        return safe_text(getattr(veto, "reason", ""), 200)
-    except BaseException:  # a class of somebody else's that is derived from ours
-        return ""

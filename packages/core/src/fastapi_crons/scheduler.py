@@ -19,6 +19,7 @@ from fastapi_crons._unread import warn_of_unread_variables
 from fastapi_crons.clock import Clock, SystemClock, root_task
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import ConfigurationError, CronsError
+from fastapi_crons.hiding import forget_all
 from fastapi_crons.hooks import HookFunc
 from fastapi_crons.job import CronJob, JobFunc, JobRegistry, Overlap, check_expression
 from fastapi_crons.lifespan import attach, refuse_inside_lifespan, scheduler_of
@@ -341,6 +342,7 @@ class Crons:
         """
         from fastapi_crons.backends import choose_backends
         from fastapi_crons.engine import Engine  # most of the code: wanted only where jobs run
+        from fastapi_crons.settings import know_secrets
 
         async with self._one_at_a_time():
             if self.engine is not None:
@@ -351,6 +353,7 @@ class Crons:
                     "and start in each process"
                 )
             self._check_hook_names(self.plugins.jobs_named_by_functions())
+            know_secrets(self.plugins)
             state, locks = choose_backends(self.config, self.plugins, self._given_state, self._given_locks)
             # A scheduler that is started again goes on with the stores it had.
             self._given_state, self._given_locks = state, locks
@@ -569,6 +572,7 @@ class Crons:
 
 
 def reset() -> None:
-    """Forget the schedulers of this process. For tests."""
+    """Forget the schedulers of this process, and the secrets they know of. For tests."""
     Crons._of_process = None
     Crons._all.clear()
+    forget_all()

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum
@@ -17,7 +18,8 @@ from pydantic import AliasChoices, AliasPath, BaseModel, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
 
 from fastapi_crons.config import CronConfig
-from fastapi_crons.errors import ConfigurationError
+from fastapi_crons.errors import ConfigurationError, CronsError
+from fastapi_crons.hiding import HIDDEN, know, know_address, without_secrets
 from fastapi_crons.outcome import one_line
 
 if TYPE_CHECKING:
@@ -27,13 +29,10 @@ if TYPE_CHECKING:
 
 Source = Literal["default", "environment", ".env", "code"]
 
-HIDDEN = "***"
-
 _SECRET_NAME = re.compile(r"pass(word|wd|phrase)|secret|token", re.IGNORECASE)
-_SECRET_IN_QUERY = re.compile(r"([?&;][^=&;#]*(?:pass|pwd|secret|token|key|auth|sig)[^=&;#]*=)[^&;#]*", re.IGNORECASE)
-_SCHEME = re.compile(r"[\w+.-]+")
-#: A URL that nothing but its user part could hold a password in.
-_PLAIN_URL = re.compile(r"[\w+.-]+://(\*\*\*@)?((([\w.-]+|\[[\w:.%]+\])(:\d+)?)(,|(?=[/?#]|$)))*([/?#].*)?")
+#: Hosts with their ports, behind which nothing but a user part could hold a password.
+_HOSTS = re.compile(r"(?:(?:[\w.-]+|\[[\w:.%]+\])(?::[0-9]+)?(?:,|\Z))*")
+_UP_TO_PATH = re.compile(r"[^/?#]*")
 _TYPE_NAMES = {Path: "path", timedelta: "duration"}
 
 
@@ -83,12 +82,21 @@ class Field(NamedTuple):
 
     def shown(self, value: object) -> str:
         """A value of this field as text, without secrets."""
-        if "secret" not in _type_text(self.info.annotation):
+        if not self.is_secret:
             return _text(value, self.name)
-        # A secret whose default is a URL is the place of something: what is secret is the password in it.
         text = without_passwords(_revealed(value))
-        is_place = "://" in _revealed(self.default) and _PLAIN_URL.fullmatch(text) is not None
+        is_place = self.is_of_a_place and _is_place(text)
         return text if is_place or not text else HIDDEN
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether its type says so."""
+        return "secret" in _type_text(self.info.annotation)
+
+    @property
+    def is_of_a_place(self) -> bool:
+        """A secret whose default is a URL is the place of something: what is secret is the password in it."""
+        return "://" in _revealed(self.default)
 
     def is_read_from(self, key: str) -> bool:
         """Whether this name in the environment or in a file is one of the field's variables."""
@@ -133,17 +141,54 @@ def describe_settings(plugins: Plugins, config: CronConfig | None = None) -> lis
     return _merged(described(field) for field in fields_of(plugins))
 
 
-def without_passwords(text: str) -> str:
-    """A text with what may be a user, password or token in a URL hidden: rather too much of it than too little."""
-    hidden = _SECRET_IN_QUERY.sub(rf"\1{HIDDEN}", text) if "://" in text else text
-    before, at, after = hidden.rpartition("@")
-    if text.count("@") != hidden.count("@"):  # where a secret begins and ends is anybody's guess
-        before, at, after = text, "", ""
-    elif ":" not in before:
-        return hidden
-    scheme, separator, _ = before.partition("://")
-    known = scheme + separator if separator and _SCHEME.fullmatch(scheme) else ""
-    return known + HIDDEN + at + after
+def know_secrets(plugins: Plugins) -> None:
+    """Have the secrets that environment and file hold hidden everywhere from now on.
+
+    The classes of settings are not made: they may ask sources of their own, and what is wrong with a value is said elsewhere.
+    """
+    given: dict[type[BaseSettings], list[Mapping[str, object]]] = {}
+    with suppress(CronsError):
+        for field in fields_of(plugins):
+            if field.owner not in given:
+                given[field.owner] = list(_raw_values(field.owner))
+            for data in given[field.owner]:
+                for key in {field.name, *_aliases(field.info)} & data.keys():
+                    _know(field, field.name, data[key])
+
+
+def _raw_values(owner: type[BaseSettings]) -> Iterator[Mapping[str, object]]:
+    for source in (EnvSettingsSource, DotEnvSettingsSource):
+        with suppress(Exception):  # values that are no JSON, a file that can't be read, aliases of some kind
+            yield source(owner)()
+
+
+def _know(field: Field, name: str, value: object) -> None:
+    """Learn what is secret in a value of a field; `name` is that of the part of it."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _know(field, str(key), item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _know(field, name, item)
+    else:
+        text = _revealed(value)
+        if (field.is_secret or _SECRET_NAME.search(name)) and not field.is_of_a_place:
+            know(text)
+        know_address(text)
+
+
+def without_passwords(value: str) -> str:
+    """The value of a setting without secrets, also in an address that has no scheme: `user:password@host`."""
+    first, separator, rest = without_secrets(value).partition("//")
+    user, at, place = first.rpartition("@")
+    return f"{HIDDEN if ':' in user else user}{at}{place}{separator}{rest}"
+
+
+def _is_place(url: str) -> bool:
+    """Whether nothing in a URL whose user part is hidden can be a password: where its hosts stand are hosts."""
+    _, separator, rest = url.partition("://")
+    hosts = _UP_TO_PATH.match(rest.removeprefix(f"{HIDDEN}@"))
+    return bool(separator and hosts and _HOSTS.fullmatch(hosts.group()))
 
 
 def fields_of(plugins: Plugins) -> Iterator[Field]:
@@ -205,7 +250,7 @@ def faults_of(owner: type[BaseSettings], error: ValidationError) -> str:
         place = [str(part) for part in fault["loc"]] or [owner.__name__]
         shown = ".".join([variables.get(place[0], place[0]), *place[1:]])
         faults.append(f"{shown}: {fault['msg'].removeprefix('Value error, ')}")
-    return "settings can't be used: " + "; ".join(faults)
+    return without_secrets("settings can't be used: " + "; ".join(faults))
 
 
 def _merged(described: Iterable[SettingInfo]) -> list[SettingInfo]:

@@ -62,7 +62,7 @@ class Steering:
         if self._stopping.is_set() or not self._config.enabled:
             why = "stopping" if self._stopping.is_set() else "disabled (CRON_ENABLED=false)"
             raise CronsError(f"job {job.name!r} can't be run: this scheduler is {why}")
-        asked = Asked(self._clock.now(), _kept(wanted.actor), _kept(wanted.note))
+        asked = Asked(self._clock.now(), _kept(wanted.actor), self._runner.note(job, wanted.note))
         self.starting += 1
         try:
             entry = await self._registered_entry(job)
@@ -172,7 +172,9 @@ class Steering:
 
     async def pause(self, job: CronJob, actor: str | None, note: str | None) -> Pause:
         """Let no tick of a job be claimed, by any instance, until it is resumed."""
-        pause = await self._locks.pause(PauseRequest(job.name, _kept(actor), _kept(note)), definition_of(job))
+        pause = await self._locks.pause(
+            PauseRequest(job.name, _kept(actor), self._runner.note(job, note)), definition_of(job)
+        )
         self._membership.tell(Signal("pause", job.name, actor=pause.actor))
         return pause
 

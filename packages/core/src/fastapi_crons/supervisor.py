@@ -6,11 +6,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from fastapi_crons._exceptions import formatted
 from fastapi_crons.backoff import Backoff
 from fastapi_crons.clock import begin_root_task
 from fastapi_crons.metering import Meter
-from fastapi_crons.outcome import one_line
+from fastapi_crons.outcome import one_line, traceback_text
 from fastapi_crons.wording import counted
 
 logger = logging.getLogger(__name__)
@@ -79,7 +78,7 @@ class Supervisor:
                         "the scheduler's %s task failed, %s so far, and is started again\n%s",
                         name,
                         counted(lasting.times, "time"),
-                        formatted(error),
+                        traceback_text(error),
                     )
                 if loop.time() - began > _HEALTHY_AFTER:
                     backoff, failures = Backoff(), Meter()

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import inspect
 import logging
-import re
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from functools import cache
@@ -24,6 +23,7 @@ from redis.backoff import NoBackoff
 
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import ConfigurationError, StoreError, StoreUnavailableError, StoreUnusableError
+from fastapi_crons.hiding import as_cause, know, without_secrets
 
 from ._url import RedisUrl, parse
 from .settings import PREFIX, RedisSettings
@@ -44,7 +44,6 @@ _KEPT = (
     "host", "port", "path", "db", "username", "password", "credential_provider", "redis_connect_func", "protocol",
     "encoding", "socket_timeout", "socket_connect_timeout", "socket_keepalive",
 )  # fmt: skip
-_SECRET_IN_URL = re.compile(r"//[^@/\s]*@")
 
 
 class Connection:
@@ -62,6 +61,8 @@ class Connection:
         self.client = client
         #: The URL that the client was made from, where it was made here.
         self.url: str | None = None
+        for secret in _secrets_of(client):
+            know(secret)
         #: Whether the client was made here, for this connection alone.
         self.owned = owned
         #: How long (seconds) the server may take to answer at the start.
@@ -103,7 +104,7 @@ class Connection:
             # Making a connection takes several round trips: not at the moment when the first ticks are due.
             await self._ping(_CALLS_AT_A_TIME if self.owned else 1)
         except ERRORS as error:
-            raise self._refused(error) from error
+            raise self._refused(error) from as_cause(error)
 
     async def _ping(self, times: int) -> None:
         async def ping() -> None:
@@ -168,7 +169,7 @@ class Connection:
                     return await request()
             except ERRORS as error:
                 await self._drop_idle()
-                raise self._unavailable(error) from error
+                raise self._unavailable(error) from as_cause(error)
 
     @property
     def name(self) -> str:
@@ -256,7 +257,19 @@ def reason_of(error: Exception) -> str:
     """What went wrong, without what a URL in it may give away."""
     if isinstance(error, asyncio.TimeoutError) and not str(error):
         return "no answer in time"
-    return _SECRET_IN_URL.sub("//***@", str(error) or type(error).__name__)
+    return without_secrets(str(error)) or type(error).__name__
+
+
+def _secrets_of(client: Client) -> Iterator[str]:
+    """The passwords that a client was made with, which errors of redis-py may quote."""
+    options = [
+        client.connection_kwargs if isinstance(client, RedisCluster) else client.connection_pool.connection_kwargs
+    ]
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    if manager is not None:
+        options += [manager.connection_kwargs, manager.sentinel_kwargs]
+    for known in options:
+        yield from (known[name] for name in ("password", "ssl_password") if isinstance(known.get(name), str))
 
 
 def _client(settings: RedisSettings, timeout: float) -> Client:

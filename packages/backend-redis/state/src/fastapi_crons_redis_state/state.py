@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from redis.asyncio import ConnectionPool, Redis, RedisCluster
 
 from fastapi_crons.errors import StoreUnavailableError, StoreUnusableError
+from fastapi_crons.hiding import as_cause
 from fastapi_crons.locking.base import Reach
 from fastapi_crons.run import LogLine, MissedTicks, Run, RunError, RunStatus
 from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, Signal, StateBackend
@@ -232,7 +233,7 @@ class RedisStateBackend(StateBackend):
         try:
             yield
         except ERRORS as error:
-            raise self._silenced(reason_of(error)) from error
+            raise self._silenced(reason_of(error)) from as_cause(error)
 
     def _silenced(self, reason: str) -> StoreUnavailableError:
         return StoreUnavailableError(f"{self._connection.name} can't be listened to: {reason}")

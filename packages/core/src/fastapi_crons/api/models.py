@@ -19,7 +19,8 @@ from fastapi_crons.why import Fate, TickFate
 
 #: A result that is nested more deeply is shown as text: pydantic writes about 250 levels.
 _DEEPEST = 100
-_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]')
+#: A text that is left open reaches to the end: it is not looked through again from each mark in it.
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]')
 
 # In UTC, which pydantic writes with a `Z`.
 Instant = Annotated[datetime, Field(examples=["2026-03-01T12:00:00Z"])]

@@ -26,6 +26,7 @@ from fastapi_crons.errors import (
     UnknownJobError,
     UnknownRunError,
 )
+from fastapi_crons.hiding import without_secrets
 from fastapi_crons.metering import Meter
 from fastapi_crons.outcome import one_line
 
@@ -133,5 +134,5 @@ def _problem(status: int, detail: str, headers: Mapping[str, str] | None = None)
         title = HTTPStatus(status).phrase
     except ValueError:
         title = "Error"
-    content = Problem(title=title, status=status, detail=detail[:_DETAIL_CHARS]).model_dump()
+    content = Problem(title=title, status=status, detail=without_secrets(detail)[:_DETAIL_CHARS]).model_dump()
     return JSONResponse(content, status, dict(headers or {}), media_type=PROBLEM)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from fastapi_crons.errors import CronsError, StoreUnavailableError
+from fastapi_crons.hiding import as_cause
 from fastapi_crons.outcome import one_line
 
 T = TypeVar("T")
@@ -21,4 +22,4 @@ async def answer_of(call: Awaitable[T], seconds: float, store: str = "the state 
     except asyncio.TimeoutError:
         raise StoreUnavailableError(f"{store} gave no answer within {seconds:g} s") from None
     except Exception as error:
-        raise StoreUnavailableError(f"{store} failed: {one_line(error)}") from error
+        raise StoreUnavailableError(f"{store} failed: {one_line(error)}") from as_cause(error)

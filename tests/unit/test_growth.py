@@ -1,0 +1,197 @@
+"""How the time of working on a text grows with the text: no text, of whoever, may hold the event loop.
+
+Every regular expression of every distribution is found here by itself, and measured the way the code uses it.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import gc
+import re
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from time import thread_time
+from typing import NamedTuple
+
+import pytest
+
+from fastapi_crons.hiding import forget_all, know, without_secrets
+from fastapi_crons.outcome import cut, printable
+from fastapi_crons.results import result_json
+from fastapi_crons.settings import without_passwords
+
+_PACKAGES = Path(__file__).parents[2] / "packages"
+_METHODS = ("search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer")
+#: The hostile inputs: what each is made of, again and again, and how it ends.
+_PIECES = (
+    "A", "a1", "0", "-", ".", ":", "/", "\\", '"', "'", '\\"', "@", "://", "x://", "a://b@", "redis://u:p@", "https://h.x/",
+    "?a=", "&pass=", "?token", "=", "password", "password=", "token='", '"secret": "', "pwd=a,", ",a", ",a://", "[", "[[1]",
+    " ", "\n", " \n", " #", "export ", "1-", "L", "\\ud800", "%41", "\xe4", "; settings can't be used: ",
+)  # fmt: skip
+_ENDS = ("", "@\x00")
+#: Twice the text may take so many times as long.
+_GROWTH = 2.5
+#: A time (seconds) that is long enough to be measured, and the longest text that is tried to reach it.
+_MEASURABLE = 0.0005
+_LONGEST = 100_000
+_TRIES = 3, 7, 21
+
+
+class Expression(NamedTuple):
+    """A regular expression, where it stands, and by which methods the code uses it."""
+
+    place: str
+    pattern: re.Pattern[str]
+    methods: tuple[str, ...]
+
+
+def _expressions() -> Iterator[Expression]:
+    for path in sorted(_PACKAGES.rglob("src/**/*.py")):
+        if not path.is_symlink():
+            yield from _in_module(path)
+
+
+def _in_module(path: Path) -> Iterator[Expression]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    module = ".".join(path.with_suffix("").parts[path.parts.index("src") + 1 :]).removesuffix(".__init__")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield from _in_call(node, module, f"{module}:{node.lineno}", tree)
+
+
+def _in_call(node: ast.Call, module: str, place: str, tree: ast.Module) -> Iterator[Expression]:
+    function = node.func
+    of_re = isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and function.value.id == "re"
+    if isinstance(function, ast.Attribute) and of_re and function.attr not in ("escape", "error"):
+        flags = [ast.unparse(keyword.value) for keyword in node.keywords if keyword.arg == "flags"]
+        if function.attr == "compile":
+            flags += [ast.unparse(argument) for argument in node.args[1:]]
+        pattern = _value(node.args[0], module)
+        if pattern is not None:
+            compiled = re.compile(pattern, eval("|".join(flags) or "0", {"re": re}))
+            methods = _uses(tree, node) if function.attr == "compile" else (function.attr,)
+            yield Expression(place, compiled, methods or ("search", "fullmatch"))
+    for keyword in node.keywords:
+        pattern = _value(keyword.value, module) if keyword.arg in ("pattern", "regex") else None
+        if pattern is not None:
+            yield Expression(place, re.compile(pattern), ("search",))
+
+
+def _value(node: ast.expr, module: str) -> str | None:
+    """What an expression is that stands for a pattern; None for one that is put together while the program runs."""
+    try:
+        value: object = eval(ast.unparse(node), vars(import_module(module)))
+    except NameError:
+        return None
+    assert isinstance(value, str)
+    return value
+
+
+def _uses(tree: ast.Module, compiled: ast.Call) -> tuple[str, ...]:
+    """The methods that a module calls of a pattern that it keeps under a name."""
+    names = {
+        ast.unparse(target)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is compiled
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+    }
+    uses = {
+        node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node.value) in names
+    }
+    return tuple(sorted(uses & set(_METHODS)))
+
+
+def _call_of(pattern: re.Pattern[str], method: str) -> Callable[[str], object]:
+    if method in ("sub", "subn"):
+        return lambda text: pattern.sub("", text)
+    if method == "finditer":
+        return lambda text: sum(1 for _ in pattern.finditer(text))
+    called: Callable[[str], object] = getattr(pattern, method)
+    return called
+
+
+def _best(call: Callable[[str], object], text: str, tries: int) -> float:
+    times = []
+    # The processor's time: what else this machine does does not count.
+    for _ in range(tries):
+        began = thread_time()
+        call(text)
+        times.append(thread_time() - began)
+    return min(times)
+
+
+def _growth(call: Callable[[str], object], piece: str, end: str) -> float:
+    """How many times as long it takes for twice the text; 0 where even a long text takes no time to speak of."""
+    size = 1_000
+    while _best(call, piece * (size // len(piece)) + end, 1) < _MEASURABLE:
+        size *= 4
+        if size > _LONGEST:
+            return 0.0
+    number = size // len(piece)
+    ratio = 0.0
+    gc.disable()
+    try:
+        for tries in _TRIES:
+            ratio = _best(call, piece * 2 * number + end, tries) / _best(call, piece * number + end, tries)
+            if ratio <= _GROWTH:
+                break
+    finally:
+        gc.enable()
+    return ratio
+
+
+def _too_fast(call: Callable[[str], object]) -> list[tuple[str, str, float]]:
+    grown = ((piece, end, _growth(call, piece, end)) for piece in _PIECES for end in _ENDS)
+    return [(piece, end, round(growth, 1)) for piece, end, growth in grown if growth > _GROWTH]
+
+
+@cache
+def _found() -> tuple[Expression, ...]:
+    return tuple(_expressions())
+
+
+def test_all_expressions_are_found() -> None:
+    source = "\n".join(
+        path.read_text(encoding="utf-8") for path in _PACKAGES.rglob("src/**/*.py") if not path.is_symlink()
+    )
+    written = len(re.findall(r"\bre\.(?:compile|search|match|fullmatch|subn?|split|findall|finditer)\(", source))
+    put_together = source.count('re.compile("|".join(')
+    assert len([each for each in _found() if each.methods]) >= written - put_together
+    assert not re.search(r"\bfrom re import|\bimport regex|\bimport re as", source)
+
+
+@pytest.mark.parametrize("expression", _found(), ids=lambda each: each.place)
+def test_the_time_of_an_expression_grows_with_the_text(expression: Expression) -> None:
+    for method in expression.methods:
+        assert not _too_fast(_call_of(expression.pattern, method)), (method, expression.pattern.pattern)
+
+
+def _lines(text: str) -> object:
+    """The lines of a run's log, one after another."""
+    return [cut(line, 8_192) for line in text.split("\n")]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        without_secrets,
+        without_passwords,
+        printable,
+        lambda text: cut(text, 8_192),
+        lambda text: cut(text, 10_000_000),
+        lambda text: cut(f"bad answer of https://partner.example: {text}", 65_536),
+        _lines,
+        lambda text: asyncio.run(result_json([text], 1_000_000)),
+    ],
+    ids=["hidden", "setting", "printable", "cut", "whole", "error", "lines", "result"],
+)
+def test_the_time_of_hiding_and_cutting_grows_with_the_text(call: Callable[[str], object]) -> None:
+    know("AAAAAAAAAAAAAAAAAAAAAAAAAAAAB")
+    know("a://b@a://b@!")
+    try:
+        assert not _too_fast(call)
+    finally:
+        forget_all()
