@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import gc
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -35,9 +34,9 @@ _ENDS = ("", "@\x00")
 #: Twice the text may take so many times as long.
 _GROWTH = 2.5
 #: A time (seconds) that is long enough to be measured, and the longest text that is tried to reach it.
-_MEASURABLE = 0.0005
+_MEASURABLE = 0.001
 _LONGEST = 100_000
-_TRIES = 3, 7, 21
+_TRIES = 60
 
 
 class Expression(NamedTuple):
@@ -113,34 +112,29 @@ def _call_of(pattern: re.Pattern[str], method: str) -> Callable[[str], object]:
     return called
 
 
-def _best(call: Callable[[str], object], text: str, tries: int) -> float:
-    times = []
-    # The processor's time: what else this machine does does not count.
-    for _ in range(tries):
-        began = thread_time()
-        call(text)
-        times.append(thread_time() - began)
-    return min(times)
+def _took(call: Callable[[str], object], text: str) -> float:
+    """The processor's time: what else this machine does does not count."""
+    began = thread_time()
+    call(text)
+    return thread_time() - began
 
 
 def _growth(call: Callable[[str], object], piece: str, end: str) -> float:
     """How many times as long it takes for twice the text; 0 where even a long text takes no time to speak of."""
     size = 1_000
-    while _best(call, piece * (size // len(piece)) + end, 1) < _MEASURABLE:
+    while _took(call, piece * (size // len(piece)) + end) < _MEASURABLE:
         size *= 4
         if size > _LONGEST:
             return 0.0
     number = size // len(piece)
-    ratio = 0.0
-    gc.disable()
-    try:
-        for tries in _TRIES:
-            ratio = _best(call, piece * 2 * number + end, tries) / _best(call, piece * number + end, tries)
-            if ratio <= _GROWTH:
-                break
-    finally:
-        gc.enable()
-    return ratio
+    text, twice = piece * number + end, piece * 2 * number + end
+    # In turns, so that a processor that changes its pace does so for both; the best of each has been disturbed the least.
+    took, took_twice = _took(call, text), _took(call, twice)
+    for _ in range(_TRIES):
+        if took_twice <= _GROWTH * took:
+            break
+        took, took_twice = min(took, _took(call, text)), min(took_twice, _took(call, twice))
+    return took_twice / took
 
 
 def _too_fast(call: Callable[[str], object]) -> list[tuple[str, str, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 #: How many characters of a text are given to redaction hooks, at least; and how many more than are kept of it.
 _REDACTED = 65_536
 _MORE = 4_096
+#: What a text ends with that was cut before it was redacted.
+_CUT = re.compile(r"… \([0-9]+ characters\)\n?\Z")
+_CUT_MARK = 40
 #: No secret of which half may stand at the end of a text that was cut before it was redacted is longer.
 _HALF = 256
 _REASON_CHARS = 200
@@ -116,8 +120,8 @@ class Kept:
     def _redacted(self, job_name: str, field: str, text: str, limit: int) -> str:
         """A text that `_cut_first` has let through, redacted and cut to what is kept of it."""
         kept = self._hooks.redacted(job_name, field, text)
-        if len(text) >= max(limit + _MORE, _REDACTED) and len(kept) <= limit + _HALF:
-            # The end came into view, where it was cut before.
+        if len(kept) <= limit + _HALF and len(text) > limit + _HALF and _CUT.search(text, len(text) - _CUT_MARK):
+            # The end has come into view, where it was cut before.
             kept = f"{kept[: max(0, len(kept) - _HALF)]}…"
         return cut(kept, limit)
 
