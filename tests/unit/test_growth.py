@@ -85,8 +85,8 @@ def _value(node: ast.expr, module: str) -> str | None:
         value: object = eval(ast.unparse(node), vars(import_module(module)))
     except NameError:
         return None
-    assert isinstance(value, str)
-    return value
+    assert isinstance(value, (str, bytes))
+    return value if isinstance(value, str) else value.decode()
 
 
 def _uses(tree: ast.Module, compiled: ast.Call) -> tuple[str, ...]:
