@@ -7,6 +7,7 @@ import importlib
 import json
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -231,15 +232,108 @@ def test_logs_are_newest_last(fastapi_crons: Cli, project: Path) -> None:
 
 
 def test_pause_and_resume(fastapi_crons: Cli, project: Path) -> None:
-    assert "Job 'endless' is paused by" in fastapi_crons("pause", "endless", "--note", "deploy").stdout
+    paused = fastapi_crons("pause", "endless", "--note", "deploy")
+    assert "Paused 'endless' on all instances. Resume it with: fastapi-crons resume endless\n" in paused.stdout
     (row,) = rows_of(fastapi_crons("list-jobs", "--status", "paused"))
     assert (row[2], row[5]) == ("pending (paused)", "-")
     (listed,) = json_of(fastapi_crons("list-jobs", "--status", "paused", "--json"))
     assert listed["paused"]["note"] == "deploy"
     assert listed["paused"]["since"].endswith("Z")
-    assert "Job 'endless' goes on" in fastapi_crons("resume", "endless").stdout
+    assert re.search(
+        r"Resumed 'endless'; next run at \d{4}-01-01 00:00:00 UTC\n", fastapi_crons("resume", "endless").stdout
+    )
     assert "Job 'endless' is not paused" in fastapi_crons("resume", "endless").stdout
-    assert "no run of job 'endless' goes on" in refused(fastapi_crons("cancel", "endless"))
+    assert "job 'endless' is not running" in refused(fastapi_crons("cancel", "endless"))
+    assert "'' is too short for a run's id" in refused(fastapi_crons("cancel", "endless", ""))
+
+
+@pytest.mark.parametrize("value", ["", "main:app"])
+def test_a_variable_that_is_empty_names_no_app(
+    fastapi_crons: Cli, project: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("CRON_APP", value)
+    assert len(json_of(fastapi_crons("list-jobs", "--json"))) == 3
+
+
+@pytest.mark.parametrize("command", [["list-jobs"], ["run-job", "x"], ["check"], ["logs"], ["status"], ["config-show"]])
+def test_a_path_in_the_variable_is_one_sentence(
+    fastapi_crons: Cli, project: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setenv("CRON_APP", "shop/main.py")
+    result = fastapi_crons(*command)
+    assert result.exit_code == 1
+    assert "CRON_APP" in result.output
+    assert "give module:attribute, such as shop.main:app" in result.output
+    assert "Traceback" not in result.output
+    assert "ValidationError" not in result.output
+
+
+HOOKED = """
+from contextlib import asynccontextmanager
+from fastapi import FastAPI
+from fastapi_crons import Crons, hookimpl
+
+pool = None
+
+
+@asynccontextmanager
+async def lifespan(app):
+    global pool
+    print("opened")
+    pool = []
+    yield
+    print("closed with", pool)
+
+
+app = FastAPI(lifespan=lifespan)
+crons = Crons(app)
+
+
+@crons.cron("* * * * * *", name="often")
+async def often(): ...
+
+
+class Plugin:
+    @hookimpl
+    def tick_missed(self, job_name, context):
+        FAIL
+        pool.append(context["reason"])
+
+
+crons.plugins.register(Plugin())
+"""
+
+
+def test_hooks_that_a_command_calls_find_the_app_open(fastapi_crons: Cli) -> None:
+    Path("main.py").write_text(HOOKED.replace("FAIL", ""))
+    assert "opened" not in fastapi_crons("pause", "often").stdout
+    time.sleep(1.1)
+    resumed = fastapi_crons("resume", "often")
+    assert resumed.exit_code == 0
+    said = [line for line in resumed.stdout.splitlines() if not line.startswith("Resumed")]
+    assert said == ["opened", "closed with ['paused']"]
+    assert resumed.stderr == ""
+
+
+def test_hooks_that_fail_in_a_command_are_shown(fastapi_crons: Cli) -> None:
+    Path("main.py").write_text(HOOKED.replace("FAIL", "raise ConnectionError('no pager')"))
+    fastapi_crons("pause", "often")
+    time.sleep(1.1)
+    resumed = fastapi_crons("resume", "often")
+    assert resumed.exit_code == 0
+    assert "Resumed 'often'" in resumed.stdout
+    assert (
+        "Warning: hook tick_missed of plugin 'main:Plugin' about job 'often' failed: ConnectionError: no pager"
+        in resumed.stderr
+    )
+
+
+def test_hooks_of_a_run_by_hand_that_fail_are_shown(fastapi_crons: Cli, project: Path) -> None:
+    project.write_text(f"{APP}\ncrons.add_after_run_hook(lambda job, context: 1 / 0)\n")
+    result = fastapi_crons("run-job", "backup_database")
+    assert result.exit_code == 0
+    assert "Warning: hook after_run main:<lambda> about job 'backup_database'" in result.stderr
+    assert "ZeroDivisionError: division by zero (" in result.stderr
 
 
 def test_an_unknown_job_is_one_sentence(fastapi_crons: Cli, project: Path) -> None:
@@ -353,8 +447,12 @@ def test_an_app_that_can_not_be_imported_is_one_sentence(fastapi_crons: Cli, tex
     [
         ("nope:app", "there is no module 'nope' in"),
         ("main:nope", "main has no 'nope'; it has app, crons"),
-        ("main.py:app", "there is no module 'main.py' in"),
+        ("main.py:app", "--app says 'main.py:app'; give module:attribute, such as main:app"),
+        ("src/shop/main.py", "--app says 'src/shop/main.py'; give module:attribute, such as src.shop.main:app"),
+        ("./main.py:crons", "such as main:crons"),
         ("main/app", "give module:attribute"),
+        ("main:a:b", "give module:attribute"),
+        ("", "--app says ''; give module:attribute, such as main:app"),
         ("main:print_nothing", "is neither a FastAPI app nor a Crons"),
         ("main:takes_one", "can't be called without arguments"),
         ("main:fails", "main:fails() failed: ZeroDivisionError: division by zero (main.py:"),

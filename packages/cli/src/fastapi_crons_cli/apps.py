@@ -53,7 +53,7 @@ def find_app(option: str | None) -> FoundApp:
     Raises `AppError` for one that can't be used, and `NoAppError` where none is named and none is found.
     """
     for name, named_by in _names(option):
-        if name:
+        if name is not None:
             return _named(name, named_by)
     return _discovered()
 
@@ -61,9 +61,19 @@ def find_app(option: str | None) -> FoundApp:
 def _names(option: str | None) -> Iterator[tuple[str | None, str]]:
     """What may name the app, first things first."""
     yield option, "--app"
+    from pydantic import ValidationError
+
     from fastapi_crons_cli.settings import CliSettings
 
-    yield CliSettings().app, "CRON_APP"
+    try:
+        yield CliSettings().app, "CRON_APP"
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise AppError(f"CRON_APP says {fault['input']!r}; {fault['msg'].removeprefix('Value error, ')}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            f".env can't be read: it is not UTF-8 ({error.reason} at byte {error.start})"
+        ) from None
     yield _in_pyproject("fastapi-crons", "app"), "[tool.fastapi-crons] in pyproject.toml"
     yield _in_pyproject("fastapi", "entrypoint"), "[tool.fastapi] in pyproject.toml"
 
@@ -87,9 +97,13 @@ def _in_pyproject(tool: str, key: str) -> str | None:
 
 
 def _named(name: str, named_by: str) -> FoundApp:
+    from fastapi_crons_cli.settings import check_app_name
+
+    try:
+        check_app_name(name)
+    except ValueError as error:
+        raise AppError(f"{named_by} says {name!r}; {error}") from None
     module_name, _, attribute = name.partition(":")
-    if not all(part.isidentifier() for part in [*module_name.split("."), *(attribute or "app").split(".")]):
-        raise AppError(f"{named_by} says {name!r}; give module:attribute, such as main:app")
     module = _imported(module_name, Path.cwd())
     if not attribute:
         return _resolved(*_app_in(module, Path(f"{module_name}.py")))

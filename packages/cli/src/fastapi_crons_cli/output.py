@@ -57,6 +57,12 @@ def warn(text: str) -> None:
     typer.echo(text, err=True)
 
 
+def show_cursor() -> None:
+    """On a terminal: what turns there may have hidden it, and has no time any more to undo that."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\x1b[?25h")
+
+
 def print_json(value: object) -> None:
     """Print a value as JSON."""
     typer.echo(json.dumps(value, indent=2))

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import getpass
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from fastapi_crons_cli.apps import AppError, FoundApp, NoAppError, find_app
-from fastapi_crons_cli.output import Progress, shown, warn
+from fastapi_crons_cli.output import Progress, show_cursor, shown, warn
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -71,11 +71,13 @@ def with_stores(
     app: str | None,
     job: str | None = None,
     act: Callable[[Session], Awaitable[T]] | None = None,
+    hooks: Sequence[str] = (),
 ) -> T:
     """Run a command that needs no more than the stores: without an app, on what these know of the jobs.
 
     It reads, and makes no store; where it is to go on with `act` it raises `ToBeDone`, and the stores are opened to be
-    written to. Raises `UnknownJobError` where there is no job of the given name.
+    written to; where the app has one of `hooks` for the job, its lifespan is open meanwhile. Raises `UnknownJobError` where
+    there is no job of the given name.
     """
     try:
         found, why_not = load_app(app), None
@@ -90,7 +92,8 @@ def with_stores(
         return run(_opened(found, why_not, command, "observer", job, lifespan=False, steers=True))
     except ToBeDone:
         # Without an app the jobs are registered by now.
-        return run(_opened(found, None, act, "operator", job, lifespan=False, steers=True))
+        lifespan = any(call.concerns(job or "") for hook in hooks for call in found.crons.plugins.calls(hook))
+        return run(_opened(found, None, act, "operator", job, lifespan=lifespan, steers=True))
 
 
 def run(command: Coroutine[Any, Any, T]) -> T:
@@ -114,6 +117,7 @@ async def _until_told(command: Coroutine[Any, Any, T]) -> T:
 
     def end(number: int) -> None:
         told.append(number)
+        show_cursor()
         task.cancel()
 
     signals = EndSignals(end)
@@ -144,6 +148,8 @@ async def _opened(
     async with AsyncExitStack() as stack:
         progress = stack.enter_context(Progress())
         progress.begin("opening the stores")
+        if role == "operator":
+            stack.enter_context(_failing_hooks_shown())
         await crons.start(role)
         stack.push_async_callback(crons.stop)
         if crons.engine is not None and not crons.engine.state.durable:
@@ -157,8 +163,29 @@ async def _opened(
         if lifespan and found.app is not None:
             progress.begin("starting the app")
             await stack.enter_async_context(served(found.app))
+            # Hooks that are under way end before what they use is closed.
+            stack.push_async_callback(crons.stop)
         progress.begin("asking the stores")
         return await command(Session(crons, Service(crons), progress, has_app=why_no_app is None))
+
+
+class _Warnings(logging.Handler):
+    """Shows records as warnings of the command."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(f"Warning: {shown(record.getMessage())}")
+
+
+@contextmanager
+def _failing_hooks_shown() -> Iterator[None]:
+    """Say which hooks fail in this process: nobody reads its log."""
+    handler = _Warnings(logging.ERROR)
+    hooks = logging.getLogger("fastapi_crons.hooks")
+    hooks.addHandler(handler)
+    try:
+        yield
+    finally:
+        hooks.removeHandler(handler)
 
 
 @asynccontextmanager

@@ -44,7 +44,11 @@ async def _serve(found: FoundApp, *, live: bool) -> None:
     told = asyncio.Event()
     task = asyncio.ensure_future(_started(found, told, live=live))
 
-    signals = EndSignals(lambda number: told.set())
+    def end(number: int) -> None:
+        show_cursor()
+        told.set()
+
+    signals = EndSignals(end)
     signals.start()
     waiting = asyncio.ensure_future(told.wait())
     try:

@@ -6,13 +6,14 @@ import asyncio
 import json
 import sys
 from contextlib import suppress
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fastapi_crons_cli.history import log_lines, run_json
 from fastapi_crons_cli.options import App, AsJson, JobName, Note, Verbose
-from fastapi_crons_cli.output import Progress, json_only, say, shown, shown_lines, warn
+from fastapi_crons_cli.output import Progress, clock_time, json_only, say, shown, shown_lines, warn
 
 if TYPE_CHECKING:
     from fastapi_crons.run import Run
@@ -110,16 +111,15 @@ def _tell(run: Run, zone: str, *, verbose: bool) -> None:
 
 
 def pause(name: JobName, app: App = None, note: Note = None, verbose: Verbose = False) -> None:
-    """Let no tick of a job run, on any instance, until it is resumed. Runs that go on are left alone."""
+    """Let no tick of a job run, on any instance, until it is resumed. Runs that have begun go on."""
     from fastapi_crons_cli.session import ToBeDone, actor, with_stores
 
     async def look(session: Session) -> str:
         raise ToBeDone
 
     async def ask(session: Session) -> str:
-        view = await session.service.pause(name, actor=actor(), note=note)
-        by = f" by {shown(view.pause.actor)}" if view.pause is not None and view.pause.actor else ""
-        return f"Job '{shown(name)}' is paused{by}; fastapi-crons resume lets it go on"
+        await session.service.pause(name, actor=actor(), note=note or None)
+        return f"Paused '{shown(name)}' on all instances. Resume it with: fastapi-crons resume {shown(quote(name))}"
 
     say(with_stores(look, app=app, job=name, act=ask))
 
@@ -128,42 +128,49 @@ def resume(
     name: JobName,
     app: App = None,
     catch_up: Annotated[
-        bool, typer.Option("--catch-up", help="Treat the ticks of the pause as late ones, instead of letting them go.")
+        bool, typer.Option("--catch-up", help="Treat the ticks of the pause as late ones; else they are missed.")
     ] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Let a paused job go on with its next tick."""
+    """Let a paused job run again, from its next tick on."""
     from fastapi_crons_cli.session import ToBeDone, with_stores
 
-    async def look(session: Session) -> bool:
+    async def look(session: Session) -> str:
         if (await session.service.job(name)).pause is None:
-            return False
+            return f"Job '{shown(name)}' is not paused"
         raise ToBeDone
 
-    async def ask(session: Session) -> bool:
-        return await session.service.resume(name, catch_up=catch_up)
+    async def ask(session: Session) -> str:
+        if not await session.service.resume(name, catch_up=catch_up):
+            return f"Job '{shown(name)}' is not paused"
+        view = await session.service.job(name)
+        if view.next_run is not None:
+            return f"Resumed '{shown(name)}'; next run at {clock_time(view.next_run, session.zone)} {session.zone}"
+        why = "its schedule has no more ticks" if view.job.enabled else "it is disabled in code"
+        return f"Resumed '{shown(name)}'; no run follows: {why}"
 
-    resumed = with_stores(look, app=app, job=name, act=ask)
-    say(f"Job '{shown(name)}' {'goes on' if resumed else 'is not paused'}")
+    # The ticks of the pause are put on record here, and the hooks are told of them.
+    say(with_stores(look, app=app, job=name, act=ask, hooks=("tick_missed",)))
 
 
 def cancel(
     name: JobName,
-    run_id: Annotated[str | None, typer.Argument(metavar="RUN", help="Its id; else all that go on.")] = None,
+    run_id: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="Its id, or the end of it; else all that are running.")
+    ] = None,
     app: App = None,
     verbose: Verbose = False,
 ) -> None:
-    """Cancel a run that goes on, on whatever instance, or all runs of a job."""
+    """Cancel a run of a job, on whatever instance it is running, or all its runs."""
     from fastapi_crons.errors import RunEndedError
     from fastapi_crons_cli.session import ToBeDone, actor, with_stores
 
     async def running(session: Session) -> list[str]:
-        if run_id:
-            await session.service.run(name, run_id)
-            return [run_id]
+        if run_id is not None:
+            return [(await session.service.run(name, run_id)).id]
         found = [run.id for run in await session.service.runs(name, status="running")]
         if not found:
-            raise RunEndedError(f"no run of job {name!r} goes on")
+            raise RunEndedError(f"job {name!r} is not running")
         return found
 
     async def look(session: Session) -> list[str]:
@@ -177,7 +184,7 @@ def cancel(
         return found
 
     for cancelled in with_stores(look, app=app, job=name, act=ask):
-        say(f"Run {shown(cancelled)} of job '{shown(name)}' is told to end; its instance hears of it within seconds")
+        say(f"Cancelling run {shown(cancelled)} of '{shown(name)}': its instance ends it within seconds")
 
 
 def start_scheduler(

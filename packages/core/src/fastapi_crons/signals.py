@@ -91,11 +91,12 @@ class StopSignals(Listener):
 class EndSignals(Listener):
     """For a program of its own: calls `heard` on the running event loop at the first SIGTERM or SIGINT.
 
-    After that, and after `stop`, a signal ends the process at once.
+    After that a signal ends the process at once, without a traceback; after `stop` it does what it does in Python.
     """
 
     def __init__(self, heard: Callable[[int], object]) -> None:
         self._heard = heard
+        self._told = False
         self._loop = asyncio.get_running_loop()
 
     def start(self) -> None:
@@ -106,9 +107,10 @@ class EndSignals(Listener):
     def stop(self) -> None:
         if _in_main_thread():
             for number in _ENDING:
-                signal.signal(number, _default(number))
+                signal.signal(number, signal.SIG_DFL if self._told else _default(number))
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
+        self._told = True
         self.stop()
         self._loop.call_soon_threadsafe(self._heard, number)
 
