@@ -154,13 +154,13 @@ def test_a_job_that_is_running_is_run_again_with_force_only(start: Start) -> Non
         .stderr.splitlines()[1]
         .startswith("❌ Job 'endless' timed out")
     )
-    assert "is told to end" in call("cancel", "endless").stdout
+    assert "of 'endless': its instance ends it within seconds" in call("cancel", "endless").stdout
 
 
 def test_a_run_is_cancelled_from_elsewhere(start: Start) -> None:
     process = start("run-job", "endless", CRON_HEARTBEAT_INTERVAL="0.5")
     until(Path("started.txt").exists)
-    assert "is told to end" in call("cancel", "endless").stdout
+    assert "of 'endless': its instance ends it within seconds" in call("cancel", "endless").stdout
     _, errors = process.communicate(timeout=30)
     assert (process.returncode, "❌ Job 'endless' was cancelled after" in errors) == (1, True)
 
@@ -176,6 +176,38 @@ def test_following_the_log_shows_what_happens_elsewhere(start: Start) -> None:
         assert "running" in line
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 0
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.01])
+@pytest.mark.parametrize("command", [["logs", "--follow"], ["run-job", "endless"], ["start-scheduler"]])
+def test_interrupting_twice_ends_a_command_at_once_and_without_a_traceback(
+    start: Start, command: list[str], pause: float
+) -> None:
+    call("run-job", "loud")
+    process = start(*command, PYTHONUNBUFFERED="1")
+    said = process.stderr if command == ["start-scheduler"] else process.stdout
+    assert said is not None
+    said.readline()
+    process.send_signal(signal.SIGINT)
+    time.sleep(pause)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert "Traceback" not in errors
+    assert "KeyboardInterrupt" not in errors
+    assert process.returncode in (0, 130, -signal.SIGINT)
+
+
+@pytest.mark.parametrize("after", [0.3, 0.5, 0.8, 1.2])
+def test_interrupting_a_command_at_any_moment_shows_no_traceback(start: Start, after: float) -> None:
+    Path("main.py").write_text(f"print('begun', flush=True)\nimport time\n{APP}\ntime.sleep(1)\n")
+    process = start("list-jobs", PYTHONUNBUFFERED="1")
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(after)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert "Traceback" not in errors
+    assert process.returncode in (0, 130, -signal.SIGINT)
 
 
 def test_json_is_not_mixed_with_what_jobs_and_their_children_print() -> None:

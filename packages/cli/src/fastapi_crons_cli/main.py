@@ -116,6 +116,8 @@ def main() -> None:
         add_plugin_commands()
     try:
         app()
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
     finally:
         _flush()
 
