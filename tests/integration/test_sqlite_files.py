@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
@@ -372,3 +373,27 @@ async def test_the_lock_store_can_be_read_before_there_is_one() -> None:
     assert await locks.leased(["run"]) == set()
     await crons.stop()
     assert contents() == {}
+
+
+async def test_a_reader_that_begins_to_listen_can_be_asked_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    state = SQLiteStateBackend(path)
+    await state.open("default", HistoryLimits(keep=5, days=30))
+    now = time.time()
+    await state.write([Run(RunIds()(), "job", None, "code", 1, "here", 1, "completed", now, now)])
+    await state.close()
+    for pause in (0.0, 0.001, 0.003, 0.01):
+        reader = SQLiteStateBackend(path)
+        await reader.open_to_read("default", HistoryLimits(keep=5, days=30))
+        events = reader.events()
+        assert events is not None
+        coming = asyncio.ensure_future(anext(events))
+        try:
+            for _ in range(10):
+                await asyncio.sleep(pause)
+                assert len(await reader.runs("job")) == 1
+        finally:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+            await events.aclose()
+            await reader.close()

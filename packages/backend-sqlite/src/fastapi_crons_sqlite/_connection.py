@@ -52,6 +52,11 @@ class Connection:
             thread.daemon = True
         return cls(await connection)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed, or is about to be."""
+        return self._closed
+
     async def do(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do something with the connection; raises what the work raises. A caller that is cancelled does not cancel it."""
         if self._closed:

@@ -136,6 +136,9 @@ class Database:
                 await self._follow_file_to_read()
                 if self._reader is None:
                     return []
+            if self._reader is None or self._reader.is_closed:
+                async with self._open_turn():  # it is being opened anew, to be written to
+                    self._open_turn()
             return await self._connected(self._reader).do(work)
 
         return await self._guarded(whole())

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from fastapi_crons_cli.output import Progress, clock_time, console, duration, said, table
+from fastapi_crons_cli.output import Progress, clock_time, console, duration, said, show_cursor, table
 
 if TYPE_CHECKING:
     from rich.console import Group
