@@ -274,7 +274,10 @@ class _Every:
         return tick
 
     def between(self, after: datetime, until: datetime) -> Iterator[datetime]:
-        raise NotImplementedError
+        tick = self.next_after(after)
+        while tick is not None and tick <= until:
+            yield tick
+            tick = self.next_after(tick)
 
 
 class _Unhashable(_Every):
@@ -289,7 +292,7 @@ class _Unhashable(_Every):
         (_Every(text="x" * 2000), "text must be"),
         (_Every(text="two\nlines"), "text must be"),
         (_Every(tick=datetime(2026, 1, 1)), "aware datetimes"),
-        (_Every(tick=5), "aware datetimes"),
+        (_Every(tick=5), "must give datetimes"),
         (_Every(tick=ValueError("no rule")), "no rule"),
         (_Unhashable(), "unhashable"),
     ],

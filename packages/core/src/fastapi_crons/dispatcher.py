@@ -77,6 +77,10 @@ class Dispatcher:
         """Whether there is nothing to do before the next tick."""
         return self._waiting and not self._wake.is_set()
 
+    def unfit_schedules(self) -> list[str]:
+        """The jobs whose schedule is not fit to be used, or fails."""
+        return self._timeline.unfit()
+
     @property
     def waiting_for_threads(self) -> int:
         """How many jobs are due and wait for a thread."""

@@ -109,7 +109,7 @@ class EnrolledJobs:
     def unregistered(self, job: CronJob) -> Entry:
         """What is needed to run a job by hand in an instance that registers none."""
         now = self._clock.now()
-        return Entry(job, self._timeline.group_of(job.schedule, now), self._policy(job), int(now))
+        return Entry(job, self._timeline.group_of(job.schedule, now, job.name), self._policy(job), int(now))
 
     async def enrol_one(self, job: CronJob) -> None:
         """Register a job that this instance runs only by hand, because no instance has, or none that lives."""
@@ -213,7 +213,7 @@ class EnrolledJobs:
     def _place(self, job: CronJob, definition: Definition, answer: Enrolment, now: float) -> Entry:
         entry = self._entries.get(job.name)
         if entry is None:
-            group = self._timeline.group_of(job.schedule, now)
+            group = self._timeline.group_of(job.schedule, now, job.name)
             entry = self._entries[job.name] = Entry(job, group, self._policy(job), answer.mark)
             self._digest += _digest_of(definition)
             if job.enabled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -73,6 +74,9 @@ def _concerns(engine: Engine) -> Iterator[str]:
     names = engine.dispatcher.jobs.marks_ahead()
     if names:
         yield f"the newest handled tick lies ahead of the clock, so nothing runs until then for {_some(names)}"
+    names = engine.dispatcher.unfit_schedules()
+    if names:
+        yield f"the schedule fails or breaks its protocol, so nothing is run by it, of {_some(names)}"
     names = [run.job.name for run in engine.runner.active.values() if run.outcome is not None and run.thread_lives]
     if names:
         yield f"a thread goes on after its run was given up, and holds {_some(names)}"
@@ -109,8 +113,9 @@ def _long_runs(engine: Engine) -> Iterator[str]:
     for run in engine.runner.active.values():
         if run.outcome is None:
             ticks = run.entry.group.source.ticks_between(int(run.started_ts), int(now))
-            if sum(1 for _, _ in zip(range(_PERIODS), ticks, strict=False)) == _PERIODS:
-                yield run.job.name
+            with suppress(Exception):  # a schedule of somebody else's, which is told of elsewhere
+                if sum(1 for _, _ in zip(range(_PERIODS), ticks, strict=False)) == _PERIODS:
+                    yield run.job.name
 
 
 def _some(names: list[str]) -> str:

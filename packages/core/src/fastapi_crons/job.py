@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from fastapi_crons._callables import is_generator_function, label, required_parameters, takes, unwrapped
 from fastapi_crons._cron import MAX_LENGTH
 from fastapi_crons._executions import run_again_in_a_notebook, same_function
+from fastapi_crons._foreign import fault_of
 from fastapi_crons._markers import marked_parameter
 from fastapi_crons.clock import UTC
 from fastapi_crons.errors import DuplicateJobError, JobDefinitionError, ScheduleError, UnknownJobError
@@ -441,7 +443,9 @@ def _zone_of(schedule: Schedule) -> str:
 
 
 def _check_schedule(name: str, schedule: Schedule) -> None:
-    """A schedule of somebody else's is tried once, so that it fails here and not in the scheduler."""
+    """A schedule of somebody else's is tried over a year, so that it fails here and not in the scheduler."""
+    if isinstance(schedule, CronSchedule):
+        return
     text = schedule.text
     if not isinstance(text, str) or not text.strip() or len(text) > MAX_LENGTH or not text.isprintable():
         raise ScheduleError(
@@ -450,13 +454,11 @@ def _check_schedule(name: str, schedule: Schedule) -> None:
         )
     try:
         hash(schedule)
-        tick = schedule.next_after(datetime.now(UTC))
     except Exception as error:
         raise ScheduleError(f"expr of job {_short(name)}: its Schedule failed with {_short(error)}") from error
-    if tick is not None and (not isinstance(tick, datetime) or tick.tzinfo is None):
-        raise ScheduleError(
-            f"expr of job {_short(name)}: next_after of its Schedule must give aware datetimes or None, not {_short(tick)}"
-        )
+    fault = fault_of(schedule, int(time.time()))
+    if fault is not None:
+        raise ScheduleError(f"expr of job {_short(name)}: its Schedule can't be used: {fault}")
 
 
 def _named(parameters: list[str]) -> str:

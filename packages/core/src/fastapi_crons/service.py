@@ -27,6 +27,7 @@ from fastapi_crons.schedule import Schedule
 from fastapi_crons.scheduler import Crons
 from fastapi_crons.state.base import JobState, Record
 from fastapi_crons.state.calls import answer_of
+from fastapi_crons.ticks import tick_source
 from fastapi_crons.why import TickFate, TickRecords, explain, made_at
 
 if TYPE_CHECKING:
@@ -366,8 +367,16 @@ class Service:
 
     def _next_runs(self, jobs: Iterable[CronJob]) -> dict[Schedule, datetime | None]:
         """The next tick of each schedule, of which many jobs may have the same."""
-        now = utc_datetime(self.crons.clock.now())
-        return {schedule: schedule.next_after(now) for schedule in {job.schedule for job in jobs}}
+        now = int(self.crons.clock.now())
+        return {schedule: _next_run(schedule, now) for schedule in {job.schedule for job in jobs}}
+
+
+def _next_run(schedule: Schedule, now: int) -> datetime | None:
+    try:
+        tick = tick_source(schedule).next_tick(now)
+    except Exception:  # a schedule of somebody else's, which health tells of
+        return None
+    return None if tick is None else utc_datetime(tick)
 
 
 def _view(job: CronJob, state: JobState | None, pause: Pause | None, next_run: datetime | None) -> JobView:

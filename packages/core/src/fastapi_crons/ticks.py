@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import NamedTuple, Protocol
 
-from fastapi_crons.clock import utc_datetime
+from fastapi_crons._foreign import ForeignTicks
 from fastapi_crons.errors import ScheduleError
 from fastapi_crons.run import MissedReason
 from fastapi_crons.schedule import CronSchedule, Schedule, cron_schedule
@@ -129,26 +129,6 @@ def old_row(schedule: str, timezone: str, after: int, until: int) -> Row | None:
         return None  # a kind of schedule that is not installed any more: what it had due can't be known
 
 
-def tick_source(schedule: Schedule) -> TickSource:
-    """A schedule in whole seconds; any kind of `Schedule` will do."""
-    return schedule if isinstance(schedule, CronSchedule) else _ForeignTicks(schedule)
-
-
-class _ForeignTicks:
-    """A schedule that came from elsewhere, with its instants rounded up to whole seconds."""
-
-    __slots__ = ("_schedule",)
-
-    def __init__(self, schedule: Schedule) -> None:
-        self._schedule = schedule
-
-    def next_tick(self, after: int) -> int | None:
-        instant = self._schedule.next_after(utc_datetime(after))
-        # A tick that is not later than asked would hold the scheduler in place.
-        return None if instant is None else max(after + 1, math.ceil(instant.timestamp()))
-
-    def ticks_between(self, after: int, until: int) -> Iterator[int]:
-        tick = self.next_tick(after)
-        while tick is not None and tick <= until:
-            yield tick
-            tick = self.next_tick(tick)
+def tick_source(schedule: Schedule, on_fault: Callable[[str], None] | None = None) -> TickSource:
+    """A schedule in whole seconds; any kind of `Schedule` will do. `on_fault` hears of one that breaks the protocol."""
+    return schedule if isinstance(schedule, CronSchedule) else ForeignTicks(schedule, on_fault)

@@ -152,11 +152,25 @@ class Entry:
 class Group:
     """The jobs that share a schedule."""
 
-    __slots__ = ("_asked", "_counted", "_row", "_step", "broken", "entries", "next_tick", "source")
+    __slots__ = (
+        "_asked",
+        "_counted",
+        "_made_for",
+        "_row",
+        "_step",
+        "broken",
+        "entries",
+        "fault",
+        "next_tick",
+        "source",
+    )
 
-    def __init__(self, schedule: Schedule) -> None:
-        self.source: TickSource = tick_source(schedule)
+    def __init__(self, schedule: Schedule, made_for: str) -> None:
+        self.source: TickSource = tick_source(schedule, self._stopped)
         self.entries: list[Entry] = []
+        self._made_for = made_for
+        #: How the schedule broke the protocol: it has no more ticks.
+        self.fault: str | None = None
         self.next_tick: int | None = None
         #: Whether the schedule failed when it was asked last.
         self.broken = False
@@ -164,6 +178,19 @@ class Group:
         self._step: Step | None = None
         self._counted: tuple[int, int] | None = None
         self._row: Row | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The jobs."""
+        return [entry.job.name for entry in self.entries] or [self._made_for]
+
+    def _stopped(self, fault: str) -> None:
+        self.fault = fault
+        logger.error(
+            "the schedule of %s is not fit to be used, and nothing is run by it any more: %s",
+            _listed(self.names),
+            fault,
+        )
 
     def row(self, after: int, until: int) -> Row | None:
         """The ticks in (after, until] as one row; None when there are none."""
@@ -193,11 +220,11 @@ class Timeline:
         self._heap: list[tuple[int, int, Group]] = []
         self._sequence = 0
 
-    def group_of(self, schedule: Schedule, now: float) -> Group:
-        """The group of jobs with this schedule, made where there is none."""
+    def group_of(self, schedule: Schedule, now: float, job: str) -> Group:
+        """The group of jobs with this schedule, made where there is none; `job` is one of them."""
         group = self._groups.get(schedule)
         if group is None:
-            group = self._groups[schedule] = Group(schedule)
+            group = self._groups[schedule] = Group(schedule, job)
             self._place(group, now)
         return group
 
@@ -234,6 +261,11 @@ class Timeline:
             self._place(group, now)
         return [(tick, group) for tick, group in due if group not in asked_again] if asked_again else due
 
+    def unfit(self) -> list[str]:
+        """The jobs whose schedule broke the protocol, or failed when it was asked last."""
+        groups = [group for group in self._groups.values() if group.broken or group.fault is not None]
+        return sorted(entry.job.name for group in groups for entry in group.entries)
+
     def clock_set_back(self, now: float) -> None:
         """Place every schedule anew at its next tick after now."""
         self._heap.clear()
@@ -244,11 +276,17 @@ class Timeline:
         try:
             group.next_tick, group.broken = group.source.next_tick(int(now)), False
         except Exception as error:  # a schedule of somebody else's
-            names = ", ".join(repr(entry.job.name) for entry in group.entries[:5])
             logger.error(
-                "the schedule of %s failed, and is asked again in %d s: %s", names, _ASK_AGAIN, one_line(error)
+                "the schedule of %s failed, and is asked again in %d s: %s",
+                _listed(group.names),
+                _ASK_AGAIN,
+                one_line(error),
             )
             group.next_tick, group.broken = int(now) + _ASK_AGAIN, True
         if group.next_tick is not None:
             self._sequence += 1
             heapq.heappush(self._heap, (group.next_tick, self._sequence, group))
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")

@@ -1,0 +1,240 @@
+"""Schedules of somebody else's: held to the protocol when a job is defined, and while it runs."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastapi_crons import CronJob, CronSchedule, ScheduleError
+from fastapi_crons.service import Service
+from fastapi_crons.testing import VirtualClock
+from tests.conftest import MakeCrons
+from tests.support import nothing, runs_of
+
+UTC = timezone.utc
+
+
+class Every:
+    """Aligned to an anchor; in UTC as it should be, or on the wall clock of a zone."""
+
+    def __init__(self, step: timedelta, zone: str = "UTC", anchor: str = "2026-01-01T00:00:00") -> None:
+        self.step, self.zone = step, ZoneInfo(zone)
+        self.anchor = datetime.fromisoformat(anchor).replace(tzinfo=self.zone)
+        self.text = f"every {step} in {zone} from {anchor}"
+
+    def next_after(self, instant: datetime) -> datetime | None:
+        local = instant.astimezone(self.zone)
+        steps = (local - self.anchor) // self.step + 1
+        return (self.anchor + steps * self.step).astimezone(UTC)
+
+    def between(self, after: datetime, until: datetime) -> Iterator[datetime]:
+        tick = self.next_after(after)
+        while tick is not None and tick <= until:
+            yield tick
+            tick = self.next_after(tick)
+
+
+class Made(Every):
+    """Gives what `change` makes of a right answer."""
+
+    def __init__(self, change: Callable[[datetime], Any]) -> None:
+        super().__init__(timedelta(minutes=10))
+        self.change = change
+
+    def next_after(self, instant: datetime) -> datetime | None:
+        tick = super().next_after(instant)
+        assert tick is not None
+        changed: datetime | None = self.change(tick)
+        return changed
+
+
+class Between(Every):
+    """Whose `between` gives what `change` makes of a right answer."""
+
+    def __init__(self, change: Callable[[list[datetime], datetime], Any]) -> None:
+        super().__init__(timedelta(minutes=10))
+        self.change = change
+
+    def between(self, after: datetime, until: datetime) -> Iterator[datetime]:
+        changed: Iterator[datetime] = self.change(list(super().between(after, until)), after)
+        return changed
+
+
+def _raises(*_: object) -> Any:
+    raise LookupError("no rule")
+
+
+def _endless(ticks: list[datetime], after: datetime) -> Iterator[datetime]:
+    while True:
+        after += timedelta(minutes=10)
+        yield after
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said"),
+    [
+        (Every(timedelta(minutes=30), "Europe/Berlin"), "not later"),
+        (Every(timedelta(minutes=20), "America/New_York"), "not later"),
+        (Every(timedelta(minutes=45), "Australia/Sydney"), "not later"),
+        (Every(timedelta(minutes=10), "Australia/Lord_Howe"), "not later"),
+        (Every(timedelta(minutes=15), "Pacific/Chatham"), "not later"),
+        (Every(timedelta(minutes=15), "Africa/Casablanca"), "not later"),
+        (Made(lambda tick: tick - timedelta(minutes=10)), "not later"),
+        (Made(lambda tick: tick - timedelta(days=3)), "not later"),
+        (Made(lambda tick: tick.replace(tzinfo=None)), "no zone"),
+        (Made(lambda tick: tick.astimezone(ZoneInfo("Europe/Berlin"))), "in UTC"),
+        (Made(lambda tick: tick.astimezone(ZoneInfo("Europe/London"))), "in UTC"),
+        (Made(lambda tick: tick + timedelta(microseconds=1)), "whole seconds"),
+        (Made(lambda tick: tick.timestamp()), "must give datetimes"),
+        (Made(_raises), "next_after failed with LookupError: no rule"),
+        (Made(lambda tick: tick if tick.month != 10 else tick.replace(tzinfo=None)), "no zone"),
+        (Between(lambda ticks, after: ticks[:-1]), "between gave"),
+        (Between(lambda ticks, after: [after, *ticks]), "between gave .* not later"),
+        (Between(lambda ticks, after: ticks[::-1]), "between gave .* not later"),
+        (Between(lambda ticks, after: [tick + timedelta(seconds=1) for tick in ticks]), "between gave"),
+        (Between(lambda ticks, after: [tick.replace(tzinfo=None) for tick in ticks]), "no zone"),
+        (Between(lambda ticks, after: None), "between failed with TypeError"),
+        (Between(_raises), "between failed with LookupError"),
+        (Between(_endless), "between gave"),
+    ],
+)
+def test_what_breaks_the_protocol_is_refused_when_the_job_is_defined(schedule: Any, said: str) -> None:
+    with pytest.raises(ScheduleError, match=said) as caught:
+        CronJob(nothing, schedule, "mine")
+    assert "'mine'" in str(caught.value)
+
+
+@given(
+    minutes=st.integers(1, 100_000),
+    anchor=st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)).map(
+        lambda at: at.replace(microsecond=0).isoformat()
+    ),
+)
+def test_what_reckons_in_utc_is_taken(minutes: int, anchor: str) -> None:
+    class Right(Every): ...
+
+    CronJob(nothing, Right(timedelta(minutes=minutes), anchor=anchor), "mine")
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe"])
+@pytest.mark.parametrize("expr", ["*/30 * * * *", "30 2 * * *", "0 0 29 2 *", "* * * * * 0"])
+def test_a_cron_schedule_behind_the_protocol_passes(zone: str, expr: str) -> None:
+    class Wrapped(Every):
+        def __init__(self) -> None:
+            self.inner, self.text = CronSchedule(expr, zone), expr
+
+        def next_after(self, instant: datetime) -> datetime | None:
+            return self.inner.next_after(instant)
+
+        def between(self, after: datetime, until: datetime) -> Iterator[datetime]:
+            return self.inner.between(after, until)
+
+    CronJob(nothing, Wrapped(), "mine")
+
+
+def test_one_that_has_no_more_ticks_is_taken() -> None:
+    class Over(Every):
+        def next_after(self, instant: datetime) -> datetime | None:
+            return None
+
+    assert CronJob(nothing, Over(timedelta(1)), "mine").next_run is None
+
+
+def test_a_slow_schedule_is_not_tried_for_long() -> None:
+    asked = []
+
+    class Slow(Every):
+        def next_after(self, instant: datetime) -> datetime | None:
+            asked.append(instant)
+            time.sleep(0.01)
+            return super().next_after(instant)
+
+    CronJob(nothing, Slow(timedelta(hours=1)), "mine")
+    assert 1 <= len(asked) <= 5, "no more than within 50 ms"
+
+
+def test_very_many_schedules_of_one_kind_are_not_all_tried_to_the_end() -> None:
+    asked = []
+
+    class Counted(Every):
+        def next_after(self, instant: datetime) -> datetime | None:
+            asked.append(instant)
+            return super().next_after(instant)
+
+    for number in range(1, 1_500):
+        CronJob(nothing, Counted(timedelta(minutes=number)), f"job {number}")
+    half = len(asked)
+    CronJob(nothing, Counted(timedelta(minutes=1)), "last")
+    assert len(asked) - half <= 2
+
+
+class Turning(Every):
+    """Is as it should be until somebody says otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__(timedelta(minutes=1))
+        self.change: Callable[[datetime], Any] | None = None
+
+    def next_after(self, instant: datetime) -> datetime | None:
+        tick = super().next_after(instant)
+        changed: datetime | None = tick if self.change is None or tick is None else self.change(tick)
+        return changed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tick: tick - timedelta(minutes=1),
+        lambda tick: tick - timedelta(days=1),
+        lambda tick: tick.replace(tzinfo=None),
+        lambda tick: tick + timedelta(microseconds=5),
+        lambda tick: 5,
+    ],
+)
+async def test_a_schedule_that_breaks_the_protocol_later_stops_its_jobs_and_no_others(
+    change: Any, make_crons: MakeCrons, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    crons, schedule = make_crons(), Turning()
+    crons.cron(schedule, name="one")(nothing)
+    crons.cron(schedule, name="two", coalesce=False, jitter=1)(nothing)
+    crons.cron("* * * * *", name="other")(nothing)
+    await crons.start()
+    await clock.advance(crons, minutes=5)
+    assert crons.health().status == "ok"
+    schedule.change = change
+    await clock.advance(crons, minutes=30)
+    assert len(await runs_of(crons, "one")) in (5, 6), "the tick that was known already may still run"
+    assert len(await runs_of(crons, "other")) == 35
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(errors) == 1, [record.getMessage() for record in errors]
+    assert "the schedule of 'one', 'two' is not fit to be used" in errors[0].getMessage()
+    health = crons.health()
+    assert health.status == "degraded"
+    assert health.findings == ("the schedule fails or breaks its protocol, so nothing is run by it, of 'one', 'two'",)
+    views = {view.job.name: view.next_run for view in await Service(crons).jobs()}
+    assert views["one"] is None
+    assert views["other"] is not None
+    assert (await crons.run_job("one")).status == "completed"
+
+
+async def test_a_schedule_that_fails_is_named_in_health_until_it_answers_again(
+    make_crons: MakeCrons, clock: VirtualClock
+) -> None:
+    crons, schedule = make_crons(), Turning()
+    crons.cron(schedule, name="one")(nothing)
+    await crons.start()
+    schedule.change = _raises
+    await clock.advance(crons, minutes=3)
+    assert "so nothing is run by it, of 'one'" in crons.health().findings[0]
+    assert [view.next_run for view in await Service(crons).jobs()] == [None]
+    schedule.change = None
+    await clock.advance(crons, minutes=3)
+    assert crons.health().status == "ok"
