@@ -29,7 +29,9 @@ _DAY = 86_400
 class Schedule(Protocol):
     """When something is due. Cron is the kind we ship; plugins and apps can bring others.
 
-    A schedule must be hashable. Jobs whose schedules are equal share one place in the timeline.
+    A schedule must be hashable. Jobs whose schedules are equal share one place in the timeline. Its instants are whole
+    seconds, and the same whoever asks from where. It is tried over a year when a job is defined, for a few hundredths of a
+    second, and must answer quickly: it is asked on the event loop. One that breaks these rules later has its jobs stopped.
     """
 
     @property
@@ -40,7 +42,7 @@ class Schedule(Protocol):
         """The first due instant strictly later than `instant` (aware), aware and in UTC; None when there is none."""
 
     def between(self, after: datetime, until: datetime) -> Iterator[datetime]:
-        """The due instants in (after, until], ascending, aware and in UTC."""
+        """The due instants in (after, until], ascending, aware and in UTC: what `next_after` gives one by one."""
 
 
 class CronSchedule:
