@@ -30,6 +30,14 @@ _CUT_MESSAGES: dict[Cut, str] = {
 _CUT_ERRORS: dict[Cut, str] = {"timed_out": "TimeoutError", "lease_lost": INTERRUPTED}
 
 
+class Ending(NamedTuple):
+    """How a run ended."""
+
+    status: RunStatus
+    error: RunError | None = None
+    result: str | None = None
+
+
 class Asked(NamedTuple):
     """Who asked for a run by hand, when (Unix seconds), and what was said about it."""
 
@@ -52,6 +60,7 @@ class ActiveRun:
         "cuts",
         "delay",
         "ended",
+        "ending",
         "entry",
         "function_ended",
         "held_since",
@@ -59,6 +68,7 @@ class ActiveRun:
         "in_function",
         "instance",
         "job",
+        "lease_lost",
         "log",
         "max_line_chars",
         "max_log_chars",
@@ -105,8 +115,12 @@ class ActiveRun:
         self.delay: str | None = None
         self.instance = ""
         self.started_ts = 0.0
-        #: When its lease was granted, on the monotonic clock.
+        #: When the store was asked, on the monotonic clock, that said last that the lease is ours; -inf where it said that it
+        #: is not, until it is found out whether it can be had back. And whether it is lost for good.
         self.held_since = 0.0
+        self.lease_lost = False
+        #: How the function ended, while the store is still to say whose the lease is.
+        self.ending: Ending | None = None
         self.log: RunLog | None = None
         self.max_log_chars = self.max_line_chars = 0
         self.task: asyncio.Task[None] | None = None

@@ -73,9 +73,9 @@ def ref_of(lease: Lease) -> LeaseRef:
     return LeaseRef(lease.job, lease.run_id, lease.token)
 
 
-def interrupted(known: Run | None, lease: Lease, covered: Row | None, now: float) -> Run:
-    """The closing record of a run whose process died; `known` is what the state store has of it."""
-    error = RunError(INTERRUPTED, f"its process died, or lost its lease, before {iso_utc(now)}")
+def interrupted(known: Run | None, lease: Lease, covered: Row | None, now: float, why: str) -> Run:
+    """The closing record of a run that was cut off, and why; `known` is what the state store has of it."""
+    error = RunError(INTERRUPTED, f"{why}, before {iso_utc(now)}")
     status: RunStatus = "cancelled" if lease.cancelled else "interrupted"
     if known is not None:
         return replace(known, status=status, ended_ts=now, error=error)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from unicodedata import category
 from weakref import WeakValueDictionary
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from fastapi_crons.errors import ConfigurationError, ScheduleError
@@ -24,6 +24,16 @@ def _made_up_id() -> str:
     from fastapi_crons.instance import made_up_id
 
     return made_up_id()
+
+
+def _whole_where_it_is(value: float) -> float:
+    return int(value) if value == int(value) else value
+
+
+#: 300 reads back as 300, as it is documented.
+LeaseSeconds = Annotated[Seconds, AfterValidator(_whole_where_it_is)]
+#: What others wait for before they take over: shorter than this, a process that is busy for a moment would count as dead.
+Patience = Annotated[float, Field(ge=1, allow_inf_nan=False), AfterValidator(_whole_where_it_is)]
 
 
 class CronConfig(BaseSettings):
@@ -105,10 +115,16 @@ class CronConfig(BaseSettings):
         100_000, ge=1, description="How many records wait in memory while the state store is down; then the oldest go."
     )
 
-    lock_timeout: Seconds = Field(300.0, description="How long a lease lasts unless it is renewed.")
-    lock_renewal_interval: Seconds = Field(60.0, description="How often leases are renewed.")
-    heartbeat_interval: Seconds = Field(5.0, description="How often an instance says that it lives.")
-    instance_timeout: Seconds = Field(30.0, description="An instance that was silent for so long counts as dead.")
+    lock_timeout: Patience = Field(300, description="How long a lease lasts unless it is renewed; at least 1.")
+    lock_renewal_interval: LeaseSeconds = Field(
+        60, description="How often leases are renewed; at most half of lock_timeout."
+    )
+    heartbeat_interval: LeaseSeconds = Field(
+        5, description="How often an instance says that it lives; at most half of instance_timeout."
+    )
+    instance_timeout: Patience = Field(
+        30, description="An instance that was silent for so long counts as dead; at least 1."
+    )
     api_token: SecretStr | None = Field(
         None, description="Bearer token that every management endpoint wants: 16 characters at least, better 32."
     )
@@ -218,12 +234,15 @@ class CronConfig(BaseSettings):
         """Intervals that were not set follow the limits that were."""
         given = self.model_fields_set
         if "lock_renewal_interval" not in given:
-            object.__setattr__(self, "lock_renewal_interval", min(self.lock_renewal_interval, self.lock_timeout / 3))
+            self._follow("lock_renewal_interval", min(self.lock_renewal_interval, self.lock_timeout / 3))
         if "instance_timeout" in given:
-            object.__setattr__(self, "heartbeat_interval", min(self.heartbeat_interval, self.instance_timeout / 2))
+            self._follow("heartbeat_interval", min(self.heartbeat_interval, self.instance_timeout / 2))
         else:
-            object.__setattr__(self, "instance_timeout", max(self.instance_timeout, self.heartbeat_interval * 3))
+            self._follow("instance_timeout", max(self.instance_timeout, self.heartbeat_interval * 3))
         return self
+
+    def _follow(self, name: str, value: float) -> None:
+        object.__setattr__(self, name, _whole_where_it_is(value))
 
 
 #: The settings that live, and whose `instance_id` was made up.

@@ -91,6 +91,7 @@ class Engine:
             plugins,
             self.hooks,
             self.recorder,
+            locks,
             self.background,
             self.instance.id,
             self._interrupts,
@@ -100,7 +101,8 @@ class Engine:
         )
         self.dispatcher = Dispatcher(parts, self._registered)
         self.membership = Membership(parts, self.dispatcher, Recovery(parts, self.dispatcher, crons.get_job))
-        self.runner.holds = self.membership.keeper.holds
+        self.runner.holds = self.membership.holds
+        self.runner.settle = self.membership.settle
         self.runner.on_released = self.dispatcher.released
         self.runner.on_lost = self.membership.lost
         self.dispatcher.answers.on_early = self.membership.ask_soon
@@ -197,6 +199,7 @@ class Engine:
         await self.supervisor.stop("open", self._store_patience())
         await self.supervisor.finish("dispatch", self._store_patience())
         await self._steering.settle(self._store_patience())
+        self.membership.stop_settling()
         await self._end_runs()
         await self.background.drain(self._config.hook_timeout)
         self.background.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from fastapi_crons._callables import is_awaitable
@@ -31,13 +31,21 @@ logger = logging.getLogger(__name__)
 class Invoker:
     """Calls the functions of one scheduler's jobs. Sync functions have a pool of threads to themselves."""
 
-    def __init__(self, config: CronConfig, clock: Clock, plugins: Plugins, hooks: HookCaller) -> None:
+    def __init__(
+        self,
+        config: CronConfig,
+        clock: Clock,
+        plugins: Plugins,
+        hooks: HookCaller,
+        settle_lease: Callable[[ActiveRun], Awaitable[None]],
+    ) -> None:
         self._max_retry_delay = config.max_retry_delay
         self._max_result_bytes = config.max_result_bytes
         self._clock = clock
         self._hooks = hooks
         self._scopes = Scopes(plugins, hooks, config.hook_timeout)
         self._pool = ThreadPool(config.max_threads, "fastapi-crons-job")
+        self._settle_lease = settle_lease
 
     def call(self, run: ActiveRun) -> Coroutine[Any, Any, object]:
         """Call the function of a run as its job says; gives what it returns and raises what the last attempt raises.
@@ -62,6 +70,7 @@ class Invoker:
                     raise
                 take_back_cuts(run)
             await self._wait_before_retry(run, failures, raised)
+            await self._settle_lease(run)
             run.attempt += 1
         raise AssertionError("unreachable")
 
@@ -79,6 +88,10 @@ class Invoker:
             extra=run.log_fields,
         )
         await self._clock.sleep(delay)
+
+    def ends_by_itself(self, run: ActiveRun) -> bool:
+        """Whether the function of a run is in a thread, which nobody can end."""
+        return run.thread is not None and self._pool.has_begun(run.thread)
 
     def _once(self, run: ActiveRun) -> Coroutine[Any, Any, object]:
         """Call the function once, within the plugins' scopes and then within its time limit."""

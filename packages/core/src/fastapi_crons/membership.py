@@ -26,6 +26,11 @@ from fastapi_crons.wording import counted, span
 
 logger = logging.getLogger(__name__)
 
+#: How often (seconds) a run that has ended looks whether the store has said whose its lease is.
+_LOOK_AGAIN_AFTER = 0.1
+#: How long (seconds) until leases that could not be taken back are asked about again.
+_RETRY_AFTER = 1.0
+
 
 class Membership:
     """What one scheduler has to do with others. Its keeper calls it, partly from a thread of its own."""
@@ -43,6 +48,7 @@ class Membership:
         #: The ids of manual runs that are about to be granted.
         self.claiming: set[str] = set()
         self._ask_again_at = -inf
+        self._leaving = False
         #: The instances that lived at the last heartbeat, by owner.
         self._others: set[str] = set()
         #: The lists of jobs that they had.
@@ -83,6 +89,20 @@ class Membership:
             for found in beat.instances
             if found.jobs == digest and found.instance.owner != self._instance.owner and found.heartbeat_ts > late
         ]
+
+    def holds(self, run: ActiveRun) -> bool:
+        """Whether the lease of a run is still ours, as far as we can know."""
+        return self.keeper.trusts(run.held_since)
+
+    async def settle(self, run: ActiveRun) -> None:
+        """Wait until the store has said whose the lease of a run is, which was in doubt; a stop does not wait for it."""
+        self.keeper.renew_soon()
+        while not (run.lease_lost or self._leaving or self.holds(run)):
+            await self._clock.sleep(_LOOK_AGAIN_AFTER)
+
+    def stop_settling(self) -> None:
+        """Take the outcomes of runs as they are, whatever the store may say later of their leases."""
+        self._leaving = True
 
     async def leave(self, timeout: float) -> None:
         """Leave the others to it, within so many seconds."""
@@ -199,17 +219,42 @@ class Membership:
         if runs:
             await self._take_back(runs)
 
-    def refused(self, leases: Sequence[LeaseRef]) -> None:
-        """The lock store does not know these leases as ours."""
-        runs = [run for lease in leases if (run := self._runner.active.get(lease.run_id)) is not None]
+    def renewed(self, asked: float, ours: Sequence[LeaseRef], refused: Sequence[LeaseRef]) -> None:
+        """The lock store has said which leases are ours."""
+        active = self._runner.active
+        for lease in ours:
+            run = active.get(lease.run_id)
+            if run is not None:
+                run.held_since = max(run.held_since, asked)
+        runs = [run for lease in refused if (run := active.get(lease.run_id)) is not None and not run.lease_lost]
+        for run in runs:
+            run.held_since = -inf
         if runs:
             self._background.start(self._take_back(runs))
 
-    def gave_up(self) -> None:
+    def trust_lost(self) -> None:
         """The lock store was out of reach for so long that others may have taken over what runs here."""
         for run in list(self._runner.active.values()):
-            if run.outcome is None and not self.keeper.holds(run.held_since):
-                self._cut_off_without_lease(run)
+            if run.outcome is None and not self.holds(run):
+                self._end_without_trust(run)
+
+    def _end_without_trust(self, run: ActiveRun) -> None:
+        if run.function_ended or run.cut is not None:
+            return
+        if self._runner.ends_by_itself(run):
+            logger.error(
+                "job %r: whether its lease still holds is not known, since the lock store does not answer; its thread can't "
+                "be ended, so its outcome counts if nobody has taken the lease over by then",
+                run.job.name,
+                extra=run.log_fields,
+            )
+            return
+        logger.error(
+            "job %r: whether its lease still holds is not known, since the lock store does not answer; its run is cancelled",
+            run.job.name,
+            extra=run.log_fields,
+        )
+        run.cut_off("lease_lost")
 
     def blocked(self, seconds: float) -> None:
         """The event loop has not turned for so long."""
@@ -279,18 +324,27 @@ class Membership:
     async def _take_back(self, runs: list[ActiveRun]) -> None:
         """A store that lost its records takes leases back, unless it gave out later ones."""
         try:
-            renewed = await self._locks.renew([run.ref for run in runs])
-            runs = [run for run, ours in zip(runs, renewed, strict=True) if not ours]
+            runs = await self._renew(runs)
             if not runs:
                 return
             await self._dispatcher.jobs.enrol_again({run.entry for run in runs if run.entry.in_force})
-            renewed = await self._locks.renew([run.ref for run in runs])
+            lost = await self._renew(runs)
         except StoreError as error:
-            self._failed("leases could not be renewed, and are tried again at the next renewal", error)
+            self._failed("leases could not be renewed, and are tried again in a moment", error)
+            self._clock.call_later(_RETRY_AFTER, self.keeper.renew_soon)
             return
-        for run, ours in zip(runs, renewed, strict=True):
-            if not ours and run.id in self._runner.active:
+        for run in lost:
+            if run.id in self._runner.active:
                 self._cut_off_without_lease(run)
+
+    async def _renew(self, runs: Sequence[ActiveRun]) -> list[ActiveRun]:
+        """Renew the leases of runs; returns those that the store does not know as ours."""
+        asked = self._clock.monotonic()
+        renewed = await self._locks.renew([run.ref for run in runs])
+        for run, ours in zip(runs, renewed, strict=True):
+            if ours:
+                run.held_since = max(run.held_since, asked)
+        return [run for run, ours in zip(runs, renewed, strict=True) if not ours]
 
     @contextmanager
     def _logging_failures(self, what: str) -> Iterator[None]:
@@ -309,10 +363,12 @@ class Membership:
             logger.warning("%s, %s so far: %s", what, counted(lasting.times, "time"), one_line(error))
 
     def _cut_off_without_lease(self, run: ActiveRun) -> None:
-        logger.error(
-            "job %r: run %s lost its lease, and is cancelled", run.job.name, short_id(run.id), extra=run.log_fields
-        )
-        run.cut_off("lease_lost")
+        run.lease_lost = True
+        if not run.function_ended:
+            logger.error(
+                "job %r: run %s lost its lease, and is cancelled", run.job.name, short_id(run.id), extra=run.log_fields
+            )
+            run.cut_off("lease_lost")
 
     def lost(self, run: ActiveRun) -> None:
         """A run has ended that had lost its lease."""

@@ -67,6 +67,8 @@ class Recorder:
         #: Leases to give back: those whose outcome is still to be written, and those that are only to be given back.
         self._releases: list[tuple[LeaseRef, Callable[[], None]]] = []
         self._written: list[tuple[LeaseRef, Callable[[], None]]] = []
+        #: Those that the store has been asked to take back, and that it has not confirmed.
+        self._releasing: list[tuple[LeaseRef, Callable[[], None]]] = []
         self._wake = asyncio.Event()
         self._release_wake = asyncio.Event()
         self._busy = 0
@@ -91,7 +93,7 @@ class Recorder:
     @property
     def returning(self) -> list[LeaseRef]:
         """The leases that are to be given back. Safe to call from any thread."""
-        return [lease for lease, _ in (*self._releases, *self._written)]
+        return [lease for lease, _ in (*self._releases, *self._written, *self._releasing)]
 
     def noted(self, run_id: str) -> Run | None:
         """A run that the state store may not have yet, or not as it is by now."""
@@ -164,6 +166,7 @@ class Recorder:
             self._release_wake.clear()
             while self._written:
                 batch, self._written = self._written, []
+                self._releasing = batch
                 self._busy += 1
                 try:
                     await self._locks.release([lease for lease, _ in batch])
@@ -172,6 +175,7 @@ class Recorder:
                     raise
                 finally:
                     self._busy -= 1
+                    self._releasing = []
                 for lease, released in batch:
                     try:
                         released()

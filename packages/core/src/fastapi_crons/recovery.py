@@ -14,9 +14,14 @@ from fastapi_crons.locking.base import REACHES, Lease
 from fastapi_crons.parts import Parts
 from fastapi_crons.run import INTERRUPTED, Run, RunError
 from fastapi_crons.state.calls import answer_of
+from fastapi_crons.ticks import Row
 from fastapi_crons.timeline import Entry
 
 T = TypeVar("T")
+
+_PROCESS_DIED = "its process died, or lost its lease"
+#: Of a lease that this instance has without knowing of it.
+_NEVER_BEGAN = "the answer to its claim never arrived"
 
 
 class Recovery:
@@ -69,10 +74,16 @@ class Recovery:
         error = RunError(INTERRUPTED, "its process died before it could say how the run ended")
         for run in unfinished.values():
             known = run.id in leased or run.id in self._runner.active or run.id in self._closed
-            if not known and run.instance not in alive:
-                self._close(run.job, replace(run, status="interrupted", ended_ts=self._clock.now(), error=error))
+            # The outcome of a run that ended here waits for the state store, or is on its way.
+            if not known and run.instance not in alive and not self._runner.has_ended(run.id):
+                closed = replace(run, status="interrupted", ended_ts=self._clock.now(), error=error)
+                self._close(run.job, closed, "its process is gone")
 
     async def _take_over_run(self, entry: Entry, lease: Lease) -> None:
+        if self._runner.has_ended(lease.run_id):
+            # A store that went back to an older state has brought the lease back. Its outcome is on record, or will be.
+            self._recorder.release(ref_of(lease))
+            return
         known = await self._bounded(self._state.run(lease.run_id))
         closed = lease.run_id in self._closed or _was_cut_off(known)
         if known is not None and known.status != "running" and not closed:
@@ -82,7 +93,7 @@ class Recovery:
             # At once, also where the tick has to wait before it can run again.
             self._closed.add(lease.run_id)
             covered = None if lease.tick is None else entry.row(lease, lease.tick - 1)
-            self._close(lease.job, interrupted(known, lease, covered, self._clock.now()))
+            self._close_lease(known, lease, covered)
         if self._reruns(entry, lease):
             self._dispatcher.answers.run_again(entry, lease)
         else:
@@ -109,14 +120,20 @@ class Recovery:
         known = await self._bounded(self._state.run(lease.run_id)) if lease.let_go is None else None
         ours = (await self._locks.release([ref_of(lease)]))[0]
         if ours and lease.let_go is None and (known is None or known.status == "running"):
-            self._close(lease.job, interrupted(known, lease, None, self._clock.now()))
+            self._close_lease(known, lease, None)
 
-    def _close(self, name: str, run: Run) -> None:
+    def _close_lease(self, known: Run | None, lease: Lease, covered: Row | None) -> None:
+        """Record that the run of a lease was cut off; `known` is what the state store has of it."""
+        why = _NEVER_BEGAN if lease.instance == self._owner else _PROCESS_DIED
+        run = interrupted(known, lease, covered, self._clock.now(), why)
+        self._close(lease.job, run, why if lease.instance == self._owner else "its process is gone")
+
+    def _close(self, name: str, run: Run, why: str) -> None:
         job = self._job_of(name)
         if job is None:
             self._recorder.ended(run)
         else:
-            self._runner.closed_elsewhere(job, run)
+            self._runner.closed(job, run, why)
 
     async def _bounded(self, call: Awaitable[T]) -> T:
         return await answer_of(call, self._config.store_timeout)

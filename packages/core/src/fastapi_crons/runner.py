@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastapi_crons._exceptions import is_a
-from fastapi_crons.active import ActiveRun
+from fastapi_crons.active import ActiveRun, Ending
 from fastapi_crons.background import Background
-from fastapi_crons.cancellation import is_cancelled
+from fastapi_crons.cancellation import is_cancelled, take_back_cuts
 from fastapi_crons.clock import Clock, iso_utc, root_task
 from fastapi_crons.context import log_fields, missed_context, run_context
 from fastapi_crons.errors import SkipRun
@@ -33,12 +34,15 @@ from fastapi_crons.wording import REASONS, counted
 if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
     from fastapi_crons.hooks import HookCaller
+    from fastapi_crons.locking.manager import DistributedLockManager
     from fastapi_crons.plugins import Plugins
     from fastapi_crons.recorder import Recorder
     from fastapi_crons.timeline import Entry
 
 logger = logging.getLogger(__name__)
 
+#: How many of the runs that have ended here are remembered.
+_REMEMBERED = 10_000
 #: How many characters of an error message go into a log line; the whole is kept with the run.
 _LOGGED = 500
 #: Why each tick of a job may not be run, one after another.
@@ -66,6 +70,7 @@ class Runner:
         plugins: Plugins,
         hooks: HookCaller,
         recorder: Recorder,
+        locks: DistributedLockManager,
         background: Background,
         instance_id: str,
         interrupts: InterruptWatch,
@@ -76,13 +81,15 @@ class Runner:
         self._hooks = hooks
         self._kept = Kept(config, hooks)
         self._recorder = recorder
+        self._locks = locks
         self._background = background
         self._instance_id = instance_id
-        self._invoker = Invoker(config, clock, plugins, hooks)
+        self._invoker = Invoker(config, clock, plugins, hooks, self._settle_lease)
         self._interrupts = interrupts
         self._create_task = asyncio.get_running_loop().create_task
-        #: Whether a lease that was granted then (on the monotonic clock) is still ours, as far as we can know.
-        self.holds: Callable[[float], bool] = lambda since: True
+        #: Whether the lease of a run is still ours, as far as we can know; and what waits until the store has said so.
+        self.holds: Callable[[ActiveRun], bool] = lambda run: True
+        self.settle: Callable[[ActiveRun], Awaitable[None]]
         #: Called when a run's lease is given back; and before that, when a run has ended that had lost its lease.
         self.on_released: Callable[[ActiveRun], None] = lambda run: None
         self.on_lost: Callable[[ActiveRun], None] = lambda run: None
@@ -91,12 +98,23 @@ class Runner:
         #: How many of these run in a thread, and how many are late ticks.
         self.in_threads = 0
         self.catching_up = 0
+        #: The ids of runs that have ended here, up to `_REMEMBERED` of them: whatever the store says of their leases later,
+        #: their functions are not called again.
+        self._ended: dict[str, None] = {}
+
+    def has_ended(self, run_id: str) -> bool:
+        """Whether a run has ended in this instance, not long ago."""
+        return run_id in self._ended
+
+    def ends_by_itself(self, run: ActiveRun) -> bool:
+        """Whether nobody can end the function of a run."""
+        return self._invoker.ends_by_itself(run)
 
     def start(self, run: ActiveRun) -> None:
         """Start a run whose lease is held."""
         run.instance = self._instance_id
         run.started_ts = self._clock.now()
-        run.held_since = self._clock.monotonic()
+        run.held_since = self._locks.lived_at
         run.entry.running += 1
         self.in_threads += not run.entry.is_async
         self.catching_up += run.trigger == "catch_up"
@@ -188,14 +206,15 @@ class Runner:
             extra={"job": entry.job.name, "tick": last, "reason": "overlap"},
         )
 
-    def closed_elsewhere(self, job: CronJob, run: Run) -> None:
-        """Record the outcome of a run that ended without us, because its process died, and tell the hooks."""
+    def closed(self, job: CronJob, run: Run, why: str) -> None:
+        """Record the outcome of a run that ended without us, and tell the hooks. `why` says what became of it."""
         self._recorder.ended(run)
         logger.error(
-            "job %r: run %s of instance %s was cut off: its process is gone",
+            "job %r: run %s of instance %s was cut off: %s",
             job.name,
             short_id(run.id),
             run.instance,
+            why,
             extra=log_fields(run),
         )
         if self._hooks.wanted("on_error", job.name):
@@ -204,13 +223,14 @@ class Runner:
     def abandon(self, run: ActiveRun) -> None:
         """Leave a run behind that does not end, at a stop: its record is closed and its lease given back."""
         if run.outcome is None:
-            logger.error(
-                "job %r: run %s did not end in time, and is abandoned",
-                run.job.name,
-                short_id(run.id),
-                extra=run.log_fields,
-            )
-            self._end(run, "interrupted", run.cut_error("interrupted"), None)
+            if run.ending is None:
+                logger.error(
+                    "job %r: run %s did not end in time, and is abandoned",
+                    run.job.name,
+                    short_id(run.id),
+                    extra=run.log_fields,
+                )
+            self._end(run, *(run.ending or Ending("interrupted", run.cut_error("interrupted"))))
             if self._hooks.wanted("on_error", run.job.name):
                 self._background.start(self._hooks.for_job("on_error", run.job.name, run.context()))
         self._release(run)
@@ -244,20 +264,38 @@ class Runner:
                 self._give_back(run)
 
     async def _carry_out(self, run: ActiveRun) -> None:
-        status, error, result = await self._call(run)
+        ending = await self._call(run)
+        if run.cut == "lease_lost" and ending.error is None and not run.lease_lost:
+            take_back_cuts(run)  # it came to its end all the same
+        if run.cut is None and not self.holds(run):
+            ending = await self._settled(run, ending)
         if run.outcome is not None:
             return  # it was left behind at a stop, and that is its record
-        if not (run.function_ended or run.cut or self.holds(run.held_since)):
-            run.cut = "lease_lost"
-        if run.cut is not None and error is None and not run.function_ended:
-            status, error = self._after_cancellation(run, None)
-        self._end(run, status, error, result)
-        hook = "after_run" if status == "completed" else "on_error"
+        if run.cut is not None and ending.error is None and not run.function_ended:
+            ending = Ending(*self._after_cancellation(run, None))
+        self._end(run, *ending)
+        hook = "after_run" if ending.status == "completed" else "on_error"
         if not run.vetoed and self._hooks.wanted(hook, run.job.name):
             await self._hooks.for_job(hook, run.job.name, run.context())
 
-    async def _call(self, run: ActiveRun) -> tuple[RunStatus, RunError | None, str | None]:
-        """Call the function, unless a before-run hook vetoes it; returns status, error and result."""
+    async def _settle_lease(self, run: ActiveRun) -> None:
+        """Where the lease of a run is in doubt, wait until the store has said whose it is."""
+        if not self.holds(run):
+            await self.settle(run)
+
+    async def _settled(self, run: ActiveRun, ending: Ending) -> Ending:
+        """The outcome of a run that ended while its lease was in doubt: it counts unless another instance has the lease."""
+        run.ending, run.function_ended = ending, True
+        with suppress(asyncio.CancelledError):  # there is nothing left to cancel
+            await self.settle(run)
+        if not run.lease_lost:
+            return ending
+        logger.error("job %r: its lease was lost, and its outcome does not count", run.job.name, extra=run.log_fields)
+        run.cut = "lease_lost"
+        return Ending("interrupted", run.cut_error("lease_lost"))
+
+    async def _call(self, run: ActiveRun) -> Ending:
+        """Call the function, unless a before-run hook vetoes it."""
         status: RunStatus
         error: RunError | None
         try:
@@ -265,8 +303,9 @@ class Runner:
                 raise asyncio.CancelledError
             if self._hooks.wanted("before_run", run.job.name):
                 await self._ask_before_hooks(run)
+                await self._settle_lease(run)
             value = await self._invoker.call(run)
-            return "completed", None, None if value is None else await self._kept.result(value)
+            return Ending("completed", None, None if value is None else await self._kept.result(value))
         except asyncio.CancelledError as cancelled:
             status, error = self._after_cancellation(run, cancelled)
         except BaseException as raised:
@@ -279,7 +318,7 @@ class Runner:
             if self._is_interrupt(raised):
                 self._end(run, status, error, None)
                 raise
-        return status, error, None
+        return Ending(status, error)
 
     def _is_interrupt(self, raised: BaseException) -> bool:
         """Whether this is a real Ctrl-C, as opposed to a job's own."""
@@ -294,6 +333,8 @@ class Runner:
     def _end(self, run: ActiveRun, status: RunStatus, error: RunError | None, result: str | None) -> None:
         """Keep the outcome. From here on nothing runs the function again."""
         run.function_ended = True
+        if run.cut != "lease_lost":
+            self._remember(run.id)
         outcome = self._kept.outcome(run, run.record(status, self._clock.now(), error, result))
         run.result_json = outcome.result_json
         if not run.job.store_result and outcome.result_json is not None:
@@ -352,7 +393,17 @@ class Runner:
         run.in_function = True
         if run.ended is not None:
             run.ended.set()
-        run.thread.add_done_callback(lambda _: self._release(run))
+        run.thread.add_done_callback(lambda _: self._thread_ended(run))
+
+    def _thread_ended(self, run: ActiveRun) -> None:
+        """A function has come to its end after its run."""
+        self._remember(run.id)
+        self._release(run)
+
+    def _remember(self, run_id: str) -> None:
+        self._ended[run_id] = None
+        if len(self._ended) > _REMEMBERED:
+            del self._ended[next(iter(self._ended))]
 
     def _release(self, run: ActiveRun) -> None:
         if self.active.pop(run.id, None) is None:
@@ -360,7 +411,7 @@ class Runner:
         self.in_threads -= not run.entry.is_async
         self.catching_up -= run.trigger == "catch_up"
         run.entry.releasing += 1
-        if run.cut == "lease_lost" and run.outcome is not None and run.outcome.status == "interrupted":
+        if run.cut == "lease_lost" and run.ending is None and run.id not in self._ended:
             self._released(run)
             self.on_lost(run)
         else:
