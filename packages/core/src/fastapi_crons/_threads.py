@@ -76,11 +76,6 @@ class ThreadPool:
                     return True
         return False
 
-    def has_begun(self, future: asyncio.Future[Ended]) -> bool:
-        """Whether a thread has begun with a call."""
-        with self._wake:
-            return all(call.future is not future for call in self._calls)
-
     def leave_behind(self, future: asyncio.Future[Ended]) -> None:
         """Count the thread of a call that hangs no more: another one takes its place."""
         with self._wake:

@@ -89,10 +89,6 @@ class Invoker:
         )
         await self._clock.sleep(delay)
 
-    def ends_by_itself(self, run: ActiveRun) -> bool:
-        """Whether the function of a run is in a thread, which nobody can end."""
-        return run.thread is not None and self._pool.has_begun(run.thread)
-
     def _once(self, run: ActiveRun) -> Coroutine[Any, Any, object]:
         """Call the function once, within the plugins' scopes and then within its time limit."""
         # Each layer costs every run; most jobs need none of them.

@@ -241,7 +241,7 @@ class Membership:
     def _end_without_trust(self, run: ActiveRun) -> None:
         if run.function_ended or run.cut is not None:
             return
-        if self._runner.ends_by_itself(run):
+        if run.thread_lives and not run.waits:
             logger.error(
                 "job %r: whether its lease still holds is not known, since the lock store does not answer; its thread can't "
                 "be ended, so its outcome counts if nobody has taken the lease over by then",

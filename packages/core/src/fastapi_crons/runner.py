@@ -106,10 +106,6 @@ class Runner:
         """Whether a run has ended in this instance, not long ago."""
         return run_id in self._ended
 
-    def ends_by_itself(self, run: ActiveRun) -> bool:
-        """Whether nobody can end the function of a run."""
-        return self._invoker.ends_by_itself(run)
-
     def start(self, run: ActiveRun) -> None:
         """Start a run whose lease is held."""
         run.instance = self._instance_id
