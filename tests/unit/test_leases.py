@@ -274,19 +274,24 @@ async def test_a_retry_waits_until_the_lease_is_known_to_be_ours() -> None:
     clock, fleet, state = SuspendedClock(), Fleet(), State()
     crons = instance(fleet, clock, state)
     started: list[str | None] = []
+    failed = threading.Event()
 
-    @crons.cron("0 0 * * *", name="job", max_retries=1, retry_delay=1)
+    @crons.cron("0 0 * * *", name="job", max_retries=1, retry_delay=0.1)
     def job() -> str:
         started.append(fleet.down)
         if len(started) == 1:
             fleet.down = "gone"
             clock.suspend(20)
+            failed.set()
             raise ValueError("the first attempt")
         return "done"
 
     await crons.start()
     running = asyncio.create_task(crons.run_job("job"))
-    await clock.advance(crons, seconds=0.5, finish_runs=False)
+    await clock.settle(crons, finish_runs=False)
+    assert await asyncio.to_thread(failed.wait, 20)
+    await clock.advance(crons, seconds=0.3, finish_runs=False)
+    assert started == [None]
     fleet.down = None
     await clock.advance(crons, seconds=30)
     assert started == [None, None]

@@ -80,7 +80,7 @@ def test_a_setting_is_described(plugins: Plugins) -> None:
         variable="CRON_LOCK_TIMEOUT",
         type="float",
         default="300",
-        meaning="How long a lease lasts unless it is renewed.",
+        meaning="How long a lease lasts unless it is renewed; at least 1.",
         distributions=("fastapi-crons-core",),
         value="300",
         source="default",
