@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import json
+import os
 import re
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +21,7 @@ from typer.testing import CliRunner, Result
 from fastapi_crons import CronConfig, Crons, run
 from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.testing import VirtualClock, reset
-from fastapi_crons_cli import options
+from fastapi_crons_cli import completion, options
 from fastapi_crons_cli.main import app as cli
 
 APP = """
@@ -765,3 +768,120 @@ crons.cron("0 0 1 1 *", name="job", overlap="skip")(lambda: None)
         await crons.stop()
 
     asyncio.run(hold())
+
+
+def test_config_set_says_who_can_read_the_file(fastapi_crons: Cli) -> None:
+    Path(".env").touch(mode=0o600)
+    assert fastapi_crons("config-set", "CRON_TIMEZONE", "Asia/Tokyo").stderr == ""
+    Path(".env").chmod(0o644)
+    warned = fastapi_crons("config-set", "CRON_TIMEZONE", "UTC").stderr
+    assert ".env can be read by everybody (mode 0644)" in warned
+    assert "chmod 600 .env" in warned
+
+
+def test_config_set_refuses_a_pipe_instead_of_waiting_for_it(fastapi_crons: Cli) -> None:
+    os.mkfifo(".env")
+    assert "named pipe" in refused(fastapi_crons("config-set", "CRON_TIMEZONE", "UTC"))
+
+
+def test_completion_runs_no_app_that_no_command_has_run(
+    fastapi_crons: Cli, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    marking = APP + "\nfrom pathlib import Path\nPath('ran').touch()\n"
+    project.write_text(marking)
+    assert completion.job_names() == []
+    assert not Path("ran").exists()
+    assert fastapi_crons("list-jobs").exit_code == 0
+    reset()
+    assert sorted(completion.job_names()) == ["backup_database", "endless", "send_reports"]
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.chdir(other)
+    Path("main.py").write_text(marking)
+    sys.modules.pop("main")
+    assert completion.job_names() == []
+    assert not Path("ran").exists()
+    os.mkfifo(".env")
+    assert completion.job_names() == []
+
+
+_HOSTILE = "a\x1b]0;owned\x07\x1b[2J\r\nForged line\u202e\x9b31m\x85b"
+
+
+def _poison(path: Path) -> None:
+    """Put what a terminal takes for more than text into every column of a store that holds text."""
+    with contextlib.closing(sqlite3.connect(path)) as store, store:
+        for table, columns in {
+            "job_run": (
+                "trigger",
+                "instance",
+                "status",
+                "error_type",
+                "error_message",
+                "error_traceback",
+                "actor",
+                "note",
+            ),
+            "job_missed": ("instance", "reason", "detail"),
+            "lock_job": ("function", "paused_by", "paused_note"),
+            "lock_instance": ("id", "host", "version"),
+            "job_status": ("status", "instance_id"),
+        }.items():
+            for column in columns:
+                with contextlib.suppress(sqlite3.Error):
+                    store.execute(f"UPDATE {table} SET {column} = ?", [_HOSTILE])
+        log = [[0.0, _HOSTILE, _HOSTILE, _HOSTILE]]
+        store.execute("UPDATE job_run SET log = ?, beside = ?", [json.dumps(log), _HOSTILE])
+
+
+@pytest.mark.parametrize("keep_known_words", [True, False])
+def test_nothing_in_a_store_reaches_the_terminal_unescaped(
+    fastapi_crons: Cli, project: Path, caplog: pytest.LogCaptureFixture, keep_known_words: bool
+) -> None:
+    fastapi_crons("run-job", "send_reports", "--note", "x")
+    fastapi_crons("run-job", "backup_database")
+    fastapi_crons("pause", "backup_database", "--note", "x")
+    _poison(Path("crons.db"))
+    if keep_known_words:
+        with contextlib.closing(sqlite3.connect("crons.db")) as store, store:
+            store.execute("UPDATE job_run SET status = 'failed', trigger = 'cli'")
+    for command in (
+        ["logs"], ["logs", "--verbose"], ["logs", "--json", "--verbose"], ["status"], ["list-jobs"], ["list-jobs", "--json"],
+        ["why", "send_reports", "2026-03-01T12:00:00"], ["check"], ["run-job", "send_reports", "--verbose"],
+        ["pause", "send_reports"], ["resume", "backup_database"], ["cancel", "send_reports"], ["status", "--json"],
+    ):  # fmt: skip
+        result = fastapi_crons(*command)
+        lines = (result.stdout + result.stderr).split("\n")
+        assert not [line for line in lines if not line.isprintable()], command
+        assert not [line for line in lines if line.startswith("Forged")], command
+    for record in caplog.records:
+        message = record.getMessage()
+        assert "\x1b" not in message
+        assert "\x9b" not in message
+
+
+async def test_the_names_in_a_store_reach_the_log_escaped(caplog: pytest.LogCaptureFixture) -> None:
+    def scheduler() -> Crons:
+        crons = Crons(state_backend=SQLiteStateBackend("crons.db"))
+        crons.cron("0 0 1 1 *", name="job")(_named_job)
+        return crons
+
+    first = scheduler()
+    await first.start()
+    await first.run_job("job")
+    with contextlib.closing(sqlite3.connect("crons.db")) as store, store:
+        store.execute(
+            "UPDATE lock_job SET function = ?, schedule = '0 0 2 1 *', timezone = ?", [_HOSTILE, "Europe/Berlin"]
+        )
+        store.execute("UPDATE job_run SET status = 'running', ended_ts = NULL, instance = ?", [_HOSTILE])
+    second = scheduler()
+    await second.start()
+    await second.stop()
+    await first.stop()
+    messages = [record.getMessage() for record in caplog.records]
+    assert any("owned" in message for message in messages)
+    assert not [message for message in messages if not message.replace("\n", "").isprintable()]
+
+
+def _named_job() -> None: ...

@@ -362,7 +362,7 @@ def test_a_variable_of_the_environment_hides_neither_itself_nor_faults(
         (
             "# a\n\nCRON_TIMEZONE=UTC # b\n\n# c\nX='1'\n",
             "Asia/Tokyo",
-            "# a\n\nCRON_TIMEZONE=Asia/Tokyo\n\n# c\nX='1'\n",
+            "# a\n\nCRON_TIMEZONE=Asia/Tokyo # b\n\n# c\nX='1'\n",
         ),
         ("# a\n\nCRON_TIMEZONE=UTC # b\n\n# c\nX='1'\n", None, "# a\n\n\n# c\nX='1'\n"),
         ("X=1\r\n\r\n", "Asia/Tokyo", "X=1\r\n\r\nCRON_TIMEZONE=Asia/Tokyo\r\n"),
@@ -457,3 +457,52 @@ def test_the_page_of_settings_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("CRON_TIMEZONE", "Mars/Base")
     written = (generate.DOCS / "reference/settings.md").read_text(encoding="utf-8")
     assert written == generate.settings(), f"it is out of date; run `{generate.COMMAND}`"
+
+
+@pytest.mark.parametrize(
+    ("before", "value", "after"),
+    [
+        ("CRON_TIMEZONE=UTC  # ours\nX=1\n", "Asia/Tokyo", "CRON_TIMEZONE=Asia/Tokyo  # ours\nX=1\n"),
+        (
+            "export CRON_TIMEZONE = 'UTC' # it's \"ours\"\r\n",
+            "Asia/Tokyo",
+            'export CRON_TIMEZONE=Asia/Tokyo # it\'s "ours"\r\n',
+        ),
+        ('CRON_TIMEZONE="U#T" #c', "Asia/Tokyo", "CRON_TIMEZONE=Asia/Tokyo #c\n"),
+        ("CRON_TIMEZONE=U#T\n", "Asia/Tokyo", "CRON_TIMEZONE=Asia/Tokyo\n"),
+        ("CRON_TIMEZONE= # none\n", "Asia/Tokyo", "CRON_TIMEZONE=Asia/Tokyo # none\n"),
+        ("CRON_TIMEZONE=UTC # ours\nX=1\n", None, "X=1\n"),
+    ],
+)
+def test_the_comment_behind_a_value_stays(
+    plugins: Plugins, env_file: Path, before: str, value: str | None, after: str
+) -> None:
+    env_file.write_bytes(before.encode())
+    assert change_setting(plugins, "timezone", value).changed
+    assert env_file.read_bytes().decode() == after
+    if value is not None:
+        assert CronConfig().timezone == value
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes and pipes of POSIX")
+@pytest.mark.parametrize(
+    ("mode", "who"), [(0o600, None), (0o640, "its group"), (0o644, "everybody"), (0o604, "everybody")]
+)
+def test_who_may_read_the_changed_file_is_told(plugins: Plugins, env_file: Path, mode: int, who: str | None) -> None:
+    env_file.touch()
+    env_file.chmod(mode)
+    change = change_setting(plugins, "timezone", "Asia/Tokyo")
+    assert change.readable_by == (None if who is None else f"{who} (mode 0{mode:o})")
+    assert env_file.stat().st_mode & 0o777 == mode, "others may need to read it"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes and pipes of POSIX")
+def test_what_is_no_file_is_refused(plugins: Plugins, env_file: Path, tmp_path: Path) -> None:
+    os.mkfifo(env_file)
+    with pytest.raises(ConfigurationError, match="it is a named pipe"):
+        change_setting(plugins, "timezone", "Asia/Tokyo")
+    (tmp_path / "link").symlink_to("/dev/null")
+    with pytest.raises(ConfigurationError, match="it is a device"):
+        change_setting(plugins, "timezone", "Asia/Tokyo", tmp_path / "link")
+    with pytest.raises(ConfigurationError, match="it is a folder"):
+        change_setting(plugins, "timezone", "Asia/Tokyo", tmp_path)

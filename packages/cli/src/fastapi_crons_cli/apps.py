@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
 from fastapi_crons.errors import ConfigurationError, CronsError
+from fastapi_crons_cli.used import is_remembered, remember
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -47,15 +48,15 @@ class FoundApp:
     app: FastAPI | None
 
 
-def find_app(option: str | None) -> FoundApp:
-    """Import the app. `option` is what `--app` says.
+def find_app(option: str | None, *, only_used: bool = False) -> FoundApp:
+    """Import the app. `option` is what `--app` says; `only_used` refuses one that no command has imported before.
 
     Raises `AppError` for one that can't be used, and `NoAppError` where none is named and none is found.
     """
     for name, named_by in _names(option):
         if name is not None:
-            return _named(name, named_by)
-    return _discovered()
+            return _named(name, named_by, only_used=only_used)
+    return _discovered(only_used=only_used)
 
 
 def _names(option: str | None) -> Iterator[tuple[str | None, str]]:
@@ -96,7 +97,7 @@ def _in_pyproject(tool: str, key: str) -> str | None:
     return value
 
 
-def _named(name: str, named_by: str) -> FoundApp:
+def _named(name: str, named_by: str, *, only_used: bool) -> FoundApp:
     from fastapi_crons_cli.settings import check_app_name
 
     try:
@@ -104,7 +105,7 @@ def _named(name: str, named_by: str) -> FoundApp:
     except ValueError as error:
         raise AppError(f"{named_by} says {name!r}; {error}") from None
     module_name, _, attribute = name.partition(":")
-    module = _imported(module_name, Path.cwd())
+    module = _imported(module_name, Path.cwd(), only_used=only_used)
     if not attribute:
         return _resolved(*_app_in(module, Path(f"{module_name}.py")))
     found: object = module
@@ -126,7 +127,7 @@ def _schedulers_in(module: ModuleType) -> list[str]:
     return [name for name, value in vars(module).items() if isinstance(value, (FastAPI, Crons))]
 
 
-def _discovered() -> FoundApp:
+def _discovered(*, only_used: bool) -> FoundApp:
     from fastapi_cli.discover import get_default_path, get_module_data_from_path
     from fastapi_cli.exceptions import FastAPICLIException
 
@@ -135,7 +136,7 @@ def _discovered() -> FoundApp:
     except FastAPICLIException:
         raise NoAppError(f"no app was found here (main.py, app.py, …): {_HOW_TO_NAME_IT}") from None
     place = get_module_data_from_path(path)
-    module = _imported(place.module_import_str, place.extra_sys_path)
+    module = _imported(place.module_import_str, place.extra_sys_path, only_used=only_used)
     try:
         return _resolved(*_app_in(module, path))
     except AppError as error:
@@ -191,16 +192,21 @@ def _made_by(factory: Callable[..., object], name: str) -> object:
     return _guarded(factory, f"{name}()", "failed")
 
 
-def _imported(name: str, folder: Path) -> ModuleType:
+def _imported(name: str, folder: Path, *, only_used: bool) -> ModuleType:
+    if only_used and not is_remembered(folder, name):
+        raise AppError(f"no command has imported {name} of {folder} yet")
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     try:
-        return _guarded(lambda: importlib.import_module(name), name)
+        module = _guarded(lambda: importlib.import_module(name), name)
     except AppError as error:
         cause = error.__cause__
         if isinstance(cause, ModuleNotFoundError) and cause.name and f"{name}.".startswith(f"{cause.name}."):
             raise AppError(f"there is no module {name!r} in {folder}; check the name, or the folder") from cause
         raise
+    if not only_used:
+        remember(folder, name)
+    return module
 
 
 def _guarded(call: Callable[[], T], what: str, failed: str = "can't be imported") -> T:

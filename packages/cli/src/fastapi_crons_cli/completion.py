@@ -1,4 +1,4 @@
-"""Completion of job names in a shell: never prints anything, and never fails."""
+"""Completion of job names in a shell: never prints anything, never fails, and runs no app that no command has run."""
 
 from __future__ import annotations
 
@@ -25,4 +25,6 @@ def job_names() -> list[str]:
 def _job_names() -> list[str]:
     from fastapi_crons_cli.apps import find_app
 
-    return [job.name for job in find_app(None).crons.get_jobs()]
+    if os.path.exists(".env") and not os.path.isfile(".env"):  # a pipe would be waited for
+        return []
+    return [job.name for job in find_app(None, only_used=True).crons.get_jobs()]

@@ -66,18 +66,24 @@ def config_set(
     verbose: Verbose = False,
 ) -> None:
     """Check a setting, and write it to the .env file in this folder."""
-    from fastapi_crons.env_file import change_setting
+    from fastapi_crons.env_file import change_setting, check_env_file
     from fastapi_crons.plugins import Plugins
 
     if unset == (value is not None):
         raise typer.BadParameter("give either a value or --unset")
     if value == "-":
         value = sys.stdin.readline().rstrip("\r\n")
+    check_env_file()
     change = change_setting(Plugins(_disabled_plugins()), name, value)
     done = ("is set in" if value is not None else "is taken out of") if change.changed else "is left as it was in"
     say(f"{change.variable} {done} {change.env_file}")
     if change.overridden:
         warn(f"{change.variable} is set in the environment, too, which goes before the file")
+    if change.readable_by:
+        warn(
+            f"{change.env_file} can be read by {change.readable_by}, and may hold secrets; close it with: "
+            f"chmod 600 {change.env_file}"
+        )
 
 
 def _disabled_plugins() -> frozenset[str]:

@@ -133,11 +133,11 @@ class _RunPrinter:
         if self._json_out is not None:
             from fastapi_crons.api.models import MissedModel
 
-            print(MissedModel.of(missed).model_dump_json(), file=self._json_out, flush=True)
+            print(json.dumps(MissedModel.of(missed).model_dump(mode="json")), file=self._json_out, flush=True)
             return
         when, zone = missed.last, self._session.zone
         number = f"{'at least ' if missed.more else ''}{missed.count} {'tick' if missed.count == 1 else 'ticks'}"
-        reason = missed.reason.replace("_", " ")
+        reason = shown(missed.reason.replace("_", " "))
         say(f"{clock_time(when, zone)}  {'missed':11}  {'-':>8}  {shown(missed.job)}  {number}: {reason}")
 
 
@@ -146,14 +146,14 @@ def run_line(run: Run, zone: str) -> str:
     from fastapi_crons.run import SHORTEST_WAIT, short_id
 
     took = "-" if run.duration is None else f"{run.duration:.2f}s"
-    trigger = run.trigger if run.attempt == 1 else f"{run.trigger} (attempt {run.attempt})"
+    trigger = shown(run.trigger) + (f" (attempt {run.attempt})" if run.attempt > 1 else "")
     if run.beside is not None:
         trigger += f" (beside run {shown(run.beside)})"
     if run.waited >= SHORTEST_WAIT:
         trigger += f" (waited {run.waited:.2f}s for a thread)"
     line = (
-        f"{clock_time(run.started, zone)}  {run.status:11}  {took:>8}  {shown(run.job)}  {trigger}  {shown(run.instance)}  "
-        f"run {shown(short_id(run.id))}"
+        f"{clock_time(run.started, zone)}  {shown(run.status):11}  {took:>8}  {shown(run.job)}  {trigger}  "
+        f"{shown(run.instance)}  run {shown(short_id(run.id))}"
     )
     return line if run.error is None else f"{line}  {shown(run.error.type)}: {shown(run.error.message)}"
 
@@ -166,7 +166,7 @@ def log_lines(run: Run, zone: str) -> list[str]:
     for record in run.log:
         when = clock_time(utc_datetime(record.ts), zone)
         first, *others = shown_lines(record.message).splitlines() or [""]
-        lines.append(f"{when} {record.level} {shown(record.logger)}: {first}")
+        lines.append(f"{when} {shown(record.level)} {shown(record.logger)}: {first}")
         # So that no message looks like a record of its own.
         lines += [f"    | {line}" for line in others]
     return lines

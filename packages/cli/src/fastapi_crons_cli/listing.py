@@ -111,7 +111,7 @@ def status(app: App = None, as_json: AsJson = False, verbose: Verbose = False) -
     counts.update({str(name): count for name, count in view.statuses.items()}, paused=view.paused)
     for name, count in counts.items():
         if count or name in _ALWAYS_SHOWN:
-            say(f"{name.replace('_', ' ').title()}: {count}")
+            say(f"{shown(name.replace('_', ' ').title())}: {count}")
     if view.instances:
         say("")
         say("Instances")

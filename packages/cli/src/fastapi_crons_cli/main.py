@@ -157,7 +157,8 @@ def _disabled_plugins() -> frozenset[str]:
     """Those that the settings name. Settings cost more to read than all the rest: only where they may name any."""
     named = any(variable.upper() == "CRON_DISABLED_PLUGINS" for variable in os.environ)
     with suppress(OSError, ValueError):
-        named = named or "CRON_DISABLED_PLUGINS" in Path(".env").read_text(encoding="utf-8").upper()
+        # A pipe, as some keepers of secrets put there, would be emptied.
+        named = named or (Path(".env").is_file() and "CRON_DISABLED_PLUGINS" in Path(".env").read_text("utf-8").upper())
     if not named:
         return frozenset()
     from fastapi_crons.config import CronConfig

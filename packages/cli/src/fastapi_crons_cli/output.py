@@ -48,13 +48,18 @@ def shown_lines(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """Print a line to standard output."""
-    typer.echo(text)
+    """Print lines to standard output."""
+    typer.echo(_safe(text))
 
 
 def warn(text: str) -> None:
-    """Print a line to standard error."""
-    typer.echo(text, err=True)
+    """Print lines to standard error."""
+    typer.echo(_safe(text), err=True)
+
+
+def _safe(text: str) -> str:
+    """The lines with everything escaped that a terminal could take for more than text, whatever they are made of."""
+    return "\n".join(map(shown, text.split("\n")))
 
 
 def show_cursor() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from fastapi_crons_cli.apps import AppError, FoundApp, NoAppError, find_app
-from fastapi_crons_cli.output import Progress, show_cursor, shown, warn
+from fastapi_crons_cli.output import Progress, said, show_cursor, shown, warn
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -203,7 +203,7 @@ async def served(app: FastAPI) -> AsyncIterator[None]:
             await context.__aexit__(None, None, None)
         except Exception as error:
             # What the command ended with is what matters.
-            warn(f"the app's lifespan failed at its end, too: {type(error).__name__}: {shown(error)}")
+            warn(f"the app's lifespan failed at its end, too: {type(error).__name__}: {said(error)}")
         raise
     await context.__aexit__(None, None, None)
 

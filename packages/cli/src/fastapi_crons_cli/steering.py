@@ -86,7 +86,7 @@ async def _run(session: Session, name: str, *, force: bool, timeout: float | Non
 
 def _tell(run: Run, zone: str, *, verbose: bool) -> None:
     if verbose:
-        say(f"Run {run.id} on instance {shown(run.instance)}")
+        say(f"Run {shown(run.id)} on instance {shown(run.instance)}")
         for line in log_lines(run, zone):
             say(line)
     if run.beside is not None:
@@ -101,7 +101,7 @@ def _tell(run: Run, zone: str, *, verbose: bool) -> None:
     if run.status == "running":
         warn(f"❌ Job '{shown(run.job)}' does not end although it was told to, and is left behind")
         return
-    text = f"❌ Job '{shown(run.job)}' {_WORDS.get(run.status, run.status)} {took}"
+    text = f"❌ Job '{shown(run.job)}' {_WORDS.get(run.status, shown(run.status))} {took}"
     if run.error is None:
         warn(text)
         return

@@ -14,6 +14,7 @@ from fastapi_crons.clock import utc_datetime
 from fastapi_crons.damage import LATEST
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import Definition, Enrolment, Lease, LeaseRef, Replaced
+from fastapi_crons.outcome import printable
 from fastapi_crons.parts import Parts
 from fastapi_crons.run import RunIds
 from fastapi_crons.ticks import Policy, old_row
@@ -171,8 +172,8 @@ class EnrolledJobs:
                 "job %r is registered for %s here and for %s elsewhere; instances that share a store and a job name "
                 "must share the function, else set CRON_NAMESPACE",
                 job.name,
-                job.function_name,
-                function,
+                printable(job.function_name),
+                printable(function),
                 extra={"job": job.name},
             )
 
@@ -242,7 +243,7 @@ class EnrolledJobs:
             "job %r: it was %r in %s until now, and is %r in %s%s",
             job.name,
             old.schedule,
-            old.timezone or "no zone",
+            printable(old.timezone) or "no zone",
             job.schedule.text,
             job.schedule_zone or "no zone",
             "" if job.enabled else ", and disabled",

@@ -28,8 +28,17 @@ if TYPE_CHECKING:
     from fastapi_crons.plugins import Plugins
 
 
+_OTHER_KINDS = (
+    (stat.S_ISFIFO, "named pipe"),
+    (stat.S_ISDIR, "folder"),
+    (stat.S_ISCHR, "device"),
+    (stat.S_ISBLK, "device"),
+    (stat.S_ISSOCK, "socket"),
+)
 #: Blank lines and indentation, and what may stand before a variable.
 _START = re.compile(r"(\s*)(export\s+)?")
+#: A value in quotation marks, as dotenv reads it.
+_IN_QUOTES = re.compile(r"""'(?:\\'|[^'])*'|"(?:\\"|[^"])*\"""")
 #: What every reader of such files takes as it stands.
 _NEEDS_NO_QUOTES = re.compile(r"[\w./:@%+,=-]*", re.ASCII)
 
@@ -44,6 +53,27 @@ class SettingChange:
     """False where the file said so already."""
     overridden: bool
     """True where the variable is set in the environment of this process, which goes before the file."""
+    readable_by: str | None
+    """Who besides its owner may read the file."""
+
+
+def check_env_file(env_file: Path = Path(".env")) -> None:
+    """Raises `ConfigurationError` for what is no file: a pipe, which would be waited for, a device, a folder."""
+    try:
+        mode = env_file.stat().st_mode
+    except OSError:
+        return
+    if not stat.S_ISREG(mode):
+        kind = next((kind for is_one, kind in _OTHER_KINDS if is_one(mode)), "special file")
+        raise ConfigurationError(f"{env_file} can't be changed: it is a {kind}, and no file")
+
+
+def _readable_by(env_file: Path) -> str | None:
+    if os.name == "nt":  # where modes say nothing
+        return None
+    mode = stat.S_IMODE(env_file.stat().st_mode)
+    who = "everybody" if mode & stat.S_IROTH else "its group" if mode & stat.S_IRGRP else None
+    return None if who is None else f"{who} (mode {mode:04o})"
 
 
 def change_setting(plugins: Plugins, name: str, value: str | None, env_file: Path = Path(".env")) -> SettingChange:
@@ -54,6 +84,7 @@ def change_setting(plugins: Plugins, name: str, value: str | None, env_file: Pat
     file alone, for a name that is unknown or means several, a value that can't be used or kept, settings that
     contradict each other, and a file that can't be written.
     """
+    check_env_file(env_file)
     field, variable = _find(plugins, name)
     if field.owner.model_config.get("env_file") is None:
         raise ConfigurationError(f"{variable} is read from the environment only, not from a file; set it there")
@@ -62,8 +93,6 @@ def change_setting(plugins: Plugins, name: str, value: str | None, env_file: Pat
     # What a link leads to is replaced, not the link.
     target = Path(os.path.realpath(env_file))
     try:
-        if target.exists() and not target.is_file():
-            raise OSError("it is no file")
         text = target.read_bytes().decode() if target.exists() else ""
         edited = _edited(text, field, variable, value)
         if value is not None or edited != text:
@@ -75,7 +104,8 @@ def change_setting(plugins: Plugins, name: str, value: str | None, env_file: Pat
         raise ConfigurationError(f"{env_file} can't be changed: {one_line(error)}") from error
     except ConfigurationError as error:
         raise ConfigurationError(f"{env_file} is left as it is: {error}") from None
-    return SettingChange(variable, env_file, edited != text, field.overridden())
+    readable_by = _readable_by(target) if target.exists() else None
+    return SettingChange(variable, env_file, edited != text, field.overridden(), readable_by)
 
 
 def _find(plugins: Plugins, name: str) -> tuple[Field, str]:
@@ -104,7 +134,7 @@ def _edited(text: str, field: Field, variable: str, value: str | None) -> str:
     dotenv's own `set_key` would also take the blank lines before it, `export`, and another spelling of its variable.
     """
     ending = "\r\n" if "\r\n" in text else "\n"
-    line = None if value is None else f"{_quoted(value)}{ending}"
+    line = None if value is None else _quoted(value)
     parts = []
     for binding in parse_stream(StringIO(text, newline="")):
         original = binding.original.string
@@ -117,14 +147,30 @@ def _edited(text: str, field: Field, variable: str, value: str | None) -> str:
             parts.append(blank.rstrip(" \t"))
             continue
         same = folded(field.owner, binding.key) == folded(field.owner, variable)
-        parts.append(f"{blank}{export}{binding.key if same else variable}={line}")
+        comment = _comment_behind(original[len(blank) :])
+        written = line or ("''" if comment else "")
+        parts.append(f"{blank}{export}{binding.key if same else variable}={written}{comment}{ending}")
         line = None
     edited = "".join(parts)
     if line is None:
         return edited
     if edited and edited[-1] not in "\r\n":
         edited += ending
-    return f"{edited}{variable}={line}"
+    return f"{edited}{variable}={line}{ending}"
+
+
+def _comment_behind(binding: str) -> str:
+    """The comment that stands behind a value, with the blanks before it."""
+    rest = binding.partition("=")[2].lstrip(" \t")
+    quoted = _IN_QUOTES.match(rest)
+    line = (rest if quoted is None else f"x{rest[quoted.end() :]}").rstrip("\r\n")
+    at = line.find("#")
+    while at > 0 and not line[at - 1].isspace():
+        at = line.find("#", at + 1)
+    if at < 0:
+        return ""
+    blanks = line[len(line[:at].rstrip()) : at] or " "
+    return f"{blanks}{line[at:]}"
 
 
 def _quoted(value: str) -> str:

@@ -7,7 +7,7 @@ from math import inf
 
 from fastapi_crons.errors import StoreError
 from fastapi_crons.metering import Meter
-from fastapi_crons.outcome import one_line
+from fastapi_crons.outcome import one_line, printable
 from fastapi_crons.parts import Parts
 from fastapi_crons.state.calls import answer_of
 from fastapi_crons.wording import counted
@@ -38,7 +38,7 @@ async def prune_forever(parts: Parts) -> None:
             if forgotten:
                 # The lock store names them once.
                 await answer_of(parts.state.forget(sorted(forgotten)), patience)
-                shown = ", ".join(sorted(forgotten)[:10])
+                shown = ", ".join(map(printable, sorted(forgotten)[:10]))
                 number = counted(len(forgotten), "job")
                 logger.info("forgot %s that no instance has registered for long: %s", number, shown)
                 forgotten.clear()

@@ -208,8 +208,8 @@ class Runner:
         logger.error(
             "job %r: run %s of instance %s was cut off: %s",
             job.name,
-            short_id(run.id),
-            run.instance,
+            printable(short_id(run.id)),
+            printable(run.instance),
             why,
             extra=log_fields(run),
         )

@@ -15,7 +15,7 @@ from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import ClaimRequest, LeaseRef, Pause, PauseRequest, Resumed, ResumeRequest
 from fastapi_crons.manual_run import ManualRun
 from fastapi_crons.membership import Membership
-from fastapi_crons.outcome import safe_text
+from fastapi_crons.outcome import printable, safe_text
 from fastapi_crons.parts import Parts
 from fastapi_crons.run import Run, short_id
 from fastapi_crons.state.base import Signal
@@ -113,7 +113,7 @@ class Steering:
             ) from error
         if result.outcome == "busy":
             raise JobLockedError(
-                f"job {name!r} is running already (run {result.holder}); force=True runs it all the same"
+                f"job {name!r} is running already (run {printable(result.holder or '')}); force=True runs it all the same"
             )
         if result.outcome == "not_in_force":
             raise NotInForceError(
@@ -131,7 +131,7 @@ class Steering:
                 "job %r: run %s was forced, and overlaps with run %s",
                 name,
                 short_id(run.id),
-                short_id(run.beside),
+                printable(short_id(run.beside)),
                 extra=run.log_fields,
             )
         self._runner.start(run)
