@@ -103,28 +103,28 @@ says_something_else.__signature__ = inspect.signature(wants_session)  # type: ig
 @pytest.mark.parametrize(
     ("func", "result"),
     [
-        (with_session(wants_session), '"session"'),
-        (with_session(wants_both), '"session job"'),
-        (passing_on(with_session(wants_both)), '"session job"'),
-        (functools.partial(with_session(wants_both)), '"session job"'),
-        (hiding(wants_context), '"its own"'),
-        (passing_on(wants_context), '"job"'),
-        (Traced(wants_context), '"job"'),
-        (Traced(hiding(wants_context)), '"its own"'),
-        (functools.partial(wants_both, "mine"), '"mine job"'),
-        (functools.partial(wants_both, session="mine"), '"mine job"'),
-        (Bound().plain, '"plain"'),
-        (Bound().told, '"job"'),
-        (Bound(), '"job"'),
-        (functools.cache(lambda: "kept"), '"kept"'),
-        (says_something_else, '"default"'),
-        (lambda *, context: context.job, '"job"'),
-        (lambda context=None: context.job, '"job"'),
-        (dict, "{}"),
+        (with_session(wants_session), "session"),
+        (with_session(wants_both), "session job"),
+        (passing_on(with_session(wants_both)), "session job"),
+        (functools.partial(with_session(wants_both)), "session job"),
+        (hiding(wants_context), "its own"),
+        (passing_on(wants_context), "job"),
+        (Traced(wants_context), "job"),
+        (Traced(hiding(wants_context)), "its own"),
+        (functools.partial(wants_both, "mine"), "mine job"),
+        (functools.partial(wants_both, session="mine"), "mine job"),
+        (Bound().plain, "plain"),
+        (Bound().told, "job"),
+        (Bound(), "job"),
+        (functools.cache(lambda: "kept"), "kept"),
+        (says_something_else, "default"),
+        (lambda *, context: context.job, "job"),
+        (lambda context=None: context.job, "job"),
+        (dict, {}),
     ],
 )
 async def test_what_will_be_called_is_given_what_it_takes(
-    func: Callable[..., Any], result: str, make_crons: MakeCrons, clock: VirtualClock
+    func: Callable[..., Any], result: object, make_crons: MakeCrons, clock: VirtualClock
 ) -> None:
     crons = make_crons()
     crons.cron("* * * * *", name="job")(func)
