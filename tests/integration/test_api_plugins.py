@@ -21,6 +21,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from fastapi_crons import Crons, get_cron_router, hookimpl
 from tests.conftest import MakeCrons
+from tests.integration.test_api_access import Api
 
 TOKEN = "a-token-of-more-than-32-characters"
 RIGHT = {"authorization": f"Bearer {TOKEN}"}
@@ -137,6 +138,30 @@ def test_without_a_token_changes_are_for_local_clients_only(make_crons: MakeCron
         assert client.post("/api/raw", headers=JSON | headers).status_code == 403
         assert client.post("/api/mounted/x", headers=JSON | headers).status_code == 403
     assert client.post("/api/raw", headers={"content-type": "text/plain"}, content="x").status_code == 415
+
+
+@pytest.mark.parametrize("path", ["/x", "/n/x"])
+async def test_who_may_not_is_told_before_a_body_is_read(make_crons: MakeCrons, path: str) -> None:
+    class Plugin:
+        @hookimpl
+        def routes(self, router: APIRouter) -> None:
+            inner = APIRouter()
+            for one in (router, inner):
+                one.post("/x")(takes)
+            router.include_router(inner, prefix="/n")
+
+    def takes(body: dict[str, int]) -> dict[str, int]:
+        return body
+
+    crons = make_crons(api_token=TOKEN)
+    crons.plugins.register(Plugin())
+    api = Api(crons)
+    chunked = [(b"transfer-encoding", b"chunked"), (b"content-type", b"application/json")]
+    refused = await api.ask("POST", f"/api{path}", *chunked, body=[b'{"a": ', b"1}"])
+    assert (refused.status, refused.chunks_read) == (401, 0)
+    right = (b"authorization", RIGHT["authorization"].encode())
+    taken = await api.ask("POST", f"/api{path}", right, *chunked, body=[b'{"a": ', b"1}"])
+    assert (taken.status, taken.json()) == (200, {"a": 1})
 
 
 def test_what_is_mounted_finds_its_place(make_crons: MakeCrons) -> None:

@@ -518,6 +518,14 @@ def test_next_of_expressions(fastapi_crons: Cli) -> None:
     assert "timezone 'Mars' is not known" in refused(fastapi_crons("next", "* * * * *", "-z", "Mars"))
 
 
+def test_check_warns_of_a_short_token(fastapi_crons: Cli, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRON_API_TOKEN", "of-20-characters-xyz")
+    result = fastapi_crons("check")
+    assert result.exit_code == 0
+    assert "CRON_API_TOKEN has 20 characters" in " ".join(result.output.split())
+    assert "xyz" not in result.output
+
+
 def test_check_names_what_is_wrong(fastapi_crons: Cli, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = fastapi_crons("check").stdout.splitlines()[1:]
     assert all(line.startswith("✓ ") for line in lines)

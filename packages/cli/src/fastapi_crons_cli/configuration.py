@@ -186,6 +186,9 @@ def _settings_steps(crons: Crons) -> Iterator[Step]:
         return
     given = [setting.variable for setting in settings if setting.source != "default"]
     yield Step("settings", "ok", f"set: {', '.join(given)}" if given else "all as by default")
+    advice = crons.config.token_advice()
+    if advice is not None:
+        yield Step("settings", "warning", advice)
     for unread in unread_variables(crons.plugins):
         yield Step("settings", "warning", unread)
 

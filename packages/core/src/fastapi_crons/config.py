@@ -16,6 +16,7 @@ from fastapi_crons.schedule import check_timezone, zone_name
 
 PREFIX = "CRON_"
 _SHORTEST_TOKEN = 16
+_ADVISED_TOKEN = 32
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -189,8 +190,8 @@ class CronConfig(BaseSettings):
             raise ValueError("can't have control characters: a header has none")
         if value is not None and len(token) < _SHORTEST_TOKEN:
             raise ValueError(
-                f"has {len(token)} characters, which can be guessed: at least {_SHORTEST_TOKEN} are wanted, and 32 advised "
-                "(`openssl rand -hex 32` makes a good one)"
+                f"has {len(token)} characters, which can be guessed: {_SHORTEST_TOKEN} are wanted at least, {_ADVISED_TOKEN} "
+                "advised (`openssl rand -hex 32` makes a good one)"
             )
         return value
 
@@ -228,6 +229,16 @@ class CronConfig(BaseSettings):
         if not value.isprintable():
             raise ValueError("must be printable characters")
         return without_quotes(value)
+
+    def token_advice(self) -> str | None:
+        """What is to be said about a token that is taken, and could be better."""
+        length = 0 if self.api_token is None else len(self.api_token.get_secret_value())
+        if not 0 < length < _ADVISED_TOKEN:
+            return None
+        return (
+            f"CRON_API_TOKEN has {length} characters, and {_ADVISED_TOKEN} or more are advised: `openssl rand -hex 32` makes a "
+            "good one"
+        )
 
     @model_validator(mode="after")
     def _fit_what_was_left_open(self) -> CronConfig:

@@ -18,9 +18,6 @@ from fastapi_crons.config import CronConfig
 
 logger = logging.getLogger(__name__)
 
-#: A shorter token is told of.
-ADVISED_TOKEN = 32
-
 
 class Notices:
     """Says of one router, once, who may use it, where `dependencies` are the app's own guards."""
@@ -44,13 +41,9 @@ class Notices:
         if self._told:
             return
         self._told = True
-        length = 0 if config.api_token is None else len(config.api_token.get_secret_value())
-        if 0 < length < ADVISED_TOKEN:
-            logger.warning(
-                "CRON_API_TOKEN has %d characters, and %d or more are advised: `openssl rand -hex 32` makes a good one",
-                length,
-                ADVISED_TOKEN,
-            )
+        advice = config.token_advice()
+        if advice is not None:
+            logger.warning("%s", advice)
         if self._guards:
             self._tell_of_guards()
 

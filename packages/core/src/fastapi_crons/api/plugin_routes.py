@@ -6,15 +6,19 @@ when the hook has run: what a plugin adds later is not served.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, cast
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from typing import Any, ClassVar, cast
 
 from fastapi import APIRouter, Request, Response, WebSocket
 from fastapi.params import Depends
 from fastapi.routing import APIRoute, APIWebSocketRoute
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fastapi_crons.api.guard import Guard
+from fastapi_crons.api.problems import ManagementRoute
 
 #: By what a mounted app may be asked.
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE")
@@ -48,7 +52,7 @@ class PluginRoutes:
         if nested is not None:  # FastAPI keeps included routers as such, or takes their routes one by one
             return self._included(route, nested, guarded)
         if isinstance(route, (APIRoute, APIWebSocketRoute)) and (guarded or self._guard in route.dependencies):
-            return [route]
+            return [_asking_first(route, self._guard) if isinstance(route, APIRoute) else route]
         made = self._make(not guarded)
         if isinstance(route, Mount):
             path, app = f"{route.path}/{{{_REST}:path}}", _mounted(route.app)
@@ -70,6 +74,32 @@ class PluginRoutes:
         taken = self._make(False)
         taken.routes.extend(self._taken(nested, guarded=True))
         yield dataclasses.replace(included, original_router=taken)
+
+
+def _asking_first(route: APIRoute, guard: Depends) -> APIRoute:
+    """The same route, which asks the guard before it reads a body, as ours do."""
+    if isinstance(route, ManagementRoute):
+        return route
+    # A class, and not an attribute: FastAPI may make routes anew, by their class.
+    kind: type[APIRoute] = type(
+        f"Guarded{type(route).__name__}", (_AsksFirst, type(route)), {"guard": guard.dependency}
+    )
+    guarded = copy.copy(route)
+    guarded.__class__ = kind
+    return guarded
+
+
+class _AsksFirst(APIRoute):
+    guard: ClassVar[Guard]
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            await self.guard(request)
+            return await handle(request)
+
+        return handled
 
 
 class _Answer(Response):
