@@ -93,6 +93,10 @@ class Sender:
             if case.operation.label.endswith("/cancel") and chosen % 2:
                 given["name"], given["run_id"] = SLOW, self.server.post(f"/api/crons/{SLOW}/run", START)["run_id"]
         response = case.call(base_url=self.server.url)
+        if (
+            response.text == "Invalid HTTP request received."
+        ):  # uvicorn's own answer, to more than it reads of an address
+            return
         validate(case, response)
         self.statuses[case.operation.label, response.status_code] += 1
 
