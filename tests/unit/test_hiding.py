@@ -9,10 +9,12 @@ from urllib.parse import quote
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from redis.asyncio import Redis
 
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.errors import ConfigurationError
 from fastapi_crons.hiding import as_cause, forget_all, know, know_address, without_secrets
+from fastapi_crons.locking import RedisLockBackend
 from fastapi_crons.outcome import cut, error_of, one_line
 from fastapi_crons.service import Service
 from tests.conftest import MakeCrons
@@ -56,6 +58,12 @@ def _nothing_known() -> Iterator[None]:
         ('{"url":"redis://me:pw@db","mail":"x@y.org"}', '{"url":"redis://***@db","mail":"x@y.org"}'),
         ("connecting to 'redis://me:p'ss@db', x@y", "connecting to 'redis://***@db', x@y"),
         ("<Connection(host=h,password=p,ss)w,db=0)>", "<Connection(host=h,password=***,db=0)>"),
+        (
+            "No master found for 'x' : <redis.asyncio.client.Redis(<redis.asyncio.connection.ConnectionPool("
+            "<redis.asyncio.connection.Connection(db=0,username=None,password=hunter2,credential_provider=None)>)>)>",
+            "No master found for 'x' : <redis.asyncio.client.Redis(<redis.asyncio.connection.ConnectionPool("
+            "<redis.asyncio.connection.Connection(db=0,username=None,password=***,credential_provider=None)>)>)>",
+        ),
         ("Sentinel(h, sentinel_kwargs={'password': 'p ss'})", "Sentinel(h, sentinel_kwargs={'password': '***'})"),
         ('{"client_secret": "a\\"b c", "x": 1}', '{"client_secret": "***", "x": 1}'),
         (r'"{\"token\": \"a b\", \"x\": 1}"', r'"{\"token\": \"***\", \"x\": 1}"'),
@@ -222,3 +230,14 @@ async def test_a_setting_that_is_refused_is_shown_without_its_password(value: st
     with pytest.raises(ConfigurationError) as refused:
         await Crons(config=CronConfig(state_backend=value)).start()
     assert not any(part in str(refused.value) for part in ("ss@", "hunter2"))
+
+
+async def test_an_error_of_a_redis_store_holds_no_password_of_the_client_it_was_given() -> None:
+    client = Redis(host="127.0.0.1", port=1, password="a-password-of-redis")
+    store = RedisLockBackend(client)
+    told = (
+        f"refused: {client.connection_pool.connection_kwargs}, a-password-of-redis, Redis(password=a-password-of-redis)"
+    )
+    assert "a-password-of-redis" not in one_line(ConnectionError(told), 2_000)
+    assert "a-password-of-redis" not in repr(store)
+    await client.aclose()

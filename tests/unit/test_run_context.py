@@ -448,3 +448,24 @@ async def test_no_half_of_a_secret_comes_into_view_where_redaction_shortens_a_te
     run = await _kept(crons)
     assert run.error is not None
     assert "hu" not in run.error.message + run.error.traceback
+
+
+async def test_why_a_result_is_not_kept_is_redacted_before_it_is_cut(make_crons: MakeCrons) -> None:
+    class Refuses:
+        def keys(self) -> list[str]:
+            return ["a"]
+
+        def __getitem__(self, key: str) -> str:
+            raise ValueError("x")
+
+        def __getattribute__(self, name: str) -> object:
+            if name == "__dict__":
+                raise ValueError("x" * 190 + Forgetting.secret * 3)
+            return object.__getattribute__(self, name)
+
+    crons = make_crons()
+    crons.plugins.register(Forgetting())
+    crons.cron("0 0 1 1 *", name="job")(Refuses)
+    await crons.start()
+    await crons.run_job("job")
+    assert (await _kept(crons)).result == {"type": "Refuses", "stored": False, "reason": "x" * 190 + "***" * 3}

@@ -13,7 +13,7 @@ from fastapi_crons.errors import SkipRun
 from fastapi_crons.hiding import without_known_secrets
 from fastapi_crons.logs import without_our_frames
 from fastapi_crons.outcome import cut, error_of, safe_text
-from fastapi_crons.results import json_or_text, result_json
+from fastapi_crons.results import REASON_CHARS, json_or_text, result_json
 from fastapi_crons.run import Run, RunError
 from fastapi_crons.run_log import longest_line
 
@@ -42,9 +42,9 @@ class Kept:
         self._max_result_bytes = config.max_result_bytes
         self._hooks = hooks
 
-    async def result(self, value: object) -> str | None:
+    async def result(self, run: ActiveRun, value: object) -> str | None:
         """What a function returned, as JSON text."""
-        return await result_json(value, self._max_result_bytes)
+        return await result_json(value, self._max_result_bytes, self._cut_first(run.job.name, REASON_CHARS))
 
     def error(self, run: ActiveRun, raised: BaseException) -> RunError:
         """What a function raised."""
@@ -111,7 +111,10 @@ class Kept:
         if isinstance(json.loads(result), str):
             return _with_strings(result, redacted)
         shown = _readable_json(json.loads(_with_strings(result, if_escaped)))
-        return json.dumps(json.loads(json_or_text(redacted(shown))))
+        kept = json.loads(json_or_text(redacted(shown)))
+        if isinstance(kept, dict) and kept.keys() == {"type", "stored", "reason"} and isinstance(kept["reason"], str):
+            kept["reason"] = cut(kept["reason"], REASON_CHARS)
+        return json.dumps(kept)
 
     def _cut_first(self, job_name: str, limit: int) -> int:
         """The limit of a text as it comes: what is to be redacted is cut afterwards, so that no half of a secret slips by."""

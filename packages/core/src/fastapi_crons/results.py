@@ -23,6 +23,8 @@ from pydantic import BaseModel
 from fastapi_crons._exceptions import exact_text, is_a
 from fastapi_crons.outcome import safe_text, type_name
 
+#: How much is kept of why a result is not.
+REASON_CHARS = 200
 #: For how long (seconds) the event loop is held in one go.
 _SLICE = 0.004
 #: What is nested more deeply may not be read again: Python's own limit is 1,000, and counts what calls the reader.
@@ -200,10 +202,11 @@ class _Encoder:
         return found
 
 
-async def result_json(value: object, limit: int) -> str | None:
+async def result_json(value: object, limit: int, reason_limit: int = REASON_CHARS) -> str | None:
     """A result as JSON text of at most `limit` bytes; None for None.
 
-    What can't be kept (not JSON, cyclic, NaN, too large) becomes `{"type": …, "stored": false, "reason": …}`.
+    What can't be kept (not JSON, cyclic, NaN, too large) becomes `{"type": …, "stored": false, "reason": …}`, whose reason has
+    at most `reason_limit` characters.
     """
     if value is None:
         return None
@@ -220,7 +223,7 @@ async def result_json(value: object, limit: int) -> str | None:
                 await asyncio.sleep(0)
                 until = perf_counter() + _SLICE
     except BaseException as error:  # whatever the value does when it is looked at; the function has ended well
-        return _not_stored(value, error, limit)
+        return _not_stored(value, error, limit, reason_limit)
     return "".join(pieces)
 
 
@@ -240,13 +243,13 @@ def json_or_text(text: str) -> str:
     return text
 
 
-def _not_stored(value: object, error: BaseException, limit: int) -> str:
+def _not_stored(value: object, error: BaseException, limit: int, reason_limit: int) -> str:
     if is_a(error, _TooLargeError):
         reason = f"larger than {limit} bytes"
     elif is_a(error, asyncio.CancelledError):
         reason = "its scheduler stopped before it was encoded"
     else:
-        reason = safe_text(error, 200)
+        reason = safe_text(error, reason_limit)
     return json.dumps({"type": type_name(value), "stored": False, "reason": reason})
 
 

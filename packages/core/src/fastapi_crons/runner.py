@@ -301,7 +301,7 @@ class Runner:
                 await self._ask_before_hooks(run)
                 await self._settle_lease(run)
             value = await self._invoker.call(run)
-            return Ending("completed", None, None if value is None else await self._kept.result(value))
+            return Ending("completed", None, None if value is None else await self._kept.result(run, value))
         except asyncio.CancelledError as cancelled:
             status, error = self._after_cancellation(run, cancelled)
         except BaseException as raised:

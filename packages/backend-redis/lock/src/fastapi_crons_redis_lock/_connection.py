@@ -94,7 +94,7 @@ class Connection:
         try:
             return Connection(_twin(self.client), owned=True, patience=self._patience)
         except (TypeError, AttributeError) as error:  # a client of a kind that we do not know
-            logger.debug("a %s can't be made again: %r", type(self.client).__name__, error)
+            logger.debug("a %s can't be made again: %s", type(self.client).__name__, reason_of(error))
             return None
 
     async def open(self) -> None:
@@ -208,7 +208,7 @@ class Connection:
         try:
             await self.client.connection_pool.disconnect(inuse_connections=False)
         except ERRORS as error:
-            logger.debug("closing idle connections: %r", error)
+            logger.debug("closing idle connections: %s", reason_of(error))
 
     def _refused(self, error: Exception) -> StoreError:
         if isinstance(error, (exceptions.ResponseError, exceptions.AuthenticationError)) and not isinstance(
