@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -66,6 +67,20 @@ def home():
 """
 
 
+#: Jobs in threads, which nobody can end, that are due every six seconds, one after the other.
+IN_THREADS = """
+def in_thread(number, seconds):
+    @crons.cron(f"* * * * * {number}/6", name=f"thread-{number}")
+    def thread(context: JobContext):
+        note("start", context)
+        time.sleep(seconds)
+        note("end", context)
+
+for number, seconds in enumerate((0.8, 1.5, 2.2, 3.5, 4.5, 5.5)):
+    in_thread(number, seconds)
+"""
+
+
 @pytest.fixture
 def proxy(own_redis: RedisServer) -> Iterator[Proxy]:
     """A proxy in front of the private server."""
@@ -115,10 +130,12 @@ def watched(
     seconds: float = 0.0,
     job: Mapping[str, object] | None = None,
     every: int = 1,
+    extra: str = "",
     **settings: str,
 ) -> Iterator[Watch]:
     """A fleet on a server, got going. History is read where `history_url` says."""
-    with Fleet({"CRON_REDIS_URL": url, **settings}, jobs=jobs, seconds=seconds, job=job, every=every) as fleet:
+    options = {"jobs": jobs, "seconds": seconds, "job": job, "every": every, "extra": extra}
+    with Fleet({"CRON_REDIS_URL": url, **settings}, **options) as fleet:  # type: ignore[arg-type]
         fleet.start(count)
         time.sleep(1.5)
         yield Watch(fleet, history_url or url)
@@ -249,6 +266,63 @@ def test_runs_give_up_their_leases_while_the_server_is_silent_for_too_long(
             (run.started_ts, run.attempt, run.status) for runs, _ in watch.history().values() for run in runs
         )
         assert [row[1:] for row in found[:10]] == [(1, "interrupted")] * 5 + [(2, "completed")] * 5
+        assert_quiet(watch.log())
+
+
+@pytest.mark.parametrize(
+    "seconds", [8, pytest.param(3, marks=pytest.mark.full), pytest.param(14, marks=pytest.mark.full)]
+)
+def test_runs_that_end_while_every_write_is_refused_count_and_are_not_run_again(
+    own_redis: RedisServer, report: Report, seconds: float
+) -> None:
+    # In threads, which nobody can end: some end before it is in doubt whose their leases are, some after.
+    with watched(own_redis.url, jobs=2, every=6, extra=IN_THREADS, CRON_INSTANCE_TIMEOUT="4") as watch:
+        wait_until(lambda: any(line.job.startswith("thread") for line in watch.lines("start")), 10, "threads")
+        own_redis.cli("REPLICAOF", HOST, free_port())
+        time.sleep(seconds)
+        own_redis.cli("REPLICAOF", "NO", "ONE")
+        time.sleep(12)
+        sums, _ = watch.ended(time.time())
+        report(f"every write refused for {seconds:g} s", sums)
+        lines = [line for line in watch.lines("start") if line.job.startswith("thread")]
+        starts = Counter((line.job, line.tick) for line in lines)
+        assert starts.most_common(1)[0][1] == 1, "a function that came to its end was called again"
+        assert {line.attempt for line in lines} == {1}
+        assert "its process is gone" not in watch.log()
+        assert_quiet(watch.log())
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_through_many_faults_on_one_host_nothing_that_ended_runs_again(
+    own_redis: RedisServer, report: Report, seed: int
+) -> None:
+    chance = random.Random(seed)
+    with watched(own_redis.url, 3, jobs=5, seconds=1.2, every=3, extra=IN_THREADS, CRON_INSTANCE_TIMEOUT="4") as watch:
+
+        def freeze(seconds: float) -> None:
+            process = chance.choice(watch.fleet.processes)
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(seconds)
+            process.send_signal(signal.SIGCONT)
+
+        def stall(seconds: float) -> None:
+            own_redis.pause()
+            time.sleep(seconds)
+            own_redis.resume()
+
+        def refuse(seconds: float) -> None:
+            own_redis.cli("REPLICAOF", HOST, free_port())
+            time.sleep(seconds)
+            own_redis.cli("REPLICAOF", "NO", "ONE")
+
+        for _ in range(10):
+            chance.choice((freeze, stall, refuse))(chance.uniform(0.5, 9))
+            time.sleep(chance.uniform(0.5, 4))
+        sums, _ = watch.ended(time.time(), 15)
+        report(f"ten faults, seed {seed}", sums)
+        assert_no_body_twice(watch)
+        assert "its process is gone" not in watch.log()
         assert_quiet(watch.log())
 
 
