@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import nox
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 nox.needs_version = ">=2024.10"
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -61,6 +63,7 @@ nox.options.sessions = [
     "lint",
     "types",
     "tests",
+    "lowest",
     *dict.fromkeys(f"tests_elsewhere-{python}" for python in (*OTHERS[:1], *OTHERS[-1:])),
     "docs",
     "build",
@@ -95,6 +98,29 @@ def tests_elsewhere(session: nox.Session) -> None:
     """On another interpreter, the tests of the code itself, but for the slow ones; whole programs are run on this one."""
     session.install("-r", "tests/requirements.txt")
     session.run("pytest", "tests/unit", "tests/integration", *TOGETHER, "-m", "not slow and not full", *session.posargs)
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """With the oldest version of every dependency that our distributions allow, the tests of the code itself."""
+    constraints = Path(session.create_tmp()) / "lowest.txt"
+    constraints.write_text("".join(f"{line}\n" for line in lowest_versions()), encoding="utf-8")
+    session.install("-r", "tests/requirements.txt", "-c", str(constraints))
+    session.run("pytest", "tests/unit", "tests/integration", *TOGETHER, "-m", "not slow and not full", *session.posargs)
+
+
+def lowest_versions() -> list[str]:
+    """Constraints: each dependency of a distribution of ours at its lower bound, the highest where they have several."""
+    bounds: dict[str, dict[Version, str]] = {}
+    for package in PACKAGES:
+        for text in nox.project.load_toml(ROOT / package / "pyproject.toml")["project"]["dependencies"]:
+            requirement = Requirement(text)
+            if requirement.name.startswith("fastapi-crons"):
+                continue
+            (lowest,) = (Version(each.version) for each in requirement.specifier if each.operator == ">=")
+            marker = f"; {requirement.marker}" if requirement.marker else ""
+            bounds.setdefault(requirement.name, {})[lowest] = f"{requirement.name}=={lowest}{marker}"
+    return [bounds[name][max(bounds[name])] for name in sorted(bounds)]
 
 
 def _install(session: nox.Session) -> None:

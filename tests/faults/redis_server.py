@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import os
 import secrets
 import shutil
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 SLOTS = 16384
+#: A client that sends nothing at its start but what it is told to: what it would say of itself is an option of this name.
+SAYS_NOTHING_OF_ITSELF: dict[str, Any] = (
+    {"driver_info": None}
+    if "driver_info" in inspect.signature(redis.Redis).parameters
+    else {"lib_name": None, "lib_version": None}
+)
 # A port is chosen, and only then bound: two test processes may choose the same one.
 PORTS_TO_TRY = 5
 
@@ -157,7 +164,7 @@ class _Process:
             port=self.port,
             password=self.password,
             protocol=2,
-            driver_info=None,
+            **SAYS_NOTHING_OF_ITSELF,
             decode_responses=True,
             socket_timeout=5,
             socket_connect_timeout=5,

@@ -14,7 +14,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tests.faults.proxy import Proxy
-from tests.faults.redis_server import HOST, RedisServer, Sentinel, needs_redis, wait_until
+from tests.faults.redis_server import (
+    HOST,
+    SAYS_NOTHING_OF_ITSELF,
+    RedisServer,
+    Sentinel,
+    needs_redis,
+    wait_until,
+)
 
 pytestmark = [pytest.mark.slow, needs_redis]
 
@@ -35,7 +42,7 @@ def proxy(server: RedisServer) -> Iterator[Proxy]:
 def client(server: RedisServer, proxy: Proxy) -> Iterator[redis.Redis]:
     """A client behind the proxy that tries once only, and sends nothing but what it's told to."""
     with redis.Redis.from_url(
-        server.url_at(proxy.port), protocol=2, driver_info=None, socket_timeout=1, retry=Retry(NoBackoff(), 0)
+        server.url_at(proxy.port), protocol=2, **SAYS_NOTHING_OF_ITSELF, socket_timeout=1, retry=Retry(NoBackoff(), 0)
     ) as connected:
         yield connected
 

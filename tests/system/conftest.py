@@ -61,7 +61,7 @@ def wheels(once: Once) -> Path:
     """A folder with the wheels of all distributions, the examples among them."""
 
     def build(folder: Path) -> None:
-        builder = _new_environment(folder.with_name("builder"))
+        builder = new_environment(folder.with_name("builder"))
         run(builder, "-m", "pip", "install", "-q", "hatchling")
         sources = [ROOT / package for package in (*PACKAGES.values(), *EXAMPLES.values())]
         run(builder, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, *sources)
@@ -74,7 +74,7 @@ def core_alone(once: Once, wheels: Path) -> Path:
     """The Python of an environment with core and nothing else of ours."""
 
     def make(folder: Path) -> None:
-        run(_new_environment(folder), "-m", "pip", "install", "-q", *wheels.glob("fastapi_crons_core-*"))
+        run(new_environment(folder), "-m", "pip", "install", "-q", *wheels.glob("fastapi_crons_core-*"))
 
     return python_of(once("core-alone", make))
 
@@ -84,7 +84,7 @@ def with_everything(once: Once, wheels: Path) -> Path:
     """The Python of an environment with every distribution, and the examples as plugins of somebody else."""
 
     def make(folder: Path) -> None:
-        run(_new_environment(folder), "-m", "pip", "install", "-q", *_TOOLS, *wheels.glob("*.whl"))
+        run(new_environment(folder), "-m", "pip", "install", "-q", *_TOOLS, *wheels.glob("*.whl"))
 
     return python_of(once("everything", make))
 
@@ -93,6 +93,6 @@ def python_of(environment: Path) -> Path:
     return environment / "bin" / "python"
 
 
-def _new_environment(folder: Path) -> Path:
+def new_environment(folder: Path) -> Path:
     run(sys.executable, "-m", "venv", folder)
     return python_of(folder)
