@@ -88,7 +88,7 @@ FAULTS = {
     "redis://h?db=1&db=2": "'db'",
     "redis://h?ssl_ca_certs=/x.pem": "rediss://",
     "rediss://h?ssl_ca_certs=/no/such/ca.pem": "'/no/such/ca.pem'",
-    "rediss://h?ssl_keyfile=/no/such/key.pem": "'/no/such/key.pem'",
+    "rediss://h?ssl_keyfile=/no/such/key.pem": "'ssl_keyfile'",
     "rediss://h?ssl_cert_reqs=never": "'ssl_cert_reqs'",
     "unix://": "path of the socket",
     "unix://run/redis.sock": "path of the socket",
