@@ -277,6 +277,12 @@ def test_a_cell_of_a_notebook_that_is_run_again_takes_the_place_of_what_was_ther
     for number in range(3):
         exec(compile(cell.format(number), f"/tmp/ipykernel_1/{number % 2}.py", "exec"), names)
     assert [job.func() for job in crons.jobs] == [2]
+    # Python's prompt gives all that it reads one name.
+    for _ in range(2):
+        exec(compile("@crons.cron('* * * * *')\ndef typed(): ...\n", "<stdin>", "exec"), names)
+    piped = "@crons.cron('* * * * *')\ndef piped(): ...\n@crons.cron('0 * * * *')\ndef piped(): ...\n"
+    with pytest.raises(DuplicateJobError, match="'piped'"):
+        exec(compile(piped, "<stdin>", "exec"), names)
     loop = "for n in range(2):\n    @crons.cron('* * * * *', name='looped')\n    def looped(): ...\n"
     with pytest.raises(DuplicateJobError):
         exec(compile(loop, "/tmp/ipykernel_1/3.py", "exec"), names)

@@ -88,7 +88,12 @@ def run_again_in_a_notebook(former: Callable[..., object], new: Callable[..., ob
     names = getattr(other, "__globals__", {})
     if names.get("__name__") != "__main__" or "__file__" in names or getattr(one, "__globals__", None) is not names:
         return False
-    return getattr(one, "__qualname__", "") == getattr(other, "__qualname__", None) and _code(one) is not _code(other)
+    code, other_code = _code(one), _code(other)
+    if code is None or other_code is None or code is other_code:
+        return False
+    # Two in one cell, or in a script that is piped to Python, stand in different lines of one text.
+    again = code.co_filename != other_code.co_filename or code.co_firstlineno == other_code.co_firstlineno
+    return again and getattr(one, "__qualname__", "") == getattr(other, "__qualname__", None)
 
 
 def _innermost(function: Callable[..., object]) -> object:
