@@ -258,7 +258,8 @@ async def test_a_reload_while_it_runs_is_an_error(jobs_module: ModuleType) -> No
 def test_two_different_functions_of_one_name_stay_an_error(jobs_module: ModuleType) -> None:
     Path("more_jobs_of_test.py").write_text(JOBS.format(tag="more"))
     with pytest.raises(
-        DuplicateJobError, match="for jobs_of_test:one; give this one, for more_jobs_of_test:one, another"
+        DuplicateJobError,
+        match=r"jobs_of_test:one \(jobs_of_test.py, line \d\); give this one, for more_jobs_of_test:one \(more_",
     ):
         importlib.import_module("more_jobs_of_test")
     sys.modules.pop("more_jobs_of_test", None)

@@ -65,7 +65,9 @@ def _module_name(module: object) -> str:
     spec, file = getattr(script, "__spec__", None), getattr(script, "__file__", None)
     if spec is not None:
         return str(spec.name)
-    return os.path.splitext(os.path.basename(file))[0] if isinstance(file, str) else "__main__"
+    if not isinstance(file, str) or file.startswith("<"):
+        return "__main__"  # no script: Python's prompt, a notebook, a pipe
+    return os.path.splitext(os.path.basename(file))[0]
 
 
 def parameters_of(function: Callable[..., object]) -> list[inspect.Parameter] | None:

@@ -96,6 +96,13 @@ def run_again_in_a_notebook(former: Callable[..., object], new: Callable[..., ob
     return again and getattr(one, "__qualname__", "") == getattr(other, "__qualname__", None)
 
 
+def told_apart(function: Callable[..., object]) -> str:
+    """A function for a message that tells it from another of its name: `module:qualname (file, line n)`."""
+    code = _code(_innermost(function))
+    place = "" if code is None else f" ({os.path.basename(code.co_filename)}, line {code.co_firstlineno})"
+    return f"{label(function)}{place}"
+
+
 def _innermost(function: Callable[..., object]) -> object:
     inner = inspect.unwrap(unwrapped(function))
     return getattr(inner, "__func__", inner)

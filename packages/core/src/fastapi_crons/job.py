@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from fastapi_crons._callables import is_generator_function, label, required_parameters, takes, unwrapped
 from fastapi_crons._cron import MAX_LENGTH
-from fastapi_crons._executions import run_again_in_a_notebook, same_function
+from fastapi_crons._executions import run_again_in_a_notebook, same_function, told_apart
 from fastapi_crons._foreign import fault_of
 from fastapi_crons._markers import marked_parameter
 from fastapi_crons.clock import UTC
@@ -269,8 +269,8 @@ class JobRegistry(Sequence[CronJob]):
                 known = None
         if known is not None:
             raise DuplicateJobError(
-                f"a job named {_short(job.name)} is registered already, for {known.function_name}; give this one, for "
-                f"{job.function_name}, another name"
+                f"a job named {_short(job.name)} is registered already, for {told_apart(known.func)}; give this one, for "
+                f"{told_apart(job.func)}, another name"
             )
         self._on_append(job)
 
