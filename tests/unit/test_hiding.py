@@ -42,6 +42,7 @@ def _nothing_known() -> Iterator[None]:
         ("redis://me:p:s#s?x%41@db/1", "redis://***@db/1"),
         ("redis://:p%2Fss@db", "redis://***@db"),
         ("redis://hunter2@db", "redis://***@db"),
+        ("https://john.doe:12/hunter2@db", "https://***@db"),
         ("REDISS://ME:hunter2@DB", "REDISS://***@DB"),
         ("redis://me:hunter2@[::1]:6379/0", "redis://***@[::1]:6379/0"),
         ("redis+sentinel://me:hunter2@a:1,b:2/jobs", "redis+sentinel://***@a:1,b:2/jobs"),
@@ -102,7 +103,7 @@ def _survives(password: str, text: str) -> bool:
 @settings(deadline=None)
 @given(
     scheme=st.sampled_from(["redis", "rediss", "HTTPS", "http", "postgresql+psycopg", "unix", "amqp"]),
-    user=st.sampled_from(["", "u"]),
+    user=st.sampled_from(["", "u", "john.doe"]),
     password=passwords,
     host=st.sampled_from(["h", "h:1/2", "[::1]:1", "h1:1,h2:2/s"]),
     encoded=st.booleans(),

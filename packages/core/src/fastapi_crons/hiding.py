@@ -31,7 +31,7 @@ _NEXT = re.compile(r"[,;|\"'`<>()\[\]{}=](?=[A-Za-z][A-Za-z0-9+.-]{0,30}://)")
 _QUOTES = "\"'`"
 #: A host that nobody takes for a user with a password, so that an `@` behind it belongs to a path: `https://x.org/@me`.
 _WEB = ("http:", "https:", "ws:", "wss:")
-_WEB_HOST = re.compile(r"//(?:[a-z0-9-]{1,63}\.){1,8}[a-z]{2,24}(?::[0-9]{1,5})?(?=[/?#])")
+_WEB_HOST = re.compile(r"//(?:[a-z0-9-]{1,63}\.){1,8}[a-z]{2,24}(?=[/?#])")
 _PARAMETER = re.compile(r"[?&;#]([^=&?;#]{1,80})=")
 _SECRET_PARAMETER = re.compile(r"pass|pwd|secret|token|key|auth|sig|cred|jwt", re.IGNORECASE)
 
