@@ -71,6 +71,15 @@ class Times(NamedTuple):
         at += 1
         return None if at == len(self.minutes) else self.minutes[at] * 60 + self.seconds[0]
 
+    def count_before(self, second: int) -> int:
+        """How many seconds of the day before `second` match."""
+        minute, second_of_minute = divmod(second, 60)
+        at = bisect_left(self.minutes, minute)
+        number = at * len(self.seconds)
+        if at < len(self.minutes) and self.minutes[at] == minute:
+            number += bisect_left(self.seconds, second_of_minute)
+        return number
+
 
 class Days:
     """The days that match, numbered from 1970-01-01."""
@@ -130,6 +139,23 @@ class Days:
                 if year > 9999:
                     return None
         return None
+
+    def count(self, first: int, last: int) -> int:
+        """How many days in [first, last) match."""
+        if last <= first or self.every:
+            return max(0, last - first)
+        begin, end = date.fromordinal(first + _EPOCH_ORDINAL), date.fromordinal(last - 1 + _EPOCH_ORDINAL)
+        number, (year, month) = 0, (begin.year, begin.month)
+        while (year, month) <= (end.year, end.month):
+            if month in self.months:
+                bits = self._bits(year, month)
+                if (year, month) == (begin.year, begin.month):
+                    bits = bits >> begin.day << begin.day
+                if (year, month) == (end.year, end.month):
+                    bits &= (2 << end.day) - 1
+                number += bits.bit_count()
+            year, month = (year, month + 1) if month < 12 else (year + 1, 1)
+        return number
 
     def _bits(self, year: int, month: int) -> int:
         monday_first, length = monthrange(year, month)

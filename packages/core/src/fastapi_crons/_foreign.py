@@ -51,6 +51,8 @@ _ZONES = (
 )
 #: Where around a clock change (seconds after it) a schedule is asked: mostly within what the change repeats.
 _AROUND = (-_HOUR, -1, 0, 1, 599, 1_199, 1_800, 2_401, 3_000, _HOUR - 1, _HOUR, 2 * _HOUR)
+#: After how many ticks the time is looked at while they are counted.
+_LOOKS = 8
 #: How many ticks in a row `between` is compared with.
 _ROW = 5
 #: How long (seconds) a schedule is tried: of this thread's time, and of any.
@@ -115,6 +117,14 @@ class ForeignTicks:
         while tick is not None and tick <= until:
             yield tick
             tick = self.next_tick(tick)
+
+    def count_ticks(self, after: int, until: int, most: int, enough: Callable[[], bool]) -> tuple[int, bool]:
+        number = 0
+        for _ in self.ticks_between(after, until):
+            if number == most or (number % _LOOKS == 0 and enough()):
+                return number, True
+            number += 1
+        return number, False
 
 
 class _Enough(Exception):  # noqa: N818 - a signal

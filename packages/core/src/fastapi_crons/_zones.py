@@ -15,8 +15,8 @@ from fastapi_crons.errors import ScheduleError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _STRETCH = 64 * 86_400
-# Two changes closer together than this would be taken for none; no zone has had such.
-_PROBE = 6 * 3_600
+# Two changes closer together than this would be taken for none. In the tz database they are four days apart at least.
+_PROBE = 2 * 86_400
 #: An offset is less than a day, so a clock change repeats less than two.
 _LOOK_BACK = 2 * 86_400
 #: The instants that `datetime` can express, a stretch away from its ends.

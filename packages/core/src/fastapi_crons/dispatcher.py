@@ -28,7 +28,7 @@ from fastapi_crons.locking.records import MAX_MARK_AHEAD
 from fastapi_crons.outcome import one_line
 from fastapi_crons.parts import Parts
 from fastapi_crons.run import RunIds
-from fastapi_crons.ticks import NOTHING, Step, newest_ticks
+from fastapi_crons.ticks import MAX_COUNTING, NOTHING, Step, newest_tick
 from fastapi_crons.timeline import Entry, Timeline
 from fastapi_crons.turns import Due, Turns
 
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 #: How many ticks are claimed at a time.
 MAX_CLAIMS = 1_000
 #: For how long (seconds) steps are decided, and how many runs are started, in one go: the event loop is never held long.
-MAX_DECIDING = 0.01
+MAX_DECIDING = 2 * MAX_COUNTING
 MAX_STARTS = 250
 
 
@@ -170,7 +170,7 @@ class Dispatcher:
         now = self._claim_clock.now()
         for entry in entries:
             try:
-                due = entry.job.jitter or entry.step(now) is not NOTHING
+                due = entry.job.jitter or entry.is_due(now)
             except Exception as error:  # a schedule of somebody else's
                 _complain(entry, error)
             else:
@@ -340,9 +340,10 @@ def _steps(entry: Entry, now: float) -> list[Step]:
     """
     if entry.late and entry.job.overlap == "skip":
         late, since = entry.late_step(now), max(entry.mark, entry.late_until)
-        overlapped = [] if late.more else newest_ticks(entry.group.source, since, min(int(now), entry.busy_until), 1)
+        overlapped = None if late.more else newest_tick(entry.group.source, since, min(int(now), entry.busy_until))
         steps = [late] if late is not NOTHING else []
-        steps += [Step(None, ((tick, "overlap"),)) for tick in overlapped]
+        if overlapped is not None:
+            steps.append(Step(None, ((overlapped, "overlap"),)))
         if steps:
             return steps
     step = entry.step(now)

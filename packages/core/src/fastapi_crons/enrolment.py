@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from time import thread_time
 from zlib import adler32, crc32
 
 from fastapi_crons._collector import collector_paused
@@ -17,7 +18,7 @@ from fastapi_crons.locking.base import Definition, Enrolment, Lease, LeaseRef, R
 from fastapi_crons.outcome import printable
 from fastapi_crons.parts import Parts
 from fastapi_crons.run import RunIds
-from fastapi_crons.ticks import Policy, old_row
+from fastapi_crons.ticks import MAX_COUNTING, Policy, old_row
 from fastapi_crons.timeline import Entry, Timeline
 from fastapi_crons.wording import counted
 
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 #: How many jobs are registered with the store at a time.
 MAX_ENROLMENTS = 5_000
+#: After how many jobs the time is looked at.
+_LOOKS = 50
 
 
 class EnrolledJobs:
@@ -201,15 +204,26 @@ class EnrolledJobs:
             self._new_jobs.extendleft(reversed(jobs))
             raise
         now = self._clock.now()
-        with collector_paused():
-            self._on_placed(
-                [
-                    entry
-                    for job, definition, answer in zip(jobs, definitions, answers, strict=True)
-                    if (entry := self._place(job, definition, answer, now)).job.enabled
-                ]
-            )
+        answered = zip(jobs, definitions, answers, strict=True)
+        while self._place_some(answered, now):  # noqa: ASYNC110 - others have their turn, nothing is waited for
+            await asyncio.sleep(0)
         self._on_registered(jobs)
+
+    def _place_some(self, answered: Iterator[tuple[CronJob, Definition, Enrolment]], now: float) -> bool:
+        """Place jobs for a moment: for some, long rows of ticks are to be counted. Whether there may be more."""
+        placed: list[Entry] = []
+        until = thread_time() + MAX_COUNTING
+        with collector_paused():
+            for number, (job, definition, answer) in enumerate(answered, start=1):
+                entry = self._place(job, definition, answer, now)
+                if entry.job.enabled:
+                    placed.append(entry)
+                if (number % _LOOKS == 0 or answer.replaced is not None) and thread_time() > until:
+                    break
+            else:
+                number = 0
+            self._on_placed(placed)
+        return bool(number)
 
     def _place(self, job: CronJob, definition: Definition, answer: Enrolment, now: float) -> Entry:
         entry = self._entries.get(job.name)

@@ -9,7 +9,7 @@ after the gap where a change skips it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, tzinfo
 from datetime import timezone as datetime_timezone
 from functools import lru_cache
@@ -94,6 +94,43 @@ class CronSchedule:
         while tick is not None and tick <= until:
             yield tick
             tick = self.next_tick(tick)
+
+    def count_ticks(self, after: int, until: int, most: int, enough: Callable[[], bool]) -> tuple[int, bool]:
+        """How many ticks lie in (after, until], both in Unix seconds, and whether counting stopped before that.
+
+        It stops where there are more than `most`, and where `enough` says that it took long. No tick is looked at by itself.
+        """
+        number, instant, stop = 0, max(after + 1, FIRST), min(until + 1, LAST)
+        while instant < stop:
+            _, end, offset, seen_until = self._zone.segment(instant)
+            wall, last = instant + offset, min(end, stop) + offset
+            if not self._interval_like:
+                wall = max(wall, seen_until)
+            number += self._count_walls(wall, last)
+            instant = end
+            if not self._interval_like and end < stop:
+                # The wall-clock times of a gap that opens here are one tick.
+                gap = self._next_wall(max(wall, last))
+                if gap is not None and gap < end + self._zone.segment(end).offset:
+                    number, instant = number + 1, end + 1
+            if number > most:
+                return most, True
+            if instant < stop and enough():
+                return number, True
+        return number, False
+
+    def _count_walls(self, wall: int, last: int) -> int:
+        """How many wall-clock times in [wall, last) match, both as seconds since 1970 on that clock."""
+        if wall >= last:
+            return 0
+        (day, second), (last_day, last_second) = divmod(wall, _DAY), divmod(last, _DAY)
+        days, times = self._days, self._times
+        number = days.count(day, last_day) * len(times.minutes) * len(times.seconds)
+        if second and days.count(day, day + 1):
+            number -= times.count_before(second)
+        if last_second and days.count(last_day, last_day + 1):
+            number += times.count_before(last_second)
+        return number
 
     def next_tick(self, after: int) -> int | None:
         """The first tick strictly later than `after`, both in Unix seconds."""

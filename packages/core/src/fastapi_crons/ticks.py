@@ -7,9 +7,8 @@ Instants are whole Unix seconds (UTC).
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import islice
+from time import thread_time
 from typing import NamedTuple, Protocol
 
 from fastapi_crons._foreign import ForeignTicks
@@ -19,6 +18,8 @@ from fastapi_crons.schedule import CronSchedule, Schedule, cron_schedule
 
 #: Counting a row of ticks stops here: "or more".
 MAX_COUNT = 10_000
+#: For how long (seconds) ticks are counted in one go: the event loop is never held long.
+MAX_COUNTING = 0.002
 
 _FIRST_SPAN = 64
 
@@ -29,6 +30,12 @@ class TickSource(Protocol):
     def next_tick(self, after: int) -> int | None: ...
 
     def ticks_between(self, after: int, until: int) -> Iterator[int]: ...
+
+    def count_ticks(self, after: int, until: int, most: int, enough: Callable[[], bool]) -> tuple[int, bool]:
+        """How many ticks lie in (after, until], and whether counting stopped before that.
+
+        It stops where there are more than `most`, and where `enough` says that it took long.
+        """
 
 
 class Policy(NamedTuple):
@@ -80,45 +87,76 @@ def next_step(source: TickSource, mark: int, now: float, policy: Policy) -> Step
     else:
         # The last whole second that is out of grace.
         out_of_grace = min(newest, math.ceil(now - policy.grace) - 1)
-        (after,) = newest_ticks(source, mark, out_of_grace, 1)
+        after = newest_tick(source, mark, out_of_grace) or first
         let_go = ((after, "misfire_grace_time"),)
-    due = newest_ticks(source, after, newest, 1 if policy.coalesce else policy.max_catch_up)
-    if not due:
+    last = newest_tick(source, after, newest)
+    if last is None:
         return Step(None, let_go)
     if policy.coalesce:
-        return Step(due[0], let_go)
-    if len(due) == policy.max_catch_up and (source.next_tick(after) or due[0]) < due[0]:
-        (last,) = newest_ticks(source, after, due[0] - 1, 1)
-        let_go = (*let_go, (last, "max_catch_up"))
-    return Step(due[0], let_go, len(due) > 1)
+        return Step(last, let_go)
+    run = _oldest_of(source, after, last, policy.max_catch_up)
+    passed_over = newest_tick(source, after, run - 1)
+    if passed_over is not None:
+        let_go = (*let_go, (passed_over, "max_catch_up"))
+    return Step(run, let_go, run < last)
 
 
 def count_row(source: TickSource, after: int, until: int) -> Row | None:
-    """The ticks in (after, until] as one row; None when there are none. Counting stops at `MAX_COUNT`."""
+    """The ticks in (after, until] as one row; None when there are none.
+
+    Counting stops at `MAX_COUNT`, and after a few milliseconds.
+    """
     first = source.next_tick(after)
     if first is None or first > until:
         return None
-    count, last = 1, first
-    for tick in islice(source.ticks_between(first, until), MAX_COUNT - 1):
-        count, last = count + 1, tick
-    following = source.next_tick(last) if count == MAX_COUNT else None
-    if following is None or following > until:
-        return Row(first, last, count)
-    return Row(first, newest_ticks(source, last, until, 1)[0], count, True)
+    last = newest_tick(source, first, until)
+    if last is None:
+        return Row(first, first, 1)
+    # The first and the last are counted already.
+    between, more = source.count_ticks(first, last - 1, MAX_COUNT - 2, _time_is_up())
+    return Row(first, last, between + 2, more)
 
 
-def newest_ticks(source: TickSource, after: int, until: int, count: int) -> list[int]:
-    """The newest `count` ticks in (after, until], oldest first; fewer where there are fewer.
+def newest_tick(source: TickSource, after: int, until: int) -> int | None:
+    """The newest tick in (after, until]; None where there is none.
 
-    Looks back over growing spans, so that years of ticks cost no more than the ones that are asked for.
+    Found by halving, by the next tick alone, so that it costs the same however many ticks there are and however they lie.
     """
-    span = _FIRST_SPAN
-    while True:
-        start = max(after, until - span)
-        found = deque(source.ticks_between(start, until), maxlen=count)
-        if len(found) == count or start == after:
-            return list(found)
-        span *= 4
+    found, low, high = None, after, until
+    # The newest tick is not later than `high`, and where one was found, not earlier.
+    while low < high:
+        middle = (low + high) // 2 if found is not None else low
+        tick = source.next_tick(middle)
+        if tick is not None and tick <= until:
+            found = low = tick
+        elif found is None:
+            return None
+        else:
+            high = middle
+    return found
+
+
+def _oldest_of(source: TickSource, after: int, last: int, most: int) -> int:
+    """The oldest of the newest `most` ticks in (after, last], of which `last` is the newest; fewer where time is up."""
+    enough = _time_is_up()
+    # So many ticks lie in (low, last].
+    found, low, span = 1, last - 1, _FIRST_SPAN
+    while found < most and low > after:
+        start = max(after, low - span)
+        number, more = source.count_ticks(start, low, most - found, enough)
+        if not more:
+            found, low, span = found + number, start, span * 4
+        elif enough():
+            break
+        else:
+            span = max(1, span // 2)
+    return source.next_tick(low) or last
+
+
+def _time_is_up() -> Callable[[], bool]:
+    """Says whether `MAX_COUNTING` has passed since now: of this thread's own time, others may hold it up."""
+    until = thread_time() + MAX_COUNTING
+    return lambda: thread_time() > until
 
 
 def old_row(schedule: str, timezone: str, after: int, until: int) -> Row | None:

@@ -126,6 +126,11 @@ class Entry:
                 return next_step(self.group.source, self.mark, held_back - 1, self.policy)
         return self.group.step(self.mark, now, self.policy)
 
+    def is_due(self, now: float) -> bool:
+        """Whether there is a tick in (mark, now]."""
+        tick = self.group.source.next_tick(self.mark)
+        return tick is not None and tick <= now
+
     def late_step(self, now: float) -> Step:
         """What to do next about the ticks that were late when that was noticed."""
         held_back = self._held_back(now) if self.job.jitter else None

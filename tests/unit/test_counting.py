@@ -1,0 +1,161 @@
+"""Ticks are counted, and the newest is found, without looking at each: however many there are and however they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from time import thread_time
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from fastapi_crons import Crons, CronSchedule, Schedule
+from fastapi_crons.clock import utc_datetime
+from fastapi_crons.testing import VirtualClock
+from fastapi_crons.ticks import MAX_COUNT, Policy, Row, count_row, newest_tick, next_step, tick_source
+from tests.conftest import MakeCrons
+from tests.support import missed_of, nothing, runs_of
+from tests.unit.test_schedule_laws import expressions, seconds, zones_and_starts
+
+
+class Foreign:
+    """A schedule of somebody else's, of which only the protocol is known."""
+
+    def __init__(self, inner: CronSchedule) -> None:
+        self.inner = inner
+        self.text = f"foreign {inner.text}"
+        self.asked = 0
+
+    def next_after(self, instant: datetime) -> datetime | None:
+        self.asked += 1
+        return self.inner.next_after(instant)
+
+    def between(self, after: datetime, until: datetime) -> Iterator[datetime]:
+        tick = self.next_after(after)
+        while tick is not None and tick <= until:
+            yield tick
+            tick = self.next_after(tick)
+
+
+def _in_no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastapi_crons.ticks.MAX_COUNTING", 60.0)
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+@settings(max_examples=60, deadline=None)
+@given(
+    expr=st.tuples(expressions, seconds).map("".join)
+    | st.sampled_from(["* * 1 * *", "*/7 2 * * * */9", "0 0 29 2 *", "0,30 2 * 3,10 0", "* * * 2 * *"]),
+    zone_and_start=zones_and_starts(),
+    length=st.integers(0, 40 * 24 * 3600),
+    most=st.integers(1, 40),
+)
+@example(
+    expr="0,20,40 2 * * *",
+    zone_and_start=("Europe/Berlin", datetime.fromisoformat("2026-03-28T00:00Z")),
+    length=200_000,
+    most=2,
+)
+@example(
+    expr="30 1 * * *",
+    zone_and_start=("Europe/Berlin", datetime.fromisoformat("2026-03-29T01:00Z")),
+    length=80_000,
+    most=2,
+)
+def test_counting_and_the_newest_agree_with_looking_at_each(
+    foreign: bool, expr: str, zone_and_start: tuple[str, datetime], length: int, most: int
+) -> None:
+    zone, start = zone_and_start
+    schedule = CronSchedule(expr, zone)
+    source = tick_source(Foreign(schedule) if foreign else schedule)
+    after, until = int(start.timestamp()), int(start.timestamp()) + length
+    ticks = [tick for _, tick in zip(range(3_000), schedule.ticks_between(after, until), strict=False)]
+    if len(ticks) == 3_000:
+        until = ticks[-1]
+    with pytest.MonkeyPatch.context() as patch:
+        _in_no_hurry(patch)
+        assert newest_tick(source, after, until) == (ticks[-1] if ticks else None)
+        assert count_row(source, after, until) == (Row(ticks[0], ticks[-1], len(ticks)) if ticks else None)
+        step = next_step(source, after, until, Policy(False, None, most))
+    assert step.run == (ticks[-most:][0] if ticks else None)
+    let_go = ticks[: max(0, len(ticks) - most)]
+    assert step.let_go == (((let_go[-1], "max_catch_up"),) if let_go else ())
+    assert step.more == (min(most, len(ticks)) > 1 and not step.alone)
+
+
+@pytest.mark.parametrize("number", [MAX_COUNT - 1, MAX_COUNT, MAX_COUNT + 1])
+def test_counting_stops_at_its_bound(number: int) -> None:
+    source = tick_source(CronSchedule("* * * * * *"))
+    assert count_row(source, 0, number) == Row(1, number, min(number, MAX_COUNT), number > MAX_COUNT)
+
+
+DENSE = ["* * * 2 * *", "* * 1 1 * *", "* * * * * *", "* 9 * * * *", "0 3 * * *", "0 0 29 2 *", "0 0 1 * *"]
+
+
+@pytest.mark.parametrize("expr", DENSE)
+@pytest.mark.parametrize("zone", ["UTC", "Africa/Casablanca", "Australia/Lord_Howe"])
+@pytest.mark.parametrize("years", [1, 3, 12, 40])
+@pytest.mark.parametrize("foreign", [False, True])
+def test_no_step_takes_long_however_long_the_downtime_was(expr: str, zone: str, years: int, foreign: bool) -> None:
+    now = datetime.fromisoformat("2026-02-25T12:00:00+00:00")
+    schedule = CronSchedule(expr, zone)
+    source = tick_source(Foreign(schedule) if foreign else schedule)
+    mark, until = int((now - timedelta(days=365 * years)).timestamp()), int(now.timestamp())
+    for policy in (Policy(True, None, 100), Policy(False, None, 100), Policy(False, 60.0, 10_000)):
+        began = thread_time()
+        next_step(source, mark, until, policy)
+        # Of this thread's own time, and with room for a slow machine; it was seconds where every tick was looked at.
+        assert thread_time() - began < 0.1
+    began = thread_time()
+    count_row(source, mark, until)
+    assert thread_time() - began < 0.1
+
+
+@pytest.mark.parametrize("expr", DENSE)
+def test_finding_the_newest_asks_a_schedule_only_a_few_times(expr: str) -> None:
+    schedule = Foreign(CronSchedule(expr, "Europe/Berlin"))
+    now = int(datetime.fromisoformat("2026-02-25T12:00:00+00:00").timestamp())
+    newest_tick(tick_source(schedule), now - 40 * 365 * 86_400, now)
+    assert schedule.asked < 70
+
+
+async def _after_a_year(clock: VirtualClock, crons: Crons) -> None:
+    await crons.start()
+    await crons.stop()
+    await clock.advance(days=400)
+    await crons.start()
+    await clock.settle(crons)
+
+
+@pytest.mark.parametrize("expr", ["* * * 2 * *", "* * 1 1 * *", "* 9 * * * *"])
+async def test_a_schedule_that_is_dense_for_a_while_runs_its_newest_tick_after_a_year(
+    clock: VirtualClock, make_crons: MakeCrons, expr: str
+) -> None:
+    crons = make_crons()
+    crons.cron(expr, name="ours")(nothing)
+    theirs = Foreign(CronSchedule(expr))
+    schedule: Schedule = theirs
+    crons.cron(schedule, name="theirs")(nothing)
+    await _after_a_year(clock, crons)
+    (ours,), (others,) = await runs_of(crons, "ours"), await runs_of(crons, "theirs")
+    newest = newest_tick(CronSchedule(expr), int(clock.now()) - 366 * 86_400, int(clock.now()))
+    assert ours.tick_ts == others.tick_ts == newest
+    assert ours.missed_ticks == MAX_COUNT
+    assert 0 < others.missed_ticks <= MAX_COUNT
+    assert theirs.asked < 3_000
+
+
+async def test_what_was_counted_in_time_is_said_to_be_at_least_so_many(
+    clock: VirtualClock, make_crons: MakeCrons, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastapi_crons.ticks.MAX_COUNTING", -1.0)
+    crons = make_crons(misfire_grace_time=60)
+    schedule: Any = Foreign(CronSchedule("* * * * *"))
+    crons.cron(schedule, name="job")(nothing)
+    await _after_a_year(clock, crons)
+    (missed,) = await missed_of(crons, "job")
+    assert missed.more
+    assert missed.count >= 2
+    assert utc_datetime(missed.last_ts) >= utc_datetime(clock.now() - 180)
