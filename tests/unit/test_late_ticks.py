@@ -145,6 +145,28 @@ async def test_a_clock_that_is_set_back_runs_no_tick_twice(clock: VirtualClock, 
     assert clock.now() - ticks[-1] < 10  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("seconds", [60, 1800, 3590, 4200, 7200, 14_400])
+async def test_ticks_run_again_only_where_a_clock_was_set_back_by_more_than_an_hour_and_the_log_says_which(
+    clock: VirtualClock, make_crons: MakeCrons, caplog: pytest.LogCaptureFixture, seconds: int
+) -> None:
+    clock.max_sleep = 60.0
+    crons = make_crons()
+    crons.cron("*/5 * * * *", name="often")(_nothing)
+    crons.cron("0 0 * * *", name="daily")(_nothing)
+    await crons.start()
+    await clock.advance(crons, hours=26)
+    clock.step(-seconds)
+    await clock.advance(crons, seconds=seconds + 1200)
+    often = [run.tick_ts for run in await runs_of(crons, "often")]
+    again = len(often) - len(set(often))
+    assert (again > 0) == (seconds > 3600)
+    assert ("nothing runs a second time" in caplog.text) == (seconds <= 3600)
+    assert ("run a second time; the others" in caplog.text) == (seconds > 3600)
+    daily = [run.tick_ts for run in await runs_of(crons, "daily")]
+    assert len(daily) == len(set(daily)), "it was not far ahead any more when it was due"
+    assert crons.health().status == "ok", "all go on"
+
+
 async def test_an_edited_schedule_fires_nothing_at_once_and_loses_nothing_silently(
     clock: VirtualClock, make_crons: MakeCrons
 ) -> None:

@@ -183,11 +183,7 @@ class Dispatcher:
         if now >= expected - 1:
             self.delays.clock_went_on(expected, now)
             return
-        logger.warning(
-            "the clock was set back by %.0f s; nothing runs a second time, so jobs go on when it has passed %s",
-            expected - now,
-            utc_datetime(expected).isoformat(timespec="seconds"),
-        )
+        _tell_set_back(now, expected)
         self._claim_clock.was_set_back()
         self._timeline.clock_set_back(now)
         # What becomes due when is to be found out anew.
@@ -331,6 +327,24 @@ class Dispatcher:
             self._waiting = False
             timer.cancel()
         self.delays.held_up(self._clock.now(), self._clock.monotonic() - began - delay)
+
+
+def _tell_set_back(now: float, expected: float) -> None:
+    """Say what becomes of the ticks that come again. The bound is the stores' own."""
+    if expected - now <= MAX_MARK_AHEAD:
+        logger.warning(
+            "the clock was set back by %.0f s; nothing runs a second time, so jobs go on when it has passed %s",
+            expected - now,
+            utc_datetime(expected).isoformat(timespec="seconds"),
+        )
+    else:
+        logger.warning(
+            "the clock was set back by %.0f s, which is more than an hour; where the lock store's clock was, too, jobs that are "
+            "due while their newest tick lies more than an hour ahead go on, and their ticks up to %s run a second time; the "
+            "others go on when their newest tick has passed",
+            expected - now,
+            utc_datetime(expected).isoformat(timespec="seconds"),
+        )
 
 
 def _steps(entry: Entry, now: float) -> list[Step]:
