@@ -339,9 +339,9 @@ def _tell_set_back(now: float, expected: float) -> None:
         )
     else:
         logger.warning(
-            "the clock was set back by %.0f s, which is more than an hour; where the lock store's clock was, too, jobs that are "
-            "due while their newest tick lies more than an hour ahead go on, and their ticks up to %s run a second time; the "
-            "others go on when their newest tick has passed",
+            "the clock was set back by %.0f s, which is more than an hour; where the lock store's clock was, too, jobs that "
+            "are due while their newest tick lies more than an hour ahead go on, and their ticks up to %s run a second time; "
+            "the others go on when their newest tick has passed",
             expected - now,
             utc_datetime(expected).isoformat(timespec="seconds"),
         )
