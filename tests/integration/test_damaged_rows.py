@@ -6,30 +6,37 @@ A store with a bit of everything is made once; each example damages one value in
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import random
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis.asyncio
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from fastapi_crons import CronConfig, Crons, MissedTicks, Run
+from fastapi_crons.clock import Clock, SystemClock
 from fastapi_crons.instance import Instance
 from fastapi_crons.job import CronJob
-from fastapi_crons.locking import Definition, LeaseTerms, PauseRequest
+from fastapi_crons.locking import Definition, LeaseTerms, LockBackend, PauseRequest
 from fastapi_crons.locking.base import ClaimRequest
 from fastapi_crons.run import LogLine, RunError, RunIds
 from fastapi_crons.state import SQLiteStateBackend, StateBackend
 from fastapi_crons.state.base import HistoryLimits
 from fastapi_crons.testing import VirtualClock, reset
+from fastapi_crons_redis_lock import RedisLockBackend
+from fastapi_crons_redis_state import RedisStateBackend
 from fastapi_crons_sqlite import SQLiteLockBackend
+from tests.faults.redis_server import RedisServer, needs_redis
 from tests.integration.api import client_of, path
 from tests.support import nothing
 
@@ -42,8 +49,8 @@ VICTIM, OTHER, PAUSED = "victim", "other", "paused"
 SCHEDULE = "* * * * *"
 
 
-def definition(job: str) -> Definition:
-    made = CronJob(nothing, SCHEDULE, job)
+def definition(job: str, schedule: str) -> Definition:
+    made = CronJob(nothing, schedule, job)
     return Definition(job, made.schedule.text, made.schedule_zone, made.function_name)
 
 
@@ -77,21 +84,23 @@ def runs_of_job(job: str, new_id: RunIds, now: float) -> list[Run | MissedTicks]
     ]
 
 
-async def leave_a_store(state: StateBackend, locks: Any, clock: Any, instance: Instance) -> None:
+async def leave_a_store(
+    state: StateBackend, locks: LockBackend, clock: Clock, instance: Instance, schedule: str = SCHEDULE
+) -> None:
     """Write a bit of everything, and die without having said so."""
     now, new_id = clock.now(), RunIds(clock.now)
     terms = LeaseTerms(300, 30)
     for namespace in ("default", "elsewhere"):
         await state.open(namespace, LIMITS)
         await locks.open(replace(instance, owner=f"gone~{namespace}"), namespace, terms, clock)
-        await locks.enrol([definition(job) for job in (VICTIM, OTHER, PAUSED)])
+        await locks.enrol([definition(job, schedule) for job in (VICTIM, OTHER, PAUSED)])
         await locks.beat(1, "digest", 0)
         await locks.pause([PauseRequest(PAUSED, "ops", "the other side is down")])
-        zone = definition(VICTIM).timezone
+        zone = definition(VICTIM, schedule).timezone
         tick = int(now) + 1
         ids = [new_id() for _ in range(4)]
-        claims = [ClaimRequest(job, ids[index], tick, SCHEDULE, zone) for index, job in enumerate((VICTIM, OTHER))]
-        claims += [ClaimRequest(VICTIM, ids[2], tick + 1, SCHEDULE, zone, let_go="max_catch_up")]
+        claims = [ClaimRequest(job, ids[index], tick, schedule, zone) for index, job in enumerate((VICTIM, OTHER))]
+        claims += [ClaimRequest(VICTIM, ids[2], tick + 1, schedule, zone, let_go="max_catch_up")]
         await locks.claim(claims)
         await locks.cancel([ids[0]], "ops")
         records = [record for job in (VICTIM, OTHER, PAUSED) for record in runs_of_job(job, new_id, now)]
@@ -198,29 +207,36 @@ async def check_pages(crons: Crons) -> None:
             assert answer.status_code == 200, (page, answer.text)
 
 
-async def check_scheduler(column: str) -> None:
-    """A scheduler starts on the damaged store; all its jobs go on, and all pages can be had."""
+async def check_on_sqlite() -> None:
+    """A scheduler starts on the damaged file; all its jobs go on, and all pages can be had."""
     clock = VirtualClock(TAKEN_UP)
-    ran: list[str] = []
     crons = Crons(state_backend=SQLiteStateBackend(PATH), config=CronConfig(), clock=clock)
+    await check(crons, SCHEDULE, lambda ran: clock.advance(crons, minutes=3))
+
+
+async def check(crons: Crons, schedule: str, let_time_pass: Callable[[list[str]], Awaitable[None]]) -> None:
+    ran: list[str] = []
     for name in (VICTIM, OTHER, PAUSED):
-        crons.cron(SCHEDULE, name=name)(nothing)
+        crons.cron(schedule, name=name)(nothing)
     crons.add_after_run_hook(lambda name, context: ran.append(name))
     with Caught() as caught:
         await crons.start()
-        await check_pages(crons)
-        await clock.advance(crons, minutes=3)
-        await check_pages(crons)
-        assert (await crons.run_job(OTHER)).status == "completed"
-        assert ran.count(OTHER) >= 3, ran
-        if not column.startswith("paused"):
-            assert ran.count(VICTIM) >= 2, ran
-        health = crons.health()
-        assert health.status != "unhealthy", health
-        if caught.named:
-            assert any("damaged" in finding for finding in health.findings)
-        assert len(set(caught.named)) == len(caught.named), caught.named
-        await crons.stop()
+        try:
+            await check_pages(crons)
+            await let_time_pass(ran)
+            await check_pages(crons)
+            assert (await crons.run_job(OTHER, force=True)).status == "completed"
+            assert crons.engine is not None
+            paused = {known.job for known in await crons.engine.locks.known() if known.pause is not None}
+            for name in {OTHER, VICTIM} - paused:  # one that is paused by the damage stays so
+                assert ran.count(name) >= 2, ran
+            health = crons.health()
+            assert health.status != "unhealthy", health
+            if caught.named:
+                assert any("damaged" in finding for finding in health.findings)
+            assert len(set(caught.named)) == len(caught.named), caught.named
+        finally:
+            await crons.stop()
     assert caught.failures == []
 
 
@@ -251,7 +267,7 @@ def test_a_damaged_value_in_a_sqlite_store_costs_its_row(template: Path, data: s
         keys = [row[0] for row in db.execute(f"SELECT {key} FROM {table}")]
     row, column = data.draw(st.sampled_from(keys), "row"), data.draw(st.sampled_from(columns), "column")
     if store_with(template, table, key, row, column, data.draw(damages, "damage")):
-        asyncio.run(check_scheduler(column))
+        asyncio.run(check_on_sqlite())
 
 
 NAMED = [
@@ -290,7 +306,7 @@ def test_damage_is_named_once_and_in_health(
     table, key, row, column, value, named = damage
     assert store_with(template, table, key, row, column, value)
     caplog.set_level(logging.WARNING, "fastapi_crons")
-    asyncio.run(check_scheduler(column))
+    asyncio.run(check_on_sqlite())
     assert named is None or named in caplog.text
 
 
@@ -308,3 +324,137 @@ def test_a_job_whose_state_was_damaged_has_one_again_after_its_next_run(template
         return "as it is" if states[VICTIM].last_run_ts == pytest.approx(run.started_ts, abs=0.01) else "as it was"
 
     assert asyncio.run(state_after_a_run()) == "as it is"
+
+
+class Damager:
+    """A Redis database with a bit of everything, in which one value at a time is damaged."""
+
+    VALUES: tuple[object, ...] = (
+        None,
+        -1,
+        0.5,
+        1e300,
+        10**25,
+        "",
+        "zzz",
+        [],
+        {},
+        [[1]],
+        True,
+        "\ud800",
+        -(10**18),
+        9e15,
+    )
+    TEXTS = (
+        b"",
+        b"zzz",
+        b"\xff\x00",
+        b"[1",
+        b"null",
+        b"{}",
+        b"1e999",
+        b"inf",
+        b"-1",
+        b"1e300",
+        b'[["x","y"],[1e999]]',
+        b"[" * 2000,
+    )
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.dumps: dict[bytes, bytes] = {}
+
+    async def make(self) -> None:
+        client = redis.asyncio.from_url(self.url)
+        await client.flushdb()
+        state, locks = RedisStateBackend(client), RedisLockBackend(client)
+        await leave_a_store(state, locks, SystemClock(), elsewhere(time.time()), EACH_SECOND)
+        for key in await client.keys("*:beats"):
+            for owner in await client.hkeys(key):
+                await client.hset(key, owner, str(time.time() - 100))
+        self.dumps = {key: await client.dump(key) for key in sorted(await client.keys("*"))}  # type: ignore[misc]
+        await client.aclose()
+
+    async def damage(self, draw: random.Random) -> str:
+        """Put everything back, and damage one value; returns what was done."""
+        client = redis.asyncio.from_url(self.url)
+        await client.flushdb()
+        for key, dump in self.dumps.items():
+            await client.restore(key, 0, dump)
+        # Most keys are runs: each kind is to be damaged as often.
+        kind = draw.choice(sorted({key.split(b":")[3] for key in self.dumps}))
+        key = draw.choice([key for key in self.dumps if key.split(b":")[3] == kind])
+        done = await self._damage(client, key, draw)
+        await client.aclose()
+        return f"{key.decode()}: {done}"
+
+    async def _damage(self, client: Any, key: bytes, draw: random.Random) -> str:
+        kind = (await client.type(key)).decode()
+        if kind == "hash":
+            field = draw.choice(sorted(await client.hkeys(key)))
+            value = self._damaged(await client.hget(key, field), draw)
+            await client.hset(key, field, value)
+            return f"{field!r} {value!r}"
+        if kind == "string":
+            value = self._damaged(await client.get(key), draw)
+            await client.set(key, value)
+            return repr(value)
+        value = draw.choice(self.TEXTS)
+        if kind == "zset":
+            member = draw.choice([value, *(await client.zrange(key, 0, -1))])
+            score = draw.choice([0, 1e300, -5, float("inf")])
+            await client.zadd(key, {member: score})
+            return f"{member!r} {score}"
+        await client.sadd(key, value)
+        return repr(value)
+
+    def _damaged(self, text: bytes, draw: random.Random) -> bytes:
+        """Something else in its place, or one value in it that is something else."""
+        try:
+            value = json.loads(text)
+        except ValueError:
+            return draw.choice(self.TEXTS)
+        if not isinstance(value, list) or draw.random() < 0.3:
+            return draw.choice(self.TEXTS)
+        place: Any = value
+        while True:
+            index = draw.randrange(len(place))
+            if not (isinstance(place[index], list) and place[index] and draw.random() < 0.8):
+                break
+            place = place[index]
+        place[index] = draw.choice(self.VALUES)
+        return json.dumps(value).encode()
+
+
+EACH_SECOND = "* * * * * *"
+
+
+async def check_on_redis(url: str) -> None:
+    """A scheduler starts on the damaged database; all its jobs go on, and all pages can be had."""
+    client = redis.asyncio.from_url(url, decode_responses=True)
+    crons = Crons(
+        state_backend=RedisStateBackend(client), config=CronConfig(heartbeat_interval=0.5, instance_timeout=5)
+    )
+
+    async def until_they_ran(ran: list[str]) -> None:
+        for _ in range(200):
+            if {OTHER, VICTIM} <= {name for name in ran if ran.count(name) >= 2}:
+                return
+            await asyncio.sleep(0.05)
+
+    await check(crons, EACH_SECOND, until_they_ran)
+    await client.aclose()
+
+
+@needs_redis
+@pytest.mark.timeout(300)
+def test_a_damaged_value_in_a_redis_store_costs_itself(redis_server: RedisServer) -> None:
+    damager, draw = Damager(redis_server.url + "/9"), random.Random()
+    for _ in range(12):
+        reset()
+        asyncio.run(damager.make())
+        done = asyncio.run(damager.damage(draw))
+        try:
+            asyncio.run(check_on_redis(damager.url))
+        except BaseException as error:
+            raise AssertionError(f"this was damaged: {done}") from error

@@ -141,17 +141,24 @@ class Connection:
         if self.owned:
             await self.client.aclose()
 
-    async def call(self, script: str, keys: Sequence[str], arguments: Sequence[str | int | float]) -> Any:
-        """Run a Lua script on the server; its text travels only where the server does not know it yet."""
+    async def call(
+        self, script: str, keys: Sequence[str], arguments: Sequence[str | int | float]
+    ) -> bytes | list[bytes | None]:
+        """Run a Lua script on the server; its text travels only where the server does not know it yet.
+
+        The answer comes as bytes, whatever the client does: one that decodes by itself fails on what is no text.
+        """
 
         async def run() -> Any:
+            rest = (len(keys), *keys, *arguments)
             try:
-                return await self.client.evalsha(sha, len(keys), *keys, *arguments)
+                return await self.client.execute_command("EVALSHA", sha, *rest, NEVER_DECODE=True)
             except exceptions.NoScriptError:
-                return await self.client.eval(script, len(keys), *keys, *arguments)
+                return await self.client.execute_command("EVAL", script, *rest, NEVER_DECODE=True)
 
         sha = _sha1(script)
-        return await self.ask(run)
+        answer: bytes | list[bytes | None] = await self.ask(run)
+        return answer
 
     async def ask(self, request: Callable[[], Awaitable[T]]) -> T:
         """Do a request, and do it once more where the connection turned out to be broken."""

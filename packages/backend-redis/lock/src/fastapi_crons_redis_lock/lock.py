@@ -6,11 +6,13 @@ import asyncio
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import astuple
+from functools import partial
 from importlib.resources import files
 from time import monotonic
 from typing import Any, ClassVar
 
 from fastapi_crons.clock import Clock
+from fastapi_crons.damage import LATEST, Damage
 from fastapi_crons.errors import StoreUnusableError
 from fastapi_crons.instance import Instance
 from fastapi_crons.locking.base import (
@@ -32,6 +34,7 @@ from fastapi_crons.locking.base import (
     Resumed,
     ResumeRequest,
 )
+from fastapi_crons.locking.sound import sound_instance, sound_known, sound_pause
 
 from ._connection import Client, Connection
 
@@ -71,6 +74,7 @@ class RedisLockBackend(LockBackend):
     def _set_up(self, connection: Connection) -> None:
         self._connection = connection
         self._neighbours = Neighbours()
+        self._damage = Damage("lock store in Redis")
         #: Whether this is the first of its kind, or made beside one.
         self._first = True
         self._script = files(__package__).joinpath("rule.lua").read_text()
@@ -113,8 +117,11 @@ class RedisLockBackend(LockBackend):
         if connection is None:
             return None
         beside = RedisLockBackend.on(connection)
-        beside._neighbours, beside._first = self._neighbours, False
+        beside._neighbours, beside._damage, beside._first = self._neighbours, self._damage, False
         return beside
+
+    def damaged(self) -> Collection[str]:
+        return self._damage.names()
 
     async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
         return [
@@ -139,7 +146,7 @@ class RedisLockBackend(LockBackend):
         return [None if row is None else Resumed(Pause(*row[0]), *row[1:]) for row in rows]
 
     async def pauses(self) -> dict[str, Pause]:
-        return {job: Pause(*pause) for job, pause in await self._do("pauses")}
+        return {job: sound_pause(*pause) for job, pause in await self._do("pauses")}
 
     async def cancel(self, run_ids: Collection[str], actor: str | None) -> set[str]:
         return set(await self._do("cancel", [list(run_ids), actor]))
@@ -150,7 +157,11 @@ class RedisLockBackend(LockBackend):
     async def known(self, jobs: Sequence[str] | None = None) -> list[KnownJob]:
         records, cancelled = await self._do("known", jobs)
         to_cancel = frozenset(cancelled)
-        return [_known(job, record, to_cancel) for job, record in records.items()]
+        found = (
+            self._damage.sound(f"record of job {job}", partial(_known, job, record, to_cancel))
+            for job, record in records.items()
+        )
+        return [known for known in found if known is not None]
 
     async def beat(self, running: int = 0, jobs: str = "", leases: int = 0) -> Beat:
         about = [*astuple(self._me()), running, jobs]
@@ -181,7 +192,7 @@ class RedisLockBackend(LockBackend):
 
     async def _do(self, operation: str, batch: Sequence[object] | None = ()) -> Any:
         """Have the script do an operation; returns its answer. An empty list comes back as an empty mapping."""
-        answer = await self._connection.call(
+        found = await self._connection.call(
             self._script,
             self._keys,
             (
@@ -193,31 +204,45 @@ class RedisLockBackend(LockBackend):
                 json.dumps(batch, ensure_ascii=False, separators=(",", ":")),
             ),
         )
-        return json.loads(answer)
+        answer, *damaged = found if isinstance(found, list) else [found]
+        for what in damaged:
+            self._damage.note(_text(what), "it can't be what is on record")
+        return json.loads(_text(answer))
 
     def _living(self, known: Sequence[Any]) -> list[LiveInstance]:
         """The living among the instances that the store knows; the dead of this host are remembered as such."""
         instances = [
-            (LiveInstance(Instance(*about[:-2]), heartbeat, about[-2], about[-1]), lives)
+            (found, lives)
             for about, heartbeat, lives in known
+            if (found := self._damage.sound(f"instance {about[1]}", partial(_instance, about, heartbeat))) is not None
         ]
         self._neighbours.remember(self._me(), [found.instance for found, _ in instances])
         return [found for found, lives in instances if lives]
 
 
+def _text(answer: bytes | None) -> str:
+    return (answer or b"").decode("utf-8", "replace")
+
+
 def _known(job: str, record: Sequence[Any], cancelled: Collection[str]) -> KnownJob:
     schedule, timezone, enabled, function, mark, _, since, pause, leases = record[:9]
-    return KnownJob(
+    known = KnownJob(
         job,
         schedule,
         timezone,
         function,
         enabled,
-        mark,
+        int(mark),
         since,
-        Pause(*pause) if pause else None,
+        sound_pause(*pause) if pause else None,
         tuple(Lease(*lease[:11])._replace(cancelled=lease[1] in cancelled) for lease in leases),
     )
+    return sound_known(known)
+
+
+def _instance(about: Sequence[Any], heartbeat: float) -> LiveInstance:
+    # The server has looked at the heartbeat, by its own clock.
+    return sound_instance(LiveInstance(Instance(*about[:-2]), heartbeat, about[-2], about[-1]), LATEST)
 
 
 class Neighbours:

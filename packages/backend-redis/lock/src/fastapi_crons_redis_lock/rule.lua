@@ -44,6 +44,132 @@ local function pairs_of(key)
   return found
 end
 
+-- What is damaged is passed over or mended, as in fastapi_crons.locking.sound, and told behind the answer.
+
+local LATEST, NO_MARK, MAX_TOKEN, MAX_TERM = 253370000000, 9007199254740991, 1e14, 366 * 86400
+local REASONS = {
+  misfire_grace_time = true, max_catch_up = true, overlap = true, vetoed = true, schedule_changed = true, disabled = true,
+  paused = true,
+}
+local damaged = {}
+
+local function note(what)
+  if #damaged < 100 then
+    damaged[#damaged + 1] = what
+  end
+end
+
+local function decoded(text)
+  local sound, value = pcall(cjson.decode, text)
+  return sound and type(value) == 'table' and value or nil
+end
+
+local function is_text(value)
+  return type(value) == 'string'
+end
+
+local function is_name(value)
+  return is_text(value) and #value > 0 and #value <= 1200
+end
+
+-- What is no number is neither less nor greater.
+local function is_between(value, least, most)
+  return type(value) == 'number' and value >= least and value <= most
+end
+
+local function is_whole(value, least, most)
+  return is_between(value, least, most) and value == math.floor(value)
+end
+
+local function number_or(text, least, most, default)
+  local number = tonumber(text or false)
+  return is_between(number, least, most) and number or default
+end
+
+local function sound_lease(lease, job)
+  if type(lease) ~= 'table' or lease[L_JOB] ~= job or not is_name(lease[L_RUN]) or not is_text(lease[L_OWNER])
+    or not is_whole(lease[L_TOKEN], 0, MAX_TOKEN) or not is_whole(lease[L_ATTEMPT], 0, NO_MARK)
+    or not is_whole(lease[L_AFTER], -LATEST, LATEST) or not is_text(lease[L_SCHEDULE]) or not is_text(lease[L_TIMEZONE])
+    or not (lease[L_TICK] == null or is_whole(lease[L_TICK], -LATEST, LATEST))
+    or not (lease[L_LET_GO] == null or (is_text(lease[L_LET_GO]) and REASONS[lease[L_LET_GO]] and lease[L_TICK] ~= null))
+  then
+    return nil
+  end
+  -- One whose end can't be believed lasts as long as its holder's heartbeat.
+  local mended = not is_between(lease[L_EXPIRES], 0, now + MAX_TERM)
+  if mended then
+    lease[L_EXPIRES] = now + term
+  end
+  return lease, mended
+end
+
+-- A pause holds, whatever of it can be read.
+local function sound_pause(pause)
+  local since, actor, text = unpack(type(pause) == 'table' and pause or {})
+  local function said(value)
+    return is_text(value) and value or null
+  end
+  return {is_between(since, 0, LATEST) and since or 0, said(actor), said(text)}
+end
+
+local function sound_record(job, text)
+  local record = decoded(text)
+  if not record or not is_text(record[SCHEDULE]) or not is_text(record[TIMEZONE]) or not is_text(record[FUNCTION])
+    or type(record[ENABLED]) ~= 'boolean' or type(record[HELD]) ~= 'table'
+  then
+    note('record of job ' .. job)
+    return false
+  end
+  local mended = false
+  local function mend(field, sound, instead)
+    if not sound then
+      record[field], mended = instead, true
+    end
+  end
+  mend(MARK, is_whole(record[MARK], 0, NO_MARK), NO_MARK)
+  mend(TOKEN, is_whole(record[TOKEN], 0, MAX_TOKEN), 0)
+  mend(SINCE, is_between(record[SINCE], 0, LATEST), 0)
+  mend(SETTLED_AT, record[SETTLED_AT] == nil or is_between(record[SETTLED_AT], 0, now + MAX_MARK_AHEAD), 0)
+  if record[PAUSE] then
+    record[PAUSE] = record[PAUSE] ~= null and sound_pause(record[PAUSE])
+  end
+  local held = {}
+  for _, lease in pairs(record[HELD]) do
+    local sound, changed_end = sound_lease(lease, job)
+    held[#held + 1] = sound
+    mended = mended or not sound or changed_end
+  end
+  record[HELD] = held
+  -- Fields of a later version are kept, unless they can't be written.
+  local later = #record > SETTLED_AT
+  for _, lease in ipairs(held) do
+    later = later or #lease > L_TIMEZONE
+  end
+  if later and not pcall(cjson.encode, record) then
+    mended = true
+    for index = #record, SETTLED_AT + 1, -1 do
+      record[index] = nil
+    end
+    for _, lease in ipairs(held) do
+      for index = #lease, L_TIMEZONE + 1, -1 do
+        lease[index] = nil
+      end
+    end
+  end
+  if mended then
+    note('record of job ' .. job)
+  end
+  return record
+end
+
+local function sound_index(run_id, text)
+  local found = decoded(text)
+  if found and is_text(found[1]) and is_text(found[2]) then
+    return found[1], found[2]
+  end
+  note('lease ' .. run_id)
+end
+
 -- Records and leases: read when first wanted, written at the end.
 
 local records, changed = {}, {}
@@ -60,7 +186,7 @@ local function load_records(names)
   in_parts(missing, 1000, function(...)
     local part = {...}
     for index, text in ipairs(redis.call('HMGET', JOBS, ...)) do
-      records[part[index]] = text and cjson.decode(text)
+      records[part[index]] = text and sound_record(part[index], text)
     end
   end)
 end
@@ -112,8 +238,14 @@ local function write_changes()
     in_parts(old_leases, 1000, function(...) redis.call('HDEL', CANCELS, ...) end)
   end
   for holder, by in pairs(held_by) do
-    if by ~= 0 and redis.call('HINCRBY', HOLDERS, holder, by) <= 0 then
-      redis.call('HDEL', HOLDERS, holder)
+    if by ~= 0 then
+      local count = redis.pcall('HINCRBY', HOLDERS, holder, by)
+      if type(count) == 'table' then -- what was there is no number: they are counted at the next heartbeat
+        note('leases of ' .. holder)
+        redis.call('HSET', HOLDERS, holder, 1)
+      elseif count <= 0 then
+        redis.call('HDEL', HOLDERS, holder)
+      end
     end
   end
 end
@@ -129,7 +261,16 @@ end
 
 local function alive(holder, expires)
   if beats[holder] == nil then
-    beats[holder] = tonumber(redis.call('HGET', BEATS, holder) or false) or false
+    local left = redis.call('HGET', BEATS, holder)
+    beats[holder] = left and number_or(left, 0, now + MAX_MARK_AHEAD, false)
+    if left and not beats[holder] then
+      -- One that can't be believed was left just now: who lives leaves another.
+      note('heartbeat of ' .. holder)
+      beats[holder] = now
+      if operation == 'beat' then
+        redis.call('HSET', BEATS, holder, string.format('%.3f', now))
+      end
+    end
   end
   if holder == owner then
     return true
@@ -144,8 +285,13 @@ local function alive(holder, expires)
 end
 
 local function registrars_of(job)
-  local text = redis.call('HGET', REGISTRARS, job)
-  return text and cjson.decode(text) or {}
+  local text, found = redis.call('HGET', REGISTRARS, job), {}
+  for _, registrar in pairs(text and decoded(text) or {}) do
+    if is_text(registrar) then
+      found[#found + 1] = registrar
+    end
+  end
+  return found
 end
 
 -- The rule itself.
@@ -246,7 +392,8 @@ local function claim(request)
   if tick <= record[MARK] then
     return answer('stale', record[MARK])
   end
-  if now < (record[SETTLED_AT] or 0) then
+  local settled_at = record[SETTLED_AT] or 0
+  if now < settled_at and settled_at <= now + MAX_MARK_AHEAD then
     return answer('early', second)
   end
   local busy = holder and overlap ~= 'allow' and let_go == null
@@ -426,8 +573,15 @@ end
 local function known_instances()
   local found = {}
   for other, about in pairs(pairs_of(INSTANCES)) do
-    local lives = alive(other, math.huge)
-    found[#found + 1] = {cjson.decode(about), beats[other] or 0, lives}
+    local lives, known = alive(other, math.huge), decoded(about)
+    if known and #known > 3 then
+      found[#found + 1] = {known, beats[other] or 0, lives}
+    else
+      note('instance ' .. other)
+      if operation == 'beat' and not lives then
+        redis.call('HDEL', INSTANCES, other)
+      end
+    end
   end
   return found
 end
@@ -446,19 +600,29 @@ local function leases_of_the_dead()
     end
   end
   -- A lease that ran out although its holder lives is rare: nobody renews it, because its grant was never heard of.
-  local sweep = tonumber(redis.call('HGET', LAYOUT, 'swept') or 0)
+  local sweep = number_or(redis.call('HGET', LAYOUT, 'swept'), 0, now, 0)
   if not suspects and now - sweep < term / 2 then
     return {}
   end
   redis.call('HSET', LAYOUT, 'swept', now)
   local dead, cancels = {}, pairs_of(CANCELS)
   for run_id, text in pairs(pairs_of(LEASES)) do
-    local job, holder = unpack(cjson.decode(text))
-    local record = holder ~= owner and record_of(job)
+    local job, holder = sound_index(run_id, text)
+    local record = job and holder ~= owner and record_of(job)
     local lease = record and lease_of(record, run_id)
     if lease and not alive(holder, lease[L_EXPIRES]) then
       lease[L_TIMEZONE + 1] = cancels[run_id] ~= nil
       dead[#dead + 1] = lease
+    end
+    if lease or (holder and alive(holder, math.huge)) then
+      holders[holder] = nil
+    else -- what it led to is gone, or damaged
+      redis.call('HDEL', LEASES, run_id)
+    end
+  end
+  for holder in pairs(holders) do -- those who have none in truth
+    if not alive(holder, math.huge) then
+      redis.call('HDEL', HOLDERS, holder)
     end
   end
   return dead
@@ -468,7 +632,11 @@ local function own_cancels()
   local found = {}
   for run_id, actor in pairs(pairs_of(CANCELS)) do
     local text = redis.call('HGET', LEASES, run_id)
-    if text and cjson.decode(text)[2] == owner then
+    local job, holder = nil, nil
+    if text then
+      job, holder = sound_index(run_id, text)
+    end
+    if job and holder == owner then
       found[#found + 1] = {run_id, actor ~= '' and actor or null}
     end
   end
@@ -522,27 +690,32 @@ function operations.marks()
   load_records(batch)
   local found = {}
   for index, job in ipairs(batch) do
-    found[index] = records[job] and records[job][MARK] or null
+    -- One that would be put back says nothing of what was handled.
+    found[index] = records[job] and records[job][MARK] <= now + MAX_MARK_AHEAD and records[job][MARK] or null
   end
   return found
 end
 
--- Records go through as the text they are: {job: record}, and the ids of the runs that are to be cancelled.
+-- {job: record}, and the ids of the runs that are to be cancelled.
 function operations.known()
   local found = {}
-  local function add(job, text)
-    found[#found + 1] = cjson.encode(job) .. ':' .. text
+  local function add(job, record)
+    -- Fields of a later version may hold what can't be written.
+    local sound, text = pcall(cjson.encode, record)
+    if record and sound then
+      found[#found + 1] = cjson.encode(job) .. ':' .. text
+    end
   end
   if batch == null then
     for job, text in pairs(pairs_of(JOBS)) do
-      add(job, text)
+      add(job, sound_record(job, text))
     end
   else
     in_parts(batch, 1000, function(...)
       local part = {...}
       for index, text in ipairs(redis.call('HMGET', JOBS, ...)) do
         if text then
-          add(part[index], text)
+          add(part[index], sound_record(part[index], text))
         end
       end
     end)
@@ -553,7 +726,7 @@ end
 function operations.pauses()
   local found = {}
   for job, text in pairs(pairs_of(PAUSES)) do
-    found[#found + 1] = {job, cjson.decode(text)}
+    found[#found + 1] = {job, sound_pause(decoded(text))}
   end
   return found
 end
@@ -563,7 +736,8 @@ function operations.cancel()
   local found = {}
   for _, run_id in ipairs(run_ids) do
     local text = redis.call('HGET', LEASES, run_id)
-    local record = text and record_of(cjson.decode(text)[1])
+    local job = text and sound_index(run_id, text)
+    local record = job and record_of(job)
     local lease = record and lease_of(record, run_id)
     if lease and lease[L_LET_GO] == null then
       redis.call('HSET', CANCELS, run_id, actor ~= null and actor or '')
@@ -577,12 +751,13 @@ function operations.forget()
   local gone, registered = {}, pairs_of(REGISTERED)
   for job, text in pairs(pairs_of(REGISTRARS)) do
     local lives = false
-    for _, registrar in ipairs(cjson.decode(text)) do
-      lives = lives or alive(registrar, math.huge)
+    for _, registrar in pairs(decoded(text) or {}) do
+      lives = lives or (is_text(registrar) and alive(registrar, math.huge))
     end
-    if lives or not registered[job] then
+    local known = number_or(registered[job], 0, now + MAX_MARK_AHEAD, nil)
+    if lives or not known then
       redis.call('HSET', REGISTERED, job, second)
-    elseif tonumber(registered[job]) < now - batch[1] then
+    elseif known < now - batch[1] then
       local record = record_of(job)
       if not record or #record[HELD] == 0 then
         gone[#gone + 1] = job
@@ -608,8 +783,8 @@ end
 local function own_leases()
   local found = {}
   for run_id, text in pairs(pairs_of(LEASES)) do
-    local job, holder = unpack(cjson.decode(text))
-    local record = holder == owner and record_of(job)
+    local job, holder = sound_index(run_id, text)
+    local record = job and holder == owner and record_of(job)
     local lease = record and lease_of(record, run_id)
     if lease then
       found[#found + 1] = lease
@@ -623,8 +798,14 @@ function operations.beat()
   local is_new = redis.call('HSET', INSTANCES, owner, cjson.encode(about)) == 1
   say_alive()
   local found, dead, own = known_instances(), leases_of_the_dead(), {}
-  if tonumber(redis.call('HGET', HOLDERS, owner) or 0) ~= count then
+  local counted = redis.call('HGET', HOLDERS, owner)
+  if number_or(counted or 0, 0, NO_MARK, -1) ~= count then
     own = own_leases()
+    if #own == 0 then
+      redis.call('HDEL', HOLDERS, owner)
+    elseif tonumber(counted) ~= #own then
+      redis.call('HSET', HOLDERS, owner, #own)
+    end
   end
   return {dead, own_cancels(), found, own, is_new}
 end
@@ -640,4 +821,5 @@ function operations.leave()
 end
 
 local answer = operations[operation]()
-return type(answer) == 'string' and answer or cjson.encode(answer)
+answer = type(answer) == 'string' and answer or cjson.encode(answer)
+return #damaged == 0 and answer or {answer, unpack(damaged)}

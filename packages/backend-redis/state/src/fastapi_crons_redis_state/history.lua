@@ -23,6 +23,7 @@ local RUNS, RUN, LOG, MISSED, EVENTS = prefix .. 'runs:', prefix .. 'run:', pref
 -- How much goes in one message: a server cuts off listeners that have too much in front of them.
 local MAX_TOLD = 1000000
 local PRUNED_AT_A_TIME = 50
+local A_DAY = 86400000
 -- How many arguments go with one call: Lua's stack is limited.
 local AT_A_TIME = 1000
 
@@ -48,6 +49,16 @@ end
 local function id_before(milliseconds)
   local digits = string.format('%012x', milliseconds)
   return string.sub(digits, 1, 8) .. '-' .. string.sub(digits, 9)
+end
+
+-- Whether a key holds what it should, or nothing. What is of another kind, and is to be written, gives way.
+local function is_sorted(key, to_write)
+  local kind = redis.call('TYPE', key).ok
+  if kind ~= 'zset' and kind ~= 'none' and to_write then
+    redis.call('UNLINK', key)
+    return true
+  end
+  return kind == 'zset' or kind == 'none'
 end
 
 local function which_run(ids)
@@ -129,6 +140,9 @@ local function grow(grown, record)
   grown[record.job] = math.min(grown[record.job] or time, time)
 end
 
+-- The jobs whose index of runs is what it should be.
+local looked_at = {}
+
 -- Returns false for a record that is closed.
 local function write_run(record, goes_on, grown)
   local key, known = RUN .. record.id, goes_on[record.id]
@@ -142,6 +156,9 @@ local function write_run(record, goes_on, grown)
   end
   if not redis.call(unpack(arguments)) then
     return false
+  end
+  if not looked_at[record.job] then
+    looked_at[record.job] = is_sorted(RUNS .. record.job, true)
   end
   if not known then
     grow(grown, record)
@@ -161,6 +178,7 @@ end
 
 local function write_missed(record, grown)
   local key, id = MISSED .. record.job, record.id
+  is_sorted(key, true)
   redis.call('ZREMRANGEBYLEX', key, '[' .. id .. ' ', '(' .. id .. '!')
   redis.call('ZADD', key, 0, id .. ' ' .. record.text)
   redis.call('EXPIRE', key, lifetime)
@@ -186,7 +204,10 @@ local function write_states(latest)
     local part = {...}
     for index, known in ipairs(redis.call('HMGET', STATES, ...)) do
       local record = latest[part[index]]
-      if not known or string.sub(known, 3, 2 + #record.id) <= record.id then
+      -- One that can't be read, or lies in the future, was written by nobody.
+      local latest_id = known and string.match(known, '^%["([^"]*)"')
+      local ahead = latest_id and made_at(latest_id) > made_at(record.id) + A_DAY
+      if not latest_id or latest_id <= record.id or ahead or not pcall(cjson.decode, known) then
         flat[#flat + 1] = record.job
         flat[#flat + 1] = record.head
       end
@@ -282,7 +303,7 @@ end
 
 function operations.states()
   if batch == cjson.null then
-    return as_list(redis.call('HVALS', STATES))
+    return redis.call('HVALS', STATES)
   end
   local found = {}
   local function ask(...)
@@ -291,7 +312,7 @@ function operations.states()
     end
   end
   in_parts(batch, ask)
-  return as_list(found)
+  return found
 end
 
 local function has_status(text, id, status)
@@ -300,40 +321,48 @@ local function has_status(text, id, status)
 end
 
 -- The newest runs of some jobs, so many of each, newest first within a job; those between two ids, where these are given.
+-- Ids, each with its run behind it.
 function operations.runs()
   local jobs, limit, before, after, status = unpack(batch)
   local found, size = {}, math.min(limit, AT_A_TIME)
   local oldest = after ~= cjson.null and '(' .. after or '-'
   for _, job in ipairs(jobs) do
-    local newest, enough = before ~= cjson.null and '(' .. before or '+', #found + limit
-    while #found < enough do
+    local newest, enough = before ~= cjson.null and '(' .. before or '+', #found + 2 * limit
+    while #found < enough and is_sorted(RUNS .. job) do
       local ids = redis.call('ZREVRANGEBYLEX', RUNS .. job, newest, oldest, 'LIMIT', 0, size)
       if #ids == 0 then
         break
       end
       for index, text in ipairs(records_of(ids)) do
         if text and #found < enough and (status == cjson.null or has_status(text, ids[index], status)) then
+          found[#found + 1] = ids[index]
           found[#found + 1] = text
         end
+      end
+      if newest ~= '+' and newest <= '(' .. ids[#ids] then -- scores of somebody else's, which put them out of order
+        break
       end
       newest = '(' .. ids[#ids]
     end
   end
-  return as_list(found)
+  return found
 end
 
 function operations.run()
   local text, log = unpack(redis.call('MGET', RUN .. batch, LOG .. batch))
-  return as_list({text or nil, text and log or nil})
+  return {text or nil, text and log or nil}
 end
 
 function operations.missed()
   local job, limit = unpack(batch)
+  if not is_sorted(MISSED .. job) then
+    return {}
+  end
   local found = redis.call('ZREVRANGEBYLEX', MISSED .. job, '+', '-', 'LIMIT', 0, limit)
   for index, text in ipairs(found) do
-    found[index] = string.sub(text, string.find(text, ' ', 1, true) + 1)
+    found[index] = string.sub(text, (string.find(text, ' ', 1, true) or 0) + 1)
   end
-  return as_list(found)
+  return found
 end
 
 function operations.unfinished()
@@ -342,6 +371,7 @@ function operations.unfinished()
     local ids = {...}
     for index, text in ipairs(records_of(ids)) do
       if text then
+        found[#found + 1] = ids[index]
         found[#found + 1] = text
       else -- the server dropped it, to make room
         gone[#gone + 1] = ids[index]
@@ -350,7 +380,7 @@ function operations.unfinished()
   end
   in_parts(redis.call('SMEMBERS', RUNNING), ask)
   in_parts(gone, function(...) redis.call('SREM', RUNNING, ...) end)
-  return as_list(found)
+  return found
 end
 
 -- Upkeep.
@@ -388,6 +418,8 @@ end
 -- Cut back some jobs to the number and the cutoff; what goes on is looked at again next time.
 local function cut_back_all(jobs, cutoff)
   for _, job in ipairs(jobs) do
+    is_sorted(RUNS .. job, true)
+    is_sorted(MISSED .. job, true)
     cut_back_runs(job, cutoff)
     cut_back_missed(job, cutoff)
     local oldest = oldest_of(job)
@@ -420,6 +452,7 @@ end
 
 function operations.forget()
   for _, job in ipairs(batch) do
+    is_sorted(RUNS .. job, true)
     local ids = redis.call('ZRANGE', RUNS .. job, 0, -1)
     local keys = {RUNS .. job, MISSED .. job}
     for _, id in ipairs(ids) do

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from importlib.resources import files
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from redis.asyncio import ConnectionPool, Redis, RedisCluster
 
+from fastapi_crons.damage import Damage, name
+from fastapi_crons.damage import text as checked_text
 from fastapi_crons.errors import StoreUnavailableError, StoreUnusableError
 from fastapi_crons.hiding import as_cause
 from fastapi_crons.locking.base import Reach
 from fastapi_crons.run import LogLine, MissedTicks, Run, RunError, RunStatus
 from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, Signal, StateBackend
+from fastapi_crons.state.sound import sound_log, sound_missed, sound_run, sound_state
 
 from ._connection import ERRORS, Client, Connection, reason_of
 
@@ -72,6 +76,7 @@ class RedisStateBackend(StateBackend):
 
     def _set_up(self, connection: Connection) -> None:
         self._connection = connection
+        self._damage = Damage("history in Redis")
         self._script = files(__package__).joinpath("history.lua").read_text()
         self._prefix = ""
         self._limits = HistoryLimits(100, 30)
@@ -111,8 +116,18 @@ class RedisStateBackend(StateBackend):
             await self._do("write", len(records), "\n".join([line for record in records for line in _lines(record)]))
 
     async def states(self, jobs: Collection[str] | None = None) -> dict[str, JobState]:
-        heads = await self._do("states", None if jobs is None else list(jobs))
-        return {job: JobState(job, status, instance, started) for _, status, job, instance, started in heads}
+        return {state.job: state for _, state in await self._heads(jobs)}
+
+    async def _heads(self, jobs: Collection[str] | None = None) -> list[tuple[str, JobState]]:
+        """The states of jobs, each with the id of its latest run."""
+
+        def read(text: bytes | None) -> tuple[str, JobState]:
+            run_id, status, job, instance, started = _parsed(text)
+            return name(run_id, "id"), sound_state(JobState(job, status, instance, started))
+
+        texts = await self._texts("states", None if jobs is None else list(jobs))
+        found = (self._damage.sound(f"state of a job, {_shown(text)}", partial(read, text)) for text in texts)
+        return [head for head in found if head is not None]
 
     async def runs(
         self, job: str | None, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
@@ -122,36 +137,70 @@ class RedisStateBackend(StateBackend):
         A `status` that is rare can lead through the runs of all jobs, in many short steps: the server is never kept busy.
         """
         if job is not None:
-            return [_run(*parts) for parts in await self._do("runs", [[job], limit, before, None, status])]
+            return await self._runs_of_one(job, limit, before, status)
         if status == "running":
             unfinished = [run for run in await self.unfinished() if before is None or run.id < before]
             return sorted(unfinished, key=attrgetter("id"), reverse=True)[:limit]
-        latest = sorted(await self._do("states"), key=itemgetter(0), reverse=True)
+        latest = sorted(await self._heads(), key=itemgetter(0), reverse=True)
         found: list[Run] = []
         done, size = 0, max(1, _RUNS_AT_A_TIME // max(1, limit))
         while done < len(latest) and limit > 0:
             after = found[-1].id if len(found) == limit else None
             if after is not None and latest[done][0] < after:
                 break
-            jobs = [head[2] for head in latest[done : done + size]]
-            found += [_run(*parts) for parts in await self._do("runs", [jobs, limit, before, after, status])]
+            jobs = [state.job for _, state in latest[done : done + size]]
+            found += self._sound_runs(await self._texts("runs", [jobs, limit, before, after, status]))
             found = sorted(found, key=attrgetter("id"), reverse=True)[:limit]
             done, size = done + size, min(2 * size, _JOBS_AT_A_TIME)
         return found
 
     async def run(self, run_id: str) -> Run | None:
-        match await self._do("run", run_id):
-            case [parts]:
-                return _run(*parts)
-            case [parts, log]:
-                return replace(_run(*parts), log=tuple(LogLine(*line) for line in log))
-        return None
+        text, log, *_ = (*await self._texts("run", run_id), None, None)
+        found = self._sound_runs([run_id.encode(), text])
+        if not found or not log:
+            return found[0] if found else None
+
+        def read() -> tuple[LogLine, ...]:
+            return sound_log(tuple(LogLine(*line) for line in _parsed(log)))
+
+        return replace(found[0], log=self._damage.sound(f"log of run {run_id}", read) or ())
+
+    async def _runs_of_one(self, job: str, limit: int, before: str | None, status: RunStatus | None) -> list[Run]:
+        found: list[Run] = []
+        # That a run can't be read must not look as if there were no more.
+        while (wanted := limit - len(found)) > 0:
+            texts = await self._texts("runs", [[job], wanted, before, None, status])
+            found += self._sound_runs(texts)
+            if len(texts) < 2 * wanted:
+                break
+            before = (texts[-2] or b"").decode("utf-8", "replace")
+        return found
+
+    def _sound_runs(self, texts: Sequence[bytes | None]) -> list[Run]:
+        """The runs that can be read, of a list of ids, each with its run behind it."""
+        found = (
+            self._damage.sound(f"run {_shown(run_id)}", lambda text=text: sound_run(_run(*_parsed(text))))  # type: ignore[misc]
+            for run_id, text in zip(texts[::2], texts[1::2], strict=True)
+            if text
+        )
+        return [run for run in found if run is not None]
 
     async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:
-        return [_missed(*parts) for parts in await self._do("missed", [job, limit])]
+        found = (
+            self._damage.sound(
+                f"missed ticks {_shown(text)}",
+                lambda text=text: sound_missed(_missed(*_parsed(text))),  # type: ignore[misc]
+            )
+            for text in await self._texts("missed", [job, limit])
+        )
+        return [missed for missed in found if missed is not None]
 
     async def unfinished(self) -> list[Run]:
-        return [_run(*parts) for parts in await self._do("unfinished")]
+        # What is listed as running may be on record as ended.
+        return [run for run in self._sound_runs(await self._texts("unfinished")) if run.status == "running"]
+
+    def damaged(self) -> Collection[str]:
+        return self._damage.names()
 
     async def prune(self, now: float) -> None:
         """Delete what is too old. The number of records is held at each write; only new limits need a look at all jobs."""
@@ -189,7 +238,7 @@ class RedisStateBackend(StateBackend):
                     if heard > len(channels):  # the client has connected again by itself
                         raise self._silenced("the connection was lost")
                 elif message["type"] == "message":
-                    for event in _events(json.loads(message["data"])):
+                    for event in _events(message["data"], self._damage):
                         yield event
 
     @asynccontextmanager
@@ -240,7 +289,16 @@ class RedisStateBackend(StateBackend):
 
     async def _do(self, operation: str, batch: object = None, lines: str = "") -> Any:
         """Have the script do an operation; returns its answer."""
-        answer = await self._connection.call(
+        answer = await self._ask(operation, batch, lines)
+        return _parsed(answer if isinstance(answer, bytes) else None)
+
+    async def _texts(self, operation: str, batch: object = None) -> list[bytes | None]:
+        """Have the script do an operation; returns the texts that it found, whatever is in them."""
+        answer = await self._ask(operation, batch)
+        return answer if isinstance(answer, list) else []
+
+    async def _ask(self, operation: str, batch: object, lines: str = "") -> bytes | list[bytes | None]:
+        return await self._connection.call(
             self._script,
             [self._prefix + key for key in _KEYS],
             (
@@ -254,7 +312,14 @@ class RedisStateBackend(StateBackend):
                 lines,
             ),
         )
-        return json.loads(answer)
+
+
+def _parsed(text: bytes | None) -> Any:
+    return json.loads((text or b"").decode("utf-8", "replace"))
+
+
+def _shown(text: bytes | None) -> str:
+    return (text or b"").decode("utf-8", "replace")[:60]
 
 
 def _lines(record: Record) -> tuple[str, str, str]:
@@ -302,8 +367,27 @@ def _missed(head: Sequence[Any], more: Sequence[Any]) -> MissedTicks:
     return MissedTicks(record_id, job, first, last, count, reason, recorded, instance, and_more, detail)
 
 
-def _events(message: dict[str, list[Any]]) -> Iterator[Event]:
-    """What a message tells, of the kinds that this version knows."""
-    yield from (_run(*parts) for parts in message.get("runs", ()))
-    yield from (_missed(*parts) for parts in message.get("missed", ()))
-    yield from (Signal(*signal) for signal in message.get("signals", ()))
+def _events(text: str | bytes, damage: Damage) -> Iterator[Event]:
+    """What a message tells, of the kinds that this version knows; what can't be read is passed over."""
+    what = "what is told"
+    readers: dict[str, Callable[..., Event]] = {
+        "runs": lambda *parts: sound_run(_run(*parts)),
+        "missed": lambda *parts: sound_missed(_missed(*parts)),
+        "signals": _signal,
+    }
+    message = damage.sound(what, lambda: _parsed(text if isinstance(text, bytes) else text.encode()))
+    told = message if isinstance(message, dict) else {}
+    for kind, reader in readers.items():
+        parts = told.get(kind)
+        for part in parts if isinstance(parts, list) else ():
+            event = damage.sound(what, lambda: reader(*part))  # noqa: B023 - called at once
+            if event is not None:
+                yield event
+
+
+def _signal(*parts: Any) -> Signal:
+    signal = Signal(*parts)
+    for said in (signal.job, signal.run_id, signal.actor):
+        if said is not None:
+            checked_text(said, "what a signal is about")
+    return signal
