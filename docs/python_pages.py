@@ -55,7 +55,7 @@ def python() -> str:
                 "Jobs and schedules",
                 (
                     Entry("fastapi_crons.job:CronJob", without=("with_defaults",)),
-                    Entry("fastapi_crons.schedule:CronSchedule", without=("next_tick", "ticks_between")),
+                    Entry("fastapi_crons.schedule:CronSchedule", without=("next_tick", "ticks_between", "count_ticks")),
                     Entry("fastapi_crons.schedule:Schedule"),
                     Entry("fastapi_crons.context:JobContext"),
                 ),
