@@ -531,7 +531,7 @@ def test_check_names_what_is_wrong(fastapi_crons: Cli, project: Path, monkeypatc
     assert all(line.startswith("✓ ") for line in lines)
     assert lines[0] == "✓ app: main:app, 3 jobs"
     assert lines[1].startswith("✓ job backup_database: 0 2 * * * (UTC), next at ")
-    assert lines[-2:] == ["✓ state store: SQLiteStateBackend", "✓ lock store: SQLiteLockBackend, 0 instances live"]
+    assert lines[-2:] == ["✓ state store: SQLiteStateBackend", "✓ lock store: SQLiteLockBackend, 0 live instances"]
     monkeypatch.setenv("CRON_TIMEZON", "Europe/Berlin")
     misspelt = "! settings: CRON_TIMEZON is set, and nothing reads it: did you mean CRON_TIMEZONE?"
     assert misspelt in fastapi_crons("check").stdout.splitlines()
@@ -539,6 +539,69 @@ def test_check_names_what_is_wrong(fastapi_crons: Cli, project: Path, monkeypatc
     without_store = fastapi_crons("check")
     assert without_store.exit_code == 1
     assert without_store.stdout.splitlines()[-1].startswith("✗ stores: ")
+
+
+def _checked(fastapi_crons: Cli, app: str) -> tuple[int, list[str]]:
+    Path("main.py").write_text(app)
+    result = fastapi_crons("check")
+    return result.exit_code, result.stdout.splitlines()
+
+
+def test_check_says_each_schedule_in_words(fastapi_crons: Cli, project: Path) -> None:
+    lines = fastapi_crons("check").stdout.splitlines()
+    assert any(line.startswith("✓ job backup_database: ") and line.endswith(": At 02:00, every day") for line in lines), lines
+    assert any("(Europe/Berlin)" in line and line.endswith(": Every 15 minutes") for line in lines), lines
+
+
+@pytest.mark.parametrize(
+    ("expr", "doubt"),
+    [
+        ("*/10 * * * * *", "60 times in a row: seconds are the last field here, not the first"),
+        ("0 3 * * * *", "60 times in a row"),
+        ("* 2 * * *", "60 times in a row; one run an hour has 0 as its minute"),
+        ("* */6 * * *", "60 times in a row; one run an hour has 0 as its minute"),
+        ("*/90 * * * *", "is larger than its range"),
+        ("* * * * * *", None),
+        ("* * * * *", None),
+        ("* 9-17 * * 1-5", None),
+        ("0 2 * * *", None),
+        ("0 3 * * * 30", None),
+        ("@hourly", None),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_check_doubts_expressions_that_are_hardly_meant(fastapi_crons: Cli, expr: str, doubt: str | None) -> None:
+    code, lines = _checked(fastapi_crons, APP.replace("*/15 * * * *", expr))
+    doubts = [line for line in lines if line.startswith("! job send_reports: ")]
+    assert code == 0
+    assert len(doubts) == (doubt is not None), lines
+    assert doubt is None or doubt in doubts[0]
+
+
+def test_check_warns_where_nothing_will_run(fastapi_crons: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, lines = _checked(fastapi_crons, APP.replace("Crons(app)", "Crons()"))
+    assert code == 0
+    assert any(
+        line.startswith("! scheduler: main:app does not hold the one made at main.py, line 8") for line in lines
+    ), lines
+    code, lines = _checked(
+        fastapi_crons,
+        "from fastapi import FastAPI\nfrom fastapi_crons import Crons\napp = FastAPI()\ncrons = Crons(app)\n",
+    )
+    assert (code, lines[0]) == (0, "! app: main:app, 0 jobs")
+    assert "! scheduler: it has no jobs: import the modules that define them where the app is made" in lines
+    monkeypatch.setenv("CRON_LOCK_TTL", "60")
+    _, lines = _checked(fastapi_crons, APP)
+    assert (
+        "! settings: variables of fastapi-crons 2.x are set, and not read: CRON_LOCK_TTL (CRON_LOCK_TIMEOUT)" in lines
+    )
+
+
+def test_check_names_a_hook_for_a_job_that_does_not_exist(fastapi_crons: Cli) -> None:
+    code, lines = _checked(fastapi_crons, f"{APP}\ncrons.add_after_run_hook(lambda job, context: None, 'nope')\n")
+    assert code == 1
+    assert lines[-1] == "✗ hooks: added for jobs that do not exist: 'nope'; check job_name, or register the job"
+    assert not any(line.startswith("✗ stores") for line in lines)
 
 
 def test_config_is_shown_with_its_sources_and_without_secrets(

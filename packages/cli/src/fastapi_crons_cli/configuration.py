@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from fastapi_crons.wording import counted
 from fastapi_crons_cli.options import App, AsJson, Verbose
 from fastapi_crons_cli.output import clock_time, json_only, print_json, print_table, said, say, shown, table, warn
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
     from fastapi_crons.plugins import Plugins
     from fastapi_crons.scheduler import Crons
+    from fastapi_crons_cli.apps import FoundApp
 
 _MARKS = {"ok": "✓", "warning": "!", "failed": "✗"}
 
@@ -121,7 +123,10 @@ class Step:
 
 
 def check(app: App = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
-    """Check that the app can be imported, its jobs and settings are sound, and its stores can be reached."""
+    """Check that the app can be imported, its jobs and settings are sound, and its stores can be reached.
+
+    What is wrong (✗) ends it with exit code 1; what only looks wrong (!) does not.
+    """
     with json_only(as_json):
         steps = []
         for step in _steps(app):
@@ -146,14 +151,53 @@ def _steps(app: str | None) -> Iterator[Step]:
         yield Step("app", "failed", said(error))
         return
     crons = found.crons
-    yield Step("app", "ok", f"{found.name}, {len(crons.jobs)} jobs")
+    yield Step("app", "ok" if len(crons.jobs) else "warning", f"{found.name}, {counted(len(crons.jobs), 'job')}")
+    yield from _scheduler_steps(found)
     yield from _job_steps(crons)
     yield from _settings_steps(crons)
+    strangers = sorted(crons.plugins.jobs_named_by_functions() - crons.jobs.names())
+    if strangers:
+        unknown = ", ".join(map(repr, strangers))
+        yield Step(
+            "hooks", "failed", f"added for jobs that do not exist: {unknown}; check job_name, or register the job"
+        )
+        return  # with these the stores are not opened
     yield from _store_steps(crons)
+
+
+def _scheduler_steps(found: FoundApp) -> Iterator[Step]:
+    """Schedulers whose jobs will not run, as far as that can be seen."""
+    from fastapi_crons.lifespan import scheduler_of
+    from fastapi_crons.scheduler import Crons
+
+    crons = found.crons
+    if not len(crons.jobs):
+        yield Step("scheduler", "warning", "it has no jobs: import the modules that define them where the app is made")
+    if found.app is not None and scheduler_of(found.app) is not crons:
+        yield Step(
+            "scheduler",
+            "warning",
+            f"{found.name} does not hold the one made at {crons.made_at[0]}, whose jobs run only where a lifespan starts it: "
+            "attach it with Crons(app)",
+        )
+    elif crons.app is None:
+        yield Step(
+            "scheduler",
+            "warning",
+            f"no app holds the one made at {crons.made_at[0]}: its jobs run under start-scheduler, or where code starts it; "
+            "attach it with Crons(app)",
+        )
+    for other in Crons.unattached():
+        if other is not crons:
+            jobs = counted(len(other.jobs), "job")
+            text = f"another one, made at {other.made_at[0]}, holds {jobs} and is attached to nothing"
+            yield Step("scheduler", "warning", text)
 
 
 def _job_steps(crons: Crons) -> Iterator[Step]:
     from fastapi_crons.outcome import one_line
+    from fastapi_crons.schedule import CronSchedule
+    from fastapi_crons.words import hardly_meant, in_words
 
     now = datetime.now(timezone.utc)
     for job in crons.jobs:
@@ -169,10 +213,16 @@ def _job_steps(crons: Crons) -> Iterator[Step]:
             yield Step(name, "warning", f"{rule} is disabled in code")
         else:
             zone = job.schedule_zone or crons.config.timezone
-            yield Step(name, "ok", f"{rule}, next at {clock_time(tick, zone)}")
+            text = job.schedule.text
+            is_cron = isinstance(job.schedule, CronSchedule)
+            words = f": {in_words(text)}" if is_cron else ""
+            yield Step(name, "ok", f"{rule}, next at {clock_time(tick, zone)}{words}")
+            for doubt in hardly_meant(text) if is_cron else ():
+                yield Step(name, "warning", doubt)
 
 
 def _settings_steps(crons: Crons) -> Iterator[Step]:
+    from fastapi_crons._former import former_variables
     from fastapi_crons._unread import unread_variables
     from fastapi_crons.errors import CronsError
     from fastapi_crons.settings import describe_settings
@@ -189,6 +239,9 @@ def _settings_steps(crons: Crons) -> Iterator[Step]:
     advice = crons.config.token_advice()
     if advice is not None:
         yield Step("settings", "warning", advice)
+    former = former_variables()
+    if former:
+        yield Step("settings", "warning", f"variables of fastapi-crons 2.x are set, and not read: {', '.join(former)}")
     for unread in unread_variables(crons.plugins):
         yield Step("settings", "warning", unread)
 
@@ -217,5 +270,5 @@ async def _ask_stores(crons: Crons) -> list[Step]:
             await crons.stop()
     return [
         Step("state store", "ok", view.state_backend),
-        Step("lock store", "ok", f"{view.lock_backend}, {len(view.instances)} instances live"),
+        Step("lock store", "ok", f"{view.lock_backend}, {counted(len(view.instances), 'live instance')}"),
     ]

@@ -26,9 +26,14 @@ SUCCESSORS = {
 }
 
 
-def warn_of_former_variables() -> None:
-    """One line for those that are set while what took their place is not."""
+def former_variables() -> list[str]:
+    """Those that are set while what took their place is not, each with that."""
     given = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
-    left = [f"{old} ({new})" for old, new in SUCCESSORS.items() if old in given and new not in given]
+    return [f"{old} ({new})" for old, new in SUCCESSORS.items() if old in given and new not in given]
+
+
+def warn_of_former_variables() -> None:
+    """One line for them."""
+    left = former_variables()
     if left:
         logger.warning("variables of fastapi-crons 2.x are set, and not read any more: %s", ", ".join(left))

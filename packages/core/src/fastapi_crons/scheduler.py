@@ -10,11 +10,13 @@ from collections.abc import Callable, Collection, Iterable
 from datetime import tzinfo
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar, TypedDict, TypeVar, overload
+from weakref import ref
 
 from fastapi_crons import logs
 from fastapi_crons._executions import Caller, Executions, caller
 from fastapi_crons._former import warn_of_former_variables
 from fastapi_crons._given import Given, Schedulers
+from fastapi_crons._serving import Cancellable, in_tests, when_serving
 from fastapi_crons._unread import warn_of_unread_variables
 from fastapi_crons.clock import Clock, SystemClock, root_task
 from fastapi_crons.config import CronConfig
@@ -28,6 +30,7 @@ from fastapi_crons.plugins import Plugins
 from fastapi_crons.run import Run, RunStatus, Trigger
 from fastapi_crons.schedule import Schedule
 from fastapi_crons.state.calls import answer_of
+from fastapi_crons.wording import counted
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from fastapi_crons.steering import Steering
 
 logger = logging.getLogger(__name__)
+
 
 FuncT = TypeVar("FuncT", bound=JobFunc)
 HookT = TypeVar("HookT", bound=HookFunc)
@@ -157,6 +161,7 @@ class Crons:
                     # What a factory registers each time that it makes an app is the same once more.
                     self._expect_again(moved=False)
                 self.app = app
+                self._stop_watch()
                 attach(app, self)
 
     def _set_up(self, given: Given, *, without_app: bool) -> None:
@@ -173,6 +178,8 @@ class Crons:
         self.jobs = JobRegistry(self.config, self._job_appended, lambda: self._notice(caller()), lambda: self.running)
         self._plugins: Plugins | None = None
         self._engine: Engine | None = None
+        self._was_started = self._told_of_unattached = False
+        self._watch: Cancellable | None = None
         self._turn: asyncio.Lock | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._sayings: list[Callable[[], None]] = []
@@ -204,6 +211,36 @@ class Crons:
         self.jobs.expect_again(moved=moved)
         if self._plugins is not None:
             self._plugins.expect_again(moved=moved)
+
+    @classmethod
+    def unattached(cls) -> list[Crons]:
+        """The schedulers of this process that hold jobs, and that no app and no start of their own makes run."""
+        return [each for each in Crons._all if each._is_unattached()]
+
+    def _is_unattached(self) -> bool:
+        return self.app is None and len(self.jobs) > 0 and not (self._was_started or self.running)
+
+    def watch_unattached(self) -> None:
+        """Where this holds jobs and nothing has made it run when the process has served for a while, say so once."""
+        if self._watch is None and self._is_unattached() and isinstance(self.clock, SystemClock):
+            held = ref(self)
+            self._watch = when_serving(lambda: _warn_of_unattached(held))
+
+    def _stop_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+
+    def warn_of_unattached(self) -> None:
+        """Log, once, that this holds jobs and that nothing makes it run."""
+        if self._is_unattached() and self.config.enabled and not (self._told_of_unattached or in_tests()):
+            self._told_of_unattached = True
+            logs.adopt_server_handlers()
+            logger.error(
+                "the scheduler made at %s holds %s and is attached to nothing, so no job runs: attach it with Crons(app), or "
+                "start it in a lifespan with 'async with crons'",
+                self.made_at[0],
+                counted(len(self.jobs), "job"),
+            )
 
     @classmethod
     def current(cls) -> Crons | None:
@@ -367,17 +404,24 @@ class Crons:
                 raise
             if role != "scheduler":
                 return
+            self._was_started = True
+            self._stop_watch()
+            for other in Crons.unattached():
+                other.watch_unattached()
             logs.adopt_server_handlers()
             warn_of_former_variables()
             warn_of_unread_variables(self.plugins)
             if engine.waits_for_stores is not None:
-                logger.warning("Cron scheduler waits for its stores: %d jobs will run when it has them", len(self.jobs))
+                logger.warning(
+                    "Cron scheduler waits for its stores: %s will run when it has them", counted(len(self.jobs), "job")
+                )
             elif self.config.enabled:
                 if not self._jobs_are_elsewhere():
-                    logger.info("Cron scheduler started with %d jobs", len(self.jobs))
+                    logger.info("Cron scheduler started with %s", counted(len(self.jobs), "job"))
             else:
                 logger.warning(
-                    "Cron scheduler is disabled (CRON_ENABLED=false): %d jobs will not run here", len(self.jobs)
+                    "Cron scheduler is disabled (CRON_ENABLED=false): %s will not run here",
+                    counted(len(self.jobs), "job"),
                 )
             for say in self._sayings:
                 say()
@@ -526,6 +570,8 @@ class Crons:
         engine = self.engine
         if engine is not None:
             engine.add([job])
+        elif self._watch is None:
+            self.watch_unattached()
 
     def _one_at_a_time(self) -> asyncio.Lock:
         # Made anew for each event loop: a scheduler may be started and stopped on several, one after another.
@@ -568,7 +614,13 @@ class Crons:
             )
 
     def __repr__(self) -> str:
-        return f"<Crons with {len(self.jobs)} jobs, {'running' if self.running else 'not running'}>"
+        return f"<Crons with {counted(len(self.jobs), 'job')}, {'running' if self.running else 'not running'}>"
+
+
+def _warn_of_unattached(crons: ref[Crons]) -> None:
+    held = crons()
+    if held is not None:
+        held.warn_of_unattached()
 
 
 def reset() -> None:

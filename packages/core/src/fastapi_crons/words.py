@@ -12,11 +12,12 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 
-from fastapi_crons._cron import Days, Parsed, large_steps, parse
+from fastapi_crons._cron import ALIASES, Days, Parsed, large_steps, parse
 
 #: More times, or numbers in equal steps, are not listed one by one.
 _LISTED = 12
 _MINUTES, _HOURS = range(60), range(24)
+_WITH_SECONDS = 6
 _MONTHS, _WEEKDAYS = tuple(month_name), tuple(day_name)  # Monday first
 _WHICH = ("last", "first", "second", "third", "fourth", "fifth")
 
@@ -37,6 +38,24 @@ def doubts(expr: str) -> tuple[str, ...]:
         f"{expr!r} means: {in_words(expr)}"
         for field, item, value in large_steps(expr)
     )
+
+
+def hardly_meant(expr: str) -> tuple[str, ...]:
+    """A sentence for each way in which a cron expression is probably not what was wanted: `doubts`, and rows of runs."""
+    fields = ALIASES.get(expr.lower(), expr).split()
+    parsed = parse(expr)
+    found = list(doubts(expr))
+    if len(fields) == _WITH_SECONDS and len(parsed.times.seconds) == len(_MINUTES) and set(fields[:-1]) != {"*"}:
+        found.append(
+            f"it runs each second of a minute, 60 times in a row: seconds are the last field here, not the first ({expr!r})"
+        )
+    hours = sorted({minute // 60 for minute in parsed.times.minutes})
+    apart = len(hours) < len(_HOURS) and all((hour + 1) % len(_HOURS) not in hours for hour in hours)
+    if len(fields) < _WITH_SECONDS and fields[0] == "*" and apart:
+        found.append(
+            f"it runs each minute of the hour, 60 times in a row; one run an hour has 0 as its minute ({expr!r})"
+        )
+    return tuple(found)
 
 
 def _time(parsed: Parsed) -> str:

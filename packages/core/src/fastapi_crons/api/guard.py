@@ -54,6 +54,8 @@ class Guard:
         if asked is not None and asked.guard is self:
             return
         crons = self._crons or scheduler_of(connection.app) or Crons()
+        if not crons.running:
+            crons.warn_of_unattached()
         self._notices.tell_unguarded(crons.config)
         self._notices.tell(crons.config)
         access = Access(crons.config, guarded=self._guarded)
