@@ -396,10 +396,8 @@ async def test_dependencies_take_the_place_of_a_token(make_api: Any) -> None:
 
 async def test_an_open_api_is_open(make_api: Any, caplog: pytest.LogCaptureFixture) -> None:
     api = await make_api(api_open=True)
-    assert "neither CRON_API_TOKEN" not in caplog.text
     assert await api.changes(peer="10.0.0.7", host=b"jobs.example.com") == 200
-    await make_api()
-    assert caplog.text.count("neither CRON_API_TOKEN") == 1
+    assert "No CRON_API_TOKEN is set" not in caplog.text
 
 
 ACTOR = (b"x-actor", "  Jörg\x85\x1b[31m\u202e ".encode())

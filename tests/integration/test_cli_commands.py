@@ -549,7 +549,9 @@ def _checked(fastapi_crons: Cli, app: str) -> tuple[int, list[str]]:
 
 def test_check_says_each_schedule_in_words(fastapi_crons: Cli, project: Path) -> None:
     lines = fastapi_crons("check").stdout.splitlines()
-    assert any(line.startswith("✓ job backup_database: ") and line.endswith(": At 02:00, every day") for line in lines), lines
+    assert any(
+        line.startswith("✓ job backup_database: ") and line.endswith(": At 02:00, every day") for line in lines
+    ), lines
     assert any("(Europe/Berlin)" in line and line.endswith(": Every 15 minutes") for line in lines), lines
 
 

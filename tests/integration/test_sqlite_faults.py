@@ -600,3 +600,24 @@ async def test_a_history_that_could_not_be_cut_back_is_cut_back_the_next_time(mo
     await state.prune(now)
     assert len(await state.runs("job")) == 5
     await state.close()
+
+
+async def test_a_function_that_moved_is_told_of_as_moved_where_no_other_instance_lives(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+
+    async def one() -> None: ...
+
+    async def another() -> None: ...
+
+    for function in (one, another):
+        reset()
+        crons = Crons(state_backend=SQLiteStateBackend(PATH), config=CronConfig(heartbeat_interval=0.2))
+        crons.cron("0 0 1 1 *", name="shared")(function)
+        await crons.start()
+        assert crons.health().status == "ok"
+        await crons.stop()
+    here = f"{__name__}:test_a_function_that_moved_is_told_of_as_moved_where_no_other_instance_lives.<locals>"
+    assert f"job 'shared' moved from {here}.one to {here}.another" in caplog.messages
+    assert "CRON_NAMESPACE" not in caplog.text

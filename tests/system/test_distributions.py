@@ -117,7 +117,7 @@ def test_the_command_line_works_in_a_project_folder(with_everything: Path, tmp_p
     for words in ([program], [with_everything, "-m", "fastapi_crons"], [with_everything, "-m", "fastapi_crons.cli"]):
         assert "Job 'backup_db' completed successfully" in run(*words, "run-job", "backup_db").stdout
     assert "backup_db" in run(with_everything, "-m", "fastapi_crons", "list-jobs").stdout
-    assert run(program, "check").stdout.startswith("✓ app: main:app, 1 jobs\n")
+    assert run(program, "check").stdout.startswith("✓ app: main:app, 1 job\n")
 
 
 def test_every_distribution_is_complete_and_pins_core() -> None:

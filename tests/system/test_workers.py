@@ -45,7 +45,7 @@ def test_workers_that_share_a_file_have_nothing_to_be_told() -> None:
     Path("app.py").write_text(APP)
     server = Server("--workers", "2")
     try:
-        until(lambda: server.output().count("Cron scheduler started with 1 jobs") == 2)
+        until(lambda: server.output().count("Cron scheduler started with 1 job") == 2)
         assert server.get("/api/scheduler/health")["status"] == "ok"
         assert "workers" not in server.output().replace("--workers", "")
     finally:

@@ -45,7 +45,7 @@ async def test_a_scheduler_waits_for_its_store_and_begins_once_when_it_is_there(
     crons = make_crons(state_backend=Down(call, 3), start_without_store=True)
     crons.cron("* * * * *", name="job")(_nothing)
     await crons.start()
-    assert "Cron scheduler waits for its stores: 1 jobs will run when it has them" in caplog.messages
+    assert "Cron scheduler waits for its stores: 1 job will run when it has them" in caplog.messages
     assert not any("started" in message for message in caplog.messages)
     health = crons.health()
     assert health.status == "unhealthy"

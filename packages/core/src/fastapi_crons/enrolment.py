@@ -13,6 +13,7 @@ from fastapi_crons._collector import collector_paused
 from fastapi_crons.claims import definition_of, probe_of
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.damage import LATEST
+from fastapi_crons.errors import StoreError
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import Definition, Enrolment, Lease, LeaseRef, Replaced
 from fastapi_crons.outcome import printable
@@ -145,7 +146,7 @@ class EnrolledJobs:
             return  # it was found out twice, and is registered again already
         if orphaned:
             logger.warning(
-                "job %r: nobody is left who registered another definition than %r; it is registered again",
+                "job %r: the instances with another definition than %r are gone; it is registered again",
                 name,
                 entry.job.schedule.text,
                 extra={"job": name},
@@ -157,7 +158,7 @@ class EnrolledJobs:
         elif entry.in_force:
             entry.in_force = False
             logger.warning(
-                "job %r: another definition than %r was registered since; this instance does not run it",
+                "job %r: another instance has registered a newer definition than %r; this instance does not run it",
                 name,
                 entry.job.schedule.text,
                 extra={"job": name},
@@ -172,8 +173,8 @@ class EnrolledJobs:
         if job.name not in self._other_functions:
             self._other_functions.add(job.name)
             logger.warning(
-                "job %r is registered for %s here and for %s elsewhere; instances that share a store and a job name "
-                "must share the function, else set CRON_NAMESPACE",
+                "job %r is %s here and %s in another instance that is running: deploy the same code to both, or give each app "
+                "a CRON_NAMESPACE of its own (its jobs begin with an empty history there)",
                 job.name,
                 printable(job.function_name),
                 printable(function),
@@ -208,6 +209,25 @@ class EnrolledJobs:
         while self._place_some(answered, now):  # noqa: ASYNC110 - others have their turn, nothing is waited for
             await asyncio.sleep(0)
         self._on_registered(jobs)
+        moved = [
+            (job, answer.other_function) for job, answer in zip(jobs, answers, strict=True) if answer.other_function
+        ]
+        if moved:
+            await self._note_moved(moved)
+
+    async def _note_moved(self, moved: list[tuple[CronJob, str]]) -> None:
+        """Jobs were registered for other functions before: by instances that live, or by code that is no more."""
+        try:
+            others = [
+                found for found in await self._locks.instances() if found.instance.owner != self._owner and found.jobs
+            ]
+        except StoreError:
+            others = []  # what they have is compared at the next heartbeat
+        for job, former in moved:
+            if others:
+                self.has_other_function(job, former)
+            else:
+                logger.info("job %r moved from %s to %s", job.name, former, job.function_name, extra={"job": job.name})
 
     def _place_some(self, answered: Iterator[tuple[CronJob, Definition, Enrolment]], now: float) -> bool:
         """Place jobs for a moment: for some, long rows of ticks are to be counted. Whether there may be more."""
@@ -238,8 +258,6 @@ class EnrolledJobs:
             warn_put_back(job.name, answer.put_back_from)
         if answer.replaced is not None:
             self._close_past(job, answer.replaced, definition.nonce, now)
-        if answer.other_function is not None:
-            self.has_other_function(job, answer.other_function)
         return entry
 
     def _policy(self, job: CronJob) -> Policy:

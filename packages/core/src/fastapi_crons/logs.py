@@ -24,6 +24,9 @@ Tracebacks = Literal["full", "short", "off"]
 _PACKAGE = "fastapi_crons"
 #: The loggers of servers that set up their own, and no others.
 _SERVERS = ("uvicorn", "gunicorn.error")
+#: What was taken on of a server: its handlers, and the level that was set for them.
+_adopted: list[logging.Handler] = []
+_levels: list[int] = []
 _FRAME = '  File "'
 _OUR_FRAME = f"{_FRAME}{Path(__file__).parent}"
 #: What a record carries about the run that it is about, or was made in.
@@ -90,13 +93,23 @@ def _fields_of(record: logging.LogRecord) -> dict[str, object]:
 def adopt_server_handlers() -> None:
     """Under plain `uvicorn app:app` only the server's own loggers have handlers: use those, as long as nobody else cares."""
     package = logging.getLogger(_PACKAGE)
+    for handler in _adopted:
+        # Taken on before the app had set up logging, which it may have done since.
+        package.removeHandler(handler)
+    if _adopted and package.level == _levels.pop(0):
+        package.setLevel(logging.NOTSET)
+    _adopted.clear()
     server = next((found for name in _SERVERS if (found := logging.getLogger(name)).handlers), None)
     if server is None or package.hasHandlers():
         return
     for handler in server.handlers:
         package.addHandler(handler)
+        _adopted.append(handler)
     if package.level == logging.NOTSET:
         package.setLevel(server.level or logging.INFO)
+        _levels[:] = [package.level]
+    else:
+        _levels[:] = [logging.NOTSET]
 
 
 def log_error(

@@ -165,6 +165,7 @@ class Crons:
                 attach(app, self)
 
     def _set_up(self, given: Given, *, without_app: bool) -> None:
+        logs.adopt_server_handlers()  # what is logged before the start is to show its level, too
         self._given = self._first_given = given
         self._made_without_app = without_app
         self._given_state: StateBackend | None = given.state_backend

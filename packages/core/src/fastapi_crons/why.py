@@ -139,7 +139,7 @@ class _Case:
             return self._fate("interrupted", *sentences, runs=runs)
         sentences.append(self._say.ran(last, " again" if len(runs) > 1 else ""))
         if last.delay and self._details:
-            sentences.append(f"It started late: {last.delay}.")
+            sentences.append(f"It started late: {self._say.local(last.delay)}.")
         if last.waited >= SHORTEST_WAIT:
             sentences.append(f"It waited {last.waited:.3g} s for a free thread before its function began.")
         if last.missed_ticks and last.missed_since_ts is not None:
@@ -162,7 +162,7 @@ class _Case:
         if missed.count > 1:
             number = f"at least {missed.count}" if missed.more else str(missed.count)
             row = f" It is one of {number} ticks from {at(missed.first_ts)} to {at(missed.last_ts)}."
-        reason = REASONS[missed.reason] + (self._say.detail(missed.detail) if missed.detail else "")
+        reason = REASONS[missed.reason] + (self._say.detail(self._say.local(missed.detail)) if missed.detail else "")
         if self._is_uncertain(missed.first_ts, missed.last_ts):
             return self._fate("older_schedule", self._uncertain(), f"Ticks around it were not run: {reason}.{row}")
         on_record = f"{missed.instance} put that on record at {at(missed.recorded_ts)}."
@@ -186,7 +186,7 @@ class _Case:
             return self._fate(
                 "older_schedule", self._uncertain(), f"Run {run.id} stands for late ticks around it.", runs=runs
             )
-        late = f": {run.delay}" if run.delay and self._details else ""
+        late = f": {self._say.local(run.delay)}" if run.delay and self._details else ""
         text = (
             f"It was late{late}; the run of {self._say.at(run.tick_ts)} stands for it and for all late ticks, "
             f"{counted(run.missed_ticks + 1, 'tick')} (coalesce)."

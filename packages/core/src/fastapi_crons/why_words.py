@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import datetime
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -9,7 +11,7 @@ from fastapi_crons.clock import utc_datetime
 from fastapi_crons.damage import EARLIEST, LATEST
 from fastapi_crons.instance import name_of
 from fastapi_crons.locking.base import KnownJob, Lease
-from fastapi_crons.run import INTERRUPTED, MissedTicks, Run, RunStatus
+from fastapi_crons.run import INTERRUPTED, MissedTicks, Run, RunError, RunStatus
 from fastapi_crons.wording import REASONS, span
 
 if TYPE_CHECKING:
@@ -26,6 +28,10 @@ _ENDINGS: dict[RunStatus, str] = {
 _ORPHANED = "is on record as running, but its instance is gone: another one closes the record, and may run it again"
 #: A tick that is not handled so long (seconds) after it was due, while instances live, is not just about to be.
 _OVERDUE = 10.0
+
+
+#: How an instant stands in a text on record.
+_INSTANT = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
 
 
 class Words:
@@ -67,12 +73,12 @@ class Words:
                 return _ORPHANED
             return _ENDINGS[run.status]
         took = f" after {run.duration:.3g} s" if run.duration is not None else ""
-        error = f": {run.error.type}{self.detail(run.error.message)}" if run.error is not None else ""
+        error = f": {run.error.type}{self.detail(self._message(run.error))}" if run.error is not None else ""
         return f"{_ENDINGS[run.status]}{took}{error}"
 
     def cut_off(self, run: Run) -> str:
         """That a run was cut off."""
-        why = self.detail(run.error.message) if run.error is not None else ""
+        why = self.detail(self._message(run.error)) if run.error is not None else ""
         return f"Run {run.id} by {run.instance}, attempt {run.attempt}, was cut off{why}."
 
     def rerun_of(self, run: Run) -> str:
@@ -131,6 +137,13 @@ class Words:
     def schedule(self) -> str:
         """The schedule in force."""
         return f"{self._text!r}" + (f" in {self._zone}" if self._zone else "")
+
+    def local(self, text: str) -> str:
+        """What was put on record, with its instants on the clock of the job's zone, as all others in the answer."""
+        return _INSTANT.sub(lambda found: self.at(datetime.fromisoformat(found[0]).timestamp()), text)
+
+    def _message(self, error: RunError) -> str:
+        return self.local(error.message) if error.type == INTERRUPTED else error.message
 
     def detail(self, text: str) -> str:
         """What may be told only to some."""

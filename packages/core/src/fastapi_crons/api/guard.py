@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection
 from fastapi_crons.api.access import Access
 from fastapi_crons.api.attempts import Attempts
 from fastapi_crons.api.notices import Notices
+from fastapi_crons.api.owners import ip_address
 from fastapi_crons.lifespan import scheduler_of
 from fastapi_crons.scheduler import Crons
 from fastapi_crons.service import Service
@@ -56,7 +57,9 @@ class Guard:
         crons = self._crons or scheduler_of(connection.app) or Crons()
         if not crons.running:
             crons.warn_of_unattached()
-        self._notices.tell_unguarded(crons.config)
+        server = ip_address((connection.scope.get("server") or ("",))[0] or "")
+        if server is not None and not server.is_loopback:
+            self._notices.tell_unguarded(crons.config)
         self._notices.tell(crons.config)
         access = Access(crons.config, guarded=self._guarded)
         try:

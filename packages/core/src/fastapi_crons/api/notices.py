@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dis
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -13,10 +14,15 @@ from fastapi.routing import APIRoute
 from fastapi.security.base import SecurityBase
 
 from fastapi_crons._callables import label
+from fastapi_crons._serving import in_tests
 from fastapi_crons.api.access import Access
+from fastapi_crons.api.owners import listens_beyond_loopback
 from fastapi_crons.config import CronConfig
 
 logger = logging.getLogger(__name__)
+
+#: When (seconds after the start of a scheduler) its server has opened its sockets.
+_LISTENS_AFTER = 2.0
 
 
 class Notices:
@@ -32,9 +38,18 @@ class Notices:
         if not self._told_unguarded and Access(config, guarded=bool(self._guards)).unguarded:
             self._told_unguarded = True
             logger.warning(
-                "the management API has neither CRON_API_TOKEN nor dependencies: everybody may read lists and states; "
-                "changes, results and error texts are for local clients only"
+                "No CRON_API_TOKEN is set: anyone can list jobs; only you, on this machine, can change them or see results"
             )
+
+    def tell_unguarded_beyond_loopback(self, config: CronConfig) -> None:
+        """The same, a moment after a start, where this process listens to more than this machine."""
+
+        def look() -> None:
+            if listens_beyond_loopback():
+                self.tell_unguarded(config)
+
+        if not in_tests():
+            asyncio.get_running_loop().call_later(_LISTENS_AFTER, look)
 
     def tell(self, config: CronConfig) -> None:
         """Say what guards it."""

@@ -21,7 +21,7 @@ _TABLES = Path("/proc/net")
 _PIECE = 1 << 20
 #: While other sockets come and go, the kernel may pass one over.
 _LOOKS = 2
-_ESTABLISHED = "01"
+_ESTABLISHED, _LISTENING = "01", "0A"
 
 
 class Connection(NamedTuple):
@@ -94,6 +94,31 @@ def _owner(table: Path, ends: str) -> int | None:
     except (OSError, ValueError):
         return None
     return None
+
+
+def listens_beyond_loopback(tables: Path = _TABLES) -> bool:
+    """Whether this process listens on an address that other machines may reach; False where that can't be told."""
+    try:
+        links = [os.readlink(entry) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+    except OSError:
+        links = []
+    own = {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}
+    for name in ("tcp", "tcp6"):
+        try:
+            lines = (tables / name).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            _, address, _, state, *rest = line.split()
+            if state == _LISTENING and rest[5] in own and not _is_loopback(address.partition(":")[0]):
+                return True
+    return False
+
+
+def _is_loopback(written: str) -> bool:
+    words = [int(written[start : start + 8], 16) for start in range(0, len(written), 8)]
+    found = ip_address(str(ipaddress.ip_address(struct.pack(f"={len(words)}I", *words))))
+    return found is not None and found.is_loopback
 
 
 def is_ours_by_psutil(connection: Connection) -> bool | None:

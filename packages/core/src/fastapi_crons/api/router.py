@@ -287,7 +287,7 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
     # Where the scheduler is yet to be made, its settings are not known before the first request.
     known = crons or Crons.current()
     if known is not None:
-        notices.tell_unguarded(known.config)
+        known.when_started(partial(notices.tell_unguarded_beyond_loopback, known.config))
         known.when_started(partial(notices.tell, known.config))
 
     guard = Guard(crons, guarded=bool(guards), notices=notices)
