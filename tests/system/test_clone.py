@@ -106,8 +106,8 @@ def test_nox_from_another_environment(clone: Path, tools: Path, uv: Path, with_u
     nox_and_session = (tools / "bin" / "python", "-m", "nox", "-s", "tests", "--", "-p", "no:cacheprovider", A_TEST)
     said = run(clone, *nox_and_session, path=uv if with_uv else None)
     assert " passed" in said
-    made_by_uv = "uv" in (clone / ".nox" / "tests" / "pyvenv.cfg").read_text(encoding="utf-8")
-    assert made_by_uv is with_uv
+    made = (clone / ".nox" / "tests" / "pyvenv.cfg").read_text(encoding="utf-8")
+    assert ("\nuv = " in made) is with_uv
 
 
 def test_what_uv_installs_for_development_is_what_pip_does() -> None:
