@@ -958,3 +958,21 @@ async def test_the_names_in_a_store_reach_the_log_escaped(caplog: pytest.LogCapt
 
 
 def _named_job() -> None: ...
+
+
+def test_what_is_damaged_on_record_is_named_and_passed_over(fastapi_crons: Cli, project: Path) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    for _ in range(2):
+        fastapi_crons("run-job", "backup_database")
+    with closing(sqlite3.connect("crons.db")) as db, db:
+        db.execute("UPDATE job_run SET status = 'exploded' WHERE id = (SELECT min(id) FROM job_run)")
+        db.execute("UPDATE job_status SET started_at = x'00ff'")
+        db.execute("UPDATE job_state SET last_run = x'00ff'")
+    result = fastapi_crons("logs", "--json")
+    assert len(json_of(result)) == 1
+    assert result.stderr.count("damaged, and passed over: history in") == 1
+    checked = fastapi_crons("check")
+    assert checked.exit_code == 0, checked.output
+    assert "! on record: damaged, and passed over: history in" in checked.stdout

@@ -166,7 +166,17 @@ async def _opened(
             # Hooks that are under way end before what they use is closed.
             stack.push_async_callback(crons.stop)
         progress.begin("asking the stores")
-        return await command(Session(crons, Service(crons), progress, has_app=why_no_app is None))
+        try:
+            return await command(Session(crons, Service(crons), progress, has_app=why_no_app is None))
+        finally:
+            for what in damaged_in(crons):
+                warn(f"damaged, and passed over: {shown(what)}")
+
+
+def damaged_in(crons: Crons) -> list[str]:
+    """What was met in the stores that can't be read, by name."""
+    engine = crons.engine
+    return [] if engine is None else sorted({*engine.locks.backend.damaged(), *engine.state.damaged()})
 
 
 class _Warnings(logging.Handler):
