@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 UTC = timezone.utc
 
+#: A clock that goes on while the machine sleeps: on Linux, Python's monotonic clock does not.
+_STEADY: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+
 #: The task that the current one works for: a run's own, whatever tasks its function makes. Virtual time tells by it
 #: which work sleeps.
 root_task: ContextVar[asyncio.Task[Any] | None] = ContextVar("fastapi_crons_root_task", default=None)
@@ -38,7 +41,7 @@ class Clock(Protocol):
         """The wall clock, in seconds since 1970-01-01T00:00Z. It may be stepped in either direction."""
 
     def monotonic(self) -> float:
-        """Seconds on a clock that only goes forward, from an arbitrary start."""
+        """Seconds on a clock that only goes forward, from an arbitrary start, also while the machine sleeps."""
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
         """Call `callback` on the running event loop `delay` seconds from now."""
@@ -61,7 +64,7 @@ class SystemClock:
         return time.time()
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return time.monotonic() if _STEADY is None else time.clock_gettime(_STEADY)
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
         import asyncio  # wanted only where something waits: the command line's help does without
