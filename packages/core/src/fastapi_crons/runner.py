@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: How many of the runs that have ended here are remembered.
-_REMEMBERED = 10_000
+#: How many of the runs that ended here last are remembered at least.
+_REMEMBERED = 5_000
 #: How many characters of an error message go into a log line; the whole is kept with the run.
 _LOGGED = 500
 #: Why each tick of a job may not be run, one after another.
@@ -82,6 +82,8 @@ class Runner:
         self._kept = Kept(config, hooks)
         self._recorder = recorder
         self._locks = locks
+        #: Elsewhere the process itself is the evidence that its leases are its own.
+        self._can_doubt = locks.backend.reach == "fleet"
         self._background = background
         self._instance_id = instance_id
         self._invoker = Invoker(config, clock, plugins, hooks, self._settle_lease)
@@ -98,13 +100,14 @@ class Runner:
         #: How many of these run in a thread, and how many are late ticks.
         self.in_threads = 0
         self.catching_up = 0
-        #: The ids of runs that have ended here, up to `_REMEMBERED` of them: whatever the store says of their leases later,
-        #: their functions are not called again.
-        self._ended: dict[str, None] = {}
+        #: The ids of the runs that ended here last: whatever the store says of their leases later, their functions are not
+        #: called again. Two sets, of which the older one is dropped when the newer is full.
+        self._ended: set[str] = set()
+        self._ended_before: set[str] = set()
 
     def has_ended(self, run_id: str) -> bool:
         """Whether a run has ended in this instance, not long ago."""
-        return run_id in self._ended
+        return run_id in self._ended or run_id in self._ended_before
 
     def start(self, run: ActiveRun) -> None:
         """Start a run whose lease is held."""
@@ -263,7 +266,7 @@ class Runner:
         ending = await self._call(run)
         if run.cut == "lease_lost" and ending.error is None and not run.lease_lost:
             take_back_cuts(run)  # it came to its end all the same
-        if run.cut is None and not self.holds(run):
+        if self._can_doubt and run.cut is None and not self.holds(run):
             ending = await self._settled(run, ending)
         if run.outcome is not None:
             return  # it was left behind at a stop, and that is its record
@@ -397,9 +400,9 @@ class Runner:
         self._release(run)
 
     def _remember(self, run_id: str) -> None:
-        self._ended[run_id] = None
-        if len(self._ended) > _REMEMBERED:
-            del self._ended[next(iter(self._ended))]
+        self._ended.add(run_id)
+        if len(self._ended) >= _REMEMBERED:
+            self._ended_before, self._ended = self._ended, set()
 
     def _release(self, run: ActiveRun) -> None:
         if self.active.pop(run.id, None) is None:
@@ -407,7 +410,7 @@ class Runner:
         self.in_threads -= not run.entry.is_async
         self.catching_up -= run.trigger == "catch_up"
         run.entry.releasing += 1
-        if run.cut == "lease_lost" and run.ending is None and run.id not in self._ended:
+        if run.cut == "lease_lost" and run.ending is None and not self.has_ended(run.id):
             self._released(run)
             self.on_lost(run)
         else:
