@@ -311,6 +311,9 @@ def test_job_names_are_completed_in_silence() -> None:
             [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, check=False
         )
 
+    asked = complete("fastapi-crons run-job e")
+    assert (asked.stdout.strip(), asked.stderr) == ("", ""), "no command has run the app here: it may be a stranger's"
+    call("list-jobs")
     assert complete("fastapi-crons run-job e").stdout.split() == ["endless"]
     Path("main.py").write_text("print('noise')\nraise SystemExit('broken')\n")
     broken = complete("fastapi-crons run-job e")
@@ -370,7 +373,7 @@ def test_following_in_json_gives_one_object_a_line(start: Start) -> None:
     assert (told["job_name"], told["status"]) == ("loud", "completed")
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=30)
-    assert (process.returncode, rest, errors.splitlines()[0]) == (0, "", "noise")
+    assert (process.returncode, rest, "noise" in errors.splitlines()) == (0, "", True)
 
 
 def test_what_takes_long_is_told_of() -> None:

@@ -17,6 +17,7 @@ from fastapi import Depends
 from typing_extensions import assert_type
 
 from fastapi_crons import ConfigurationError, CronJob, Crons, JobDefinitionError, PluginError, SkipRun, hookimpl
+from fastapi_crons.run import short_id
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
 from tests.support import missed_of, runs_of
@@ -652,7 +653,7 @@ async def test_a_complaint_about_a_hook_names_job_and_run(
     await crons.start()
     run = await crons.run_job("job")
     (record,) = [record for record in caplog.records if "hook after_run" in record.getMessage()]
-    assert "about job 'job' failed: ValueError: two\\nlines" in record.getMessage()
+    assert f"about job 'job' (run {short_id(run.id)}) failed: ValueError: two\\nlines" in record.getMessage()
     assert (vars(record)["job"], vars(record)["run_id"]) == ("job", run.id)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fastapi_crons import CronsError, JobLockedError, UnknownJobError
+from fastapi_crons.run import short_id
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
 from tests.support import nothing, runs_of
@@ -63,7 +64,7 @@ async def test_a_forced_run_says_beside_which_other_it_ran(
     forced = asyncio.create_task(crons.run_job("slow", force=True))
     await clock.advance(crons, minutes=1)
     assert (await forced).beside == scheduled.id
-    assert f"was forced, and overlaps with run {scheduled.id}" in caplog.text
+    assert f"was forced, and overlaps with run {short_id(scheduled.id)}" in caplog.text
     alone = asyncio.create_task(crons.run_job("slow", force=True))
     await clock.advance(crons, minutes=1)
     assert (await alone).beside is None
