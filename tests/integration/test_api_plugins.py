@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
 import fastapi.routing
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, WebSocket
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, APIWebSocketRoute
 from fastapi.testclient import TestClient
 from starlette.endpoints import HTTPEndpoint
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Host, Match, Mount, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
@@ -64,6 +64,53 @@ def nested() -> APIRouter:
     return outer
 
 
+class Handles(APIRoute):
+    """Answers without what FastAPI made of it."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse("handled")(scope, receive, send)
+
+
+class Replaces(APIRoute):
+    """Makes its handler by itself."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        async def handled(request: Request) -> Response:
+            return PlainTextResponse("replaced")
+
+        return handled
+
+
+class Surrounds(APIRoute):
+    """Puts something around FastAPI's handler, as its documentation shows it."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            answer = await handle(request)
+            answer.headers["x-surrounded"] = "yes"
+            return answer
+
+        return handled
+
+
+class Talks(APIWebSocketRoute):
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await echo(WebSocket(scope, receive, send))
+
+
+def of_class(kind: type[APIRoute]) -> APIRouter:
+    router = APIRouter(route_class=kind)
+    router.add_api_route("/{y}", lambda y: y)
+    return router
+
+
+def _append_like_its_own(router: APIRouter, kind: type[APIRoute] | type[APIWebSocketRoute], path: str) -> None:
+    endpoint = echo if issubclass(kind, APIWebSocketRoute) else lambda: "typed"
+    router.routes.append(kind(path, endpoint, dependencies=router.dependencies))
+
+
 KINDS: dict[str, tuple[Callable[[APIRouter], object], str]] = {
     "add_route": (lambda router: router.add_route("/x", raw), "/x"),
     "add_route with a parameter": (lambda router: router.add_route("/x/{y}", raw), "/x/1"),
@@ -76,6 +123,20 @@ KINDS: dict[str, tuple[Callable[[APIRouter], object], str]] = {
     "a route that FastAPI's guards were not given to": (
         lambda router: router.routes.append(APIRoute("/x", lambda: "typed")),
         "/x",
+    ),
+    "a class of routes that handles": (lambda router: _append_like_its_own(router, Handles, "/x"), "/x"),
+    "a class of routes that makes its handler": (lambda router: _append_like_its_own(router, Replaces, "/x"), "/x"),
+    "a class of routes that handles, in a router that is included": (
+        lambda router: router.include_router(of_class(Handles), prefix="/n"),
+        "/n/1",
+    ),
+    "a class of routes that makes its handler, in a router that is included": (
+        lambda router: router.include_router(of_class(Replaces), prefix="/n"),
+        "/n/1",
+    ),
+    "a class of routes around FastAPI's, in a router that is included": (
+        lambda router: router.include_router(of_class(Surrounds), prefix="/n"),
+        "/n/1",
     ),
     "include_router": (lambda router: router.include_router(nested(), prefix="/n"), "/n/inner/typed"),
     "add_route in a router that is included": (
@@ -180,6 +241,7 @@ WEBSOCKETS: dict[str, tuple[Callable[[APIRouter], object], str]] = {
     "websocket": (lambda router: router.websocket("/ws")(echo), "/ws"),
     "websocket_route": (lambda router: router.websocket_route("/ws")(echo), "/ws"),
     "a WebSocketRoute": (lambda router: router.routes.append(WebSocketRoute("/ws", echo)), "/ws"),
+    "a class of routes that handles": (lambda router: _append_like_its_own(router, Talks, "/ws"), "/ws"),
     "mounted": (lambda router: router.mount("/m", mounted()), "/m/ws"),
     "nested": (lambda router: router.include_router(nested(), prefix="/n"), "/n/inner/ws"),
     "mounted in what is nested": (
@@ -268,6 +330,28 @@ def test_what_is_added_after_the_hook_is_not_served(make_crons: MakeCrons) -> No
 def test_a_plugin_can_not_take_our_endpoints_away(make_crons: MakeCrons) -> None:
     client = client_of(make_crons, lambda router: router.routes.clear(), api_token=TOKEN)
     assert client.get("/api/crons").status_code == 401
+
+
+class Checks(Route):
+    """Does more than call its endpoint."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse("checked")(scope, receive, send)
+
+
+def test_a_class_of_routes_keeps_what_it_does_and_how_it_is_described(make_crons: MakeCrons) -> None:
+    def add(router: APIRouter) -> None:
+        router.routes.append(Checks("/checks", raw))
+        router.include_router(of_class(Handles), prefix="/handles")
+        router.include_router(of_class(Surrounds), prefix="/surrounds")
+
+    client = client_of(make_crons, add, api_token=TOKEN)
+    assert client.get("/api/checks", headers=RIGHT).text == "checked"
+    assert client.get("/api/handles/1", headers=RIGHT).text == "handled"
+    surrounded = client.get("/api/surrounds/1", headers=RIGHT)
+    assert (surrounded.json(), surrounded.headers["x-surrounded"]) == ("1", "yes")
+    assert client.post("/api/surrounds/1", headers=RIGHT).status_code == 405
+    assert {"/api/handles/{y}", "/api/surrounds/{y}"} <= client.get("/openapi.json").json()["paths"].keys()
 
 
 def test_what_starts_and_stops_with_the_app_does_so_once(make_crons: MakeCrons) -> None:

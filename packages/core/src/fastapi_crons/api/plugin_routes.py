@@ -20,6 +20,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fastapi_crons.api.guard import Guard
 from fastapi_crons.api.problems import ManagementRoute
 
+#: Where a request carries what answers it once the guards have let it in.
+_PAST = "fastapi_crons.past_the_guards"
 #: By what a mounted app may be asked.
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE")
 _REST = "rest_of_path"
@@ -36,6 +38,7 @@ class PluginRoutes:
         self._guard = guard
         self._make = make
         self._refuse = refuse
+        self._gate = _gate(make(True))
 
     def of(self, offered: APIRouter) -> list[BaseRoute]:
         """The guarded routes of a router that was made with the guards."""
@@ -52,16 +55,20 @@ class PluginRoutes:
         if nested is not None:  # FastAPI keeps included routers as such, or takes their routes one by one
             return self._included(route, nested, guarded)
         if isinstance(route, (APIRoute, APIWebSocketRoute)) and (guarded or self._guard in route.dependencies):
-            return [_asking_first(route, self._guard) if isinstance(route, APIRoute) else route]
+            if isinstance(route, APIRoute):
+                return [_asking_first(route, self._guard, self._gate)]
+            if type(route).handle is APIWebSocketRoute.handle:
+                return [route]
         made = self._make(not guarded)
+        # Its `handle`, and not what that calls: a class of its own may do more there.
         if isinstance(route, Mount):
-            path, app = f"{route.path}/{{{_REST}:path}}", _mounted(route.app)
+            path, app = f"{route.path}/{{{_REST}:path}}", _mounted(route.handle)
             _add(made, path, app, _METHODS, route.name)
             _add_websocket(made, path, app, None)
         elif isinstance(route, Route):
-            _add(made, route.path, route.app, route.methods or _METHODS, route.name)
+            _add(made, route.path, route.handle, route.methods or _METHODS, route.name)
         elif isinstance(route, WebSocketRoute):
-            _add_websocket(made, route.path, route.app, route.name)
+            _add_websocket(made, route.path, route.handle, route.name)
         else:
             self._refuse(f"a route of the kind {type(route).__name__}")
         return made.routes
@@ -76,14 +83,16 @@ class PluginRoutes:
         yield dataclasses.replace(included, original_router=taken)
 
 
-def _asking_first(route: APIRoute, guard: Depends) -> APIRoute:
-    """The same route, which asks the guard before it reads a body, as ours do."""
-    if isinstance(route, ManagementRoute):
+def _asking_first(route: APIRoute, guard: Depends, gate: APIRoute) -> APIRoute:
+    """The same route, which asks the guard before it reads a body, as ours do; one that handles by itself, at the gate."""
+    made = type(route)
+    theirs = made.handle is APIRoute.handle and made.get_route_handler is APIRoute.get_route_handler
+    ours = made.handle is APIRoute.handle and made.get_route_handler is ManagementRoute.get_route_handler
+    if ours:
         return route
+    before, found = (_AsksFirst, {"guard": guard.dependency}) if theirs else (_Gated, {"gate": gate})
     # A class, and not an attribute: FastAPI may make routes anew, by their class.
-    kind: type[APIRoute] = type(
-        f"Guarded{type(route).__name__}", (_AsksFirst, type(route)), {"guard": guard.dependency}
-    )
+    kind: type[APIRoute] = type(f"Guarded{made.__name__}", (before, made), found)
     guarded = copy.copy(route)
     guarded.__class__ = kind
     return guarded
@@ -100,6 +109,27 @@ class _AsksFirst(APIRoute):
             return await handle(request)
 
         return handled
+
+
+class _Gated(APIRoute):
+    """A route of a class that may answer without FastAPI's part in it, which is what asks the guards."""
+
+    gate: ClassVar[APIRoute]
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[_PAST] = super().handle
+        await self.gate.app(scope, receive, send)
+
+
+def _gate(guarded: APIRouter) -> APIRoute:
+    """Lets in whom the guards of a router let in, to what the request carries."""
+
+    async def answer(request: Request) -> Response:
+        return _Answer(request.scope[_PAST])
+
+    guarded.add_api_route("/", answer)
+    (route,) = guarded.routes
+    return cast("APIRoute", route)
 
 
 class _Answer(Response):
