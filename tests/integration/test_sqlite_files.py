@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -304,6 +304,18 @@ async def test_whoever_only_reads_sees_what_others_write_from_the_moment_that_th
             assert view.status == "completed"
             assert (await asyncio.wait_for(heard, 10)).job == "job"
     assert set(contents()) == {"jobs.db"}
+
+
+async def test_whoever_listens_before_there_is_a_file_hears_of_all_that_it_begins_with() -> None:
+    elsewhere = Crons(state_backend=SQLiteStateBackend(PATH), config=CronConfig(namespace="elsewhere"))
+    elsewhere.cron("0 0 1 1 *", name="job")(nothing)
+    async with observer() as service, aclosing(service.events()) as events:
+        heard = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0)
+        async with scheduler() as crons, elsewhere:
+            await elsewhere.run_job("job")
+            ran = [(await crons.run_job("job")).id for _ in range(3)]
+        assert [(await asyncio.wait_for(heard, 10)).id, *[(await anext(events)).id for _ in range(2)]] == ran
 
 
 async def test_whoever_only_reads_leaves_a_file_as_it_is() -> None:

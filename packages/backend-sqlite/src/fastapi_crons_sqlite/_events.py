@@ -44,6 +44,12 @@ _TOLD = f"""
     LEFT JOIN job_run AS run ON run.id = event.record_id LEFT JOIN job_missed AS missed ON missed.id = event.record_id
     WHERE event.seq > ? AND event.namespace = ? ORDER BY event.seq LIMIT {_AT_A_TIME}"""
 _MISSED_AT = 2 + len(RUN_COLUMNS.split(", "))
+#: What a file holds at first, in the form of `_TOLD`. Ids are in the order of time.
+_WRITTEN = f"""
+    SELECT 0, noted.id, {_of("run", RUN_COLUMNS)}, {_of("missed", MISSED_COLUMNS)}
+    FROM (SELECT id FROM job_run UNION SELECT id FROM job_missed) AS noted
+    LEFT JOIN job_run AS run ON run.id = noted.id LEFT JOIN job_missed AS missed ON missed.id = noted.id
+    ORDER BY noted.id LIMIT {_AT_A_TIME}"""
 
 
 def tell(transaction: Transaction, namespace: str, ids: Sequence[str]) -> None:
@@ -66,11 +72,12 @@ async def listen(database: Database, namespace: str, damage: Damage) -> AsyncGen
     """What is written from now on. Raises `StoreUnavailableError`."""
     listener, names = str(uuid4()), Names(namespace)
 
-    def begin(transaction: Transaction) -> tuple[float, int]:
+    def begin(transaction: Transaction) -> tuple[float, int, Sequence[Row]]:
         until = time() + _LASTS
         transaction.insert("INSERT INTO job_listener (id, namespace, until_ts)", [[listener, namespace, until]])
         ((newest,),) = transaction.plain_rows("SELECT coalesce(max(seq), 0) FROM job_event")
-        return until, newest
+        # All that is in a file that was not there is new, though nobody was told: nobody could say that they listen.
+        return until, newest, () if was_there else transaction.plain_rows(_WRITTEN)
 
     def go_on(transaction: Transaction) -> float:
         now = time()
@@ -84,11 +91,14 @@ async def listen(database: Database, namespace: str, damage: Damage) -> AsyncGen
         transaction.execute("DELETE FROM job_listener WHERE id = ?", listener)
         clean_up(transaction)
 
+    was_there = database.is_there
     while not database.is_there:  # noqa: ASYNC110 - no event says that another process has made a file
         await asyncio.sleep(_INTERVAL)
     seen = None
     try:
-        until, heard = await database.write(begin)
+        until, heard, written = await database.write(begin)
+        for event in _events(written, names, damage):
+            yield event
         while True:
             left = until - time()
             if left < 0:
