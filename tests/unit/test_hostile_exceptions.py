@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import builtins
 import logging
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from fastapi_crons import SkipRun, hookimpl
+from fastapi_crons._exceptions import formatted
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
 from tests.support import nothing, runs_of, state_of
@@ -226,3 +229,80 @@ async def test_a_run_that_is_cut_off_before_its_task_begins_ends_all_the_same(ma
     assert (run.status, ran) == ("cancelled", [])
     engine.runner.start = start  # type: ignore[method-assign]
     assert (await crons.run_job("job")).status == "completed"
+
+
+GROUP: Any = getattr(builtins, "ExceptionGroup", None)
+WITH_GROUPS = pytest.mark.skipif(GROUP is None, reason="Python 3.10 has no groups")
+
+
+def _of_many(depth: int) -> ValueError:
+    """An exception that holds so many others that nobody can go through them, although there are few objects."""
+    error = ValueError("innermost")
+    for _ in range(depth):
+        outer = ValueError("outer")
+        outer.exceptions = (error,) * 4  # type: ignore[attr-defined]
+        error = outer
+    return error
+
+
+def _group_of_many(depth: int) -> BaseException:
+    error: Exception = ValueError("innermost")
+    for _ in range(depth):
+        error = GROUP("outer", [error] * 4)
+    return error
+
+
+def _chain(length: int) -> BaseException:
+    error = ValueError("the first")
+    for number in range(length):
+        following = ValueError(f"number {number}")
+        following.__cause__ = error
+        error = following
+    return error
+
+
+class _LongError(ValueError):
+    def __str__(self) -> str:
+        return "outer" + "\n" * 20_000_000
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda: _group_of_many(40), marks=WITH_GROUPS, id="group"),
+        pytest.param(lambda: _of_many(40), id="what looks like a group"),
+    ],
+)
+async def test_an_exception_of_more_than_can_be_shown_is_shown_in_part(
+    make_crons: MakeCrons, clock: VirtualClock, make: Callable[[], BaseException]
+) -> None:
+    crons = make_crons()
+
+    async def bad() -> None:
+        raise make()
+
+    crons.cron("0 * * * *", name="bad")(bad)
+    await crons.start()
+    await clock.advance(crons, hours=1)
+    (run,) = await runs_of(crons, "bad")
+    assert (run.status, run.error is not None and "in bad" in run.error.traceback) == ("failed", True)
+
+
+@pytest.mark.parametrize("make", [lambda: _chain(20_000), _LongError], ids=["chain", "long text"])
+def test_of_a_long_chain_or_text_a_part_is_shown(make: Callable[[], BaseException]) -> None:
+    assert len(formatted(make())) < 200_000
+
+
+@WITH_GROUPS
+def test_of_a_group_with_many_members_the_first_are_shown() -> None:
+    shown = formatted(GROUP("tasks failed", [ValueError(f"task {number}") for number in range(100_000)]))
+    assert "ExceptionGroup: tasks failed (100000 sub-exceptions)" in shown
+    assert "ValueError: task 0" in shown
+    assert "ValueError: task 5" not in shown
+    assert len(shown) < 2_000
+
+
+@WITH_GROUPS
+def test_a_group_of_an_ordinary_size_is_shown_as_python_does_it() -> None:
+    group = GROUP("two", [ValueError("one"), _chain(50)])
+    assert formatted(group) == "".join(traceback.format_exception(group)).rstrip()

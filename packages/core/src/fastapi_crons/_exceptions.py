@@ -11,6 +11,11 @@ from types import TracebackType
 
 _NAME = type.__dict__["__name__"]
 _TRACEBACK = BaseException.__dict__["__traceback__"]
+#: So many exceptions, with so many characters, are shown as Python does it: within some ten milliseconds.
+_MOST_EXCEPTIONS = 300
+_MOST_CHARS = 100_000
+#: Of a group with more, so many are shown.
+_SHOWN = 5
 
 
 def class_name(value: object) -> str:
@@ -40,14 +45,75 @@ def traceback_of(error: BaseException) -> TracebackType | None:
 def formatted(error: BaseException, frames: int | None = None) -> str:
     """An exception and its causes with their tracebacks, as Python shows them; only its own frames where that fails.
 
-    Of each, so many frames, the innermost ones.
+    Of each, so many frames, the innermost ones. Of causes and members without number, or with texts without end, a part.
     """
     limit = None if frames is None else -frames
+    if _is_moderate(error):
+        return _whole(error, limit)
+    parts = [_alone(error, limit)]
+    for inner in _next_inside(error):
+        shown = _whole(inner, limit) if _is_moderate(inner) else _alone(inner, limit)
+        parts.append(f"It was caused by, or holds:\n\n{shown}")
+    return "\n\n".join([*parts, "There are more, or longer ones, than are shown."])
+
+
+def _whole(error: BaseException, limit: int | None) -> str:
     try:
         text = "".join(traceback.format_exception(type(error), error, traceback_of(error), limit=limit))
     except BaseException:
         text = f"{_frames(error, limit)}{class_name(error)}"
     return text.rstrip()
+
+
+def _alone(error: BaseException, limit: int | None) -> str:
+    """An exception without its causes and members."""
+    try:
+        text = exact_text(str(error))[:_MOST_CHARS]
+    except BaseException:
+        text = "<its text can't be made>"
+    return f"{_frames(error, limit)}{class_name(error)}: {text}"
+
+
+def _is_moderate(error: BaseException) -> bool:
+    """Whether Python's way to show it, which goes through all that is inside, takes no time to speak of.
+
+    Of a group, each member counts as often as it is in there, as it is shown as often.
+    """
+    waiting, count, size = [error], 0, 0
+    seen: set[int] = set()
+    try:
+        while waiting:
+            one = waiting.pop()
+            count += 1
+            size += len(exact_text(str(one))) + sum(len(note) for note in getattr(one, "__notes__", ()))
+            if count > _MOST_EXCEPTIONS or size > _MOST_CHARS:
+                return False
+            members = _members(one)
+            if len(members) > _MOST_EXCEPTIONS:
+                return False
+            waiting += members
+            before = (each for each in (one.__cause__, one.__context__) if each is not None and id(each) not in seen)
+            for each in before:
+                seen.add(id(each))
+                waiting.append(each)
+    except BaseException:  # then it is found out once more, by what copes with that
+        return True
+    return True
+
+
+def _next_inside(error: BaseException) -> list[BaseException]:
+    """What it was caused by, or the first of those that it holds."""
+    try:
+        inside = (error.__cause__ or error.__context__, *_members(error)[:_SHOWN])
+        return [each for each in inside if each is not None]
+    except BaseException:
+        return []
+
+
+def _members(error: BaseException) -> tuple[BaseException, ...]:
+    """Those that a group holds."""
+    members = getattr(error, "exceptions", ())
+    return tuple(each for each in members if is_a(each, BaseException)) if type(members) is tuple else ()
 
 
 def _frames(error: BaseException, limit: int | None) -> str:
