@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fastapi_crons import ConfigurationError, CronConfig, Crons
 from fastapi_crons.locking import DistributedLockManager
+from fastapi_crons.locking.sound import MAX_TERM
 from fastapi_crons.run import Run
 from fastapi_crons.state import MemoryStateBackend, Record
 from fastapi_crons.testing import VirtualClock
@@ -326,6 +327,14 @@ def test_a_lease_or_an_instance_that_lasts_less_than_a_second_is_refused() -> No
     for name in ("lock_timeout", "instance_timeout"):
         with pytest.raises(ConfigurationError, match=f"CRON_{name.upper()}"):
             CronConfig(**{name: 0.9})
+
+
+def test_a_lease_that_stores_would_take_for_damaged_is_refused() -> None:
+    year = 365 * 86_400
+    assert CronConfig(lock_timeout=year).lock_timeout == year < MAX_TERM
+    for seconds in (year + 1, 1e12, 1e300):
+        with pytest.raises(ConfigurationError, match="CRON_LOCK_TIMEOUT"):
+            CronConfig(lock_timeout=seconds)
 
 
 def test_lease_settings_read_back_as_they_are_documented() -> None:

@@ -16,6 +16,7 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import count, repeat
 from pathlib import Path
 from time import perf_counter
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -86,6 +87,8 @@ SAMPLES: list[Any] = [
     timedelta(hours=1, microseconds=5),
     Decimal("1.10"),
     Decimal(7),
+    Decimal("1E+4299"),
+    Decimal("-1.5E-400"),
     uuid.UUID(int=1),
     Color.RED,
     Level.HIGH,
@@ -227,6 +230,10 @@ async def _seconds(value: object) -> float:
         lambda size: dict.fromkeys(range(size // 10)),
         lambda size: set(range(size // 10)),
         lambda size: [1 << (10 * size)],
+        lambda size: Branch(left=bytearray(size)),
+        lambda size: Decimal(f"1E+{size // 10}"),
+        lambda size: {"a": SimpleNamespace(b=Decimal(f"1E+{size}"))},
+        lambda size: {Decimal(f"-1E+{size}"): 1},
     ],
 )
 async def test_what_is_too_large_takes_no_longer_the_larger_it_is(make: Callable[[int], object]) -> None:
@@ -248,6 +255,20 @@ async def test_what_is_too_large_takes_no_longer_the_larger_it_is(make: Callable
 )
 async def test_what_has_no_end_is_noticed_at_the_limit(make: Callable[[], object]) -> None:
     await _seconds(make())
+
+
+@pytest.mark.parametrize("text", ["1E+4300", "-1.5E+60000", "1E+65535"])
+async def test_a_whole_decimal_that_python_does_not_write_out_is_not_kept(text: str) -> None:
+    began = perf_counter()
+    kept = json.loads(await result_json([Decimal(text)], LIMIT) or "")
+    assert (kept["stored"], "digits" in kept["reason"]) == (False, True)
+    assert perf_counter() - began < 0.1  # the number itself would take half a second and more
+
+
+async def test_an_iterator_that_is_no_row_of_pairs_is_given_up_at_its_first_item() -> None:
+    numbers = count()
+    assert json.loads(await result_json(map(str, numbers), LIMIT) or "")["stored"] is False
+    assert next(numbers) == 1
 
 
 async def test_others_have_their_turns_while_a_large_result_is_encoded() -> None:

@@ -17,6 +17,8 @@ from fastapi_crons.schedule import check_timezone, zone_name
 PREFIX = "CRON_"
 _SHORTEST_TOKEN = 16
 _ADVISED_TOKEN = 32
+#: Stores take a lease that lasts longer than a leap year (`locking.sound`) for damaged.
+_LONGEST_LEASE = 365 * 86_400
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -116,7 +118,9 @@ class CronConfig(BaseSettings):
         100_000, ge=1, description="How many records wait in memory while the state store is down; then the oldest go."
     )
 
-    lock_timeout: Patience = Field(300, description="How long a lease lasts unless it is renewed; at least 1.")
+    lock_timeout: Annotated[Patience, Field(le=_LONGEST_LEASE)] = Field(
+        300, description="How long a lease lasts unless it is renewed; at least 1, at most 31,536,000 (a year)."
+    )
     lock_renewal_interval: LeaseSeconds = Field(
         60, description="How often leases are renewed; at most half of lock_timeout."
     )

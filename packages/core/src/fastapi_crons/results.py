@@ -12,6 +12,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from enum import Enum
 from itertools import chain, islice
 from pathlib import PurePath
@@ -33,6 +34,8 @@ _MAX_DEPTH = 500
 _CHUNK = 16_384
 #: How often a value is converted, at most, until it is one that JSON has.
 _MAX_CONVERSIONS = 10
+#: Python writes out no whole number of more digits, unless told to; to make one of a `Decimal` takes long.
+_MAX_DIGITS = 4300
 _SEQUENCES = (list, tuple, set, frozenset, deque, GeneratorType)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -140,7 +143,7 @@ class _Encoder:
         size, waiting = 0, [iter(values)]
         while waiting:
             for value in waiting[-1]:
-                if isinstance(value, (str, bytes)):
+                if isinstance(value, (str, bytes, bytearray)):
                     size += len(value)
                 elif isinstance(value, dict):
                     waiting.append(chain(value, value.values()))
@@ -177,15 +180,28 @@ class _Encoder:
         if isinstance(value, tuple(ENCODERS_BY_TYPE)):
             if isinstance(value, bytes) and len(value) > self._limit:
                 raise _TooLargeError
+            if isinstance(value, Decimal) and value.is_finite():
+                self._check_digits(value.adjusted() + 1)
             return jsonable_encoder(value)
         return self._as_dict(value)
+
+    def _check_digits(self, digits: int) -> None:
+        if digits > self._limit:
+            raise _TooLargeError
+        if digits > _MAX_DIGITS:
+            raise ValueError(f"it holds a Decimal of {digits} digits; {_MAX_DIGITS} are kept at most")
 
     def _as_dict(self, value: object) -> dict[object, object]:
         """What `dict()` or `vars()` make of an object."""
         try:
             if hasattr(value, "keys"):
                 return {key: value[key] for key in self._bounded(value.keys())}  # type: ignore[index]
-            return dict(self._bounded(value))  # type: ignore[arg-type]
+            made: dict[object, object] = {}
+            for number, pair in enumerate(value):  # type: ignore[arg-type, var-annotated]
+                if number >= self._limit:
+                    raise _TooLargeError
+                made.update([pair])  # one by one: what is no row of pairs is given up at its first item
+            return made
         except _TooLargeError:
             raise
         except Exception:
