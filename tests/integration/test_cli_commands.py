@@ -130,7 +130,9 @@ def test_run_job_says_what_is_documented(fastapi_crons: Cli, project: Path) -> N
 def test_run_job_that_fails(fastapi_crons: Cli, project: Path) -> None:
     result = fastapi_crons("run-job", "send_reports")
     assert result.exit_code == 1
-    assert re.fullmatch(r"❌ Job 'send_reports' failed in \d+\.\d\ds: ValueError: no reports\n", result.stderr)
+    assert re.fullmatch(
+        r"❌ Job 'send_reports' failed in \d+\.\d\ds \(run [0-9a-f]{8}\): ValueError: no reports\n", result.stderr
+    )
     verbose = fastapi_crons("run-job", "send_reports", "--verbose")
     assert 'raise ValueError("no reports")' in verbose.stderr
 
@@ -749,7 +751,7 @@ def test_why_says_what_became_of_an_instant(fastapi_crons: Cli, project: Path) -
     )
     paused = json_of(fastapi_crons("why", "backup_database", "2026-03-02T02:00:00Z", "--json"))
     assert paused["fate"] == "paused"
-    assert "by ops 2026-03-02 00:00:00 UTC: the disk is full" in paused["explanation"]
+    assert "by ops since 2026-03-02 00:00:00 UTC: the disk is full" in paused["explanation"]
     assert paused["missed"]["reason"] == "paused"
     # Without an offset it is the job's own clock.
     in_berlin = json_of(fastapi_crons("why", "send_reports", "2026-03-03T03:15", "--json"))

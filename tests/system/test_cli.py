@@ -445,7 +445,7 @@ def test_the_lifespan_of_the_app_ends_in_its_own_way(hard: None, start: Start, w
     process.send_signal(with_signal)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 128 + with_signal
-    assert errors == "❌ Job 'endless' was told to end; its history says how it did\n"
+    assert errors == "❌ Cancelled job 'endless'; see how it ended with: fastapi-crons logs --job endless\n"
     assert not Path("pool").exists()
     assert runs("endless")[0]["status"] == "cancelled"
 
@@ -468,7 +468,7 @@ def test_a_lifespan_that_ends_the_process_is_an_error(hard: None, command: list[
 def test_a_job_that_swallows_its_cancellation_does_not_hold_the_command(hard: None) -> None:
     answer = call("run-job", "deaf", "--timeout", "0.1", CRON_SHUTDOWN_TIMEOUT="0.5")
     assert answer.returncode == 1
-    assert "does not end although it was told to" in answer.stderr
+    assert "does not end although it was cancelled" in answer.stderr
     assert runs("deaf")[0]["status"] == "interrupted"
 
 

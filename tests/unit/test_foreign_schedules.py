@@ -96,14 +96,14 @@ def _endless(ticks: list[datetime], after: datetime) -> Iterator[datetime]:
         (Made(lambda tick: tick.timestamp()), "must give datetimes"),
         (Made(_raises), "next_after failed with LookupError: no rule"),
         (Made(lambda tick: tick if tick.month != 10 else tick.replace(tzinfo=None)), "no zone"),
-        (Between(lambda ticks, after: ticks[:-1]), "between gave"),
+        (Between(lambda ticks, after: ticks[:-1]), "between.* gave"),
         (Between(lambda ticks, after: [after, *ticks]), "between gave .* not later"),
         (Between(lambda ticks, after: ticks[::-1]), "between gave .* not later"),
-        (Between(lambda ticks, after: [tick + timedelta(seconds=1) for tick in ticks]), "between gave"),
+        (Between(lambda ticks, after: [tick + timedelta(seconds=1) for tick in ticks]), "between.* gave"),
         (Between(lambda ticks, after: [tick.replace(tzinfo=None) for tick in ticks]), "no zone"),
         (Between(lambda ticks, after: None), "between failed with TypeError"),
         (Between(_raises), "between failed with LookupError"),
-        (Between(_endless), "between gave"),
+        (Between(_endless), "between.* gave"),
     ],
 )
 def test_what_breaks_the_protocol_is_refused_when_the_job_is_defined(schedule: Any, said: str) -> None:
@@ -215,7 +215,7 @@ async def test_a_schedule_that_breaks_the_protocol_later_stops_its_jobs_and_no_o
     assert len(await runs_of(crons, "other")) == 35
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(errors) == 1, [record.getMessage() for record in errors]
-    assert "the schedule of 'one', 'two' is not fit to be used" in errors[0].getMessage()
+    assert "the schedule of 'one', 'two' can't be used, so it runs nothing any more" in errors[0].getMessage()
     health = crons.health()
     assert health.status == "degraded"
     assert health.findings == ("the schedule fails or breaks its protocol, so nothing is run by it, of 'one', 'two'",)

@@ -44,7 +44,7 @@ async def test_a_paused_job_runs_no_tick_and_goes_on_with_its_next_one(
     assert (await runs_of(crons, "sync"))[-1].missed_ticks == 0
     (record,) = await missed_of(crons, "sync")
     assert (record.reason, record.count, record.first.minute, record.last.hour) == ("paused", 5, 20, 1)
-    assert record.detail == "by ops 2026-03-01T00:10:00+00:00: the other side is down"
+    assert record.detail == "by ops since 2026-03-01T00:10:00+00:00: the other side is down"
     assert [context["reason"] for context in missed] == ["paused"]
 
 

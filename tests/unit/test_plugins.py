@@ -304,7 +304,7 @@ def test_stores_can_not_be_brought_by_code() -> None:
 
 def test_a_registered_plugin_without_hooks_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     Plugins().register(object(), "mine")
-    assert "plugin 'mine' implements no hook: its functions want @hookimpl" in caplog.text
+    assert "plugin 'mine' implements no hook: mark its functions with @hookimpl" in caplog.text
 
 
 def test_what_is_not_registered_can_not_be_taken_out() -> None:
@@ -315,7 +315,7 @@ def test_what_is_not_registered_can_not_be_taken_out() -> None:
 def test_a_plugin_without_hooks_is_warned_of(install: Install, caplog: pytest.LogCaptureFixture) -> None:
     install("def before_run(job_name): pass\n")
     assert "acme" in names(Plugins())
-    assert "plugin 'acme' (acme) of acme 1.2 implements no hook: its functions want @hookimpl" in caplog.text
+    assert "plugin 'acme' (acme) of acme 1.2 implements no hook: mark its functions with @hookimpl" in caplog.text
 
 
 async def test_hooks_are_called_in_the_order_that_is_documented(make_crons: MakeCrons) -> None:

@@ -139,7 +139,7 @@ async def test_the_ticks_of_a_pause_while_it_lasts_and_afterwards(clock: Virtual
     await clock.advance(crons, minutes=1)
     after = await why(crons, "00:03:00")
     assert after.fate == "paused"
-    assert "It was not run: the job was paused: by ops" in after.text
+    assert "It was not run: the job was paused: by ops since 2026" in after.text
     assert (await why(crons, "00:05:00")).fate == "ran"
 
 
@@ -478,7 +478,7 @@ def test_a_tick_that_was_claimed_by_an_instance_which_has_not_put_it_on_record()
     known = KnownJob("job", "*/10 * * * *", "UTC", "app:job", True, TICK, TICK - 9_999.0, None, (lease,))
     fate = explain(_records(known=known))
     assert fate.fate == "running"
-    assert fate.text == "worker-1 has claimed it (run the-run, attempt 1), and not put on record yet how that ended."
+    assert fate.text == "worker-1 has claimed it (run the-run, attempt 1), and has not recorded yet how that ended."
 
 
 _seconds = st.integers(TICK - 7_200, TICK + 7_200)

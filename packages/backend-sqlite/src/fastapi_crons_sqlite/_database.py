@@ -314,7 +314,7 @@ class Database:
             return
         if self._writer is not None:
             logger.warning(
-                "%s was deleted or replaced while in use; it is opened, and made where missing, anew", self.path
+                "%s was deleted or replaced while in use; it is opened again, or made where it is missing", self.path
             )
         await self._disconnect()
         check_path(self.path)

@@ -46,7 +46,9 @@ def run_job(
         try:
             ended = await _run(session, name, force=force, timeout=timeout, note=note)
         except asyncio.CancelledError:
-            warn(f"❌ Job '{shown(name)}' was told to end; its history says how it did")
+            warn(
+                f"❌ Cancelled job '{shown(name)}'; see how it ended with: fastapi-crons logs --job {shown(quote(name))}"
+            )
             raise
         # Before the app's lifespan ends, which may fail.
         session.progress.end()
@@ -54,7 +56,7 @@ def run_job(
             print(json.dumps(run_json(ended), indent=2), file=out, flush=True)
         else:
             _tell(ended, session.zone, verbose=verbose)
-        session.progress.begin(f"the thread of job {shown(name)!r} goes on; Ctrl-C leaves it")
+        session.progress.begin(f"the thread of job {shown(name)!r} is still running; Ctrl-C leaves it behind")
         await session.service.thread_ended(ended.id)
         return ended
 
@@ -85,12 +87,14 @@ async def _run(session: Session, name: str, *, force: bool, timeout: float | Non
 
 
 def _tell(run: Run, zone: str, *, verbose: bool) -> None:
+    from fastapi_crons.run import short_id
+
     if verbose:
         say(f"Run {shown(run.id)} on instance {shown(run.instance)}")
         for line in log_lines(run, zone):
             say(line)
     if run.beside is not None:
-        warn(f"It was forced, and ran beside run {shown(run.beside)}, which had the job")
+        warn(f"It was forced, and overlapped with run {shown(run.beside)}")
     took = f"{run.duration or 0.0:.2f}s"
     if run.status == "completed":
         if verbose and run.result_json is not None:
@@ -99,9 +103,14 @@ def _tell(run: Run, zone: str, *, verbose: bool) -> None:
         say("✅ Manual execution completed")
         return
     if run.status == "running":
-        warn(f"❌ Job '{shown(run.job)}' does not end although it was told to, and is left behind")
+        warn(
+            f"❌ Job '{shown(run.job)}' does not end although it was cancelled, and is left behind "
+            f"(run {shown(short_id(run.id))})"
+        )
         return
-    text = f"❌ Job '{shown(run.job)}' {_WORDS.get(run.status, shown(run.status))} {took}"
+    text = (
+        f"❌ Job '{shown(run.job)}' {_WORDS.get(run.status, shown(run.status))} {took} (run {shown(short_id(run.id))})"
+    )
     if run.error is None:
         warn(text)
         return

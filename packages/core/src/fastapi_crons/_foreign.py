@@ -188,8 +188,8 @@ def _compare_row(schedule: Schedule, after: int, patience: _Patience) -> None:
             patience.look()
         if found != wanted:
             raise Unfit(
-                f"between gave {_shown(found)} for {utc_datetime(after).isoformat()} to {utc_datetime(end).isoformat()}, "
-                f"and next_after {_shown(wanted)}"
+                f"between({utc_datetime(after).isoformat()}, {utc_datetime(end).isoformat()}) gave {_shown(found)}, "
+                f"but next_after gave {_shown(wanted)}"
             )
 
 

@@ -65,7 +65,7 @@ class Answers:
             else:
                 self._refused(want, result)
         except Exception as error:  # a schedule of somebody else's
-            logger.error("the claim of job %r came to nothing: %s", job, one_line(error), extra={"job": job})
+            logger.error("job %r could not be claimed: %s", job, one_line(error), extra={"job": job})
             if result.token and want.request.run_id not in self._runner.active:
                 self._recorder.release(_lease(want, result))
 

@@ -53,7 +53,7 @@ class Damage:
         name = cut(printable(row), 200)
         if name not in self._met:
             logger.error(
-                "%s: %s is damaged, and is passed over: %s; everything else goes on",
+                "%s: %s is damaged, and is passed over: %s; nothing else is affected",
                 self._store,
                 name,
                 printable(safe_text(why, 200)),

@@ -333,7 +333,7 @@ def _tell_set_back(now: float, expected: float) -> None:
     """Say what becomes of the ticks that come again. The bound is the stores' own."""
     if expected - now <= MAX_MARK_AHEAD:
         logger.warning(
-            "the clock was set back by %.0f s; nothing runs a second time, so jobs go on when it has passed %s",
+            "the clock was set back by %.0f s; nothing runs a second time: jobs wait until it has passed %s",
             expected - now,
             utc_datetime(expected).isoformat(timespec="seconds"),
         )

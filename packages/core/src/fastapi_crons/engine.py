@@ -158,7 +158,7 @@ class Engine:
     def steers(self, what: str, name: str) -> Steering:
         """What does what people ask for. Raises `CronsError` where this was started only to read."""
         if self.role == "observer":
-            raise CronsError(f"{name!r} can't {what}: this was started to observe; start('operator') may steer")
+            raise CronsError(f"{name} can't {what}: this scheduler was started to observe; use start('operator')")
         return self._steering
 
     @property
@@ -276,7 +276,7 @@ class Engine:
                 self._stores_missing(self.clock.monotonic())
         self.waits_for_stores = None
         waited = self._missing.works(self.clock.monotonic())
-        logger.warning("the scheduler has its stores after %s, and has begun", span(waited.seconds if waited else 0))
+        logger.warning("the scheduler has its stores after %s, and has started", span(waited.seconds if waited else 0))
 
     def _stores_missing(self, now: float) -> None:
         lasting = self._missing.failed(now)

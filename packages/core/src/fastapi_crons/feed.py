@@ -78,12 +78,12 @@ class Feed:
         tell what happens as it happens, and where the scheduler stops; `TooManyListenersError` where so many listen already.
         """
         if self._stopped:
-            raise CronsError("the scheduler is stopping: nothing more is told")
+            raise CronsError("the scheduler is stopping: there are no more events")
         if self._state.events() is None:
             raise CronsError(f"{type(self._state).__name__} can't tell what happens as it happens")
         if len(self._queues) >= self._limit:
             raise TooManyListenersError(
-                f"{len(self._queues)} listen already, which is all that CRON_MAX_EVENT_STREAMS allows; try again later"
+                f"{len(self._queues)} clients listen to events already, as many as CRON_MAX_EVENT_STREAMS allows; try later"
             )
         queue: asyncio.Queue[Heard | None] = asyncio.Queue()
         self._queues[queue] = jobs

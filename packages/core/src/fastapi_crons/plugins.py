@@ -98,7 +98,7 @@ class Plugins:
         except PluginError as error:
             raise PluginError(f"plugin {shown!r} can't be registered: {error}") from error
         if not self._manager.get_hookcallers(plugin):
-            logger.warning("plugin %r implements no hook: its functions want @hookimpl", shown)
+            logger.warning("plugin %r implements no hook: mark its functions with @hookimpl", shown)
         self._calls.clear()
 
     def unregister(self, plugin: object) -> None:
@@ -153,7 +153,9 @@ class Plugins:
             ) from None
         marked = marked_parameter(function)
         if marked is not None:
-            raise PluginError(f"a {hook} hook is called by nobody who knows FastAPI's {marked[1]}(…) of {marked[0]!r}")
+            raise PluginError(
+                f"a {hook} hook can't have a parameter {marked[0]!r} with {marked[1]}(…): only FastAPI fills that in"
+            )
         self.register(_added(hook, function, job_name), f"{label(function)}#{id(function):x}/{len(self._added())}")
 
     def jobs_named_by_functions(self) -> frozenset[str]:
@@ -238,7 +240,7 @@ class Plugins:
             except PluginError as error:
                 raise self._unusable(name, f"can't be used: {error}") from error
             if not self._callers(name):
-                logger.warning("plugin %s implements no hook: its functions want @hookimpl", _origin(entry_point))
+                logger.warning("plugin %s implements no hook: mark its functions with @hookimpl", _origin(entry_point))
 
     def _unusable(self, name: str, what: str) -> PluginError:
         """What is wrong with a plugin, as an error that says which one it is and what to do."""

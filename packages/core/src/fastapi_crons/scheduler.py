@@ -477,7 +477,7 @@ class Crons:
         instances have registered another definition since), `StoreUnavailableError`, `ValueError` for a timeout that is
         none, or `CronsError` where the scheduler is not running.
         """
-        steering = self._steering("be run", name)
+        steering = self._steering("be run", f"job {name!r}")
         run = await steering.start_run(ManualRun(self.jobs.named(name), force, timeout, triggered_by, actor, note))
         return await steering.finished(run, or_stopping=False)
 
@@ -527,7 +527,7 @@ class Crons:
         `actor` and `note` are kept with the pause. Raises `UnknownJobError`, `StoreUnavailableError`, or `CronsError` where
         the scheduler is not running.
         """
-        await self._steering("be paused", name).pause(self.jobs.named(name), actor, note)
+        await self._steering("be paused", f"job {name!r}").pause(self.jobs.named(name), actor, note)
 
     async def resume(self, name: str, *, catch_up: bool = False) -> bool:
         """Let a paused job go on with its next tick; False where it is not paused.
@@ -535,7 +535,7 @@ class Crons:
         The ticks of the pause are put on record as missed, reason `paused`; with `catch_up` they are late ticks instead,
         and treated by the job's policy. Raises as `pause`.
         """
-        return await self._steering("be resumed", name).resume(self.jobs.named(name), catch_up=catch_up)
+        return await self._steering("be resumed", f"job {name!r}").resume(self.jobs.named(name), catch_up=catch_up)
 
     async def pauses(self) -> dict[str, Pause]:
         """The jobs that are paused: since when (Unix seconds), by whom, and why. Raises as `pause`."""
@@ -548,14 +548,14 @@ class Crons:
         its run is recorded as cancelled, and its thread holds the job until it ends. Raises `StoreUnavailableError`, or
         `CronsError` where the scheduler is not running.
         """
-        return await self._steering("be cancelled", run_id).cancel_run(run_id, actor)
+        return await self._steering("be cancelled", f"run {run_id!r}").cancel_run(run_id, actor)
 
     def _steering(self, what: str, name: str) -> Steering:
         return self._open_engine(what, name).steers(what, name)
 
     def _open_engine(self, what: str, name: str) -> Engine:
         if self.engine is None:
-            raise CronsError(f"{name!r} can't {what}: the scheduler has not started; await crons.start() first")
+            raise CronsError(f"{name} can't {what}: the scheduler has not started; await crons.start() first")
         self._check_loop(self.engine, "used")
         return self.engine
 

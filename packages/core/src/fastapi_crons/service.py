@@ -210,7 +210,7 @@ class Service:
         does not end when it is cut off; others outlive their callers.
         """
         job = self.crons.jobs.named(name)
-        steering = self._engine().steers("be run", name)
+        steering = self._engine().steers("be run", f"job {name!r}")
         run = await steering.start_run(ManualRun(job, force, timeout, triggered_by, actor, note))
         if not wait:
             return run.snapshot()

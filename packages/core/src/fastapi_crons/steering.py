@@ -199,7 +199,7 @@ class Steering:
 
     def _resumed(self, job: CronJob, record_id: str, resumed: Resumed) -> None:
         pause = resumed.pause
-        by = f"by {pause.actor}" if pause.actor else "since"
+        by = f"by {pause.actor} since" if pause.actor else "since"
         note = f": {pause.note}" if pause.note else ""
         detail = f"{by} {iso_utc(pause.since)}{note}" if pause.since else None
         # What was due before the pause, and late already, has a record of its own.

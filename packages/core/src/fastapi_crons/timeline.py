@@ -192,7 +192,7 @@ class Group:
     def _stopped(self, fault: str) -> None:
         self.fault = fault
         logger.error(
-            "the schedule of %s is not fit to be used, and nothing is run by it any more: %s",
+            "the schedule of %s can't be used, so it runs nothing any more: %s",
             _listed(self.names),
             fault,
         )

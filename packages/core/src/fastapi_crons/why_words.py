@@ -104,8 +104,8 @@ class Words:
         """What a lease says of a tick that no record tells of."""
         who = name_of(lease.instance)
         if lease.let_go is not None:
-            return f"{who} has let it go ({REASONS[lease.let_go]}), and not put that on record yet."
-        return f"{who} has claimed it (run {lease.run_id}, attempt {lease.attempt}), and not put on record yet how that ended."
+            return f"{who} has skipped it ({REASONS[lease.let_go]}), and has not recorded that yet."
+        return f"{who} has claimed it (run {lease.run_id}, attempt {lease.attempt}), and has not recorded yet how that ended."
 
     def why_waiting(self, known: KnownJob, now: float) -> str:
         """Why nobody has claimed a tick that was due."""

@@ -65,7 +65,9 @@ class Access:
             if self._is_token(given):
                 return
             attempts.was_wrong(address)
-        raise HTTPException(401, "a bearer token is wanted (CRON_API_TOKEN)", {"WWW-Authenticate": "Bearer"})
+        raise HTTPException(
+            401, "send the token of CRON_API_TOKEN as 'Authorization: Bearer …'", {"WWW-Authenticate": "Bearer"}
+        )
 
     def _is_token(self, authorization: str) -> bool:
         scheme, _, given = authorization.partition(" ")

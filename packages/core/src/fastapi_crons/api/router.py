@@ -240,7 +240,9 @@ async def _listening(
 ) -> AsyncIterator[AsyncIterator[Heard]]:
     # Here, because nothing can be refused any more once the answer has begun, and because it ends with the request.
     if not asked.details:
-        raise HTTPException(403, "events are told to those only who may change things; set CRON_API_TOKEN, and send it")
+        raise HTTPException(
+            403, "only clients that may change things can listen to events; set CRON_API_TOKEN, and send it"
+        )
     with asked.service.listening(job) as heard:
         yield heard
 
