@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 import pytest_asyncio
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
-from fastapi.security import APIKeyHeader, HTTPBasic, HTTPBearer
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBasic, HTTPBearer
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import HTTPConnection
 
 from fastapi_crons import CronConfig, Crons, get_cron_router
 from fastapi_crons.api import attempts
@@ -236,9 +238,37 @@ def with_scheme(credentials: Annotated[object, Depends(HTTPBearer(auto_error=Fal
         raise HTTPException(401)
 
 
+def handed_on(credentials: Annotated[object, Depends(HTTPBearer())]) -> object:
+    return credentials
+
+
+class OwnScheme(HTTPBearer):
+    async def __call__(self, request: HTTPConnection) -> HTTPAuthorizationCredentials | None:
+        found = await super().__call__(request)
+        if found is None or found.credentials != TOKEN:
+            raise HTTPException(401)
+        return found
+
+
+class Noted:
+    def __call__(self) -> None:
+        """Refuses nobody."""
+
+
 HERE = __name__
 GUARDS: dict[str, tuple[list[Any], int, str]] = {
-    "a scheme": ([HTTPBasic()], logging.INFO, "is guarded by HTTPBasic"),
+    "a scheme, which takes any credentials": (
+        [HTTPBasic()],
+        logging.WARNING,
+        "is guarded by HTTPBasic, which wants credentials and does not look whether they are right",
+    ),
+    "a scheme behind a function that hands on what it found": (
+        [handed_on],
+        logging.WARNING,
+        f"is guarded by {HERE}:handed_on, which wants credentials and does not look",
+    ),
+    "a scheme and a function": ([HTTPBearer(), by_raising], logging.INFO, f"HTTPBearer, {HERE}:by_raising"),
+    "a scheme of the app's": ([OwnScheme()], logging.INFO, "is guarded by OwnScheme"),
     "a function with a scheme": ([with_scheme], logging.INFO, f"is guarded by {HERE}:with_scheme"),
     "a function": ([by_raising], logging.INFO, f"guarded by {HERE}:by_raising; it is no security scheme"),
     "one that wants a header": ([by_key], logging.INFO, f"guarded by {HERE}:by_key; it is no security scheme"),
@@ -246,6 +276,8 @@ GUARDS: dict[str, tuple[list[Any], int, str]] = {
     "several": ([noted, by_raising], logging.INFO, f"guarded by {HERE}:noted, {HERE}:by_raising; "),
     "nothing": ([noted], logging.WARNING, "none can refuse"),
     "a scheme that refuses nobody": ([APIKeyHeader(name="x", auto_error=False)], logging.WARNING, "none can refuse"),
+    "an object that refuses nobody": ([Noted()], logging.WARNING, "none can refuse"),
+    "nothing, in part": ([partial(noted, Request({"type": "http"}))], logging.WARNING, "none can refuse"),
     "nothing, twice": ([noted, lambda: None], logging.WARNING, "everybody may change things"),
 }
 

@@ -6,7 +6,8 @@ import asyncio
 import dis
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from inspect import isfunction
+from functools import partial
+from inspect import isclass, isfunction, ismethod
 
 from fastapi.dependencies.models import Dependant
 from fastapi.params import Depends
@@ -71,6 +72,12 @@ class Notices:
                 "things; set CRON_API_TOKEN, or give it a dependency that raises an HTTPException",
                 names,
             )
+        elif all(_only_reads(part) for part in every if _may_refuse(part)):
+            logger.warning(
+                "the management API is guarded by %s, which wants credentials and does not look whether they are right: "
+                "everybody who sends some may change things; give it a dependency that checks them, or set CRON_API_TOKEN",
+                names,
+            )
         elif any(isinstance(part.call, SecurityBase) for part in every):
             logger.info("the management API is guarded by %s", names)
         else:
@@ -112,7 +119,21 @@ def _may_refuse(dependant: Dependant) -> bool:
         dependant.body_params,
     )
     # What is wanted of a request can be missing.
-    return any(wanted) or not isfunction(call) or _does_something(call)
+    return any(wanted) or _does_anything(call)
+
+
+def _only_reads(dependant: Dependant) -> bool:
+    """Whether it is one of FastAPI's own security schemes, which find credentials and leave it to others to check them."""
+    return isinstance(dependant.call, SecurityBase) and type(dependant.call).__module__.startswith("fastapi.")
+
+
+def _does_anything(call: object) -> bool:
+    while isinstance(call, partial):
+        call = call.func
+    if not (isfunction(call) or ismethod(call) or isclass(call)):
+        call = type(call).__call__ if callable(call) else None
+    function = call.__func__ if ismethod(call) else call
+    return not isfunction(function) or _does_something(function)
 
 
 def _does_something(function: Callable[..., object]) -> bool:
