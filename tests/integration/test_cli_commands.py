@@ -602,6 +602,18 @@ def test_check_warns_where_nothing_will_run(fastapi_crons: Cli, monkeypatch: pyt
     )
 
 
+def test_check_fails_where_the_stores_can_be_read_and_not_written(fastapi_crons: Cli) -> None:
+    obstacle = "/srv/crons.db can't be made: the folder /srv is dr-xr-xr-x"
+    store = (
+        "from fastapi_crons.state import MemoryStateBackend\n"
+        f"class Store(MemoryStateBackend):\n    def obstacle(self):\n        return {obstacle!r}\n"
+    )
+    code, lines = _checked(fastapi_crons, store + APP.replace("Crons(app)", "Crons(app, state_backend=Store())"))
+    assert code == 1
+    assert lines[-1] == f"✗ stores: {obstacle}"
+    assert not any(line.startswith("✓ state store") for line in lines)
+
+
 def test_check_names_a_hook_for_a_job_that_does_not_exist(fastapi_crons: Cli) -> None:
     code, lines = _checked(fastapi_crons, f"{APP}\ncrons.add_after_run_hook(lambda job, context: None, 'nope')\n")
     assert code == 1

@@ -229,6 +229,8 @@ if os.geteuid() == 0:
 async def main():
     await crons.start(sys.argv[1])
     print([view.status for view in await service.Service(crons).jobs()])
+    if "obstacles" in sys.argv:
+        print(crons.engine.state.obstacle(), crons.engine.locks.backend.obstacle(), sep="\\n")
     await crons.stop()
 
 try:
@@ -238,10 +240,10 @@ except Exception as error:
 """
 
 
-def as_nobody(role: str) -> str:
+def as_nobody(role: str, *more: str) -> str:
     """What a scheduler says that a user starts who has no rights to anything."""
     done = subprocess.run(
-        [sys.executable, "-c", _NOBODY, role], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", _NOBODY, role, *more], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout, done.stderr
     return done.stdout
@@ -280,6 +282,36 @@ async def test_a_file_in_a_folder_that_can_not_be_written_to_is_named_with_its_r
     assert said.startswith("StoreUnusableError"), said
     for part in ("the file", "-rw-r--r--", f"the folder {shared_folder} is dr-xr-xr-x", "CRON_SQLITE_PATH"):
         assert part in said
+
+
+def test_whoever_only_reads_can_tell_that_no_file_could_be_made(shared_folder: Path) -> None:
+    shared_folder.chmod(0o555)
+    status, *obstacles = as_nobody("observer", "obstacles").splitlines()
+    assert status == "['pending']"
+    assert len(obstacles) == 2
+    for said in obstacles:
+        assert said.startswith(f"{shared_folder}/jobs.db can't be made (the folder {shared_folder} is dr-xr-xr-x")
+        assert "CRON_SQLITE_PATH" in said
+
+
+async def test_whoever_only_reads_can_tell_that_nothing_could_be_written(shared_folder: Path) -> None:
+    async with scheduler():
+        pass
+    PATH.chmod(0o644)
+    _, *obstacles = as_nobody("observer", "obstacles").splitlines()
+    for said in obstacles:
+        assert said.startswith(f"{shared_folder}/jobs.db can't be written to (the file "), said
+    PATH.chmod(0o666)
+    shared_folder.chmod(0o777)
+    assert as_nobody("observer", "obstacles").splitlines()[1:] == ["None", "None"]
+
+
+async def test_a_folder_matters_only_where_something_is_to_be_made_in_it(shared_folder: Path) -> None:
+    async with scheduler() as crons:
+        await crons.run_job("job")
+        for path in shared_folder.iterdir():
+            path.chmod(0o666)
+        assert as_nobody("observer", "obstacles").splitlines()[1:] == ["None", "None"]
 
 
 async def test_whoever_only_reads_makes_no_file_and_finds_nothing() -> None:

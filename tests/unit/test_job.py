@@ -176,6 +176,19 @@ def test_the_next_run_is_after_now_in_the_jobs_zone() -> None:
     assert CronJob(job, "* * * * *", enabled=False).next_run is None
 
 
+def test_one_function_registered_twice_is_told_from_two_functions_of_one_name() -> None:
+    crons = Crons()
+    crons.cron("* * * * *", name="one")(job)
+    with pytest.raises(
+        DuplicateJobError, match=r"test_job:job \(test_job.py, line \d+\) is registered twice as the job 'one'"
+    ):
+        crons.cron("0 * * * *", name="one")(job)
+    with pytest.raises(
+        DuplicateJobError, match=r"'one' is registered already, for .*:job \(.*; give this one, for .*print"
+    ):
+        crons.cron("0 * * * *", name="one")(print)
+
+
 def test_appending_registers_and_a_second_job_of_the_same_name_is_an_error() -> None:
     crons = Crons()
     crons.jobs.append(CronJob(job, "* * * * *", "one", ["x"]))

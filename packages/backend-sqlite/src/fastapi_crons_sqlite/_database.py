@@ -129,6 +129,15 @@ class Database:
         """Whether there is a file, which those who only read do not make."""
         return self._reader is not None or os.path.exists(self.path)
 
+    def obstacle(self) -> str | None:
+        """What keeps this process from writing to the file, or from making it; None where nothing does."""
+        if all(os.access(f"{self.path}{end}", os.W_OK) for end in ("", "-wal", "-shm")):
+            return None  # nothing is to be made in the folder
+        why = why_not(self.path)
+        if not why:
+            return None
+        return f"{self.path} can't be {'written to' if os.path.exists(self.path) else 'made'}{why}"
+
     async def _read(self, work: Callable[[sqlite3.Connection], list[Row]]) -> list[Row]:
         async def whole() -> list[Row]:
             if self._only_reads and self._writer is None:

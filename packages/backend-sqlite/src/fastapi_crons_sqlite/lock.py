@@ -112,6 +112,9 @@ class SQLiteLockBackend(LockBackend):
     def damaged(self) -> Collection[str]:
         return self._damage.names()
 
+    def obstacle(self) -> str | None:
+        return self._database.obstacle()
+
     async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
         key = self._names.key
         named = [

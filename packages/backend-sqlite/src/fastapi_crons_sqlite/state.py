@@ -138,6 +138,9 @@ class SQLiteStateBackend(StateBackend):
     def damaged(self) -> Collection[str]:
         return self._damage.names()
 
+    def obstacle(self) -> str | None:
+        return self._database.obstacle()
+
     async def states(self, jobs: Collection[str] | None = None) -> dict[str, JobState]:
         if jobs is None:
             rows = await self._database.read(_STATE_COLUMNS, _STATES)

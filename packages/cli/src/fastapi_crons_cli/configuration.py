@@ -260,16 +260,18 @@ async def _ask_stores(crons: Crons) -> list[Step]:
     """Open both stores as a reader, and put a question to each."""
     from fastapi_crons.service import Service
     from fastapi_crons_cli.output import Progress
-    from fastapi_crons_cli.session import damaged_in
+    from fastapi_crons_cli.session import damaged_in, obstacles_of
 
     with Progress() as progress:
         progress.begin("asking the stores")
         await crons.start("observer")
         try:
             view = await Service(crons).scheduler()
-            damaged = damaged_in(crons)
+            damaged, obstacles = damaged_in(crons), obstacles_of(crons)
         finally:
             await crons.stop()
+    if obstacles:
+        return [Step("stores", "failed", obstacle) for obstacle in obstacles]
     return [
         Step("state store", "ok", view.state_backend),
         Step("lock store", "ok", f"{view.lock_backend}, {counted(len(view.instances), 'live instance')}"),

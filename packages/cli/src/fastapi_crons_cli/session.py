@@ -179,6 +179,13 @@ def damaged_in(crons: Crons) -> list[str]:
     return [] if engine is None else sorted({*engine.locks.backend.damaged(), *engine.state.damaged()})
 
 
+def obstacles_of(crons: Crons) -> list[str]:
+    """What keeps this process from writing to its stores, which it has open to read: one text for both where it is the same."""
+    engine = crons.engine
+    found = [] if engine is None else [engine.locks.backend.obstacle(), engine.state.obstacle()]
+    return list(dict.fromkeys(text for text in found if text is not None))
+
+
 class _Warnings(logging.Handler):
     """Shows records as warnings of the command."""
 

@@ -40,6 +40,7 @@ _ZONES = (
     "Africa/Casablanca",
     "Asia/Jerusalem",
     "Asia/Beirut",
+    "Asia/Gaza",
     "Europe/Chisinau",
     "Antarctica/Troll",
     "Australia/Adelaide",
@@ -55,8 +56,8 @@ _AROUND = (-_HOUR, -1, 0, 1, 599, 1_199, 1_800, 2_401, 3_000, _HOUR - 1, _HOUR, 
 _LOOKS = 8
 #: How many ticks in a row `between` is compared with.
 _ROW = 5
-#: How long (seconds) a schedule is tried: of this thread's time, and of any.
-_PATIENCE, _PATIENCE_AT_ALL = 0.02, 0.04
+#: How long (seconds) a schedule is tried: of this thread's time, and of any, which passes where the machine is busy, too.
+_PATIENCE, _PATIENCE_AT_ALL = 0.02, 0.2
 #: How long (seconds) all schedules of one class are tried, together.
 _PATIENCE_WITH_A_KIND = 1.0
 _spent: WeakKeyDictionary[type, float] = WeakKeyDictionary()
@@ -135,21 +136,21 @@ class _Patience:
     """How long one schedule is tried. Very many of one kind are not all tried to the end."""
 
     def __init__(self, kind: type) -> None:
-        self._kind, self._began = kind, thread_time()
+        self._kind, self._began, self._began_at_all = kind, thread_time(), perf_counter()
         self._patience = _PATIENCE if _spent.get(kind, 0.0) < _PATIENCE_WITH_A_KIND else 0.0
-        self._give_up_at = perf_counter() + _PATIENCE_AT_ALL
+        self._patience_at_all = _PATIENCE_AT_ALL if self._patience else 0.0
 
     def look(self) -> None:
         """Raises `_Enough` when it is used up."""
-        if thread_time() - self._began > self._patience or perf_counter() > self._give_up_at:
+        if thread_time() - self._began > self._patience or perf_counter() - self._began_at_all > self._patience_at_all:
             raise _Enough
 
     def over(self) -> None:
-        _spent[self._kind] = _spent.get(self._kind, 0.0) + thread_time() - self._began
+        _spent[self._kind] = _spent.get(self._kind, 0.0) + perf_counter() - self._began_at_all
 
 
 def fault_of(schedule: Schedule, now: int) -> str | None:
-    """What is wrong with a schedule, as far as it can be found within a few hundredths of a second; None where nothing is."""
+    """What is wrong with a schedule, as far as it can be found within about 0.02 s of work; None where nothing is."""
     zone = getattr(schedule, "timezone", None)
     changes = _all_changes(zone if isinstance(zone, str) else _ZONES[0], now // _DAY * _DAY)
     patience = _Patience(type(schedule))

@@ -268,10 +268,7 @@ class JobRegistry(Sequence[CronJob]):
                 self._jobs[job.name] = job
                 known = None
         if known is not None:
-            raise DuplicateJobError(
-                f"a job named {_short(job.name)} is registered already, for {told_apart(known.func)}; give this one, for "
-                f"{told_apart(job.func)}, another name"
-            )
+            raise DuplicateJobError(_registered_already(known, job))
         self._on_append(job)
 
     def expect_again(self, *, moved: bool) -> None:
@@ -464,6 +461,16 @@ def _check_schedule(name: str, schedule: Schedule) -> None:
 def _named(parameters: list[str]) -> str:
     names = " and ".join(map(repr, parameters))
     return f"parameter {names} has" if len(parameters) == 1 else f"parameters {names} have"
+
+
+def _registered_already(known: CronJob, job: CronJob) -> str:
+    one = told_apart(known.func)
+    if known.func is job.func:
+        return f"{one} is registered twice as the job {_short(job.name)}; leave one out, or give the other a name= of its own"
+    return (
+        f"a job named {_short(job.name)} is registered already, for {one}; give this one, for {told_apart(job.func)}, "
+        "another name"
+    )
 
 
 def _short(value: object) -> str:

@@ -16,10 +16,12 @@ from fastapi_crons._callables import is_coroutine_function, takes
 from fastapi_crons.delays import Delay
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import Lease
+from fastapi_crons.metering import Meter
 from fastapi_crons.outcome import one_line
 from fastapi_crons.run import MissedTicks
 from fastapi_crons.schedule import Schedule
 from fastapi_crons.ticks import Policy, Row, Step, TickSource, count_row, next_step, old_row, tick_source
+from fastapi_crons.wording import span
 
 logger = logging.getLogger(__name__)
 
@@ -165,6 +167,7 @@ class Group:
         "_step",
         "broken",
         "entries",
+        "failures",
         "fault",
         "next_tick",
         "source",
@@ -179,6 +182,8 @@ class Group:
         self.next_tick: int | None = None
         #: Whether the schedule failed when it was asked last.
         self.broken = False
+        #: When failures of the schedule are logged; None as long as it never failed.
+        self.failures: Meter | None = None
         self._asked: tuple[int, int | None, Policy] | None = None
         self._step: Step | None = None
         self._counted: tuple[int, int] | None = None
@@ -196,6 +201,28 @@ class Group:
             _listed(self.names),
             fault,
         )
+
+    def failed(self, now: float, error: Exception) -> None:
+        """The schedule raised an error when it was asked for its next tick."""
+        self.broken = True
+        if self.failures is None:
+            self.failures = Meter()
+        lasting = self.failures.failed(now)
+        if lasting is not None:
+            logger.error(
+                "the schedule of %s %s, and is asked again each %d s: %s",
+                _listed(self.names),
+                "failed" if lasting.first else f"has failed for {span(lasting.seconds)}",
+                _ASK_AGAIN,
+                one_line(error),
+            )
+
+    def works(self, now: float) -> None:
+        """The schedule, which has failed before, gave its next tick."""
+        self.broken = False
+        lasting = None if self.failures is None else self.failures.works(now)
+        if lasting is not None:
+            logger.warning("the schedule of %s works again, after %s", _listed(self.names), span(lasting.seconds))
 
     def row(self, after: int, until: int) -> Row | None:
         """The ticks in (after, until] as one row; None when there are none."""
@@ -279,15 +306,12 @@ class Timeline:
 
     def _place(self, group: Group, now: float) -> None:
         try:
-            group.next_tick, group.broken = group.source.next_tick(int(now)), False
+            group.next_tick = group.source.next_tick(int(now))
+            if group.failures is not None:
+                group.works(now)
         except Exception as error:  # a schedule of somebody else's
-            logger.error(
-                "the schedule of %s failed, and is asked again in %d s: %s",
-                _listed(group.names),
-                _ASK_AGAIN,
-                one_line(error),
-            )
-            group.next_tick, group.broken = int(now) + _ASK_AGAIN, True
+            group.failed(now, error)
+            group.next_tick = int(now) + _ASK_AGAIN
         if group.next_tick is not None:
             self._sequence += 1
             heapq.heappush(self._heap, (group.next_tick, self._sequence, group))

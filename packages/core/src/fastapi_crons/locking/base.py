@@ -269,6 +269,13 @@ class LockBackend(ABC):
         """What was met on record in the last hour that can't be read, and was passed over or mended, by name. Asks nobody."""
         return ()
 
+    def obstacle(self) -> str | None:
+        """What keeps this process from writing here, as far as one that only reads can tell; None where nothing does.
+
+        A text for people that says what to do about it. Asks nobody.
+        """
+        return None
+
     @abstractmethod
     async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
         """Register jobs. The last registration of a job is the one in force. Says that this instance lives, as `beat` does."""

@@ -130,6 +130,13 @@ class StateBackend(ABC):
         """What was met on record in the last hour that can't be read, and was left out, by name. Asks nobody."""
         return ()
 
+    def obstacle(self) -> str | None:
+        """What keeps this process from writing here, as far as one that only reads can tell; None where nothing does.
+
+        A text for people that says what to do about it. Asks nobody.
+        """
+        return None
+
     def companion_lock(self) -> LockBackend | None:
         """A lock store that lives in the same place, for a scheduler that was given only this state store; None: there is none.
 
