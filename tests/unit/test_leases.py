@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastapi_crons import ConfigurationError, CronConfig, Crons
+from fastapi_crons.context import JobContext
 from fastapi_crons.locking import DistributedLockManager
 from fastapi_crons.locking.sound import MAX_TERM
 from fastapi_crons.run import Run
@@ -245,6 +246,42 @@ async def test_what_a_thread_came_to_counts_though_the_store_was_away_for_longer
     assert told(await runs_of(crons, "on the loop")) == [(1, "interrupted"), (2, "completed")]
     assert "its outcome counts if nobody has taken the lease over" in caplog.text
     await crons.stop()
+
+
+@pytest.mark.parametrize("away", [4, 25, 100])
+@pytest.mark.parametrize("name", ["a", "b", "c", "d", "e"])  # whose turn a tick is follows from the name
+async def test_a_tick_of_an_outage_is_not_skipped_for_a_run_that_had_ended_by_then(name: str, away: int) -> None:
+    fleet, state = Fleet(), State()
+    clock, elsewhere = VirtualClock("2026-03-01T00:00:30Z"), VirtualClock("2026-03-01T00:00:30Z")
+    far: dict[str, float] = {"lock_timeout": 3600, "instance_timeout": 3600}
+    crons, other = instance(fleet, clock, state, **far), instance(fleet, elsewhere, state, **far)
+    ended: list[str] = []
+
+    def add(crons: Crons, clock: VirtualClock) -> None:
+        @crons.cron("* * * * *", name=name)
+        async def job(context: JobContext) -> None:
+            await clock.sleep(2)
+            ended.append(context["scheduled_time"][14:16])
+
+    add(crons, clock)
+    await crons.start()
+    await clock.advance(crons, seconds=31, finish_runs=False)
+    add(other, elsewhere)
+    elsewhere.step(31)
+    await other.start()
+    fleet.down = "gone"
+    await clock.advance(crons, seconds=20)  # it ends, and can't say so
+    assert ended == ["01"]
+    await elsewhere.advance(other, seconds=59 + away)
+    fleet.down = None
+    await elsewhere.advance(other, seconds=6, finish_runs=False)
+    clock.step(elsewhere.now() - clock.now())
+    await clock.advance(crons, seconds=6)
+    await elsewhere.advance(other, seconds=30)
+    assert "overlap" not in [each.reason for each in await state.missed(name)]
+    assert len(ended) >= 2
+    for each in (crons, other):
+        await each.stop()
 
 
 async def test_a_stop_takes_an_outcome_as_it_is_while_the_store_can_not_say_whose_the_lease_is() -> None:

@@ -149,6 +149,8 @@ class Answers:
     def _refused(self, want: Wanted, result: ClaimResult) -> None:
         entry, tick = want.entry, want.request.tick
         assert tick is not None
+        # One that waited for the store is not skipped for a run that is in its way: see `DistributedLockManager.claim`.
+        late = want.late or (result.outcome == "busy" and not result.skipped and want.request.overlap == "skip")
         if result.outcome == "stale":
             entry.mark = result.mark
             self._queue_what_is_left(entry, self._claim_clock.now(), late=want.late)
@@ -158,7 +160,7 @@ class Answers:
             entry.mark = max(entry.mark, tick)
             self._skipped(entry, want, result)
         elif result.outcome == "busy" and entry.running:
-            entry.waiting, entry.late = True, entry.late or want.late
+            entry.waiting, entry.late = True, entry.late or late
         elif result.outcome == "paused":  # it asks again when its next tick is due
             last = entry.delay
             since = last.since if last is not None and last.why == PAUSED else tick
@@ -168,7 +170,7 @@ class Answers:
                 self._early(result.mark, tick)
             elif result.holder:
                 entry.delay = Delay(tick, self._clock.now(), f"run {result.holder} of the job went on elsewhere")
-            self._retry(entry, late=want.late)
+            self._retry(entry, late=late)
 
     def _retry(self, entry: Entry, *, late: bool) -> None:
         """Try a job again in a moment: once, however many of its ticks are refused until then."""

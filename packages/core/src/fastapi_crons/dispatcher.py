@@ -229,8 +229,9 @@ class Dispatcher:
                         entry.mark = max(entry.mark, mark)
                     left = mark is None or mark < tick
                     if left and not (entry.queued or entry.waiting) and self.jobs.get(entry.job.name) is entry:
-                        entry.delay = Delay(tick, self._clock.now(), NOT_TAKEN)
-                        self._lanes.put(entry, late=False)
+                        now = self._clock.now()  # the store may have taken long to answer
+                        entry.delay = Delay(tick, now, NOT_TAKEN)
+                        self._lanes.put(entry, late=now - tick > LATE_AFTER + entry.job.jitter)
                 await asyncio.sleep(0)
         finally:
             self._look = None

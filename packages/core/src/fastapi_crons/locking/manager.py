@@ -41,6 +41,14 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+#: A tick that waited for the store for so long (seconds) is late.
+_LATE_AFTER = 1.0
+
+
+def patient(request: ClaimRequest) -> ClaimRequest:
+    """The claim of a tick that is not skipped for a run that goes on: where there is one, it is refused, and asked again."""
+    return request._replace(overlap="queue") if request.overlap == "skip" else request
+
 
 class DistributedLockManager:
     """The leases of one scheduler in one lock store."""
@@ -113,8 +121,18 @@ class DistributedLockManager:
         return await self._until_answered(lambda: self._as_beat(self.backend.enrol(definitions)))
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
-        """Claim ticks; waits while the store is down."""
-        return await self._until_answered(lambda: self._as_beat(self.backend.claim(requests)))
+        """Claim ticks; waits while the store is down.
+
+        A tick that waited for the store is late, and waits for a run that is in its way: that one may have ended long ago,
+        and wait itself to be able to say so.
+        """
+        asked = self._clock.monotonic()
+
+        def ask() -> Awaitable[list[ClaimResult]]:
+            waited = self._clock.monotonic() - asked >= _LATE_AFTER
+            return self._as_beat(self.backend.claim([patient(each) for each in requests] if waited else requests))
+
+        return await self._until_answered(ask)
 
     async def claim_now(self, request: ClaimRequest) -> ClaimResult:
         """Claim for somebody who waits. Raises `StoreUnavailableError` where the store is down."""
