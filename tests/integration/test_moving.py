@@ -226,7 +226,27 @@ def test_a_name_of_version_2_that_is_gone_says_what_to_do_instead(name: str) -> 
         getattr(fastapi_crons, name)
 
 
-@pytest.mark.parametrize("module", ["endpoints", "retry", "telemetry", "state.sqlalchemy", "locking.sqlalchemy"])
+@pytest.mark.parametrize(
+    ("module", "name", "instead"),
+    [
+        ("hooks", "alert_on_failure", "add a function of your own by crons.add_on_error_hook"),
+        ("hooks", "MetricsCollector", "add a function of your own by crons.add_after_run_hook"),
+        ("job", "cron_job", "write @crons.cron(…), or @Crons().cron(…), with the same arguments"),
+        ("runner", "JobTimeoutError", "a run that took too long has the status 'timed_out'"),
+        ("scheduler", "get_crons", "write Crons()"),
+    ],
+)
+def test_a_name_that_a_module_of_version_2_had_says_what_to_do_instead(module: str, name: str, instead: str) -> None:
+    with pytest.raises(MovedNameError) as refused:
+        exec(f"from fastapi_crons.{module} import {name}")
+    assert str(refused.value) == f"fastapi_crons.{module}.{name} of fastapi-crons 2.x is not there any more: {instead}"
+    with pytest.raises(ImportError, match="cannot import name 'nonsense'"):
+        exec(f"from fastapi_crons.{module} import nonsense")
+
+
+@pytest.mark.parametrize(
+    "module", ["dashboard", "endpoints", "retry", "telemetry", "state.sqlalchemy", "locking.sqlalchemy"]
+)
 def test_a_module_of_version_2_that_is_gone_says_what_to_do_instead(module: str) -> None:
     with pytest.raises(MovedNameError, match="is not there any more: "):
         importlib.import_module(f"fastapi_crons.{module}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 
 from fastapi_crons.errors import MovedNameError
@@ -13,6 +13,9 @@ _RETRY = "give the job max_retries, retry_delay and retry_on instead"
 _LOGGED = "leave it out: the logger fastapi_crons says the same"
 _ERROR_HOOK = "add a function of your own by crons.add_on_error_hook"
 _AFTER_HOOK = "add a function of your own by crons.add_after_run_hook"
+_TIMED_OUT = "a run that took too long has the status 'timed_out'"
+_OWN_DOING = "leave it out: the scheduler does that by itself"
+_CRON_JOB = "write @crons.cron(…), or @Crons().cron(…), with the same arguments"
 _SPANS = "write a plugin with the hook run_scope, which is held around the function"
 _SQLALCHEMY = "use SQLite (the default), Redis (fastapi-crons[redis]) or a plugin with a store of your own"
 
@@ -23,8 +26,8 @@ _NAMES = {
     "RedisLockBackend": _LOCKING,
     "RedisStateBackend": _STATE,
     "SQLiteStateBackend": _STATE,
-    "cron_job": "write @crons.cron(…), or @Crons().cron(…), with the same arguments",
-    "JobTimeoutError": "the run's status is 'timed_out'",
+    "cron_job": _CRON_JOB,
+    "JobTimeoutError": _TIMED_OUT,
     "RetryConfig": _RETRY,
     "execute_with_retry": _RETRY,
     "retry_on_failure": _RETRY,
@@ -38,8 +41,34 @@ _NAMES = {
     "OpenTelemetryHooks": _SPANS,
     "is_otel_available": _SPANS,
 }
+#: What to do instead of importing these from modules that are still there.
+_NAMES_OF = {
+    "fastapi_crons.hooks": {
+        "AlertManager": _ERROR_HOOK,
+        "MetricsCollector": _AFTER_HOOK,
+        "alert_manager": _ERROR_HOOK,
+        "alert_on_failure": _ERROR_HOOK,
+        "alert_on_long_duration": _AFTER_HOOK,
+        "log_alert_handler": _ERROR_HOOK,
+        "log_job_error": _LOGGED,
+        "log_job_start": _LOGGED,
+        "log_job_success": _LOGGED,
+        "metrics_collector": _AFTER_HOOK,
+        "webhook_notification": _AFTER_HOOK,
+    },
+    "fastapi_crons.job": {"cron_job": _CRON_JOB},
+    "fastapi_crons.runner": {
+        "JobTimeoutError": _TIMED_OUT,
+        "calculate_retry_delay": _RETRY,
+        "execute_hook": _OWN_DOING,
+        "execute_job_with_timeout": "give the job a timeout instead",
+        "run_job_loop": _OWN_DOING,
+    },
+    "fastapi_crons.scheduler": {"get_crons": "write Crons()"},
+}
 #: What to do instead of importing these modules.
 _MODULES = {
+    "fastapi_crons.dashboard": "use GET /crons, fastapi-crons list-jobs or fastapi-crons logs",
     "fastapi_crons.endpoints": "write from fastapi_crons import get_cron_router",
     "fastapi_crons.locking.sqlalchemy": _SQLALCHEMY,
     "fastapi_crons.state.sqlalchemy": _SQLALCHEMY,
@@ -52,6 +81,18 @@ def refuse_former(name: str) -> None:
     """Raises `MovedNameError` for a name that `fastapi_crons` of 2.x had."""
     if name in _NAMES:
         raise _moved(f"fastapi_crons.{name}", _NAMES[name].format(name=name))
+
+
+def former_names_of(module: str) -> Callable[[str], object]:
+    """The `__getattr__` of a module of which 2.x had other names: raises `MovedNameError` for them."""
+
+    def refuse(name: str) -> object:
+        advice = _NAMES_OF[module].get(name)
+        if advice is not None:
+            raise _moved(f"{module}.{name}", advice)
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+
+    return refuse
 
 
 def _moved(name: str, advice: str) -> MovedNameError:

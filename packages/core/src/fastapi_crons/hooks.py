@@ -15,6 +15,7 @@ import pluggy
 from fastapi_crons._callables import is_awaitable, is_coroutine_function, label, parameters_of
 from fastapi_crons._exceptions import exact_text, is_a
 from fastapi_crons._executions import same_function
+from fastapi_crons._former_names import former_names_of
 from fastapi_crons.errors import SkipRun
 from fastapi_crons.hookspecs import HookContext
 from fastapi_crons.metering import Lasting, Meter
@@ -409,3 +410,6 @@ def _left_out(parameters: list[inspect.Parameter], bind: _Bind) -> list[str]:
         for parameter in parameters
         if parameter.name not in own and parameter.default is parameter.empty and parameter.kind not in open_ended
     ]
+
+
+__getattr__ = former_names_of(__name__)

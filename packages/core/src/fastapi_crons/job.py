@@ -17,6 +17,7 @@ from fastapi_crons._callables import is_generator_function, label, required_para
 from fastapi_crons._cron import MAX_LENGTH
 from fastapi_crons._executions import run_again_in_a_notebook, same_function, told_apart
 from fastapi_crons._foreign import fault_of
+from fastapi_crons._former_names import former_names_of
 from fastapi_crons._markers import marked_parameter
 from fastapi_crons.clock import UTC
 from fastapi_crons.errors import DuplicateJobError, JobDefinitionError, ScheduleError, UnknownJobError
@@ -480,3 +481,6 @@ def _short(value: object) -> str:
     except Exception:
         text = f"<{type(value).__name__}>"
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+__getattr__ = former_names_of(__name__)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastapi_crons._exceptions import is_a
+from fastapi_crons._former_names import former_names_of
 from fastapi_crons.active import ActiveRun, Ending
 from fastapi_crons.background import Background
 from fastapi_crons.cancellation import is_cancelled, take_back_cuts
@@ -429,3 +430,6 @@ class Runner:
         if raised is not None and not is_cancelled(run):
             return "failed", self._kept.error(run, raised)
         return "interrupted", RunError("CancelledError", "was cancelled from outside the scheduler")
+
+
+__getattr__ = former_names_of(__name__)

@@ -15,6 +15,7 @@ from weakref import ref
 from fastapi_crons import logs
 from fastapi_crons._executions import Caller, Executions, caller
 from fastapi_crons._former import warn_of_former_variables
+from fastapi_crons._former_names import former_names_of
 from fastapi_crons._given import Given, Schedulers
 from fastapi_crons._serving import Cancellable, in_tests, when_serving
 from fastapi_crons._unread import warn_of_unread_variables
@@ -629,3 +630,6 @@ def reset() -> None:
     Crons._of_process = None
     Crons._all.clear()
     forget_all()
+
+
+__getattr__ = former_names_of(__name__)
