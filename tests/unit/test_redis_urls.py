@@ -86,6 +86,8 @@ FAULTS = {
     "redis://h?decode_responses=maybe": "'decode_responses'",
     "redis://h?db=": "'db'",
     "redis://h?db=1&db=2": "'db'",
+    "redis://h/1?db=2": "'db'",
+    "redis+sentinel://h/primary/1?db=0": "'db'",
     "redis://h?ssl_ca_certs=/x.pem": "rediss://",
     "rediss://h?ssl_ca_certs=/no/such/ca.pem": "'/no/such/ca.pem'",
     "rediss://h?ssl_keyfile=/no/such/key.pem": "'ssl_keyfile'",

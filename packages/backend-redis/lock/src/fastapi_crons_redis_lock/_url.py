@@ -61,7 +61,9 @@ def parse(url: str) -> RedisUrl:
     username, password = (str(options.pop(name, "")) or None for name in ("username", "password"))
     given = options.pop("db", None)
     path, written = _path_and_database(parts, kind)
-    database = next((number for number in (given, written) if number is not None), 0)  # as redis-py has it
+    if given is not None and written is not None and given != written:
+        raise ValueError(f"the path says database {written}, and option 'db' says {given}; leave one of them out")
+    database = next((number for number in (given, written) if number is not None), 0)
     if kind == "cluster" and database != 0:
         raise ValueError("a cluster has database 0 only; leave the database out")
     return RedisUrl(
