@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -306,6 +307,52 @@ TABLES: dict[str, tuple[str, bool | None]] = {
 def test_the_line_of_the_other_end_decides(tmp_path: Path, lines: str, ours: bool | None) -> None:
     (tmp_path / "tcp").write_text(HEADING + line(0x1F90, 0xABCD, user=0) + lines)
     assert is_ours_by_tables(CONNECTION, tmp_path) is ours
+
+
+@on_linux
+@pytest.mark.parametrize(
+    ("others", "known", "ours"),
+    [
+        (0, "0 0 4294967295\n", True),
+        (0, "0 1000 1\n1 100000 65536\n", None),
+        (0, "", None),
+        (1, "0 1000 1\n1 100000 65536\n", True),
+    ],
+    ids=["all users have numbers", "only some have", "none has", "a number of its own"],
+)
+def test_a_number_that_stands_for_all_users_without_one_is_nobodys(
+    tmp_path: Path, others: int, known: str, ours: bool | None
+) -> None:
+    (tmp_path / "tcp").write_text(HEADING + line(0xABCD, 0x1F90))
+    for name, text in {"sys/kernel/overflowuid": f"{os.geteuid() + others}\n", "self/uid_map": known}.items():
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(text)
+    assert is_ours_by_tables(CONNECTION, tmp_path, tmp_path) is ours
+
+
+def _has_user_namespaces() -> bool:
+    command = ["unshare", "--user", f"--map-user={NOBODY}", "true"]
+    return (
+        shutil.which("unshare") is not None
+        and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    )
+
+
+@as_root
+async def test_in_a_user_namespace_nobody_is_not_everybody(serve: Serve) -> None:
+    """As in a rootless container on its host's network, whose process runs as `nobody`."""
+    if not _has_user_namespaces():
+        pytest.skip("this machine has no user namespaces")
+    served = await serve()
+    inside = (
+        "import ipaddress as i, sys; from fastapi_crons.api.owners import *; "
+        "at = i.IPv4Address('127.0.0.1'); print(is_ours_by_tables(Connection(at, int(sys.argv[1]), at, int(sys.argv[2]))))"
+    )
+    with socket.create_connection(("127.0.0.1", served.port)) as client:
+        ports = [str(client.getsockname()[1]), str(served.port)]
+        command = ["unshare", "--user", f"--map-user={NOBODY}", sys.executable, "-c", inside, *ports]
+        said = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "None"
 
 
 @on_linux

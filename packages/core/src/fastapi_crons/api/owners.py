@@ -15,8 +15,14 @@ if TYPE_CHECKING:
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+#: Where the kernel tells of itself and of this process.
+_KERNEL = Path("/proc")
 #: The kernel's lists of TCP sockets, with their owners.
-_TABLES = Path("/proc/net")
+_TABLES = _KERNEL / "net"
+#: How many users there are where all have a number.
+_ALL_USERS = 2**32 - 1
+#: The number that stands for the others, unless the kernel says another one.
+_NOBODY = 65_534
 #: How many bytes of such a list are looked through at a time.
 _PIECE = 1 << 20
 #: While other sockets come and go, the kernel may pass one over.
@@ -43,14 +49,29 @@ def ip_address(text: str) -> IPAddress | None:
     return mapped or found
 
 
-def is_ours_by_tables(connection: Connection, tables: Path = _TABLES) -> bool | None:
+def is_ours_by_tables(connection: Connection, tables: Path = _TABLES, kernel: Path = _KERNEL) -> bool | None:
     """Whether the other end belongs to this process' user, as Linux tells; None where it tells nothing."""
     for _ in range(_LOOKS):
         for name, ends in _written(connection):
             owner = _owner(tables / name, ends)
             if owner is not None:
-                return owner == os.geteuid()
+                return owner == os.geteuid() and (None if _may_be_anybody(owner, kernel) else True)
     return None
+
+
+def _may_be_anybody(user: int, kernel: Path) -> bool:
+    """Whether this number also stands for all users who have none here: in a user namespace, as rootless containers are."""
+    try:
+        nobody = int((kernel / "sys/kernel/overflowuid").read_text())
+    except (OSError, ValueError):
+        nobody = _NOBODY
+    if user != nobody:
+        return False
+    try:
+        known = sum(int(line.split()[2]) for line in (kernel / "self/uid_map").read_text().splitlines())
+    except (OSError, ValueError, IndexError):
+        return True
+    return known < _ALL_USERS
 
 
 def _written(connection: Connection) -> Iterator[tuple[str, str]]:
