@@ -79,6 +79,8 @@ problem details objects (RFC 9457), `application/problem+json`.
   to nobody else.
 - Endpoints of plugins, websockets among them, are for the same clients as ours; a websocket counts as a change.
 - A token is looked at before anything of a body is read; dependencies are called when FastAPI has read it, 64 KiB at most.
+- FastAPI's security schemes (`HTTPBearer()` and its kin) find credentials and do not look whether they are right: a dependency
+  has to do that. The start warns where nothing but such a scheme, or nothing at all, stands before the API.
 - After ten wrong tokens in a minute from one address (IPv6: one network) answers to its tokens come a second later. Behind a
   proxy, let the server know the addresses of clients (uvicorn: `--forwarded-allow-ips`), or one of them slows down all.
 - A browser's request from the page of another site changes nothing, whoever sends it, and with neither (the fourth row) is
