@@ -29,6 +29,8 @@ _LASTS, _SAID_AGAIN = 30.0, 10.0
 #: For how long (seconds) what was told is kept.
 _KEPT = 60.0
 _AT_A_TIME = 1_000
+#: Numbers beyond are damaged. Behind the last number that there is SQLite would take the disk for full.
+_LAST = 2**62
 
 _TELL = """
     INSERT INTO job_event (namespace, record_id, told_ts) SELECT ?, value, ? FROM json_each(?)
@@ -55,6 +57,8 @@ _WRITTEN = f"""
 def tell(transaction: Transaction, namespace: str, ids: Sequence[str]) -> None:
     """Tell whoever listens in this namespace of the records that are written in this transaction."""
     now = time()
+    transaction.execute("DELETE FROM job_event WHERE seq > ?", _LAST)
+    transaction.execute("UPDATE sqlite_sequence SET seq = 0 WHERE name = 'job_event' AND seq > ?", _LAST)
     transaction.execute(_TELL, namespace, now, as_json(ids), namespace, now)
 
 
