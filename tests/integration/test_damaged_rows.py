@@ -295,6 +295,7 @@ NAMED = [
     ("lock_lease", "namespace", "elsewhere", "job", "x'00ff'", None),
     ("lock_instance", "namespace", "default", "heartbeat_ts", "1e300", "instance 'gone~default'"),
     ("lock_instance", "namespace", "default", "started_ts", "9e999", "instance 'gone~default'"),
+    ("job_event", "seq", 1, "seq", "9223372036854775807", None),
     ("crons_layout", "rowid", 1, "version", "'zzz'", None),
 ]
 
