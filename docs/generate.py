@@ -70,7 +70,7 @@ problem details objects (RFC 9457), `application/problem+json`.
   `localhost`, an address `127.x.x.x` or `[::1]`, and its request has no mark of a proxy: `Forwarded`, `Via`, `X-Forwarded-…`,
   `X-Real-IP`, `X-Client-IP`, `CF-…`, `True-Client-IP`, `Fastly-…`, `X-Envoy-…`, `X-Original-…`, `Cdn-Loop` or kin of theirs, or
   HTTP/1.0. Where the system does not say whose a connection is, nobody is local: a socket file, a published port of a
-  container, a server that does not tell its own address.
+  container, a server that does not tell its own address, or that runs as `nobody` in a container with users of its own.
 - A proxy that runs as the same user as the server, and leaves no mark, looks like that user: set the token. In a pod or a
   container that is often the case, as all run as root.
 - Test clients in the same process (`TestClient`, `httpx.ASGITransport`) are local, by the names they use for an app, such as
