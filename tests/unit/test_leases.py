@@ -284,6 +284,38 @@ async def test_a_tick_of_an_outage_is_not_skipped_for_a_run_that_had_ended_by_th
         await each.stop()
 
 
+@pytest.mark.parametrize("attempt", range(5))
+async def test_after_an_outage_nobody_takes_over_from_instances_that_have_yet_to_reach_the_store(
+    attempt: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, fleet, state = VirtualClock("2026-03-01T00:00:00Z"), Fleet(), State()
+    crons, other = instance(fleet, clock, state), instance(fleet, clock, state)
+    begun, free, calls = threading.Event(), threading.Event(), []
+
+    def job() -> None:
+        calls.append(1)
+        begun.set()
+        free.wait(20)
+
+    for each in (crons, other):
+        each.cron("0 0 * * *", name="job")(job)
+        await each.start()
+    running = asyncio.create_task(crons.run_job("job"))
+    await clock.advance(crons, other, seconds=1, finish_runs=False)
+    assert await asyncio.to_thread(begun.wait, 20)
+    fleet.down = "gone"
+    await clock.advance(crons, other, seconds=10, finish_runs=False)
+    fleet.down = None
+    await clock.advance(crons, other, seconds=10, finish_runs=False)
+    free.set()
+    await clock.advance(crons, other, seconds=10)
+    assert (await running).status == "completed"
+    assert (calls, told(await runs_of(crons, "job"))) == ([1], [(1, "completed")])
+    assert "was cut off" not in caplog.text
+    for each in (crons, other):
+        await each.stop()
+
+
 async def test_a_stop_takes_an_outcome_as_it_is_while_the_store_can_not_say_whose_the_lease_is() -> None:
     clock, fleet, state = VirtualClock(), Fleet(), State()
     crons = instance(fleet, clock, state, shutdown_timeout=30)

@@ -184,7 +184,9 @@ class Membership:
                 run.cut_off("cancelled", actor)
         if self._runs_ticks:
             self._share(beat)
-            abandoned = [*beat.dead, *self._strays_among(beat.own)]
+            # Who seems dead after an outage may only not have reached the store yet.
+            dead = () if self.keeper.is_just_back else beat.dead
+            abandoned = [*dead, *self._strays_among(beat.own)]
             if abandoned and not self._taking_over:
                 # Beating must not wait for the state store.
                 self._taking_over = True

@@ -91,6 +91,8 @@ class LeaseKeeper:
         self._early = min(_MARGIN, shorter / 10) + self._ask_for
         #: On the monotonic clock: when the last heartbeat, and the last renewal, that the store answered was sent.
         self._beaten = self._renewed = clock.monotonic()
+        #: When the store answered last after it had not for as long as instances may be silent, or we were suspended.
+        self._back_at = -inf
         #: When trust ran out last: leases of which the store has said nothing since are in doubt.
         self._doubted_at = -inf
         #: Whether the store is still to be asked about them, and whether its answer has been waited for.
@@ -120,6 +122,11 @@ class LeaseKeeper:
     def silent_for(self) -> float:
         """Seconds since the last heartbeat that the store answered; 0 where none is due by this clock."""
         return 0.0 if self._thread is None else self._clock.monotonic() - self._beaten
+
+    @property
+    def is_just_back(self) -> bool:
+        """Whether others may have been kept from their heartbeats as this instance was, and have yet to make up for it."""
+        return self._clock.monotonic() - self._back_at < self._config.heartbeat_interval
 
     async def beat_now(self) -> Beat:
         """Say that the instance lives, on the holder's loop. Raises `StoreError`."""
@@ -246,6 +253,8 @@ class LeaseKeeper:
         sent = self._clock.monotonic()
         holder = self._holder
         beat = await locks.beat(len(holder.leases()), holder.jobs_digest(), holder.lease_count())
+        if sent - max(self._beaten, self._locks.lived_at) >= self._config.instance_timeout:
+            self._back_at = sent
         self._beaten = sent
         return beat
 
