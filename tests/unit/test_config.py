@@ -136,3 +136,16 @@ def test_a_forked_child_has_a_name_of_its_own() -> None:
     assert names[0] == names[1] != config.instance_id
     assert str(child) in names[0]
     assert names[2] == "worker-001"
+
+
+def test_quotes_that_were_kept_around_a_token_are_refused_and_not_shown() -> None:
+    with pytest.raises(ConfigurationError, match="CRON_API_TOKEN") as refused:
+        CronConfig(api_token='"a-token-that-is-long-enough"')  # type: ignore[arg-type]
+    assert "quotes" in str(refused.value)
+    assert "long-enough" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["heartbeat_interval", "lock_renewal_interval"])
+def test_an_interval_that_would_keep_the_store_busy_is_refused(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=name.upper()):
+        CronConfig(**{name: 1e-9})

@@ -34,7 +34,7 @@ def _whole_where_it_is(value: float) -> float:
 
 
 #: 300 reads back as 300, as it is documented.
-LeaseSeconds = Annotated[Seconds, AfterValidator(_whole_where_it_is)]
+LeaseSeconds = Annotated[float, Field(ge=0.05, allow_inf_nan=False), AfterValidator(_whole_where_it_is)]
 #: What others wait for before they take over: shorter than this, a process that is busy for a moment would count as dead.
 Patience = Annotated[float, Field(ge=1, allow_inf_nan=False), AfterValidator(_whole_where_it_is)]
 
@@ -135,7 +135,7 @@ class CronConfig(BaseSettings):
     )
     api_open: bool = Field(False, description="True lets everybody use the management API, from anywhere.")
     max_event_streams: int = Field(
-        100, ge=0, description="How many clients this instance tells what happens as it happens, at a time."
+        100, ge=0, description="How many clients of this process are told what happens as it happens, at a time."
     )
 
     store_timeout: Seconds = Field(5.0, description="Deadline of every call to a store.")
@@ -188,6 +188,7 @@ class CronConfig(BaseSettings):
     @classmethod
     def _good_token(cls, value: SecretStr | None) -> SecretStr | None:
         token = "" if value is None else value.get_secret_value()
+        without_quotes(token)
         if token.strip() != token:
             raise ValueError("can't begin or end with spaces: in a header they would be lost")
         if any(category(character)[0] == "C" for character in token):

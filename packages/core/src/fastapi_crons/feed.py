@@ -44,8 +44,11 @@ class Heard:
 class Feed:
     """One subscription to the state store, whatever the number of listeners; none where nobody listens.
 
-    There are at most `limit` listeners at a time.
+    There are at most `limit` listeners at a time, those of other schedulers of the process among them.
     """
+
+    #: How many listen in this process. One that was let go counts until its connection ends.
+    _listening = 0
 
     def __init__(self, state: StateBackend, limit: int) -> None:
         self._state = state
@@ -81,17 +84,19 @@ class Feed:
             raise CronsError("the scheduler is stopping: there are no more events")
         if self._state.events() is None:
             raise CronsError(f"{type(self._state).__name__} can't tell what happens as it happens")
-        if len(self._queues) >= self._limit:
+        if Feed._listening >= self._limit:
             raise TooManyListenersError(
-                f"{len(self._queues)} clients listen to events already, as many as CRON_MAX_EVENT_STREAMS allows; try later"
+                f"{counted(Feed._listening, 'client')} listen to events already, as many as CRON_MAX_EVENT_STREAMS allows; try later"
             )
         queue: asyncio.Queue[Heard | None] = asyncio.Queue()
         self._queues[queue] = jobs
         if self._subscription is None:
             self._subscription = asyncio.create_task(self._tell_forever(), name="fastapi-crons feed")
+        Feed._listening += 1
         try:
             yield _heard(queue)
         finally:
+            Feed._listening -= 1
             self._forget(queue)
 
     def _unsubscribe(self) -> None:
