@@ -140,7 +140,7 @@ def test_a_forked_child_has_a_name_of_its_own() -> None:
 
 def test_quotes_that_were_kept_around_a_token_are_refused_and_not_shown() -> None:
     with pytest.raises(ConfigurationError, match="CRON_API_TOKEN") as refused:
-        CronConfig(api_token='"a-token-that-is-long-enough"')  # type: ignore[arg-type]
+        CronConfig(api_token='"a-token-that-is-long-enough"')
     assert "quotes" in str(refused.value)
     assert "long-enough" not in str(refused.value)
 

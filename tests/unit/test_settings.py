@@ -80,7 +80,7 @@ def test_a_setting_is_described(plugins: Plugins) -> None:
         variable="CRON_LOCK_TIMEOUT",
         type="float",
         default="300",
-        meaning="How long a lease lasts unless it is renewed; at least 1.",
+        meaning="How long a lease lasts unless it is renewed; at least 1, at most 31,536,000 (a year).",
         distributions=("fastapi-crons-core",),
         value="300",
         source="default",
@@ -153,7 +153,7 @@ def test_secrets_are_not_shown(pager: Plugins, env_file: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        ("redis://host/2?db=1&socket_timeout=3", "redis://host/2?db=1&socket_timeout=3"),
+        ("redis://host/2?socket_timeout=3", "redis://host/2?socket_timeout=3"),
         ("redis+sentinel://a:1,b:2/jobs", "redis+sentinel://a:1,b:2/jobs"),
         ("redis+sentinel://me:pw@a:1,b:2/jobs", "redis+sentinel://***@a:1,b:2/jobs"),
         ("redis://[::1]:6379/0", "redis://[::1]:6379/0"),

@@ -86,7 +86,8 @@ class Feed:
             raise CronsError(f"{type(self._state).__name__} can't tell what happens as it happens")
         if Feed._listening >= self._limit:
             raise TooManyListenersError(
-                f"{counted(Feed._listening, 'client')} listen to events already, as many as CRON_MAX_EVENT_STREAMS allows; try later"
+                f"{counted(Feed._listening, 'client')} listen to events already, as many as CRON_MAX_EVENT_STREAMS allows; "
+                "try later"
             )
         queue: asyncio.Queue[Heard | None] = asyncio.Queue()
         self._queues[queue] = jobs
