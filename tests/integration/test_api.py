@@ -334,12 +334,17 @@ async def _is_active(crons: Crons, job: str) -> bool:
 async def test_a_run_that_was_given_up_has_ended_although_its_thread_goes_on(
     crons: Crons, api: AsyncClient, clock: VirtualClock
 ) -> None:
-    go_on = threading.Event()
-    crons.cron("0 0 1 1 *", name="thread")(lambda: go_on.wait(30))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def waits() -> None:
+        begun.set()
+        go_on.wait(30)
+
+    crons.cron("0 0 1 1 *", name="thread")(waits)
     await crons.start()
     try:
         run_id = (await api.post(path("thread", "run"), json={"timeout": 5, "wait": False})).json()["run_id"]
-        await _until(lambda: _is_active(crons, "thread"))
+        assert await asyncio.to_thread(begun.wait, 20)  # its time limit begins with it
         await clock.advance(crons, seconds=5, finish_runs=False)
         assert (await _until(lambda: _ended(api, "thread", run_id)))["status"] == "timed_out"
         cancelled = await api.post(path("thread", "runs", run_id, "cancel"))

@@ -87,15 +87,14 @@ class Sender:
         if given and (meta is None or meta.generation.mode is GenerationMode.POSITIVE):
             chosen = crc32(repr((given, case.query, case.body)).encode("utf-8", "replace"))
             if chosen % 8:
-                given["name"] = self.names[chosen % len(self.names)]
+                given["job_name"] = self.names[chosen % len(self.names)]
             if "run_id" in given and chosen % 3:
-                given["name"], given["run_id"] = "every%20second", self.run_ids[chosen % len(self.run_ids)]
+                given["job_name"], given["run_id"] = "every%20second", self.run_ids[chosen % len(self.run_ids)]
             if case.operation.label.endswith("/cancel") and chosen % 2:
-                given["name"], given["run_id"] = SLOW, self.server.post(f"/api/crons/{SLOW}/run", START)["run_id"]
+                given["job_name"], given["run_id"] = SLOW, self.server.post(f"/api/crons/{SLOW}/run", START)["run_id"]
         response = case.call(base_url=self.server.url)
-        if (
-            response.text == "Invalid HTTP request received."
-        ):  # uvicorn's own answer, to more than it reads of an address
+        # uvicorn's own answer, to more than it reads of an address.
+        if response.text == "Invalid HTTP request received.":
             return
         validate(case, response)
         self.statuses[case.operation.label, response.status_code] += 1

@@ -114,7 +114,7 @@ def test_the_scheduler_finds_it_by_its_name(tmp_path: Path, monkeypatch: pytest.
 
     asyncio.run(whole())
     (*_, last) = (tmp_path / "default.jsonl").read_text().splitlines()
-    assert (json.loads(last)["status"], json.loads(last)["result"]) == ("completed", "7")
+    assert (json.loads(last)["status"], json.loads(last)["result_json"]) == ("completed", "7")
 
 
 def test_what_another_version_writes_more_is_left_out() -> None:
