@@ -31,9 +31,17 @@ as_root = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="only root can start a process of another user"
 )
 NOBODY = 65_534
+#: Becomes another user when all is imported: where Python is installed, that user may not be let in.
+BECOME = """
+import encodings.idna, os, socket, sys, threading
+user = int(sys.argv.pop(1))
+if user != os.geteuid():
+    os.setgroups([])
+    os.setgid(user)
+    os.setuid(user)
+"""
 #: Sends what it is given to a port, from wherever its user is told; or passes on whatever comes to a port of its own.
 ASK = """
-import socket, sys
 family, host, port, request = sys.argv[1:]
 with socket.socket(getattr(socket, family)) as to:
     to.connect((host, int(port)))
@@ -42,7 +50,6 @@ with socket.socket(getattr(socket, family)) as to:
         sys.stdout.buffer.write(data)
 """
 PROXY = """
-import socket, sys, threading
 def copy(source, target):
     while data := source.recv(65536):
         target.sendall(data)
@@ -62,10 +69,15 @@ def request_of(host: str, *headers: str, method: str = "POST", path: str = "/api
     return "\r\n".join([*lines, "", ""])
 
 
+def as_user(user: int | None, code: str, *arguments: str) -> list[str]:
+    """The command that runs code as a user, or as the own one."""
+    return [sys.executable, "-c", BECOME + code, str(os.geteuid() if user is None else user), *arguments]
+
+
 def ask(port: int, request: str, *, family: str = "AF_INET", host: str = "127.0.0.1", user: int | None = None) -> str:
     """The answer to a request of another process."""
-    command = [sys.executable, "-c", ASK, family, host, str(port), request]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30, user=user, cwd="/").stdout
+    command = as_user(user, ASK, family, host, str(port), request)
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30, cwd="/").stdout
 
 
 def status_of(answer: str) -> int:
@@ -126,8 +138,8 @@ async def serve(make_crons: MakeCrons) -> AsyncIterator[Serve]:
 @contextmanager
 def a_proxy(port: int, user: int | None) -> Iterator[int]:
     """The port of a proxy that passes on bytes as they are."""
-    command = [sys.executable, "-c", PROXY, str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, user=user, cwd="/") as proxy:
+    command = as_user(user, PROXY, str(port))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd="/") as proxy:
         assert proxy.stdout is not None
         try:
             yield int(proxy.stdout.readline())
