@@ -60,7 +60,7 @@ def _in_no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 @example(
     expr="30 1 * * *",
-    zone_and_start=("Europe/Berlin", datetime.fromisoformat("2026-03-29T01:00Z")),
+    zone_and_start=("Europe/Berlin", datetime.fromisoformat("2026-03-29T01:00+00:00")),
     length=80_000,
     most=2,
 )
