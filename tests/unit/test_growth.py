@@ -22,6 +22,9 @@ from fastapi_crons.outcome import cut, printable
 from fastapi_crons.results import result_json
 from fastapi_crons.settings import without_passwords
 
+# It takes a minute, and is the same on each interpreter.
+pytestmark = pytest.mark.slow
+
 _PACKAGES = Path(__file__).parents[2] / "packages"
 _METHODS = ("search", "match", "fullmatch", "sub", "subn", "split", "findall", "finditer")
 #: The hostile inputs: what each is made of, again and again, and how it ends.
