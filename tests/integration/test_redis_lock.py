@@ -323,6 +323,19 @@ async def test_a_newer_layout_works_as_long_as_it_lets_us(redis_server: RedisSer
     await client.aclose()
 
 
+@pytest.mark.parametrize(
+    "damage", [("compatible_from", "1e300"), ("compatible_from", "-1"), ("version", "zzz"), ("compatible_from", "2")]
+)
+async def test_a_damaged_layout_is_written_anew(redis_server: RedisServer, damage: tuple[str, str]) -> None:
+    client = redis.asyncio.from_url(redis_server.url, decode_responses=True)
+    layout, lock = "{crons:damaged}:lock:layout", RedisLockBackend(client)
+    await client.hset(layout, mapping={"version": 1, "compatible_from": 1})
+    await client.hset(layout, *damage)
+    await lock.open(Instance.of_this_process(), "damaged", TERMS, SystemClock())
+    assert await client.hgetall(layout) == {"version": "1", "compatible_from": "1"}
+    await client.aclose()
+
+
 async def test_an_idle_instance_costs_the_store_only_its_heartbeat() -> None:
     with RedisServer() as server:
         client = redis.asyncio.from_url(server.url)

@@ -309,6 +309,31 @@ async def test_a_store_of_a_newer_layout_is_refused_unless_it_says_that_we_may(
     assert redis_server.cli("HGETALL", layout) == {"version": "7", "compatible_from": "5"}
 
 
+@pytest.mark.parametrize(
+    "damage", [("compatible_from", "1e300"), ("compatible_from", "-1"), ("version", "zzz"), ("compatible_from", "2")]
+)
+async def test_a_damaged_layout_is_written_anew(
+    redis_server: RedisServer, state: RedisStateBackend, namespace: str, damage: tuple[str, str]
+) -> None:
+    layout = f"{{crons:{namespace}}}:state:layout"
+    redis_server.cli("HSET", layout, *damage)
+    await state.open(namespace, HistoryLimits(5, 30))
+    assert redis_server.cli("HGETALL", layout) == {"version": "1", "compatible_from": "1"}
+
+
+@pytest.mark.parametrize("damage", [{"job": "zzz"}, {"id": "01a2234d-3d2a-7002-b317-bf33643aa9a2"}])
+async def test_a_run_that_says_it_is_another_is_passed_over(
+    redis_server: RedisServer, state: RedisStateBackend, namespace: str, damage: dict[str, str]
+) -> None:
+    good, bad = a_run(), a_run()
+    await state.write([good, bad])
+    key = f"{{crons:{namespace}}}:state:run:{bad.id}"
+    (field, value), text = *damage.items(), redis_server.cli("GET", key)
+    redis_server.cli("SET", key, text.replace(f'"{getattr(bad, field)}"', f'"{value}"'))
+    assert await state.runs(good.job) == [good]
+    assert [name for name in state.damaged() if bad.id in name]
+
+
 async def test_fields_that_a_later_version_adds_do_no_harm(
     redis_server: RedisServer, state: RedisStateBackend, namespace: str
 ) -> None:

@@ -643,24 +643,27 @@ local function own_cancels()
   return found
 end
 
+-- The version that wrote what is there, and the oldest that may work on it; nil where that can't be read.
+local function layout()
+  local version, oldest = unpack(redis.call('HMGET', LAYOUT, 'version', 'compatible_from'))
+  local found = version and string.match(version, '^%d%d?%d?%d?%d?%d?$') and tonumber(version)
+  local needs = oldest and string.match(oldest, '^%d%d?%d?%d?%d?%d?$') and tonumber(oldest)
+  if found and needs and needs >= 1 and needs <= found then
+    return found, needs
+  end
+end
+
 local operations = {}
 
 function operations.open()
   local version, oldest, to_read = unpack(batch)
-  if not to_read then
-    redis.call('HSETNX', LAYOUT, 'version', version)
-    redis.call('HSETNX', LAYOUT, 'compatible_from', oldest)
-  end
-  local found = tonumber(redis.call('HGET', LAYOUT, 'version') or version)
-  local needs = tonumber(redis.call('HGET', LAYOUT, 'compatible_from') or oldest)
-  if not (found and needs) then -- what is there can't be read: nothing says that it is newer than we are
-    found, needs = version, oldest
-    if not to_read then
-      redis.call('HSET', LAYOUT, 'version', version, 'compatible_from', oldest)
-    end
+  local found, needs = layout()
+  if not found then -- nothing is there, or nothing that says that it is newer than we are
+    found, needs = 0, oldest
   end
   if not to_read and needs <= version and found < version then
     redis.call('HSET', LAYOUT, 'version', version, 'compatible_from', oldest)
+    found, needs = version, oldest
   end
   return {found, needs, known_instances()}
 end

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from redis.asyncio import ConnectionPool, Redis, RedisCluster
 
-from fastapi_crons.damage import Damage, name
+from fastapi_crons.damage import Damage, DamagedError, name
 from fastapi_crons.damage import text as checked_text
 from fastapi_crons.errors import StoreUnavailableError, StoreUnusableError
 from fastapi_crons.hiding import as_cause
@@ -149,7 +149,7 @@ class RedisStateBackend(StateBackend):
             if after is not None and latest[done][0] < after:
                 break
             jobs = [state.job for _, state in latest[done : done + size]]
-            found += self._sound_runs(await self._texts("runs", [jobs, limit, before, after, status]))
+            found += self._sound_runs(await self._texts("runs", [jobs, limit, before, after, status]), jobs)
             found = sorted(found, key=attrgetter("id"), reverse=True)[:limit]
             done, size = done + size, min(2 * size, _JOBS_AT_A_TIME)
         return found
@@ -170,29 +170,37 @@ class RedisStateBackend(StateBackend):
         # That a run can't be read must not look as if there were no more.
         while (wanted := limit - len(found)) > 0:
             texts = await self._texts("runs", [[job], wanted, before, None, status])
-            found += self._sound_runs(texts)
+            found += self._sound_runs(texts, [job])
             if len(texts) < 2 * wanted:
                 break
             before = (texts[-2] or b"").decode("utf-8", "replace")
         return found
 
-    def _sound_runs(self, texts: Sequence[bytes | None]) -> list[Run]:
-        """The runs that can be read, of a list of ids, each with its run behind it."""
+    def _sound_runs(self, texts: Sequence[bytes | None], jobs: Collection[str] | None = None) -> list[Run]:
+        """The runs that can be read, of a list of ids, each with its run behind it; of these jobs, where some are named."""
+
+        def read(run_id: bytes | None, text: bytes) -> Run:
+            run = sound_run(_run(*_parsed(text)))
+            if run.id.encode() != run_id:
+                raise DamagedError(f"it says that it is run {run.id}")
+            _check_job(run.job, jobs)
+            return run
+
         found = (
-            self._damage.sound(f"run {_shown(run_id)}", lambda text=text: sound_run(_run(*_parsed(text))))  # type: ignore[misc]
+            self._damage.sound(f"run {_shown(run_id)}", partial(read, run_id, text))
             for run_id, text in zip(texts[::2], texts[1::2], strict=True)
             if text
         )
         return [run for run in found if run is not None]
 
     async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:
-        found = (
-            self._damage.sound(
-                f"missed ticks {_shown(text)}",
-                lambda text=text: sound_missed(_missed(*_parsed(text))),  # type: ignore[misc]
-            )
-            for text in await self._texts("missed", [job, limit])
-        )
+        def read(text: bytes | None) -> MissedTicks:
+            missed = sound_missed(_missed(*_parsed(text)))
+            _check_job(missed.job, [job])
+            return missed
+
+        texts = await self._texts("missed", [job, limit])
+        found = (self._damage.sound(f"missed ticks {_shown(text)}", partial(read, text)) for text in texts)
         return [missed for missed in found if missed is not None]
 
     async def unfinished(self) -> list[Run]:
@@ -316,6 +324,12 @@ class RedisStateBackend(StateBackend):
 
 def _parsed(text: bytes | None) -> Any:
     return json.loads((text or b"").decode("utf-8", "replace"))
+
+
+def _check_job(job: str, jobs: Collection[str] | None) -> None:
+    """What is kept under one job's name must not say that it is another's."""
+    if jobs is not None and job not in jobs:
+        raise DamagedError(f"it says that it is of job {job}")
 
 
 def _shown(text: bytes | None) -> str:
