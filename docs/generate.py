@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi_crons.plugins import Plugins
-from fastapi_crons.settings import SettingInfo, default_settings
+from fastapi_crons.plugins.settings import SettingInfo, default_settings
 
 COMMAND = "python docs/generate.py"
 DOCS = Path(__file__).parent

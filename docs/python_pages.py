@@ -44,9 +44,9 @@ def python() -> str:
             Section(
                 "The scheduler",
                 (
-                    Entry("fastapi_crons.scheduler:Crons", without=("engine", "begin_for", "end_for")),
-                    Entry("fastapi_crons.engine:Role", about=_ROLE),
-                    Entry("fastapi_crons.health:Health"),
+                    Entry("fastapi_crons.scheduler.crons:Crons", without=("engine", "begin_for", "end_for")),
+                    Entry("fastapi_crons.engine.engine:Role", about=_ROLE),
+                    Entry("fastapi_crons.engine.health:Health"),
                     Entry("fastapi_crons.api.router:get_cron_router"),
                     Entry("fastapi_crons.config:CronConfig", members=False, about=_CONFIG),
                 ),
@@ -55,9 +55,12 @@ def python() -> str:
                 "Jobs and schedules",
                 (
                     Entry("fastapi_crons.job:CronJob", without=("with_defaults",)),
-                    Entry("fastapi_crons.schedule:CronSchedule", without=("next_tick", "ticks_between", "count_ticks")),
-                    Entry("fastapi_crons.schedule:Schedule"),
-                    Entry("fastapi_crons.context:JobContext"),
+                    Entry(
+                        "fastapi_crons.schedule.cron:CronSchedule",
+                        without=("next_tick", "ticks_between", "count_ticks"),
+                    ),
+                    Entry("fastapi_crons.schedule.cron:Schedule"),
+                    Entry("fastapi_crons.engine.runs.context:JobContext"),
                 ),
                 _OPTIONS,
             ),
@@ -77,10 +80,10 @@ def python() -> str:
                 "Plugins",
                 (
                     Entry(
-                        "fastapi_crons.hookspecs:hookimpl",
+                        "fastapi_crons.plugins.specs:hookimpl",
                         about="Marks a function as the implementation of a hook; see [hooks](../plugins/hooks.md).",
                     ),
-                    Entry("fastapi_crons.hookspecs:HookContext", about=_HOOK_CONTEXT),
+                    Entry("fastapi_crons.plugins.specs:HookContext", about=_HOOK_CONTEXT),
                     Entry("fastapi_crons.errors:SkipRun"),
                 ),
             ),
@@ -132,7 +135,7 @@ def stores() -> str:
                     Entry("fastapi_crons.locking.base:Outcome", about="What became of a claim; see `ClaimResult`."),
                     Entry("fastapi_crons.run:MissedReason", about="Why ticks were let go."),
                     Entry("fastapi_crons.job:Overlap", about="What becomes of a tick while its job is still running."),
-                    Entry("fastapi_crons.instance:Instance"),
+                    Entry("fastapi_crons.locking.instance:Instance"),
                     Entry("fastapi_crons.clock:Clock"),
                 ),
             ),
@@ -147,21 +150,27 @@ def stores() -> str:
             Section(
                 "Plugins, and the stores they bring",
                 (
-                    Entry("fastapi_crons.backends:StateBackendSpec", about="A `BackendSpec` that makes state stores."),
-                    Entry("fastapi_crons.backends:LockBackendSpec", about="A `BackendSpec` that makes lock stores."),
                     Entry(
-                        "fastapi_crons.backends:BackendSpec",
+                        "fastapi_crons.plugins.backends:StateBackendSpec",
+                        about="A `BackendSpec` that makes state stores.",
+                    ),
+                    Entry(
+                        "fastapi_crons.plugins.backends:LockBackendSpec",
+                        about="A `BackendSpec` that makes lock stores.",
+                    ),
+                    Entry(
+                        "fastapi_crons.plugins.backends:BackendSpec",
                         without=("brought_by", "class_name", "is_wanted", "make", "load_class"),
                     ),
-                    Entry("fastapi_crons.plugins:Plugins", only=("register", "unregister", "list")),
-                    Entry("fastapi_crons.plugins:PluginInfo"),
+                    Entry("fastapi_crons.plugins.registry:Plugins", only=("register", "unregister", "list")),
+                    Entry("fastapi_crons.plugins.registry:PluginInfo"),
                 ),
             ),
             Section(
                 "Testing",
                 (
                     Entry("fastapi_crons.testing.clock:VirtualClock"),
-                    Entry("fastapi_crons.scheduler:reset"),
+                    Entry("fastapi_crons.scheduler.crons:reset"),
                     Entry("fastapi_crons.testing.state_contract:StateContract", members=False),
                     Entry("fastapi_crons.testing.lock_contract:LockContract", members=False),
                 ),

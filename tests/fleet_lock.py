@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from fastapi_crons.clock import Clock
 from fastapi_crons.errors import StoreUnavailableError
-from fastapi_crons.instance import Instance
 from fastapi_crons.locking import (
     Beat,
     ClaimRequest,
@@ -20,7 +19,8 @@ from fastapi_crons.locking import (
     LocalLockBackend,
     Reach,
 )
-from fastapi_crons.locking.records import JobRecord, claim_in, enrol_in
+from fastapi_crons.locking.instance import Instance
+from fastapi_crons.locking.rule import JobRecord, claim_in, enrol_in
 
 
 class Fleet:

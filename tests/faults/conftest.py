@@ -11,7 +11,7 @@ import pytest
 from _pytest.terminal import TerminalReporter
 
 from fastapi_crons import MissedTicks, Run
-from fastapi_crons.delays import NOT_TAKEN
+from fastapi_crons.engine.dispatch.lateness import NOT_TAKEN
 from fastapi_crons.state import HistoryLimits, SQLiteStateBackend, StateBackend
 from fastapi_crons_redis_state import RedisStateBackend
 from fastapi_crons_redis_state._connection import Connection

@@ -16,18 +16,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fastapi_crons import CronJob, MissedTicks, Run
+from fastapi_crons.management.explain import TickFate, TickRecords, explain
 from fastapi_crons.state import StateBackend
-from fastapi_crons.why import TickFate, TickRecords, explain
 
 #: The app of each process. Its jobs append a line for each start and end to a file of their own process.
 APP = """
 import asyncio, json, os, signal, sys, time
-import fastapi_crons.instance
+import fastapi_crons.locking.instance
 from fastapi_crons import CronConfig, Crons, JobContext
 
 options = json.loads(sys.argv[1])
 if options["elsewhere"]:  # no other process can be judged by its pid, as if each ran on a host of its own
-    fastapi_crons.instance._boot = lambda: f"host of {os.getpid()}"
+    fastapi_crons.locking.instance._boot = lambda: f"host of {os.getpid()}"
 crons = Crons(config=CronConfig(history_keep=10_000))
 descriptor = os.open("truth.txt", os.O_APPEND | os.O_CREAT | os.O_WRONLY)
 

@@ -102,7 +102,7 @@ def test_a_run_that_is_cut_off_by_kill_9_runs_again_in_another_process(place: Pl
 DIES_BEFORE_THE_BODY = (
     ONCE
     + """
-from fastapi_crons.runner import Runner
+from fastapi_crons.engine.runs.runner import Runner
 start_it = Runner.start
 
 def start(runner, run):
@@ -517,7 +517,7 @@ FAILS_ONCE = (
     ONCE
     + SAYS_HOW_IT_IS
     + """
-import fastapi_crons.engine, fastapi_crons_sqlite.lock, fastapi_crons_sqlite.state
+import fastapi_crons.engine.engine, fastapi_crons.engine.maintenance, fastapi_crons_sqlite.lock, fastapi_crons_sqlite.state
 
 class Unheard(BaseException):
     pass
@@ -534,13 +534,13 @@ def fail_once(owner, name):
 
 NAME = options["fails"]
 if NAME == "dispatch":
-    fail_once(fastapi_crons.engine.Dispatcher, "_sleep")
+    fail_once(fastapi_crons.engine.engine.Dispatcher, "_sleep")
 elif NAME == "record":
-    fail_once(fastapi_crons.engine.Recorder, "_write_batch")
+    fail_once(fastapi_crons.engine.engine.Recorder, "_write_batch")
 elif NAME == "release":
     fail_once(fastapi_crons_sqlite.lock.SQLiteLockBackend, "release")
 elif NAME == "prune":
-    fastapi_crons.pruning.PRUNE_INTERVAL = 0.1
+    fastapi_crons.engine.maintenance.PRUNE_INTERVAL = 0.1
     fail_once(fastapi_crons_sqlite.state.SQLiteStateBackend, "prune")
 else:
     fail_once(fastapi_crons_sqlite.lock.SQLiteLockBackend, "beat")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fastapi_crons.instance import Instance
+from fastapi_crons.locking.instance import Instance
 from fastapi_crons.run import RunIds
 from tests.faults.conftest import Place, Report
 from tests.faults.fleet import Fleet, Line, long_job

@@ -25,10 +25,10 @@ from hypothesis import strategies as st
 
 from fastapi_crons import CronConfig, Crons, MissedTicks, Run
 from fastapi_crons.clock import Clock, SystemClock
-from fastapi_crons.instance import Instance
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking import Definition, LeaseTerms, LockBackend, PauseRequest
 from fastapi_crons.locking.base import ClaimRequest
+from fastapi_crons.locking.instance import Instance
 from fastapi_crons.run import LogLine, RunError, RunIds
 from fastapi_crons.state import SQLiteStateBackend, StateBackend
 from fastapi_crons.state.base import HistoryLimits

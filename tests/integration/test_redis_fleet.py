@@ -18,7 +18,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.locking import DistributedLockManager
-from fastapi_crons.service import Service
+from fastapi_crons.management.management import Service
 from fastapi_crons.testing import reset
 from fastapi_crons_redis_lock import RedisLockBackend
 from fastapi_crons_redis_lock._connection import Connection as LockConnection

@@ -18,7 +18,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.clock import SystemClock
 from fastapi_crons.errors import ConfigurationError, StoreUnusableError
-from fastapi_crons.instance import Instance
 from fastapi_crons.job import Overlap
 from fastapi_crons.locking import (
     ClaimRequest,
@@ -30,9 +29,10 @@ from fastapi_crons.locking import (
     PauseRequest,
     ResumeRequest,
 )
-from fastapi_crons.locking.records import JobRecord, claim_in, enrol_in, pause_in, resume_in
+from fastapi_crons.locking.instance import Instance
+from fastapi_crons.locking.rule import JobRecord, claim_in, enrol_in, pause_in, resume_in
+from fastapi_crons.management.management import Service
 from fastapi_crons.run import MissedReason
-from fastapi_crons.service import Service
 from fastapi_crons.state import MemoryStateBackend
 from fastapi_crons_redis_lock import RedisLockBackend
 from tests.faults.redis_server import RedisServer, needs_redis

@@ -445,7 +445,7 @@ async def test_the_answer_to_a_locked_file_at_start_says_so() -> None:
 
 async def test_leases_are_renewed_and_a_run_that_lost_its_lease_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     # As in two containers that share a folder: neither sees the other's processes.
-    monkeypatch.setattr("fastapi_crons.instance._boot", lambda: "")
+    monkeypatch.setattr("fastapi_crons.locking.instance._boot", lambda: "")
     crons = Crons(
         state_backend=SQLiteStateBackend(PATH),
         config=CronConfig(lock_timeout=3, lock_renewal_interval=0.4, heartbeat_interval=0.2, instance_timeout=1),

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from fastapi_crons import CronConfig, Crons, Run, StoreUnavailableError, StoreUnusableError
+from fastapi_crons.management.management import Service
 from fastapi_crons.run import RunIds
-from fastapi_crons.service import Service
 from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.state.base import HistoryLimits
 from fastapi_crons_sqlite import SQLiteLockBackend

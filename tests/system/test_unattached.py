@@ -39,7 +39,7 @@ app = FastAPI(lifespan=lifespan)
 #: Serves for a moment, and says what is logged; the real delay is ten seconds.
 SERVE = """
 import sys, threading, time, urllib.error, urllib.request, uvicorn
-import fastapi_crons._serving as serving
+import fastapi_crons.scheduler.serving as serving
 serving.SERVES_AFTER = float(sys.argv[2])
 server = uvicorn.Server(uvicorn.Config("main:app", port=int(sys.argv[1])))
 def end():

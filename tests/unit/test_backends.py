@@ -15,12 +15,12 @@ from redis.asyncio import RedisCluster
 
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons._imports import backend_class
-from fastapi_crons.backends import choose_backends
 from fastapi_crons.errors import ConfigurationError, MissingDistributionError, PluginError
 from fastapi_crons.locking import DistributedLockManager, LocalLockBackend, LockBackend
+from fastapi_crons.locking.host import findings
 from fastapi_crons.plugins import Plugins, StateBackendSpec
+from fastapi_crons.plugins.backends import choose_backends
 from fastapi_crons.state import MemoryStateBackend, StateBackend
-from fastapi_crons.surroundings import findings
 from fastapi_crons.testing import VirtualClock
 from fastapi_crons_redis_lock import RedisLockBackend
 from fastapi_crons_redis_state import RedisStateBackend
@@ -170,7 +170,9 @@ async def test_memory_given_alone_keeps_to_this_process_and_makes_no_file(caplog
 
 def test_a_class_can_be_imported_where_a_plugin_that_is_disabled_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = EntryPoint("broken", "no_such_module", "fastapi_crons")
-    monkeypatch.setattr("fastapi_crons.plugins.entry_points", lambda group: [*entry_points(group=group), broken])
+    monkeypatch.setattr(
+        "fastapi_crons.plugins.registry.entry_points", lambda group: [*entry_points(group=group), broken]
+    )
     with pytest.raises(PluginError, match="broken"):
         backend_class("fastapi_crons.state", "state_backends", "SQLiteStateBackend")
     monkeypatch.setenv("CRON_DISABLED_PLUGINS", "broken")

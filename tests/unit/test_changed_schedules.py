@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from fastapi_crons import CronConfig, Crons
-from fastapi_crons.instance import Instance
 from fastapi_crons.locking import Definition, DistributedLockManager, LeaseTerms, LocalLockBackend
+from fastapi_crons.locking.instance import Instance
 from fastapi_crons.run import RunIds
 from fastapi_crons.state import MemoryStateBackend, SQLiteStateBackend
 from fastapi_crons.testing import VirtualClock

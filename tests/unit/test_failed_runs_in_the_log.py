@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastapi_crons import UnknownRunError, hookimpl
+from fastapi_crons.management.management import Service
 from fastapi_crons.run import RunIds, short_id
-from fastapi_crons.service import Service
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
 from tests.support import nothing, runs_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from fastapi_crons.engine.events import Feed
 from fastapi_crons.errors import TooManyListenersError
-from fastapi_crons.feed import Feed
 from fastapi_crons.state import MemoryStateBackend
 
 

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastapi_crons import CronJob, CronSchedule, ScheduleError
-from fastapi_crons.service import Service
+from fastapi_crons.management.management import Service
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
 from tests.support import nothing, runs_of
@@ -252,7 +252,7 @@ async def test_a_schedule_that_goes_on_failing_is_logged_now_and_then_and_when_i
     await clock.advance(crons, minutes=40)
     schedule.change = None
     await clock.advance(crons, minutes=3)
-    said = [record.getMessage() for record in caplog.records if record.name == "fastapi_crons.timeline"]
+    said = [record.getMessage() for record in caplog.records if record.name == "fastapi_crons.engine.dispatch.timeline"]
     beginnings = [
         "the schedule of 'one' failed, and is asked again each 60 s: LookupError: no rule",
         "the schedule of 'one' has failed for 1 minute",

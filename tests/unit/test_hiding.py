@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from fastapi_crons import CronConfig, Crons
+from fastapi_crons._util.hiding import as_cause, forget_all, know, know_address, without_secrets
+from fastapi_crons._util.text import cut, error_of, one_line
 from fastapi_crons.errors import ConfigurationError
-from fastapi_crons.hiding import as_cause, forget_all, know, know_address, without_secrets
 from fastapi_crons.locking import RedisLockBackend
-from fastapi_crons.outcome import cut, error_of, one_line
-from fastapi_crons.service import Service
+from fastapi_crons.management.management import Service
 from tests.conftest import MakeCrons
 
 #: What is hard in a password: the marks that part an address.

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fastapi_crons import SkipRun, hookimpl
-from fastapi_crons._exceptions import formatted
+from fastapi_crons._util.exceptions import formatted
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
 from tests.support import nothing, runs_of, state_of

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastapi_crons import ConfigurationError, CronConfig, Crons
-from fastapi_crons.context import JobContext
+from fastapi_crons.engine.runs.context import JobContext
 from fastapi_crons.locking import DistributedLockManager
 from fastapi_crons.locking.sound import MAX_TERM
 from fastapi_crons.run import Run

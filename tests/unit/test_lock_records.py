@@ -16,7 +16,7 @@ from fastapi_crons.locking import (
     PauseRequest,
     ResumeRequest,
 )
-from fastapi_crons.locking.records import JobRecord
+from fastapi_crons.locking.rule import JobRecord
 from fastapi_crons.run import MissedReason
 
 START = 1_000_000

@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastapi_crons import SkipRun
+from fastapi_crons._util.metering import Meter
+from fastapi_crons._util.tasks import Supervisor
+from fastapi_crons._util.wording import counted, span
 from fastapi_crons.errors import StoreUnavailableError
 from fastapi_crons.locking import DistributedLockManager, LocalLockBackend
 from fastapi_crons.locking.base import Reach
-from fastapi_crons.metering import Meter
 from fastapi_crons.state import MemoryStateBackend
-from fastapi_crons.supervisor import Supervisor
 from fastapi_crons.testing import VirtualClock
-from fastapi_crons.wording import counted, span
 from tests.conftest import MakeCrons
 from tests.support import missed_of, nothing, runs_of
 

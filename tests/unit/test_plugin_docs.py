@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fastapi_crons import CronJob, hookspecs
-from fastapi_crons.context import missed_context, run_context
+from fastapi_crons import CronJob
+from fastapi_crons.engine.runs.context import missed_context, run_context
+from fastapi_crons.plugins import specs as hookspecs
 from fastapi_crons.run import MissedTicks, Run
 
 DOCS = Path(__file__).parents[2] / "docs" / "plugins"

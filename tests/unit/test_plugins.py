@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from fastapi_crons import CronConfig, Crons, PluginError, get_cron_router, hookimpl, plugins
-from fastapi_crons.backends import choose_backends
+from fastapi_crons import CronConfig, Crons, PluginError, get_cron_router, hookimpl
 from fastapi_crons.plugins import Plugins
+from fastapi_crons.plugins import registry as plugins
+from fastapi_crons.plugins.backends import choose_backends
 from tests.conftest import MakeCrons
 
 CORE = importlib.metadata.version("fastapi-crons-core")

@@ -16,7 +16,7 @@ from docs import generate
 from fastapi_crons import ConfigurationError, CronConfig, PluginError, hookimpl
 from fastapi_crons.env_file import change_setting
 from fastapi_crons.plugins import Plugins
-from fastapi_crons.settings import SettingInfo, default_settings, describe_settings, without_passwords
+from fastapi_crons.plugins.settings import SettingInfo, default_settings, describe_settings, without_passwords
 
 REDIS = ("fastapi-crons-redis-lock", "fastapi-crons-redis-state")
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastapi_crons import Crons
+from fastapi_crons.engine.dispatch.sharing import whose_turn
 from fastapi_crons.testing import VirtualClock, reset
 from fastapi_crons.testing.clock import VirtualTimer
-from fastapi_crons.turns import whose_turn
 from fastapi_crons_sqlite import SQLiteStateBackend
 
 

@@ -16,15 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastapi_crons import CronConfig, CronJob, Crons, MissedTicks, Run, RunError, SkipRun
-from fastapi_crons.engine import Role
+from fastapi_crons.engine.engine import Role
 from fastapi_crons.errors import StoreUnavailableError, UnknownJobError
 from fastapi_crons.locking import DistributedLockManager, KnownJob, Lease, LocalLockBackend, Pause
 from fastapi_crons.locking.base import ClaimRequest, ClaimResult
+from fastapi_crons.management.explain import Fate, TickFate, TickRecords, explain
+from fastapi_crons.management.management import Service
 from fastapi_crons.run import MissedReason, RunIds, RunStatus
-from fastapi_crons.service import Service
 from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.testing import VirtualClock, reset
-from fastapi_crons.why import Fate, TickFate, TickRecords, explain
 
 MakeCrons = Callable[..., Crons]
 MIDNIGHT = datetime(2026, 3, 1, tzinfo=timezone.utc)

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from fastapi_crons import CronJob, CronSchedule, ScheduleError
-from fastapi_crons.words import doubts, in_words
+from fastapi_crons.schedule.english import doubts, in_words
 from tests.oracle import nearest_weekday
 
 UTC = timezone.utc

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from time import time
 from uuid import uuid4
 
-from fastapi_crons.damage import Damage
+from fastapi_crons._util.damage import Damage
 from fastapi_crons.errors import StoreError, StoreUnavailableError
 from fastapi_crons.state.base import Event
 from fastapi_crons_sqlite._database import Database

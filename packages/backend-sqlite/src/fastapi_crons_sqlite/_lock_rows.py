@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from fastapi_crons.damage import Damage, is_number, text
-from fastapi_crons.instance import Instance
+from fastapi_crons._util.damage import Damage, is_number, text
 from fastapi_crons.locking.base import KnownJob, Lease, LeaseRef, LiveInstance
-from fastapi_crons.locking.records import MAX_MARK_AHEAD, JobRecord
+from fastapi_crons.locking.instance import Instance
+from fastapi_crons.locking.rule import MAX_MARK_AHEAD, JobRecord
 from fastapi_crons.locking.sound import (
     sound_instance,
     sound_known,

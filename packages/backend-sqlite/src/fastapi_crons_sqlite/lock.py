@@ -6,9 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
+from fastapi_crons._util.damage import Damage, is_number
 from fastapi_crons.clock import Clock, SystemClock
-from fastapi_crons.damage import Damage, is_number
-from fastapi_crons.instance import Instance
 from fastapi_crons.locking.base import (
     Beat,
     ClaimRequest,
@@ -27,7 +26,8 @@ from fastapi_crons.locking.base import (
     Resumed,
     ResumeRequest,
 )
-from fastapi_crons.locking.records import MAX_MARK_AHEAD, JobRecord, claim_in, enrol_in, pause_in, resume_in
+from fastapi_crons.locking.instance import Instance
+from fastapi_crons.locking.rule import MAX_MARK_AHEAD, JobRecord, claim_in, enrol_in, pause_in, resume_in
 from fastapi_crons.locking.sound import MAX_TERM, credible_mark, sound_pause
 from fastapi_crons_sqlite._database import Database
 from fastapi_crons_sqlite._lock_rows import (

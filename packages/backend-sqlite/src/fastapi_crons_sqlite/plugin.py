@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from fastapi_crons.hookspecs import hookimpl
 from fastapi_crons.plugins import LockBackendSpec, StateBackendSpec
+from fastapi_crons.plugins.specs import hookimpl
 
 if TYPE_CHECKING:
     from pydantic_settings import BaseSettings

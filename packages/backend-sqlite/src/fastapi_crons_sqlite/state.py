@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from fastapi_crons.damage import Damage
+from fastapi_crons._util.damage import Damage
 from fastapi_crons.locking.base import Reach
 from fastapi_crons.run import MissedTicks, Run, RunStatus
 from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, StateBackend

@@ -174,7 +174,7 @@ def _resolved(found: object, name: str) -> FoundApp:
         raise AppError(
             f"{name} is neither a FastAPI app nor a Crons, nor a function that makes one: {type(found).__name__}"
         )
-    from fastapi_crons.lifespan import scheduler_of
+    from fastapi_crons.scheduler.lifespan import scheduler_of
 
     crons = scheduler_of(found) or Crons.current()
     if crons is None:
@@ -211,7 +211,7 @@ def _imported(name: str, folder: Path, *, only_used: bool) -> ModuleType:
 
 def _guarded(call: Callable[[], T], what: str, failed: str = "can't be imported") -> T:
     """What a piece of the user's code gives; what it raises as one sentence that says where."""
-    from fastapi_crons.outcome import one_line
+    from fastapi_crons._util.text import one_line
 
     try:
         return call()

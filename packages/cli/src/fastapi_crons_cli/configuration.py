@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fastapi_crons.wording import counted
+from fastapi_crons._util.wording import counted
 from fastapi_crons_cli.options import App, AsJson, Verbose
 from fastapi_crons_cli.output import clock_time, json_only, print_json, print_table, said, say, shown, table, warn
 
@@ -26,7 +26,7 @@ _MARKS = {"ok": "✓", "warning": "!", "failed": "✗"}
 
 def config_show(app: App = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
     """Show every setting, its value, and where that comes from. Secrets are not shown."""
-    from fastapi_crons.settings import describe_settings
+    from fastapi_crons.plugins.settings import describe_settings
 
     with json_only(as_json):
         plugins, config = _plugins_and_config(app)
@@ -167,8 +167,8 @@ def _steps(app: str | None) -> Iterator[Step]:
 
 def _scheduler_steps(found: FoundApp) -> Iterator[Step]:
     """Schedulers whose jobs will not run, as far as that can be seen."""
-    from fastapi_crons.lifespan import scheduler_of
     from fastapi_crons.scheduler import Crons
+    from fastapi_crons.scheduler.lifespan import scheduler_of
 
     crons = found.crons
     if not len(crons.jobs):
@@ -195,9 +195,9 @@ def _scheduler_steps(found: FoundApp) -> Iterator[Step]:
 
 
 def _job_steps(crons: Crons) -> Iterator[Step]:
-    from fastapi_crons.outcome import one_line
+    from fastapi_crons._util.text import one_line
     from fastapi_crons.schedule import CronSchedule
-    from fastapi_crons.words import hardly_meant, in_words
+    from fastapi_crons.schedule.english import hardly_meant, in_words
 
     now = datetime.now(timezone.utc)
     for job in crons.jobs:
@@ -222,10 +222,10 @@ def _job_steps(crons: Crons) -> Iterator[Step]:
 
 
 def _settings_steps(crons: Crons) -> Iterator[Step]:
-    from fastapi_crons._former import former_variables
-    from fastapi_crons._unread import unread_variables
     from fastapi_crons.errors import CronsError
-    from fastapi_crons.settings import describe_settings
+    from fastapi_crons.plugins.settings import describe_settings
+    from fastapi_crons.scheduler.former_variables import former_variables
+    from fastapi_crons.scheduler.variables import unread_variables
 
     try:
         brought = crons.plugins.list()
@@ -258,7 +258,7 @@ def _store_steps(crons: Crons) -> Iterator[Step]:
 
 async def _ask_stores(crons: Crons) -> list[Step]:
     """Open both stores as a reader, and put a question to each."""
-    from fastapi_crons.service import Service
+    from fastapi_crons.management.management import Service
     from fastapi_crons_cli.output import Progress
     from fastapi_crons_cli.session import damaged_in, obstacles_of
 

@@ -14,9 +14,9 @@ from fastapi_crons_cli.output import clock_time, json_only, print_json, say, sho
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fastapi_crons.management.explain import TickFate
     from fastapi_crons.run import MissedTicks, Run
     from fastapi_crons.run import RunStatus as Status
-    from fastapi_crons.why import TickFate
     from fastapi_crons_cli.session import Session
 
 

@@ -19,7 +19,7 @@ from fastapi_crons_cli.output import (
 )
 
 if TYPE_CHECKING:
-    from fastapi_crons.service import JobFilter, JobView, SchedulerView
+    from fastapi_crons.management.management import JobFilter, JobView, SchedulerView
     from fastapi_crons_cli.session import Session
 
 #: What `status` shows whatever the figures are.

@@ -17,7 +17,7 @@ from fastapi_crons_cli.options import Verbose, is_verbose
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from fastapi_crons.hooks import HookCall
+    from fastapi_crons.plugins.calls import HookCall
 
 #: What typer shows by itself, as wrong usage: the base of `BadParameter`.
 _UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
@@ -41,12 +41,12 @@ class Commands(TyperGroup):
 
 
 def _show(error: Exception, *, verbose: bool) -> None:
+    from fastapi_crons._util.text import one_line
     from fastapi_crons.errors import CronsError
-    from fastapi_crons.outcome import one_line
     from fastapi_crons_cli.output import said, shown_lines, warn
 
     if verbose:
-        from fastapi_crons.outcome import traceback_text
+        from fastapi_crons._util.text import traceback_text
 
         warn(shown_lines(traceback_text(error, _TRACEBACK_CHARS)))
     if isinstance(error, CronsError):
@@ -142,7 +142,7 @@ def add_plugin_commands() -> None:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            from fastapi_crons.outcome import one_line
+            from fastapi_crons._util.text import one_line
 
             _warn_of(f"plugin {call.plugin_name!r} brings no commands: {one_line(error)}")
 

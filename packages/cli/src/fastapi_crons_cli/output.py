@@ -30,14 +30,14 @@ _WIDE = 100_000
 
 def shown(value: object) -> str:
     """A text as one line, with everything escaped that a terminal could take for more than text."""
-    from fastapi_crons.outcome import printable
+    from fastapi_crons._util.text import printable
 
     return printable(str(value))
 
 
 def said(error: object) -> str:
     """What an error says, as one line without secrets."""
-    from fastapi_crons.hiding import without_secrets
+    from fastapi_crons._util.hiding import without_secrets
 
     return shown(without_secrets(str(error)))
 

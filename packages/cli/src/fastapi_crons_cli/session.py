@@ -18,11 +18,11 @@ from fastapi_crons_cli.output import Progress, said, show_cursor, shown, warn
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from fastapi_crons.engine import Role
+    from fastapi_crons.engine.engine import Role
     from fastapi_crons.job import CronJob
     from fastapi_crons.locking.base import KnownJob
+    from fastapi_crons.management.management import Service
     from fastapi_crons.scheduler import Crons
-    from fastapi_crons.service import Service
 
 T = TypeVar("T")
 
@@ -110,7 +110,7 @@ def actor() -> str | None:
 
 
 async def _until_told(command: Coroutine[Any, Any, T]) -> T:
-    from fastapi_crons.signals import EndSignals
+    from fastapi_crons._util.signals import EndSignals
 
     told: list[int] = []
     task = asyncio.get_running_loop().create_task(command)
@@ -142,7 +142,7 @@ async def _opened(
     lifespan: bool,
     steers: bool = False,
 ) -> T:
-    from fastapi_crons.service import Service
+    from fastapi_crons.management.management import Service
 
     crons = found.crons
     async with AsyncExitStack() as stack:
@@ -197,7 +197,7 @@ class _Warnings(logging.Handler):
 def _failing_hooks_shown() -> Iterator[None]:
     """Say which hooks fail in this process: nobody reads its log."""
     handler = _Warnings(logging.ERROR)
-    hooks = logging.getLogger("fastapi_crons.hooks")
+    hooks = logging.getLogger("fastapi_crons.plugins.calls")
     hooks.addHandler(handler)
     try:
         yield

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
+    from fastapi_crons.management.management import JobView, Service
     from fastapi_crons.run import Run
     from fastapi_crons.scheduler import Crons
-    from fastapi_crons.service import JobView, Service
     from fastapi_crons_cli.apps import FoundApp
 
 #: How often (seconds) the live view is drawn anew.
@@ -39,7 +39,7 @@ def serve(found: FoundApp, *, live: bool) -> None:
 
 
 async def _serve(found: FoundApp, *, live: bool) -> None:
-    from fastapi_crons.signals import EndSignals
+    from fastapi_crons._util.signals import EndSignals
 
     told = asyncio.Event()
     task = asyncio.ensure_future(_started(found, told, live=live))
@@ -117,7 +117,7 @@ async def _draw_forever(view: Live, crons: Crons, started: asyncio.Event) -> Non
     from rich.text import Text
 
     from fastapi_crons.errors import CronsError
-    from fastapi_crons.service import Service
+    from fastapi_crons.management.management import Service
 
     await started.wait()
     service = Service(crons)

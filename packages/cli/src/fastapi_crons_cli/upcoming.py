@@ -127,6 +127,6 @@ def _in_zone(instant: datetime, schedule: Schedule) -> datetime:
 def _described(schedule: Schedule) -> str | None:
     """What an expression means, in words; None for a schedule of another kind."""
     from fastapi_crons.schedule import CronSchedule
-    from fastapi_crons.words import in_words
+    from fastapi_crons.schedule.english import in_words
 
     return in_words(schedule.text) if isinstance(schedule, CronSchedule) else None

@@ -4,12 +4,12 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from fastapi_crons._former_names import FormerModules, refuse_former
+from fastapi_crons._elsewhere import FormerModules, refuse_former
 
 if TYPE_CHECKING:
     from fastapi_crons.api import get_cron_router
     from fastapi_crons.config import CronConfig
-    from fastapi_crons.context import JobContext
+    from fastapi_crons.engine.runs.context import JobContext
     from fastapi_crons.errors import (
         ConfigurationError,
         CronsError,
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
         UnknownJobError,
         UnknownRunError,
     )
-    from fastapi_crons.hookspecs import HookContext, hookimpl
     from fastapi_crons.job import CronJob
+    from fastapi_crons.plugins.specs import HookContext, hookimpl
     from fastapi_crons.run import LogLine, MissedTicks, Run, RunError, RunStatus
-    from fastapi_crons.schedule import CronSchedule, Schedule
-    from fastapi_crons.scheduler import Crons
+    from fastapi_crons.schedule.cron import CronSchedule, Schedule
+    from fastapi_crons.scheduler.crons import Crons
 
 __all__ = [
     "ConfigurationError",
@@ -73,18 +73,18 @@ __all__ = [
 _MODULES = {
     "CronConfig": "config",
     "CronJob": "job",
-    "CronSchedule": "schedule",
-    "Crons": "scheduler",
-    "HookContext": "hookspecs",
-    "JobContext": "context",
+    "CronSchedule": "schedule.cron",
+    "Crons": "scheduler.crons",
+    "HookContext": "plugins.specs",
+    "JobContext": "engine.runs.context",
     "LogLine": "run",
     "MissedTicks": "run",
     "Run": "run",
     "RunError": "run",
     "RunStatus": "run",
-    "Schedule": "schedule",
+    "Schedule": "schedule.cron",
     "get_cron_router": "api",
-    "hookimpl": "hookspecs",
+    "hookimpl": "plugins.specs",
 }
 
 sys.meta_path.append(FormerModules)

@@ -34,8 +34,8 @@ def backend_class(module: str, kind: Literal["state_backends", "lock_backends"],
     else `AttributeError`.
     """
     if name[:1].isupper():
-        from fastapi_crons.backends import find_class
-        from fastapi_crons.plugins import Plugins
+        from fastapi_crons.plugins.backends import find_class
+        from fastapi_crons.plugins.registry import Plugins
 
         found = find_class(getattr(Plugins(_disabled()), kind), name)
         if found is not None:

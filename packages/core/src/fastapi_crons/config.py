@@ -10,9 +10,9 @@ from weakref import WeakValueDictionary
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from fastapi_crons._util.hiding import HIDDEN, know, without_secrets
 from fastapi_crons.errors import ConfigurationError, ScheduleError
-from fastapi_crons.hiding import HIDDEN, know, without_secrets
-from fastapi_crons.schedule import check_timezone, zone_name
+from fastapi_crons.schedule.cron import check_timezone, zone_name
 
 PREFIX = "CRON_"
 _SHORTEST_TOKEN = 16
@@ -24,7 +24,7 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def _made_up_id() -> str:
-    from fastapi_crons.instance import made_up_id
+    from fastapi_crons.locking.instance import made_up_id
 
     return made_up_id()
 

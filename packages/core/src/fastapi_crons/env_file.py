@@ -18,14 +18,14 @@ from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 from pydantic_settings import BaseSettings
 
+from fastapi_crons._util.hiding import without_secrets
+from fastapi_crons._util.text import one_line
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import ConfigurationError
-from fastapi_crons.hiding import without_secrets
-from fastapi_crons.outcome import one_line
-from fastapi_crons.settings import Field, fields_of, folded, read_all
+from fastapi_crons.plugins.settings import Field, fields_of, folded, read_all
 
 if TYPE_CHECKING:
-    from fastapi_crons.plugins import Plugins
+    from fastapi_crons.plugins.registry import Plugins
 
 
 _OTHER_KINDS = (

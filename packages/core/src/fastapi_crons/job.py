@@ -13,17 +13,17 @@ from datetime import datetime, tzinfo
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from fastapi_crons._callables import is_generator_function, label, required_parameters, takes, unwrapped
-from fastapi_crons._cron import MAX_LENGTH
-from fastapi_crons._executions import run_again_in_a_notebook, same_function, told_apart
-from fastapi_crons._foreign import fault_of
-from fastapi_crons._former_names import former_names_of
-from fastapi_crons._markers import marked_parameter
+from fastapi_crons._elsewhere import former_names_of
+from fastapi_crons._util.callables import is_generator_function, label, required_parameters, takes, unwrapped
+from fastapi_crons._util.executions import run_again_in_a_notebook, same_function, told_apart
+from fastapi_crons._util.markers import marked_parameter
+from fastapi_crons._util.text import cut
 from fastapi_crons.clock import UTC
 from fastapi_crons.errors import DuplicateJobError, JobDefinitionError, ScheduleError, UnknownJobError
-from fastapi_crons.outcome import cut
-from fastapi_crons.schedule import CronSchedule, Schedule, cron_schedule, zone_name
-from fastapi_crons.words import doubts
+from fastapi_crons.schedule._parser import MAX_LENGTH
+from fastapi_crons.schedule.cron import CronSchedule, Schedule, cron_schedule, zone_name
+from fastapi_crons.schedule.english import doubts
+from fastapi_crons.schedule.foreign import fault_of
 
 if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from fastapi_crons._util.text import printable
 from fastapi_crons.clock import utc_datetime
-from fastapi_crons.outcome import printable
+from fastapi_crons.engine.runs.log import current_run
 from fastapi_crons.run import short_id
-from fastapi_crons.run_log import current_run
 
 __all__ = ["JsonFormatter", "RunFilter"]
 

@@ -21,9 +21,9 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 
+from fastapi_crons._util.hiding import as_cause, know, without_secrets
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import ConfigurationError, StoreError, StoreUnavailableError, StoreUnusableError
-from fastapi_crons.hiding import as_cause, know, without_secrets
 
 from ._url import RedisUrl, parse
 from .settings import PREFIX, RedisSettings

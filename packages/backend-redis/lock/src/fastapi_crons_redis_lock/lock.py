@@ -11,10 +11,9 @@ from importlib.resources import files
 from time import monotonic
 from typing import Any, ClassVar
 
+from fastapi_crons._util.damage import LATEST, Damage
 from fastapi_crons.clock import Clock
-from fastapi_crons.damage import LATEST, Damage
 from fastapi_crons.errors import StoreUnusableError
-from fastapi_crons.instance import Instance
 from fastapi_crons.locking.base import (
     Beat,
     ClaimRequest,
@@ -34,6 +33,7 @@ from fastapi_crons.locking.base import (
     Resumed,
     ResumeRequest,
 )
+from fastapi_crons.locking.instance import Instance
 from fastapi_crons.locking.sound import sound_instance, sound_known, sound_pause
 
 from ._connection import Client, Connection

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from redis.asyncio import ConnectionPool, Redis, RedisCluster
 
-from fastapi_crons.damage import Damage, DamagedError, name
-from fastapi_crons.damage import text as checked_text
+from fastapi_crons._util.damage import Damage, DamagedError, name
+from fastapi_crons._util.damage import text as checked_text
+from fastapi_crons._util.hiding import as_cause
 from fastapi_crons.errors import StoreUnavailableError, StoreUnusableError
-from fastapi_crons.hiding import as_cause
 from fastapi_crons.locking.base import Reach
 from fastapi_crons.run import LogLine, MissedTicks, Run, RunError, RunStatus
 from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, Signal, StateBackend

@@ -12,10 +12,10 @@ import hmac
 from fastapi import HTTPException
 from starlette.requests import HTTPConnection
 
+from fastapi_crons._util.text import printable, safe_text
 from fastapi_crons.api.attempts import Attempts
 from fastapi_crons.api.locality import why_not_local
 from fastapi_crons.config import CronConfig
-from fastapi_crons.outcome import printable, safe_text
 
 #: How many characters of a name that a client gives itself are kept.
 _ACTOR_CHARS = 200

@@ -12,9 +12,9 @@ from fastapi_crons.api.access import Access
 from fastapi_crons.api.attempts import Attempts
 from fastapi_crons.api.notices import Notices
 from fastapi_crons.api.owners import ip_address
-from fastapi_crons.lifespan import scheduler_of
-from fastapi_crons.scheduler import Crons
-from fastapi_crons.service import Service
+from fastapi_crons.management.management import Service
+from fastapi_crons.scheduler.crons import Crons
+from fastapi_crons.scheduler.lifespan import scheduler_of
 
 #: Where a request carries whom it asks.
 _ASKED = "fastapi_crons.asked"

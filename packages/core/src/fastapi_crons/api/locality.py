@@ -12,7 +12,7 @@ from functools import partial
 
 from starlette.requests import HTTPConnection
 
-from fastapi_crons._threads import ThreadPool
+from fastapi_crons._util.threads import ThreadPool
 from fastapi_crons.api import owners
 from fastapi_crons.api.owners import Connection, ip_address
 

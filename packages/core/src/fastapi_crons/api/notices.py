@@ -14,11 +14,11 @@ from fastapi.params import Depends
 from fastapi.routing import APIRoute
 from fastapi.security.base import SecurityBase
 
-from fastapi_crons._callables import label
-from fastapi_crons._serving import in_tests
+from fastapi_crons._util.callables import label
 from fastapi_crons.api.access import Access
 from fastapi_crons.api.owners import listens_beyond_loopback
 from fastapi_crons.config import CronConfig
+from fastapi_crons.scheduler.serving import in_tests
 
 logger = logging.getLogger(__name__)
 

@@ -15,6 +15,9 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import Message
 
+from fastapi_crons._util.hiding import without_secrets
+from fastapi_crons._util.metering import Meter
+from fastapi_crons._util.text import one_line
 from fastapi_crons.api.models import Problem
 from fastapi_crons.errors import (
     CronsError,
@@ -26,9 +29,6 @@ from fastapi_crons.errors import (
     UnknownJobError,
     UnknownRunError,
 )
-from fastapi_crons.hiding import without_secrets
-from fastapi_crons.metering import Meter
-from fastapi_crons.outcome import one_line
 
 if TYPE_CHECKING:
     from fastapi_crons.api.guard import Guard

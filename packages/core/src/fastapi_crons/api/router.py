@@ -13,7 +13,7 @@ from fastapi.params import Depends as DependsParameter
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import AwareDatetime, BeforeValidator, Field
 
-from fastapi_crons._zones import FIRST, LAST
+from fastapi_crons._util.text import one_line
 from fastapi_crons.api.guard import Asked, Guard, ShownBearer
 from fastapi_crons.api.models import (
     CancelAnswer,
@@ -32,13 +32,13 @@ from fastapi_crons.api.models import (
 from fastapi_crons.api.notices import Notices
 from fastapi_crons.api.plugin_routes import PluginRoutes
 from fastapi_crons.api.problems import ManagementRoute, problems
+from fastapi_crons.engine.events import Heard
 from fastapi_crons.errors import ConfigurationError
-from fastapi_crons.feed import Heard
-from fastapi_crons.hooks import HookCall
-from fastapi_crons.outcome import one_line
+from fastapi_crons.management.management import JobFilter
+from fastapi_crons.plugins.calls import HookCall
 from fastapi_crons.run import Run, RunStatus
-from fastapi_crons.scheduler import Crons
-from fastapi_crons.service import JobFilter
+from fastapi_crons.schedule._zones import FIRST, LAST
+from fastapi_crons.scheduler.crons import Crons
 from fastapi_crons.state.base import Record
 
 logger = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ from fastapi_crons.locking.base import (
 
 if TYPE_CHECKING:
     from fastapi_crons.clock import Clock
-    from fastapi_crons.instance import Instance
+    from fastapi_crons.locking.instance import Instance
     from fastapi_crons.locking.local import LocalLockBackend
     from fastapi_crons.locking.manager import DistributedLockManager
 
@@ -59,7 +59,7 @@ __all__ = [
 _LATER = {
     "Clock": "fastapi_crons.clock",
     "DistributedLockManager": "fastapi_crons.locking.manager",
-    "Instance": "fastapi_crons.instance",
+    "Instance": "fastapi_crons.locking.instance",
     "LocalLockBackend": "fastapi_crons.locking.local",
 }
 

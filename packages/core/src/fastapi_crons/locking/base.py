@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from fastapi_crons.clock import Clock
-    from fastapi_crons.instance import Instance
     from fastapi_crons.job import Overlap
+    from fastapi_crons.locking.instance import Instance
     from fastapi_crons.run import MissedReason
 
 #: How far a store is shared: by one process, by all processes of a host, or by a fleet of hosts.

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from fastapi_crons._collector import collector_paused
+from fastapi_crons._util.gc_pause import collector_paused
 from fastapi_crons.clock import Clock, SystemClock
-from fastapi_crons.hookspecs import hookimpl
 from fastapi_crons.locking.base import (
     Beat,
     ClaimRequest,
@@ -25,11 +24,12 @@ from fastapi_crons.locking.base import (
     Resumed,
     ResumeRequest,
 )
-from fastapi_crons.locking.records import JobRecord, claim_in, enrol_in, pause_in, resume_in
+from fastapi_crons.locking.rule import JobRecord, claim_in, enrol_in, pause_in, resume_in
+from fastapi_crons.plugins.specs import hookimpl
 
 if TYPE_CHECKING:
-    from fastapi_crons.instance import Instance
-    from fastapi_crons.plugins import LockBackendSpec
+    from fastapi_crons.locking.instance import Instance
+    from fastapi_crons.plugins.registry import LockBackendSpec
 
 
 class LocalLockBackend(LockBackend):
@@ -114,7 +114,7 @@ def _alive(owner: str, expires: float) -> bool:
 
 @hookimpl
 def lock_backends() -> Mapping[str, LockBackendSpec]:
-    from fastapi_crons.plugins import LockBackendSpec
+    from fastapi_crons.plugins.registry import LockBackendSpec
 
     return {
         "local": LockBackendSpec(

@@ -12,11 +12,13 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from math import inf
 from typing import TypeVar
 
-from fastapi_crons.backoff import Backoff
+from fastapi_crons._util.backoff import Backoff
+from fastapi_crons._util.metering import Meter
+from fastapi_crons._util.text import one_line
+from fastapi_crons._util.wording import counted, span
 from fastapi_crons.clock import Clock, SystemClock
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import StoreError, StoreUnavailableError
-from fastapi_crons.instance import Instance
 from fastapi_crons.locking.base import (
     Beat,
     ClaimRequest,
@@ -33,9 +35,7 @@ from fastapi_crons.locking.base import (
     Resumed,
     ResumeRequest,
 )
-from fastapi_crons.metering import Meter
-from fastapi_crons.outcome import one_line
-from fastapi_crons.wording import counted, span
+from fastapi_crons.locking.instance import Instance
 
 logger = logging.getLogger(__name__)
 

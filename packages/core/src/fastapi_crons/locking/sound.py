@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import get_args
 
-from fastapi_crons.damage import DamagedError, instant, is_number, name, one_of, text, tick, whole
-from fastapi_crons.instance import Instance, name_of
+from fastapi_crons._util.damage import DamagedError, instant, is_number, name, one_of, text, tick, whole
 from fastapi_crons.locking.base import KnownJob, Lease, LiveInstance, Pause
-from fastapi_crons.locking.records import MAX_MARK_AHEAD
+from fastapi_crons.locking.instance import Instance, name_of
+from fastapi_crons.locking.rule import MAX_MARK_AHEAD
 from fastapi_crons.run import MissedReason
 
 _REASONS = frozenset(get_args(MissedReason))

@@ -8,7 +8,7 @@ from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, ClassVar
 
 from fastapi_crons.errors import StoreUnavailableError
-from fastapi_crons.hookspecs import hookimpl
+from fastapi_crons.plugins.specs import hookimpl
 from fastapi_crons.run import MissedTicks, Run, RunStatus
 from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, StateBackend
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from fastapi_crons.locking.base import LockBackend, Reach
-    from fastapi_crons.plugins import StateBackendSpec
+    from fastapi_crons.plugins.registry import StateBackendSpec
 
 
 #: How many events wait for a listener before it counts as one that does not listen.
@@ -145,7 +145,7 @@ class MemoryStateBackend(StateBackend):
 
 @hookimpl
 def state_backends() -> Mapping[str, StateBackendSpec]:
-    from fastapi_crons.plugins import StateBackendSpec
+    from fastapi_crons.plugins.registry import StateBackendSpec
 
     return {
         "memory": StateBackendSpec(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from fastapi_crons.damage import LATEST, DamagedError, instant, is_number, name, one_of, text, tick, whole
+from fastapi_crons._util.damage import LATEST, DamagedError, instant, is_number, name, one_of, text, tick, whole
 from fastapi_crons.run import LogLine, MissedReason, MissedTicks, Run, RunStatus, Trigger
 from fastapi_crons.state.base import JobState
 

@@ -9,7 +9,7 @@
 Nothing of that takes longer than what the jobs do.
 """
 
-from fastapi_crons.scheduler import reset
+from fastapi_crons.scheduler.crons import reset
 from fastapi_crons.testing.clock import VirtualClock
 from fastapi_crons.testing.lock_contract import LockContract
 from fastapi_crons.testing.state_contract import StateContract

@@ -12,7 +12,7 @@ from fastapi_crons.locking import (
     LockBackend,
     PauseRequest,
 )
-from fastapi_crons.locking.records import QUARANTINE
+from fastapi_crons.locking.rule import QUARANTINE
 from fastapi_crons.testing._contract import on_a_shared_store, on_a_store
 from fastapi_crons.testing._lock_store import SCHEDULE, LockStoreTests, define, request
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fastapi_crons.clock import SystemClock
-from fastapi_crons.instance import Instance
 from fastapi_crons.locking import ClaimRequest, Definition, LeaseTerms, LockBackend
+from fastapi_crons.locking.instance import Instance
 from fastapi_crons.testing._contract import Contract
 
 SCHEDULE = "* * * * *"

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from fastapi_crons.clock import UTC, root_task, utc_datetime
 
 if TYPE_CHECKING:
-    from fastapi_crons.engine import Engine
-    from fastapi_crons.scheduler import Crons
+    from fastapi_crons.engine.engine import Engine
+    from fastapi_crons.scheduler.crons import Crons
 
 #: How many turns of the event loop without any change count as rest.
 _QUIET_TURNS = 5

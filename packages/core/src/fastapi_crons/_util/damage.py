@@ -1,0 +1,122 @@
+"""Damage: rows on record that can't be read. Each costs itself, is named once, and costs nothing else.
+
+Stores pass what they have read through the functions `sound_…` of `state.sound` and `locking.sound`, which raise
+`DamagedError`, and note what they leave out.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection
+from math import isfinite
+from typing import TypeVar
+
+from fastapi_crons._util.text import cut, printable, safe_text
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Instants that every zone's calendar has, in Unix seconds: from the year 2 to the year 9998.
+EARLIEST, LATEST = -62_104_000_000, 253_370_000_000
+#: The largest number that every store can hold exactly.
+MOST = 2**53
+#: The longest text (characters) that names anything; the longest name of a job has 200.
+LONGEST_NAME = 300
+#: For how long (seconds) a row that was not met again is remembered, and how many are.
+_REMEMBERED, _MANY = 3_600.0, 1_000
+
+
+class DamagedError(ValueError):
+    """What is on record can't be what it should be; the message names the field."""
+
+
+class Damage:
+    """The rows of one store that could not be read. Safe to use from any thread."""
+
+    def __init__(self, store: str) -> None:
+        self._store = store
+        #: When each was met last, on the monotonic clock.
+        self._met: dict[str, float] = {}
+
+    def sound(self, row: str, make: Callable[[], T]) -> T | None:
+        """What is made of a row; None where it can't be, which is noted under this name."""
+        try:
+            return make()
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+            self.note(row, error)
+            return None
+
+    def note(self, row: str, why: object) -> None:
+        """A row was left out, or a part of it was not believed."""
+        name = cut(printable(row), 200)
+        if name not in self._met:
+            logger.error(
+                "%s: %s is damaged, and is passed over: %s; nothing else is affected",
+                self._store,
+                name,
+                printable(safe_text(why, 200)),
+            )
+            if len(self._met) >= _MANY:
+                self._met.pop(next(iter(self._met)), None)
+        self._met[name] = time.monotonic()
+
+    def names(self) -> list[str]:
+        """What was met in the last hour."""
+        since = time.monotonic() - _REMEMBERED
+        return [f"{self._store}: {name}" for name, met in list(self._met.items()) if met > since]
+
+
+def text(value: object, field: str) -> str:
+    """A text that can be written anywhere."""
+    if not isinstance(value, str) or not (value.isascii() or _is_unicode(value)):
+        raise DamagedError(f"{field} is no text")
+    return value
+
+
+def name(value: object, field: str) -> str:
+    """A text that names something."""
+    found = text(value, field)
+    if not 1 <= len(found) <= LONGEST_NAME:
+        raise DamagedError(f"{field} is empty, or too long")
+    return found
+
+
+def whole(value: object, field: str, *, least: int = 0, most: int = MOST) -> int:
+    """A whole number between bounds."""
+    if type(value) is not int or not least <= value <= most:
+        raise DamagedError(f"{field} is no whole number, or is out of bounds")
+    return value
+
+
+def instant(value: object, field: str) -> float:
+    """An instant in Unix seconds, which a calendar can show."""
+    if type(value) not in (int, float) or not EARLIEST <= value <= LATEST:  # type: ignore[operator]
+        raise DamagedError(f"{field} is no instant")
+    return value  # type: ignore[return-value]
+
+
+def tick(value: object, field: str) -> int:
+    """An instant in whole Unix seconds."""
+    return whole(value, field, least=EARLIEST, most=LATEST)
+
+
+def one_of(value: object, known: Collection[str], field: str) -> str:
+    """One of the words that are known."""
+    if not isinstance(value, str) or value not in known:
+        raise DamagedError(f"{field} is none that is known")
+    return value
+
+
+def is_number(value: object) -> bool:
+    """Whether this is a number that can be reckoned with."""
+    return type(value) is int or (type(value) is float and isfinite(value))
+
+
+def _is_unicode(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

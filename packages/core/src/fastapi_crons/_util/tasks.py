@@ -1,0 +1,85 @@
+"""Supervisor: owns the scheduler's own tasks; none of them dies silently."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from fastapi_crons._util.backoff import Backoff
+from fastapi_crons._util.metering import Meter
+from fastapi_crons._util.text import one_line, traceback_text
+from fastapi_crons._util.wording import counted
+from fastapi_crons.clock import begin_root_task
+
+logger = logging.getLogger(__name__)
+
+#: A task that lived for so long (seconds) before it failed starts again without delay.
+_HEALTHY_AFTER = 60.0
+
+
+class Supervisor:
+    """Runs tasks that are meant to go on until the scheduler stops, and starts one that failed again."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        #: What failed last, and when on the loop's clock, by task.
+        self._faults: dict[str, tuple[float, str]] = {}
+
+    def recent_faults(self) -> dict[str, str]:
+        """What failed in the last minute, by task."""
+        since = asyncio.get_running_loop().time() - _HEALTHY_AFTER
+        return {name: fault for name, (when, fault) in self._faults.items() if when > since}
+
+    def start(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Run `work` for ever: it is started again with growing delays when it fails."""
+        self._tasks[name] = asyncio.create_task(self._keep(name, work), name=f"fastapi-crons {name}")
+
+    def own_tasks(self, *names: str) -> list[asyncio.Task[None]]:
+        """The tasks of these names."""
+        return [self._tasks[name] for name in names if name in self._tasks]
+
+    async def finish(self, name: str, timeout: float) -> None:
+        """Wait for a task that was asked to end by itself; cancel it when it does not within the bound."""
+        task = self._tasks.get(name)
+        if task is not None:
+            await asyncio.wait({task}, timeout=timeout)
+        await self.stop(name, 1.0)
+
+    async def stop(self, name: str, timeout: float) -> None:
+        """Cancel a task and wait for its end; one that swallows the cancellation is cancelled again, within the bound."""
+        task = self._tasks.pop(name, None)
+        if task is None:
+            return
+        deadline = asyncio.get_running_loop().time() + timeout
+        while not task.done() and asyncio.get_running_loop().time() < deadline:
+            task.cancel()
+            await asyncio.wait({task}, timeout=min(0.1, timeout))
+        if not task.done():
+            logger.error("the scheduler's %s task did not end within %g s", name, timeout)
+
+    async def _keep(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        begin_root_task()
+        loop = asyncio.get_running_loop()
+        backoff, failures = Backoff(), Meter()
+        while True:
+            began = loop.time()
+            try:
+                await work()
+                return
+            except (asyncio.CancelledError, GeneratorExit):
+                raise
+            except BaseException as error:
+                # KeyboardInterrupt and SystemExit too: they belong to whoever runs the loop, and reach it by signals.
+                self._faults[name] = loop.time(), one_line(error)
+                lasting = failures.failed(loop.time())
+                if lasting is not None:
+                    logger.error(
+                        "the scheduler's %s task failed, %s so far, and is started again\n%s",
+                        name,
+                        counted(lasting.times, "time"),
+                        traceback_text(error),
+                    )
+                if loop.time() - began > _HEALTHY_AFTER:
+                    backoff, failures = Backoff(), Meter()
+            await asyncio.sleep(backoff.next())

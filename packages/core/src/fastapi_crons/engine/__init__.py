@@ -1,0 +1,1 @@
+"""What is between the start of a scheduler and its stop."""

@@ -1,0 +1,1 @@
+"""Dispatch: decides which ticks are due, claims them, and starts their runs."""

@@ -1,0 +1,307 @@
+"""Enrolment: which jobs this instance has registered with the lock store, and whether its definitions are in force."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from time import thread_time
+from zlib import adler32, crc32
+
+from fastapi_crons._util.damage import LATEST
+from fastapi_crons._util.gc_pause import collector_paused
+from fastapi_crons._util.text import printable
+from fastapi_crons._util.wording import counted
+from fastapi_crons.clock import utc_datetime
+from fastapi_crons.engine.dispatch.claims import definition_of, probe_of
+from fastapi_crons.engine.dispatch.timeline import Entry, Timeline
+from fastapi_crons.engine.parts import Parts
+from fastapi_crons.errors import StoreError
+from fastapi_crons.job import CronJob
+from fastapi_crons.locking.base import Definition, Enrolment, Lease, LeaseRef, Replaced
+from fastapi_crons.run import RunIds
+from fastapi_crons.schedule.due import MAX_COUNTING, Policy, old_row
+
+logger = logging.getLogger(__name__)
+
+#: How many jobs are registered with the store at a time.
+MAX_ENROLMENTS = 5_000
+#: After how many jobs the time is looked at.
+_LOOKS = 50
+
+
+class EnrolledJobs:
+    """The jobs of one instance, as the lock store and the timeline know them."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        timeline: Timeline,
+        run_ids: RunIds,
+        on_placed: Callable[[list[Entry]], None],
+        on_registered: Callable[[list[CronJob]], None],
+    ) -> None:
+        self._config, self._clock, self._owner = parts.config, parts.clock, parts.instance.owner
+        self._locks, self._recorder, self._runner = parts.locks, parts.recorder, parts.runner
+        self._timeline = timeline
+        self._run_ids = run_ids
+        self._on_placed = on_placed
+        self._on_registered = on_registered
+        self._new_jobs: deque[CronJob] = deque()
+        self._turn = asyncio.Lock()
+        self._policies: dict[tuple[bool, float | None], Policy] = {}
+        self._entries: dict[str, Entry] = {}
+        #: Jobs whose name stands for another function elsewhere.
+        self._other_functions: set[str] = set()
+        self._digest = 0
+        self._stopping = False
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def digest(self) -> str:
+        """The same for instances that have the same jobs, in whatever order they were registered."""
+        return f"{self._digest & 0xFFFFFFFFFFFFFFFF:x}"
+
+    def get(self, name: str) -> Entry | None:
+        """What is known of a job; None for one that is not registered."""
+        return self._entries.get(name)
+
+    def all(self) -> list[Entry]:
+        """What is known of all jobs."""
+        return list(self._entries.values())
+
+    def add(self, jobs: Iterable[CronJob]) -> None:
+        """Have jobs registered at the next turn. Safe to call from any thread."""
+        self._new_jobs.extend(jobs)
+
+    def stop(self) -> None:
+        """Register nothing more."""
+        self._stopping = True
+
+    async def enrol_new(self) -> None:
+        """Register jobs with the lock store and place them on the timeline."""
+        if not self._new_jobs and not self._turn.locked():
+            return
+        async with self._turn:
+            while self._new_jobs and not self._stopping:
+                jobs = [self._new_jobs.popleft() for _ in range(min(len(self._new_jobs), MAX_ENROLMENTS))]
+                await self._enrol([job for job in jobs if job.name not in self._entries])
+                await asyncio.sleep(0)
+
+    async def enrol_all_again(self) -> None:
+        """The store has lost its records: register all jobs again."""
+        logger.warning("the lock store has lost its records; %s registered again", counted(len(self), "job"))
+        await self.enrol_again(self.all())
+
+    async def enrol_again(self, jobs: Iterable[Entry]) -> None:
+        """Register jobs with their newest ticks known to be handled, and with the leases of their runs."""
+        held: dict[str, list[Lease]] = {}
+        expires = self._clock.now() + self._config.lock_timeout
+        for run in self._runner.active.values():
+            held.setdefault(run.job.name, []).append(run.lease(self._owner, expires))
+        entries = list(jobs)
+        for start in range(0, len(entries), MAX_ENROLMENTS):
+            await self._locks.enrol(
+                [
+                    definition_of(entry.job, "", entry.mark, tuple(held.get(entry.job.name, ())))
+                    for entry in entries[start : start + MAX_ENROLMENTS]
+                ]
+            )
+
+    def unregistered(self, job: CronJob) -> Entry:
+        """What is needed to run a job by hand in an instance that registers none."""
+        now = self._clock.now()
+        return Entry(job, self._timeline.group_of(job.schedule, now, job.name), self._policy(job), int(now))
+
+    async def enrol_one(self, job: CronJob) -> None:
+        """Register a job that this instance runs only by hand, because no instance has, or none that lives."""
+        nonce = self._run_ids()
+        (answer,) = await self._locks.enrol([definition_of(job, nonce)])
+        if answer.replaced is not None:
+            self._close_past(job, answer.replaced, nonce, self._clock.now())
+
+    async def take_up_orphaned(self) -> None:
+        """An instance is gone: register again those of our jobs whose definition in force nobody is left to run.
+
+        Without this the next tick of each would find out, and be lost.
+        """
+        entries = [entry for entry in self._entries.values() if not entry.in_force]
+        for start in range(0, len(entries), MAX_ENROLMENTS):
+            part = entries[start : start + MAX_ENROLMENTS]
+            requests = [probe_of(entry, self._run_ids()) for entry in part]
+            for entry, request, answer in zip(part, requests, await self._locks.claim(requests), strict=True):
+                if answer.orphaned:
+                    self.refused(entry, orphaned=True)
+                elif answer.outcome == "granted":  # the store has forgotten what was handled
+                    self._recorder.release(LeaseRef(request.job, request.run_id, answer.token))
+        await self.enrol_new()
+
+    def refused(self, entry: Entry, *, orphaned: bool) -> None:
+        """The store has another definition in force; `orphaned` where nobody who registered that one lives any more."""
+        name = entry.job.name
+        if self._entries.get(name) is not entry:
+            return  # it was found out twice, and is registered again already
+        if orphaned:
+            logger.warning(
+                "job %r: the instances with another definition than %r are gone; it is registered again",
+                name,
+                entry.job.schedule.text,
+                extra={"job": name},
+            )
+            del self._entries[name]
+            self._digest -= _digest_of(definition_of(entry.job))
+            entry.group.entries.remove(entry)
+            self.add([entry.job])
+        elif entry.in_force:
+            entry.in_force = False
+            logger.warning(
+                "job %r: another instance has registered a newer definition than %r; this instance does not run it",
+                name,
+                entry.job.schedule.text,
+                extra={"job": name},
+            )
+
+    def not_in_force(self) -> list[str]:
+        """The jobs of which another definition than this instance's was registered since."""
+        return [name for name, entry in self._entries.items() if not entry.in_force]
+
+    def has_other_function(self, job: CronJob, function: str) -> None:
+        """A job's name stands for another function where it was registered before, or since."""
+        if job.name not in self._other_functions:
+            self._other_functions.add(job.name)
+            logger.warning(
+                "job %r is %s here and %s in another instance that is running: deploy the same code to both, or give each app "
+                "a CRON_NAMESPACE of its own (its jobs begin with an empty history there)",
+                job.name,
+                printable(job.function_name),
+                printable(function),
+                extra={"job": job.name},
+            )
+
+    def all_agree(self) -> None:
+        """All instances that live have the same jobs and functions."""
+        self._other_functions.clear()
+
+    def other_functions(self) -> list[str]:
+        """The jobs whose name was registered for another function by another instance."""
+        return sorted(self._other_functions)
+
+    def marks_ahead(self) -> list[str]:
+        """The jobs whose newest handled tick lies ahead of the clock: nothing of theirs runs until it gets there."""
+        now = self._clock.now()
+        return [name for name, entry in self._entries.items() if entry.mark > now + 1]
+
+    async def _enrol(self, jobs: list[CronJob]) -> None:
+        try:
+            with collector_paused():
+                # Ids of one series, told apart by their last digits: a fresh one for each of very many jobs takes long.
+                series = self._run_ids()[:24]
+                definitions = [definition_of(job, f"{series}{number:012x}") for number, job in enumerate(jobs)]
+            answers = await self._locks.enrol(definitions)
+        except BaseException:
+            self._new_jobs.extendleft(reversed(jobs))
+            raise
+        now = self._clock.now()
+        answered = zip(jobs, definitions, answers, strict=True)
+        while self._place_some(answered, now):  # noqa: ASYNC110 - others have their turn, nothing is waited for
+            await asyncio.sleep(0)
+        self._on_registered(jobs)
+        moved = [
+            (job, answer.other_function) for job, answer in zip(jobs, answers, strict=True) if answer.other_function
+        ]
+        if moved:
+            await self._note_moved(moved)
+
+    async def _note_moved(self, moved: list[tuple[CronJob, str]]) -> None:
+        """Jobs were registered for other functions before: by instances that live, or by code that is no more."""
+        try:
+            others = [
+                found for found in await self._locks.instances() if found.instance.owner != self._owner and found.jobs
+            ]
+        except StoreError:
+            others = []  # what they have is compared at the next heartbeat
+        for job, former in moved:
+            if others:
+                self.has_other_function(job, former)
+            else:
+                logger.info("job %r moved from %s to %s", job.name, former, job.function_name, extra={"job": job.name})
+
+    def _place_some(self, answered: Iterator[tuple[CronJob, Definition, Enrolment]], now: float) -> bool:
+        """Place jobs for a moment: for some, long rows of ticks are to be counted. Whether there may be more."""
+        placed: list[Entry] = []
+        until = thread_time() + MAX_COUNTING
+        with collector_paused():
+            for number, (job, definition, answer) in enumerate(answered, start=1):
+                entry = self._place(job, definition, answer, now)
+                if entry.job.enabled:
+                    placed.append(entry)
+                if (number % _LOOKS == 0 or answer.replaced is not None) and thread_time() > until:
+                    break
+            else:
+                number = 0
+            self._on_placed(placed)
+        return bool(number)
+
+    def _place(self, job: CronJob, definition: Definition, answer: Enrolment, now: float) -> Entry:
+        entry = self._entries.get(job.name)
+        if entry is None:
+            group = self._timeline.group_of(job.schedule, now, job.name)
+            entry = self._entries[job.name] = Entry(job, group, self._policy(job), answer.mark)
+            self._digest += _digest_of(definition)
+            if job.enabled:
+                group.entries.append(entry)
+        entry.mark = max(entry.mark, answer.mark)
+        if answer.put_back_from:
+            warn_put_back(job.name, answer.put_back_from)
+        if answer.replaced is not None:
+            self._close_past(job, answer.replaced, definition.nonce, now)
+        return entry
+
+    def _policy(self, job: CronJob) -> Policy:
+        # A tick that jitter holds back is not late by that.
+        grace = None if job.misfire_grace_time is None else job.misfire_grace_time + job.jitter
+        policy = self._policies.get((job.coalesce is not False, grace))
+        if policy is None:
+            policy = Policy(job.coalesce is not False, grace, self._config.max_catch_up)
+            self._policies[policy.coalesce, policy.grace] = policy
+        return policy
+
+    def _close_past(self, job: CronJob, old: Replaced, nonce: str, now: float) -> None:
+        """Record what an older definition of this job had due while nobody was there to run it."""
+        logger.info(
+            "job %r: it was %r in %s until now, and is %r in %s%s",
+            job.name,
+            old.schedule,
+            printable(old.timezone) or "no zone",
+            job.schedule.text,
+            job.schedule_zone or "no zone",
+            "" if job.enabled else ", and disabled",
+            extra={"job": job.name},
+        )
+        row = old_row(old.schedule, old.timezone, old.mark, int(now))
+        if row is not None:
+            detail = f"the schedule was {old.schedule!r}" if old.reason == "schedule_changed" else None
+            if old.reason == "disabled" and not job.enabled:
+                detail = "it was late already when that happened"
+            self._runner.let_go(job, row, old.reason, detail, record_id=nonce)
+        if old.token:
+            self._recorder.release(LeaseRef(job.name, nonce, old.token))
+
+
+def _digest_of(definition: Definition) -> int:
+    job, schedule, timezone, function, _, enabled, *_ = definition
+    text = f"{job}\0{schedule}\0{timezone}\0{enabled}\0{function}".encode()
+    return (crc32(text) << 32) + adler32(text)
+
+
+def warn_put_back(job: str, mark: int) -> None:
+    """Say that a job's mark was put back because a wrong clock had set it."""
+    logger.warning(
+        "job %r: its newest tick on record was %s, far ahead of the store's clock; a clock was wrong, and it is put back",
+        job,
+        utc_datetime(mark).isoformat() if mark <= LATEST else "beyond the year 9998",
+        extra={"job": job},
+    )

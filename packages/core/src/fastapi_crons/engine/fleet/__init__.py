@@ -1,0 +1,1 @@
+"""Fleet: this process among the others that share its stores."""

@@ -1,0 +1,377 @@
+"""Membership: this instance among those that share its stores: its leases, its share of the ticks, what it hears."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from math import inf
+
+from fastapi_crons._util.backoff import Backoff
+from fastapi_crons._util.metering import Meter
+from fastapi_crons._util.text import one_line
+from fastapi_crons._util.wording import counted, span
+from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
+from fastapi_crons.engine.fleet.heartbeat import LeaseKeeper
+from fastapi_crons.engine.fleet.recovery import Recovery
+from fastapi_crons.engine.parts import Parts
+from fastapi_crons.engine.runs.run import ActiveRun
+from fastapi_crons.errors import StoreError
+from fastapi_crons.locking.base import Beat, Lease, LeaseRef, LiveInstance
+from fastapi_crons.run import short_id
+from fastapi_crons.state.base import Signal
+from fastapi_crons.state.client import answer_of
+
+logger = logging.getLogger(__name__)
+
+#: How often (seconds) a run that has ended looks whether the store has said whose its lease is.
+_LOOK_AGAIN_AFTER = 0.1
+#: How long (seconds) until leases that could not be taken back are asked about again.
+_RETRY_AFTER = 1.0
+
+
+class Membership:
+    """What one scheduler has to do with others. Its keeper calls it, partly from a thread of its own."""
+
+    def __init__(self, parts: Parts, dispatcher: Dispatcher, recovery: Recovery) -> None:
+        self._config, self._clock, self._instance = parts.config, parts.clock, parts.instance
+        self._runs_ticks = parts.runs_ticks
+        self._state, self._locks = parts.state, parts.locks
+        self._recorder, self._runner, self._background = parts.recorder, parts.runner, parts.background
+        self._dispatcher = dispatcher
+        self._recovery = recovery
+        self._loop = asyncio.get_running_loop()
+        self._shared = parts.locks.backend.reach != "process"
+        self._taking_over = False
+        #: The ids of manual runs that are about to be granted.
+        self.claiming: set[str] = set()
+        self._ask_again_at = -inf
+        self._leaving = False
+        #: The instances that lived at the last heartbeat, by owner.
+        self._others: set[str] = set()
+        #: The lists of jobs that they had.
+        self._digests: set[str] = set()
+        #: Leases on record as ours that we know nothing of, by when (on the monotonic clock) they were first seen.
+        self._strays: dict[str, float] = {}
+        self._failures: defaultdict[str, Meter] = defaultdict(Meter)
+        self._blocked = Meter()
+        self.keeper = LeaseKeeper(parts.locks, parts.config, parts.clock, parts.instance, self)
+
+    async def announce(self) -> None:
+        """Make this instance known to the lock store. Raises `StoreError`."""
+        await self.keeper.beat_now()
+
+    def keep_leases(self) -> None:
+        """From now on say that this instance lives, and renew its leases."""
+        if self._shared:
+            self.keeper.start()
+
+    async def join(self) -> None:
+        """Take up a share of the ticks, and what dead instances left behind. Raises `StoreError`."""
+        beat = await self.keeper.beat_now()  # now that the jobs are registered, others are to know which
+        self._share(beat)
+        began = self._clock.now()
+        self._dispatcher.delays.began(
+            began, min([began, *(other.instance.started_ts for other in self._active_peers(beat))])
+        )
+        await self._recovery.take_over(beat.dead)
+        await self._recovery.close_orphans()
+        self.tell(Signal("join"))
+
+    def _active_peers(self, beat: Beat) -> list[LiveInstance]:
+        """The others that have the same jobs, but for those who have been silent for so long that they may be dead."""
+        now = max((found.heartbeat_ts for found in beat.instances), default=0.0)  # by the store's clock: that is ours
+        digest, late = self.jobs_digest(), now - 2 * self._config.heartbeat_interval
+        return [
+            found
+            for found in beat.instances
+            if found.jobs == digest and found.instance.owner != self._instance.owner and found.heartbeat_ts > late
+        ]
+
+    def holds(self, run: ActiveRun) -> bool:
+        """Whether the lease of a run is still ours, as far as we can know."""
+        return self.keeper.trusts(run.held_since)
+
+    async def settle(self, run: ActiveRun) -> None:
+        """Wait until the store has said whose the lease of a run is, which was in doubt; a stop does not wait for it."""
+        self.keeper.renew_soon()
+        while not (run.lease_lost or self._leaving or self.holds(run)):
+            await self._clock.sleep(_LOOK_AGAIN_AFTER)
+
+    def stop_settling(self) -> None:
+        """Take the outcomes of runs as they are, whatever the store may say later of their leases."""
+        self._leaving = True
+
+    async def leave(self, timeout: float) -> None:
+        """Leave the others to it, within so many seconds."""
+        await self._locks.leave(timeout)
+        self.tell(Signal("leave"))
+        await self._background.drain(timeout)
+
+    def ask_soon(self) -> None:
+        """Ask the lock store, though not all the time, what there is to see to."""
+        now = self._clock.monotonic()
+        if self._shared and now >= self._ask_again_at:
+            self._ask_again_at = now + 1
+            self.keeper.beat_soon()
+
+    def as_seen(self) -> LiveInstance:
+        """This instance as others see it, without asking the store."""
+        return LiveInstance(self._instance, self._clock.now(), len(self.leases()), self.jobs_digest())
+
+    def silent_for_too_long(self) -> float | None:
+        """Seconds since the last heartbeat that the lock store answered, where that is more than it should be."""
+        silent = self.keeper.silent_for
+        return silent if silent > 2 * self._config.heartbeat_interval + self._config.store_timeout else None
+
+    def tell(self, signal: Signal) -> None:
+        """Let the other instances know at once; those that don't hear it learn of it from the lock store."""
+
+        async def tell() -> None:
+            try:
+                await answer_of(self._state.tell(signal), self._config.store_timeout)
+            except StoreError as error:
+                logger.debug("signal %s was not told: %s", signal.kind, one_line(error))
+
+        if self._shared:
+            self._background.start(tell())
+
+    async def listen_forever(self) -> None:
+        """Hear what other instances tell, where the state store brings it."""
+        backoff = Backoff()
+        while (events := self._state.events(records=False)) is not None:
+            try:
+                async with aclosing(events):
+                    async for event in events:
+                        backoff = Backoff()
+                        if isinstance(event, Signal):
+                            self._signalled(event)
+            except Exception as error:  # whatever a store raises
+                logger.debug("signals are not heard: %s", one_line(error))
+                await self._clock.sleep(backoff.next())
+
+    def _signalled(self, signal: Signal) -> None:
+        # The store has the last word: what is heard here only says that there is something to ask it.
+        if signal.kind in ("cancel", "join", "leave", "lost"):
+            self.keeper.beat_soon()
+        elif signal.kind == "resume" and signal.job is not None:
+            self._dispatcher.resumed(signal.job, 0)
+
+    # What the keeper of the leases asks and tells.
+
+    def leases(self) -> list[LeaseRef]:
+        """The leases of all runs that go on. Safe to call from any thread."""
+        return [run.ref for run in list(self._runner.active.values())]
+
+    def lease_count(self) -> int:
+        """How many leases this instance has, those that are to be given back among them. Safe to call from any thread."""
+        return len(self._runner.active) + len(self._recorder.returning)
+
+    def jobs_digest(self) -> str:
+        """A digest of the jobs that run here. Safe to call from any thread."""
+        return self._dispatcher.jobs.digest if self._runs_ticks else ""
+
+    def heard(self, beat: Beat) -> None:
+        """The lock store has answered a heartbeat."""
+        blocked = self._blocked.works(self._clock.monotonic())
+        if blocked is not None:
+            logger.warning("the event loop runs again, after %s", span(blocked.seconds))
+        for run_id, actor in beat.cancelled:
+            run = self._runner.active.get(run_id)
+            if run is not None and run.cut != "cancelled":
+                run.cut_off("cancelled", actor)
+        if self._runs_ticks:
+            self._share(beat)
+            # Who seems dead after an outage may only not have reached the store yet.
+            dead = () if self.keeper.is_just_back else beat.dead
+            abandoned = [*dead, *self._strays_among(beat.own)]
+            if abandoned and not self._taking_over:
+                # Beating must not wait for the state store.
+                self._taking_over = True
+                self._background.start(self._take_over(abandoned))
+            if beat.unknown:
+                self._background.start(self._restore_records())
+
+    def _strays_among(self, own: Sequence[Lease]) -> list[Lease]:
+        """The leases that were granted to us and forgotten: their answer never came, or the store brought them back."""
+        now = self._clock.monotonic()
+        returning = (lease.run_id for lease in self._recorder.returning)
+        known = {*self._runner.active, *returning, *self._dispatcher.claiming, *self.claiming}
+        self._strays = {lease.run_id: self._strays.get(lease.run_id, now) for lease in own if lease.run_id not in known}
+        # What was granted or given back while the store answered looks the same, once.
+        return [
+            lease for lease in own if now - self._strays.get(lease.run_id, now) > self._config.heartbeat_interval / 2
+        ]
+
+    async def _restore_records(self) -> None:
+        """The store did not know this instance: where it has lost the records of its jobs, they are registered again."""
+        entries = self._dispatcher.jobs.all()
+        marks = await self._locks.marks([entry.job.name for entry in entries])
+        lost = [entry for entry, mark in zip(entries, marks, strict=True) if mark is None]
+        if lost:
+            self.tell(Signal("lost"))
+            logger.warning(
+                "the lock store has lost its records of %s; they are registered again", counted(len(lost), "job")
+            )
+            await self._dispatcher.jobs.enrol_again(lost)
+        # Another instance may have been first to register a job, and knows nothing of our runs.
+        runs = [run for run in self._runner.active.values() if run.outcome is None]
+        if runs:
+            await self._take_back(runs)
+
+    def renewed(self, asked: float, ours: Sequence[LeaseRef], refused: Sequence[LeaseRef]) -> None:
+        """The lock store has said which leases are ours."""
+        active = self._runner.active
+        for lease in ours:
+            run = active.get(lease.run_id)
+            if run is not None:
+                run.held_since = max(run.held_since, asked)
+        runs = [run for lease in refused if (run := active.get(lease.run_id)) is not None and not run.lease_lost]
+        for run in runs:
+            run.held_since = -inf
+        if runs:
+            self._background.start(self._take_back(runs))
+
+    def trust_lost(self) -> None:
+        """The lock store was out of reach for so long that others may have taken over what runs here."""
+        for run in list(self._runner.active.values()):
+            if run.outcome is None and not self.holds(run):
+                self._end_without_trust(run)
+
+    def _end_without_trust(self, run: ActiveRun) -> None:
+        if run.function_ended or run.cut is not None:
+            return
+        if run.thread_lives and not run.waits:
+            logger.error(
+                "job %r: whether its lease still holds is not known, since the lock store does not answer; its thread can't "
+                "be ended, so its outcome counts if nobody has taken the lease over by then",
+                run.job.name,
+                extra=run.log_fields,
+            )
+            return
+        logger.error(
+            "job %r: whether its lease still holds is not known, since the lock store does not answer; its run is cancelled",
+            run.job.name,
+            extra=run.log_fields,
+        )
+        run.cut_off("lease_lost")
+
+    def blocked(self, seconds: float) -> None:
+        """The event loop has not turned for so long."""
+        what = self._what_blocks()
+        self._dispatcher.delays.blame(self._clock.now(), what)
+        now = self._clock.monotonic()
+        if self._blocked.failed(now, asked=now - seconds) is not None:
+            logger.warning(
+                "the event loop has been blocked for %s by %s, and no job starts meanwhile; make a function that takes "
+                "long without awaiting a plain def: it then runs in a thread",
+                span(seconds),
+                what,
+            )
+
+    def _what_blocks(self) -> str:
+        try:
+            task = asyncio.current_task(self._loop)
+        except RuntimeError:
+            task = None
+        for run in list(self._runner.active.values()):
+            if task is not None and run.task is task:
+                return f"job {run.job.name!r}"
+        return "something that is no job of this scheduler"
+
+    def _share(self, beat: Beat) -> None:
+        digest = self.jobs_digest()
+        peers = sorted(other.instance.owner for other in beat.instances if other.jobs == digest)
+        self._recovery.met |= {other.instance.id for other in beat.instances}
+        owners = {other.instance.owner for other in beat.instances}
+        if self._others - owners:
+            self._background.start(self._see_to_what_is_left())
+        self._others = owners
+        digests = {other.jobs for other in beat.instances if other.jobs}
+        if digests - self._digests - {digest}:
+            self._background.start(self._compare_functions())
+        self._digests = digests
+        if len(peers) == len([other for other in beat.instances if other.jobs]):
+            self._dispatcher.jobs.all_agree()
+        self._dispatcher.share(peers)
+
+    async def _take_over(self, dead: Sequence[Lease]) -> None:
+        try:
+            with self._logging_failures("runs of dead instances could not be taken over"):
+                await self._recovery.take_over(dead)
+        finally:
+            self._taking_over = False
+
+    async def _compare_functions(self) -> None:
+        """Another instance has other jobs, or other functions for them."""
+        jobs = {entry.job.name: entry.job for entry in self._dispatcher.jobs.all()}
+        try:
+            known = await self._locks.known(list(jobs))
+        except StoreError as error:
+            self._failed("the functions of other instances could not be compared with ours", error)
+            self._digests = set()  # the next heartbeat finds the others new, and they are compared again
+            return
+        for found in known:
+            if found.function != jobs[found.job].function_name:
+                self._dispatcher.jobs.has_other_function(jobs[found.job], found.function)
+
+    async def _see_to_what_is_left(self) -> None:
+        """An instance is gone: with it may have gone a definition that was in force instead of ours, and ends of records."""
+        with self._logging_failures("what a stopped instance left behind could not be taken over"):
+            await self._dispatcher.jobs.take_up_orphaned()
+            await self._recovery.close_orphans()
+
+    async def _take_back(self, runs: list[ActiveRun]) -> None:
+        """A store that lost its records takes leases back, unless it gave out later ones."""
+        try:
+            runs = await self._renew(runs)
+            if not runs:
+                return
+            await self._dispatcher.jobs.enrol_again({run.entry for run in runs if run.entry.in_force})
+            lost = await self._renew(runs)
+        except StoreError as error:
+            self._failed("leases could not be renewed, and are tried again in a moment", error)
+            self._clock.call_later(_RETRY_AFTER, self.keeper.renew_soon)
+            return
+        for run in lost:
+            if run.id in self._runner.active:
+                self._cut_off_without_lease(run)
+
+    async def _renew(self, runs: Sequence[ActiveRun]) -> list[ActiveRun]:
+        """Renew the leases of runs; returns those that the store does not know as ours."""
+        asked = self._clock.monotonic()
+        renewed = await self._locks.renew([run.ref for run in runs])
+        for run, ours in zip(runs, renewed, strict=True):
+            if ours:
+                run.held_since = max(run.held_since, asked)
+        return [run for run, ours in zip(runs, renewed, strict=True) if not ours]
+
+    @contextmanager
+    def _logging_failures(self, what: str) -> Iterator[None]:
+        """Log, now and then, that a store does not let something be done that is tried again."""
+        try:
+            yield
+        except StoreError as error:
+            self._failed(what, error)
+        else:
+            self._failures[what].works(self._clock.monotonic())
+
+    def _failed(self, what: str, error: StoreError) -> None:
+        lasting = self._failures[what].failed(self._clock.monotonic())
+        # Where a store does not answer at all, that is logged already.
+        if lasting is not None and self._locks.fault is None and self._recorder.fault is None:
+            logger.warning("%s, %s so far: %s", what, counted(lasting.times, "time"), one_line(error))
+
+    def _cut_off_without_lease(self, run: ActiveRun) -> None:
+        run.lease_lost = True
+        if not run.function_ended:
+            logger.error(
+                "job %r: run %s lost its lease, and is cancelled", run.job.name, short_id(run.id), extra=run.log_fields
+            )
+            run.cut_off("lease_lost")
+
+    def lost(self, run: ActiveRun) -> None:
+        """A run has ended that had lost its lease."""
+        self._background.start(self._recovery.take_over_own(run))

@@ -1,0 +1,239 @@
+"""Steering: what people ask of a scheduler: runs by hand, pauses, cancellations."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from fastapi_crons._util.text import printable, safe_text
+from fastapi_crons.clock import iso_utc
+from fastapi_crons.engine.dispatch.claims import definition_of, manual_request
+from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
+from fastapi_crons.engine.fleet.membership import Membership
+from fastapi_crons.engine.manual_run import ManualRun
+from fastapi_crons.engine.parts import Parts
+from fastapi_crons.engine.runs.run import ActiveRun, Asked
+from fastapi_crons.errors import CronsError, JobLockedError, NotInForceError, StoreUnavailableError
+from fastapi_crons.job import CronJob
+from fastapi_crons.locking.base import ClaimRequest, LeaseRef, Pause, PauseRequest, Resumed, ResumeRequest
+from fastapi_crons.run import Run, short_id
+from fastapi_crons.schedule.due import Row, count_row, old_row, tick_source
+from fastapi_crons.state.base import Signal
+
+if TYPE_CHECKING:
+    from fastapi_crons.engine.dispatch.timeline import Entry
+
+logger = logging.getLogger(__name__)
+
+#: How often (seconds) it is looked whether a run that was cut off ends.
+_PATIENCE_STEP = 0.2
+_LATE_ALREADY = "it was late already when that began"
+
+
+class Steering:
+    """Requests to one scheduler. Raises `StoreUnavailableError` where the lock store does not answer."""
+
+    def __init__(self, parts: Parts, dispatcher: Dispatcher, membership: Membership) -> None:
+        self._config, self._clock, self._locks = parts.config, parts.clock, parts.locks
+        self._recorder, self._runner, self._background = parts.recorder, parts.runner, parts.background
+        self._dispatcher = dispatcher
+        self._membership = membership
+        #: Where ticks are run the jobs are registered, so that it is known whose definitions are in force.
+        self._registers = parts.runs_ticks
+        #: Set once nothing more is claimed.
+        self._stopping = asyncio.Event()
+        #: Manual runs that are about to start, owned until they have.
+        self._starting: set[asyncio.Task[ActiveRun]] = set()
+        #: How many callers wait for theirs to start.
+        self.starting = 0
+
+    def stop(self) -> None:
+        """Start nothing more. Whoever waits for a manual run, and can, stops waiting."""
+        self._stopping.set()
+
+    async def settle(self, timeout: float) -> None:
+        """Wait for the runs that are about to start, within so many seconds."""
+        await self._clock.wait(list(self._starting), timeout)
+
+    async def start_run(self, wanted: ManualRun) -> ActiveRun:
+        """Start a run that somebody asked for. A caller that goes away cancels nothing."""
+        job = wanted.job
+        if self._stopping.is_set() or not self._config.enabled:
+            why = "stopping" if self._stopping.is_set() else "disabled (CRON_ENABLED=false)"
+            raise CronsError(f"job {job.name!r} can't be run: this scheduler is {why}")
+        asked = Asked(self._clock.now(), _kept(wanted.actor), self._runner.note(job, wanted.note))
+        self.starting += 1
+        try:
+            entry = await self._registered_entry(job)
+            run = ActiveRun(entry, self._dispatcher.new_run_id(), None, wanted.triggered_by, asked=asked)
+            run.timeout = job.timeout if wanted.timeout is None else wanted.timeout
+            run.ended = asyncio.Event()
+            starting = asyncio.create_task(self._claim_and_start(run, force=wanted.force))
+            self._starting.add(starting)
+            starting.add_done_callback(self._starting.discard)
+            self._membership.claiming.add(run.id)
+            starting.add_done_callback(lambda _: self._membership.claiming.discard(run.id))
+            return await asyncio.shield(starting)
+        finally:
+            self.starting -= 1
+
+    async def _registered_entry(self, job: CronJob) -> Entry:
+        """What is known of a job, which is registered first where it is new."""
+        if not self._registers:
+            return self._dispatcher.jobs.unregistered(job)
+        try:
+            await asyncio.wait_for(self._dispatcher.jobs.enrol_new(), self._config.store_timeout)
+        except asyncio.TimeoutError:
+            raise StoreUnavailableError(
+                f"job {job.name!r} can't be registered: the lock store does not answer"
+            ) from None
+        entry = self._dispatcher.jobs.get(job.name)
+        if entry is None:
+            raise CronsError(f"job {job.name!r} can't be run: this scheduler is stopping")
+        return entry
+
+    async def _claim_and_start(self, run: ActiveRun, *, force: bool) -> ActiveRun:
+        name, request = run.job.name, manual_request(run.job, run.id, force=force)
+        try:
+            result = await self._locks.claim_now(request)
+            if result.outcome == "unknown":
+                await asyncio.wait_for(self._register(run.job), self._config.store_timeout)
+                result = await self._locks.claim_now(request)
+            elif result.orphaned:
+                # Nobody lives who registered the definition on record. Which it is matters for ticks only.
+                for known in await self._locks.known([name]):
+                    request = request._replace(schedule=known.schedule, timezone=known.timezone)
+                result = await self._locks.claim_now(request)
+        except (StoreUnavailableError, asyncio.TimeoutError) as error:
+            # The claim may have been granted all the same.
+            self._background.start(self._give_back(request))
+            raise StoreUnavailableError(
+                f"job {name!r} can't be run: {str(error) or 'the lock store does not answer'}"
+            ) from error
+        if result.outcome == "busy":
+            raise JobLockedError(
+                f"job {name!r} is running already (run {printable(result.holder or '')}); force=True runs it all the same"
+            )
+        if result.outcome == "not_in_force":
+            raise NotInForceError(
+                f"job {name!r} can't be run by this instance: a running one has registered another definition than "
+                f"{run.job.schedule.text!r} since; run it there, or restart that with this code"
+            )
+        if result.outcome != "granted":
+            raise CronsError(f"job {name!r} can't be run by this instance: {result.outcome}")
+        if self._stopping.is_set():
+            self._recorder.release(LeaseRef(name, run.id, result.token))
+            raise CronsError(f"job {name!r} can't be run: this scheduler is stopping")
+        run.granted(result)
+        if run.beside is not None:
+            logger.warning(
+                "job %r: run %s was forced, and overlaps with run %s",
+                name,
+                short_id(run.id),
+                printable(short_id(run.beside)),
+                extra=run.log_fields,
+            )
+        self._runner.start(run)
+        return run
+
+    async def _register(self, job: CronJob) -> None:
+        if self._registers:
+            await self._dispatcher.jobs.enrol_all_again()
+        else:
+            await self._dispatcher.jobs.enrol_one(job)
+
+    async def _give_back(self, request: ClaimRequest) -> None:
+        (result,) = await self._locks.claim([request])
+        if result.outcome == "granted":
+            self._recorder.release(LeaseRef(request.job, request.run_id, result.token))
+
+    async def finished(self, run: ActiveRun, *, or_stopping: bool, patience: float | None = None) -> Run:
+        """The run when it has ended and its lease is given back.
+
+        As it is then, where this scheduler stops before, or where it has not ended so many seconds after it was cut off.
+        """
+        assert run.ended is not None
+        waits = [asyncio.create_task(run.ended.wait())]
+        if or_stopping:
+            waits.append(asyncio.create_task(self._stopping.wait()))
+        cut_at: float | None = None
+        step = None if patience is None else _PATIENCE_STEP
+        try:
+            while not (await asyncio.wait(waits, timeout=step, return_when=asyncio.FIRST_COMPLETED))[0]:
+                now = self._clock.monotonic()
+                cut_at = None if run.cut is None else now if cut_at is None else cut_at
+                if patience is not None and cut_at is not None and now - cut_at >= patience:
+                    break
+        finally:
+            for wait in waits:
+                wait.cancel()
+        return run.snapshot()
+
+    async def pause(self, job: CronJob, actor: str | None, note: str | None) -> Pause:
+        """Let no tick of a job be claimed, by any instance, until it is resumed."""
+        pause = await self._locks.pause(
+            PauseRequest(job.name, _kept(actor), self._runner.note(job, note)), definition_of(job)
+        )
+        self._membership.tell(Signal("pause", job.name, actor=pause.actor))
+        return pause
+
+    async def resume(self, job: CronJob, *, catch_up: bool) -> bool:
+        """End a job's pause; False where it is not paused. The ticks of the pause are written down."""
+        request = ResumeRequest(job.name, self._dispatcher.new_run_id(), catch_up)
+        try:
+            resumed = await self._locks.resume(request)
+        except StoreUnavailableError:
+            # It may have been done all the same, and then what it let go has to be written down.
+            self._background.start(self._resume_again(job, request))
+            raise
+        if resumed is None:
+            return False
+        self._resumed(job, request.nonce, resumed)
+        return True
+
+    async def _resume_again(self, job: CronJob, request: ResumeRequest) -> None:
+        resumed = await self._locks.resume_until_answered(request)
+        if resumed is not None:
+            self._resumed(job, request.nonce, resumed)
+
+    def _resumed(self, job: CronJob, record_id: str, resumed: Resumed) -> None:
+        pause = resumed.pause
+        by = f"by {pause.actor} since" if pause.actor else "since"
+        note = f": {pause.note}" if pause.note else ""
+        detail = f"{by} {iso_utc(pause.since)}{note}" if pause.since else None
+        # What was due before the pause, and late already, has a record of its own.
+        since = max(resumed.after, min(resumed.mark, int(pause.since)))
+        late, row = _row(job, resumed, resumed.after, since), _row(job, resumed, since, resumed.mark)
+        if late is not None:
+            also = f"{_LATE_ALREADY}, {detail}"
+            late_id = record_id if row is None else self._dispatcher.new_run_id()
+            self._runner.let_go(job, late, "paused", also, record_id=late_id)
+        if row is not None:
+            self._runner.let_go(job, row, "paused", detail, record_id=record_id)
+        if resumed.token:
+            self._recorder.release(LeaseRef(job.name, record_id, resumed.token))
+        self._dispatcher.resumed(job.name, resumed.mark)
+        self._membership.tell(Signal("resume", job.name))
+
+    async def cancel_run(self, run_id: str, actor: str | None) -> bool:
+        """Cancel a run, here or where it goes on; False where it does not go on."""
+        run = self._runner.active.get(run_id)
+        if run is None:
+            found = await self._locks.cancel(run_id, _kept(actor))
+            self._membership.tell(Signal("cancel", run_id=run_id, actor=_kept(actor)))
+            return found
+        run.cut_off("cancelled", _kept(actor))
+        return True
+
+
+def _row(job: CronJob, resumed: Resumed, after: int, until: int) -> Row | None:
+    """The ticks in (after, until] of the schedule that was paused."""
+    if (resumed.schedule, resumed.timezone) == (job.schedule.text, job.schedule_zone):  # of whatever kind it is
+        return count_row(tick_source(job.schedule), after, until)
+    return old_row(resumed.schedule, resumed.timezone, after, until)
+
+
+def _kept(text: str | None) -> str | None:
+    """What somebody said, fit to be kept."""
+    return None if text is None else safe_text(text, 1_000)

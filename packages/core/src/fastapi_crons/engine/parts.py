@@ -1,0 +1,30 @@
+"""Parts: what the parts of one started scheduler work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi_crons._util.background import Background
+from fastapi_crons.clock import Clock
+from fastapi_crons.config import CronConfig
+from fastapi_crons.engine.runs.recorder import Recorder
+from fastapi_crons.engine.runs.runner import Runner
+from fastapi_crons.locking.instance import Instance
+from fastapi_crons.locking.manager import DistributedLockManager
+from fastapi_crons.state.base import StateBackend
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Made once for each start."""
+
+    config: CronConfig
+    clock: Clock
+    instance: Instance
+    runs_ticks: bool
+    """Whether ticks are run here; where not, only what somebody asks for."""
+    state: StateBackend
+    locks: DistributedLockManager
+    recorder: Recorder
+    runner: Runner
+    background: Background

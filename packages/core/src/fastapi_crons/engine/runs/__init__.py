@@ -1,0 +1,1 @@
+"""Runs: calls one function, and keeps what came of it."""

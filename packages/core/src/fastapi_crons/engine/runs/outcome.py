@@ -1,0 +1,148 @@
+"""Kept: what of a run's outcome goes on record, as far as the settings and the plugins let it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from fastapi_crons._util.hiding import without_known_secrets
+from fastapi_crons._util.text import cut, error_of, safe_text
+from fastapi_crons.engine.runs.log import longest_line
+from fastapi_crons.engine.runs.results import REASON_CHARS, json_or_text, result_json
+from fastapi_crons.engine.runs.run import ActiveRun
+from fastapi_crons.errors import SkipRun
+from fastapi_crons.logs import without_our_frames
+from fastapi_crons.run import Run, RunError
+
+if TYPE_CHECKING:
+    from fastapi_crons.config import CronConfig
+    from fastapi_crons.plugins.calls import HookCaller
+
+#: How many characters of a text are given to redaction hooks, at least; and how many more than are kept of it.
+_REDACTED = 65_536
+_MORE = 4_096
+#: What a text ends with that was cut before it was redacted.
+_CUT = re.compile(r"… \([0-9]+ characters\)\n?\Z")
+_CUT_MARK = 40
+#: No secret of which half may stand at the end of a text that was cut before it was redacted is longer.
+_HALF = 256
+_REASON_CHARS = 200
+_NOTE_CHARS = 1_000
+
+
+class Kept:
+    """Makes of what a run returned, raised and logged, and of what people say of it, what is kept."""
+
+    def __init__(self, config: CronConfig, hooks: HookCaller) -> None:
+        self._max_error_chars = config.max_error_chars
+        self._max_line_chars = longest_line(config.max_log_chars)
+        self._max_result_bytes = config.max_result_bytes
+        self._hooks = hooks
+
+    async def result(self, run: ActiveRun, value: object) -> str | None:
+        """What a function returned, as JSON text."""
+        return await result_json(value, self._max_result_bytes, self._cut_first(run.job.name, REASON_CHARS))
+
+    def error(self, run: ActiveRun, raised: BaseException) -> RunError:
+        """What a function raised."""
+        error = error_of(raised, self._cut_first(run.job.name, self._max_error_chars))
+        return replace(error, traceback=without_our_frames(error.traceback))
+
+    def veto(self, run: ActiveRun, raised: BaseException) -> RunError:
+        """Why a before-run hook did not let a run be."""
+        try:
+            reason = safe_text(getattr(raised, "reason", ""), self._cut_first(run.job.name, _REASON_CHARS))
+        except BaseException:  # a class of somebody else's that is derived from ours
+            reason = ""
+        return RunError(SkipRun.__name__, reason)
+
+    def note(self, job_name: str, text: str | None) -> str | None:
+        """What somebody said of a run by hand, or of a pause."""
+        if text is None or not self._hooks.wanted("redact", job_name):
+            return None if text is None else safe_text(text, _NOTE_CHARS)
+        return self._redacted(job_name, "note", safe_text(text, self._cut_first(job_name, _NOTE_CHARS)), _NOTE_CHARS)
+
+    def line_chars(self, run: ActiveRun) -> int:
+        """How much of a log record is held until the run has ended."""
+        return self._cut_first(run.job.name, self._max_line_chars)
+
+    def outcome(self, run: ActiveRun, outcome: Run) -> Run:
+        """A run's outcome with its log, redacted."""
+        if run.log is not None:
+            log, run.log.closed = run.log.lines, True
+            if log:
+                outcome = replace(outcome, log=log, log_dropped=run.log.dropped)
+        if outcome.result_json is not None and without_known_secrets(outcome.result_json) != outcome.result_json:
+            outcome = replace(outcome, result_json=_with_strings(outcome.result_json, without_known_secrets))
+        return self._redacted_outcome(run, outcome) if self._hooks.wanted("redact", run.job.name) else outcome
+
+    def _redacted_outcome(self, run: ActiveRun, outcome: Run) -> Run:
+        name, error, result = run.job.name, outcome.error, outcome.result_json
+        if error is not None:
+            field, limit = ("reason", _REASON_CHARS) if run.vetoed else ("error", self._max_error_chars)
+            message = self._redacted(name, field, error.message, limit)
+            traceback = error.traceback
+            if traceback:
+                traceback = self._redacted(name, "traceback", traceback, self._max_error_chars)
+            error = RunError(error.type, message, traceback)
+        if result is not None:
+            result = self._redacted_result(name, result)
+        log = tuple(
+            replace(line, message=self._redacted(name, "log", line.message, self._max_line_chars))
+            for line in outcome.log
+        )
+        return replace(outcome, error=error, result_json=result, log=log)
+
+    def _redacted_result(self, job_name: str, result: str) -> str:
+        """A result, redacted as people write it: a text as it is, anything else as JSON in which nothing needs to be escaped.
+
+        So texts in it that JSON escapes (quotation marks, backslashes, line breaks) are redacted one by one before.
+        """
+
+        def redacted(text: str) -> str:
+            return self._hooks.redacted(job_name, "result", text)
+
+        def if_escaped(text: str) -> str:
+            return text if _readable_json(text)[1:-1] == text else redacted(text)
+
+        if isinstance(json.loads(result), str):
+            return _with_strings(result, redacted)
+        shown = _readable_json(json.loads(_with_strings(result, if_escaped)))
+        kept = json.loads(json_or_text(redacted(shown)))
+        if isinstance(kept, dict) and kept.keys() == {"type", "stored", "reason"} and isinstance(kept["reason"], str):
+            kept["reason"] = cut(kept["reason"], REASON_CHARS)
+        return json.dumps(kept)
+
+    def _cut_first(self, job_name: str, limit: int) -> int:
+        """The limit of a text as it comes: what is to be redacted is cut afterwards, so that no half of a secret slips by."""
+        return max(limit + _MORE, _REDACTED) if self._hooks.wanted("redact", job_name) else limit
+
+    def _redacted(self, job_name: str, field: str, text: str, limit: int) -> str:
+        """A text that `_cut_first` has let through, redacted and cut to what is kept of it."""
+        kept = self._hooks.redacted(job_name, field, text)
+        if len(kept) <= limit + _HALF and len(text) > limit + _HALF and _CUT.search(text, len(text) - _CUT_MARK):
+            # The end has come into view, where it was cut before.
+            kept = f"{kept[: max(0, len(kept) - _HALF)]}…"
+        return cut(kept, limit)
+
+
+def _readable_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _with_strings(text: str, change: Callable[[str], str]) -> str:
+    """JSON text with each string in it changed, names too."""
+
+    def changed(value: object) -> object:
+        if isinstance(value, str):
+            return change(value)
+        if isinstance(value, list):
+            return [changed(item) for item in value]
+        if isinstance(value, dict):
+            return {change(key): changed(item) for key, item in value.items()}
+        return value
+
+    return json.dumps(changed(json.loads(text)))

@@ -1,0 +1,341 @@
+"""Recorder: writes what happens to runs into the state store, and gives leases back.
+
+Everything noted in one turn of the loop goes out as one batch; while it is on its way the next one gathers. While the
+state store is down, records wait in memory, bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from itertools import islice
+from typing import Protocol
+
+from fastapi_crons._util.backoff import Backoff
+from fastapi_crons._util.metering import Meter
+from fastapi_crons._util.text import one_line, traceback_text
+from fastapi_crons._util.wording import counted, span
+from fastapi_crons.clock import Clock
+from fastapi_crons.locking.base import LeaseRef
+from fastapi_crons.locking.manager import DistributedLockManager
+from fastapi_crons.run import MissedTicks, Run
+from fastapi_crons.state.base import Record, StateBackend
+
+logger = logging.getLogger(__name__)
+
+#: What a backend raises about a record that it can't express. Its batch is written in parts, down to the one to blame.
+_ABOUT_DATA = (UnicodeError, OverflowError, TypeError)
+#: Larger batches would hold the event loop while they are put together.
+MAX_BATCH = 1000
+#: A store that takes longer than this (seconds) for a write is far away.
+_SLOW = 0.1
+#: For how long (seconds) leases wait while records can't be written.
+_HOLD_LEASES = 0.1
+
+
+class Ongoing(Protocol):
+    """A run that goes on, and can say how far it is."""
+
+    def snapshot(self) -> Run: ...
+
+
+class Recorder:
+    """The write-behind buffer of one scheduler."""
+
+    def __init__(
+        self,
+        state: StateBackend,
+        locks: DistributedLockManager,
+        clock: Clock,
+        *,
+        store_timeout: float,
+        max_buffered: int,
+    ) -> None:
+        self._state = state
+        self._locks = locks
+        self._clock = clock
+        self._store_timeout = store_timeout
+        self._max_buffered = max_buffered
+        #: By id: runs that have begun in this turn of the loop, and in the one before. Those that end at once are written once.
+        self._begun: dict[str, Ongoing] = {}
+        self._going_on: dict[str, Ongoing] = {}
+        #: By id. A run that was vetoed has a record of each kind.
+        self._pending: dict[str, Ongoing | Record] = {}
+        #: The batch that is on its way.
+        self._writing: dict[str, Ongoing | Record] = {}
+        #: Leases to give back: those whose outcome is still to be written, and those that are only to be given back.
+        self._releases: list[tuple[LeaseRef, Callable[[], None]]] = []
+        self._written: list[tuple[LeaseRef, Callable[[], None]]] = []
+        #: Those that the store has been asked to take back, and that it has not confirmed.
+        self._releasing: list[tuple[LeaseRef, Callable[[], None]]] = []
+        self._wake = asyncio.Event()
+        self._release_wake = asyncio.Event()
+        self._busy = 0
+        self._batch_size = MAX_BATCH
+        self.dropped = 0
+        self._outage, self._overflow = Meter(), Meter()
+        #: Whether the store is far away, by how long it took last.
+        self.slow = False
+        #: Why the state store does not answer at the moment; None while it does.
+        self.fault: str | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything noted so far is written and given back."""
+        return not (self._has_work or self._written or self._busy)
+
+    @property
+    def waiting(self) -> int:
+        """How many records wait to be written."""
+        return len(self._pending)
+
+    @property
+    def returning(self) -> list[LeaseRef]:
+        """The leases that are to be given back. Safe to call from any thread."""
+        return [lease for lease, _ in (*self._releases, *self._written, *self._releasing)]
+
+    def noted(self, run_id: str) -> Run | None:
+        """A run that the state store may not have yet, or not as it is by now."""
+        found = (
+            self._pending.get(run_id)
+            or self._begun.get(run_id)
+            or self._going_on.get(run_id)
+            or self._writing.get(run_id)
+        )
+        return None if found is None or isinstance(found, MissedTicks) else _as_run(found)
+
+    def noted_runs(self) -> list[Run]:
+        """The runs that the state store may not have yet, or not as they are by now."""
+        found = {**self._writing, **self._going_on, **self._begun, **self._pending}
+        return [_as_run(noted) for noted in found.values() if not isinstance(noted, MissedTicks)]
+
+    def expect(self, latency: float) -> None:
+        """Learn how long (seconds) an answer of the stores takes, before the first write shows it."""
+        self.slow = latency > _SLOW
+
+    def started(self, run_id: str, run: Ongoing) -> None:
+        """Note that a run goes on. One that has ended by the time of the write is written once."""
+        self._begun[run_id] = run
+        self._wake.set()
+
+    def ended(self, run: Run) -> None:
+        """Note a run's outcome."""
+        if self._begun.pop(run.id, None) is None:
+            self._going_on.pop(run.id, None)
+        self._pending[run.id] = run
+        self._wake.set()
+
+    def missed(self, ticks: MissedTicks) -> None:
+        """Note ticks that were let go."""
+        self._pending[f"{ticks.id} missed"] = ticks
+        self._wake.set()
+
+    def release(self, lease: LeaseRef, released: Callable[[], None] = lambda: None) -> None:
+        """Give a lease back, once what was noted of it is written; `released` is called when it is done."""
+        if self.slow:
+            # Over a long way outcomes and leases travel side by side, or a job would be locked for several of its ways.
+            self._written.append((lease, released))
+            self._release_wake.set()
+        else:
+            self._releases.append((lease, released))
+            self._wake.set()
+
+    async def write_forever(self) -> None:
+        """Write batches as they gather; the scheduler's recorder task."""
+        backoff = Backoff()
+        while True:
+            if not self._has_work:
+                self._wake.clear()
+                await self._wake.wait()
+            self._note_the_begun()
+            await asyncio.sleep(0)
+            self._note_those_that_go_on()
+            if not (self._pending or self._releases):
+                continue
+            if await self._write_batch():
+                backoff = Backoff()
+            else:
+                await self._hold_records(backoff.next())
+
+    async def release_forever(self) -> None:
+        """Give leases back as they come; the scheduler's release task."""
+        while True:
+            if not self._written:
+                await self._release_wake.wait()
+            self._release_wake.clear()
+            while self._written:
+                batch, self._written = self._written, []
+                self._releasing = batch
+                self._busy += 1
+                try:
+                    await self._locks.release([lease for lease, _ in batch])
+                except BaseException:
+                    self._written[:0] = batch
+                    raise
+                finally:
+                    self._busy -= 1
+                    self._releasing = []
+                for lease, released in batch:
+                    try:
+                        released()
+                    except Exception as error:
+                        logger.error(
+                            "job %r: what follows its run failed\n%s",
+                            lease.job,
+                            traceback_text(error),
+                            extra={"job": lease.job},
+                        )
+
+    async def flush(self, timeout: float) -> None:
+        """Write and give back what is left, at a stop, after the two tasks have ended. Bounded, in seconds."""
+        loop, backoff = asyncio.get_running_loop(), Backoff()
+        deadline = loop.time() + timeout
+        self._note_the_begun()
+        self._note_those_that_go_on()
+        while self._pending or self._releases:
+            try:
+                if await asyncio.wait_for(self._write_batch(), timeout):
+                    continue
+            except asyncio.TimeoutError:
+                self._report(asyncio.TimeoutError(), self._clock.monotonic())
+            if loop.time() >= deadline:
+                records = counted(len(self._pending), "record")
+                logger.error("could not write %s to the state store: %s", records, self.fault)
+                break
+            await asyncio.sleep(backoff.next())
+        left, self._written = self._written, []
+        left += self._releases
+        if left:
+            await self._locks.release_now([lease for lease, _ in left], timeout)
+            for _, released in left:
+                released()
+
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._begun or self._going_on or self._pending or self._releases)
+
+    def _note_the_begun(self) -> None:
+        self._going_on.update(self._begun)
+        self._begun.clear()
+
+    def _note_those_that_go_on(self) -> None:
+        self._pending.update(self._going_on)
+        self._going_on.clear()
+
+    async def _write_batch(self) -> bool:
+        """Write one batch; False where the store did not take it."""
+        batch = dict(islice(self._pending.items(), self._batch_size))
+        for key in batch:
+            del self._pending[key]
+        self._writing = batch
+        releases = len(self._releases)
+        self._busy += 1
+        began = self._clock.monotonic()
+        try:
+            await self._write([_record(noted) for noted in batch.values()])
+        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit):
+            self._put_back(batch)
+            raise
+        except _ABOUT_DATA as error:
+            if len(batch) == 1:
+                logger.error("a record was dropped, which the state store can't keep: %s", one_line(error))
+                self.dropped += 1
+            else:
+                self._put_back(batch)
+                self._batch_size = len(batch) // 2
+        except Exception as error:
+            self._put_back(batch)
+            self._report(error, began)
+            if isinstance(error, asyncio.TimeoutError):
+                # It may be the batch that is too large for the way to the store.
+                self._batch_size = max(1, len(batch) // 2)
+        else:
+            self._batch_size = min(MAX_BATCH, self._batch_size * 2)
+            if batch:
+                self.slow = self._clock.monotonic() - began > _SLOW
+        finally:
+            self._busy -= 1
+            self._writing = {}
+        self._pass_on(releases)
+        return self.fault is None
+
+    async def _hold_records(self, delay: float) -> None:
+        """Wait with the records, while the store does not take them, but not with the leases."""
+        until = self._clock.monotonic() + delay
+        while (left := until - self._clock.monotonic()) > 0:
+            await self._clock.sleep(min(left, _HOLD_LEASES))
+            self._pass_on(len(self._releases))
+
+    def _pass_on(self, releases: int) -> None:
+        """Have leases given back, so many of them.
+
+        Outcomes first, then the leases: a crash in between leaves a lease whose run is known to have ended. While the store
+        is down that order has to give way, or jobs would stay locked; ticks that were let go lock none.
+        """
+        going, self._releases = self._releases[:releases], self._releases[releases:]
+        if self._pending:
+            waiting = [release for release in going if self._has_to_wait(release[0].run_id)]
+            if waiting:
+                going = [release for release in going if not self._has_to_wait(release[0].run_id)]
+                self._releases[:0] = waiting
+        self._written += going
+        self._release_wake.set()
+
+    def _has_to_wait(self, record_id: str) -> bool:
+        return (self.fault is None and record_id in self._pending) or f"{record_id} missed" in self._pending
+
+    async def _write(self, records: list[Record]) -> None:
+        if records:
+            await asyncio.wait_for(self._state.write(records), self._store_timeout)
+            self.fault = None
+            now = self._clock.monotonic()
+            lasting = self._outage.works(now)
+            self._overflow.works(now)
+            if lasting is not None:
+                waiting = counted(len(self._pending), "record")
+                logger.warning(
+                    "the state store answers again, after %s; %s still to be written", span(lasting.seconds), waiting
+                )
+
+    def _put_back(self, batch: dict[str, Ongoing | Record]) -> None:
+        self._pending = {**batch, **self._pending}
+        excess = len(self._pending) - self._max_buffered
+        if excess > 0:
+            for key in list(islice(self._pending, excess)):
+                del self._pending[key]
+            self.dropped += excess
+            lasting = self._overflow.failed(self._clock.monotonic())
+            if lasting is not None:
+                logger.error(
+                    "the state store is down for too long: %s dropped so far, the oldest first; at most %d wait "
+                    "(CRON_MAX_BUFFERED_RECORDS)",
+                    counted(self.dropped, "record"),
+                    self._max_buffered,
+                )
+
+    def _report(self, error: Exception, asked: float) -> None:
+        """Log that the state store does not answer: once, and then now and then."""
+        timed_out = isinstance(error, asyncio.TimeoutError)
+        self.fault = f"no answer within {self._store_timeout:g} s" if timed_out else one_line(error)
+        lasting = self._outage.failed(self._clock.monotonic(), asked=asked)
+        if lasting is None:
+            return
+        waiting = counted(len(self._pending), "record")
+        if lasting.first:
+            logger.error("the state store does not answer; jobs run, and %s to be written: %s", waiting, self.fault)
+        else:
+            logger.error(
+                "the state store has not answered for %s, %s to be written: %s",
+                span(lasting.seconds),
+                waiting,
+                self.fault,
+            )
+
+
+def _record(noted: Ongoing | Record) -> Record:
+    return noted if isinstance(noted, MissedTicks) else _as_run(noted)
+
+
+def _as_run(noted: Ongoing | Run) -> Run:
+    return noted if isinstance(noted, Run) else noted.snapshot()

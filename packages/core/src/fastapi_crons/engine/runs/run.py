@@ -1,0 +1,250 @@
+"""ActiveRun: a run that goes on in this instance."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from fastapi_crons._util.threads import Ended
+from fastapi_crons.engine.runs.context import log_fields, run_context
+from fastapi_crons.engine.runs.log import RunLog
+from fastapi_crons.locking.base import ClaimResult, Lease, LeaseRef
+from fastapi_crons.plugins.specs import HookContext
+from fastapi_crons.run import INTERRUPTED, Run, RunError, RunStatus, Trigger
+from fastapi_crons.schedule.due import Row
+
+if TYPE_CHECKING:
+    from fastapi_crons.engine.dispatch.timeline import Entry
+    from fastapi_crons.job import CronJob
+
+#: Why a run is cut off from outside.
+Cut = Literal["timed_out", "cancelled", "interrupted", "lease_lost"]
+
+_CUT_MESSAGES: dict[Cut, str] = {
+    "timed_out": "did not end within its time limit",
+    "cancelled": "was cancelled",
+    "interrupted": "was cut off when the scheduler stopped",
+    "lease_lost": "lost its lease: another instance may run the job by now",
+}
+_CUT_ERRORS: dict[Cut, str] = {"timed_out": "TimeoutError", "lease_lost": INTERRUPTED}
+
+
+class Ending(NamedTuple):
+    """How a run ended."""
+
+    status: RunStatus
+    error: RunError | None = None
+    result: str | None = None
+
+
+class Asked(NamedTuple):
+    """Who asked for a run by hand, when (Unix seconds), and what was said about it."""
+
+    ts: float
+    actor: str | None
+    note: str | None
+
+
+class ActiveRun:
+    """A run, from its claim to the release of its lease."""
+
+    __slots__ = (
+        "after",
+        "asked",
+        "attempt",
+        "begun",
+        "beside",
+        "cut",
+        "cut_by",
+        "cuts",
+        "delay",
+        "ended",
+        "ending",
+        "entry",
+        "function_ended",
+        "held_since",
+        "id",
+        "in_function",
+        "instance",
+        "job",
+        "lease_lost",
+        "log",
+        "max_line_chars",
+        "max_log_chars",
+        "missed",
+        "outcome",
+        "result_json",
+        "started_ts",
+        "task",
+        "thread",
+        "tick_ts",
+        "timeout",
+        "token",
+        "trigger",
+        "vetoed",
+        "waited",
+        "waits",
+    )
+
+    def __init__(
+        self,
+        entry: Entry,
+        run_id: str,
+        tick_ts: int | None,
+        trigger: Trigger,
+        *,
+        attempt: int = 1,
+        asked: Asked | None = None,
+    ) -> None:
+        self.entry = entry
+        self.job: CronJob = entry.job
+        self.id = run_id
+        self.tick_ts = tick_ts
+        self.trigger: Trigger = trigger
+        self.attempt = attempt
+        #: For a run by hand; None for one of a tick.
+        self.asked = asked
+        self.timeout = entry.job.timeout
+        #: What its claim brought: the fencing token, what the job's mark was before, and the run that goes on beside this
+        #: one, where it was forced.
+        self.token = self.after = 0
+        self.beside: str | None = None
+        self.missed: Row | None = None
+        #: Why the tick was claimed late.
+        self.delay: str | None = None
+        self.instance = ""
+        self.started_ts = 0.0
+        #: When the store was asked, on the monotonic clock, that said last that the lease is ours; -inf where it said that it
+        #: is not, until it is found out whether it can be had back. And whether it is lost for good.
+        self.held_since = 0.0
+        self.lease_lost = False
+        #: How the function ended, while the store is still to say whose the lease is.
+        self.ending: Ending | None = None
+        self.log: RunLog | None = None
+        self.max_log_chars = self.max_line_chars = 0
+        self.task: asyncio.Task[None] | None = None
+        #: Whether its task has begun: one that is cancelled before never does.
+        self.begun = False
+        #: Whether it waits for a thread, and for how long (seconds) it did.
+        self.waits = False
+        self.waited = 0.0
+        #: The thread's future, while a sync function runs.
+        self.thread: asyncio.Future[Ended] | None = None
+        #: Why the run was cut off, on whose word, and whether its function had ended before that.
+        self.cut: Cut | None = None
+        self.cut_by: str | None = None
+        self.cuts = 0
+        self.function_ended = False
+        #: Whether the function, or the thread that it left behind, is what the run waits for.
+        self.in_function = False
+        #: Whether a before-run hook did not let it run.
+        self.vetoed = False
+        self.outcome: Run | None = None
+        #: What the function returned, as JSON text, for hooks: also where it is not to be kept.
+        self.result_json: str | None = None
+        #: Set when the run has ended and its lease is given back, for those who wait for it.
+        self.ended: asyncio.Event | None = None
+
+    def granted(self, result: ClaimResult) -> None:
+        """Its claim was granted."""
+        self.token, self.after, self.beside = result.token, result.mark, result.holder or None
+
+    def keep_log(self) -> RunLog:
+        if self.log is None:
+            self.log = RunLog(self.max_log_chars, self.max_line_chars)
+            self.log.closed = self.outcome is not None
+        return self.log
+
+    def lease(self, owner: str, expires: float) -> Lease:
+        """The lease of this run, as a store has it."""
+        schedule, zone = self.job.schedule.text, self.job.schedule_zone
+        return Lease(
+            self.job.name,
+            self.id,
+            self.tick_ts,
+            owner,
+            self.token,
+            self.attempt,
+            expires,
+            self.after,
+            schedule=schedule,
+            timezone=zone,
+        )
+
+    def cut_off(self, reason: Cut, by: str | None = None) -> None:
+        """Cancel the function; without effect once it has ended."""
+        if not self.function_ended and self.task is not None:
+            if self.cut is None or self.cut == "timed_out":
+                self.cut, self.cut_by = reason, by
+            if self.begun:
+                self.cuts += 1
+                self.task.cancel()
+
+    def cut_error(self, cut: Cut) -> RunError:
+        """What is kept of a run that was cut off."""
+        message = _CUT_MESSAGES[cut]
+        if cut == "timed_out" and self.timeout is not None:
+            message += f" of {self.timeout:g} s"
+        if cut == "cancelled" and self.cut_by:
+            message += f" by {self.cut_by}"
+        if self.thread_lives:
+            message += "; its thread can't be ended: it goes on, and holds the job until it ends by itself"
+        return RunError(_CUT_ERRORS.get(cut, "CancelledError"), message)
+
+    @property
+    def ref(self) -> LeaseRef:
+        """Names the run's lease."""
+        return LeaseRef(self.job.name, self.id, self.token)
+
+    @property
+    def thread_lives(self) -> bool:
+        """Whether a sync function still runs in its thread."""
+        return self.thread is not None and not self.thread.done()
+
+    @property
+    def log_fields(self) -> dict[str, object]:
+        """What log records about this run carry beside their message."""
+        return log_fields(self.snapshot())
+
+    def context(self) -> HookContext:
+        """What hooks learn of the run as it is now."""
+        run = self.snapshot()
+        if run.result_json != self.result_json:
+            run = replace(run, result_json=self.result_json)
+        return run_context(self.job, run, self.asked_ts)
+
+    @property
+    def asked_ts(self) -> float | None:
+        """When somebody asked for it; None for a tick."""
+        return None if self.asked is None else self.asked.ts
+
+    def snapshot(self) -> Run:
+        """The run as it is now."""
+        return self.outcome or self.record("running", None)
+
+    def record(
+        self, status: RunStatus, ended_ts: float | None, error: RunError | None = None, result: str | None = None
+    ) -> Run:
+        missed, asked = self.missed, self.asked
+        return Run(
+            self.id,
+            self.job.name,
+            self.tick_ts,
+            self.trigger,
+            self.attempt,
+            self.instance,
+            self.token,
+            status,
+            self.started_ts,
+            ended_ts,
+            error,
+            result,
+            0 if missed is None else missed.number,
+            None if missed is None else missed.first,
+            None if asked is None else asked.actor,
+            None if asked is None else asked.note,
+            self.beside,
+            delay=self.delay,
+            waited=self.waited,
+        )

@@ -1,0 +1,432 @@
+"""Runner: the one path of a run, whoever asked for it.
+
+before hooks → function (retried, timed) → record → after or error hooks → lease given back
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from fastapi_crons._util.background import Background
+from fastapi_crons._util.exceptions import is_a
+from fastapi_crons._util.metering import Meter
+from fastapi_crons._util.signals import InterruptWatch
+from fastapi_crons._util.text import cut, printable, traceback_text, type_name
+from fastapi_crons._util.wording import REASONS, counted
+from fastapi_crons.clock import Clock, iso_utc, root_task
+from fastapi_crons.engine.runs.attempt import Invoker
+from fastapi_crons.engine.runs.cancellation import is_cancelled, take_back_cuts
+from fastapi_crons.engine.runs.context import log_fields, missed_context, run_context
+from fastapi_crons.engine.runs.log import current_log, current_run
+from fastapi_crons.engine.runs.outcome import Kept
+from fastapi_crons.engine.runs.run import ActiveRun, Ending
+from fastapi_crons.errors import SkipRun
+from fastapi_crons.job import CronJob
+from fastapi_crons.logs import log_error, shortened
+from fastapi_crons.run import MissedReason, MissedTicks, Run, RunError, RunStatus, short_id
+from fastapi_crons.schedule.due import Row
+
+if TYPE_CHECKING:
+    from fastapi_crons.config import CronConfig
+    from fastapi_crons.engine.dispatch.timeline import Entry
+    from fastapi_crons.engine.runs.recorder import Recorder
+    from fastapi_crons.locking.manager import DistributedLockManager
+    from fastapi_crons.plugins.calls import HookCaller
+    from fastapi_crons.plugins.registry import Plugins
+
+# A name for log configurations, wherever this module is.
+logger = logging.getLogger("fastapi_crons.runner")
+
+#: How many of the runs that ended here last are remembered at least.
+_REMEMBERED = 5_000
+#: How many characters of an error message go into a log line; the whole is kept with the run.
+_LOGGED = 500
+#: Why each tick of a job may not be run, one after another.
+_EACH_TICK: frozenset[MissedReason] = frozenset({"vetoed", "misfire_grace_time", "max_catch_up"})
+
+
+class Untold:
+    """Ticks of one job that were not run for one reason, and that nothing has been logged about yet."""
+
+    __slots__ = ("meter", "more", "number")
+
+    def __init__(self) -> None:
+        self.meter = Meter()
+        self.number = 0
+        self.more = False
+
+
+class Runner:
+    """Executes runs, and tells recorder and hooks what became of them."""
+
+    def __init__(
+        self,
+        config: CronConfig,
+        clock: Clock,
+        plugins: Plugins,
+        hooks: HookCaller,
+        recorder: Recorder,
+        locks: DistributedLockManager,
+        background: Background,
+        instance_id: str,
+        interrupts: InterruptWatch,
+    ) -> None:
+        self._clock = clock
+        self._max_log_chars = config.max_log_chars
+        self._log_tracebacks = config.log_tracebacks
+        self._hooks = hooks
+        self._kept = Kept(config, hooks)
+        self._recorder = recorder
+        self._locks = locks
+        #: Elsewhere the process itself is the evidence that its leases are its own.
+        self._can_doubt = locks.backend.reach == "fleet"
+        self._background = background
+        self._instance_id = instance_id
+        self._invoker = Invoker(config, clock, plugins, hooks, self._settle_lease)
+        self._interrupts = interrupts
+        self._create_task = asyncio.get_running_loop().create_task
+        #: Whether the lease of a run is still ours, as far as we can know; and what waits until the store has said so.
+        self.holds: Callable[[ActiveRun], bool] = lambda run: True
+        self.settle: Callable[[ActiveRun], Awaitable[None]]
+        #: Called when a run's lease is given back; and before that, when a run has ended that had lost its lease.
+        self.on_released: Callable[[ActiveRun], None] = lambda run: None
+        self.on_lost: Callable[[ActiveRun], None] = lambda run: None
+        self._untold: dict[tuple[str, MissedReason], Untold] = {}
+        self.active: dict[str, ActiveRun] = {}
+        #: How many of these run in a thread, and how many are late ticks.
+        self.in_threads = 0
+        self.catching_up = 0
+        #: The ids of the runs that ended here last: whatever the store says of their leases later, their functions are not
+        #: called again. Two sets, of which the older one is dropped when the newer is full.
+        self._ended: set[str] = set()
+        self._ended_before: set[str] = set()
+
+    def has_ended(self, run_id: str) -> bool:
+        """Whether a run has ended in this instance, not long ago."""
+        return run_id in self._ended or run_id in self._ended_before
+
+    def start(self, run: ActiveRun) -> None:
+        """Start a run whose lease is held."""
+        run.instance = self._instance_id
+        run.started_ts = self._clock.now()
+        run.held_since = self._locks.lived_at
+        run.entry.running += 1
+        self.in_threads += not run.entry.is_async
+        self.catching_up += run.trigger == "catch_up"
+        self.active[run.id] = run
+        self._recorder.started(run.id, run)
+        run.task = self._create_task(self._execute(run))
+
+    def note(self, job: CronJob, text: str | None) -> str | None:
+        """What somebody said of a run by hand or a pause, fit to be kept."""
+        return self._kept.note(job.name, text)
+
+    def let_go(
+        self,
+        job: CronJob,
+        row: Row,
+        reason: MissedReason,
+        detail: str | None = None,
+        *,
+        record_id: str,
+        before: MissedTicks | None = None,
+        log: bool = True,
+    ) -> MissedTicks:
+        """Record ticks that are not run, and tell the hooks.
+
+        `before` is the record that these ticks add to. Without `log` the caller sees to it that they are logged.
+        """
+        ticks = MissedTicks(
+            record_id,
+            job.name,
+            row.first,
+            row.last,
+            row.number,
+            reason,
+            self._clock.now(),
+            self._instance_id,
+            row.more,
+            detail,
+        )
+        if log:
+            self._log_missed(ticks)
+        hook = "run_skipped" if reason in ("overlap", "vetoed") else "tick_missed"
+        if self._hooks.wanted(hook, job.name):
+            self._background.start(self._hooks.for_job(hook, job.name, missed_context(job, ticks)))
+        if before is not None:
+            ticks = replace(
+                ticks,
+                id=before.id,
+                first_ts=min(before.first_ts, row.first),
+                last_ts=max(before.last_ts, row.last),
+                count=before.count + row.number,
+                more=before.more or row.more,
+            )
+        self._recorder.missed(ticks)
+        return ticks
+
+    def _log_missed(self, ticks: MissedTicks) -> None:
+        """Log ticks that were not run; where a reason may hold for each tick, now and then, with how many they were."""
+        number, more = ticks.count, ticks.more
+        if ticks.reason in _EACH_TICK:
+            untold = self._untold.setdefault((ticks.job, ticks.reason), Untold())
+            untold.number += number
+            untold.more = untold.more or more
+            if untold.meter.failed(self._clock.monotonic()) is None:
+                return
+            number, more = untold.number, untold.more
+            untold.number, untold.more = 0, False
+        last = iso_utc(ticks.last_ts)
+        logger.warning(
+            "job %r: %s not run: %s",
+            ticks.job,
+            f"the tick of {last} was" if number == 1 else f"{counted(number, 'tick', more=more)} up to {last} were",
+            REASONS[ticks.reason] + (f": {printable(ticks.detail)}" if ticks.detail else ""),
+            extra={"job": ticks.job, "tick": last, "reason": ticks.reason},
+        )
+
+    def skips_ended(self, entry: Entry) -> None:
+        """What ticks of a job were skipped for is out of their way: log how many they were, beside the first ones."""
+        skipped = entry.skipped
+        if skipped is None or not skipped.untold:
+            return
+        entry.skipped = skipped._replace(untold=0)
+        last = iso_utc(skipped.record.last_ts)
+        logger.warning(
+            "job %r: %s more up to %s not run: %s",
+            entry.job.name,
+            counted(skipped.untold, "tick"),
+            f"{last} {'was' if skipped.untold == 1 else 'were'}",
+            REASONS["overlap"] + (f": {printable(skipped.record.detail)}" if skipped.record.detail else ""),
+            extra={"job": entry.job.name, "tick": last, "reason": "overlap"},
+        )
+
+    def closed(self, job: CronJob, run: Run, why: str) -> None:
+        """Record the outcome of a run that ended without us, and tell the hooks. `why` says what became of it."""
+        self._recorder.ended(run)
+        logger.error(
+            "job %r: run %s of instance %s was cut off: %s",
+            job.name,
+            printable(short_id(run.id)),
+            printable(run.instance),
+            why,
+            extra=log_fields(run),
+        )
+        if self._hooks.wanted("on_error", job.name):
+            self._background.start(self._hooks.for_job("on_error", job.name, run_context(job, run)))
+
+    def abandon(self, run: ActiveRun) -> None:
+        """Leave a run behind that does not end, at a stop: its record is closed and its lease given back."""
+        if run.outcome is None:
+            if run.ending is None:
+                logger.error(
+                    "job %r: run %s did not end in time, and is abandoned",
+                    run.job.name,
+                    short_id(run.id),
+                    extra=run.log_fields,
+                )
+            self._end(run, *(run.ending or Ending("interrupted", run.cut_error("interrupted"))))
+            if self._hooks.wanted("on_error", run.job.name):
+                self._background.start(self._hooks.for_job("on_error", run.job.name, run.context()))
+        self._release(run)
+        if run.task is not None:
+            # `asyncio.run` waits at its end for every task it can see, and this one swallows its cancellation. It stays
+            # pending, and does nothing more for the run should it go on.
+            asyncio._unregister_task(run.task)  # documented under "Extending asyncio"
+
+    async def _execute(self, run: ActiveRun) -> None:
+        """The run's task. Whatever happens in it, the run gets an outcome and its lease goes back."""
+        run.begun = True
+        root_task.set(run.task)
+        current_run.set(run)
+        try:
+            if self._max_log_chars:
+                run.max_log_chars, run.max_line_chars = self._max_log_chars, self._kept.line_chars(run)
+                current_log.set(run)
+            await self._carry_out(run)
+        except BaseException as error:
+            if run.outcome is None:
+                run.log = None  # it may be what can't be kept
+                self._end(run, "failed", RunError(type_name(error), "its outcome can't be kept"), None)
+            # A task does not keep any other: the event loop would look at it.
+            if is_a(error, asyncio.CancelledError) or self._is_interrupt(error):
+                raise
+            logger.error(
+                "job %r: what follows its run failed\n%s", run.job.name, traceback_text(error), extra=run.log_fields
+            )
+        finally:
+            if run.id in self.active:
+                self._give_back(run)
+
+    async def _carry_out(self, run: ActiveRun) -> None:
+        ending = await self._call(run)
+        if run.cut == "lease_lost" and ending.error is None and not run.lease_lost:
+            take_back_cuts(run)  # it came to its end all the same
+        if self._can_doubt and run.cut is None and not self.holds(run):
+            ending = await self._settled(run, ending)
+        if run.outcome is not None:
+            return  # it was left behind at a stop, and that is its record
+        if run.cut is not None and ending.error is None and not run.function_ended:
+            ending = Ending(*self._after_cancellation(run, None))
+        self._end(run, *ending)
+        hook = "after_run" if ending.status == "completed" else "on_error"
+        if not run.vetoed and self._hooks.wanted(hook, run.job.name):
+            await self._hooks.for_job(hook, run.job.name, run.context())
+
+    async def _settle_lease(self, run: ActiveRun) -> None:
+        """Where the lease of a run is in doubt, wait until the store has said whose it is."""
+        if not self.holds(run):
+            await self.settle(run)
+
+    async def _settled(self, run: ActiveRun, ending: Ending) -> Ending:
+        """The outcome of a run that ended while its lease was in doubt: it counts unless another instance has the lease."""
+        run.ending, run.function_ended = ending, True
+        with suppress(asyncio.CancelledError):  # there is nothing left to cancel
+            await self.settle(run)
+        if not run.lease_lost:
+            return ending
+        logger.error("job %r: its lease was lost, and its outcome does not count", run.job.name, extra=run.log_fields)
+        run.cut = "lease_lost"
+        return Ending("interrupted", run.cut_error("lease_lost"))
+
+    async def _call(self, run: ActiveRun) -> Ending:
+        """Call the function, unless a before-run hook vetoes it."""
+        status: RunStatus
+        error: RunError | None
+        try:
+            if run.cut is not None:  # before its task had begun
+                raise asyncio.CancelledError
+            if self._hooks.wanted("before_run", run.job.name):
+                await self._ask_before_hooks(run)
+                await self._settle_lease(run)
+            value = await self._invoker.call(run)
+            return Ending("completed", None, None if value is None else await self._kept.result(run, value))
+        except asyncio.CancelledError as cancelled:
+            status, error = self._after_cancellation(run, cancelled)
+        except BaseException as raised:
+            if run.cut is not None:
+                status, error = self._after_cancellation(run, raised)
+            elif run.vetoed and is_a(raised, SkipRun):
+                status, error = "cancelled", self._kept.veto(run, raised)
+            else:
+                status, error = "failed", self._kept.error(run, raised)
+            if self._is_interrupt(raised):
+                self._end(run, status, error, None)
+                raise
+        return Ending(status, error)
+
+    def _is_interrupt(self, raised: BaseException) -> bool:
+        """Whether this is a real Ctrl-C, as opposed to a job's own."""
+        return self._interrupts.seen and is_a(raised, KeyboardInterrupt)
+
+    async def _ask_before_hooks(self, run: ActiveRun) -> None:
+        veto = await self._hooks.for_job("before_run", run.job.name, run.context())
+        if veto is not None:
+            run.vetoed = True
+            raise veto
+
+    def _end(self, run: ActiveRun, status: RunStatus, error: RunError | None, result: str | None) -> None:
+        """Keep the outcome. From here on nothing runs the function again."""
+        run.function_ended = True
+        if run.cut != "lease_lost":
+            self._remember(run.id)
+        outcome = self._kept.outcome(run, run.record(status, self._clock.now(), error, result))
+        run.result_json = outcome.result_json
+        if not run.job.store_result and outcome.result_json is not None:
+            outcome = replace(outcome, result_json=None)
+        run.outcome = outcome
+        self._recorder.ended(outcome)
+        if outcome.error is None:
+            if logger.isEnabledFor(logging.INFO):
+                logger.info(
+                    "job %r completed in %.3f s (run %s)",
+                    run.job.name,
+                    outcome.duration,
+                    short_id(run.id),
+                    extra=run.log_fields,
+                )
+        elif not run.vetoed:
+            log_error(
+                logger,
+                shortened(outcome.error.traceback, self._log_tracebacks),
+                "job %r %s (run %s): %s: %s",
+                run.job.name,
+                status.replace("_", " "),
+                short_id(run.id),
+                outcome.error.type,
+                printable(cut(outcome.error.message, _LOGGED)),
+                extra={**run.log_fields, "status": status},
+            )
+        elif run.tick_ts is not None:
+            row = (
+                Row(run.tick_ts, run.tick_ts, 1)
+                if run.missed is None
+                else run.missed._replace(last=run.tick_ts, number=run.missed.number + 1)
+            )
+            self.let_go(run.job, row, "vetoed", outcome.error.message, record_id=run.id)
+        else:
+            logger.warning(
+                "job %r was vetoed (run %s): %s",
+                run.job.name,
+                short_id(run.id),
+                printable(outcome.error.message),
+                extra=run.log_fields,
+            )
+
+    def _give_back(self, run: ActiveRun) -> None:
+        """Give the lease back when the function has really ended."""
+        if run.thread is None or not run.thread_lives:
+            self._release(run)
+            return
+        logger.error(
+            "job %r: run %s is %s, but its thread is still running, and holds the job until it ends",
+            run.job.name,
+            short_id(run.id),
+            run.snapshot().status.replace("_", " "),
+            extra=run.log_fields,
+        )
+        run.in_function = True
+        if run.ended is not None:
+            run.ended.set()
+        run.thread.add_done_callback(lambda _: self._thread_ended(run))
+
+    def _thread_ended(self, run: ActiveRun) -> None:
+        """A function has come to its end after its run."""
+        self._remember(run.id)
+        self._release(run)
+
+    def _remember(self, run_id: str) -> None:
+        self._ended.add(run_id)
+        if len(self._ended) >= _REMEMBERED:
+            self._ended_before, self._ended = self._ended, set()
+
+    def _release(self, run: ActiveRun) -> None:
+        if self.active.pop(run.id, None) is None:
+            return  # it was left behind at a stop
+        self.in_threads -= not run.entry.is_async
+        self.catching_up -= run.trigger == "catch_up"
+        run.entry.releasing += 1
+        if run.cut == "lease_lost" and run.ending is None and not self.has_ended(run.id):
+            self._released(run)
+            self.on_lost(run)
+        else:
+            self._recorder.release(run.ref, lambda: self._released(run))
+
+    def _released(self, run: ActiveRun) -> None:
+        run.entry.running -= 1
+        run.entry.releasing -= 1
+        if run.ended is not None:
+            run.ended.set()
+        self.on_released(run)
+
+    def _after_cancellation(self, run: ActiveRun, raised: BaseException | None) -> tuple[RunStatus, RunError]:
+        if run.cut is not None:
+            return "interrupted" if run.cut == "lease_lost" else run.cut, run.cut_error(run.cut)
+        if raised is not None and not is_cancelled(run):
+            return "failed", self._kept.error(run, raised)
+        return "interrupted", RunError("CancelledError", "was cancelled from outside the scheduler")

@@ -1,0 +1,298 @@
+"""Why: what became of an instant of a job, said in a sentence or two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
+
+from fastapi_crons._util.wording import REASONS, counted, span
+from fastapi_crons.clock import utc_datetime
+from fastapi_crons.errors import ScheduleError, SkipRun
+from fastapi_crons.job import CronJob
+from fastapi_crons.locking.base import KnownJob, Lease
+from fastapi_crons.management.explain_words import Words
+from fastapi_crons.run import SHORTEST_WAIT, MissedReason, MissedTicks, Run
+from fastapi_crons.schedule.cron import cron_schedule
+from fastapi_crons.schedule.due import TickSource, tick_source
+
+Fate = Literal[
+    "ran",
+    "running",
+    "interrupted",
+    "covered",
+    "skipped",
+    "vetoed",
+    "paused",
+    "missed",
+    "waiting",
+    "not_yet",
+    "not_due",
+    "older_schedule",
+    "unknown",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class TickRecords:
+    """All that is on record about an instant of one job, and now. Instants in Unix seconds (UTC)."""
+
+    tick: int
+    now: float
+    job: CronJob
+    """As this process has it."""
+    known: KnownJob | None
+    """What the lock store knows of the job; None where no instance has registered it."""
+    runs: tuple[Run, ...]
+    """The job's runs, oldest first, at least those since the tick."""
+    missed: tuple[MissedTicks, ...]
+    living: frozenset[str] = frozenset()
+    """The owners of leases that live, whatever they do."""
+    instances: int = 0
+    """How many instances live that run jobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class TickFate:
+    """What became of an instant of a job."""
+
+    fate: Fate
+    text: str
+    """A sentence or two for people; instants in the job's zone."""
+    runs: tuple[Run, ...] = ()
+    """The runs that answer for it, oldest first."""
+    missed: MissedTicks | None = None
+    """The record by which it was let go."""
+    next_ts: int | None = None
+    """The job's next tick after now."""
+
+    @property
+    def next(self) -> datetime | None:
+        """The job's next tick after now (aware, UTC)."""
+        return None if self.next_ts is None else utc_datetime(self.next_ts)
+
+
+def made_at(record_id: str) -> float:
+    """When an id was made, in Unix seconds (UUID version 7); 0 for one that does not say so."""
+    try:
+        return int(record_id[:8] + record_id[9:13], 16) / 1000
+    except ValueError:
+        return 0.0
+
+
+def explain(records: TickRecords, *, details: bool = True) -> TickFate:
+    """What became of the instant. `details` says whether error texts and notes may be told.
+
+    A pure function: whatever is on record explains, in the order of what is known for certain.
+    """
+    case = _Case(records, details)
+    fate = case.run() or case.let_go() or case.covered() or case.not_due() or case.not_handled() or case.no_record()
+    if case.older and not case.is_due and fate.fate != "older_schedule":
+        fate = replace(fate, text=f"{fate.text} It was due under an older schedule. {case.schedule_since()}")
+    return replace(fate, next_ts=case.next_tick())
+
+
+_FATES: dict[MissedReason, Fate] = {"overlap": "skipped", "vetoed": "vetoed", "paused": "paused"}
+_NOT_KNOWN = "What was due before that is not known."
+
+
+class _Case:
+    """One instant, the records, and the sentences to say about them."""
+
+    def __init__(self, records: TickRecords, details: bool) -> None:
+        self._records = records
+        self._details = details
+        self._known = known = records.known
+        self._tick = records.tick
+        job = records.job
+        self._text, self._zone = job.schedule.text, job.schedule_zone
+        self._source: TickSource | None = tick_source(job.schedule)
+        if known is not None and (known.schedule, known.timezone) != (self._text, self._zone):
+            self._text, self._source, self._zone = known.schedule, _source_of(known), known.timezone
+        self._say = Words(records, self._text, self._zone, details)
+        #: Whether the schedule in force had not come into force yet.
+        self.older = known is not None and self._tick < known.since
+        #: Whether the schedule in force has a tick at this instant.
+        self.is_due = self._source is not None and self._source.next_tick(self._tick - 1) == self._tick
+
+    def next_tick(self) -> int | None:
+        """The next tick after now."""
+        if self._source is None or (self._known is not None and not self._known.enabled):
+            return None
+        return self._source.next_tick(int(self._records.now))
+
+    def run(self) -> TickFate | None:
+        """Runs of this very tick."""
+        own = (run for run in self._records.runs if run.tick_ts == self._tick)
+        runs = tuple(sorted(own, key=lambda run: (run.attempt, run.token)))
+        if not runs:
+            return None
+        last = runs[-1]
+        sentences = [
+            self._say.cut_off(run) if run.status == "interrupted" else self._say.ran(run, "") for run in runs[:-1]
+        ]
+        if last.status == "cancelled" and last.error is not None and last.error.type == SkipRun.__name__:
+            why = self._say.detail(last.error.message)
+            return self._fate("vetoed", *sentences, f"A before-run hook vetoed it{why}.", runs=runs)
+        if last.status == "interrupted":
+            sentences += [self._say.cut_off(last), self._say.rerun_of(last)]
+            return self._fate("interrupted", *sentences, runs=runs)
+        sentences.append(self._say.ran(last, " again" if len(runs) > 1 else ""))
+        if last.delay and self._details:
+            sentences.append(f"It started late: {self._say.local(last.delay)}.")
+        if last.waited >= SHORTEST_WAIT:
+            sentences.append(f"It waited {last.waited:.3g} s for a free thread before its function began.")
+        if last.missed_ticks and last.missed_since_ts is not None:
+            earlier = counted(last.missed_ticks, "earlier tick")
+            sentences.append(f"The run stands for {earlier} too, since {self._say.at(last.missed_since_ts)}.")
+        return self._fate("running" if last.status == "running" else "ran", *sentences, runs=runs)
+
+    def let_go(self) -> TickFate | None:
+        """A record that the tick was let go."""
+        if not self._may_be_due():
+            return None
+        # A row can span what records of their own tell of.
+        for missed in sorted(self._records.missed, key=lambda missed: missed.last_ts - missed.first_ts):
+            if missed.first_ts <= self._tick <= missed.last_ts:
+                return self._let_go_by(missed)
+        return None
+
+    def _let_go_by(self, missed: MissedTicks) -> TickFate:
+        at, row = self._say.at, ""
+        if missed.count > 1:
+            number = f"at least {missed.count}" if missed.more else str(missed.count)
+            row = f" It is one of {number} ticks from {at(missed.first_ts)} to {at(missed.last_ts)}."
+        reason = REASONS[missed.reason] + (self._say.detail(self._say.local(missed.detail)) if missed.detail else "")
+        if self._is_uncertain(missed.first_ts, missed.last_ts):
+            return self._fate("older_schedule", self._uncertain(), f"Ticks around it were not run: {reason}.{row}")
+        on_record = f"{missed.instance} put that on record at {at(missed.recorded_ts)}."
+        text = f"It was not run: {reason}. {on_record}{row}{self._say.in_the_way(missed)}"
+        return self._fate(_FATES.get(missed.reason, "missed"), text, missed=missed)
+
+    def covered(self) -> TickFate | None:
+        """A run of a later tick that stands for this one."""
+        if not self._may_be_due():
+            return None
+        runs = tuple(
+            run
+            for run in self._records.runs
+            if run.tick_ts is not None and (run.missed_since_ts or run.tick_ts) <= self._tick < run.tick_ts
+        )
+        if not runs:
+            return None
+        run = runs[-1]
+        assert run.tick_ts is not None
+        if self._is_uncertain(run.missed_since_ts or 0, run.tick_ts):
+            return self._fate(
+                "older_schedule", self._uncertain(), f"Run {run.id} stands for late ticks around it.", runs=runs
+            )
+        late = f": {self._say.local(run.delay)}" if run.delay and self._details else ""
+        text = (
+            f"It was late{late}; the run of {self._say.at(run.tick_ts)} stands for it and for all late ticks, "
+            f"{counted(run.missed_ticks + 1, 'tick')} (coalesce)."
+        )
+        sentences = [text, *(self._say.cut_off(each) for each in runs[:-1])]
+        sentences.append(f"That run, {run.id} by {run.instance}, {self._say.ending(run)}.")
+        return self._fate("covered", *sentences, runs=runs)
+
+    def not_due(self) -> TickFate | None:
+        """An instant at which the schedule in force has nothing due."""
+        if self.older or self.is_due:
+            return None
+        if self._source is None:
+            kind = f"{self._say.schedule()} is a schedule of another kind than are installed"
+            claimed = self._claim() is not None
+            return None if claimed else self._fate("unknown", f"Whether it is due can't be told here: {kind}.")
+        following = self._source.next_tick(self._tick)
+        then = (
+            "it is never due after that"
+            if following is None
+            else f"the next tick after it is {self._say.at(following)}"
+        )
+        return self._fate(
+            "not_due", f"The job is not due then: {self._say.schedule()} has no tick at that instant; {then}."
+        )
+
+    def not_handled(self) -> TickFate | None:
+        """A tick that nobody has claimed or let go so far."""
+        known, now = self._known, self._records.now
+        if known is None:
+            if self._tick > now:
+                return self._fate("not_yet", f"It is due in {span(self._tick - now)}.", self._never_registered())
+            return self._fate("unknown", self._never_registered())
+        if self._tick <= known.mark or self.older:
+            return None
+        if known.pause is not None:
+            when = "was due" if self._tick <= now else "will be due"
+            what = f"it {when} in that time, and is not run"
+            if self._tick <= known.pause.since:
+                what = "it was late already when that began, and is run only if the job is resumed with catch_up"
+            return self._fate("paused", f"The job is paused {self._say.paused(known)}; {what}.")
+        if not known.enabled:
+            return self._fate("missed", "The job is disabled: none of its ticks is run.")
+        if self._tick > now:
+            return self._fate("not_yet", f"It is due in {span(self._tick - now)}; nothing has become of it yet.")
+        return self._fate("waiting", self._say.why_waiting(known, now))
+
+    def no_record(self) -> TickFate:
+        """A tick that was handled, and that no record tells of."""
+        known = self._known
+        assert known is not None
+        if self._tick > self._records.now:
+            ahead = f"the newest tick on record as handled is {self._say.at(known.mark)}, which lies ahead: a clock was wrong"
+            return self._fate(
+                "unknown", f"It is not run: {ahead}. The job goes on when that has passed, or was put back."
+            )
+        lease = self._claim()
+        if lease is not None:
+            return self._fate("running" if lease.let_go is None else "missed", self._say.leased(lease))
+        if self.older:
+            return self._fate("older_schedule", f"Nothing is on record of it. {self.schedule_since()}", _NOT_KNOWN)
+        runs, missed = self._records.runs, self._records.missed
+        kept = [made_at(run.id) for run in runs] or [each.recorded_ts for each in missed]
+        oldest = min(kept, default=None)
+        if oldest is not None and oldest > self._tick:
+            why = f"the history reaches back to {self._say.at(oldest)} only"
+        else:
+            why = "its record is not written yet, or was lost while the state store did not answer"
+        return self._fate(
+            "unknown",
+            f"It was handled (all ticks up to {self._say.at(known.mark)} were), and nothing is on record of it: {why}.",
+        )
+
+    def schedule_since(self) -> str:
+        """Since when the schedule is what it is."""
+        assert self._known is not None
+        return f"The schedule {self._say.schedule()} is in force since {self._say.at(self._known.since)}."
+
+    def _claim(self) -> Lease | None:
+        """The lease that answers for the tick."""
+        leases = (each for each in self._say.leases() if each.tick is not None)
+        return next((each for each in leases if each.after < self._tick <= (each.tick or 0)), None)
+
+    def _fate(
+        self, fate: Fate, *sentences: str, runs: tuple[Run, ...] = (), missed: MissedTicks | None = None
+    ) -> TickFate:
+        return TickFate(fate, " ".join(sentence for sentence in sentences if sentence), runs, missed)
+
+    def _may_be_due(self) -> bool:
+        """Whether the instant is a tick, or would have been one under an older schedule."""
+        return self.older or self._source is None or self.is_due
+
+    def _is_uncertain(self, first: int, last: int) -> bool:
+        """Whether nothing says that an instant inside a row of ticks was one: their schedule is not known any more."""
+        return self.older and self._tick not in (first, last)
+
+    def _uncertain(self) -> str:
+        return f"Whether it was due is not known. {self.schedule_since()}"
+
+    def _never_registered(self) -> str:
+        return "No instance has registered the job in this store, so none has run it."
+
+
+def _source_of(known: KnownJob) -> TickSource | None:
+    """The ticks of a schedule of which only text and zone are known; None for a kind that is not installed here."""
+    try:
+        return cron_schedule(known.schedule, known.timezone or "UTC")
+    except ScheduleError:
+        return None

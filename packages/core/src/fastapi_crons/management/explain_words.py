@@ -1,0 +1,163 @@
+"""The words of `why`: how runs, leases and instants of a job are told."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+from fastapi_crons._util.damage import EARLIEST, LATEST
+from fastapi_crons._util.wording import REASONS, span
+from fastapi_crons.clock import utc_datetime
+from fastapi_crons.locking.base import KnownJob, Lease
+from fastapi_crons.locking.instance import name_of
+from fastapi_crons.run import INTERRUPTED, MissedTicks, Run, RunError, RunStatus
+
+if TYPE_CHECKING:
+    from fastapi_crons.management.explain import TickRecords
+
+_ENDINGS: dict[RunStatus, str] = {
+    "running": "is still running",
+    "completed": "completed",
+    "failed": "failed",
+    "timed_out": "exceeded its time limit",
+    "cancelled": "was cancelled",
+    "interrupted": "was cut off",
+}
+_ORPHANED = "is on record as running, but its instance is gone: another one closes the record, and may run it again"
+#: A tick that is not handled so long (seconds) after it was due, while instances live, is not just about to be.
+_OVERDUE = 10.0
+
+
+#: How an instant stands in a text on record.
+_INSTANT = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
+
+
+class Words:
+    """Sentences, and parts of them, about one instant of a job. `text` and `zone` are those of the schedule in force."""
+
+    def __init__(self, records: TickRecords, text: str, zone: str, details: bool) -> None:
+        self._records = records
+        self._tick = records.tick
+        self._text, self._zone = text, zone
+        self._details = details
+
+    def ran(self, run: Run, again: str) -> str:
+        """That a run ran, where, and how it ended."""
+        attempt = f", attempt {run.attempt}" if run.attempt > 1 else ""
+        where = f"by {run.instance}, from {self.at(run.started_ts)} on (run {run.id}{attempt})"
+        return f"It was run{again} {where}, and {self.ending(run)}."
+
+    def in_the_way(self, missed: MissedTicks) -> str:
+        """What is known by now of the run that a tick was skipped for: it may have ended without a chance to say so."""
+        if missed.reason != "overlap" or not missed.detail:
+            return ""
+        holder = next((run for run in self._records.runs if run.id in missed.detail), None)
+        if holder is None or holder.ended_ts is None:
+            return ""
+        if holder.status == "interrupted":
+            return f" {self.cut_off(holder)}"
+        if holder.ended_ts > self._tick:
+            return f" That run {self.ending(holder)}, at {self.at(holder.ended_ts)}."
+        why = "its after-run hooks went on, the lock store did not answer, or its instance was held up"
+        if holder.error is not None and "its thread can't be ended" in holder.error.message:
+            why = "its thread could not be ended, and went on"
+        return f" That run had ended by then, at {self.at(holder.ended_ts)}, but still held the job: {why}."
+
+    def ending(self, run: Run) -> str:
+        """How a run ended, or that it goes on."""
+        if run.status == "running" or run.ended_ts is None:
+            lease = next((each for each in self.leases() if each.run_id == run.id), None)
+            if lease is not None and not self.lives(lease):
+                return _ORPHANED
+            return _ENDINGS[run.status]
+        took = f" after {run.duration:.3g} s" if run.duration is not None else ""
+        error = f": {run.error.type}{self.detail(self._message(run.error))}" if run.error is not None else ""
+        return f"{_ENDINGS[run.status]}{took}{error}"
+
+    def cut_off(self, run: Run) -> str:
+        """That a run was cut off."""
+        why = self.detail(self._message(run.error)) if run.error is not None else ""
+        return f"Run {run.id} by {run.instance}, attempt {run.attempt}, was cut off{why}."
+
+    def rerun_of(self, run: Run) -> str:
+        """Why a run that was cut off was not run again, as far as one can tell."""
+        if any(lease.run_id == run.id for lease in self.leases()):
+            return "Its lease is still on record, so another instance may take it up and run it again."
+        if run.error is not None and run.error.type != INTERRUPTED:
+            return "It was not run again: that was its scheduler's stop, and no crash."
+        return (
+            "It was not run again: the job does not rerun what was interrupted, or did so as often as it may, or was paused, "
+            "disabled or changed since, or it was too late for that."
+        )
+
+    def leases(self) -> tuple[Lease, ...]:
+        """The leases on record."""
+        return self._records.known.leases if self._records.known is not None else ()
+
+    def lives(self, lease: Lease) -> bool:
+        """Whether the holder of a lease lives."""
+        return lease.instance in self._records.living
+
+    def leased(self, lease: Lease) -> str:
+        """What a lease says of a tick that no record tells of."""
+        who = name_of(lease.instance)
+        if lease.let_go is not None:
+            return f"{who} has skipped it ({REASONS[lease.let_go]}), and has not recorded that yet."
+        return f"{who} has claimed it (run {lease.run_id}, attempt {lease.attempt}), and has not recorded yet how that ended."
+
+    def why_waiting(self, known: KnownJob, now: float) -> str:
+        """Why nobody has claimed a tick that was due."""
+        since = f"It was due {span(now - self._tick)} ago, and nobody has claimed it"
+        if not self._records.instances:
+            return f"{since}: no instance lives that runs jobs. The next one to start treats it as a late tick."
+        job = self._records.job
+        if job.jitter and now - self._tick <= job.jitter:
+            return f"{since} yet: its jitter holds it back, for {span(job.jitter)} at most."
+        holder = next((lease for lease in known.leases if lease.let_go is None), None)
+        if holder is not None and job.overlap != "allow":
+            gone = "" if self.lives(holder) else ", but is gone: the others take over when they notice"
+            return (
+                f"{since}: it waits for run {holder.run_id} of {name_of(holder.instance)}, which holds the job{gone}."
+            )
+        if now - self._tick <= _OVERDUE:
+            return f"{since} yet."
+        return (
+            f"{since}, although {_live(self._records.instances)} no such job, can't reach the lock store, or "
+            f"{'is' if self._records.instances == 1 else 'are'} busy: the health of each says which."
+        )
+
+    def paused(self, known: KnownJob) -> str:
+        """Since when a job is paused, by whom, and why."""
+        assert known.pause is not None
+        by = f" by {known.pause.actor}" if known.pause.actor else ""
+        return f"since {self.at(known.pause.since)}{by}{self.detail(known.pause.note or '')}"
+
+    def schedule(self) -> str:
+        """The schedule in force."""
+        return f"{self._text!r}" + (f" in {self._zone}" if self._zone else "")
+
+    def local(self, text: str) -> str:
+        """What was put on record, with its instants on the clock of the job's zone, as all others in the answer."""
+        return _INSTANT.sub(lambda found: self.at(datetime.fromisoformat(found[0]).timestamp()), text)
+
+    def _message(self, error: RunError) -> str:
+        return self.local(error.message) if error.type == INTERRUPTED else error.message
+
+    def detail(self, text: str) -> str:
+        """What may be told only to some."""
+        return f": {text}" if text and self._details else ""
+
+    def at(self, instant: float) -> str:
+        """An instant on the clock of the job's zone."""
+        moment = utc_datetime(int(min(max(instant, EARLIEST), LATEST)))
+        try:
+            local = moment.astimezone(ZoneInfo(self._zone or "UTC"))
+        except (LookupError, ValueError, OSError):  # a zone that is not known on this host
+            local = moment
+        return f"{local:%Y-%m-%d %H:%M:%S %Z}"
+
+
+def _live(instances: int) -> str:
+    return "one instance lives: it has" if instances == 1 else f"{instances} instances live: they have"

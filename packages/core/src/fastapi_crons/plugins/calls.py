@@ -1,0 +1,412 @@
+"""Calling hooks: each implementation isolated from the others, bounded in time, and given what it asks for."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import pluggy
+
+from fastapi_crons._util.callables import is_awaitable, is_coroutine_function, label, parameters_of
+from fastapi_crons._util.exceptions import exact_text, is_a
+from fastapi_crons._util.executions import same_function
+from fastapi_crons._util.metering import Lasting, Meter
+from fastapi_crons._util.text import one_line, printable, storable, traceback_text, type_name, where_raised
+from fastapi_crons._util.wording import counted, span
+from fastapi_crons.errors import SkipRun
+from fastapi_crons.plugins.specs import HookContext
+from fastapi_crons.run import short_id
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from fastapi_crons._util.threads import ThreadPool
+    from fastapi_crons.scheduler.crons import Crons
+
+# A name for log configurations, wherever this module is.
+logger = logging.getLogger("fastapi_crons.hooks")
+
+HookFunc = Callable[..., Any]
+
+#: What tells plugins of one class apart that were registered without a name.
+_ADDRESS = re.compile(r"#[0-9a-f]+(/\d+)?$")
+#: Of so many kinds of failures of one implementation it is remembered how often they come.
+_MAX_KINDS = 20
+#: An implementation of which so many calls hang is not called until one of them ends.
+_MAX_HANGING = 4
+
+
+class AddedHook:
+    """A function added through `crons.add_…_hook`, made into a plugin: there is one way that a hook is called."""
+
+    def __init__(self, hook: str, function: HookFunc, job_name: str | None) -> None:
+        self.hook = hook
+        self.function = function
+        self.job_name = job_name
+
+    def is_once_more(self, former: object, *, moved: bool) -> bool:
+        """Whether the same function was added before, in the same way."""
+        if not isinstance(former, AddedHook) or (former.hook, former.job_name) != (self.hook, self.job_name):
+            return False
+        return same_function(former.function, self.function, moved=moved)
+
+
+class HookCall:
+    """One implementation of one hook."""
+
+    __slots__ = (
+        "_bind",
+        "_failures",
+        "_is_coroutine_function",
+        "_job_name",
+        "function",
+        "hanging",
+        "hook",
+        "plugin_name",
+        "shown",
+    )
+
+    def __init__(self, hook: str, implementation: pluggy.HookImpl) -> None:
+        plugin = implementation.plugin
+        self.hook = hook
+        self.plugin_name = implementation.plugin_name
+        self._job_name: str | None = None
+        self._bind: _Bind
+        #: What people are told it is.
+        self.shown = f"hook {hook} of plugin {_ADDRESS.sub('', self.plugin_name)!r}"
+        if isinstance(plugin, AddedHook):
+            self.function: HookFunc = plugin.function
+            self._job_name = plugin.job_name
+            self._bind = bind_added(plugin.function)
+            self.shown = f"hook {hook} {label(plugin.function)}"
+        else:
+            self.function = implementation.function
+            self._bind = _bind_by_name(implementation.argnames)
+        self._is_coroutine_function = is_coroutine_function(self.function)
+        #: How many of its calls exceeded their time limit and still go on.
+        self.hanging = 0
+        #: By kind: the failures of late, and the job that was concerned last.
+        self._failures: dict[object, tuple[Meter, object]] = {}
+
+    def failed(self, now: float, kind: object, job: object) -> Lasting | None:
+        """Note a failure of some kind; returns what is to be logged of it now."""
+        if len(self._failures) > _MAX_KINDS:
+            self._failures.clear()
+        meter, _ = self._failures.get(kind, (Meter(), None))
+        self._failures[kind] = meter, job
+        return meter.failed(now)
+
+    def worked(self, now: float, job: object) -> Lasting | None:
+        """Note that it has done what it should for a job; returns what is to be logged where that is news."""
+        over = [meter.works(now) for meter, failed in self._failures.values() if failed == job]
+        return next((lasting for lasting in over if lasting is not None), None)
+
+    @property
+    def has_failed(self) -> bool:
+        return bool(self._failures)
+
+    def concerns(self, job_name: str) -> bool:
+        return self._job_name is None or self._job_name == job_name
+
+    def here(self, **arguments: object) -> object:
+        """Call it here and now, with those of the arguments that it takes."""
+        positional, named = self._bind(arguments)
+        return self.function(*positional, **named)
+
+    async def run(
+        self, pool: ThreadPool, arguments: Mapping[str, object], begins: Callable[[], object] = lambda: None
+    ) -> object:
+        """Call it: on the loop when it is a coroutine function, else in the pool; await what can be awaited.
+
+        `begins` is called when it begins, which in a pool may be later, and in the thread there.
+        """
+        positional, named = self._bind(arguments)
+        if self._is_coroutine_function:
+            begins()
+            result = self.function(*positional, **named)
+        else:
+            result = await self._in_thread(pool, partial(self.function, *positional, **named), begins)
+        return await result if is_awaitable(result) else result
+
+    def hangs(self, call: asyncio.Future[Any]) -> None:
+        """Count a call that goes on after its time limit, until it ends."""
+
+        def ended(_: asyncio.Future[Any]) -> None:
+            self.hanging -= 1
+
+        self.hanging += 1
+        call.add_done_callback(ended)
+
+    async def _in_thread(
+        self, pool: ThreadPool, function: Callable[[], object], begins: Callable[[], object]
+    ) -> object:
+        import asyncio  # wanted only where hooks run
+
+        future = pool.submit(function, begins)
+        try:
+            ended = await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if not pool.withdraw(future):
+                pool.leave_behind(future)
+                self.hangs(future)
+            raise
+        if ended.error is None:
+            return ended.value
+        if type(ended.error) is StopIteration:
+            raise RuntimeError("StopIteration left a function") from ended.error
+        raise ended.error
+
+
+class Calls(Protocol):
+    """Gives the implementations of a hook, in the order they are called."""
+
+    def __call__(self, hook: str) -> tuple[HookCall, ...]: ...
+
+
+class HookCaller:
+    """Calls the hooks of one scheduler."""
+
+    def __init__(self, crons: Crons, calls: Calls, pool: ThreadPool, timeout: float) -> None:
+        self.crons = crons
+        self._calls = calls
+        self._pool = pool
+        self._timeout = timeout
+        self._going_on: set[asyncio.Task[BaseException | None]] = set()
+        self.failures = 0
+
+    @property
+    def threads(self) -> int:
+        """How many plain functions are called at a time."""
+        return self._pool.size
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait, because all threads are taken."""
+        return self._pool.waiting
+
+    def wanted(self, hook: str, job_name: str) -> bool:
+        """Whether anything implements the hook for this job."""
+        calls = self._calls(hook)
+        return any(call.concerns(job_name) for call in calls) if calls else False
+
+    def is_call(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether a task is one in which a hook goes on."""
+        return task in self._going_on
+
+    async def for_job(self, hook: str, job_name: str, context: HookContext) -> SkipRun | None:
+        """Call a hook about a job, one implementation after another; returns the first veto of a `before_run`."""
+        for call in self._calls(hook):
+            if not call.concerns(job_name):
+                continue
+            own = {key: _copied(value) if type(value) in (dict, list) else value for key, value in context.items()}
+            veto = await self._guarded(call, {"job_name": job_name, "context": own, "crons": self.crons})
+            if veto is not None and hook == "before_run":
+                return veto
+            if veto is not None:
+                self.complain(call, "raised SkipRun, which only a before_run hook may", context=context)
+        return None
+
+    async def for_scheduler(self, hook: str, **arguments: object) -> None:
+        """Call a life-cycle hook."""
+        for call in self._calls(hook):
+            veto = await self._guarded(call, arguments)
+            if veto is not None:
+                self.complain(call, "raised SkipRun, which only a before_run hook may")
+
+    def redacted(self, job_name: str, field: str, value: str) -> str:
+        """What plugins let be kept of a text."""
+        for call in self._calls("redact"):
+            try:
+                kept = call.here(job_name=job_name, field=field, value=value)
+                if kept is not None and not isinstance(kept, str):
+                    raise TypeError(f"redact must return text or None, not {type_name(kept)}")
+                value = value if kept is None else storable(exact_text(kept))
+            except BaseException as error:
+                self.complain(call, "failed, so the text is not kept", error, {"job_name": job_name})
+                return f"<not kept: the redact hook of plugin {call.plugin_name!r} failed>"
+            if call.has_failed:
+                self._works(call, job_name)
+        return value
+
+    def complain(
+        self,
+        call: HookCall,
+        what: str,
+        error: BaseException | None = None,
+        context: Mapping[str, object] | None = None,
+    ) -> None:
+        """Log what an implementation did wrong, in one line: once, and then now and then.
+
+        `context` is what it was told of a job.
+        """
+        self.failures += 1
+        told = context or {}
+        where = "" if error is None else where_raised(error)
+        lasting = call.failed(
+            self.crons.clock.monotonic(),
+            (what, None if error is None else type_name(error), where),
+            told.get("job_name"),
+        )
+        if lasting is None:
+            return
+        fields = {
+            "job": told.get("job_name"),
+            "run_id": told.get("run_id"),
+            "tick": told.get("scheduled_time"),
+            "attempt": told.get("attempt"),
+        }
+        about = f" about job {told['job_name']!r}" if "job_name" in told else ""
+        if told.get("run_id"):
+            about += f" (run {short_id(str(told['run_id']))})"
+        why = "" if error is None else f": {one_line(error)} ({printable(where)})"
+        often = "" if lasting.times == 1 else f"; that is {lasting.times} times in {span(lasting.since)}"
+        logger.error("%s%s %s%s%s", call.shown, about, what, why, often, extra=fields)
+        if error is not None:
+            logger.debug("%s\n%s", call.shown, traceback_text(error), extra=fields)
+
+    def _works(self, call: HookCall, job: object) -> None:
+        lasting = call.worked(self.crons.clock.monotonic(), job)
+        if lasting is not None:
+            logger.warning("%s works again, after %s", call.shown, counted(lasting.times, "failure"))
+
+    async def _guarded(self, call: HookCall, arguments: Mapping[str, object]) -> SkipRun | None:
+        import asyncio
+
+        context = arguments.get("context")
+        told = dict(context) if isinstance(context, dict) else None
+        if call.hanging >= _MAX_HANGING:
+            self.complain(call, f"is not called: {call.hanging} of its calls hang", context=told)
+            return None
+
+        loop = asyncio.get_running_loop()
+        begun: asyncio.Future[None] = loop.create_future()
+
+        async def contained() -> BaseException | None:
+            # SystemExit and KeyboardInterrupt would leave the task and end the loop.
+            try:
+                await call.run(self._pool, arguments, lambda: loop.call_soon_threadsafe(_done, begun))
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                return error
+            return None
+
+        task = asyncio.ensure_future(contained())
+        self._going_on.add(task)
+        task.add_done_callback(self._going_on.discard)
+        try:
+            # All threads may be taken: the time limit begins with the hook, as that of a job does with its function.
+            await asyncio.wait(cast("set[asyncio.Future[Any]]", {task, begun}), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({task}, timeout=self._timeout)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if not done:
+            task.cancel()
+            await asyncio.wait({task}, timeout=0)
+            if not task.done():
+                call.hangs(task)
+            self.complain(call, f"did not end within {self._timeout:g} s and was left behind", context=told)
+            return None
+        if task.cancelled():
+            self.complain(call, "was cancelled", context=told)
+            return None
+        error = task.result()
+        if error is None or is_a(error, SkipRun):
+            if call.has_failed:
+                self._works(call, (told or {}).get("job_name"))
+            return cast("SkipRun | None", error)
+        self.complain(call, "failed", error, told)
+        return None
+
+
+def _copied(value: object) -> object:
+    """A copy of what JSON can hold, however deeply it is nested."""
+    return json.loads(json.dumps(value))
+
+
+def _done(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+#: What an added function is given only where it has a parameter of this name: the documented calls have two arguments.
+_ONLY_BY_NAME = "crons"
+
+#: A function of these kinds of parameters alone passes on whatever it is given.
+_PASSED_ON = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+
+#: Makes of the arguments of a specification those of one function, by position and by name.
+_Bind = Callable[[Mapping[str, object]], tuple[list[object], dict[str, object]]]
+
+
+def _bind_by_name(wanted: tuple[str, ...]) -> _Bind:
+    """For plugins: pluggy knows their parameters, and has refused others than those of the specification."""
+    return lambda arguments: ([arguments[name] for name in wanted], {})
+
+
+def bind_added(function: HookFunc) -> _Bind:
+    """For added functions: a parameter that is named as in the specification is given that, the others in order.
+
+    Raises `ValueError`, saying which, where it has parameters that the documented call leaves out.
+    """
+    parameters = parameters_of(function)
+    if parameters is None:
+        return _bind_in_order
+    inner = getattr(function, "__wrapped__", None)
+    if inner is not None and {parameter.kind for parameter in parameters} == _PASSED_ON:
+        # What it wraps says what it may be given; where it wants more than that, the wrapper fills it in.
+        shown = parameters_of(inner)
+        bind = _bind_in_order if shown is None else _bind_by(shown)
+        return _bind_in_order if shown is not None and _left_out(shown, bind) else bind
+    bind = _bind_by(parameters)
+    left_out = _left_out(parameters, bind)
+    if left_out:
+        raise ValueError(f"{' and '.join(map(repr, left_out))} of {label(function)!r} would be given nothing")
+    return bind
+
+
+def _bind_in_order(arguments: Mapping[str, object]) -> tuple[list[object], dict[str, object]]:
+    return [value for name, value in arguments.items() if name != _ONLY_BY_NAME], {}
+
+
+def _bind_by(parameters: list[inspect.Parameter]) -> _Bind:
+    open_to_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    kept = {parameter.name for parameter in parameters if parameter.kind is not parameter.POSITIONAL_ONLY}
+    kept.add(_ONLY_BY_NAME)
+
+    def bind(arguments: Mapping[str, object]) -> tuple[list[object], dict[str, object]]:
+        rest = {name: value for name, value in arguments.items() if name not in kept}
+        positional: list[object] = []
+        named: dict[str, object] = {}
+        for parameter in parameters:
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                positional.extend(rest.values())
+                rest.clear()
+            elif parameter.kind is parameter.POSITIONAL_ONLY:
+                positional.extend(rest.pop(name) for name in list(rest)[:1])
+            elif parameter.kind is not parameter.VAR_KEYWORD:
+                if parameter.name in arguments:
+                    named[parameter.name] = arguments[parameter.name]
+                elif rest:
+                    named[parameter.name] = rest.pop(next(iter(rest)))
+        return positional, {**named, **rest} if open_to_all else named
+
+    return bind
+
+
+def _left_out(parameters: list[inspect.Parameter], bind: _Bind) -> list[str]:
+    """The parameters without a default that a call of an added function leaves out."""
+    positional, named = bind(dict.fromkeys(("job_name", "context", _ONLY_BY_NAME)))
+    own = inspect.Signature(parameters).bind_partial(*positional, **named).arguments
+    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        parameter.name
+        for parameter in parameters
+        if parameter.name not in own and parameter.default is parameter.empty and parameter.kind not in open_ended
+    ]

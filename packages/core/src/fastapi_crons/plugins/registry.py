@@ -1,0 +1,402 @@
+"""Plugins: finding them, and what they implement."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from fastapi_crons._util.callables import (
+    is_coroutine_function,
+    is_generator_function,
+    label,
+    parameters_of,
+    required_parameters,
+)
+from fastapi_crons._util.hiding import as_cause
+from fastapi_crons._util.markers import marked_parameter
+from fastapi_crons._util.text import one_line, printable
+from fastapi_crons.errors import PluginError
+from fastapi_crons.plugins import specs as hookspecs
+from fastapi_crons.plugins.backends import BackendSpec, LockBackendSpec, StateBackendSpec
+from fastapi_crons.plugins.calls import AddedHook, HookCall, HookFunc, bind_added
+from fastapi_crons.plugins.requirements import unmet_requirement
+from fastapi_crons.plugins.specs import PROJECT, hookimpl
+
+if TYPE_CHECKING:
+    from pydantic_settings import BaseSettings
+
+    from fastapi_crons.locking.base import LockBackend
+    from fastapi_crons.state.base import StateBackend
+
+logger = logging.getLogger(__name__)
+
+#: An import of a plugin that takes longer (seconds) is told of.
+_LONG_IMPORT = 5.0
+_BRING_STORES = frozenset({"state_backends", "lock_backends"})
+#: Hooks that are called where their answer is wanted, and awaited nowhere.
+_PLAIN = _BRING_STORES | {"redact", "run_scope", "routes", "cli_commands", "settings"}
+
+__all__ = ["LockBackendSpec", "PluginInfo", "Plugins", "StateBackendSpec"]
+
+
+@dataclass(frozen=True, slots=True)
+class PluginInfo:
+    """What is known of a loaded plugin."""
+
+    name: str
+    distribution: str
+    version: str
+    hooks: tuple[str, ...]
+
+
+class Plugins:
+    """The plugins of one scheduler.
+
+    Raises `PluginError`, naming distribution and entry point of each plugin that can't be loaded: what it brings may be wanted,
+    a shared lock for one, and going on without would be worse than not starting. `disabled` names entry points that are left
+    alone, unread.
+    """
+
+    def __init__(self, disabled: frozenset[str] = frozenset()) -> None:
+        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        self._calls: dict[str, tuple[HookCall, ...]] = {}
+        #: Each with what is known of it, so that a registration does not forget that calls hang.
+        self._implementations: dict[pluggy.HookImpl, HookCall] = {}
+        #: The plugins that may be registered once more.
+        self._again: dict[int, tuple[object, bool]] = {}
+        self._brought_by: dict[tuple[str, str], str] = {}
+        self._entry_points: dict[str, EntryPoint] = {}
+        self._load_entry_points(disabled)
+        self.state_backends: Mapping[str, BackendSpec[StateBackend]] = self._backends("state_backends")
+        self.lock_backends: Mapping[str, BackendSpec[LockBackend]] = self._backends("lock_backends")
+
+    def register(self, plugin: object, name: str | None = None) -> None:
+        """Add a plugin: any object or module with `@hookimpl` functions. Raises `PluginError` where it does not fit."""
+        shown = name or label(plugin if callable(plugin) else type(plugin))
+        self._take_back_former(plugin)
+        if self._manager.is_registered(plugin):
+            raise PluginError(f"plugin {shown!r} is registered already")
+        unique = name or f"{shown}#{id(plugin):x}"
+        if self._manager.has_plugin(unique):
+            raise PluginError(f"another plugin is named {unique!r}; give this one another name")
+        try:
+            self._add(plugin, unique)
+            stores = sorted(_BRING_STORES & {caller.name for caller in self._manager.get_hookcallers(plugin) or ()})
+            if stores:
+                self._manager.unregister(plugin)
+                raise PluginError(f"{stores[0]} is asked when plugins are loaded: bring stores through an entry point")
+        except PluginError as error:
+            raise PluginError(f"plugin {shown!r} can't be registered: {error}") from error
+        if not self._manager.get_hookcallers(plugin):
+            logger.warning("plugin %r implements no hook: mark its functions with @hookimpl", shown)
+        self._calls.clear()
+
+    def unregister(self, plugin: object) -> None:
+        """Take a plugin out again. Raises `PluginError` for one that is not registered."""
+        name = self._manager.get_name(plugin)
+        if name is None:
+            raise PluginError(f"plugin {label(plugin if callable(plugin) else type(plugin))!r} is not registered")
+        self._manager.unregister(plugin)
+        self._again.pop(id(plugin), None)
+        self._entry_points.pop(name, None)
+        self._implementations = {
+            known: call for known, call in self._implementations.items() if known.plugin is not plugin
+        }
+        self._calls.clear()
+
+    def expect_again(self, *, moved: bool) -> None:
+        """What registered plugins and functions is done once more, as with `JobRegistry.expect_again`."""
+        brought = {id(self._manager.get_plugin(name)) for name in self._entry_points}
+        for plugin in self._manager.get_plugins():
+            if id(plugin) not in brought:
+                self._again[id(plugin)] = (plugin, moved)
+
+    def _take_back_former(self, plugin: object) -> None:
+        """Take out the plugin that this one is once more, if there is one."""
+        for key, (former, moved) in self._again.items():
+            if isinstance(plugin, AddedHook):
+                once_more = plugin.is_once_more(former, moved=moved)
+            else:
+                once_more = former is plugin or (
+                    type(former) is not AddedHook and label(type(former)) == label(type(plugin)) != label(ModuleType)
+                )
+            if once_more:
+                del self._again[key]
+                self.unregister(former)
+                return
+
+    def add_function(self, hook: str, function: HookFunc, job_name: str | None) -> None:
+        """Add a plain function as an implementation of a run hook, for one job or for all."""
+        if not callable(function):
+            raise PluginError(f"a {hook} hook must be callable, not {function!r}; pass the function itself")
+        if is_generator_function(function):
+            raise PluginError(f"a {hook} hook can't be a generator function: nothing of {label(function)!r} would run")
+        if job_name is not None and not isinstance(job_name, str):
+            raise PluginError(
+                f"job_name of a {hook} hook must be the name of one job, or None for all, not {job_name!r}"
+            )
+        try:
+            bind_added(function)
+        except ValueError as error:
+            raise PluginError(
+                f"a {hook} hook is called with job_name and context: {error}; give a default, or a functools.partial"
+            ) from None
+        marked = marked_parameter(function)
+        if marked is not None:
+            raise PluginError(
+                f"a {hook} hook can't have a parameter {marked[0]!r} with {marked[1]}(…): only FastAPI fills that in"
+            )
+        self.register(_added(hook, function, job_name), f"{label(function)}#{id(function):x}/{len(self._added())}")
+
+    def jobs_named_by_functions(self) -> frozenset[str]:
+        """The job names that added functions are bound to."""
+        return frozenset(added.job_name for added in self._added() if added.job_name is not None)
+
+    def _added(self) -> list[AddedHook]:
+        return [plugin for plugin in self._manager.get_plugins() if isinstance(plugin, AddedHook)]
+
+    def calls(self, hook: str) -> tuple[HookCall, ...]:
+        """The implementations of a hook, in the order they are called."""
+        calls = self._calls.get(hook)
+        if calls is None:
+            implementations = reversed(getattr(self._manager.hook, hook).get_hookimpls())
+            calls = self._calls[hook] = tuple(self._call_of(hook, implementation) for implementation in implementations)
+        return calls
+
+    def _call_of(self, hook: str, implementation: pluggy.HookImpl) -> HookCall:
+        call = self._implementations.get(implementation)
+        if call is None:
+            call = self._implementations[implementation] = HookCall(hook, implementation)
+        return call
+
+    def list(self) -> list[PluginInfo]:
+        """The plugins that came through entry points, with distribution, version and the hooks they implement."""
+        return [
+            PluginInfo(
+                name=name,
+                distribution=entry_point.dist.name if entry_point.dist else "?",
+                version=entry_point.dist.version if entry_point.dist else "?",
+                hooks=tuple(sorted(caller.name for caller in self._callers(name))),
+            )
+            for name, entry_point in self._entry_points.items()
+        ]
+
+    def _callers(self, name: str) -> Sequence[pluggy.HookCaller]:
+        return self._manager.get_hookcallers(self._manager.get_plugin(name)) or ()
+
+    def settings_classes(self) -> Mapping[type[BaseSettings], tuple[str, ...]]:
+        """Every class of settings, each with the distributions that bring it: `CronConfig`, then by distribution.
+
+        A plugin that belongs to no distribution stands there by its own name. Raises `PluginError`, naming the plugin,
+        where one can't say which classes it brings.
+        """
+        from fastapi_crons.config import CronConfig
+
+        distributions = {info.name: info.distribution for info in self.list()}
+        brought: dict[type[BaseSettings], set[str]] = {}
+        for plugin, ask in self._settings_sources():
+            for settings in self._settings_of(plugin, ask):
+                brought.setdefault(settings, set()).add(distributions.get(plugin, plugin))
+        ours = ("fastapi-crons-core", *sorted(brought.pop(CronConfig, set()) - {"fastapi-crons-core"}))
+        by_distribution = sorted(brought.items(), key=lambda item: sorted(item[1]))
+        return {CronConfig: ours, **{settings: tuple(sorted(names)) for settings, names in by_distribution}}
+
+    def _settings_sources(self) -> Iterator[tuple[str, Callable[[], object]]]:
+        """What gives a class of settings, or several, with the name of the plugin it belongs to."""
+        for hook, specs in (("state_backends", self.state_backends), ("lock_backends", self.lock_backends)):
+            for name, spec in specs.items():
+                if spec.settings is not None:
+                    yield self._brought_by[hook, name], spec.settings
+        for call in self.calls("settings"):
+            yield call.plugin_name, call.here
+
+    def _load_entry_points(self, disabled: frozenset[str]) -> None:
+        # One by one, and not by pluggy: it would load those of distributions too that another copy stands in front of.
+        for entry_point in entry_points(group=PROJECT):
+            if entry_point.name in disabled:
+                continue
+            rival = self._entry_points.setdefault(entry_point.name, entry_point)
+            if rival is not entry_point:
+                raise PluginError(
+                    f"two plugins are named {entry_point.name!r}: {_origin(rival)} and {_origin(entry_point)}; "
+                    "uninstall one of the two distributions"
+                )
+        faults = [fault for entry_point in self._entry_points.values() if (fault := _fault_of(entry_point)) is not None]
+        if faults:
+            raise PluginError("; ".join(text for text, _ in faults)) from faults[0][1]
+        for name, entry_point in self._entry_points.items():
+            try:
+                self._add(entry_point.load(), name)
+            except PluginError as error:
+                raise self._unusable(name, f"can't be used: {error}") from error
+            if not self._callers(name):
+                logger.warning("plugin %s implements no hook: mark its functions with @hookimpl", _origin(entry_point))
+
+    def _unusable(self, name: str, what: str) -> PluginError:
+        """What is wrong with a plugin, as an error that says which one it is and what to do."""
+        entry_point = self._entry_points.get(name)
+        if entry_point is None:
+            return PluginError(f"plugin {name!r} {what}; mend it")
+        return PluginError(f"plugin {_origin(entry_point)} {what}; {_remedy(entry_point)}")
+
+    def _add(self, plugin: object, name: str) -> None:
+        """Register a plugin whole, or say in a `PluginError` why not."""
+        known = self._manager.get_name(plugin)
+        if known is not None:
+            raise PluginError(f"it is the same object as plugin {known!r}")
+        try:
+            self._manager.register(plugin, name)
+            self._manager.check_pending()
+            self._check(plugin)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            if self._manager.is_registered(plugin):
+                self._manager.unregister(plugin)
+            if isinstance(error, PluginError):
+                raise
+            if isinstance(error, pluggy.PluginValidationError):
+                raise PluginError(f"it does not fit this version of fastapi-crons: {printable(str(error))}") from error
+            raise PluginError(one_line(error)) from as_cause(error)
+
+    def _check(self, plugin: object) -> None:
+        """Refuse what pluggy takes, and we could not call."""
+        for caller in self._manager.get_hookcallers(plugin) or ():
+            for implementation in caller.get_hookimpls():
+                if implementation.plugin is not plugin or isinstance(plugin, AddedHook):
+                    continue
+                if implementation.wrapper or implementation.hookwrapper:
+                    raise PluginError(f"{caller.name} can't be a wrapper; run_scope is what goes around a run")
+                if caller.name != "run_scope" and is_generator_function(implementation.function):
+                    raise PluginError(f"{caller.name} can't be a generator function: nothing of it would run")
+                if caller.name in _PLAIN and is_coroutine_function(implementation.function):
+                    raise PluginError(f"{caller.name} must be a plain function: nobody would await it")
+                _check_call(caller.name, implementation)
+
+    def _backends(self, hook: str) -> dict[str, BackendSpec[Any]]:
+        backends: dict[str, BackendSpec[Any]] = {}
+        for call in self.calls(hook):
+            try:
+                offered = call.here()
+                if not isinstance(offered, Mapping):
+                    raise TypeError(f"{hook} must return a mapping, not {type(offered).__name__}")
+                for name, spec in offered.items():
+                    if not (isinstance(name, str) and isinstance(spec, BackendSpec)):
+                        raise TypeError(f"{hook} must give a BackendSpec for each name, not {spec!r} for {name!r}")
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                what = f"failed to say which stores it brings ({hook}): {one_line(error)}"
+                raise self._unusable(call.plugin_name, what) from as_cause(error)
+            for name, spec in offered.items():
+                if name in backends:
+                    rival = self._entry_points[self._brought_by[hook, name]]
+                    what = f"and plugin {_origin(rival)} both bring a backend {name!r} ({hook})"
+                    raise self._unusable(call.plugin_name, what)
+                self._brought_by[hook, name] = call.plugin_name
+                backends[name] = spec.brought_by(partial(self._unusable, call.plugin_name))
+        return backends
+
+    def _settings_of(self, plugin: str, ask: Callable[[], object]) -> Sequence[type[BaseSettings]]:
+        from pydantic_settings import BaseSettings
+
+        classes: list[type[BaseSettings]] = []
+        try:
+            offered = ask()
+            for settings in offered if isinstance(offered, Sequence) else [offered]:
+                if not (isinstance(settings, type) and issubclass(settings, BaseSettings)):
+                    raise TypeError(f"{settings!r} is no subclass of pydantic_settings.BaseSettings")
+                classes.append(settings)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise self._unusable(plugin, f"failed to say which settings it brings: {one_line(error)}") from as_cause(
+                error
+            )
+        return classes
+
+
+def _check_call(hook: str, implementation: pluggy.HookImpl) -> None:
+    """Refuse an implementation that can't be called with what pluggy believes that it takes."""
+    function, taken = implementation.function, implementation.argnames
+    unknown = [name for name in required_parameters(function) if name not in taken]
+    if unknown:
+        raise PluginError(f"{hook} wants {', '.join(unknown)}, which nobody gives")
+    marked = marked_parameter(function)
+    if marked is not None:
+        raise PluginError(f"{hook} leaves {marked[0]} to {marked[1]}(…), which only FastAPI fills in")
+    parameters = parameters_of(function)
+    try:
+        if parameters is not None:
+            inspect.Signature(parameters).bind(*taken)
+    except TypeError as error:
+        # pluggy looks at what a decorated function wraps, and not at what is called.
+        raise PluginError(f"{hook} can't be called with {', '.join(taken)} ({error})") from None
+
+
+def _added(hook: str, function: HookFunc, job_name: str | None) -> AddedHook:
+    """A plugin that implements one hook, by a function that does not know of plugins."""
+
+    # trylast: after the plugins' hooks, and among themselves in the order they were added.
+    @hookimpl(trylast=True)
+    def implementation(self: AddedHook, job_name: str, context: hookspecs.HookContext) -> None:
+        self.function(job_name, context)
+
+    implementation.__name__ = hook
+    kind: type[AddedHook] = type(f"Added{hook}", (AddedHook,), {hook: implementation})
+    return kind(hook, function, job_name)
+
+
+def _fault_of(entry_point: EntryPoint) -> tuple[str, BaseException | None] | None:
+    """Why a plugin can't be loaded, in words, with what it raised; None where it can."""
+    if entry_point.dist is not None:
+        unmet = unmet_requirement(entry_point.dist)
+        if unmet is not None:
+            # Before it is imported: what it raises there would only hide the reason.
+            return f"plugin {_origin(entry_point)} {unmet}; or {_disable(entry_point)}", None
+    watch = threading.Timer(_LONG_IMPORT, _complain_of_import, [entry_point])
+    watch.daemon = True
+    watch.start()
+    try:
+        entry_point.load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too
+        return f"plugin {_origin(entry_point)} can't be imported: {one_line(error)}; {_remedy(entry_point)}", error
+    finally:
+        watch.cancel()
+        watch.join()  # a process that forks now must have no thread more than it knows of
+    return None
+
+
+def _complain_of_import(entry_point: EntryPoint) -> None:
+    logger.error(
+        "plugin %s has not been imported within %g s, and everything waits for it; if it does not end, %s",
+        _origin(entry_point),
+        _LONG_IMPORT,
+        _disable(entry_point),
+    )
+
+
+def _remedy(entry_point: EntryPoint) -> str:
+    return f"mend or uninstall it, or {_disable(entry_point)}"
+
+
+def _disable(entry_point: EntryPoint) -> str:
+    return f"set CRON_DISABLED_PLUGINS={entry_point.name}"
+
+
+def _origin(entry_point: EntryPoint) -> str:
+    distribution = entry_point.dist
+    of = f" of {distribution.name} {distribution.version}" if distribution is not None else ""
+    return f"{entry_point.name!r} ({entry_point.value}){of}"

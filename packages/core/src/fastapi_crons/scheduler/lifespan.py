@@ -1,0 +1,145 @@
+"""Ties a scheduler to the life of a FastAPI app.
+
+It starts after the app's own start-up and stops before its shutdown begins, whatever lifespans are merged into the app
+later: for a server that speaks the ASGI lifespan protocol the moments are its two messages. Code that enters the app's
+lifespan context by itself gets the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
+from contextlib import asynccontextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
+
+from fastapi_crons.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from fastapi_crons.scheduler.crons import Crons
+
+# The types of ASGI messages, as Starlette has them.
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+logger = logging.getLogger(__name__)
+
+_schedulers: WeakKeyDictionary[FastAPI, Crons] = WeakKeyDictionary()
+
+
+def scheduler_of(app: FastAPI) -> Crons | None:
+    """The scheduler that starts and stops with an app."""
+    return _schedulers.get(app)
+
+
+def refuse_inside_lifespan(app: FastAPI) -> None:
+    """Raises `ConfigurationError` where the app's lifespan runs already: a scheduler would not be started with it."""
+    if _in_running_lifespan(app):
+        raise ConfigurationError(
+            "Crons(app) inside the running lifespan of that app comes too late: nothing would start it. Write "
+            "`async with Crons() as crons:` around the lifespan's yield, or call Crons(app) where the app is made"
+        )
+
+
+def _in_running_lifespan(app: FastAPI) -> bool:
+    router = app.router
+    context = getattr(inspect.unwrap(router.lifespan_context), "__code__", None)
+
+    def is_lifespan(frame: FrameType) -> bool:
+        if frame.f_code.co_name == "lifespan" and frame.f_locals.get("self") is router:
+            return True
+        return frame.f_code is context and any(value is app for value in frame.f_locals.values())
+
+    return any(is_lifespan(frame) for frame in _frames_of_tasks())
+
+
+def _frames_of_tasks() -> Iterator[FrameType]:
+    """What goes on here, and what other tasks of this event loop wait for."""
+    current: FrameType | None = sys._getframe(1)
+    while current is not None:
+        yield current
+        current = current.f_back
+    try:
+        tasks = asyncio.all_tasks()
+    except RuntimeError:
+        return  # no event loop runs here
+    for task in tasks:
+        awaited: object = task.get_coro()
+        while awaited is not None:
+            frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "ag_frame", None)
+            if isinstance(frame, FrameType):
+                yield frame
+            awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "ag_await", None)
+
+
+def attach(app: FastAPI, crons: Crons) -> None:
+    """Start and stop the scheduler with the app."""
+    router = app.router
+    _schedulers[app] = crons
+    _watch_first_request(app, crons)
+    own_context = router.lifespan_context
+    own_protocol = router.lifespan
+    serving: object | None = None
+
+    @asynccontextmanager
+    async def context(app: Any) -> AsyncIterator[Mapping[str, Any] | None]:
+        async with own_context(app) as state:
+            if serving is not None:
+                yield state
+                return
+            holder = object()
+            await crons.begin_for(holder, app)
+            try:
+                yield state
+            finally:
+                await crons.end_for(holder)
+
+    async def protocol(scope: Message, receive: Receive, send: Send) -> None:
+        nonlocal serving
+        holder = serving = object()
+
+        async def started_before(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                await crons.begin_for(holder, app)
+                crons.heed_signals()
+            await send(message)
+
+        async def stopped_after() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                await crons.end_for(holder)
+            return message
+
+        try:
+            await own_protocol(scope, stopped_after, started_before)
+        finally:
+            serving = None
+            # A server that is torn down without the shutdown message must not leave a scheduler behind.
+            await crons.end_for(holder)
+
+    router.lifespan_context = cast("Any", context)
+    router.lifespan = protocol  # type: ignore[method-assign]
+
+
+def _watch_first_request(app: FastAPI, crons: Crons) -> None:
+    """Tell an app that serves requests without a lifespan, because it is mounted into another or its server gives none."""
+    router = app.router
+    serve = router.middleware_stack
+
+    async def first(scope: Message, receive: Receive, send: Send) -> None:
+        router.middleware_stack = serve
+        if scope["type"] != "lifespan" and not crons.running and crons.config.enabled:
+            logger.error(
+                "the app of this scheduler serves requests, but its lifespan was never started, so no job runs: attach the "
+                "scheduler to the app that the server runs, not to one that is mounted into it; or await crons.start()"
+            )
+        await serve(scope, receive, send)
+
+    router.middleware_stack = first

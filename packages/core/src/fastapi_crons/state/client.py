@@ -1,0 +1,25 @@
+"""Calls to stores: within their deadline, and with errors that say what a store did."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from fastapi_crons._util.hiding import as_cause
+from fastapi_crons._util.text import one_line
+from fastapi_crons.errors import CronsError, StoreUnavailableError
+
+T = TypeVar("T")
+
+
+async def answer_of(call: Awaitable[T], seconds: float, store: str = "the state store") -> T:
+    """The answer of a store. What it raises besides our own errors counts as unavailable."""
+    try:
+        return await asyncio.wait_for(call, seconds)
+    except CronsError:
+        raise
+    except asyncio.TimeoutError:
+        raise StoreUnavailableError(f"{store} gave no answer within {seconds:g} s") from None
+    except Exception as error:
+        raise StoreUnavailableError(f"{store} failed: {one_line(error)}") from as_cause(error)
