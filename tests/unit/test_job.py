@@ -160,7 +160,7 @@ def test_a_zone_may_be_given_as_an_object(zone: tzinfo, name: str) -> None:
 
 def test_a_decorator_without_an_expression_is_refused() -> None:
     crons = Crons()
-    with pytest.raises(JobDefinitionError, match=r"over 'job'; write it as @crons.cron\("):
+    with pytest.raises(JobDefinitionError, match=r"for 'job'; write it like @crons.cron\("):
         crons.cron(job)  # type: ignore[arg-type]
     for nothing in (42, None, ["* * * * *"], b"* * * * *"):
         with pytest.raises(ScheduleError, match="expr must be a cron expression"):
@@ -180,11 +180,11 @@ def test_one_function_registered_twice_is_told_from_two_functions_of_one_name() 
     crons = Crons()
     crons.cron("* * * * *", name="one")(job)
     with pytest.raises(
-        DuplicateJobError, match=r"test_job:job \(test_job.py, line \d+\) is registered twice as the job 'one'"
+        DuplicateJobError, match=r"test_job:job \(test_job.py, line \d+\) is registered twice as job 'one'"
     ):
         crons.cron("0 * * * *", name="one")(job)
     with pytest.raises(
-        DuplicateJobError, match=r"'one' is registered already, for .*:job \(.*; give this one, for .*print"
+        DuplicateJobError, match=r"'one' is already registered, for .*:job \(.*; give the job of .*print"
     ):
         crons.cron("0 * * * *", name="one")(print)
 

@@ -236,7 +236,7 @@ def test_what_only_fastapi_fills_in_is_refused_with_a_sentence(
 ) -> None:
     with pytest.raises(JobDefinitionError) as caught:
         CronJob(func, "* * * * *", "job")
-    assert f"parameter {parameter!r} is left to {marker}(…), which only FastAPI fills in" in str(caught.value)
+    assert f"parameter {parameter!r} is a {marker}(…), which FastAPI resolves only in endpoints" in str(caught.value)
 
 
 def limited(limit: Annotated[int, Query(le=10)] = 5) -> int:

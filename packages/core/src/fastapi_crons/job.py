@@ -1,25 +1,24 @@
-"""CronJob and the registry of jobs: what is to run, and when."""
+"""CronJob, the definition of a job, and ManualRun, a request to run one now."""
 
 from __future__ import annotations
 
 import logging
 import re
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi_crons._elsewhere import former_names_of
 from fastapi_crons._util.callables import is_generator_function, label, required_parameters, takes, unwrapped
-from fastapi_crons._util.executions import run_again_in_a_notebook, same_function, told_apart
 from fastapi_crons._util.markers import marked_parameter
-from fastapi_crons._util.text import cut
+from fastapi_crons._util.wording import brief
 from fastapi_crons.clock import UTC
-from fastapi_crons.errors import DuplicateJobError, JobDefinitionError, ScheduleError, UnknownJobError
+from fastapi_crons.errors import JobDefinitionError, ScheduleError
+from fastapi_crons.run import Trigger
 from fastapi_crons.schedule._parser import MAX_LENGTH
 from fastapi_crons.schedule.cron import CronSchedule, Schedule, cron_schedule, zone_name
 from fastapi_crons.schedule.english import doubts
@@ -35,21 +34,22 @@ Overlap = Literal["skip", "queue", "allow"]
 JobFunc = Callable[..., Any]
 
 MAX_NAME_LENGTH = 200
-#: The longest duration (seconds): what is longer was not meant.
+#: The longest duration (seconds) that is accepted: a longer one is taken for a mistake.
 LONGEST = 10**9
-# What most names are like, and nothing is wrong with.
+# Most names match this, and need no further check.
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.: -]{0,199}")
 # Control characters, line and paragraph separators, surrogates and characters that reorder text.
 _UNFIT = re.compile("[/\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _OVERLAPS: tuple[Overlap, ...] = ("skip", "queue", "allow")
-#: The options that can be left to the scheduler, and the settings that they take then.
-_SETTINGS = {
+_TRIGGERS: tuple[Trigger, ...] = ("cli", "api", "code")
+#: Options whose default is a setting of the scheduler: option, name of the setting.
+_DEFAULTED = {
     "timezone": "timezone",
     "coalesce": "coalesce",
     "misfire_grace_time": "misfire_grace_time",
     "timeout": "default_timeout",
 }
-_OPEN = tuple(_SETTINGS)
+_ALL_DEFAULTED = tuple(_DEFAULTED)
 _ANY_ERROR: tuple[type[BaseException], ...] = (Exception,)
 
 
@@ -59,7 +59,7 @@ class CronJob:
 
     `func` is called without arguments, on the event loop if it is a coroutine function, else in a thread; where it has a
     parameter named `context`, it is given a `JobContext`.
-    `expr` is a cron expression or any object that keeps the `Schedule` protocol. `name` defaults to the
+    `expr` is a cron expression or any object that implements the `Schedule` protocol. `name` defaults to the
     function's name: 1 to 200 printable characters without `/`. Durations are seconds. An option left at None
     takes the scheduler's setting (`CRON_TIMEZONE`, `CRON_COALESCE`, …) when the job is registered.
 
@@ -71,33 +71,34 @@ class CronJob:
     name: str
     tags: Sequence[str]
     timezone: str | None
-    """The zone that a cron expression is read in, as `Europe/Berlin` or a `ZoneInfo`; default `CRON_TIMEZONE`."""
+    """Time zone of the cron expression, like `Europe/Berlin` or a `ZoneInfo`; default `CRON_TIMEZONE`."""
     coalesce: bool
-    """Whether of late ticks the newest runs once for all, or each by itself; default `CRON_COALESCE`."""
+    """True: one run, of the newest late tick, stands for all late ticks. False: each late tick gets its own run.
+    Default `CRON_COALESCE`."""
     misfire_grace_time: float | None
-    """How late (seconds) a tick may start; a later one is let go. Default `CRON_MISFIRE_GRACE_TIME`: no limit."""
+    """How late (seconds) a tick may start; after that it is missed. Default `CRON_MISFIRE_GRACE_TIME`: no limit."""
     overlap: Overlap
-    """What becomes of a tick while the job is still running: `skip` it, `queue` one, or `allow` both to run."""
+    """What happens to a tick while the job is still running: `skip` it, `queue` one, or `allow` both to run."""
     max_retries: int
-    """How often a run that failed is tried again."""
+    """How often a failed run is retried."""
     retry_delay: float
-    """Seconds before the first retry, doubled for each further one; each varies by up to a quarter, and none is longer
-    than `CRON_MAX_RETRY_DELAY`."""
+    """Seconds before the first retry, doubled for each further one, varied by up to a quarter, and at most
+    `CRON_MAX_RETRY_DELAY`."""
     retry_on: tuple[type[BaseException], ...]
-    """The errors that are worth another attempt: one class, or several of them."""
+    """The exceptions that are retried: one class, or several."""
     timeout: float | None
     """How long (seconds) each attempt may take; default `CRON_DEFAULT_TIMEOUT`: no limit."""
     jitter: float
-    """Each tick starts up to so many seconds later, by a delay that is the same for it everywhere."""
+    """Each tick starts up to this many seconds late. Every instance computes the same delay for a tick."""
     enabled: bool
-    """Whether ticks are run at all. A run by hand is possible all the same."""
+    """Whether ticks are run. A manual run is possible either way."""
     store_result: bool
-    """Whether what the function returns is kept with the run."""
+    """Whether the function's return value is stored with the run."""
     schedule: Schedule = field(init=False, repr=False)
-    """When it is due: made from `expr` and `timezone`."""
+    """When the job is due: made from `expr` and `timezone`."""
     schedule_zone: str = field(init=False, repr=False)
-    """The zone of the schedule; empty for a kind that has none."""
-    _left_open: tuple[str, ...] = field(init=False, repr=False)
+    """The schedule's time zone; empty for a `Schedule` without one."""
+    _defaulted: tuple[str, ...] = field(init=False, repr=False)
 
     def __init__(
         self,
@@ -137,8 +138,8 @@ class CronJob:
         put(self, "store_result", store_result)
         put(self, "schedule", _schedule(self.name, expr, self.timezone))
         put(self, "schedule_zone", _zone_of(self.schedule))
-        zone = timezone if isinstance(expr, str) else expr  # a Schedule has its own
-        put(self, "_left_open", _left_open(zone, coalesce, misfire_grace_time, timeout))
+        zone = timezone if isinstance(expr, str) else expr  # a Schedule has a zone of its own, or needs none
+        put(self, "_defaulted", _defaulted(zone, coalesce, misfire_grace_time, timeout))
         self._check_options()
         if isinstance(self.schedule, CronSchedule) and "/" in self.schedule.text:
             for doubt in doubts(self.schedule.text):
@@ -146,33 +147,33 @@ class CronJob:
 
     def _check_function(self) -> None:
         if is_generator_function(self.func):
-            raise self._fault("func", self.func, "nothing of a generator function would run; iterate inside a job")
+            raise self._error("func", self.func, "calling a generator function runs nothing; iterate inside a job")
         try:
             required = required_parameters(self.func)
         except ValueError as error:
-            raise self._fault("func", self.func, f"{error}; a job is called without arguments") from None
+            raise self._error("func", self.func, f"{error}; a job is called without arguments") from None
         if (
             not required
             and self.func.__class__ is FunctionType
             and not (self.func.__defaults__ or self.func.__kwdefaults__ or self.func.__dict__)
         ):
-            return  # as most jobs are
+            return  # most jobs: nothing else to check
         marked = marked_parameter(self.func)
         if marked is not None:
             raise JobDefinitionError(
-                f"job {_short(self.name)}: parameter {_short(marked[0])} is left to {marked[1]}(…), which only FastAPI "
-                "fills in, for endpoints; a job gets only 'context', so make what it needs inside the job"
+                f"job {brief(self.name)}: parameter {brief(marked[0])} is a {marked[1]}(…), which FastAPI resolves only in "
+                "endpoints; a job gets only 'context', so create what it needs inside the job"
             )
         unknown = [name for name in required if name != "context" or not takes(self.func, name)]
         if unknown:
             raise JobDefinitionError(
-                f"job {_short(self.name)}: {_named(unknown)} no default; a job gets only 'context', by name; "
+                f"job {brief(self.name)}: {_parameters(unknown)} no default; a job gets only 'context', by name; "
                 "give defaults, or a functools.partial"
             )
 
     def _check_options(self) -> None:
         if self.overlap not in _OVERLAPS:
-            raise self._fault("overlap", self.overlap, f"choose one of {', '.join(_OVERLAPS)}")
+            raise self._error("overlap", self.overlap, f"choose one of {', '.join(_OVERLAPS)}")
         if self.misfire_grace_time is not None:
             self._check_seconds("misfire_grace_time", self.misfire_grace_time, zero=False)
         if self.timeout is not None:
@@ -182,22 +183,22 @@ class CronJob:
         if type(self.jitter) is not float or self.jitter != 0.0:
             self._check_seconds("jitter", self.jitter, zero=True)
         if self.max_retries.__class__ is not int or self.max_retries < 0:
-            raise self._fault("max_retries", self.max_retries, "give a whole number, 0 or more")
+            raise self._error("max_retries", self.max_retries, "give a whole number, 0 or more")
         for option, value in (
             ("enabled", self.enabled),
             ("store_result", self.store_result),
             ("coalesce", self.coalesce),
         ):
             if value is not True and value is not False:
-                raise self._fault(option, value, "give True or False")
+                raise self._error(option, value, "give True or False")
 
     def _check_seconds(self, option: str, value: object, *, zero: bool) -> None:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not 0 <= value <= LONGEST or (value == 0 and not zero):  # type: ignore[operator]
-            raise self._fault(option, value, f"give seconds, {'0 or more' if zero else 'more than 0'}")
+            raise self._error(option, value, f"give seconds, {'0 or more' if zero else 'more than 0'}")
 
-    def _fault(self, option: str, value: object, advice: str) -> JobDefinitionError:
-        return JobDefinitionError(f"{option} of job {_short(self.name)} can't be {_short(value)}; {advice}")
+    def _error(self, option: str, value: object, advice: str) -> JobDefinitionError:
+        return JobDefinitionError(f"{option} of job {brief(self.name)} can't be {brief(value)}; {advice}")
 
     @property
     def next_run(self) -> datetime | None:
@@ -210,11 +211,11 @@ class CronJob:
         return label(self.func)
 
     def with_defaults(self, config: CronConfig) -> CronJob:
-        """This job with the options that were left open filled in from the settings; this very one where none changes."""
-        set_here = (self.timezone or "UTC", self.coalesce, self.misfire_grace_time, self.timeout)
-        if set_here == (config.timezone, config.coalesce, config.misfire_grace_time, config.default_timeout):
-            return self  # as of most jobs
-        wanted = {option: getattr(config, _SETTINGS[option]) for option in self._left_open}
+        """This job with its unset options taken from the settings; the same object where nothing changes."""
+        current = (self.timezone or "UTC", self.coalesce, self.misfire_grace_time, self.timeout)
+        if current == (config.timezone, config.coalesce, config.misfire_grace_time, config.default_timeout):
+            return self  # most jobs
+        wanted = {option: getattr(config, _DEFAULTED[option]) for option in self._defaulted}
         if "timezone" in wanted and wanted["timezone"] == (self.timezone or "UTC"):
             del wanted["timezone"]
         if all(value == getattr(self, option) for option, value in wanted.items()):
@@ -229,127 +230,12 @@ class CronJob:
         return job
 
 
-class JobRegistry(Sequence[CronJob]):
-    """The jobs of one scheduler, in the order they were registered. Reads like a list; names are unique.
-
-    Safe to append to from any thread.
-    """
-
-    def __init__(
-        self,
-        config: CronConfig,
-        on_append: Callable[[CronJob], None],
-        notice: Callable[[], None],
-        is_running: Callable[[], bool],
-    ) -> None:
-        self._config = config
-        self._on_append = on_append
-        self._notice = notice
-        self._is_running = is_running
-        self._jobs: dict[str, CronJob] = {}
-        self._lock = threading.Lock()
-        #: The jobs that may be registered once more, and whether their functions may have moved meanwhile.
-        self._again: dict[str, bool] = {}
-
-    def append(self, job: CronJob) -> None:
-        """Register a job. Raises `DuplicateJobError` where its name is taken; then nothing has changed.
-
-        While the scheduler does not run, a function that its module registers again because it was executed again takes the
-        place of the former.
-        """
-        if not isinstance(job, CronJob):
-            raise JobDefinitionError(
-                f"only a CronJob can be registered, not {_short(job)}; make one or use @crons.cron"
-            )
-        job = job.with_defaults(self._config)
-        self._notice()
-        with self._lock:
-            known = self._jobs.get(job.name)
-            if known is None or self._is_once_more(known, job):
-                self._jobs[job.name] = job
-                known = None
-        if known is not None:
-            raise DuplicateJobError(_registered_already(known, job))
-        self._on_append(job)
-
-    def expect_again(self, *, moved: bool) -> None:
-        """What registered these jobs is done once more. `moved` says that their functions may stand in other lines."""
-        with self._lock:
-            self._again.update(dict.fromkeys(self._jobs, moved))
-
-    def use_settings(self, config: CronConfig) -> None:
-        """Fill in what the jobs left open from other settings than before."""
-        with self._lock:
-            self._config = config
-            self._jobs = {name: job.with_defaults(config) for name, job in self._jobs.items()}
-
-    def _is_once_more(self, known: CronJob, job: CronJob) -> bool:
-        if self._is_running():
-            return False
-        moved = self._again.get(job.name)
-        if moved is not None and same_function(known.func, job.func, moved=moved):
-            del self._again[job.name]
-            return True
-        return run_again_in_a_notebook(known.func, job.func)
-
-    def extend(self, jobs: Iterable[CronJob]) -> None:
-        """Register several jobs, one by one."""
-        for job in jobs:
-            self.append(job)
-
-    def get(self, name: str) -> CronJob | None:
-        """The job of this name, or None."""
-        return self._jobs.get(name)
-
-    def named(self, name: str) -> CronJob:
-        """The job of this name. Raises `UnknownJobError` where there is none."""
-        job = self._jobs.get(name)
-        if job is None:
-            raise UnknownJobError(
-                f"there is no job named {cut(name, MAX_NAME_LENGTH)!r}; check the spelling, or list the jobs"
-            )
-        return job
-
-    def names(self) -> frozenset[str]:
-        """The names of all jobs."""
-        return frozenset(self._snapshot_names())
-
-    def _snapshot_names(self) -> list[str]:
-        with self._lock:
-            return list(self._jobs)
-
-    def _snapshot(self) -> list[CronJob]:
-        with self._lock:
-            return list(self._jobs.values())
-
-    @overload
-    def __getitem__(self, index: int) -> CronJob: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[CronJob]: ...
-    def __getitem__(self, index: int | slice) -> CronJob | list[CronJob]:
-        return self._snapshot()[index]
-
-    def __iter__(self) -> Iterator[CronJob]:
-        return iter(self._snapshot())
-
-    def __len__(self) -> int:
-        return len(self._jobs)
-
-    def __contains__(self, item: object) -> bool:
-        known = self._jobs.get(item.name) if isinstance(item, CronJob) else None
-        # What is kept of a job has its open options filled in.
-        return known is item or (known is not None and (known.func, known.expr) == (item.func, item.expr))  # type: ignore[attr-defined]
-
-    def __repr__(self) -> str:
-        return f"JobRegistry({', '.join(self._snapshot_names())})"
-
-
-def _left_open(timezone: object, coalesce: object, grace: object, timeout: object) -> tuple[str, ...]:
+def _defaulted(timezone: object, coalesce: object, grace: object, timeout: object) -> tuple[str, ...]:
     """The options that take the scheduler's settings."""
     if timezone is coalesce is grace is timeout is None:
-        return _OPEN  # as of most jobs, and the same object for all
+        return _ALL_DEFAULTED  # most jobs, which share this object
     given = {"timezone": timezone, "coalesce": coalesce, "misfire_grace_time": grace, "timeout": timeout}
-    return tuple(option for option in _OPEN if given[option] is None)
+    return tuple(option for option in _ALL_DEFAULTED if given[option] is None)
 
 
 def _default_name(func: JobFunc) -> str:
@@ -360,11 +246,11 @@ def _default_name(func: JobFunc) -> str:
 
 def _checked_name(func: object, name: object) -> str:
     if not callable(func):
-        raise JobDefinitionError(f"func must be callable, not {_short(func)}; pass the function itself")
+        raise JobDefinitionError(f"func must be callable, not {brief(func)}; pass the function itself")
     if name is None:
         name = _default_name(func)
     if not isinstance(name, str):
-        raise JobDefinitionError(f"name must be text, not {_short(name)}")
+        raise JobDefinitionError(f"name must be text, not {brief(name)}")
     _check_name(name)
     return name
 
@@ -375,24 +261,24 @@ def _check_name(name: str) -> None:
     visible = any(character.isprintable() and not character.isspace() for character in name)
     if not visible or len(name) > MAX_NAME_LENGTH:
         raise JobDefinitionError(
-            f"name {_short(name)} has {len(name)} characters; give 1 to {MAX_NAME_LENGTH}, not only blanks"
+            f"name {brief(name)} has {len(name)} characters; give 1 to {MAX_NAME_LENGTH}, not only spaces"
         )
     unfit = _UNFIT.search(name)
     if unfit is not None:
         raise JobDefinitionError(
-            f"name {_short(name)} holds {unfit.group()!a}; use printable characters without '/' and control characters"
+            f"name {brief(name)} contains {unfit.group()!a}; use printable characters, without '/' and control characters"
         )
     if name in (".", ".."):
-        raise JobDefinitionError(f"name {name!r} has a meaning of its own in URLs; choose another")
+        raise JobDefinitionError(f"name {name!r} has a special meaning in URLs; choose another")
 
 
 def _checked_tags(name: str, tags: object) -> tuple[str, ...]:
     if isinstance(tags, str) or not isinstance(tags, Iterable):
-        raise JobDefinitionError(f"tags of job {_short(name)} must be a list of texts, not {_short(tags)}")
+        raise JobDefinitionError(f"tags of job {brief(name)} must be a list of texts, not {brief(tags)}")
     given = tuple(tags)
     if not all(isinstance(tag, str) and tag.strip() and not _UNFIT.search(tag.replace("/", "")) for tag in given):
         raise JobDefinitionError(
-            f"tags of job {_short(name)} must be texts that are not blank, without control characters, not {_short(tags)}"
+            f"tags of job {brief(name)} must be non-blank texts without control characters, not {brief(tags)}"
         )
     return given
 
@@ -404,83 +290,88 @@ def _checked_retry_on(name: str, retry_on: object) -> tuple[type[BaseException],
     given = (retry_on,) if one else tuple(retry_on)  # type: ignore[arg-type]
     if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in given):
         raise JobDefinitionError(
-            f"retry_on of job {_short(name)} can't be {_short(retry_on)}; give an exception class, or several of them"
+            f"retry_on of job {brief(name)} can't be {brief(retry_on)}; give an exception class, or several of them"
         )
     return given  # type: ignore[return-value]
 
 
 def check_expression(expr: object) -> None:
-    """Raises `ScheduleError` for what is neither a text nor a `Schedule`; `JobDefinitionError` for a function."""
+    """Raise `ScheduleError` for what is neither text nor a `Schedule`, and `JobDefinitionError` for a function."""
     if isinstance(expr, (str, Schedule)):
         return
     if callable(expr):
         raise JobDefinitionError(
-            f"@crons.cron stands without an expression over {_short(_default_name(expr))}; "
-            'write it as @crons.cron("*/5 * * * *")'
+            f"@crons.cron was given no expression for {brief(_default_name(expr))}; "
+            'write it like @crons.cron("*/5 * * * *")'
         )
-    raise ScheduleError(f"expr must be a cron expression or a Schedule, not {_short(expr)}")
+    raise ScheduleError(f"expr must be a cron expression or a Schedule, not {brief(expr)}")
 
 
 def _schedule(name: str, expr: object, timezone: str | None) -> Schedule:
     if isinstance(expr, str):
         return cron_schedule(expr) if timezone is None else cron_schedule(expr, timezone)
     if not isinstance(expr, Schedule):
-        raise ScheduleError(f"expr of job {_short(name)} must be a cron expression or a Schedule, not {_short(expr)}")
+        raise ScheduleError(f"expr of job {brief(name)} must be a cron expression or a Schedule, not {brief(expr)}")
     if timezone is not None:
         raise JobDefinitionError(
-            f"timezone of job {_short(name)} goes with a cron expression; its Schedule has its own"
+            f"timezone of job {brief(name)} can't be set: it is for cron expressions, and this job has a Schedule"
         )
     _check_schedule(name, expr)
     return expr
 
 
 def _zone_of(schedule: Schedule) -> str:
-    """The zone of a schedule; empty for a kind of schedule that has none."""
+    """The schedule's time zone; empty for a `Schedule` without one."""
     zone = getattr(schedule, "timezone", "")
     return zone if isinstance(zone, str) else ""
 
 
 def _check_schedule(name: str, schedule: Schedule) -> None:
-    """A schedule of somebody else's is tried over a year, so that it fails here and not in the scheduler."""
+    """Try another kind of schedule over a year, so that a faulty one fails here and not in the scheduler."""
     if isinstance(schedule, CronSchedule):
         return
     text = schedule.text
     if not isinstance(text, str) or not text.strip() or len(text) > MAX_LENGTH or not text.isprintable():
         raise ScheduleError(
-            f"expr of job {_short(name)}: a Schedule's text must be 1 to {MAX_LENGTH} printable characters, "
-            f"not {_short(text)}"
+            f"expr of job {brief(name)}: a Schedule's text must be 1 to {MAX_LENGTH} printable characters, "
+            f"not {brief(text)}"
         )
     try:
         hash(schedule)
     except Exception as error:
-        raise ScheduleError(f"expr of job {_short(name)}: its Schedule failed with {_short(error)}") from error
+        raise ScheduleError(f"expr of job {brief(name)}: its Schedule failed with {brief(error)}") from error
     fault = fault_of(schedule, int(time.time()))
     if fault is not None:
-        raise ScheduleError(f"expr of job {_short(name)}: its Schedule can't be used: {fault}")
+        raise ScheduleError(f"expr of job {brief(name)}: its Schedule can't be used: {fault}")
 
 
-def _named(parameters: list[str]) -> str:
+def _parameters(parameters: list[str]) -> str:
     names = " and ".join(map(repr, parameters))
     return f"parameter {names} has" if len(parameters) == 1 else f"parameters {names} have"
 
 
-def _registered_already(known: CronJob, job: CronJob) -> str:
-    one = told_apart(known.func)
-    if known.func is job.func:
-        return f"{one} is registered twice as the job {_short(job.name)}; leave one out, or give the other a name= of its own"
-    return (
-        f"a job named {_short(job.name)} is registered already, for {one}; give this one, for {told_apart(job.func)}, "
-        "another name"
-    )
+@dataclass(frozen=True, slots=True)
+class ManualRun:
+    """A request to run a job now; see `Crons.run_job`. Raises `ValueError` for a timeout or trigger that can't be used."""
 
+    job: CronJob
+    force: bool = False
+    """Run the job although it is already running."""
+    timeout: float | None = None
+    """In seconds; None for the job's own."""
+    actor: str | None = None
+    """Who asks for the run."""
+    note: str | None = None
+    """Why they ask for it."""
+    trigger: Trigger = "code"
+    """Where the request comes from."""
 
-def _short(value: object) -> str:
-    """A value for an error message: escaped, and not longer than 60 characters."""
-    try:
-        text = ascii(value)
-    except Exception:
-        text = f"<{type(value).__name__}>"
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    def __post_init__(self) -> None:
+        number = isinstance(self.timeout, (int, float)) and not isinstance(self.timeout, bool)
+        if self.timeout is not None and not (number and 0 < self.timeout <= LONGEST):
+            raise ValueError(f"timeout can't be {self.timeout!r}; give seconds, more than 0")
+        if self.trigger not in _TRIGGERS:
+            raise ValueError(f"triggered_by can't be {self.trigger!r}; choose one of {', '.join(_TRIGGERS)}")
 
 
 __getattr__ = former_names_of(__name__)

@@ -32,3 +32,12 @@ def span(seconds: float) -> str:
         if number:
             parts.append(counted(number, name))
     return " and ".join(parts[:2]) or "0 seconds"
+
+
+def brief(value: object, limit: int = 60) -> str:
+    """A value for an error message: escaped, and at most `limit` characters long."""
+    try:
+        text = ascii(value)
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

@@ -11,11 +11,10 @@ from fastapi_crons.clock import iso_utc
 from fastapi_crons.engine.dispatch.claims import definition_of, manual_request
 from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
 from fastapi_crons.engine.fleet.membership import Membership
-from fastapi_crons.engine.manual_run import ManualRun
 from fastapi_crons.engine.parts import Parts
 from fastapi_crons.engine.runs.run import ActiveRun, Asked
 from fastapi_crons.errors import CronsError, JobLockedError, NotInForceError, StoreUnavailableError
-from fastapi_crons.job import CronJob
+from fastapi_crons.job import CronJob, ManualRun
 from fastapi_crons.locking.base import ClaimRequest, LeaseRef, Pause, PauseRequest, Resumed, ResumeRequest
 from fastapi_crons.run import Run, short_id
 from fastapi_crons.schedule.due import Row, count_row, old_row, tick_source
@@ -66,7 +65,7 @@ class Steering:
         self.starting += 1
         try:
             entry = await self._registered_entry(job)
-            run = ActiveRun(entry, self._dispatcher.new_run_id(), None, wanted.triggered_by, asked=asked)
+            run = ActiveRun(entry, self._dispatcher.new_run_id(), None, wanted.trigger, asked=asked)
             run.timeout = job.timeout if wanted.timeout is None else wanted.timeout
             run.ended = asyncio.Event()
             starting = asyncio.create_task(self._claim_and_start(run, force=wanted.force))

@@ -14,13 +14,12 @@ from fastapi_crons._util.text import cut
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.engine.events import Heard
 from fastapi_crons.engine.health import Health
-from fastapi_crons.engine.manual_run import ManualRun
 from fastapi_crons.errors import (
     CronsError,
     RunEndedError,
     UnknownRunError,
 )
-from fastapi_crons.job import CronJob
+from fastapi_crons.job import CronJob, ManualRun
 from fastapi_crons.locking.base import REACHES, LiveInstance, LockBackend, Pause, Reach
 from fastapi_crons.management.explain import TickFate, TickRecords, explain, made_at
 from fastapi_crons.run import SHORTEST_ID, MissedTicks, Run, RunStatus, Trigger
@@ -211,7 +210,7 @@ class Service:
         """
         job = self.crons.jobs.named(name)
         steering = self._engine().steers("be run", f"job {name!r}")
-        run = await steering.start_run(ManualRun(job, force, timeout, triggered_by, actor, note))
+        run = await steering.start_run(ManualRun(job, force, timeout, actor, note, triggered_by))
         if not wait:
             return run.snapshot()
         try:

@@ -18,11 +18,11 @@ from fastapi_crons._util.hiding import forget_all
 from fastapi_crons._util.wording import counted
 from fastapi_crons.clock import Clock, SystemClock, root_task
 from fastapi_crons.config import CronConfig
-from fastapi_crons.engine.manual_run import ManualRun
 from fastapi_crons.errors import ConfigurationError, CronsError
-from fastapi_crons.job import CronJob, JobFunc, JobRegistry, Overlap, check_expression
+from fastapi_crons.job import CronJob, JobFunc, ManualRun, Overlap, check_expression
 from fastapi_crons.plugins.calls import HookFunc
 from fastapi_crons.plugins.registry import Plugins
+from fastapi_crons.registry import JobRegistry
 from fastapi_crons.run import Run, RunStatus, Trigger
 from fastapi_crons.schedule.cron import Schedule
 from fastapi_crons.scheduler.former_variables import warn_of_former_variables
@@ -176,7 +176,12 @@ class Crons:
         #: Where in people's code it was made, and attached to apps.
         self.made_at: list[Caller] = []
         self._executions = Executions()
-        self.jobs = JobRegistry(self.config, self._job_appended, lambda: self._notice(caller()), lambda: self.running)
+        self.jobs = JobRegistry(
+            self.config,
+            before_append=lambda: self._notice(caller()),
+            on_append=self._job_appended,
+            is_running=lambda: self.running,
+        )
         self._plugins: Plugins | None = None
         self._engine: Engine | None = None
         self._was_started = self._told_of_unattached = False
@@ -478,7 +483,7 @@ class Crons:
         none, or `CronsError` where the scheduler is not running.
         """
         steering = self._steering("be run", f"job {name!r}")
-        run = await steering.start_run(ManualRun(self.jobs.named(name), force, timeout, triggered_by, actor, note))
+        run = await steering.start_run(ManualRun(self.jobs.named(name), force, timeout, actor, note, triggered_by))
         return await steering.finished(run, or_stopping=False)
 
     async def runs(
