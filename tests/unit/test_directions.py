@@ -43,7 +43,6 @@ WRONG = {
     ("engine.fleet.membership", "engine.parts"),
     ("engine.fleet.recovery", "engine.parts"),
     ("engine.runs.run", "engine.dispatch.timeline"),
-    ("engine.runs.runner", "engine.dispatch.timeline"),
     ("locking.local", "plugins.registry"),
     ("locking.local", "plugins.specs"),
     ("logs", "engine.runs.log"),

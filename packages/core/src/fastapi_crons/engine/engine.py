@@ -25,6 +25,7 @@ from fastapi_crons.engine.fleet.recovery import Recovery
 from fastapi_crons.engine.maintenance import prune_forever
 from fastapi_crons.engine.manual import Steering
 from fastapi_crons.engine.parts import Parts
+from fastapi_crons.engine.runs.journal import Journal
 from fastapi_crons.engine.runs.log import capture_records
 from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.engine.runs.runner import Runner
@@ -85,19 +86,30 @@ class Engine:
         self.recorder = Recorder(
             state, locks, clock, store_timeout=config.store_timeout, max_buffered=config.max_buffered_records
         )
+        journal = Journal(clock, self.hooks, self.recorder, self.background, self.instance.id)
         self.runner = Runner(
             config,
             clock,
             plugins,
             self.hooks,
             self.recorder,
+            journal,
             locks,
             self.background,
             self.instance.id,
             self._interrupts,
         )
         parts = self._parts = Parts(
-            config, clock, self.instance, self.runs_ticks, state, locks, self.recorder, self.runner, self.background
+            config,
+            clock,
+            self.instance,
+            self.runs_ticks,
+            state,
+            locks,
+            self.recorder,
+            journal,
+            self.runner,
+            self.background,
         )
         self.dispatcher = Dispatcher(parts, self._registered)
         self.membership = Membership(parts, self.dispatcher, Recovery(parts, self.dispatcher, crons.get_job))

@@ -35,7 +35,8 @@ class Steering:
 
     def __init__(self, parts: Parts, dispatcher: Dispatcher, membership: Membership) -> None:
         self._config, self._clock, self._locks = parts.config, parts.clock, parts.locks
-        self._recorder, self._runner, self._background = parts.recorder, parts.runner, parts.background
+        self._recorder, self._journal, self._runner = parts.recorder, parts.journal, parts.runner
+        self._background = parts.background
         self._dispatcher = dispatcher
         self._membership = membership
         #: Where ticks are run the jobs are registered, so that it is known whose definitions are in force.
@@ -207,9 +208,9 @@ class Steering:
         if late is not None:
             also = f"{_LATE_ALREADY}, {detail}"
             late_id = record_id if row is None else self._dispatcher.new_run_id()
-            self._runner.let_go(job, late, "paused", also, record_id=late_id)
+            self._journal.record_missed(job, late, "paused", also, record_id=late_id)
         if row is not None:
-            self._runner.let_go(job, row, "paused", detail, record_id=record_id)
+            self._journal.record_missed(job, row, "paused", detail, record_id=record_id)
         if resumed.token:
             self._recorder.release(LeaseRef(job.name, record_id, resumed.token))
         self._dispatcher.resumed(job.name, resumed.mark)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fastapi_crons._util.background import Background
 from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
+from fastapi_crons.engine.runs.journal import Journal
 from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.engine.runs.runner import Runner
 from fastapi_crons.locking.instance import Instance
@@ -26,5 +27,6 @@ class Parts:
     state: StateBackend
     locks: DistributedLockManager
     recorder: Recorder
+    journal: Journal
     runner: Runner
     background: Background

@@ -123,7 +123,7 @@ class Dispatcher:
         """A run has ended: what waited for it goes on."""
         entry = run.entry
         if entry.skipped is not None and entry.skipped.holder == run.id:
-            self._runner.skips_ended(entry)
+            self.answers.end_skips(entry)
         if entry.waiting and (not entry.running if entry.waits_for is None else entry.waits_for == run.id):
             if entry.waits_for is None:
                 entry.busy_until = int(self._claim_clock.now())

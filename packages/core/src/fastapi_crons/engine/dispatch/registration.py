@@ -44,6 +44,7 @@ class EnrolledJobs:
     ) -> None:
         self._config, self._clock, self._owner = parts.config, parts.clock, parts.instance.owner
         self._locks, self._recorder, self._runner = parts.locks, parts.recorder, parts.runner
+        self._journal = parts.journal
         self._timeline = timeline
         self._run_ids = run_ids
         self._on_placed = on_placed
@@ -286,7 +287,7 @@ class EnrolledJobs:
             detail = f"the schedule was {old.schedule!r}" if old.reason == "schedule_changed" else None
             if old.reason == "disabled" and not job.enabled:
                 detail = "it was late already when that happened"
-            self._runner.let_go(job, row, old.reason, detail, record_id=nonce)
+            self._journal.record_missed(job, row, old.reason, detail, record_id=nonce)
         if old.token:
             self._recorder.release(LeaseRef(job.name, nonce, old.token))
 

@@ -42,7 +42,7 @@ class Answers:
         wake: Callable[[], None],
     ) -> None:
         self._clock, self._owner = parts.clock, parts.instance.owner
-        self._recorder, self._runner = parts.recorder, parts.runner
+        self._recorder, self._journal, self._runner = parts.recorder, parts.journal, parts.runner
         self._claim_clock = clock
         self._jobs = jobs
         self._lanes = lanes
@@ -85,6 +85,13 @@ class Answers:
             self._lanes.put(entry, late=late)
         self._wake()
 
+    def end_skips(self, entry: Entry) -> None:
+        """The run that ticks of a job were skipped for has ended: log how many they were."""
+        skipped = entry.skipped
+        if skipped is not None and skipped.untold:
+            entry.skipped = skipped._replace(untold=0)
+            self._journal.log_skipped(skipped.record, skipped.untold)
+
     def _granted(self, want: Wanted, result: ClaimResult, now: float) -> None:
         entry, tick = want.entry, want.request.tick
         assert tick is not None
@@ -104,7 +111,7 @@ class Answers:
     def _start(self, want: Wanted, result: ClaimResult, now: float, tick: int, *, alone: bool) -> None:
         """Start the run of a tick; `alone` where it stands for no other."""
         entry, job = want.entry, want.entry.job
-        self._runner.skips_ended(entry)
+        self.end_skips(entry)
         trigger: Trigger = "catch_up" if want.late else "schedule"
         run = ActiveRun(entry, want.request.run_id, tick, trigger, attempt=want.request.attempt)
         run.granted(result)
@@ -129,7 +136,7 @@ class Answers:
         row = entry.group.row(result.mark, request.tick)
         if row is not None:
             why = self._delay_since(entry, row.first) if request.let_go == "misfire_grace_time" else None
-            self._runner.let_go(entry.job, row, request.let_go, why, record_id=request.run_id)
+            self._journal.record_missed(entry.job, row, request.let_go, why, record_id=request.run_id)
         self._recorder.release(_lease(want, result))
 
     def _took_too_long(self, want: Wanted, result: ClaimResult, tick: int) -> None:
@@ -137,7 +144,7 @@ class Answers:
         entry = want.entry
         row = entry.group.row(result.mark, tick) or Row(tick, tick, 1)
         why = self._delay_since(entry, row.first)
-        self._runner.let_go(entry.job, row, "misfire_grace_time", why, record_id=want.request.run_id)
+        self._journal.record_missed(entry.job, row, "misfire_grace_time", why, record_id=want.request.run_id)
         # Until the lease is given back, the store takes the job for running.
         entry.waiting = True
         self._recorder.release(_lease(want, result), lambda: self.goes_on(entry, late=want.late))
@@ -216,9 +223,9 @@ class Answers:
                 # What became of the ticks in between, as in a pause, is told by records of their own.
                 before = skipped.record if skipped.record.last_ts == result.mark else None
             else:
-                self._runner.skips_ended(entry)
+                self.end_skips(entry)
                 skipped = None
-            ticks = self._runner.let_go(
+            ticks = self._journal.record_missed(
                 entry.job, row, "overlap", detail, record_id=request.run_id, before=before, log=skipped is None
             )
             entry.skipped = Skipped(result.holder, ticks, 0 if skipped is None else skipped.untold + row.number)

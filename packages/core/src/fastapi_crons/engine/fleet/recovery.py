@@ -30,7 +30,7 @@ class Recovery:
     def __init__(self, parts: Parts, dispatcher: Dispatcher, job_of: Callable[[str], CronJob | None]) -> None:
         self._config, self._clock, self._owner = parts.config, parts.clock, parts.instance.owner
         self._state, self._locks = parts.state, parts.locks
-        self._recorder, self._runner = parts.recorder, parts.runner
+        self._recorder, self._journal, self._runner = parts.recorder, parts.journal, parts.runner
         self._dispatcher = dispatcher
         self._job_of = job_of
         #: Runs whose records were closed here, and whose ticks are still to run again.
@@ -109,7 +109,7 @@ class Recovery:
             ticks.reason == lease.let_go and ticks.first_ts <= row.first and row.last <= ticks.last_ts
             for ticks in await self._bounded(self._state.missed(lease.job))
         ):
-            self._runner.let_go(entry.job, row, lease.let_go, record_id=lease.run_id)
+            self._journal.record_missed(entry.job, row, lease.let_go, record_id=lease.run_id)
         self._recorder.release(ref_of(lease))
 
     async def _forget(self, lease: Lease) -> None:
@@ -133,7 +133,7 @@ class Recovery:
         if job is None:
             self._recorder.ended(run)
         else:
-            self._runner.closed(job, run, why)
+            self._journal.close_run(job, run, why)
 
     async def _bounded(self, call: Awaitable[T]) -> T:
         return await answer_of(call, self._config.store_timeout)

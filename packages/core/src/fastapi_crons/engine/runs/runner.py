@@ -14,26 +14,23 @@ from typing import TYPE_CHECKING
 
 from fastapi_crons._util.background import Background
 from fastapi_crons._util.exceptions import is_a
-from fastapi_crons._util.metering import Meter
 from fastapi_crons._util.signals import InterruptWatch
 from fastapi_crons._util.text import cut, printable, traceback_text, type_name
-from fastapi_crons._util.wording import REASONS, counted
-from fastapi_crons.clock import Clock, iso_utc, root_task
+from fastapi_crons.clock import Clock, root_task
 from fastapi_crons.engine.runs.attempt import Invoker
 from fastapi_crons.engine.runs.cancellation import is_cancelled, take_back_cuts
-from fastapi_crons.engine.runs.context import log_fields, missed_context, run_context
 from fastapi_crons.engine.runs.log import current_log, current_run
 from fastapi_crons.engine.runs.outcome import Kept
 from fastapi_crons.engine.runs.run import ActiveRun, Ending
 from fastapi_crons.errors import SkipRun
 from fastapi_crons.job import CronJob
 from fastapi_crons.logs import log_error, shortened
-from fastapi_crons.run import MissedReason, MissedTicks, Run, RunError, RunStatus, short_id
+from fastapi_crons.run import RunError, RunStatus, short_id
 from fastapi_crons.schedule.due import Row
 
 if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
-    from fastapi_crons.engine.dispatch.timeline import Entry
+    from fastapi_crons.engine.runs.journal import Journal
     from fastapi_crons.engine.runs.recorder import Recorder
     from fastapi_crons.locking.manager import DistributedLockManager
     from fastapi_crons.plugins.calls import HookCaller
@@ -46,19 +43,6 @@ logger = logging.getLogger("fastapi_crons.runner")
 _REMEMBERED = 5_000
 #: How many characters of an error message go into a log line; the whole is kept with the run.
 _LOGGED = 500
-#: Why each tick of a job may not be run, one after another.
-_EACH_TICK: frozenset[MissedReason] = frozenset({"vetoed", "misfire_grace_time", "max_catch_up"})
-
-
-class Untold:
-    """Ticks of one job that were not run for one reason, and that nothing has been logged about yet."""
-
-    __slots__ = ("meter", "more", "number")
-
-    def __init__(self) -> None:
-        self.meter = Meter()
-        self.number = 0
-        self.more = False
 
 
 class Runner:
@@ -71,6 +55,7 @@ class Runner:
         plugins: Plugins,
         hooks: HookCaller,
         recorder: Recorder,
+        journal: Journal,
         locks: DistributedLockManager,
         background: Background,
         instance_id: str,
@@ -82,6 +67,7 @@ class Runner:
         self._hooks = hooks
         self._kept = Kept(config, hooks)
         self._recorder = recorder
+        self._journal = journal
         self._locks = locks
         #: Elsewhere the process itself is the evidence that its leases are its own.
         self._can_doubt = locks.backend.reach == "fleet"
@@ -96,7 +82,6 @@ class Runner:
         #: Called when a run's lease is given back; and before that, when a run has ended that had lost its lease.
         self.on_released: Callable[[ActiveRun], None] = lambda run: None
         self.on_lost: Callable[[ActiveRun], None] = lambda run: None
-        self._untold: dict[tuple[str, MissedReason], Untold] = {}
         self.active: dict[str, ActiveRun] = {}
         #: How many of these run in a thread, and how many are late ticks.
         self.in_threads = 0
@@ -125,100 +110,6 @@ class Runner:
     def note(self, job: CronJob, text: str | None) -> str | None:
         """What somebody said of a run by hand or a pause, fit to be kept."""
         return self._kept.note(job.name, text)
-
-    def let_go(
-        self,
-        job: CronJob,
-        row: Row,
-        reason: MissedReason,
-        detail: str | None = None,
-        *,
-        record_id: str,
-        before: MissedTicks | None = None,
-        log: bool = True,
-    ) -> MissedTicks:
-        """Record ticks that are not run, and tell the hooks.
-
-        `before` is the record that these ticks add to. Without `log` the caller sees to it that they are logged.
-        """
-        ticks = MissedTicks(
-            record_id,
-            job.name,
-            row.first,
-            row.last,
-            row.number,
-            reason,
-            self._clock.now(),
-            self._instance_id,
-            row.more,
-            detail,
-        )
-        if log:
-            self._log_missed(ticks)
-        hook = "run_skipped" if reason in ("overlap", "vetoed") else "tick_missed"
-        if self._hooks.wanted(hook, job.name):
-            self._background.start(self._hooks.for_job(hook, job.name, missed_context(job, ticks)))
-        if before is not None:
-            ticks = replace(
-                ticks,
-                id=before.id,
-                first_ts=min(before.first_ts, row.first),
-                last_ts=max(before.last_ts, row.last),
-                count=before.count + row.number,
-                more=before.more or row.more,
-            )
-        self._recorder.missed(ticks)
-        return ticks
-
-    def _log_missed(self, ticks: MissedTicks) -> None:
-        """Log ticks that were not run; where a reason may hold for each tick, now and then, with how many they were."""
-        number, more = ticks.count, ticks.more
-        if ticks.reason in _EACH_TICK:
-            untold = self._untold.setdefault((ticks.job, ticks.reason), Untold())
-            untold.number += number
-            untold.more = untold.more or more
-            if untold.meter.failed(self._clock.monotonic()) is None:
-                return
-            number, more = untold.number, untold.more
-            untold.number, untold.more = 0, False
-        last = iso_utc(ticks.last_ts)
-        logger.warning(
-            "job %r: %s not run: %s",
-            ticks.job,
-            f"the tick of {last} was" if number == 1 else f"{counted(number, 'tick', more=more)} up to {last} were",
-            REASONS[ticks.reason] + (f": {printable(ticks.detail)}" if ticks.detail else ""),
-            extra={"job": ticks.job, "tick": last, "reason": ticks.reason},
-        )
-
-    def skips_ended(self, entry: Entry) -> None:
-        """What ticks of a job were skipped for is out of their way: log how many they were, beside the first ones."""
-        skipped = entry.skipped
-        if skipped is None or not skipped.untold:
-            return
-        entry.skipped = skipped._replace(untold=0)
-        last = iso_utc(skipped.record.last_ts)
-        logger.warning(
-            "job %r: %s more up to %s not run: %s",
-            entry.job.name,
-            counted(skipped.untold, "tick"),
-            f"{last} {'was' if skipped.untold == 1 else 'were'}",
-            REASONS["overlap"] + (f": {printable(skipped.record.detail)}" if skipped.record.detail else ""),
-            extra={"job": entry.job.name, "tick": last, "reason": "overlap"},
-        )
-
-    def closed(self, job: CronJob, run: Run, why: str) -> None:
-        """Record the outcome of a run that ended without us, and tell the hooks. `why` says what became of it."""
-        self._recorder.ended(run)
-        logger.error(
-            "job %r: run %s of instance %s was cut off: %s",
-            job.name,
-            printable(short_id(run.id)),
-            printable(run.instance),
-            why,
-            extra=log_fields(run),
-        )
-        if self._hooks.wanted("on_error", job.name):
-            self._background.start(self._hooks.for_job("on_error", job.name, run_context(job, run)))
 
     def abandon(self, run: ActiveRun) -> None:
         """Leave a run behind that does not end, at a stop: its record is closed and its lease given back."""
@@ -368,7 +259,7 @@ class Runner:
                 if run.missed is None
                 else run.missed._replace(last=run.tick_ts, number=run.missed.number + 1)
             )
-            self.let_go(run.job, row, "vetoed", outcome.error.message, record_id=run.id)
+            self._journal.record_missed(run.job, row, "vetoed", outcome.error.message, record_id=run.id)
         else:
             logger.warning(
                 "job %r was vetoed (run %s): %s",
