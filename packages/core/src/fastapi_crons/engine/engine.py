@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from fastapi_crons._util.background import Background
 from fastapi_crons._util.backoff import Backoff
@@ -36,11 +36,9 @@ from fastapi_crons.locking.instance import Instance
 from fastapi_crons.locking.manager import DistributedLockManager
 from fastapi_crons.plugins.calls import HookCaller
 from fastapi_crons.plugins.registry import Plugins
+from fastapi_crons.registry import JobRegistry
 from fastapi_crons.state.base import HistoryLimits, StateBackend
 from fastapi_crons.state.client import answer_of
-
-if TYPE_CHECKING:
-    from fastapi_crons.scheduler.crons import Crons
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +54,15 @@ _LOOK_AROUND_AGAIN = 10.0
 
 
 class Engine:
-    """Everything that lives between `start()` and `stop()`. Made, used and stopped on one event loop."""
+    """Everything that lives between `start()` and `stop()`. Made, used and stopped on one event loop.
+
+    `crons` is only passed on: it is what hooks get under this name.
+    """
 
     def __init__(
         self,
-        crons: Crons,
+        crons: object,
+        jobs: JobRegistry,
         config: CronConfig,
         clock: Clock,
         plugins: Plugins,
@@ -68,7 +70,7 @@ class Engine:
         locks: DistributedLockManager,
         role: Role,
     ) -> None:
-        self._crons = crons
+        self._jobs = jobs
         self._config = config
         self.role: Role = role
         self.clock = clock
@@ -81,7 +83,7 @@ class Engine:
         self.supervisor = Supervisor()
         self._interrupts = InterruptWatch()
         self._stop_signals: StopSignals | None = None
-        self.hooks = HookCaller(crons, plugins.calls, ThreadPool(8, "fastapi-crons-hook"), config.hook_timeout)
+        self.hooks = HookCaller(crons, clock, plugins.calls, ThreadPool(8, "fastapi-crons-hook"), config.hook_timeout)
         self.background = Background(clock)
         self.recorder = Recorder(
             state, locks, clock, store_timeout=config.store_timeout, max_buffered=config.max_buffered_records
@@ -112,7 +114,7 @@ class Engine:
             self.background,
         )
         self.dispatcher = Dispatcher(parts, self._registered)
-        self.membership = Membership(parts, self.dispatcher, Recovery(parts, self.dispatcher, crons.get_job))
+        self.membership = Membership(parts, self.dispatcher, Recovery(parts, self.dispatcher, jobs.get))
         self.runner.holds = self.membership.holds
         self.runner.settle = self.membership.settle
         self.runner.on_released = self.dispatcher.released
@@ -250,7 +252,7 @@ class Engine:
     async def _tell_plugins(self, hook: str) -> None:
         """Plugins hear of schedulers, and not of those who only steer them."""
         if self.role == "scheduler":
-            await self.hooks.for_scheduler(hook, crons=self._crons)
+            await self.hooks.for_scheduler(hook)
 
     async def _open_stores(self) -> None:
         self.instance.lives_here(alive=True)
@@ -312,7 +314,7 @@ class Engine:
                 capture_records()
         if not self.runs_ticks:
             self.membership.keep_leases()
-            self._registered(list(self._crons.jobs))
+            self._registered(list(self._jobs))
             return
         await self.dispatcher.jobs.enrol_new()
         await self.membership.join()
@@ -364,4 +366,4 @@ class Engine:
 
     async def _tell_registered(self, jobs: list[CronJob]) -> None:
         for job in jobs:
-            await self.hooks.for_scheduler("job_registered", crons=self._crons, job=job)
+            await self.hooks.for_scheduler("job_registered", job=job)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from fastapi_crons._util.threads import ThreadPool
-    from fastapi_crons.scheduler.crons import Crons
+    from fastapi_crons.clock import Clock
 
 # A name for log configurations, wherever this module is.
 logger = logging.getLogger("fastapi_crons.hooks")
@@ -169,10 +169,11 @@ class Calls(Protocol):
 
 
 class HookCaller:
-    """Calls the hooks of one scheduler."""
+    """Calls the hooks of one scheduler. `crons` is only passed on: it is what hooks get under this name."""
 
-    def __init__(self, crons: Crons, calls: Calls, pool: ThreadPool, timeout: float) -> None:
+    def __init__(self, crons: object, clock: Clock, calls: Calls, pool: ThreadPool, timeout: float) -> None:
         self.crons = crons
+        self._clock = clock
         self._calls = calls
         self._pool = pool
         self._timeout = timeout
@@ -214,7 +215,7 @@ class HookCaller:
     async def for_scheduler(self, hook: str, **arguments: object) -> None:
         """Call a life-cycle hook."""
         for call in self._calls(hook):
-            veto = await self._guarded(call, arguments)
+            veto = await self._guarded(call, {**arguments, "crons": self.crons})
             if veto is not None:
                 self.complain(call, "raised SkipRun, which only a before_run hook may")
 
@@ -248,7 +249,7 @@ class HookCaller:
         told = context or {}
         where = "" if error is None else where_raised(error)
         lasting = call.failed(
-            self.crons.clock.monotonic(),
+            self._clock.monotonic(),
             (what, None if error is None else type_name(error), where),
             told.get("job_name"),
         )
@@ -270,7 +271,7 @@ class HookCaller:
             logger.debug("%s\n%s", call.shown, traceback_text(error), extra=fields)
 
     def _works(self, call: HookCall, job: object) -> None:
-        lasting = call.worked(self.crons.clock.monotonic(), job)
+        lasting = call.worked(self._clock.monotonic(), job)
         if lasting is not None:
             logger.warning("%s works again, after %s", call.shown, counted(lasting.times, "failure"))
 

@@ -400,7 +400,7 @@ class Crons:
             state, locks = choose_backends(self.config, self.plugins, self._given_state, self._given_locks)
             # A scheduler that is started again goes on with the stores it had.
             self._given_state, self._given_locks = state, locks
-            engine = self._engine = Engine(self, self.config, self.clock, self.plugins, state, locks, role)
+            engine = self._engine = Engine(self, self.jobs, self.config, self.clock, self.plugins, state, locks, role)
             # From here on another thread's new jobs go to the engine by themselves; some may come twice, none is lost.
             engine.add(self.jobs)
             try:
