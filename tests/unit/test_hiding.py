@@ -13,7 +13,8 @@ from redis.asyncio import Redis
 
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons._util.hiding import as_cause, forget_all, know, know_address, without_secrets
-from fastapi_crons._util.text import cut, error_of, one_line
+from fastapi_crons._util.text import cut, one_line
+from fastapi_crons.engine.runs.outcome import error_of
 from fastapi_crons.errors import ConfigurationError
 from fastapi_crons.locking import RedisLockBackend
 from fastapi_crons.management.management import Service

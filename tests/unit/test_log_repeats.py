@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastapi_crons import SkipRun
-from fastapi_crons._util.metering import Meter
+from fastapi_crons._util.backoff import Meter
 from fastapi_crons._util.tasks import Supervisor
-from fastapi_crons._util.wording import counted, span
+from fastapi_crons._util.text import counted, span
 from fastapi_crons.errors import StoreUnavailableError
 from fastapi_crons.locking import DistributedLockManager, LocalLockBackend
 from fastapi_crons.locking.base import Reach

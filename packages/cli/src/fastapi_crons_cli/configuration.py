@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fastapi_crons._util.wording import counted
+from fastapi_crons._util.text import counted
 from fastapi_crons_cli.options import App, AsJson, Verbose
 from fastapi_crons_cli.output import clock_time, json_only, print_json, print_table, said, say, shown, table, warn
 

@@ -13,9 +13,15 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi_crons._elsewhere import former_names_of
-from fastapi_crons._util.callables import is_generator_function, label, required_parameters, takes, unwrapped
-from fastapi_crons._util.markers import marked_parameter
-from fastapi_crons._util.wording import brief
+from fastapi_crons._util.callables import (
+    is_generator_function,
+    label,
+    marked_parameter,
+    required_parameters,
+    takes,
+    unwrapped,
+)
+from fastapi_crons._util.text import brief
 from fastapi_crons.clock import UTC
 from fastapi_crons.errors import JobDefinitionError, ScheduleError
 from fastapi_crons.run import Trigger

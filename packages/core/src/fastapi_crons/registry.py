@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import overload
 
 from fastapi_crons._util.executions import run_again_in_a_notebook, same_function, told_apart
-from fastapi_crons._util.text import cut
-from fastapi_crons._util.wording import brief
+from fastapi_crons._util.text import brief, cut
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import DuplicateJobError, JobDefinitionError, UnknownJobError
 from fastapi_crons.job import MAX_NAME_LENGTH, CronJob

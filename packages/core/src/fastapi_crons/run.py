@@ -20,6 +20,16 @@ Trigger = Literal["schedule", "catch_up", "cli", "api", "code"]
 MissedReason = Literal[
     "misfire_grace_time", "max_catch_up", "overlap", "vetoed", "schedule_changed", "disabled", "paused"
 ]
+#: Why ticks were not run, in words.
+REASONS: dict[MissedReason, str] = {
+    "overlap": "the job was still running",
+    "vetoed": "a before-run hook vetoed it",
+    "paused": "the job was paused",
+    "disabled": "the job was disabled",
+    "schedule_changed": "it was due under an older schedule while no instance ran it, and the schedule was changed since",
+    "misfire_grace_time": "it could only be run later than its misfire grace time allows",
+    "max_catch_up": "more late ticks stood behind it than are caught up with (max_catch_up)",
+}
 #: The error type of runs that were cut off because their process died or lost its lease: their ticks run again.
 INTERRUPTED = "Interrupted"
 #: How many characters of a run's id people are shown, and how many they have to give at least.

@@ -1,10 +1,21 @@
-"""Backoff: growing, jittered delays between attempts."""
+"""What fails again and again: growing delays between attempts, and a log that names it now and then, not each time.
+
+The first failure is logged at once; what keeps failing is logged after 1, 5 and 15 minutes and then every 15 minutes, with how
+long it has lasted; and one line says that it is over.
+"""
 
 from __future__ import annotations
 
 import random
+from math import inf
+from threading import Lock
+from typing import NamedTuple
 
 FIRST_DELAY, MAX_DELAY = 0.1, 5.0
+#: How long (seconds) after its beginning a failure that lasts is logged again; the last interval repeats.
+REMINDERS = (60.0, 300.0, 900.0)
+#: What fails again so soon (seconds) after it worked is the same failure, which came back.
+SETTLED_AFTER = 60.0
 
 
 class Backoff:
@@ -18,3 +29,81 @@ class Backoff:
     def next(self) -> float:
         self._delay = min(MAX_DELAY, self._delay * 2 or FIRST_DELAY)
         return self._delay * random.uniform(0.5, 1.0)
+
+
+class Lasting(NamedTuple):
+    """What there is to log about a failure. Durations in seconds."""
+
+    first: bool
+    """Whether nothing has been logged of it before."""
+    seconds: float
+    """How long it has failed without working in between."""
+    times: int
+    """How often it has failed since it began, those that came back included."""
+    since: float
+    """How long ago it began."""
+
+
+class Meter:
+    """Decides when a failure that repeats is logged. Safe to use from any thread; `now` is on a monotonic clock.
+
+    Several callers may fail for the same reason, each under a name of its own: it is over when it works for all of them.
+    """
+
+    __slots__ = ("_began", "_due", "_failing", "_lock", "_since", "_times", "_told", "_worked_at")
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._failing: set[str] = set()
+        self._began = self._since = self._worked_at = self._due = -inf
+        self._times = 0
+        #: Whether it was logged since it last worked.
+        self._told = False
+
+    def failed(self, now: float, caller: str = "", *, asked: float | None = None) -> Lasting | None:
+        """Note a failure; returns what to log of it now, None where it is too early for that.
+
+        `asked` says when it was tried, where the failure took long to show.
+        """
+        with self._lock:
+            if not self._failing:
+                self._since = now if asked is None else asked
+                if now - self._worked_at > SETTLED_AFTER:
+                    self._began, self._due, self._times = now, now, 0
+            self._failing.add(caller)
+            self._times += 1
+            if now < self._due:
+                return None
+            first = self._due == self._began
+            self._due = self._began + _next_reminder(now - self._began)
+            self._told = True
+            return self._lasting(now, first=first)
+
+    def works(self, now: float, caller: str = "") -> Lasting | None:
+        """Note that it works; returns what to log where that is news."""
+        if not self._failing:
+            return None
+        with self._lock:
+            self._failing.discard(caller)
+            if self._failing:
+                return None
+            self._worked_at = now
+            told, self._told = self._told, False
+            return self._lasting(now, first=False) if told else None
+
+    def forget(self) -> None:
+        """Begin anew."""
+        with self._lock:
+            self._failing.clear()
+            self._worked_at, self._told = -inf, False
+
+    def _lasting(self, now: float, *, first: bool) -> Lasting:
+        return Lasting(first, now - self._since, self._times, now - self._began)
+
+
+def _next_reminder(lasted: float) -> float:
+    """When, in seconds after its beginning, a failure that has lasted so long is logged again."""
+    for reminder in REMINDERS:
+        if lasted < reminder:
+            return reminder
+    return (lasted // REMINDERS[-1] + 1) * REMINDERS[-1]

@@ -1,16 +1,15 @@
-"""Supervisor: owns the scheduler's own tasks; none of them dies silently."""
+"""Tasks that have an owner: those that run until they are stopped, and those that nobody waits for."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
-from fastapi_crons._util.backoff import Backoff
-from fastapi_crons._util.metering import Meter
-from fastapi_crons._util.text import one_line, traceback_text
-from fastapi_crons._util.wording import counted
-from fastapi_crons.clock import begin_root_task
+from fastapi_crons._util.backoff import Backoff, Meter
+from fastapi_crons._util.text import counted, one_line, traceback_text
+from fastapi_crons.clock import Clock, begin_root_task
 
 logger = logging.getLogger(__name__)
 
@@ -83,3 +82,32 @@ class Supervisor:
                 if loop.time() - began > _HEALTHY_AFTER:
                     backoff, failures = Backoff(), Meter()
             await asyncio.sleep(backoff.next())
+
+
+class Background:
+    """Hooks about ticks and about runs of other processes, signals, looks at the stores. Made on the loop it is used on."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[None]:
+        """Run a coroutine that nobody waits for."""
+        task = asyncio.create_task(_as_root_task(work))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
+
+    async def drain(self, timeout: float) -> None:
+        """Wait for all of them, so many seconds at most."""
+        await self._clock.wait(list(self.tasks), timeout)
+
+    def cancel(self) -> None:
+        """End them."""
+        for task in self.tasks:
+            task.cancel()
+
+
+async def _as_root_task(work: Coroutine[Any, Any, object]) -> None:
+    begin_root_task()
+    await work

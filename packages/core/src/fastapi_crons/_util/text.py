@@ -1,4 +1,4 @@
-"""What a run returned or raised, as text that is safe to keep: bounded, and free of what a store could not take."""
+"""Texts that are safe to keep and to show: bounded, without secrets, free of what a store can't take; numbers in words."""
 
 from __future__ import annotations
 
@@ -6,20 +6,14 @@ import traceback
 
 from fastapi_crons._util.exceptions import class_name, exact_text, formatted, traceback_of
 from fastapi_crons._util.hiding import beginning_without_secrets
-from fastapi_crons.run import RunError
 
 #: How many frames of an exception are kept, the innermost ones.
-_FRAMES = 20
-
-
-def error_of(error: BaseException, limit: int) -> RunError:
-    """An exception's type, message and traceback, each cut to `limit` characters."""
-    return RunError(type_name(error), safe_text(error, limit), cut(f"{formatted(error, _FRAMES)}\n", limit))
+FRAMES = 20
 
 
 def traceback_text(error: BaseException, limit: int = 10_000) -> str:
     """An exception and its causes with their tracebacks, without secrets, cut to `limit` characters."""
-    return cut(formatted(error, _FRAMES), limit)
+    return cut(formatted(error, FRAMES), limit)
 
 
 def printable(text: str) -> str:
@@ -67,3 +61,27 @@ def cut(text: str, limit: int) -> str:
 def storable(text: str) -> str:
     """A text with NUL and lone surrogates, which no store could take, spelt out."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
+
+
+def counted(number: int, noun: str, *, more: bool = False) -> str:
+    """`1 tick`, `3 ticks`; with `more`, `at least 3 ticks`."""
+    return f"{'at least ' if more else ''}{number} {noun}{'' if number == 1 else 's'}"
+
+
+def span(seconds: float) -> str:
+    """A duration in the one or two units that matter."""
+    left, parts = max(0, round(seconds)), []
+    for unit, name in ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")):
+        number, left = divmod(left, unit)
+        if number:
+            parts.append(counted(number, name))
+    return " and ".join(parts[:2]) or "0 seconds"
+
+
+def brief(value: object, limit: int = 60) -> str:
+    """A value for an error message: escaped, and at most `limit` characters long."""
+    try:
+        text = ascii(value)
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

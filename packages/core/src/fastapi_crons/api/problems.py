@@ -15,8 +15,8 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import Message
 
+from fastapi_crons._util.backoff import Meter
 from fastapi_crons._util.hiding import without_secrets
-from fastapi_crons._util.metering import Meter
 from fastapi_crons._util.text import one_line
 from fastapi_crons.api.models import Problem
 from fastapi_crons.errors import (

@@ -8,14 +8,11 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-from fastapi_crons._util.background import Background
-from fastapi_crons._util.backoff import Backoff
-from fastapi_crons._util.metering import Meter
+from fastapi_crons._util.backoff import Backoff, Meter
 from fastapi_crons._util.signals import InterruptWatch, StopSignals
-from fastapi_crons._util.tasks import Supervisor
-from fastapi_crons._util.text import one_line
+from fastapi_crons._util.tasks import Background, Supervisor
+from fastapi_crons._util.text import one_line, span
 from fastapi_crons._util.threads import ThreadPool
-from fastapi_crons._util.wording import span
 from fastapi_crons.clock import Clock, Timer
 from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.dispatch.dispatcher import Dispatcher

@@ -8,10 +8,8 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import aclosing, contextmanager
 from typing import TypeVar, cast
 
-from fastapi_crons._util.backoff import Backoff
-from fastapi_crons._util.metering import Meter
-from fastapi_crons._util.text import one_line, traceback_text
-from fastapi_crons._util.wording import counted
+from fastapi_crons._util.backoff import Backoff, Meter
+from fastapi_crons._util.text import counted, one_line, traceback_text
 from fastapi_crons.errors import CronsError, StoreError, TooManyListenersError
 from fastapi_crons.run import MissedTicks, Run
 from fastapi_crons.state.base import Record, StateBackend

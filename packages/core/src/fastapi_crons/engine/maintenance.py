@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from math import inf
 
-from fastapi_crons._util.metering import Meter
-from fastapi_crons._util.text import one_line, printable
-from fastapi_crons._util.wording import counted
+from fastapi_crons._util.backoff import Meter
+from fastapi_crons._util.text import counted, one_line, printable
 from fastapi_crons.engine.parts import Parts
 from fastapi_crons.errors import StoreError
 from fastapi_crons.state.client import answer_of

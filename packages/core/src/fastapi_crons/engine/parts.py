@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fastapi_crons._util.background import Background
+from fastapi_crons._util.tasks import Background
 from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.runs.journal import Journal

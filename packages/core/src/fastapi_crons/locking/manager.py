@@ -12,10 +12,8 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from math import inf
 from typing import TypeVar
 
-from fastapi_crons._util.backoff import Backoff
-from fastapi_crons._util.metering import Meter
-from fastapi_crons._util.text import one_line
-from fastapi_crons._util.wording import counted, span
+from fastapi_crons._util.backoff import Backoff, Meter
+from fastapi_crons._util.text import counted, one_line, span
 from fastapi_crons.clock import Clock, SystemClock
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import StoreError, StoreUnavailableError

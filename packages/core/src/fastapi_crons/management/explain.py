@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
-from fastapi_crons._util.wording import REASONS, counted, span
+from fastapi_crons._util.text import counted, span
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.errors import ScheduleError, SkipRun
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import KnownJob, Lease
 from fastapi_crons.management.explain_words import Words
-from fastapi_crons.run import SHORTEST_WAIT, MissedReason, MissedTicks, Run
+from fastapi_crons.run import REASONS, SHORTEST_WAIT, MissedReason, MissedTicks, Run
 from fastapi_crons.schedule.cron import cron_schedule
 from fastapi_crons.schedule.due import TickSource, tick_source
 

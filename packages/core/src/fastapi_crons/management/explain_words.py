@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from fastapi_crons._util.damage import EARLIEST, LATEST
-from fastapi_crons._util.wording import REASONS, span
+from fastapi_crons._util.text import span
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.locking.base import KnownJob, Lease
 from fastapi_crons.locking.instance import name_of
-from fastapi_crons.run import INTERRUPTED, MissedTicks, Run, RunError, RunStatus
+from fastapi_crons.run import INTERRUPTED, REASONS, MissedTicks, Run, RunError, RunStatus
 
 if TYPE_CHECKING:
     from fastapi_crons.management.explain import TickRecords

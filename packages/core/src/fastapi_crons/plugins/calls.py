@@ -12,12 +12,20 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import pluggy
 
+from fastapi_crons._util.backoff import Lasting, Meter
 from fastapi_crons._util.callables import is_awaitable, is_coroutine_function, label, parameters_of
 from fastapi_crons._util.exceptions import exact_text, is_a
 from fastapi_crons._util.executions import same_function
-from fastapi_crons._util.metering import Lasting, Meter
-from fastapi_crons._util.text import one_line, printable, storable, traceback_text, type_name, where_raised
-from fastapi_crons._util.wording import counted, span
+from fastapi_crons._util.text import (
+    counted,
+    one_line,
+    printable,
+    span,
+    storable,
+    traceback_text,
+    type_name,
+    where_raised,
+)
 from fastapi_crons.errors import SkipRun
 from fastapi_crons.plugins.specs import HookContext
 from fastapi_crons.run import short_id

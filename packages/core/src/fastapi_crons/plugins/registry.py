@@ -18,11 +18,11 @@ from fastapi_crons._util.callables import (
     is_coroutine_function,
     is_generator_function,
     label,
+    marked_parameter,
     parameters_of,
     required_parameters,
 )
 from fastapi_crons._util.hiding import as_cause
-from fastapi_crons._util.markers import marked_parameter
 from fastapi_crons._util.text import one_line, printable
 from fastapi_crons.errors import PluginError
 from fastapi_crons.plugins import specs as hookspecs

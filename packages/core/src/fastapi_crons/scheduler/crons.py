@@ -15,7 +15,7 @@ from weakref import ref
 from fastapi_crons import logs
 from fastapi_crons._util.executions import Caller, Executions, caller
 from fastapi_crons._util.hiding import forget_all
-from fastapi_crons._util.wording import counted
+from fastapi_crons._util.text import counted
 from fastapi_crons.clock import Clock, SystemClock, root_task
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import ConfigurationError, CronsError

@@ -11,8 +11,7 @@ from zlib import adler32, crc32
 
 from fastapi_crons._util.damage import LATEST
 from fastapi_crons._util.gc_pause import collector_paused
-from fastapi_crons._util.text import printable
-from fastapi_crons._util.wording import counted
+from fastapi_crons._util.text import counted, printable
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.engine.dispatch.claims import definition_of, probe_of
 from fastapi_crons.engine.dispatch.timeline import Entry, Timeline

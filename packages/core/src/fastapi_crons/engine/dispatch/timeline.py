@@ -12,10 +12,9 @@ from hashlib import blake2b
 from time import thread_time
 from typing import NamedTuple
 
+from fastapi_crons._util.backoff import Meter
 from fastapi_crons._util.callables import is_coroutine_function, takes
-from fastapi_crons._util.metering import Meter
-from fastapi_crons._util.text import one_line
-from fastapi_crons._util.wording import span
+from fastapi_crons._util.text import one_line, span
 from fastapi_crons.engine.dispatch.lateness import Delay
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import Lease

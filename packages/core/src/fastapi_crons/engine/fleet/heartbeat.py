@@ -21,10 +21,8 @@ from functools import partial
 from math import inf
 from typing import Protocol
 
-from fastapi_crons._util.backoff import Backoff
-from fastapi_crons._util.metering import Meter
-from fastapi_crons._util.text import one_line
-from fastapi_crons._util.wording import counted
+from fastapi_crons._util.backoff import Backoff, Meter
+from fastapi_crons._util.text import counted, one_line
 from fastapi_crons.clock import Clock, SystemClock
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import StoreError

@@ -9,10 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from math import inf
 
-from fastapi_crons._util.backoff import Backoff
-from fastapi_crons._util.metering import Meter
-from fastapi_crons._util.text import one_line
-from fastapi_crons._util.wording import counted, span
+from fastapi_crons._util.backoff import Backoff, Meter
+from fastapi_crons._util.text import counted, one_line, span
 from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
 from fastapi_crons.engine.fleet.heartbeat import LeaseKeeper
 from fastapi_crons.engine.fleet.recovery import Recovery

@@ -6,14 +6,13 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fastapi_crons._util.background import Background
-from fastapi_crons._util.metering import Meter
-from fastapi_crons._util.text import printable
-from fastapi_crons._util.wording import REASONS, counted
+from fastapi_crons._util.backoff import Meter
+from fastapi_crons._util.tasks import Background
+from fastapi_crons._util.text import counted, printable
 from fastapi_crons.clock import Clock, iso_utc
 from fastapi_crons.engine.runs.context import log_fields, missed_context, run_context
 from fastapi_crons.job import CronJob
-from fastapi_crons.run import MissedReason, MissedTicks, Run, short_id
+from fastapi_crons.run import REASONS, MissedReason, MissedTicks, Run, short_id
 from fastapi_crons.schedule.due import Row
 
 if TYPE_CHECKING:

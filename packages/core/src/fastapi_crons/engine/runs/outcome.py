@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fastapi_crons._util.exceptions import formatted
 from fastapi_crons._util.hiding import without_known_secrets
-from fastapi_crons._util.text import cut, error_of, safe_text
+from fastapi_crons._util.text import FRAMES, cut, safe_text, type_name
 from fastapi_crons.engine.runs.log import longest_line
 from fastapi_crons.engine.runs.results import REASON_CHARS, json_or_text, result_json
 from fastapi_crons.engine.runs.run import ActiveRun
@@ -146,3 +147,8 @@ def _with_strings(text: str, change: Callable[[str], str]) -> str:
         return value
 
     return json.dumps(changed(json.loads(text)))
+
+
+def error_of(error: BaseException, limit: int) -> RunError:
+    """An exception's type, message and traceback, each cut to `limit` characters."""
+    return RunError(type_name(error), safe_text(error, limit), cut(f"{formatted(error, FRAMES)}\n", limit))

@@ -12,10 +12,8 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Protocol
 
-from fastapi_crons._util.backoff import Backoff
-from fastapi_crons._util.metering import Meter
-from fastapi_crons._util.text import one_line, traceback_text
-from fastapi_crons._util.wording import counted, span
+from fastapi_crons._util.backoff import Backoff, Meter
+from fastapi_crons._util.text import counted, one_line, span, traceback_text
 from fastapi_crons.clock import Clock
 from fastapi_crons.locking.base import LeaseRef
 from fastapi_crons.locking.manager import DistributedLockManager

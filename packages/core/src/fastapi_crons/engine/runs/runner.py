@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fastapi_crons._util.background import Background
 from fastapi_crons._util.exceptions import is_a
 from fastapi_crons._util.signals import InterruptWatch
+from fastapi_crons._util.tasks import Background
 from fastapi_crons._util.text import cut, printable, traceback_text, type_name
 from fastapi_crons.clock import Clock, root_task
 from fastapi_crons.engine.runs.attempt import Invoker
