@@ -44,7 +44,6 @@ WRONG = {
     ("engine.runs.run", "engine.dispatch.timeline"),
     ("locking.local", "plugins.registry"),
     ("locking.local", "plugins.specs"),
-    ("logs", "engine.runs.log"),
     ("state.memory", "plugins.registry"),
     ("state.memory", "plugins.specs"),
 }

@@ -13,8 +13,7 @@ from typing import Any, Literal
 
 from fastapi_crons._util.text import printable
 from fastapi_crons.clock import utc_datetime
-from fastapi_crons.engine.runs.log import current_run
-from fastapi_crons.run import short_id
+from fastapi_crons.run import current_run, short_id
 
 __all__ = ["JsonFormatter", "RunFilter"]
 

@@ -6,9 +6,10 @@ import json
 import random
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from fastapi_crons.clock import utc_datetime
 
@@ -168,6 +169,17 @@ class MissedTicks:
     def last(self) -> datetime:
         """The newest of the ticks (aware, UTC)."""
         return utc_datetime(self.last_ts)
+
+
+class HasLogFields(Protocol):
+    """A run that is going on, as log records name it."""
+
+    @property
+    def log_fields(self) -> dict[str, object]: ...
+
+
+#: The run that the current task, or thread, belongs to.
+current_run: ContextVar[HasLogFields | None] = ContextVar("fastapi_crons_run", default=None)
 
 
 def short_id(run_id: str) -> str:

@@ -35,15 +35,6 @@ _LINE_COST = 40
 _CUT_MARK = 40
 
 current_log: ContextVar[LogKeeper | None] = ContextVar("fastapi_crons_run_log", default=None)
-#: The run whose task, or thread, this is.
-current_run: ContextVar[HasFields | None] = ContextVar("fastapi_crons_run", default=None)
-
-
-class HasFields(Protocol):
-    """A run, as log records name it."""
-
-    @property
-    def log_fields(self) -> dict[str, object]: ...
 
 
 class LogKeeper(Protocol):

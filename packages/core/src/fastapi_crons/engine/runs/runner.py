@@ -19,13 +19,13 @@ from fastapi_crons._util.text import cut, printable, traceback_text, type_name
 from fastapi_crons.clock import Clock, root_task
 from fastapi_crons.engine.runs.attempt import Invoker
 from fastapi_crons.engine.runs.cancellation import is_cancelled, take_back_cuts
-from fastapi_crons.engine.runs.log import current_log, current_run
+from fastapi_crons.engine.runs.log import current_log
 from fastapi_crons.engine.runs.outcome import Kept
 from fastapi_crons.engine.runs.run import ActiveRun, Ending
 from fastapi_crons.errors import SkipRun
 from fastapi_crons.job import CronJob
 from fastapi_crons.logs import log_error, shortened
-from fastapi_crons.run import RunError, RunStatus, short_id
+from fastapi_crons.run import RunError, RunStatus, current_run, short_id
 from fastapi_crons.schedule.due import Row
 
 if TYPE_CHECKING:
