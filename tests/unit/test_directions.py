@@ -41,7 +41,6 @@ WRONG = {
     ("engine.dispatch.results", "engine.parts"),
     ("engine.fleet.membership", "engine.parts"),
     ("engine.fleet.recovery", "engine.parts"),
-    ("engine.runs.run", "engine.dispatch.timeline"),
     ("locking.local", "plugins.registry"),
     ("locking.local", "plugins.specs"),
     ("state.memory", "plugins.registry"),

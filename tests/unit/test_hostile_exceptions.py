@@ -220,8 +220,8 @@ async def test_a_run_that_is_cut_off_before_its_task_begins_ends_all_the_same(ma
     assert engine is not None
     start = engine.runner.start
 
-    def start_and_cut_off(run: Any) -> None:
-        start(run)
+    def start_and_cut_off(run: Any, on_end: Any) -> None:
+        start(run, on_end)
         run.cut_off("cancelled", "somebody who was quick")
 
     engine.runner.start = start_and_cut_off  # type: ignore[method-assign]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi_crons._elsewhere import former_names_of
 from fastapi_crons._util.callables import (
+    is_coroutine_function,
     is_generator_function,
     label,
     marked_parameter,
@@ -105,6 +106,8 @@ class CronJob:
     schedule_zone: str = field(init=False, repr=False)
     """The schedule's time zone; empty for a `Schedule` without one."""
     _defaulted: tuple[str, ...] = field(init=False, repr=False)
+    _is_async: bool | None = field(init=False, repr=False)
+    _takes_context: bool | None = field(init=False, repr=False)
 
     def __init__(
         self,
@@ -146,6 +149,8 @@ class CronJob:
         put(self, "schedule_zone", _zone_of(self.schedule))
         zone = timezone if isinstance(expr, str) else expr  # a Schedule has a zone of its own, or needs none
         put(self, "_defaulted", _defaulted(zone, coalesce, misfire_grace_time, timeout))
+        put(self, "_is_async", None)
+        put(self, "_takes_context", None)
         self._check_options()
         if isinstance(self.schedule, CronSchedule) and "/" in self.schedule.text:
             for doubt in doubts(self.schedule.text):
@@ -215,6 +220,20 @@ class CronJob:
     def function_name(self) -> str:
         """Where the function was defined, as `module:qualname`."""
         return label(self.func)
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the function runs on the event loop. Found out when it is first asked: most jobs are idle."""
+        if self._is_async is None:
+            object.__setattr__(self, "_is_async", is_coroutine_function(self.func))
+        return self._is_async is True
+
+    @property
+    def takes_context(self) -> bool:
+        """Whether the function has a parameter named `context`."""
+        if self._takes_context is None:
+            object.__setattr__(self, "_takes_context", takes(self.func, "context"))
+        return self._takes_context is True
 
     def with_defaults(self, config: CronConfig) -> CronJob:
         """This job with its unset options taken from the settings; the same object where nothing changes."""

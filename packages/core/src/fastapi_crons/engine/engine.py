@@ -110,13 +110,11 @@ class Engine:
             self.runner,
             self.background,
         )
-        self.dispatcher = Dispatcher(parts, self._registered)
+        self.dispatcher = Dispatcher(parts, on_registered=self._registered, on_early=self._on_early)
         self.membership = Membership(parts, self.dispatcher, Recovery(parts, self.dispatcher, jobs.get))
         self.runner.holds = self.membership.holds
         self.runner.settle = self.membership.settle
-        self.runner.on_released = self.dispatcher.released
         self.runner.on_lost = self.membership.lost
-        self.dispatcher.answers.on_early = self.membership.ask_soon
         self._steering = Steering(parts, self.dispatcher, self.membership)
         self.feed = Feed(state, config.max_event_streams)
         #: What is to be said about the place that this runs in.
@@ -334,7 +332,7 @@ class Engine:
     async def _end_runs(self) -> None:
         await self._wait_for_runs(self._config.shutdown_timeout)
         for run in list(self.runner.active.values()):
-            run.cut_off("cancelled" if run.entry.is_async else "interrupted", "the stop of its scheduler")
+            run.cut_off("cancelled" if run.job.is_async else "interrupted", "the stop of its scheduler")
         await self._wait_for_runs(CANCEL_GRACE)
         for run in list(self.runner.active.values()):
             if run.outcome is None:
@@ -356,6 +354,9 @@ class Engine:
             await asyncio.wait_for(self.state.close(), self._store_patience())
         except Exception as error:
             logger.warning("the state store did not close cleanly: %s", one_line(error))
+
+    def _on_early(self) -> None:
+        self.membership.ask_soon()
 
     def _registered(self, jobs: list[CronJob]) -> None:
         if self.role == "scheduler" and self._plugins.calls("job_registered"):

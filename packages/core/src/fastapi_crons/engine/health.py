@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from fastapi_crons.schedule.due import tick_source
+
 if TYPE_CHECKING:
     from fastapi_crons.engine.engine import Engine
 
@@ -93,7 +95,7 @@ def _concerns(engine: Engine) -> Iterator[str]:
 
 def _full_pools(engine: Engine) -> Iterator[str]:
     """Pools of threads that are full, while something waits for a thread. No time limit begins before there is one."""
-    runs = [run for run in engine.runner.active.values() if not run.entry.is_async]
+    runs = [run for run in engine.runner.active.values() if not run.job.is_async]
     held_by = [run.job.name for run in runs if not run.waits]
     waiting = 0
     if len(held_by) >= engine.max_threads:
@@ -112,7 +114,7 @@ def _long_runs(engine: Engine) -> Iterator[str]:
     now = engine.clock.now()
     for run in engine.runner.active.values():
         if run.outcome is None:
-            ticks = run.entry.group.source.ticks_between(int(run.started_ts), int(now))
+            ticks = tick_source(run.job.schedule).ticks_between(int(run.started_ts), int(now))
             with suppress(Exception):  # a schedule of somebody else's, which is told of elsewhere
                 if sum(1 for _, _ in zip(range(_PERIODS), ticks, strict=False)) == _PERIODS:
                     yield run.job.name

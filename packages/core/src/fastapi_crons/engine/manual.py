@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
 
 from fastapi_crons._util.text import printable, safe_text
 from fastapi_crons.clock import iso_utc
@@ -19,9 +18,6 @@ from fastapi_crons.locking.base import ClaimRequest, LeaseRef, Pause, PauseReque
 from fastapi_crons.run import Run, short_id
 from fastapi_crons.schedule.due import Row, count_row, old_row, tick_source
 from fastapi_crons.state.base import Signal
-
-if TYPE_CHECKING:
-    from fastapi_crons.engine.dispatch.timeline import Entry
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +61,8 @@ class Steering:
         asked = Asked(self._clock.now(), _kept(wanted.actor), self._runner.note(job, wanted.note))
         self.starting += 1
         try:
-            entry = await self._registered_entry(job)
-            run = ActiveRun(entry, self._dispatcher.new_run_id(), None, wanted.trigger, asked=asked)
+            await self._ensure_registered(job)
+            run = ActiveRun(job, self._dispatcher.new_run_id(), None, wanted.trigger, asked=asked)
             run.timeout = job.timeout if wanted.timeout is None else wanted.timeout
             run.ended = asyncio.Event()
             starting = asyncio.create_task(self._claim_and_start(run, force=wanted.force))
@@ -78,20 +74,18 @@ class Steering:
         finally:
             self.starting -= 1
 
-    async def _registered_entry(self, job: CronJob) -> Entry:
-        """What is known of a job, which is registered first where it is new."""
+    async def _ensure_registered(self, job: CronJob) -> None:
+        """Register a job that is new, where this instance registers its jobs."""
         if not self._registers:
-            return self._dispatcher.jobs.unregistered(job)
+            return
         try:
             await asyncio.wait_for(self._dispatcher.jobs.enrol_new(), self._config.store_timeout)
         except asyncio.TimeoutError:
             raise StoreUnavailableError(
                 f"job {job.name!r} can't be registered: the lock store does not answer"
             ) from None
-        entry = self._dispatcher.jobs.get(job.name)
-        if entry is None:
+        if self._dispatcher.jobs.get(job.name) is None:
             raise CronsError(f"job {job.name!r} can't be run: this scheduler is stopping")
-        return entry
 
     async def _claim_and_start(self, run: ActiveRun, *, force: bool) -> ActiveRun:
         name, request = run.job.name, manual_request(run.job, run.id, force=force)
@@ -134,7 +128,7 @@ class Steering:
                 printable(short_id(run.beside)),
                 extra=run.log_fields,
             )
-        self._runner.start(run)
+        self._dispatcher.start(run)
         return run
 
     async def _register(self, job: CronJob) -> None:

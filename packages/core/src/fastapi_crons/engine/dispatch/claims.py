@@ -34,8 +34,8 @@ def claims_of(entry: Entry, step: Step, new_run_id: RunIds) -> list[Wanted]:
     job, late = entry.job, entry.late
     # Late ticks wait for a run that goes on: the policy for late ticks decides about them, not the one for overlaps.
     # So do ticks that meet a run of ours which has ended, and whose lease is on its way back.
-    patient = late or entry.releasing
-    overlap: Overlap = "queue" if patient and job.overlap == "skip" else job.overlap
+    patient = job.overlap == "skip" and (late or any(run.releasing for run in entry.runs))
+    overlap: Overlap = "queue" if patient else job.overlap
     text, zone = job.schedule.text, job.schedule_zone
     claims: list[Wanted] = []
     for tick, reason in step.let_go:

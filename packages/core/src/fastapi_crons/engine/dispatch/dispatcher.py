@@ -10,6 +10,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from math import inf
 from time import perf_counter
 
@@ -44,7 +45,10 @@ MAX_STARTS = 250
 class Dispatcher:
     """Decides, claims and starts, for one scheduler."""
 
-    def __init__(self, parts: Parts, on_registered: Callable[[list[CronJob]], None]) -> None:
+    def __init__(
+        self, parts: Parts, on_registered: Callable[[list[CronJob]], None], on_early: Callable[[], None]
+    ) -> None:
+        """`on_early` is called when the store says that a tick is claimed too early."""
         self._config, self._clock, self._owner = parts.config, parts.clock, parts.instance.owner
         self._locks, self._runner, self._background = parts.locks, parts.runner, parts.background
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
@@ -59,7 +63,15 @@ class Dispatcher:
         self.new_run_id = RunIds(self._clock.now)
         self.jobs = EnrolledJobs(parts, self._timeline, self.new_run_id, self._placed, on_registered)
         self.answers = Answers(
-            parts, self._claim_clock, self.jobs, self._lanes, self.delays, self.new_run_id, self.wake
+            parts,
+            self._claim_clock,
+            self.jobs,
+            self._lanes,
+            self.delays,
+            self.new_run_id,
+            self._start,
+            on_early,
+            self.wake,
         )
         #: The ids under which the last batch was claimed.
         self.claiming: set[str] = set()
@@ -119,12 +131,20 @@ class Dispatcher:
         """Share the ticks with these instances, which are sorted and have the same jobs; this one is among them."""
         self._turns.share(self._owner, peers)
 
-    def released(self, run: ActiveRun) -> None:
-        """A run has ended: what waited for it goes on."""
-        entry = run.entry
+    def start(self, run: ActiveRun) -> None:
+        """Start a run that was asked for by hand, and whose lease is held."""
+        self._start(self.jobs.get(run.job.name) or self.jobs.unregistered(run.job), run)
+
+    def _start(self, entry: Entry, run: ActiveRun) -> None:
+        entry.started(run)
+        self._runner.start(run, partial(self._ended, entry))
+
+    def _ended(self, entry: Entry, run: ActiveRun) -> None:
+        """A run has ended, and its lease is released: what waited for it goes on."""
+        entry.ended(run)
         if entry.skipped is not None and entry.skipped.holder == run.id:
             self.answers.end_skips(entry)
-        if entry.waiting and (not entry.running if entry.waits_for is None else entry.waits_for == run.id):
+        if entry.waiting and (not entry.runs if entry.waits_for is None else entry.waits_for == run.id):
             if entry.waits_for is None:
                 entry.busy_until = int(self._claim_clock.now())
             ended = run.outcome.ended_ts if run.outcome is not None else None
@@ -248,7 +268,7 @@ class Dispatcher:
             wanted += claims
             # One whose tick jitter holds back has nothing to claim yet, and is in nobody's way.
             if claims and late is not None:
-                room.take(late=late, on_loop=entry.is_async)
+                room.take(late=late, on_loop=entry.job.is_async)
             out_of_time = perf_counter() >= until
             if out_of_time or len(wanted) >= MAX_CLAIMS:
                 break

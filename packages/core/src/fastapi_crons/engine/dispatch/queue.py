@@ -56,8 +56,8 @@ class Lanes:
         """A job has something due."""
         if late and not entry.late:
             entry.late_until = int(self._now())
-        exclusive = entry.running and entry.job.overlap != "allow"
-        if exclusive and entry.running == entry.releasing and not self._recorder.slow:
+        exclusive = bool(entry.runs) and entry.job.overlap != "allow"
+        if exclusive and not self._recorder.slow and all(run.releasing for run in entry.runs):
             # The store is behind: asked now, it would say that the job still runs.
             entry.waiting, entry.late = True, entry.late or late
         elif not entry.queued:
@@ -65,7 +65,7 @@ class Lanes:
             if exclusive:
                 self._running.append(entry)
             else:
-                self._lanes[late, entry.is_async].append(entry)
+                self._lanes[late, entry.job.is_async].append(entry)
 
     def put_again(self, cut_off: str, wanted: Wanted) -> None:
         """A run that was cut off is to run again; without effect where that waits already."""
@@ -75,8 +75,8 @@ class Lanes:
         """What is to run again, as far as there is room, which it takes."""
         taken: list[Wanted] = []
         for cut_off, wanted in list(self._again.items()):
-            if room.has(late=True, on_loop=wanted.entry.is_async):
-                room.take(late=True, on_loop=wanted.entry.is_async)
+            if room.has(late=True, on_loop=wanted.entry.job.is_async):
+                room.take(late=True, on_loop=wanted.entry.job.is_async)
                 taken.append(self._again.pop(cut_off))
         return taken
 

@@ -16,6 +16,7 @@ from fastapi_crons.clock import utc_datetime
 from fastapi_crons.engine.dispatch.claims import definition_of, probe_of
 from fastapi_crons.engine.dispatch.timeline import Entry, Timeline
 from fastapi_crons.engine.parts import Parts
+from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.errors import StoreError
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import Definition, Enrolment, Lease, LeaseRef, Replaced
@@ -110,6 +111,11 @@ class EnrolledJobs:
                     for entry in entries[start : start + MAX_ENROLMENTS]
                 ]
             )
+
+    async def enrol_jobs_of(self, runs: Iterable[ActiveRun]) -> None:
+        """Register the jobs of runs again, where our definition of them is in force."""
+        entries = {run.job.name: self.get(run.job.name) or self.unregistered(run.job) for run in runs}
+        await self.enrol_again(entry for entry in entries.values() if entry.in_force)
 
     def unregistered(self, job: CronJob) -> Entry:
         """What is needed to run a job by hand in an instance that registers none."""

@@ -39,6 +39,8 @@ class Answers:
         lanes: Lanes,
         delays: Delays,
         run_ids: RunIds,
+        start_run: Callable[[Entry, ActiveRun], None],
+        on_early: Callable[[], None],
         wake: Callable[[], None],
     ) -> None:
         self._clock, self._owner = parts.clock, parts.instance.owner
@@ -48,9 +50,9 @@ class Answers:
         self._lanes = lanes
         self._delays = delays
         self._run_ids = run_ids
+        self._start_run = start_run
+        self._on_early = on_early
         self._wake = wake
-        #: Called when the store says that a tick is claimed too early.
-        self.on_early: Callable[[], None] = lambda: None
 
     def take(self, want: Wanted, result: ClaimResult, now: float) -> None:
         """Do what follows from an answer, `unknown` aside."""
@@ -113,7 +115,7 @@ class Answers:
         entry, job = want.entry, want.entry.job
         self.end_skips(entry)
         trigger: Trigger = "catch_up" if want.late else "schedule"
-        run = ActiveRun(entry, want.request.run_id, tick, trigger, attempt=want.request.attempt)
+        run = ActiveRun(job, want.request.run_id, tick, trigger, attempt=want.request.attempt)
         run.granted(result)
         if want.cut_off is not None:
             run.missed = entry.row(want.cut_off, tick - 1)
@@ -124,7 +126,7 @@ class Answers:
                 run.delay = self._delay_since(entry, tick if run.missed is None else run.missed.first)
         if want.more and job.overlap != "allow":
             entry.waiting, entry.waits_for = True, run.id
-        self._runner.start(run)
+        self._start_run(entry, run)
         if want.more and job.overlap == "allow":
             self._lanes.put(entry, late=want.late)
 
@@ -166,7 +168,7 @@ class Answers:
         elif result.outcome == "busy" and result.skipped:
             entry.mark = max(entry.mark, tick)
             self._skipped(entry, want, result)
-        elif result.outcome == "busy" and entry.running:
+        elif result.outcome == "busy" and entry.runs:
             entry.waiting, entry.late = True, entry.late or late
         elif result.outcome == "paused":  # it asks again when its next tick is due
             last = entry.delay
@@ -205,7 +207,7 @@ class Answers:
             why = "the lock store's clock was behind that of this instance"
         else:
             why = "the lock store had lost its records, and waited for what all instances know of them"
-        self.on_early()
+        self._on_early()
         self._delays.note(tick, self._clock.now(), why)
 
     def _skipped(self, entry: Entry, want: Wanted, result: ClaimResult) -> None:

@@ -13,9 +13,9 @@ from time import thread_time
 from typing import NamedTuple
 
 from fastapi_crons._util.backoff import Meter
-from fastapi_crons._util.callables import is_coroutine_function, takes
 from fastapi_crons._util.text import one_line, span
 from fastapi_crons.engine.dispatch.lateness import Delay
+from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import Lease
 from fastapi_crons.run import MissedTicks
@@ -46,8 +46,6 @@ class Entry:
     """What this instance knows of a job that it has registered with the store."""
 
     __slots__ = (
-        "_is_async",
-        "_takes_context",
         "busy_until",
         "delay",
         "group",
@@ -58,9 +56,8 @@ class Entry:
         "mark",
         "policy",
         "queued",
-        "releasing",
         "retrying",
-        "running",
+        "runs",
         "skipped",
         "waiting",
         "waits_for",
@@ -71,8 +68,6 @@ class Entry:
         self.job = job
         self.group = group
         self.policy = policy
-        self._is_async: bool | None = None
-        self._takes_context: bool | None = None
         #: The newest tick known to be handled, in Unix seconds.
         self.mark = mark
         #: Whether the job waits for its turn to claim a tick, and whether it was late when that was noticed.
@@ -81,7 +76,7 @@ class Entry:
         #: Whether the schedule that this instance has is the one in force.
         self.in_force = True
         #: Runs of this job in this instance, and whether more ticks wait for one of them to end.
-        self.running = 0
+        self.runs: tuple[ActiveRun, ...] = ()
         self.waiting = False
         #: The one run that it waits for; None: until none of this job goes on here.
         self.waits_for: str | None = None
@@ -92,26 +87,20 @@ class Entry:
         self.retrying = False
         #: What was last in the way of this job alone.
         self.delay: Delay | None = None
-        #: How many of these have ended, and only wait for their lease to be given back.
-        self.releasing = 0
         #: The ticks that were skipped for a run that still goes on.
         self.skipped: Skipped | None = None
         #: When the tick that jitter holds back was last seen to become due.
         self.wakes_at: float | None = None
 
-    @property
-    def is_async(self) -> bool:
-        """Whether the function runs on the event loop. Looked at when it is first wanted: most jobs are idle."""
-        if self._is_async is None:
-            self._is_async = is_coroutine_function(self.job.func)
-        return self._is_async
+    def started(self, run: ActiveRun) -> None:
+        """A run of this job was started in this instance."""
+        self.runs = (*self.runs, run)
 
-    @property
-    def takes_context(self) -> bool:
-        """Whether the function has a parameter named `context`."""
-        if self._takes_context is None:
-            self._takes_context = takes(self.job.func, "context")
-        return self._takes_context
+    def ended(self, run: ActiveRun) -> None:
+        """A run of this job has ended, and its lease is released."""
+        runs = list(self.runs)
+        runs.remove(run)
+        self.runs = tuple(runs)
 
     def row(self, lease: Lease, until: int) -> Row | None:
         """The ticks that a lease answers for, up to `until`, by the schedule that they are ticks of."""

@@ -327,7 +327,7 @@ class Membership:
             runs = await self._renew(runs)
             if not runs:
                 return
-            await self._dispatcher.jobs.enrol_again({run.entry for run in runs if run.entry.in_force})
+            await self._dispatcher.jobs.enrol_jobs_of(runs)
             lost = await self._renew(runs)
         except StoreError as error:
             self._failed("leases could not be renewed, and are tried again in a moment", error)

@@ -54,8 +54,9 @@ class Recovery:
         """A run of this instance that lost its lease has ended: run its tick again, unless another instance has."""
         lease = run.lease(self._owner, self._clock.now())
         self._closed.add(run.id)
-        if self._reruns(run.entry, lease):
-            self._dispatcher.answers.run_again(run.entry, lease)
+        entry = self._dispatcher.jobs.get(run.job.name)
+        if entry is not None and self._reruns(entry, lease):
+            self._dispatcher.answers.run_again(entry, lease)
         else:
             await self._locks.release([ref_of(lease)])
 

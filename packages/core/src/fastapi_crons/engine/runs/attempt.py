@@ -95,11 +95,11 @@ class Invoker:
         return self._scopes.around(run, self._function) if self._scopes.wanted else self._function(run)
 
     async def _function(self, run: ActiveRun) -> object:
-        context = {"context": JobContext(run.job, run.snapshot(), run.asked_ts)} if run.entry.takes_context else {}
+        context = {"context": JobContext(run.job, run.snapshot(), run.asked_ts)} if run.job.takes_context else {}
         limit = None if run.timeout is None else TimeLimit(self._clock, run, run.timeout)
         run.in_function = True
         try:
-            if run.entry.is_async:
+            if run.job.is_async:
                 if limit is not None:
                     limit.begin()
                 value: object = await run.job.func(**context)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from fastapi_crons._util.threads import Ended
 from fastapi_crons.engine.runs.context import log_fields, run_context
 from fastapi_crons.engine.runs.log import RunLog
+from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import ClaimResult, Lease, LeaseRef
 from fastapi_crons.plugins.specs import HookContext
 from fastapi_crons.run import INTERRUPTED, Run, RunError, RunStatus, Trigger
 from fastapi_crons.schedule.due import Row
-
-if TYPE_CHECKING:
-    from fastapi_crons.engine.dispatch.timeline import Entry
-    from fastapi_crons.job import CronJob
 
 #: Why a run is cut off from outside.
 Cut = Literal["timed_out", "cancelled", "interrupted", "lease_lost"]
@@ -61,7 +59,6 @@ class ActiveRun:
         "delay",
         "ended",
         "ending",
-        "entry",
         "function_ended",
         "held_since",
         "id",
@@ -73,7 +70,9 @@ class ActiveRun:
         "max_line_chars",
         "max_log_chars",
         "missed",
+        "on_end",
         "outcome",
+        "releasing",
         "result_json",
         "started_ts",
         "task",
@@ -89,7 +88,7 @@ class ActiveRun:
 
     def __init__(
         self,
-        entry: Entry,
+        job: CronJob,
         run_id: str,
         tick_ts: int | None,
         trigger: Trigger,
@@ -97,15 +96,14 @@ class ActiveRun:
         attempt: int = 1,
         asked: Asked | None = None,
     ) -> None:
-        self.entry = entry
-        self.job: CronJob = entry.job
+        self.job = job
         self.id = run_id
         self.tick_ts = tick_ts
         self.trigger: Trigger = trigger
         self.attempt = attempt
         #: For a run by hand; None for one of a tick.
         self.asked = asked
-        self.timeout = entry.job.timeout
+        self.timeout = job.timeout
         #: What its claim brought: the fencing token, what the job's mark was before, and the run that goes on beside this
         #: one, where it was forced.
         self.token = self.after = 0
@@ -143,7 +141,11 @@ class ActiveRun:
         self.outcome: Run | None = None
         #: What the function returned, as JSON text, for hooks: also where it is not to be kept.
         self.result_json: str | None = None
-        #: Set when the run has ended and its lease is given back, for those who wait for it.
+        #: Whether the run has ended, and only waits for its lease to be released.
+        self.releasing = False
+        #: Called when the run has ended and its lease is released. Whoever starts the run says what it is.
+        self.on_end: Callable[[ActiveRun], None]
+        #: Set when the run has ended and its lease is released, for those who wait for it.
         self.ended: asyncio.Event | None = None
 
     def granted(self, result: ClaimResult) -> None:

@@ -79,8 +79,7 @@ class Runner:
         #: Whether the lease of a run is still ours, as far as we can know; and what waits until the store has said so.
         self.holds: Callable[[ActiveRun], bool] = lambda run: True
         self.settle: Callable[[ActiveRun], Awaitable[None]]
-        #: Called when a run's lease is given back; and before that, when a run has ended that had lost its lease.
-        self.on_released: Callable[[ActiveRun], None] = lambda run: None
+        #: Called when a run has ended that had lost its lease.
         self.on_lost: Callable[[ActiveRun], None] = lambda run: None
         self.active: dict[str, ActiveRun] = {}
         #: How many of these run in a thread, and how many are late ticks.
@@ -95,13 +94,13 @@ class Runner:
         """Whether a run has ended in this instance, not long ago."""
         return run_id in self._ended or run_id in self._ended_before
 
-    def start(self, run: ActiveRun) -> None:
-        """Start a run whose lease is held."""
+    def start(self, run: ActiveRun, on_end: Callable[[ActiveRun], None]) -> None:
+        """Start a run whose lease is held. `on_end` is called when it has ended and its lease is released."""
+        run.on_end = on_end
         run.instance = self._instance_id
         run.started_ts = self._clock.now()
         run.held_since = self._locks.lived_at
-        run.entry.running += 1
-        self.in_threads += not run.entry.is_async
+        self.in_threads += not run.job.is_async
         self.catching_up += run.trigger == "catch_up"
         self.active[run.id] = run
         self._recorder.started(run.id, run)
@@ -299,9 +298,9 @@ class Runner:
     def _release(self, run: ActiveRun) -> None:
         if self.active.pop(run.id, None) is None:
             return  # it was left behind at a stop
-        self.in_threads -= not run.entry.is_async
+        self.in_threads -= not run.job.is_async
         self.catching_up -= run.trigger == "catch_up"
-        run.entry.releasing += 1
+        run.releasing = True
         if run.cut == "lease_lost" and run.ending is None and not self.has_ended(run.id):
             self._released(run)
             self.on_lost(run)
@@ -309,11 +308,9 @@ class Runner:
             self._recorder.release(run.ref, lambda: self._released(run))
 
     def _released(self, run: ActiveRun) -> None:
-        run.entry.running -= 1
-        run.entry.releasing -= 1
         if run.ended is not None:
             run.ended.set()
-        self.on_released(run)
+        run.on_end(run)
 
     def _after_cancellation(self, run: ActiveRun, raised: BaseException | None) -> tuple[RunStatus, RunError]:
         if run.cut is not None:
