@@ -23,6 +23,7 @@ NEWEST = (3, 14)
 PACKAGES = (
     "packages/core",
     "packages/backend-sqlite",
+    "packages/backend-redis/redis",
     "packages/backend-redis/state",
     "packages/backend-redis/lock",
     "packages/cli",
@@ -163,7 +164,10 @@ def build(session: nox.Session) -> None:
         fresh = Path(session.create_tmp()) / f"fresh-{name}"
         python = fresh / "bin" / "python"
         session.run("python", "-m", "venv", "--clear", str(fresh))
-        session.run(str(python), "-m", "pip", "install", "-q", str(core), str(wheel), external=True)
+        # What a wheel requires of ours is the one built here.
+        session.run(
+            str(python), "-m", "pip", "install", "-q", "--find-links", str(dist), str(core), str(wheel), external=True
+        )
         session.run(str(python), "tests/system/check_installed.py", name, external=True)
 
 

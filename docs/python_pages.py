@@ -107,7 +107,7 @@ def stores() -> str:
                         "fastapi_crons_sqlite.state:SQLiteStateBackend", members=False, package="fastapi_crons.state"
                     ),
                     Entry(
-                        "fastapi_crons_redis_state.state:RedisStateBackend",
+                        "fastapi_crons_redis.state:RedisStateBackend",
                         members=False,
                         package="fastapi_crons.state",
                     ),
@@ -121,9 +121,7 @@ def stores() -> str:
                     Entry(
                         "fastapi_crons_sqlite.lock:SQLiteLockBackend", members=False, package="fastapi_crons.locking"
                     ),
-                    Entry(
-                        "fastapi_crons_redis_lock.lock:RedisLockBackend", members=False, package="fastapi_crons.locking"
-                    ),
+                    Entry("fastapi_crons_redis.lock:RedisLockBackend", members=False, package="fastapi_crons.locking"),
                     Entry("fastapi_crons.locking.manager:DistributedLockManager", members=False),
                 ),
             ),

@@ -13,9 +13,9 @@ from _pytest.terminal import TerminalReporter
 from fastapi_crons import MissedTicks, Run
 from fastapi_crons.engine.dispatch.lateness import NOT_TAKEN
 from fastapi_crons.state import HistoryLimits, SQLiteStateBackend, StateBackend
-from fastapi_crons_redis_state import RedisStateBackend
-from fastapi_crons_redis_state._connection import Connection
-from fastapi_crons_redis_state.settings import RedisSettings
+from fastapi_crons_redis import RedisStateBackend
+from fastapi_crons_redis.connection import Connection
+from fastapi_crons_redis.settings import RedisSettings
 from tests.faults.fleet import HEAD, Fleet, Sums, history_of
 from tests.faults.redis_server import RedisServer
 

@@ -25,10 +25,9 @@ import redis.asyncio
 from fastapi_crons import CronConfig, Crons, Run
 from fastapi_crons.locking import DistributedLockManager
 from fastapi_crons.state import HistoryLimits
-from fastapi_crons_redis_lock import RedisLockBackend
-from fastapi_crons_redis_state import RedisStateBackend
-from fastapi_crons_redis_state._connection import Connection
-from fastapi_crons_redis_state.settings import RedisSettings
+from fastapi_crons_redis import RedisLockBackend, RedisStateBackend
+from fastapi_crons_redis.connection import Connection
+from fastapi_crons_redis.settings import RedisSettings
 from tests.faults.conftest import History, Report, redis_history
 from tests.faults.fleet import Fleet, Line, Sums
 from tests.faults.proxy import Proxy

@@ -10,12 +10,9 @@ from fastapi_crons.locking import LocalLockBackend, LockBackend
 from fastapi_crons.run import RunIds
 from fastapi_crons.state import MemoryStateBackend, StateBackend
 from fastapi_crons.testing import LockContract, StateContract
-from fastapi_crons_redis_lock import RedisLockBackend
-from fastapi_crons_redis_lock._connection import Connection
-from fastapi_crons_redis_lock.settings import RedisSettings
-from fastapi_crons_redis_state import RedisStateBackend
-from fastapi_crons_redis_state._connection import Connection as StateConnection
-from fastapi_crons_redis_state.settings import RedisSettings as StateSettings
+from fastapi_crons_redis import RedisLockBackend, RedisStateBackend
+from fastapi_crons_redis.connection import Connection
+from fastapi_crons_redis.settings import RedisSettings
 from fastapi_crons_sqlite import SQLiteLockBackend, SQLiteStateBackend
 from tests.faults.redis_server import RedisServer, needs_redis
 
@@ -57,7 +54,7 @@ class TestRedisState(StateContract):
         self.url = redis_server.url
 
     def make_store(self) -> StateBackend:
-        return RedisStateBackend.on(StateConnection.by_settings(StateSettings(url=self.url), 5))
+        return RedisStateBackend.on(Connection.by_settings(RedisSettings(url=self.url), 5))
 
 
 def test_run_ids_only_grow_whatever_the_clock_does() -> None:

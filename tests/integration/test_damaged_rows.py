@@ -33,8 +33,7 @@ from fastapi_crons.run import LogLine, RunError, RunIds
 from fastapi_crons.state import SQLiteStateBackend, StateBackend
 from fastapi_crons.state.base import HistoryLimits
 from fastapi_crons.testing import VirtualClock, reset
-from fastapi_crons_redis_lock import RedisLockBackend
-from fastapi_crons_redis_state import RedisStateBackend
+from fastapi_crons_redis import RedisLockBackend, RedisStateBackend
 from fastapi_crons_sqlite import SQLiteLockBackend
 from tests.faults.redis_server import RedisServer, needs_redis
 from tests.integration.api import client_of, path

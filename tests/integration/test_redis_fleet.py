@@ -20,12 +20,9 @@ from fastapi_crons import CronConfig, Crons
 from fastapi_crons.locking import DistributedLockManager
 from fastapi_crons.management.management import Service
 from fastapi_crons.testing import reset
-from fastapi_crons_redis_lock import RedisLockBackend
-from fastapi_crons_redis_lock._connection import Connection as LockConnection
-from fastapi_crons_redis_lock.settings import RedisSettings as LockSettings
-from fastapi_crons_redis_state import RedisStateBackend
-from fastapi_crons_redis_state._connection import Connection as StateConnection
-from fastapi_crons_redis_state.settings import RedisSettings as StateSettings
+from fastapi_crons_redis import RedisLockBackend, RedisStateBackend
+from fastapi_crons_redis.connection import Connection
+from fastapi_crons_redis.settings import RedisSettings
 from fastapi_crons_sqlite import SQLiteLockBackend
 from tests.faults.redis_server import RedisServer, needs_redis
 
@@ -39,8 +36,8 @@ async def two(redis_server: RedisServer) -> AsyncIterator[list[Crons]]:
     for name in ("one", "other"):
         reset()
         config = CronConfig(namespace=namespace, instance_id=name, heartbeat_interval=60)
-        lock = RedisLockBackend.on(LockConnection.by_settings(LockSettings(url=redis_server.url), 5))
-        state = RedisStateBackend.on(StateConnection.by_settings(StateSettings(url=redis_server.url), 5))
+        lock = RedisLockBackend.on(Connection.by_settings(RedisSettings(url=redis_server.url), 5))
+        state = RedisStateBackend.on(Connection.by_settings(RedisSettings(url=redis_server.url), 5))
         crons = Crons(state_backend=state, lock_manager=DistributedLockManager(lock, config), config=config)
         crons.cron("0 0 1 1 *", name="long")(_long)
         crons.cron("* * * * * *", name="each_second", overlap="allow")(_nothing)
@@ -142,7 +139,7 @@ async def test_a_living_host_is_not_taken_for_dead_because_only_its_history_is_s
     for host in ("one", "other"):
         reset()
         config = CronConfig(namespace="history-only", instance_id=host)
-        state = RedisStateBackend.on(StateConnection.by_settings(StateSettings(url=redis_server.url), 5))
+        state = RedisStateBackend.on(Connection.by_settings(RedisSettings(url=redis_server.url), 5))
         lock = SQLiteLockBackend(tmp_path / f"{host}.db")
         crons = Crons(state_backend=state, lock_manager=DistributedLockManager(lock, config), config=config)
         crons.cron("0 0 1 1 *", name="long")(_a_second)
@@ -163,7 +160,7 @@ def test_a_client_made_beside_another_is_as_safe_as_that_one(tmp_path: Path) -> 
     trustme.CA().cert_pem.write_to_path(ca_file)
     for scheme in ("rediss", "rediss+sentinel", "rediss+cluster"):
         url = SecretStr(f"{scheme}://u:p@host:6379/{'service' if 'sentinel' in scheme else ''}")
-        connection = LockConnection.by_settings(LockSettings(url=url, ca_file=str(ca_file)), 5)
+        connection = Connection.by_settings(RedisSettings(url=url, ca_file=str(ca_file)), 5)
         beside = connection.beside()
         assert beside is not None
         for client in (connection.client, beside.client):

@@ -34,7 +34,7 @@ from fastapi_crons.locking.rule import JobRecord, claim_in, enrol_in, pause_in, 
 from fastapi_crons.management.management import Service
 from fastapi_crons.run import MissedReason
 from fastapi_crons.state import MemoryStateBackend
-from fastapi_crons_redis_lock import RedisLockBackend
+from fastapi_crons_redis import RedisLockBackend
 from tests.faults.redis_server import RedisServer, needs_redis
 
 pytestmark = needs_redis

@@ -17,8 +17,7 @@ from fastapi_crons.errors import StoreError
 from fastapi_crons.locking import LockBackend
 from fastapi_crons.state import StateBackend
 from fastapi_crons.testing import LockContract, StateContract
-from fastapi_crons_redis_lock import RedisLockBackend
-from fastapi_crons_redis_state import RedisStateBackend
+from fastapi_crons_redis import RedisLockBackend, RedisStateBackend
 from tests.faults.redis_server import RedisServer, needs_redis
 from tests.support import nothing, runs_of
 

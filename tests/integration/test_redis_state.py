@@ -19,9 +19,9 @@ from fastapi_crons.clock import SystemClock
 from fastapi_crons.errors import StoreUnavailableError, StoreUnusableError
 from fastapi_crons.run import RunIds, RunStatus
 from fastapi_crons.state import Event, HistoryLimits, Signal
-from fastapi_crons_redis_state import RedisStateBackend
-from fastapi_crons_redis_state._connection import Connection
-from fastapi_crons_redis_state.settings import RedisSettings
+from fastapi_crons_redis import RedisStateBackend
+from fastapi_crons_redis.connection import Connection
+from fastapi_crons_redis.settings import RedisSettings
 from tests.faults.redis_server import RedisServer, needs_redis
 
 pytestmark = needs_redis
@@ -282,7 +282,7 @@ async def test_a_listener_is_told_that_its_connection_broke(
 
 
 async def test_a_listener_notices_a_server_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastapi_crons_redis_state.state._SILENCE", 0.3)
+    monkeypatch.setattr("fastapi_crons_redis.state._SILENCE", 0.3)
     with RedisServer() as server:
         backend = on(server.url)
         await backend.open("default", HistoryLimits(5, 30))

@@ -17,8 +17,8 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.errors import StoreError, StoreUnusableError
-from fastapi_crons_redis_lock._connection import Connection
-from fastapi_crons_redis_state import RedisStateBackend
+from fastapi_crons_redis import RedisStateBackend
+from fastapi_crons_redis.connection import Connection
 from tests.faults.redis_server import HOST, RedisServer, Sentinel, needs_redis
 from tests.support import nothing
 

@@ -7,11 +7,13 @@ import sys
 
 from fastapi_crons.plugins import Plugins
 
-ENTRY_POINTS = {
+#: By distribution: the module that it installs, or that it registers a plugin of, and the names of its plugins.
+ENTRY_POINTS: dict[str, tuple[str, set[str]]] = {
     "fastapi_crons_core": ("fastapi_crons", {"memory", "local"}),
     "fastapi_crons_sqlite": ("fastapi_crons_sqlite", {"sqlite"}),
-    "fastapi_crons_redis_state": ("fastapi_crons_redis_state", {"redis-state"}),
-    "fastapi_crons_redis_lock": ("fastapi_crons_redis_lock", {"redis-lock"}),
+    "fastapi_crons_redis": ("fastapi_crons_redis", set()),
+    "fastapi_crons_redis_state": ("fastapi_crons_redis", {"redis-state"}),
+    "fastapi_crons_redis_lock": ("fastapi_crons_redis", {"redis-lock"}),
     "fastapi_crons_cli": ("fastapi_crons_cli", {"cli"}),
 }
 

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = {
     "fastapi_crons_core": "packages/core",
     "fastapi_crons_sqlite": "packages/backend-sqlite",
+    "fastapi_crons_redis": "packages/backend-redis/redis",
     "fastapi_crons_redis_state": "packages/backend-redis/state",
     "fastapi_crons_redis_lock": "packages/backend-redis/lock",
     "fastapi_crons_cli": "packages/cli",
@@ -77,6 +78,22 @@ def core_alone(once: Once, wheels: Path) -> Path:
         run(new_environment(folder), "-m", "pip", "install", "-q", *wheels.glob("fastapi_crons_core-*"))
 
     return python_of(once("core-alone", make))
+
+
+@pytest.fixture
+def with_code_of_redis(tmp_path: Path, wheels: Path) -> Path:
+    """The Python of an environment with core and the code of the Redis stores, but no plugin that registers one."""
+    python = new_environment(tmp_path / "redis")
+    run(
+        python,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        *wheels.glob("fastapi_crons_core-*"),
+        *wheels.glob("fastapi_crons_redis-*"),
+    )
+    return python
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -12,6 +13,8 @@ from tests.system.conftest import EXAMPLES, PACKAGES, ROOT, run
 
 pytestmark = pytest.mark.slow
 
+#: Distributions that register a store of `fastapi-crons-redis`, and nothing more.
+WITHOUT_CODE = {"fastapi_crons_redis_lock", "fastapi_crons_redis_state"}
 
 _USE_CORE = """
 import asyncio
@@ -58,6 +61,56 @@ def test_the_command_line_that_is_not_installed_says_so_in_one_sentence(core_alo
     assert done.stderr.splitlines() == [
         "the command line is part of fastapi-crons-cli, which is not installed: pip install fastapi-crons-cli"
     ]
+
+
+_ASK_FOR_REDIS = """
+from fastapi_crons import MissingDistributionError
+from fastapi_crons.plugins import Plugins
+print(*sorted({plugin.name for plugin in Plugins().list()} - {"memory", "local"}))
+for module, name in (("locking", "RedisLockBackend"), ("state", "RedisStateBackend")):
+    try:
+        exec(f"from fastapi_crons.{module} import {name}")
+    except MissingDistributionError as error:
+        print(error)
+    else:
+        print(name)
+"""
+_LOCK_MISSING, _STATE_MISSING = (
+    f"Redis{kind.title()}Backend is part of fastapi-crons-redis-{kind}, which is not installed: "
+    f"pip install fastapi-crons-redis-{kind}"
+    for kind in ("lock", "state")
+)
+
+
+def test_each_piece_of_redis_registers_one_store_and_takes_it_away_again(
+    with_code_of_redis: Path, wheels: Path
+) -> None:
+    def asked() -> list[str]:
+        return run(with_code_of_redis, "-c", _ASK_FOR_REDIS).stdout.splitlines()
+
+    def pip(*arguments: str | Path) -> None:
+        run(with_code_of_redis, "-m", "pip", *arguments)
+
+    assert asked() == ["", _LOCK_MISSING, _STATE_MISSING]
+    pip("install", "-q", "--no-index", *wheels.glob("fastapi_crons_redis_lock-*"))
+    assert asked() == ["redis-lock", "RedisLockBackend", _STATE_MISSING]
+    pip("install", "-q", "--no-index", *wheels.glob("fastapi_crons_redis_state-*"))
+    assert asked() == ["redis-lock redis-state", "RedisLockBackend", "RedisStateBackend"]
+    pip("uninstall", "-q", "-y", "fastapi-crons-redis-lock")
+    assert asked() == ["redis-state", _LOCK_MISSING, "RedisStateBackend"]
+    pip("uninstall", "-q", "-y", "fastapi-crons-redis")
+    refused = run(with_code_of_redis, "-c", _ASK_FOR_REDIS, check=False).stderr.splitlines()[-1]
+    assert "of fastapi-crons-redis-state" in refused
+    assert "No module named 'fastapi_crons_redis'" in refused
+
+
+def test_no_file_is_in_two_wheels(wheels: Path) -> None:
+    files = {path.name: set(ZipFile(path).namelist()) for path in wheels.glob("*.whl")}
+    together = [name for names in files.values() for name in names]
+    assert len(together) == len(set(together))
+    for wheel, names in files.items():
+        folders = {name.partition("/")[0].rpartition(".")[2] for name in names}
+        assert (folders == {"dist-info"}) is (wheel.partition("-")[0] in WITHOUT_CODE)
 
 
 def test_installing_sqlite_makes_it_the_default(with_everything: Path, tmp_path: Path) -> None:
@@ -125,11 +178,12 @@ def test_every_distribution_is_complete_and_pins_core() -> None:
     # Ours use what is private, too, and are released together.
     ours = f'"fastapi-crons-core>={major}.{minor},<{major}.{int(minor) + 1}"'
     others = f'"fastapi-crons-core>={major}.{minor},<{int(major) + 1}"'
+    assert [path for path in (ROOT / "packages").rglob("*") if path.is_symlink()] == []
     for name, folder in {**PACKAGES, **EXAMPLES}.items():
         package = ROOT / folder
         text = (package / "pyproject.toml").read_text()
         module = check_installed.ENTRY_POINTS[name][0] if name in PACKAGES else name
-        assert (package / "src" / module / "py.typed").exists()
+        assert (package / "src" / module / "py.typed").exists() is (name not in WITHOUT_CODE)
         assert (package / "README.md").read_text().startswith(f"# {name.replace('_', '-')}\n")
         assert (name == "fastapi_crons_core") is not ((ours if name in PACKAGES else others) in text)
         if name in PACKAGES:

@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from fastapi_crons import CronConfig
-from fastapi_crons_redis_lock.settings import RedisSettings
+from fastapi_crons_redis.settings import RedisSettings
 from fastapi_crons_sqlite import SQLiteSettings
 from tests.faults.redis_server import RedisServer, needs_redis
 

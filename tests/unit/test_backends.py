@@ -22,8 +22,7 @@ from fastapi_crons.plugins import Plugins, StateBackendSpec
 from fastapi_crons.plugins.backends import choose_backends
 from fastapi_crons.state import MemoryStateBackend, StateBackend
 from fastapi_crons.testing import VirtualClock
-from fastapi_crons_redis_lock import RedisLockBackend
-from fastapi_crons_redis_state import RedisStateBackend
+from fastapi_crons_redis import RedisLockBackend, RedisStateBackend
 from fastapi_crons_sqlite import SQLiteLockBackend, SQLiteStateBackend
 
 URL = "redis://ops:s3cret@127.0.0.1:1/0"
@@ -113,7 +112,7 @@ def test_a_redis_store_given_alone_takes_the_lock_on_that_server(
 def test_a_redis_store_given_alone_says_what_to_install_for_its_lock(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(sys.modules, "fastapi_crons_redis_lock.lock", None)
+    monkeypatch.setitem(sys.modules, "fastapi_crons_redis.lock", None)
     monkeypatch.setattr("fastapi_crons._imports._is_installed", lambda distribution: False)
     monkeypatch.setenv("CRON_DISABLED_PLUGINS", "redis-lock")
     assert chosen(RedisStateBackend(URL)) == ("RedisStateBackend", "SQLiteLockBackend")

@@ -175,7 +175,7 @@ async def test_asyncio_a_task_can_be_taken_from_the_list_of_all() -> None:
 
 
 async def test_redis_a_pool_tells_how_it_was_made() -> None:
-    """`fastapi_crons_redis_lock._connection`"""
+    """`fastapi_crons_redis.connection`"""
     client = redis.from_url("redis://me:x@127.0.0.1:1/3", max_connections=7)
     pool = client.connection_pool
     assert {"host": "127.0.0.1", "port": 1, "db": 3, "username": "me"}.items() <= pool.connection_kwargs.items()
@@ -188,7 +188,7 @@ async def test_redis_a_pool_tells_how_it_was_made() -> None:
 
 
 async def test_redis_a_full_pool_says_so_in_words_that_we_know() -> None:
-    """`fastapi_crons_redis_lock._connection`"""
+    """`fastapi_crons_redis.connection`"""
     pool: Any = redis.ConnectionPool(max_connections=1)
     pool._in_use_connections.add(pool.make_connection())
     with pytest.raises(redis.ConnectionError, match="Too many connections"):
@@ -196,7 +196,7 @@ async def test_redis_a_full_pool_says_so_in_words_that_we_know() -> None:
 
 
 async def test_redis_sentinels_and_clusters_tell_how_they_were_made() -> None:
-    """`fastapi_crons_redis_lock._connection`"""
+    """`fastapi_crons_redis.connection`"""
     sentinel: Any = Sentinel([("127.0.0.1", 1)], sentinel_kwargs={"password": "x"}, db=2)  # type: ignore[no-untyped-call]
     pool = sentinel.master_for("mymaster").connection_pool
     assert isinstance(pool, SentinelConnectionPool)

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from fastapi_crons import ConfigurationError, Crons
-from fastapi_crons_redis_lock import RedisLockBackend
-from fastapi_crons_redis_lock._connection import Connection
-from fastapi_crons_redis_lock._url import RedisUrl, parse
-from fastapi_crons_redis_lock.settings import RedisSettings
-from fastapi_crons_redis_state import RedisStateBackend
+from fastapi_crons_redis import RedisLockBackend, RedisStateBackend
+from fastapi_crons_redis.connection import Connection
+from fastapi_crons_redis.settings import RedisSettings
+from fastapi_crons_redis.url import RedisUrl, parse
 
 PLACE = ("h.example", 6379)
 

@@ -226,7 +226,7 @@ def test_what_two_distributions_bring_is_listed_once(plugins: Plugins) -> None:
     assert found["CRON_SQLITE_PATH"].distributions == ("fastapi-crons-sqlite",)
     classes = plugins.settings_classes()
     assert next(iter(classes)) is CronConfig
-    assert [names for names in classes.values() if names[0] in REDIS] == [(name,) for name in REDIS]
+    assert [names for names in classes.values() if names[0] in REDIS] == [REDIS]
 
 
 def test_a_plugin_brings_settings_of_its_own(pager: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from fastapi_crons import ConfigurationError, CronConfig, Crons
 from fastapi_crons.plugins import Plugins
 from fastapi_crons.scheduler.variables import unread_variables
 from fastapi_crons.state import MemoryStateBackend
-from fastapi_crons_redis_lock.settings import RedisSettings
+from fastapi_crons_redis.settings import RedisSettings
 from fastapi_crons_sqlite import SQLiteSettings
 
 #: Misspelt, and what was meant.

@@ -36,7 +36,7 @@ from fastapi_crons.locking.base import (
 from fastapi_crons.locking.instance import Instance
 from fastapi_crons.locking.sound import sound_instance, sound_known, sound_pause
 
-from ._connection import Client, Connection
+from .connection import Client, Connection
 
 #: The layout that this version writes, and the oldest version of the layout that may work on it.
 VERSION = 1
@@ -77,7 +77,7 @@ class RedisLockBackend(LockBackend):
         self._damage = Damage("lock store in Redis")
         #: Whether this is the first of its kind, or made beside one.
         self._first = True
-        self._script = files(__package__).joinpath("rule.lua").read_text()
+        self._script = files(__package__).joinpath("scripts/rule.lua").read_text()
         self._keys: list[str] = []
         self._terms = LeaseTerms(300, 30)
         self._instance: Instance | None = None

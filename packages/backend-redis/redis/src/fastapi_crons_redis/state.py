@@ -23,7 +23,7 @@ from fastapi_crons.run import LogLine, MissedTicks, Run, RunError, RunStatus
 from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, Signal, StateBackend
 from fastapi_crons.state.sound import sound_log, sound_missed, sound_run, sound_state
 
-from ._connection import ERRORS, Client, Connection, reason_of
+from .connection import ERRORS, Client, Connection, reason_of
 
 if TYPE_CHECKING:
     from redis.asyncio.client import PubSub
@@ -77,7 +77,7 @@ class RedisStateBackend(StateBackend):
     def _set_up(self, connection: Connection) -> None:
         self._connection = connection
         self._damage = Damage("history in Redis")
-        self._script = files(__package__).joinpath("history.lua").read_text()
+        self._script = files(__package__).joinpath("scripts/history.lua").read_text()
         self._prefix = ""
         self._limits = HistoryLimits(100, 30)
         #: Whether jobs may have more runs than they should, because the limits were others once.

@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from fastapi_crons.config import describe_faults, without_quotes
 from fastapi_crons.errors import ConfigurationError
 
-from ._url import authorities, parse
+from .url import authorities, parse
 
 PREFIX = "CRON_REDIS_"
 

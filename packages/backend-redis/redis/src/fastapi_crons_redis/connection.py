@@ -25,8 +25,8 @@ from fastapi_crons._util.hiding import as_cause, know, without_secrets
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import ConfigurationError, StoreError, StoreUnavailableError, StoreUnusableError
 
-from ._url import RedisUrl, parse
 from .settings import PREFIX, RedisSettings
+from .url import RedisUrl, parse
 
 logger = logging.getLogger("fastapi_crons.redis")
 

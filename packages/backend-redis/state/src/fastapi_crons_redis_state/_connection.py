@@ -1,1 +1,0 @@
-../../../lock/src/fastapi_crons_redis_lock/_connection.py
