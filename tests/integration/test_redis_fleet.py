@@ -94,7 +94,7 @@ import asyncio, sys
 from redis.asyncio import Redis
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.locking import DistributedLockManager, RedisLockBackend
-from fastapi_crons.service import Service
+from fastapi_crons.management.management import Service
 from fastapi_crons.state import RedisStateBackend
 
 client = Redis.from_url(sys.argv[1], max_connections=int(sys.argv[2]))
