@@ -216,7 +216,9 @@ def test_a_start_on_a_full_disk_says_what_is_wrong(limit: int) -> None:
 
 _NOBODY = """
 import asyncio, os, sys
-from fastapi_crons import Crons, engine, service, testing
+from fastapi_crons import Crons, testing
+from fastapi_crons.engine import engine
+from fastapi_crons.management import management
 from fastapi_crons.state import SQLiteStateBackend
 import importlib.metadata
 importlib.metadata.version("fastapi-crons-core")  # what is imported later can't be read by the other user
@@ -228,7 +230,7 @@ if os.geteuid() == 0:
 
 async def main():
     await crons.start(sys.argv[1])
-    print([view.status for view in await service.Service(crons).jobs()])
+    print([view.status for view in await management.Service(crons).jobs()])
     if "obstacles" in sys.argv:
         print(crons.engine.state.obstacle(), crons.engine.locks.backend.obstacle(), sep="\\n")
     await crons.stop()

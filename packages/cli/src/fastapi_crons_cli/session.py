@@ -197,7 +197,7 @@ class _Warnings(logging.Handler):
 def _failing_hooks_shown() -> Iterator[None]:
     """Say which hooks fail in this process: nobody reads its log."""
     handler = _Warnings(logging.ERROR)
-    hooks = logging.getLogger("fastapi_crons.plugins.calls")
+    hooks = logging.getLogger("fastapi_crons.hooks")
     hooks.addHandler(handler)
     try:
         yield
