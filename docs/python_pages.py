@@ -93,7 +93,7 @@ def python() -> str:
 
 
 def stores() -> str:
-    """Stores, what they are told and tell, and what tests them."""
+    """Stores, what goes in and out of them, and what tests them."""
     return page(
         "Stores and testing",
         "What authors of stores and of tests need, and those who choose a store in code.",
@@ -126,19 +126,19 @@ def stores() -> str:
                 ),
             ),
             Section(
-                "What lock stores are told, and tell",
+                "What goes in and out of lock stores",
                 (
                     *classes_of("fastapi_crons.locking.base", without="LockBackend"),
                     Entry("fastapi_crons.locking.base:Reach"),
                     Entry("fastapi_crons.locking.base:Outcome", about="What became of a claim; see `ClaimResult`."),
-                    Entry("fastapi_crons.run:MissedReason", about="Why ticks were let go."),
+                    Entry("fastapi_crons.run:MissedReason", about="Why ticks were missed."),
                     Entry("fastapi_crons.job:Overlap", about="What becomes of a tick while its job is still running."),
                     Entry("fastapi_crons.locking.instance:Instance"),
                     Entry("fastapi_crons.clock:Clock"),
                 ),
             ),
             Section(
-                "What state stores are told, and tell",
+                "What goes in and out of state stores",
                 (
                     *classes_of("fastapi_crons.state.base", without="StateBackend"),
                     Entry("fastapi_crons.state.base:Record", about="What is written: `Run` or `MissedTicks`."),

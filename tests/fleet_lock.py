@@ -12,15 +12,16 @@ from fastapi_crons.locking import (
     ClaimRequest,
     ClaimResult,
     Definition,
-    Enrolment,
     LeaseRef,
     LeaseTerms,
     LiveInstance,
     LocalLockBackend,
     Reach,
+    Registered,
+    rule,
 )
 from fastapi_crons.locking.instance import Instance
-from fastapi_crons.locking.rule import JobRecord, claim_in, enrol_in
+from fastapi_crons.locking.rule import JobRecord
 
 
 class Fleet:
@@ -50,14 +51,14 @@ class FleetLock(LocalLockBackend):
     async def leave(self) -> None:
         self._fleet.living.pop(self._owner, None)
 
-    async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
+    async def register(self, definitions: Sequence[Definition]) -> list[Registered]:
         now = self._write()
-        return [enrol_in(self._records, each, self._owner, now, self._terms.lease) for each in definitions]
+        return [rule.register(self._records, each, self._owner, now, self._terms.lease) for each in definitions]
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
         now = self._write()
         return [
-            claim_in(self._records, request, self._owner, now, self._terms.lease, self._alive) for request in requests
+            rule.claim(self._records, request, self._owner, now, self._terms.lease, self._alive) for request in requests
         ]
 
     async def release(self, leases: Sequence[LeaseRef]) -> list[bool]:

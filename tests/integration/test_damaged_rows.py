@@ -92,14 +92,14 @@ async def leave_a_store(
     for namespace in ("default", "elsewhere"):
         await state.open(namespace, LIMITS)
         await locks.open(replace(instance, owner=f"gone~{namespace}"), namespace, terms, clock)
-        await locks.enrol([definition(job, schedule) for job in (VICTIM, OTHER, PAUSED)])
+        await locks.register([definition(job, schedule) for job in (VICTIM, OTHER, PAUSED)])
         await locks.beat(1, "digest", 0)
         await locks.pause([PauseRequest(PAUSED, "ops", "the other side is down")])
         zone = definition(VICTIM, schedule).timezone
         tick = int(now) + 1
         ids = [new_id() for _ in range(4)]
         claims = [ClaimRequest(job, ids[index], tick, schedule, zone) for index, job in enumerate((VICTIM, OTHER))]
-        claims += [ClaimRequest(VICTIM, ids[2], tick + 1, schedule, zone, let_go="max_catch_up")]
+        claims += [ClaimRequest(VICTIM, ids[2], tick + 1, schedule, zone, missed="max_catch_up")]
         await locks.claim(claims)
         await locks.cancel([ids[0]], "ops")
         records = [record for job in (VICTIM, OTHER, PAUSED) for record in runs_of_job(job, new_id, now)]

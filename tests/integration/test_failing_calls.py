@@ -51,7 +51,7 @@ def _failing(kind: type[Any], failing: FailingOnce, names: tuple[str, ...]) -> A
     return store()
 
 
-LOCK_CALLS = ("enrol", "claim", "release", "renew", "marks")
+LOCK_CALLS = ("register", "claim", "release", "renew", "last_handled")
 STATE_CALLS = ("write", "run", "missed", "unfinished", "prune")
 
 

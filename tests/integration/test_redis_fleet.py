@@ -161,7 +161,7 @@ def test_a_client_made_beside_another_is_as_safe_as_that_one(tmp_path: Path) -> 
     for scheme in ("rediss", "rediss+sentinel", "rediss+cluster"):
         url = SecretStr(f"{scheme}://u:p@host:6379/{'service' if 'sentinel' in scheme else ''}")
         connection = Connection.by_settings(RedisSettings(url=url, ca_file=str(ca_file)), 5)
-        beside = connection.beside()
+        beside = connection.clone()
         assert beside is not None
         for client in (connection.client, beside.client):
             if isinstance(client, RedisCluster):

@@ -29,8 +29,11 @@ from fastapi_crons.locking import (
     PauseRequest,
     ResumeRequest,
 )
+from fastapi_crons.locking import (
+    rule as lock_rule,
+)
 from fastapi_crons.locking.instance import Instance
-from fastapi_crons.locking.rule import JobRecord, claim_in, enrol_in, pause_in, resume_in
+from fastapi_crons.locking.rule import JobRecord
 from fastapi_crons.management.management import Service
 from fastapi_crons.run import MissedReason
 from fastapi_crons.state import MemoryStateBackend
@@ -92,7 +95,7 @@ class AgreesWithTheRule(RuleBasedStateMachine):
             self.do(store.open(instance, "default", TERMS, SystemClock()))
             self.beat(owner)
         for job in JOBS:
-            self.enrol("a", job, "* * * * *", True)
+            self.register("a", job, "* * * * *", True)
 
     def teardown(self) -> None:
         if hasattr(self, "loop"):
@@ -152,14 +155,14 @@ class AgreesWithTheRule(RuleBasedStateMachine):
         self.do(self.at(owner).leave())
 
     @rule(owner=owners, job=jobs, schedule=schedules, enabled=st.sampled_from([True, True, True, False]))
-    def enrol(self, owner: str, job: str, schedule: str, enabled: bool) -> None:
+    def register(self, owner: str, job: str, schedule: str, enabled: bool) -> None:
         record = self.records.get(job)
         definition = Definition(
-            job, schedule, "UTC", f"m:{owner}", record.mark if record else 0, enabled, self.new_id()
+            job, schedule, "UTC", f"m:{owner}", record.last_handled if record else 0, enabled, self.new_id()
         )
         self.beats[owner] = self.now
-        expected = enrol_in(self.records, definition, owner, self.now, TERMS.lease)
-        assert self.do(self.at(owner).enrol([definition])) == [expected]
+        expected = lock_rule.register(self.records, definition, owner, self.now, TERMS.lease)
+        assert self.do(self.at(owner).register([definition])) == [expected]
 
     @rule(
         owner=owners,
@@ -168,7 +171,7 @@ class AgreesWithTheRule(RuleBasedStateMachine):
         schedule=schedules,
         overlap=st.sampled_from(["skip", "queue", "allow"]),
         force=st.booleans(),
-        let_go=st.sampled_from([None, None, "misfire_grace_time"]),
+        missed=st.sampled_from([None, None, "misfire_grace_time"]),
         again=st.booleans(),
     )
     def claim(
@@ -179,14 +182,14 @@ class AgreesWithTheRule(RuleBasedStateMachine):
         schedule: str,
         overlap: Overlap,
         force: bool,
-        let_go: MissedReason | None,
+        missed: MissedReason | None,
         again: bool,
     ) -> None:
         tick = None if offset is None else int(self.now) + offset
-        request = ClaimRequest(job, self.new_id(), tick, schedule, "UTC", overlap, force, (tick and let_go) or None)
+        request = ClaimRequest(job, self.new_id(), tick, schedule, "UTC", overlap, force, (tick and missed) or None)
         self.beats[owner] = self.now
         for _ in range(1 + again):
-            expected = claim_in(self.records, request, owner, self.now, TERMS.lease, self.alive(owner))
+            expected = lock_rule.claim(self.records, request, owner, self.now, TERMS.lease, self.alive(owner))
             assert self.do(self.at(owner).claim([request])) == [expected]
 
     @rule(owner=owners, which=st.integers(0, 1000))
@@ -198,7 +201,7 @@ class AgreesWithTheRule(RuleBasedStateMachine):
                 lease.job, self.new_id(), lease.tick, "* * * * *", "UTC", replaces=lease.run_id, attempt=2
             )
             self.beats[owner] = self.now
-            expected = claim_in(self.records, request, owner, self.now, TERMS.lease, self.alive(owner))
+            expected = lock_rule.claim(self.records, request, owner, self.now, TERMS.lease, self.alive(owner))
             assert self.do(self.at(owner).claim([request])) == [expected]
 
     @rule(which=st.integers(0, 1000), right=st.booleans(), renew=st.booleans())
@@ -207,24 +210,24 @@ class AgreesWithTheRule(RuleBasedStateMachine):
         if leases:
             lease = leases[which % len(leases)]
             ref = LeaseRef(lease.job, lease.run_id, lease.token if right else lease.token - 1)
-            record, store = self.records[lease.job], self.at(lease.instance)
+            store = self.at(lease.instance)
             if renew:
-                assert record.renew(ref, self.now + TERMS.lease) is right
+                assert lock_rule.renew(self.records, ref, self.now, TERMS.lease) is right
                 assert self.do(store.renew([ref])) == [right]
             else:
-                assert record.release(ref) is right
+                assert lock_rule.release(self.records, ref) is right
                 assert self.do(store.release([ref])) == [right]
 
     @rule(owner=owners, job=jobs)
     def pause(self, owner: str, job: str) -> None:
         request = PauseRequest(job, "ops", None)
-        assert self.do(self.at(owner).pause([request])) == [pause_in(self.records, request, self.now)]
+        assert self.do(self.at(owner).pause([request])) == [lock_rule.pause(self.records, request, self.now)]
 
     @rule(owner=owners, job=jobs, catch_up=st.booleans(), again=st.booleans())
     def resume(self, owner: str, job: str, catch_up: bool, again: bool) -> None:
         request = ResumeRequest(job, self.new_id(), catch_up)
         for _ in range(1 + again):
-            expected = resume_in(self.records, request, owner, self.now, TERMS.lease)
+            expected = lock_rule.resume(self.records, request, owner, self.now, TERMS.lease)
             assert self.do(self.at(owner).resume([request])) == [expected]
 
     @rule(really=st.integers(0, 9))
@@ -242,12 +245,12 @@ class AgreesWithTheRule(RuleBasedStateMachine):
     def the_marks_and_leases_are_the_same(self) -> None:
         if hasattr(self, "stores"):
             store = self.at("a")
-            marks = [self.records[job].mark if job in self.records else None for job in JOBS]
-            assert self.do(store.marks(JOBS)) == marks
+            marks = [self.records[job].last_handled if job in self.records else None for job in JOBS]
+            assert self.do(store.last_handled(JOBS)) == marks
             ids = [f"id-{number:04}" for number in range(1, self.asked + 1)]
             assert self.do(store.leased(ids)) == {lease.run_id for lease in self.leases()}
             known = {found.job: in_milliseconds(found) for found in self.do(store.known())}
-            assert known == {job: in_milliseconds(record.as_known(job)) for job, record in self.records.items()}
+            assert known == {job: in_milliseconds(record.known(job)) for job, record in self.records.items()}
             paused = {job: record.pause for job, record in self.records.items() if record.pause is not None}
             assert self.do(store.pauses()) == paused
 
@@ -268,9 +271,9 @@ async def test_a_client_is_used_as_it_is(redis_server: RedisServer) -> None:
         client = redis.asyncio.from_url(redis_server.url, **options)
         lock = RedisLockBackend(client)
         await lock.open(instance, "clients", TERMS, SystemClock())
-        (enrolment,) = await lock.enrol([Definition("jöb", "* * * * *", "UTC", "m:f")])
+        (enrolment,) = await lock.register([Definition("jöb", "* * * * *", "UTC", "m:f")])
         (result,) = await lock.claim([ClaimRequest("jöb", f"r{options}", None, "* * * * *", "UTC", force=True)])
-        assert (result.outcome, result.mark) == ("granted", enrolment.mark)
+        assert (result.outcome, result.last_handled) == ("granted", enrolment.last_handled)
         assert [found.instance.id for found in (await lock.beat()).instances] == [instance.id]
         await lock.close()
         assert await client.ping(), "a client that was handed in was closed"
@@ -287,7 +290,7 @@ async def test_a_server_that_forgets_scripts_is_told_again(redis_server: RedisSe
     lock = RedisLockBackend(client)
     await lock.open(Instance.of_this_process(), "flushed", TERMS, SystemClock())
     redis_server.cli("SCRIPT", "FLUSH")
-    assert (await lock.enrol([Definition("job", "* * * * *", "UTC", "m:f")]))[0].mark
+    assert (await lock.register([Definition("job", "* * * * *", "UTC", "m:f")]))[0].last_handled
     await lock.close()
     await client.aclose()
 
@@ -297,10 +300,10 @@ async def test_all_keys_of_a_namespace_lie_in_one_slot_of_a_cluster(tmp_path: An
         client = redis.asyncio.RedisCluster.from_url(server.url)
         lock = RedisLockBackend(client)
         await lock.open(Instance.of_this_process(), "fleet", TERMS, SystemClock())
-        (enrolment,) = await lock.enrol([Definition("a{b}c", "* * * * *", "UTC", "m:f")])
-        (result,) = await lock.claim([ClaimRequest("a{b}c", "r1", enrolment.mark + 1, "* * * * *", "UTC")])
+        (enrolment,) = await lock.register([Definition("a{b}c", "* * * * *", "UTC", "m:f")])
+        (result,) = await lock.claim([ClaimRequest("a{b}c", "r1", enrolment.last_handled + 1, "* * * * *", "UTC")])
         assert result.outcome == "granted"
-        beside = lock.beside()
+        beside = lock.clone()
         assert beside is not None
         await beside.open(Instance.of_this_process(), "fleet", TERMS, SystemClock())
         assert len((await beside.beat()).instances) == 1

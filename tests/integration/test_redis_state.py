@@ -242,8 +242,8 @@ async def test_other_clients_hear_what_is_written_and_told_in_their_namespace(
         signal, run, ticks = Signal("pause", "job", None, "ops"), a_run(), some_missed()
         await stranger.write([run])
         events = await stack.enter_async_context(aclosing(state.events()))
-        assert await first(events, other.tell(signal)) == signal
-        await stranger.tell(Signal("leave"))
+        assert await first(events, other.publish(signal)) == signal
+        await stranger.publish(Signal("leave"))
         await other.write([run, ticks])
         assert [await asyncio.wait_for(anext(events), 5) for _ in range(2)] == [run, ticks]
 
@@ -254,7 +254,7 @@ async def test_a_listener_leaves_no_connection_behind(redis_server: RedisServer,
     await backend.open(namespace, HistoryLimits(5, 30))
     channel = f"{{crons:{namespace}}}:state:signals"
     async with aclosing(backend.events()) as events:
-        await first(events, backend.tell(Signal("leave")))
+        await first(events, backend.publish(Signal("leave")))
         assert redis_server.cli("PUBSUB", "NUMSUB", channel) == [channel, 1]
     await asyncio.sleep(0.1)
     assert redis_server.cli("PUBSUB", "NUMSUB", channel) == [channel, 0]
@@ -409,7 +409,7 @@ async def test_a_cluster_keeps_a_namespace_and_tells_of_it(cluster: RedisServer,
         assert await first(events, backend.write(runs)) == runs[0]
         for run in runs[1:]:
             assert await anext(events) == run
-        await backend.tell(Signal("leave"))
+        await backend.publish(Signal("leave"))
         assert await asyncio.wait_for(anext(events), 5) == Signal("leave")
     assert set(await backend.states()) == set(ODD_NAMES)
     assert {len(await backend.runs(name)) for name in ODD_NAMES} == {5}

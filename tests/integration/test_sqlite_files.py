@@ -415,7 +415,7 @@ async def test_the_lock_store_can_be_read_before_there_is_one() -> None:
     assert isinstance(locks, SQLiteLockBackend)
     assert await locks.known() == []
     assert await locks.pauses() == {}
-    assert await locks.marks(["job"]) == [None]
+    assert await locks.last_handled(["job"]) == [None]
     assert await locks.leased(["run"]) == set()
     await crons.stop()
     assert contents() == {}

@@ -155,9 +155,9 @@ async def test_what_an_edit_let_go_is_on_record_though_the_process_died_before_i
     here = Instance.of_this_process()
     here.lives_here(alive=True)
     await lock.open(here, "default", LeaseTerms(300, 30), clock)
-    await lock.enrol([Definition("sync", "0 * * * *", "UTC", "m:f", nonce="n1")])
+    await lock.register([Definition("sync", "0 * * * *", "UTC", "m:f", nonce="n1")])
     await clock.advance(hours=3)
-    await lock.enrol([Definition("sync", "*/15 * * * *", "UTC", "m:f", nonce=RunIds(clock.now)())])
+    await lock.register([Definition("sync", "*/15 * * * *", "UTC", "m:f", nonce=RunIds(clock.now)())])
     here.lives_here(alive=False)  # as if it had been killed here
     crons = Crons(state_backend=SQLiteStateBackend(tmp_path / "jobs.db"), clock=clock)
     crons.cron("*/15 * * * *", name="sync")(_nothing)

@@ -24,7 +24,18 @@ from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
 from tests.support import missed_of, nothing, runs_of
 
-_LOCK_CALLS = ("enrol", "claim", "release", "renew", "marks", "beat", "instances", "known", "leased", "forget")
+_LOCK_CALLS = (
+    "register",
+    "claim",
+    "release",
+    "renew",
+    "last_handled",
+    "beat",
+    "instances",
+    "known",
+    "leased",
+    "forget",
+)
 _STATE_CALLS = ("write", "run", "runs", "missed", "unfinished", "prune", "forget")
 
 

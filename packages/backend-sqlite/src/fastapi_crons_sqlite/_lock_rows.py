@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterable, Sequence
 from fastapi_crons._util.damage import Damage, is_number, text
 from fastapi_crons.locking.base import KnownJob, Lease, LeaseRef, LiveInstance
 from fastapi_crons.locking.instance import Instance
-from fastapi_crons.locking.rule import MAX_MARK_AHEAD, JobRecord
+from fastapi_crons.locking.rule import MAX_HANDLED_AHEAD, JobRecord
 from fastapi_crons.locking.sound import (
     sound_instance,
     sound_known,
+    sound_last_handled,
     sound_lease,
-    sound_mark,
     sound_pause,
     sound_token,
 )
@@ -67,13 +67,13 @@ class Reading:
             text(function, "function"),
             bool(enabled),
             tuple(text(registrars, "registrars").split("\n")),
-            sound_mark(mark),
+            sound_last_handled(mark),
             since if is_number(since) else 0.0,
             sound_token(token),
             settled_at if is_number(settled_at) else 0.0,
-            None if pause[0] is None else sound_pause(*pause),
+            pause=None if pause[0] is None else sound_pause(*pause),
         )
-        mended = (record.mark, record.since, record.token, record.settled_at, *(record.pause or (None,) * 3))
+        mended = (record.last_handled, record.since, record.token, record.settled_at, *(record.pause or (None,) * 3))
         read = (mark, since, token, settled_at, *(pause if pause[0] is not None else (None,) * 3))
         if mended != read:
             fields = ("mark", "since", "token", "settled_at", "paused_since", "paused_by", "paused_note")
@@ -123,8 +123,8 @@ def write_marks(transaction: Transaction, records: Records, before: dict[str, Ro
     """Write what claims change of records. Most jobs of a batch have the same tick, and are given the same token."""
     changed: dict[tuple[int, int], list[str]] = {}
     for name, record in records.items():
-        if record.token != before[name][_TOKEN] or record.mark != before[name][_MARK]:
-            changed.setdefault((record.mark, record.token), []).append(name)
+        if record.token != before[name][_TOKEN] or record.last_handled != before[name][_MARK]:
+            changed.setdefault((record.last_handled, record.token), []).append(name)
     for (mark, token), names in changed.items():
         transaction.execute(f"UPDATE lock_job SET mark = ?, token = ? WHERE name {_NAMED}", mark, token, as_json(names))
 
@@ -185,7 +185,7 @@ def put_back_heartbeats(transaction: Transaction, namespace: str, now: float) ->
         "AND (typeof(heartbeat_ts) NOT IN ('real', 'integer') OR heartbeat_ts NOT BETWEEN 0 AND ?)",
         now,
         namespace,
-        now + MAX_MARK_AHEAD,
+        now + MAX_HANDLED_AHEAD,
     )
 
 
@@ -238,7 +238,7 @@ def _job_row(name: str, record: JobRecord) -> Row:
         record.function,
         int(record.enabled),
         "\n".join(record.registrars),
-        record.mark,
+        record.last_handled,
         record.since,
         record.token,
         record.settled_at,

@@ -8,12 +8,12 @@ from typing import ClassVar, TypeVar
 
 from fastapi_crons._util.damage import Damage, is_number
 from fastapi_crons.clock import Clock, SystemClock
+from fastapi_crons.locking import rule
 from fastapi_crons.locking.base import (
     Beat,
     ClaimRequest,
     ClaimResult,
     Definition,
-    Enrolment,
     KnownJob,
     Lease,
     LeaseRef,
@@ -23,12 +23,13 @@ from fastapi_crons.locking.base import (
     Pause,
     PauseRequest,
     Reach,
+    Registered,
     Resumed,
     ResumeRequest,
 )
 from fastapi_crons.locking.instance import Instance
-from fastapi_crons.locking.rule import MAX_MARK_AHEAD, JobRecord, claim_in, enrol_in, pause_in, resume_in
-from fastapi_crons.locking.sound import MAX_TERM, credible_mark, sound_pause
+from fastapi_crons.locking.rule import MAX_HANDLED_AHEAD, MAX_TERM, JobRecord
+from fastapi_crons.locking.sound import credible_last_handled, sound_pause
 from fastapi_crons_sqlite._database import Database
 from fastapi_crons_sqlite._lock_rows import (
     KNOWN,
@@ -104,10 +105,10 @@ class SQLiteLockBackend(LockBackend):
             lambda transaction: transaction.execute("DELETE FROM lock_instance WHERE owner = ?", owner)
         )
 
-    def beside(self) -> LockBackend:
-        beside = SQLiteLockBackend(self.path, busy_timeout=self._busy_timeout)
-        beside._damage = self._damage
-        return beside
+    def clone(self) -> LockBackend:
+        clone = SQLiteLockBackend(self.path, busy_timeout=self._busy_timeout)
+        clone._damage = self._damage
+        return clone
 
     def damaged(self) -> Collection[str]:
         return self._damage.names()
@@ -115,7 +116,7 @@ class SQLiteLockBackend(LockBackend):
     def obstacle(self) -> str | None:
         return self._database.obstacle()
 
-    async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
+    async def register(self, definitions: Sequence[Definition]) -> list[Registered]:
         key = self._names.key
         named = [
             definition._replace(
@@ -126,7 +127,7 @@ class SQLiteLockBackend(LockBackend):
         owner, term = self._me().owner, self._terms.lease
         return await self._change(
             named,
-            lambda records, now: [enrol_in(records, each, owner, now, term) for each in named],
+            lambda records, now: [rule.register(records, each, owner, now, term) for each in named],
             registered=True,
         )
 
@@ -146,7 +147,7 @@ class SQLiteLockBackend(LockBackend):
             def alive(owner: str, expires: float) -> bool:
                 return self._alive(owner, expires, holders, now)
 
-            results = [claim_in(records, request, instance, now, term, alive) for request in named]
+            results = [rule.claim(records, request, instance, now, term, alive) for request in named]
             write_marks(transaction, records, before)
             write_leases(transaction, records, leased, self._namespace)
             return results
@@ -155,13 +156,13 @@ class SQLiteLockBackend(LockBackend):
 
     async def pause(self, requests: Sequence[PauseRequest]) -> list[Pause | None]:
         named = self._names.keyed(requests)
-        return await self._change(named, lambda records, now: [pause_in(records, each, now) for each in named])
+        return await self._change(named, lambda records, now: [rule.pause(records, each, now) for each in named])
 
     async def resume(self, requests: Sequence[ResumeRequest]) -> list[Resumed | None]:
         instance, term = self._me().owner, self._terms.lease
         named = self._names.keyed(requests)
         return await self._change(
-            named, lambda records, now: [resume_in(records, each, instance, now, term) for each in named]
+            named, lambda records, now: [rule.resume(records, each, instance, now, term) for each in named]
         )
 
     async def pauses(self) -> dict[str, Pause]:
@@ -215,14 +216,14 @@ class SQLiteLockBackend(LockBackend):
 
         return await self._database.write(work)
 
-    async def marks(self, jobs: Sequence[str]) -> list[int | None]:
+    async def last_handled(self, jobs: Sequence[str]) -> list[int | None]:
         names = [self._names.key(job) for job in jobs]
         rows = await self._database.read(
             "name, mark", "FROM lock_job WHERE name IN (SELECT value FROM json_each(?))", as_json(names)
         )
         now = self._clock.now()
         # One that the rule would put back says nothing of what was handled.
-        marks = {str(name): credible_mark(mark, now) for name, mark in rows}
+        marks = {str(name): credible_last_handled(mark, now) for name, mark in rows}
         return [marks.get(name) for name in names]
 
     async def known(self, jobs: Sequence[str] | None = None) -> list[KnownJob]:
@@ -309,7 +310,7 @@ class SQLiteLockBackend(LockBackend):
             # A record of an older layout does not know when it was registered: it is taken for new, as one that says
             # what can't be.
             rows = [
-                (name, str(registrars), at if is_number(at) and 0 <= at <= now + MAX_MARK_AHEAD else 0)
+                (name, str(registrars), at if is_number(at) and 0 <= at <= now + MAX_HANDLED_AHEAD else 0)
                 for name, registrars, at in found
                 if isinstance(name, str)
             ]

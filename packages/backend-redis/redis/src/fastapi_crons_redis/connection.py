@@ -89,7 +89,7 @@ class Connection:
         connection.url = settings.url.get_secret_value()
         return connection
 
-    def beside(self) -> Connection | None:
+    def clone(self) -> Connection | None:
         """Another connection to the same server, for another event loop; None where the client can't be made again."""
         try:
             return Connection(_twin(self.client), owned=True, patience=self._patience)

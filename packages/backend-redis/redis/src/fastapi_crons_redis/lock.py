@@ -19,7 +19,6 @@ from fastapi_crons.locking.base import (
     ClaimRequest,
     ClaimResult,
     Definition,
-    Enrolment,
     KnownJob,
     Lease,
     LeaseRef,
@@ -29,6 +28,7 @@ from fastapi_crons.locking.base import (
     Pause,
     PauseRequest,
     Reach,
+    Registered,
     Replaced,
     Resumed,
     ResumeRequest,
@@ -112,8 +112,8 @@ class RedisLockBackend(LockBackend):
     async def close(self) -> None:
         await self._connection.close()
 
-    def beside(self) -> LockBackend | None:
-        connection = self._connection.beside()
+    def clone(self) -> LockBackend | None:
+        connection = self._connection.clone()
         if connection is None:
             return None
         beside = RedisLockBackend.on(connection)
@@ -123,10 +123,10 @@ class RedisLockBackend(LockBackend):
     def damaged(self) -> Collection[str]:
         return self._damage.names()
 
-    async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
+    async def register(self, definitions: Sequence[Definition]) -> list[Registered]:
         return [
-            Enrolment(mark, None if replaced is None else Replaced(*replaced), other, put_back_from)
-            for mark, replaced, other, put_back_from in await self._do("enrol", definitions)
+            Registered(mark, None if replaced is None else Replaced(*replaced), other, reset_from)
+            for mark, replaced, other, reset_from in await self._do("enrol", definitions)
         ]
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
@@ -151,7 +151,7 @@ class RedisLockBackend(LockBackend):
     async def cancel(self, run_ids: Collection[str], actor: str | None) -> set[str]:
         return set(await self._do("cancel", [list(run_ids), actor]))
 
-    async def marks(self, jobs: Sequence[str]) -> list[int | None]:
+    async def last_handled(self, jobs: Sequence[str]) -> list[int | None]:
         return list(await self._do("marks", jobs))
 
     async def known(self, jobs: Sequence[str] | None = None) -> list[KnownJob]:

@@ -226,7 +226,7 @@ class RedisStateBackend(StateBackend):
         for start in range(0, len(names), _FORGOTTEN_AT_A_TIME):
             await self._do("forget", names[start : start + _FORGOTTEN_AT_A_TIME])
 
-    async def tell(self, signal: Signal) -> None:
+    async def publish(self, signal: Signal) -> None:
         await self._do("tell", signal)
 
     async def events(self, *, records: bool = True) -> AsyncGenerator[Event, None]:
@@ -268,7 +268,7 @@ class RedisStateBackend(StateBackend):
         client = self._connection.client
         if not isinstance(client, RedisCluster):
             # A listener keeps its connection: a user's pool may have none to spare.
-            beside = self._connection.beside()
+            beside = self._connection.clone()
             return client if beside is None or isinstance(beside.client, RedisCluster) else beside.client
         await client.initialize()
         node = client.get_random_node()

@@ -197,8 +197,8 @@ class Steering:
         note = f": {pause.note}" if pause.note else ""
         detail = f"{by} {iso_utc(pause.since)}{note}" if pause.since else None
         # What was due before the pause, and late already, has a record of its own.
-        since = max(resumed.after, min(resumed.mark, int(pause.since)))
-        late, row = _row(job, resumed, resumed.after, since), _row(job, resumed, since, resumed.mark)
+        since = max(resumed.after, min(resumed.last_handled, int(pause.since)))
+        late, row = _row(job, resumed, resumed.after, since), _row(job, resumed, since, resumed.last_handled)
         if late is not None:
             also = f"{_LATE_ALREADY}, {detail}"
             late_id = record_id if row is None else self._dispatcher.new_run_id()
@@ -207,7 +207,7 @@ class Steering:
             self._journal.record_missed(job, row, "paused", detail, record_id=record_id)
         if resumed.token:
             self._recorder.release(LeaseRef(job.name, record_id, resumed.token))
-        self._dispatcher.resumed(job.name, resumed.mark)
+        self._dispatcher.resumed(job.name, resumed.last_handled)
         self._membership.tell(Signal("resume", job.name))
 
     async def cancel_run(self, run_id: str, actor: str | None) -> bool:

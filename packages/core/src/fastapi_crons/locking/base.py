@@ -1,8 +1,11 @@
 """The contract of lock stores: who may run which tick.
 
-A lock store keeps one record per job (see `records`). Every call is a batch; every claim is decided atomically in the
-store and by the store's clock. A backend raises `StoreUnavailableError` when it does not answer and
-`StoreUnusableError` when it can't be used as it is; anything else it raises counts as unavailable.
+A lock store keeps one record per job; `fastapi_crons.locking.rule` says what a call does to it. Every call is a batch, and is
+decided atomically in the store and by the store's clock. A backend raises `StoreUnavailableError` when it does not answer and
+`StoreUnusableError` when it can't be used as it is; anything else that it raises counts as unavailable.
+
+Stores written in other languages take the named tuples of this module apart by position. **Their fields are append only, and a
+new one has a default**: an older script must be able to read what a newer process sends, and the other way round.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ Outcome = Literal["granted", "stale", "busy", "early", "paused", "not_in_force",
 
 
 class Lease(NamedTuple):
-    """The right to execute one run, or to write down why ticks were let go. `expires` in Unix seconds by the store's clock."""
+    """The right to execute one run, or to record why ticks were missed. `expires` in Unix seconds by the store's clock."""
 
     job: str
     run_id: str
@@ -37,14 +40,16 @@ class Lease(NamedTuple):
     attempt: int
     expires: float
     after: int = 0
-    """What the mark was before: the lease answers for the ticks in (after, tick]."""
-    let_go: MissedReason | None = None
+    """The last handled tick before: the lease answers for the ticks in (after, tick]."""
+    missed: MissedReason | None = None
     """Why these ticks are not run; None for the lease of a run."""
     schedule: str = ""
     timezone: str = ""
     """The schedule that these are ticks of."""
     cancelled: bool = False
-    """Whether somebody asked for the run to be cancelled."""
+    """Whether the run is to be cancelled."""
+    cancelled_by: str | None = None
+    """Who asked for that, where it is known."""
 
 
 class Definition(NamedTuple):
@@ -57,84 +62,84 @@ class Definition(NamedTuple):
     """Its zone; empty for schedules that have none."""
     function: str
     """`module:qualname`"""
-    mark: int = 0
-    """The newest tick that this instance knows to be handled: a store that lost its records resumes from it."""
+    last_handled: int = 0
+    """The last handled tick that this instance knows of: a store that lost its records resumes from it. 0 for none."""
     enabled: bool = True
     nonce: str = ""
-    """Names the lease under which the ticks of a definition that this one replaces are written down."""
+    """The run id of the lease under which the ticks of a definition that this one replaces are recorded."""
     held: tuple[Lease, ...] = ()
-    """Leases of the job that this instance has: a store that lost them takes them back, unless it gave out a later one."""
+    """This instance's leases of the job: a store that lost them restores them, unless it has granted a later one."""
 
 
 class Replaced(NamedTuple):
-    """The definition that a registration replaced, and the newest tick handled under it.
+    """The definition that a registration replaced, and the last tick handled under it.
 
-    `reason` is why its ticks up to now are not run, `token` that of the lease under which they are to be written down.
+    `reason` is why its ticks up to now are not run, `token` that of the lease under which they are to be recorded.
     """
 
     schedule: str
     timezone: str
-    mark: int
+    last_handled: int
     reason: MissedReason = "schedule_changed"
     token: int = 0
 
 
-class Enrolment(NamedTuple):
+class Registered(NamedTuple):
     """The store's answer to a `Definition`."""
 
-    mark: int
-    """The newest tick that was claimed or let go; for a job seen for the first time, the store's now."""
+    last_handled: int
+    """The job's last handled tick; for a job seen for the first time, the store's now."""
     replaced: Replaced | None = None
     other_function: str | None = None
     """The function that the job name stood for until now, where it was another one."""
-    put_back_from: int = 0
-    """Where the mark was, when it lay so far ahead of the store's clock that it was put back."""
+    reset_from: int = 0
+    """The last handled tick before it was reset, because it lay too far ahead of the store's clock; 0 where it was not."""
 
 
 class ClaimRequest(NamedTuple):
-    """One tick, or one manual run, that an instance wants. `run_id` is the nonce: asked again, the answer is the same."""
+    """One tick, or one manual run, that an instance wants. A request with the `run_id` of an earlier one gets its answer."""
 
     job: str
     run_id: str
     tick: int | None
-    """Unix seconds; None for a manual run, which leaves the mark alone."""
+    """Unix seconds; None for a manual run, which leaves the last handled tick as it is."""
     schedule: str
     timezone: str
     overlap: Overlap = "skip"
     force: bool = False
     """Grant the claim although the job is running."""
-    let_go: MissedReason | None = None
-    """The ticks up to `tick` are not to be run, and why."""
+    missed: MissedReason | None = None
+    """Why the ticks up to `tick` are not to be run; None for a run."""
     replaces: str | None = None
-    """The run, cut off by its holder's death, whose tick is to run again."""
+    """The interrupted run whose tick is to be rerun."""
     attempt: int = 1
 
 
 class ClaimResult(NamedTuple):
-    """What became of a `ClaimRequest`.
+    """The answer to a `ClaimRequest`.
 
-    `granted`: the lease is the caller's; `mark` is what the mark was before. `holder` is the run that goes on beside it,
-    where the claim was forced.
-    `stale`: the tick was handled before; `mark` says up to where.
-    `busy`: another run holds the job. Where `skipped`, the mark was moved past the tick and `mark` is what it was before.
-    `early`: the tick lies more than a second ahead of the store's clock, which `mark` shows; or the store has lost its
-    records, and waits for all instances to say what they know.
+    `granted`: the lease is the caller's; `last_handled` is the last handled tick before. `holder` is the run that is running
+    already, where the claim was forced.
+    `stale`: the tick was handled before; `last_handled` says up to where.
+    `busy`: another run holds the job. Where `skipped`, the tick counts as handled and `last_handled` is the one before.
+    `early`: the tick lies more than a second ahead of the store's clock, which `last_handled` shows; or the store has lost its
+    records, and waits for all instances to register what they know.
     `paused`: the job is paused; nothing was changed.
-    `not_in_force`: another definition was registered for this job since.
+    `not_in_force`: another definition has been registered for this job.
     `unknown`: the store has no record of the job; register it again.
 
-    Whoever moved the mark, by a `granted` or a `skipped`, holds a lease until what became of the ticks is on record.
+    With `granted` and with `skipped` the caller holds a lease until what became of the ticks is on record.
     """
 
     outcome: Outcome
-    mark: int = 0
+    last_handled: int = 0
     token: int = 0
     holder: str = ""
     skipped: bool = False
-    put_back_from: int = 0
-    """Where the mark was, when it lay so far ahead of the store's clock that it was put back."""
+    reset_from: int = 0
+    """The last handled tick before it was reset, because it lay too far ahead of the store's clock; 0 where it was not."""
     orphaned: bool = False
-    """With `not_in_force`: no instance lives any more that registered the definition in force."""
+    """With `not_in_force`: no instance is alive that registered the definition in force."""
 
 
 class Pause(NamedTuple):
@@ -146,7 +151,7 @@ class Pause(NamedTuple):
 
 
 class KnownJob(NamedTuple):
-    """What a lock store has on record of a job."""
+    """A job as a lock store has it on record."""
 
     job: str
     schedule: str
@@ -154,13 +159,13 @@ class KnownJob(NamedTuple):
     function: str
     """The function that it was registered for last."""
     enabled: bool
-    mark: int
-    """The newest tick that was claimed or let go, in Unix seconds."""
+    last_handled: int
+    """The last handled tick, in Unix seconds."""
     since: float
     """When the definition came into force, in Unix seconds by the store's clock."""
     pause: Pause | None = None
     leases: tuple[Lease, ...] = ()
-    """All leases on record, whether their holders live or not, those of ticks that were let go among them."""
+    """All leases on record, whether their holders are alive or not, also those of missed ticks."""
 
 
 class PauseRequest(NamedTuple):
@@ -172,24 +177,24 @@ class PauseRequest(NamedTuple):
 
 
 class ResumeRequest(NamedTuple):
-    """A job that is to go on. `nonce` names the lease under which the ticks of the pause are written down."""
+    """A job whose pause is to end. `nonce` is the run id of the lease under which the ticks of the pause are recorded."""
 
     job: str
     nonce: str
     catch_up: bool = False
-    """Leave the ticks of the pause to the policy for late ticks, instead of letting them go."""
+    """Leave the ticks of the pause to the policy for late ticks; otherwise they are missed."""
 
 
 class Resumed(NamedTuple):
-    """The pause that was ended, and the ticks in (after, mark] that it kept from running."""
+    """The pause that was ended, and the ticks in (after, last_handled] that it kept from running."""
 
     pause: Pause
     schedule: str
     timezone: str
     after: int
-    mark: int
+    last_handled: int
     token: int
-    """Of the lease under which these ticks are to be written down; 0 where there is none."""
+    """Of the lease under which these ticks are to be recorded; 0 where there is none."""
 
 
 class LeaseRef(NamedTuple):
@@ -201,13 +206,13 @@ class LeaseRef(NamedTuple):
 
 
 class LiveInstance(NamedTuple):
-    """An instance that lives, and what it said with its last heartbeat."""
+    """An instance that is alive, as its last heartbeat described it."""
 
     instance: Instance
     heartbeat_ts: float
     """When that was, in Unix seconds by the store's clock."""
     running: int = 0
-    """How many runs went on in it."""
+    """How many runs it had running."""
     jobs: str = ""
     """A digest of the jobs that it runs: instances with the same one share their ticks. Empty for one that runs none."""
 
@@ -216,26 +221,30 @@ class Beat(NamedTuple):
     """What an instance learns from a heartbeat."""
 
     dead: Sequence[Lease] = ()
-    """The leases whose holders do not live."""
+    """The leases whose holders are dead."""
     cancelled: Sequence[tuple[str, str | None]] = ()
     """The runs of this instance that are to be cancelled, and who asked for it."""
     instances: Sequence[LiveInstance] = ()
-    """The instances that live, this one among them."""
+    """The instances that are alive, this one among them."""
     own: Sequence[Lease] = ()
-    """This instance's leases; left out where their number is the one that it gave."""
+    """This instance's leases; empty where there are as many as it said."""
     unknown: bool = False
     """Whether the store did not know this instance: it is new, was silent for long, or the store has lost its records."""
 
 
 class LeaseTerms(NamedTuple):
-    """How long leases and instances are good for, in seconds."""
+    """How long a lease lasts, and how long an instance is taken for alive after a heartbeat, in seconds."""
 
     lease: float
     instance: float
 
 
 class LockBackend(ABC):
-    """A lock store. `open` is called before, `close` after everything else; both on the loop that makes the calls."""
+    """A lock store. `open` is called first, `close` last, both on the event loop of the calls in between.
+
+    The abstract methods are those that each store must think about. The others have a body that is right for every store; it is
+    overridden to be faster, or where a store can do more.
+    """
 
     #: How far the promises of this store reach.
     reach: ClassVar[Reach]
@@ -248,9 +257,9 @@ class LockBackend(ABC):
         """
 
     async def open_to_read(self, instance: Instance, namespace: str, terms: LeaseTerms, clock: Clock) -> None:
-        """Connect for somebody who only reads, instead of `open`: make and change nothing.
+        """Connect only to read, instead of `open`: make and change nothing. What is not there reads as empty.
 
-        What is not there yet reads as empty. Without an implementation of its own a store is opened as ever.
+        By default the same as `open`.
         """
         await self.open(instance, namespace, terms, clock)
 
@@ -258,43 +267,43 @@ class LockBackend(ABC):
     async def close(self) -> None:
         """Disconnect. Never raises for a store that does not answer."""
 
-    def beside(self) -> LockBackend | None:
-        """The same store once more, for the thread that keeps the leases, which has an event loop of its own.
+    def clone(self) -> LockBackend | None:
+        """A backend of the same store for another event loop: that of the thread that sends heartbeats and renews leases.
 
-        None where that can't be had: then leases are kept on the scheduler's event loop, which jobs can block.
+        None where a store can't have one: then the scheduler's event loop does that work, and jobs can block it.
         """
         return None
 
     def damaged(self) -> Collection[str]:
-        """What was met on record in the last hour that can't be read, and was passed over or mended, by name. Asks nobody."""
+        """The records met in the last hour that can't be read, and were left out or repaired, by name. Makes no query."""
         return ()
 
     def obstacle(self) -> str | None:
-        """What keeps this process from writing here, as far as one that only reads can tell; None where nothing does.
+        """Why this process can't write here, as far as a backend opened to read can tell; None where nothing prevents it.
 
-        A text for people that says what to do about it. Asks nobody.
+        A text for people that says what to do. Makes no query.
         """
         return None
 
     @abstractmethod
-    async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
-        """Register jobs. The last registration of a job is the one in force. Says that this instance lives, as `beat` does."""
+    async def register(self, definitions: Sequence[Definition]) -> list[Registered]:
+        """Register jobs: the last registration of a job is in force. Counts as a heartbeat of this instance."""
 
     @abstractmethod
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
-        """Decide each request, in order. Says that this instance lives, as `beat` does."""
+        """Decide each request, in order. Counts as a heartbeat of this instance."""
 
     @abstractmethod
     async def release(self, leases: Sequence[LeaseRef]) -> list[bool]:
-        """Give leases back. False for one that is not the caller's any more."""
+        """Take leases off the record. False for one that is not on record with this token."""
 
     @abstractmethod
     async def renew(self, leases: Sequence[LeaseRef]) -> list[bool]:
-        """Extend leases to a full term from now. False for one that is not the caller's any more."""
+        """Extend leases to a full term from now. False for one that is not on record with this token."""
 
     @abstractmethod
     async def pause(self, requests: Sequence[PauseRequest]) -> list[Pause | None]:
-        """Let no tick of these jobs be claimed until they are resumed; None for a job without a record.
+        """Pause jobs: their ticks are not claimed until they are resumed. None for a job without a record.
 
         A job that is paused already keeps its pause.
         """
@@ -304,39 +313,31 @@ class LockBackend(ABC):
         """End pauses; None for a job that is not paused."""
 
     @abstractmethod
-    async def pauses(self) -> dict[str, Pause]:
-        """The jobs that are paused. One query."""
-
-    @abstractmethod
     async def cancel(self, run_ids: Collection[str], actor: str | None) -> set[str]:
-        """Ask the holders of these runs to cancel them; returns those that have a lease on record."""
-
-    @abstractmethod
-    async def marks(self, jobs: Sequence[str]) -> list[int | None]:
-        """For each job the newest tick that was claimed or let go; None for a job without a record. One query."""
+        """Have the holders of these runs cancel them: they hear of it with their next heartbeat. Returns those on record."""
 
     @abstractmethod
     async def known(self, jobs: Sequence[str] | None = None) -> list[KnownJob]:
-        """What the store has on record of the named jobs, or of all; jobs without a record are left out. One query.
+        """The named jobs, or all, as they are on record; jobs without a record are left out. One query.
 
         In no particular order.
         """
 
     @abstractmethod
     async def beat(self, running: int = 0, jobs: str = "", leases: int = 0) -> Beat:
-        """Say that this instance lives, with what `LiveInstance` tells of it; returns what it is to see to.
+        """A heartbeat of this instance, with what `LiveInstance` says of it; returns what it needs to know.
 
-        `leases` is how many it knows of as its own. A dead holder's lease stays on record until a claim with `replaces`, or
+        `leases` is how many leases it believes to hold. A dead holder's lease stays on record until a claim with `replaces`, or
         a `release`, names it.
         """
 
     @abstractmethod
     async def leave(self) -> None:
-        """Take this instance off the store: from now on it counts as dead."""
+        """Take this instance off the record: from now on it counts as dead."""
 
     @abstractmethod
     async def instances(self) -> list[LiveInstance]:
-        """The instances that live. One query."""
+        """The instances that are alive. One query."""
 
     @abstractmethod
     async def forget(self, seconds: float) -> list[str]:
@@ -345,6 +346,15 @@ class LockBackend(ABC):
         A job with a lease on record is kept.
         """
 
-    @abstractmethod
+    async def pauses(self) -> dict[str, Pause]:
+        """The jobs that are paused. One query."""
+        return {known.job: known.pause for known in await self.known() if known.pause is not None}
+
+    async def last_handled(self, jobs: Sequence[str]) -> list[int | None]:
+        """The last handled tick of each job; None for a job without a record. One query."""
+        ticks = {known.job: known.last_handled for known in await self.known(jobs)}
+        return [ticks.get(job) for job in jobs]
+
     async def leased(self, run_ids: Collection[str]) -> set[str]:
-        """Those of the runs that have a lease on record, whether its holder lives or not."""
+        """Those of the runs that have a lease on record, whether its holder is alive or not."""
+        return {lease.run_id for known in await self.known() for lease in known.leases}.intersection(run_ids)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from fastapi_crons._util.gc_pause import collector_paused
 from fastapi_crons.clock import Clock, SystemClock
+from fastapi_crons.locking import rule
 from fastapi_crons.locking.base import (
     Beat,
     ClaimRequest,
     ClaimResult,
     Definition,
-    Enrolment,
     KnownJob,
     LeaseRef,
     LeaseTerms,
@@ -21,10 +21,11 @@ from fastapi_crons.locking.base import (
     Pause,
     PauseRequest,
     Reach,
+    Registered,
     Resumed,
     ResumeRequest,
 )
-from fastapi_crons.locking.rule import JobRecord, claim_in, enrol_in, pause_in, resume_in
+from fastapi_crons.locking.rule import JobRecord
 from fastapi_crons.plugins.specs import hookimpl
 
 if TYPE_CHECKING:
@@ -54,44 +55,36 @@ class LocalLockBackend(LockBackend):
         for record in self._records.values():
             record.leases = None
 
-    async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
+    async def register(self, definitions: Sequence[Definition]) -> list[Registered]:
         now, records = self._clock.now(), self._records
         with collector_paused():
-            return [enrol_in(records, definition, self._owner, now, self._term) for definition in definitions]
+            return [rule.register(records, definition, self._owner, now, self._term) for definition in definitions]
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
         now = self._clock.now()
-        return [claim_in(self._records, request, self._owner, now, self._term, _alive) for request in requests]
+        return [rule.claim(self._records, request, self._owner, now, self._term, _alive) for request in requests]
 
     async def pause(self, requests: Sequence[PauseRequest]) -> list[Pause | None]:
         now = self._clock.now()
-        return [pause_in(self._records, request, now) for request in requests]
+        return [rule.pause(self._records, request, now) for request in requests]
 
     async def resume(self, requests: Sequence[ResumeRequest]) -> list[Resumed | None]:
         now = self._clock.now()
-        return [resume_in(self._records, request, self._owner, now, self._term) for request in requests]
-
-    async def pauses(self) -> dict[str, Pause]:
-        return {name: record.pause for name, record in self._records.items() if record.pause is not None}
+        return [rule.resume(self._records, request, self._owner, now, self._term) for request in requests]
 
     async def cancel(self, run_ids: Collection[str], actor: str | None) -> set[str]:
         return set()  # every run is this process's own, and cancelled without asking
 
     async def release(self, leases: Sequence[LeaseRef]) -> list[bool]:
-        records = self._records
-        return [lease.job in records and records[lease.job].release(lease) for lease in leases]
+        return [rule.release(self._records, lease) for lease in leases]
 
     async def renew(self, leases: Sequence[LeaseRef]) -> list[bool]:
-        expires, records = self._clock.now() + self._term, self._records
-        return [lease.job in records and records[lease.job].renew(lease, expires) for lease in leases]
-
-    async def marks(self, jobs: Sequence[str]) -> list[int | None]:
-        records = (self._records.get(job) for job in jobs)
-        return [None if record is None else record.mark for record in records]
+        now = self._clock.now()
+        return [rule.renew(self._records, lease, now, self._term) for lease in leases]
 
     async def known(self, jobs: Sequence[str] | None = None) -> list[KnownJob]:
         names = self._records if jobs is None else jobs
-        return [record.as_known(name) for name in names if (record := self._records.get(name)) is not None]
+        return [record.known(name) for name in names if (record := self._records.get(name)) is not None]
 
     async def beat(self, running: int = 0, jobs: str = "", leases: int = 0) -> Beat:
         return Beat()
@@ -102,6 +95,9 @@ class LocalLockBackend(LockBackend):
 
     async def forget(self, seconds: float) -> list[str]:
         return []  # what is here was registered by this process
+
+    async def pauses(self) -> dict[str, Pause]:
+        return {name: record.pause for name, record in self._records.items() if record.pause is not None}
 
     async def leased(self, run_ids: Collection[str]) -> set[str]:
         held = {run_id for record in self._records.values() for run_id in record.leases or ()}

@@ -22,7 +22,6 @@ from fastapi_crons.locking.base import (
     ClaimRequest,
     ClaimResult,
     Definition,
-    Enrolment,
     KnownJob,
     LeaseRef,
     LeaseTerms,
@@ -30,6 +29,7 @@ from fastapi_crons.locking.base import (
     LockBackend,
     Pause,
     PauseRequest,
+    Registered,
     Resumed,
     ResumeRequest,
 )
@@ -84,9 +84,9 @@ class DistributedLockManager:
             raise
         self.fault, self._open = None, True
 
-    def beside(self) -> DistributedLockManager | None:
-        """A manager of the same store for another event loop, or None; see `LockBackend.beside`."""
-        backend = self.backend.beside()
+    def clone(self) -> DistributedLockManager | None:
+        """A manager of the same store for another event loop, or None; see `LockBackend.clone`."""
+        backend = self.backend.clone()
         if backend is None:
             return None
         second = DistributedLockManager(backend, self.config)
@@ -114,9 +114,9 @@ class DistributedLockManager:
         except Exception as error:
             logger.warning("the lock store did not close cleanly: %s", one_line(error))
 
-    async def enrol(self, definitions: Sequence[Definition]) -> list[Enrolment]:
+    async def register(self, definitions: Sequence[Definition]) -> list[Registered]:
         """Register jobs; waits while the store is down."""
-        return await self._until_answered(lambda: self._as_beat(self.backend.enrol(definitions)))
+        return await self._until_answered(lambda: self._as_beat(self.backend.register(definitions)))
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
         """Claim ticks; waits while the store is down.
@@ -157,7 +157,7 @@ class DistributedLockManager:
         """Pause a job. One attempt. A job that no instance has registered yet is registered with its definition."""
         (pause,) = await self._bounded(self.backend.pause([request]))
         if pause is None:
-            await self._bounded(self.backend.enrol([definition]))
+            await self._bounded(self.backend.register([definition]))
             (pause,) = await self._bounded(self.backend.pause([request]))
         if pause is None:
             raise StoreUnavailableError(f"the lock store keeps no record of job {request.job!r}")
@@ -179,9 +179,9 @@ class DistributedLockManager:
         """Ask the holder of a run to cancel it; whether it has a lease on record. One attempt."""
         return run_id in await self._bounded(self.backend.cancel([run_id], actor))
 
-    async def marks(self, jobs: Sequence[str]) -> list[int | None]:
+    async def last_handled(self, jobs: Sequence[str]) -> list[int | None]:
         """The newest handled tick of each job; waits while the store is down."""
-        return await self._until_answered(lambda: self.backend.marks(jobs))
+        return await self._until_answered(lambda: self.backend.last_handled(jobs))
 
     async def known(self, jobs: Sequence[str] | None = None) -> list[KnownJob]:
         """What is on record of the named jobs, or of all; jobs without a record are left out. One attempt."""

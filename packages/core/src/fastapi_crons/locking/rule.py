@@ -1,37 +1,73 @@
-"""The rule of claims: one record per job, and what each request does to it.
+"""The rule of lock stores: the record of a job, and what each request does to it.
 
-Pure state transitions of (now, record), without I/O: the local lock keeps these records in memory, others load and
-store them inside a transaction, and stores that decide by themselves (a Redis script) must do the same.
+Pure functions of records and the store's clock, without I/O. A lock store loads the records that a batch names, applies one of
+these functions to each request in order, and writes the records back, atomically: `TransactionalLockBackend` does so for stores
+with transactions. A store that decides in another language (a script in Lua, SQL) must answer as these functions do;
+`fastapi_crons.testing.LockWalk` compares the two.
+
+All instants are Unix seconds by the store's clock; ticks are whole ones. `records` holds a `JobRecord` for each job, by its
+name or any other key that the requests have as their `job`. `owner` is the `Instance.owner` of the instance that asks, `term`
+how long (seconds) its leases last. No function raises, whatever a request says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from fastapi_crons.locking.base import (
     ClaimRequest,
     ClaimResult,
     Definition,
-    Enrolment,
     KnownJob,
     Lease,
     LeaseRef,
     Pause,
     PauseRequest,
+    Registered,
     Replaced,
     Resumed,
     ResumeRequest,
 )
 from fastapi_crons.run import MissedReason
 
-#: A claim for an instant further ahead of the store's clock than this (seconds) is refused.
-MAX_AHEAD = 1.0
-#: A mark further ahead of the store's clock than this (seconds) was set by a clock that was wrong, and is put back.
-MAX_MARK_AHEAD = 3_600
-#: How long (seconds) a store that lost its records waits for what other instances know before it grants their ticks.
-QUARANTINE = 3.0
+__all__ = [
+    "LIMITS",
+    "Alive",
+    "JobRecord",
+    "asks_who_is_alive",
+    "cancel",
+    "claim",
+    "pause",
+    "register",
+    "release",
+    "renew",
+    "resume",
+]
+
+#: A claim of a tick further ahead of the store's clock than this (seconds) is refused.
+MAX_AHEAD = 1
+#: A last handled tick further ahead of the store's clock than this (seconds) was set by a wrong clock, and is reset.
+MAX_HANDLED_AHEAD = 3_600
+#: How long (seconds) a store that has lost its records waits for what other instances know before it grants their ticks.
+QUARANTINE = 3
 #: How many instances that registered a definition are remembered.
-_MAX_REGISTRARS = 31
+MAX_REGISTRARS = 32
+#: The longest that a lease can last, in seconds. A later end can't have been granted.
+MAX_TERM = 366 * 86_400
+#: Tokens are about the milliseconds since 1970. A larger one can't have been given out.
+MAX_TOKEN = 10**14
+#: Stands for a last handled tick that can't be read: like one that lies too far ahead, it is reset.
+UNREADABLE_TICK = 2**53 - 1
+#: The numbers above by name, for a store that decides in another language: hand them over, so that they stand in one place.
+LIMITS: Mapping[str, int] = {
+    "MAX_AHEAD": MAX_AHEAD,
+    "MAX_HANDLED_AHEAD": MAX_HANDLED_AHEAD,
+    "QUARANTINE": QUARANTINE,
+    "MAX_REGISTRARS": MAX_REGISTRARS,
+    "MAX_TERM": MAX_TERM,
+    "MAX_TOKEN": MAX_TOKEN,
+    "UNREADABLE_TICK": UNREADABLE_TICK,
+}
 _FOR_EVER = float("inf")
 
 _UNKNOWN = ClaimResult("unknown")
@@ -39,19 +75,20 @@ _NOT_IN_FORCE = ClaimResult("not_in_force")
 _ORPHANED = ClaimResult("not_in_force", orphaned=True)
 _PAUSED = ClaimResult("paused")
 
-#: Whether the owner of a lease that expires then, or of a registration, lives.
+#: `alive(owner, expires)`: whether an instance is alive, and what it holds until `expires` has not run out.
 Alive = Callable[[str, float], bool]
 
 
 class JobRecord:
-    """What a lock store knows of one job. `mark` and `since` in Unix seconds by the store's clock."""
+    """What a lock store keeps of one job."""
 
     __slots__ = (
         "enabled",
         "function",
+        "last_handled",
         "leases",
-        "mark",
         "pause",
+        "registered_at",
         "registrars",
         "schedule",
         "settled_at",
@@ -67,287 +104,318 @@ class JobRecord:
         function: str,
         enabled: bool,
         registrars: tuple[str, ...],
-        mark: int,
+        last_handled: int,
         since: float,
         token: int = 0,
         settled_at: float = 0.0,
+        registered_at: float = 0.0,
         pause: Pause | None = None,
+        leases: dict[str, Lease] | None = None,
     ) -> None:
         self.schedule = schedule
         self.timezone = timezone
+        #: `module:qualname` of the function that the job was registered for last.
         self.function = function
         self.enabled = enabled
-        #: Who registered the definition in force.
+        #: The owners that registered the definition in force.
         self.registrars = registrars
-        #: The newest tick that was claimed or let go. Only grows, unless a wrong clock set it.
-        self.mark = mark
+        #: The newest tick that was claimed or missed. Only grows, unless it is reset because a wrong clock set it.
+        self.last_handled = last_handled
         #: When the definition came into force.
         self.since = since
         #: The fencing token given out last. Only grows.
         self.token = token
-        #: Until when a store that lost its records waits for what other instances know.
+        #: Until when a store that has lost its records waits for what other instances know.
         self.settled_at = settled_at
+        #: When an instance last registered the job. 0 for unknown.
+        self.registered_at = registered_at
         self.pause = pause
-        #: By run id. Every tick up to the mark is on record in the state store, or one of these answers for it.
-        self.leases: dict[str, Lease] | None = None
+        #: By run id. Every handled tick is on record in the state store, or one of these answers for it.
+        self.leases = leases
 
-    @classmethod
-    def of(cls, definition: Definition, owner: str, now: float) -> JobRecord:
-        """The record of a job that a store sees for the first time.
-
-        An instance that has handled ticks before says that the store has lost its records. What was due since then is not
-        lost with them: it is granted once all who know of newer ticks have had the time to say so.
-        """
-        record = cls(
-            definition.schedule,
-            definition.timezone,
-            definition.function,
-            definition.enabled,
-            (owner,),
-            _credible(definition.mark, now) or int(now),
-            now,
-            settled_at=now + QUARANTINE if definition.mark else 0.0,
-        )
-        if definition.held:
-            record._take_back(definition.held)
-        return record
-
-    def enrol(self, definition: Definition, owner: str, now: float, term: float) -> Enrolment:
-        """Put a definition in force; where schedule or `enabled` are others, the past of the old ones ends now."""
-        done = self.leases.get(definition.nonce) if self.leases else None
-        if done is not None and done.let_go is not None:  # asked again, because the first answer was lost
-            return Enrolment(self.mark, Replaced(done.schedule, done.timezone, done.after, done.let_go, done.token))
-        other = self.function if self.function != definition.function else None
-        self.function = definition.function
-        put_back_from = self._put_back(int(now), now)
-        replaced = None
-        if (self.schedule, self.timezone, self.enabled) != (
-            definition.schedule,
-            definition.timezone,
-            definition.enabled,
-        ):
-            replaced = self._replace(definition, owner, now, term)
-        elif owner not in self.registrars:
-            self.registrars = (*self.registrars[-_MAX_REGISTRARS:], owner)
-        self.mark = max(self.mark, _credible(definition.mark, now))
-        self._take_back(definition.held)
-        return Enrolment(self.mark, replaced, other, put_back_from)
-
-    def claim(self, request: ClaimRequest, owner: str, now: float, term: float, alive: Alive) -> ClaimResult:
-        """Decide a request; a granted one has changed the record. `term` is the lease's length in seconds."""
-        if self.leases:
-            repeated = self._repeated(request)
-            if repeated is not None:
-                return repeated
-        in_force = request.schedule == self.schedule and request.timezone == self.timezone
-        if not in_force or not (self.enabled or request.tick is None):
-            return _NOT_IN_FORCE if any(alive(each, _FOR_EVER) for each in self.registrars) else _ORPHANED
-        if self.pause is not None and request.tick is not None:
-            return _PAUSED
-        if request.replaces is not None:
-            return self._take_over(request, owner, now, term, alive)
-        holder = self._holder(alive) if self.leases else None
-        if request.tick is None:
-            if holder is not None and request.overlap != "allow" and not request.force:
-                return ClaimResult("busy", self.mark, holder=holder.run_id)
-            granted = self._grant(request, owner, now + term, self.mark, now)
-            return granted._replace(holder=holder.run_id) if holder is not None and request.force else granted
-        return self._claim_tick(request, request.tick, owner, now, term, holder)
-
-    def resume(self, request: ResumeRequest, owner: str, now: float, term: float) -> Resumed | None:
-        """End the pause; unless they are to be caught up with, the ticks up to now are let go."""
-        done = self.leases.get(request.nonce) if self.leases else None
-        if done is not None:  # asked again, because the first answer was lost
-            return Resumed(Pause(0.0), done.schedule, done.timezone, done.after, self.mark, done.token)
-        if self.pause is None:
-            return None
-        pause, after, self.pause = self.pause, self.mark, None
-        # A job that is disabled has no ticks that the pause kept from running.
-        if request.catch_up or not self.enabled or int(now) <= after:
-            return Resumed(pause, self.schedule, self.timezone, after, after, 0)
-        token = self._let_go(request.job, request.nonce, "paused", owner, now, term)
-        return Resumed(pause, self.schedule, self.timezone, after, self.mark, token)
-
-    def hold(self, request: PauseRequest, now: float) -> Pause:
-        """Pause the job, unless it is paused already."""
-        if self.pause is None:
-            self.pause = Pause(now, request.actor, request.note)
-        return self.pause
-
-    def as_known(self, job: str) -> KnownJob:
-        """The record as it is shown to those who ask."""
+    def known(self, job: str) -> KnownJob:
+        """The record as `LockBackend.known` shows it."""
         return KnownJob(
             job,
             self.schedule,
             self.timezone,
             self.function,
             self.enabled,
-            self.mark,
+            self.last_handled,
             self.since,
             self.pause,
             tuple(self.leases.values()) if self.leases else (),
         )
 
-    def release(self, lease: LeaseRef) -> bool:
-        """Give a lease back; False when it is not on record with this token."""
-        if self._held(lease) is None:
-            return False
-        assert self.leases is not None
-        del self.leases[lease.run_id]
-        return True
 
-    def renew(self, lease: LeaseRef, expires: float) -> bool:
-        """Extend a lease; False when it is not on record with this token."""
-        held = self._held(lease)
-        if held is None:
-            return False
-        assert self.leases is not None
-        self.leases[lease.run_id] = held._replace(expires=max(held.expires, expires))
-        return True
+def register(records: dict[str, JobRecord], definition: Definition, owner: str, now: float, term: float) -> Registered:
+    """Put a definition in force. Where schedule or `enabled` change, the ticks of the old definition end now.
 
-    def _take_back(self, held: tuple[Lease, ...]) -> None:
-        for lease in held:
-            if lease.token > self.token:
-                self.token = lease.token
-                self.leases = {**(self.leases or {}), lease.run_id: lease}
-
-    def _replace(self, definition: Definition, owner: str, now: float, term: float) -> Replaced:
-        """Put another definition in force. What the old one had due up to now is let go."""
-        old = Replaced(self.schedule, self.timezone, self.mark)
-        reason: MissedReason = "schedule_changed"
-        if not self.enabled or (definition.schedule, definition.timezone) == (self.schedule, self.timezone):
-            reason = "disabled"
-        elif self.pause is not None:
-            reason = "paused"
-        token = 0
-        if definition.nonce and int(now) > self.mark:
-            token = self._let_go(definition.job, definition.nonce, reason, owner, now, term)
-        self.schedule, self.timezone, self.enabled = definition.schedule, definition.timezone, definition.enabled
-        self.since, self.registrars = now, (owner,)
-        self.mark = max(self.mark, int(now))
-        return old._replace(reason=reason, token=token)
-
-    def _let_go(self, job: str, nonce: str, reason: MissedReason, owner: str, now: float, term: float) -> int:
-        """Move the mark to now; returns the token of the lease that answers for the ticks in between."""
-        request = ClaimRequest(job, nonce, int(now), self.schedule, self.timezone, let_go=reason)
-        after, self.mark = self.mark, int(now)
-        return self._grant(request, owner, now + term, after, now).token
-
-    def _holder(self, alive: Alive, but: Lease | None = None) -> Lease | None:
-        """The lease of a run that goes on, other than `but`; or None."""
-        for lease in self.leases.values() if self.leases else ():
-            if lease.let_go is None and lease is not but and alive(lease.instance, lease.expires):
-                return lease
-        return None
-
-    def _claim_tick(
-        self, request: ClaimRequest, tick: int, owner: str, now: float, term: float, holder: Lease | None
-    ) -> ClaimResult:
-        if tick > now + MAX_AHEAD:
-            return ClaimResult("early", int(now))
-        put_back_from = self._put_back(tick - 1, now)
-        if tick <= self.mark:
-            return ClaimResult("stale", self.mark)
-        if now < self.settled_at <= now + MAX_MARK_AHEAD:
-            return ClaimResult("early", int(now))
-        busy = holder is not None and request.overlap != "allow" and request.let_go is None
-        if busy and request.overlap != "skip":
-            assert holder is not None
-            return ClaimResult("busy", self.mark, holder=holder.run_id)
-        before, self.mark = self.mark, tick
-        if busy:
-            assert holder is not None
-            skip = request._replace(let_go="overlap")
-            token = self._grant(skip, owner, now + term, before, now).token
-            return ClaimResult("busy", before, token, holder.run_id, True, put_back_from)
-        granted = self._grant(request, owner, now + term, before, now)
-        return granted._replace(put_back_from=put_back_from) if put_back_from else granted
-
-    def _repeated(self, request: ClaimRequest) -> ClaimResult | None:
-        """The answer given before to a request that is asked again, because the first answer was lost."""
-        lease = self.leases.get(request.run_id) if self.leases else None
-        if lease is None:
-            return None
-        if lease.let_go != request.let_go:
-            return ClaimResult("busy", lease.after, lease.token, skipped=True)
-        return ClaimResult("granted", lease.after, lease.token)
-
-    def _take_over(self, request: ClaimRequest, owner: str, now: float, term: float, alive: Alive) -> ClaimResult:
-        dead = self.leases.get(request.replaces or "") if self.leases else None
-        # A holder that gave its lease up, because the store was out of reach, may take its own tick again.
-        if dead is None or (dead.instance != owner and alive(dead.instance, dead.expires)):
-            return ClaimResult("stale", self.mark)
-        holder = self._holder(alive, dead)
-        if holder is not None and request.overlap != "allow":
-            return ClaimResult("busy", self.mark, holder=holder.run_id)
-        assert self.leases is not None
-        del self.leases[dead.run_id]
-        # The ticks that the cut-off run stood for are now this one's.
-        return self._grant(request, owner, now + term, dead.after, now)
-
-    def _grant(self, request: ClaimRequest, owner: str, expires: float, after: int, now: float) -> ClaimResult:
-        # Bound to the clock, so that tokens grow even over a store that lost its records.
-        token = self.token = max(self.token + 1, int(now * 1000))
-        if self.leases is None:
-            self.leases = {}
-        self.leases[request.run_id] = Lease(
-            request.job,
-            request.run_id,
-            request.tick,
-            owner,
-            token,
-            request.attempt,
-            expires,
-            after,
-            request.let_go,
-            request.schedule,
-            request.timezone,
-        )
-        return ClaimResult("granted", after, token)
-
-    def _held(self, lease: LeaseRef) -> Lease | None:
-        held = self.leases.get(lease.run_id) if self.leases else None
-        return held if held is not None and held.token == lease.token else None
-
-    def _put_back(self, mark: int, now: float) -> int:
-        """Put a mark that lies far ahead of the clock back to `mark`; returns where it was, or 0."""
-        if _credible(self.mark, now):
-            return 0
-        was, self.mark = self.mark, mark
-        return was
-
-
-def _credible(mark: int, now: float) -> int:
-    """The mark, or 0 where only a clock that was wrong can have set it."""
-    return mark if mark <= now + MAX_MARK_AHEAD else 0
-
-
-def enrol_in(records: dict[str, JobRecord], definition: Definition, owner: str, now: float, term: float) -> Enrolment:
-    """Register a job with the records of a store."""
+    Where an instance knows of handled ticks of a job without a record, the store has lost its records. What was due since then
+    is not lost with them: it is granted after the `QUARANTINE`, in which other instances register the newer ticks they know.
+    """
     record = records.get(definition.job)
     if record is None:
-        record = records[definition.job] = JobRecord.of(definition, owner, now)
-        return Enrolment(record.mark)
-    return record.enrol(definition, owner, now, term)
+        record = records[definition.job] = _record_of(definition, owner, now)
+        return Registered(record.last_handled)
+    record.registered_at = now
+    done = record.leases.get(definition.nonce) if record.leases else None
+    if done is not None and done.missed is not None:  # asked again, because the first answer was lost
+        past = Replaced(done.schedule, done.timezone, done.after, done.missed, done.token)
+        return Registered(record.last_handled, past)
+    other = record.function if record.function != definition.function else None
+    record.function = definition.function
+    reset_from = _reset(record, int(now), now)
+    in_force = (record.schedule, record.timezone, record.enabled)
+    replaced = None
+    if in_force != (definition.schedule, definition.timezone, definition.enabled):
+        replaced = _replace(record, definition, owner, now, term)
+    elif owner not in record.registrars:
+        record.registrars = (*record.registrars[1 - MAX_REGISTRARS :], owner)
+    record.last_handled = max(record.last_handled, _credible(definition.last_handled, now))
+    _restore(record, definition.held)
+    return Registered(record.last_handled, replaced, other, reset_from)
 
 
-def claim_in(
+def claim(
     records: dict[str, JobRecord], request: ClaimRequest, owner: str, now: float, term: float, alive: Alive
 ) -> ClaimResult:
-    """Decide a request against the records of a store."""
+    """Decide a request. `alive` is asked about holders of the job's leases, and instances that registered the definition."""
     record = records.get(request.job)
-    return _UNKNOWN if record is None else record.claim(request, owner, now, term, alive)
+    if record is None:
+        return _UNKNOWN
+    if record.leases:
+        repeated = _repeated(record, request)
+        if repeated is not None:
+            return repeated
+    in_force = request.schedule == record.schedule and request.timezone == record.timezone
+    if not in_force or not (record.enabled or request.tick is None):
+        return _NOT_IN_FORCE if any(alive(each, _FOR_EVER) for each in record.registrars) else _ORPHANED
+    if record.pause is not None and request.tick is not None:
+        return _PAUSED
+    if request.replaces is not None:
+        return _recover(record, request, owner, now, term, alive)
+    holder = _holder(record, alive) if record.leases else None
+    if request.tick is None:
+        if holder is not None and request.overlap != "allow" and not request.force:
+            return ClaimResult("busy", record.last_handled, holder=holder.run_id)
+        granted = _grant(record, request, owner, now, term, record.last_handled)
+        return granted._replace(holder=holder.run_id) if holder is not None and request.force else granted
+    return _claim_tick(record, request, request.tick, owner, now, term, holder)
 
 
-def pause_in(records: dict[str, JobRecord], request: PauseRequest, now: float) -> Pause | None:
-    """Pause a job in the records of a store."""
+def asks_who_is_alive(records: Mapping[str, JobRecord], request: ClaimRequest) -> bool:
+    """Whether `claim` may ask for this request who is alive: a store need not load its instances where it does not."""
     record = records.get(request.job)
-    return None if record is None else record.hold(request, now)
+    return record is not None and (
+        bool(record.leases)
+        or record.schedule != request.schedule
+        or record.timezone != request.timezone
+        or not record.enabled
+    )
 
 
-def resume_in(
+def pause(records: dict[str, JobRecord], request: PauseRequest, now: float) -> Pause | None:
+    """Pause a job, unless it is paused already; returns its pause, or None for a job without a record."""
+    record = records.get(request.job)
+    if record is None:
+        return None
+    if record.pause is None:
+        record.pause = Pause(now, request.actor, request.note)
+    return record.pause
+
+
+def resume(
     records: dict[str, JobRecord], request: ResumeRequest, owner: str, now: float, term: float
 ) -> Resumed | None:
-    """Resume a job in the records of a store."""
+    """End a pause; its ticks are missed, unless the request leaves them to catch up with. None for a job that is not paused."""
     record = records.get(request.job)
-    return None if record is None else record.resume(request, owner, now, term)
+    if record is None:
+        return None
+    done = record.leases.get(request.nonce) if record.leases else None
+    if done is not None:  # asked again, because the first answer was lost
+        return Resumed(Pause(0.0), done.schedule, done.timezone, done.after, record.last_handled, done.token)
+    if record.pause is None:
+        return None
+    ended, after, record.pause = record.pause, record.last_handled, None
+    # A job that is disabled has no ticks that the pause kept from running.
+    if request.catch_up or not record.enabled or int(now) <= after:
+        return Resumed(ended, record.schedule, record.timezone, after, after, 0)
+    token = _miss_until_now(record, request.job, request.nonce, "paused", owner, now, term)
+    return Resumed(ended, record.schedule, record.timezone, after, record.last_handled, token)
+
+
+def release(records: Mapping[str, JobRecord], lease: LeaseRef) -> bool:
+    """Take a lease off the record; False where it is not there with this token."""
+    record = records.get(lease.job)
+    if record is None or record.leases is None or _held(record, lease) is None:
+        return False
+    del record.leases[lease.run_id]
+    return True
+
+
+def renew(records: Mapping[str, JobRecord], lease: LeaseRef, now: float, term: float) -> bool:
+    """Extend a lease to a full term from now, never shorten it; False where it is not on record with this token."""
+    record = records.get(lease.job)
+    held = None if record is None else _held(record, lease)
+    if record is None or record.leases is None or held is None:
+        return False
+    record.leases[lease.run_id] = held._replace(expires=max(held.expires, now + term))
+    return True
+
+
+def cancel(records: Mapping[str, JobRecord], run_id: str, actor: str | None) -> bool:
+    """Note that a run is to be cancelled; False where no lease of such a run is on record."""
+    for record in records.values():
+        lease = record.leases.get(run_id) if record.leases else None
+        if record.leases is not None and lease is not None and lease.missed is None:
+            record.leases[run_id] = lease._replace(cancelled=True, cancelled_by=actor)
+            return True
+    return False
+
+
+def _record_of(definition: Definition, owner: str, now: float) -> JobRecord:
+    record = JobRecord(
+        definition.schedule,
+        definition.timezone,
+        definition.function,
+        definition.enabled,
+        (owner,),
+        _credible(definition.last_handled, now) or int(now),
+        now,
+        0,
+        now + QUARANTINE if definition.last_handled else 0.0,
+        now,
+    )
+    if definition.held:
+        _restore(record, definition.held)
+    return record
+
+
+def _restore(record: JobRecord, held: tuple[Lease, ...]) -> None:
+    for lease in held:
+        if lease.token > record.token:
+            record.token = lease.token
+            record.leases = {**(record.leases or {}), lease.run_id: lease}
+
+
+def _replace(record: JobRecord, definition: Definition, owner: str, now: float, term: float) -> Replaced:
+    """Put another definition in force. What the old one had due up to now is missed."""
+    old = Replaced(record.schedule, record.timezone, record.last_handled)
+    reason: MissedReason = "schedule_changed"
+    if not record.enabled or (definition.schedule, definition.timezone) == (record.schedule, record.timezone):
+        reason = "disabled"
+    elif record.pause is not None:
+        reason = "paused"
+    token = 0
+    if definition.nonce and int(now) > record.last_handled:
+        token = _miss_until_now(record, definition.job, definition.nonce, reason, owner, now, term)
+    record.schedule, record.timezone, record.enabled = definition.schedule, definition.timezone, definition.enabled
+    record.since, record.registrars = now, (owner,)
+    record.last_handled = max(record.last_handled, int(now))
+    return old._replace(reason=reason, token=token)
+
+
+def _miss_until_now(
+    record: JobRecord, job: str, nonce: str, reason: MissedReason, owner: str, now: float, term: float
+) -> int:
+    """Count the ticks up to now as missed; returns the token of the lease that answers for them."""
+    request = ClaimRequest(job, nonce, int(now), record.schedule, record.timezone, missed=reason)
+    after, record.last_handled = record.last_handled, int(now)
+    return _grant(record, request, owner, now, term, after).token
+
+
+def _holder(record: JobRecord, alive: Alive, but: Lease | None = None) -> Lease | None:
+    """The lease of a run that is running, other than `but`; or None."""
+    for lease in record.leases.values() if record.leases else ():
+        if lease.missed is None and lease is not but and alive(lease.instance, lease.expires):
+            return lease
+    return None
+
+
+def _claim_tick(
+    record: JobRecord, request: ClaimRequest, tick: int, owner: str, now: float, term: float, holder: Lease | None
+) -> ClaimResult:
+    if tick > now + MAX_AHEAD:
+        return ClaimResult("early", int(now))
+    reset_from = _reset(record, tick - 1, now)
+    if tick <= record.last_handled:
+        return ClaimResult("stale", record.last_handled)
+    if now < record.settled_at <= now + MAX_HANDLED_AHEAD:
+        return ClaimResult("early", int(now))
+    busy = holder is not None and request.overlap != "allow" and request.missed is None
+    if busy and request.overlap != "skip":
+        assert holder is not None
+        return ClaimResult("busy", record.last_handled, holder=holder.run_id)
+    before, record.last_handled = record.last_handled, tick
+    if busy:
+        assert holder is not None
+        token = _grant(record, request._replace(missed="overlap"), owner, now, term, before).token
+        return ClaimResult("busy", before, token, holder.run_id, True, reset_from)
+    granted = _grant(record, request, owner, now, term, before)
+    return granted._replace(reset_from=reset_from) if reset_from else granted
+
+
+def _repeated(record: JobRecord, request: ClaimRequest) -> ClaimResult | None:
+    """The answer given before to a request that is asked again, because the first answer was lost."""
+    lease = record.leases.get(request.run_id) if record.leases else None
+    if lease is None:
+        return None
+    if lease.missed != request.missed:
+        return ClaimResult("busy", lease.after, lease.token, skipped=True)
+    return ClaimResult("granted", lease.after, lease.token)
+
+
+def _recover(
+    record: JobRecord, request: ClaimRequest, owner: str, now: float, term: float, alive: Alive
+) -> ClaimResult:
+    dead = record.leases.get(request.replaces or "") if record.leases else None
+    # A holder that lost trust in its lease, because the store was out of reach, may rerun its own tick.
+    if dead is None or (dead.instance != owner and alive(dead.instance, dead.expires)):
+        return ClaimResult("stale", record.last_handled)
+    holder = _holder(record, alive, dead)
+    if holder is not None and request.overlap != "allow":
+        return ClaimResult("busy", record.last_handled, holder=holder.run_id)
+    assert record.leases is not None
+    del record.leases[dead.run_id]
+    # The ticks that the interrupted run stood for are now this one's.
+    return _grant(record, request, owner, now, term, dead.after)
+
+
+def _grant(record: JobRecord, request: ClaimRequest, owner: str, now: float, term: float, after: int) -> ClaimResult:
+    # Bound to the clock, so that tokens grow even over a store that lost its records.
+    token = record.token = max(record.token + 1, int(now * 1000))
+    if record.leases is None:
+        record.leases = {}
+    record.leases[request.run_id] = Lease(
+        request.job,
+        request.run_id,
+        request.tick,
+        owner,
+        token,
+        request.attempt,
+        now + term,
+        after,
+        request.missed,
+        request.schedule,
+        request.timezone,
+    )
+    return ClaimResult("granted", after, token)
+
+
+def _held(record: JobRecord, lease: LeaseRef) -> Lease | None:
+    held = record.leases.get(lease.run_id) if record.leases else None
+    return held if held is not None and held.token == lease.token else None
+
+
+def _reset(record: JobRecord, tick: int, now: float) -> int:
+    """Reset a last handled tick that lies too far ahead of the clock to `tick`; returns what it was, or 0."""
+    if _credible(record.last_handled, now):
+        return 0
+    was, record.last_handled = record.last_handled, tick
+    return was
+
+
+def _credible(last_handled: int, now: float) -> int:
+    """The last handled tick, or 0 where only a wrong clock can have set it."""
+    return last_handled if last_handled <= now + MAX_HANDLED_AHEAD else 0

@@ -11,16 +11,10 @@ from typing import get_args
 from fastapi_crons._util.damage import DamagedError, instant, is_number, name, one_of, text, tick, whole
 from fastapi_crons.locking.base import KnownJob, Lease, LiveInstance, Pause
 from fastapi_crons.locking.instance import Instance, name_of
-from fastapi_crons.locking.rule import MAX_MARK_AHEAD
+from fastapi_crons.locking.rule import MAX_HANDLED_AHEAD, MAX_TERM, MAX_TOKEN, UNREADABLE_TICK
 from fastapi_crons.run import MissedReason
 
 _REASONS = frozenset(get_args(MissedReason))
-#: A lease that lasts longer than this (seconds) was granted by nobody.
-MAX_TERM = 366 * 86_400
-#: Tokens are about the milliseconds since 1970; a larger one was given out by nobody.
-MAX_TOKEN = 10**14
-#: Stands for a mark that can't be read: as one that lies too far ahead, it is put back.
-NO_MARK = 2**53 - 1
 
 
 def sound_lease(lease: Lease, now: float, term: float) -> Lease:
@@ -35,8 +29,8 @@ def sound_lease(lease: Lease, now: float, term: float) -> Lease:
     text(lease.timezone, "timezone")
     if lease.tick is not None:
         tick(lease.tick, "tick")
-    if lease.let_go is not None:
-        one_of(lease.let_go, _REASONS, "let_go")
+    if lease.missed is not None:
+        one_of(lease.missed, _REASONS, "missed")
         if lease.tick is None:
             raise DamagedError("tick is missing")
     if not is_number(lease.expires) or not 0 <= lease.expires <= now + MAX_TERM:
@@ -44,15 +38,15 @@ def sound_lease(lease: Lease, now: float, term: float) -> Lease:
     return lease
 
 
-def sound_mark(mark: object) -> int:
+def sound_last_handled(last_handled: object) -> int:
     """The newest handled tick, or what stands for one that can't be read."""
-    return mark if type(mark) is int and 0 <= mark <= NO_MARK else NO_MARK
+    return last_handled if type(last_handled) is int and 0 <= last_handled <= UNREADABLE_TICK else UNREADABLE_TICK
 
 
-def credible_mark(mark: object, now: float) -> int | None:
+def credible_last_handled(last_handled: object, now: float) -> int | None:
     """A mark that the rule would not put back; else None."""
-    found = sound_mark(mark)
-    return found if found <= now + MAX_MARK_AHEAD else None
+    found = sound_last_handled(last_handled)
+    return found if found <= now + MAX_HANDLED_AHEAD else None
 
 
 def sound_token(token: object) -> int:
@@ -73,8 +67,8 @@ def sound_known(known: KnownJob) -> KnownJob:
     """What is on record of a job. Raises `DamagedError`."""
     for field in ("job", "schedule", "timezone", "function"):
         text(getattr(known, field), field)
-    since = known.since if is_number(known.since) and 0 <= known.since <= NO_MARK else 0.0
-    return known._replace(mark=sound_mark(known.mark), since=since)
+    since = known.since if is_number(known.since) and 0 <= known.since <= UNREADABLE_TICK else 0.0
+    return known._replace(last_handled=sound_last_handled(known.last_handled), since=since)
 
 
 def sound_instance(found: LiveInstance, now: float) -> LiveInstance:
@@ -92,7 +86,7 @@ def sound_instance(found: LiveInstance, now: float) -> LiveInstance:
         about.started_ts if _is_instant(about.started_ts) else 0.0,
         about.version if isinstance(about.version, str) else "",
     )
-    if not is_number(heartbeat) or not 0 <= heartbeat <= now + MAX_MARK_AHEAD:
+    if not is_number(heartbeat) or not 0 <= heartbeat <= now + MAX_HANDLED_AHEAD:
         heartbeat = now
     return LiveInstance(
         instance,

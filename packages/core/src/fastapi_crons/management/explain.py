@@ -220,7 +220,7 @@ class _Case:
             if self._tick > now:
                 return self._fate("not_yet", f"It is due in {span(self._tick - now)}.", self._never_registered())
             return self._fate("unknown", self._never_registered())
-        if self._tick <= known.mark or self.older:
+        if self._tick <= known.last_handled or self.older:
             return None
         if known.pause is not None:
             when = "was due" if self._tick <= now else "will be due"
@@ -239,13 +239,14 @@ class _Case:
         known = self._known
         assert known is not None
         if self._tick > self._records.now:
-            ahead = f"the newest tick on record as handled is {self._say.at(known.mark)}, which lies ahead: a clock was wrong"
+            newest = self._say.at(known.last_handled)
+            ahead = f"the newest tick on record as handled is {newest}, which lies ahead: a clock was wrong"
             return self._fate(
                 "unknown", f"It is not run: {ahead}. The job goes on when that has passed, or was put back."
             )
         lease = self._claim()
         if lease is not None:
-            return self._fate("running" if lease.let_go is None else "missed", self._say.leased(lease))
+            return self._fate("running" if lease.missed is None else "missed", self._say.leased(lease))
         if self.older:
             return self._fate("older_schedule", f"Nothing is on record of it. {self.schedule_since()}", _NOT_KNOWN)
         runs, missed = self._records.runs, self._records.missed
@@ -257,7 +258,7 @@ class _Case:
             why = "its record is not written yet, or was lost while the state store did not answer"
         return self._fate(
             "unknown",
-            f"It was handled (all ticks up to {self._say.at(known.mark)} were), and nothing is on record of it: {why}.",
+            f"It was handled (all ticks up to {self._say.at(known.last_handled)} were), and nothing is on record of it: {why}.",
         )
 
     def schedule_since(self) -> str:

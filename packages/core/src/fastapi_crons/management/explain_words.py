@@ -103,8 +103,8 @@ class Words:
     def leased(self, lease: Lease) -> str:
         """What a lease says of a tick that no record tells of."""
         who = name_of(lease.instance)
-        if lease.let_go is not None:
-            return f"{who} has skipped it ({REASONS[lease.let_go]}), and has not recorded that yet."
+        if lease.missed is not None:
+            return f"{who} has skipped it ({REASONS[lease.missed]}), and has not recorded that yet."
         return f"{who} has claimed it (run {lease.run_id}, attempt {lease.attempt}), and has not recorded yet how that ended."
 
     def why_waiting(self, known: KnownJob, now: float) -> str:
@@ -115,7 +115,7 @@ class Words:
         job = self._records.job
         if job.jitter and now - self._tick <= job.jitter:
             return f"{since} yet: its jitter holds it back, for {span(job.jitter)} at most."
-        holder = next((lease for lease in known.leases if lease.let_go is None), None)
+        holder = next((lease for lease in known.leases if lease.missed is None), None)
         if holder is not None and job.overlap != "allow":
             gone = "" if self.lives(holder) else ", but is gone: the others take over when they notice"
             return (

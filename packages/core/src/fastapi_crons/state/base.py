@@ -1,13 +1,14 @@
-"""The contract of state stores: what has become of jobs, and the history of their runs.
+"""The contract of state stores: the states of jobs, and the history of their runs.
 
 Every write is a batch. A backend raises `StoreUnavailableError` when it does not answer and `StoreUnusableError` when it
-can't be used as it is; anything else it raises counts as unavailable.
+can't be used as it is; anything else that it raises counts as unavailable.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Collection, Sequence
+from sys import maxsize
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from fastapi_crons.run import MissedTicks, Run, RunStatus
@@ -19,7 +20,7 @@ Record = Run | MissedTicks
 
 
 class Signal(NamedTuple):
-    """Something that somebody asked of all instances, or of the one that runs something."""
+    """What all instances, or the one that runs something, are to know at once."""
 
     kind: Literal["pause", "resume", "cancel", "join", "leave", "lost"]
     """A job was paused or resumed, a run is to be cancelled, an instance has started or stops, records were lost."""
@@ -28,7 +29,7 @@ class Signal(NamedTuple):
     actor: str | None = None
 
 
-#: What a state store tells those who listen.
+#: What a state store publishes.
 Event = Record | Signal
 
 
@@ -50,7 +51,11 @@ class JobState(NamedTuple):
 
 
 class StateBackend(ABC):
-    """A state store. `open` is called before, `close` after everything else; both on the loop that makes the calls."""
+    """A state store. `open` is called first, `close` last, both on the event loop of the calls in between.
+
+    The abstract methods are those that each store must think about. The others have a body that is right for every store; it is
+    overridden to be faster, or where a store can do more.
+    """
 
     #: How far the store is shared.
     reach: ClassVar[Reach]
@@ -62,9 +67,9 @@ class StateBackend(ABC):
         """Connect and prepare the store."""
 
     async def open_to_read(self, namespace: str, limits: HistoryLimits) -> None:
-        """Connect for somebody who only reads, instead of `open`: make and change nothing.
+        """Connect only to read, instead of `open`: make and change nothing. What is not there reads as empty.
 
-        What is not there yet reads as empty. Without an implementation of its own a store is opened as ever.
+        By default the same as `open`.
         """
         await self.open(namespace, limits)
 
@@ -80,17 +85,13 @@ class StateBackend(ABC):
         """
 
     @abstractmethod
-    async def states(self, jobs: Collection[str] | None = None) -> dict[str, JobState]:
-        """The states of the named jobs, or of all, by name; jobs that never ran are left out. One query."""
-
-    @abstractmethod
     async def runs(
         self, job: str | None, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
     ) -> list[Run]:
         """The runs of a job, or with None of all jobs, newest first, without their logs.
 
-        Where `before` is given, those older than the run with this id, which need not be on record. The runs of all jobs
-        cost no more than a look at the newest ones, unless many have to be passed over that `before` or `status` leave out.
+        With `before`, only those older than the run with this id, which need not be on record. The runs of all jobs must cost no
+        more than a look at the newest ones, unless `before` or `status` leave many out.
         """
 
     @abstractmethod
@@ -99,48 +100,56 @@ class StateBackend(ABC):
 
     @abstractmethod
     async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:
-        """A job's records of ticks that were let go, newest first."""
-
-    @abstractmethod
-    async def unfinished(self) -> list[Run]:
-        """All runs that are on record as running."""
+        """A job's records of missed ticks, newest first."""
 
     @abstractmethod
     async def prune(self, now: float) -> None:
-        """Delete what is beyond the limits. Called every minute or so; to be done in small transactions."""
+        """Delete what exceeds the limits. Called about once a minute; to be done in small transactions."""
 
     @abstractmethod
     async def forget(self, jobs: Collection[str]) -> None:
-        """Delete all that is kept of jobs that nobody has registered for a long time."""
+        """Delete the states and the history of jobs that have not been registered for a long time."""
 
-    async def tell(self, signal: Signal) -> None:  # noqa: B027 - a store need not be able to
-        """Let all who listen know at once. Without effect in a store that can't: heartbeats bring it, too."""
+    async def states(self, jobs: Collection[str] | None = None) -> dict[str, JobState]:
+        """The states of the named jobs, or of all, by name; jobs that never ran are left out. One query."""
+        states: dict[str, JobState] = {}
+        for run in await self.runs(None, limit=maxsize):
+            if run.job not in states and (jobs is None or run.job in jobs):
+                states[run.job] = JobState(run.job, run.status, run.instance, run.started_ts)
+        return states
+
+    async def unfinished(self) -> list[Run]:
+        """All runs that are on record as running."""
+        return await self.runs(None, limit=maxsize, status="running")
+
+    async def publish(self, signal: Signal) -> None:  # noqa: B027 - a store need not be able to
+        """Send a signal to all who read `events`. Without effect in a store that can't: heartbeats bring it, too."""
 
     def events(self, *, records: bool = True) -> AsyncGenerator[Event, None] | None:
-        """What is written and told by all instances that the store reaches, from the moment that the first is asked for.
+        """What all instances write and publish, from the moment that the first event is asked for.
 
-        Without `records` only signals; None in a store that can't tell. Runs come without their logs. Of states of a run
-        that follow each other quickly only the newest need come, and one may come twice. What happens while the connection
-        is broken may be left out. It ends only when it is closed, and raises `StoreUnavailableError` where the store does not
-        answer, or where what comes was not asked for in time. Waits in real time.
+        Without `records` only signals; None in a store that can't. Runs come without their logs. Where states of a run follow
+        each other quickly, only the newest need come; one may come twice. Events may be lost while the connection is broken. The
+        generator ends only when it is closed. It raises `StoreUnavailableError` where the store does not answer, or where the
+        caller was too slow to ask for what came. Waits in real time.
         """
         return None
 
     def damaged(self) -> Collection[str]:
-        """What was met on record in the last hour that can't be read, and was left out, by name. Asks nobody."""
+        """The records met in the last hour that can't be read, and were left out, by name. Makes no query."""
         return ()
 
     def obstacle(self) -> str | None:
-        """What keeps this process from writing here, as far as one that only reads can tell; None where nothing does.
+        """Why this process can't write here, as far as a backend opened to read can tell; None where nothing prevents it.
 
-        A text for people that says what to do about it. Asks nobody.
+        A text for people that says what to do. Makes no query.
         """
         return None
 
     def companion_lock(self) -> LockBackend | None:
-        """A lock store that lives in the same place, for a scheduler that was given only this state store; None: there is none.
+        """A lock store in the same place, for a scheduler that is given only this state store; None where there is none.
 
-        Where another distribution brings it, and that is not installed, it raises `MissingDistributionError`, which says what
-        to install: the scheduler takes another lock, and shows the text in a warning where that one reaches less far.
+        Where another distribution brings it, and is not installed, it raises `MissingDistributionError`, which says what to
+        install: the scheduler takes another lock, and shows the text in a warning where that one reaches less far.
         """
         return None

@@ -21,10 +21,10 @@ class ClaimTests(LockStoreTests):
 
     @on_a_store
     async def test_a_tick_is_claimed_once_and_the_job_is_busy_until_released(self, lock: LockBackend) -> None:
-        mark = (await lock.enrol([define()]))[0].mark
+        mark = (await lock.register([define()]))[0].last_handled
         assert abs(mark - SystemClock().now()) < 3
         (granted,) = await lock.claim([request("r1", mark + 1)])
-        assert (granted.outcome, granted.mark) == ("granted", mark)
+        assert (granted.outcome, granted.last_handled) == ("granted", mark)
         stale, busy = await lock.claim([request("r2", mark + 1), request("manual", None)])
         assert (stale.outcome, busy.outcome, busy.holder) == ("stale", "busy", "r1")
         assert await lock.leased(["r1", "r2"]) == {"r1"}
@@ -37,13 +37,13 @@ class ClaimTests(LockStoreTests):
 
     @on_a_store
     async def test_a_claim_that_is_asked_again_gets_the_same_answer(self, lock: LockBackend) -> None:
-        mark = (await lock.enrol([define()]))[0].mark
+        mark = (await lock.register([define()]))[0].last_handled
         first = await lock.claim([request("r1", mark + 1)])
         assert await lock.claim([request("r1", mark + 1)]) == first
 
     @on_a_store
     async def test_a_paused_job_grants_no_tick_until_it_is_resumed(self, lock: LockBackend) -> None:
-        mark = (await lock.enrol([define(), define("other")]))[0].mark
+        mark = (await lock.register([define(), define("other")]))[0].last_handled
         assert await lock.pause([PauseRequest("nope")]) == [None]
         (pause,) = await lock.pause([PauseRequest("job", "ops", "why")])
         assert pause is not None
@@ -57,26 +57,26 @@ class ClaimTests(LockStoreTests):
         assert resumed is not None
         assert resumed.pause[1:] == pause[1:]
         assert abs(resumed.pause.since - pause.since) < 0.01
-        assert (resumed.after, resumed.mark, resumed.token, none) == (mark, mark, 0, None)
+        assert (resumed.after, resumed.last_handled, resumed.token, none) == (mark, mark, 0, None)
         assert await lock.pauses() == {}
         (granted,) = await lock.claim([request("r4", mark + 1)])
-        assert (granted.outcome, granted.mark) == ("granted", mark)
+        assert (granted.outcome, granted.last_handled) == ("granted", mark)
 
     @on_a_store
     async def test_a_skipped_tick_leaves_a_lease_until_it_is_on_record(self, lock: LockBackend) -> None:
-        mark = (await lock.enrol([define()]))[0].mark
+        mark = (await lock.register([define()]))[0].last_handled
         (granted,) = await lock.claim([request("r1", mark + 1)])
         assert granted.outcome == "granted"
-        (again,) = await lock.enrol([define(mark=mark - 10)])
-        assert again.mark == mark + 1
+        (again,) = await lock.register([define(mark=mark - 10)])
+        assert again.last_handled == mark + 1
         (forced,) = await lock.claim([request("forced", None)._replace(force=True)])
         assert (forced.outcome, forced.holder) == ("granted", "r1")
-        (let_go,) = await lock.claim([request("r2", mark + 1)._replace(let_go="misfire_grace_time")])
+        (let_go,) = await lock.claim([request("r2", mark + 1)._replace(missed="misfire_grace_time")])
         assert let_go.outcome == "stale"
         assert await lock.leased(["r1", "forced", "r2"]) == {"r1", "forced"}
         await asyncio.sleep(1)
         (skipped,) = await lock.claim([request("r3", mark + 2)])
-        assert (skipped.outcome, skipped.skipped, skipped.mark) == ("busy", True, mark + 1)
+        assert (skipped.outcome, skipped.skipped, skipped.last_handled) == ("busy", True, mark + 1)
         assert skipped.holder in ("r1", "forced")
         assert await lock.leased(["r3"]) == {"r3"}
         assert await lock.release([LeaseRef("job", "r3", skipped.token)]) == [True]
@@ -87,7 +87,7 @@ class ClaimTests(LockStoreTests):
         token = int(now * 1000)
         owner = self.opened[0][1].owner
         held = Lease("job", "r1", int(now) - 5, owner, token, 1, now + 300, int(now) - 65, None, SCHEDULE, "UTC")
-        (enrolment,) = await lock.enrol([define(mark=int(now) - 5)._replace(held=(held,))])
+        (enrolment,) = await lock.register([define(mark=int(now) - 5)._replace(held=(held,))])
         assert await lock.leased(["r1"]) == {"r1"}
         (stale,) = await lock.claim([request("r2", int(now) - 5)])
         assert stale.outcome == "stale"
@@ -95,11 +95,11 @@ class ClaimTests(LockStoreTests):
         assert await lock.release([LeaseRef("job", "r1", token)]) == [True]
         (granted,) = await lock.claim([request("r3", None)])
         assert granted.token > token
-        assert enrolment.mark >= int(now) - 5
+        assert enrolment.last_handled >= int(now) - 5
 
     @on_a_store
     async def test_unknown_jobs_other_schedules_and_the_future_are_refused(self, lock: LockBackend) -> None:
-        mark = (await lock.enrol([define()]))[0].mark
+        mark = (await lock.register([define()]))[0].last_handled
         answers = await lock.claim(
             [
                 request("r1", mark, job="unknown"),
@@ -108,15 +108,15 @@ class ClaimTests(LockStoreTests):
             ]
         )
         assert [answer.outcome for answer in answers] == ["unknown", "not_in_force", "early"]
-        assert await lock.marks(["job", "unknown"]) == [mark, None]
+        assert await lock.last_handled(["job", "unknown"]) == [mark, None]
 
     @on_a_store
     async def test_what_is_on_record_of_jobs_is_known_with_all_their_leases(self, lock: LockBackend) -> None:
         assert await lock.known() == []
         off = define("off", "0 * * * *")._replace(enabled=False, function="module:other")
-        mark = (await lock.enrol([define(), define("plain"), off]))[0].mark
+        mark = (await lock.register([define(), define("plain"), off]))[0].last_handled
         (run, forced) = await lock.claim([request("r1", mark + 1), request("r2", None)._replace(force=True)])
-        (let_go,) = await lock.claim([request("r3", mark + 1, job="plain")._replace(let_go="max_catch_up")])
+        (let_go,) = await lock.claim([request("r3", mark + 1, job="plain")._replace(missed="max_catch_up")])
         await lock.pause([PauseRequest("job", "ops", "why")])
         known = {found.job: found for found in await lock.known()}
         assert set(known) == {"job", "plain", "off"}
@@ -133,22 +133,22 @@ class ClaimTests(LockStoreTests):
         }
         assert all(abs(lease.expires - SystemClock().now() - 300) < 3 for lease in known["job"].leases)
         (lease,) = known["plain"].leases
-        assert (lease.job, lease.run_id, lease.token, lease.let_go) == ("plain", "r3", let_go.token, "max_catch_up")
+        assert (lease.job, lease.run_id, lease.token, lease.missed) == ("plain", "r3", let_go.token, "max_catch_up")
         assert await lock.known(["plain", "unknown"]) == [known["plain"]]
         assert await lock.known([]) == []
 
     @on_a_store
     async def test_a_batch_of_thousands_is_decided_in_order(self, lock: LockBackend) -> None:
-        enrolments = await lock.enrol([define(f"job-{number}") for number in range(3_000)])
+        enrolments = await lock.register([define(f"job-{number}") for number in range(3_000)])
         results = await lock.claim(
             [
-                request(f"r{number}", enrolment.mark + 1, job=f"job-{number}")
+                request(f"r{number}", enrolment.last_handled + 1, job=f"job-{number}")
                 for number, enrolment in enumerate(enrolments)
             ]
         )
         assert {result.outcome for result in results} == {"granted"}
         names = [f"job-{number}" for number in range(3_000)]
-        assert await lock.marks(names) == [enrolment.mark + 1 for enrolment in enrolments]
+        assert await lock.last_handled(names) == [enrolment.last_handled + 1 for enrolment in enrolments]
         assert {lease.run_id for found in await lock.known() for lease in found.leases} == {
             f"r{number}" for number in range(3_000)
         }
@@ -159,17 +159,17 @@ class ClaimTests(LockStoreTests):
 
     @on_a_store
     async def test_a_new_schedule_comes_into_force_and_names_the_old_one(self, lock: LockBackend) -> None:
-        mark = (await lock.enrol([define()]))[0].mark
-        (changed,) = await lock.enrol([define(schedule="0 * * * *")])
+        mark = (await lock.register([define()]))[0].last_handled
+        (changed,) = await lock.register([define(schedule="0 * * * *")])
         assert changed.replaced is not None
         assert changed.replaced[:4] == (SCHEDULE, "UTC", mark, "schedule_changed")
-        (raised,) = await lock.enrol([define(schedule="0 * * * *", mark=mark + 500)])
-        assert raised.mark == mark + 500
+        (raised,) = await lock.register([define(schedule="0 * * * *", mark=mark + 500)])
+        assert raised.last_handled == mark + 500
 
     @on_a_store
     async def test_names_of_any_kind_are_kept_apart(self, lock: LockBackend) -> None:
         names = ["a:b", "a", "a*", "{a}", "a b", "ä\u2009🚀", "%41", "a\\b", '"quoted"', "'", "x" * 200]
-        marks = [enrolment.mark for enrolment in await lock.enrol([define(name) for name in names])]
+        marks = [enrolment.last_handled for enrolment in await lock.register([define(name) for name in names])]
         results = await lock.claim(
             [request(f"r{name}", mark + 1, job=name) for name, mark in zip(names, marks, strict=True)]
         )

@@ -25,7 +25,10 @@ class InstanceTests(LockStoreTests):
         stores = [lock, await self.another(), await self.another(elsewhere=True)]
         marks: list[int] = []
         for store in stores:
-            marks = [enrolment.mark for enrolment in await store.enrol([define(f"job-{each}") for each in range(50)])]
+            marks = [
+                enrolment.last_handled
+                for enrolment in await store.register([define(f"job-{each}") for each in range(50)])
+            ]
         answers: list[list[ClaimResult]] = await asyncio.gather(
             *(
                 store.claim(
@@ -57,20 +60,20 @@ class InstanceTests(LockStoreTests):
     @on_a_shared_store
     async def test_what_an_instance_that_died_has_left_behind_is_taken_over_once(self, lock: LockBackend) -> None:
         dead, third = await self.another(), await self.another()
-        mark = (await dead.enrol([define()]))[0].mark
+        mark = (await dead.register([define()]))[0].last_handled
         (granted,) = await dead.claim([request("r1", mark + 1)])
         assert [lease.run_id for lease in (await lock.beat()).dead] == []
         await self.dies(dead)
         (lease,) = (await lock.beat()).dead
         assert (await lock.known(["job"]))[0].leases == (lease,)
         assert lease[:3] == ("job", "r1", mark + 1)
-        assert (lease.token, lease.attempt, lease.after, lease.let_go) == (granted.token, 1, mark, None)
+        assert (lease.token, lease.attempt, lease.after, lease.missed) == (granted.token, 1, mark, None)
         assert (lease.schedule, lease.timezone, lease.cancelled) == (SCHEDULE, "UTC", False)
         again = [request(f"again-{number}", mark + 1)._replace(replaces="r1", attempt=2) for number in range(2)]
         answers = [*await lock.claim(again[:1]), *await third.claim(again[1:])]
         assert [answer.outcome for answer in answers] == ["granted", "stale"]
         assert answers[0].token > granted.token
-        assert answers[0].mark == mark
+        assert answers[0].last_handled == mark
         assert await lock.release([LeaseRef("job", "r1", granted.token)]) == [False]
         assert list((await third.beat()).dead) == []
 
@@ -78,7 +81,7 @@ class InstanceTests(LockStoreTests):
     async def test_an_instance_of_another_host_is_dead_once_it_is_silent_for_too_long(self, lock: LockBackend) -> None:
         silent = await self.another(elsewhere=True, timeout=0.5)
         judge = await self.another(elsewhere=True, timeout=0.5)
-        mark = (await silent.enrol([define()]))[0].mark
+        mark = (await silent.register([define()]))[0].last_handled
         (granted,) = await silent.claim([request("r1", mark + 1)])
         assert granted.outcome == "granted"
         await silent.beat()
@@ -95,10 +98,10 @@ class InstanceTests(LockStoreTests):
     async def test_who_claims_or_registers_lives(self, lock: LockBackend) -> None:
         busy = await self.another(elsewhere=True, timeout=0.8)
         judge = await self.another(elsewhere=True, timeout=0.8)
-        mark = (await busy.enrol([define()]))[0].mark
+        mark = (await busy.register([define()]))[0].last_handled
         (granted,) = await busy.claim([request("r1", mark + 1)])
         assert granted.outcome == "granted"
-        for ask in (lambda: busy.claim([request("r2", mark + 1)]), lambda: busy.enrol([define()])):
+        for ask in (lambda: busy.claim([request("r2", mark + 1)]), lambda: busy.register([define()])):
             await asyncio.sleep(0.5)
             await ask()
             assert list((await judge.beat()).dead) == []
@@ -110,7 +113,7 @@ class InstanceTests(LockStoreTests):
         assert not (await lock.beat()).unknown
         await lock.leave()
         assert (await lock.beat()).unknown
-        mark = (await lock.enrol([define()]))[0].mark
+        mark = (await lock.register([define()]))[0].last_handled
         await lock.claim([request("r1", mark + 1)])
         assert [lease.run_id for lease in (await lock.beat(leases=0)).own] == ["r1"]
         assert list((await lock.beat(leases=1)).own) == []
@@ -120,35 +123,35 @@ class InstanceTests(LockStoreTests):
         self, lock: LockBackend
     ) -> None:
         now = int(SystemClock().now())
-        (enrolment,) = await lock.enrol([define(mark=now - 60)])
-        assert enrolment.mark == now - 60, "what was due since then is not lost with the records"
+        (enrolment,) = await lock.register([define(mark=now - 60)])
+        assert enrolment.last_handled == now - 60, "what was due since then is not lost with the records"
         (early,) = await lock.claim([request("r1", now)])
         assert early.outcome == "early"
-        assert abs(early.mark - now) < 3
+        assert abs(early.last_handled - now) < 3
         (manual,) = await lock.claim([request("r2", None)])
         assert manual.outcome == "granted"
         await lock.release([LeaseRef("job", "r2", manual.token)])
-        (again,) = await lock.enrol([define(mark=now - 5)])
-        assert again.mark == now - 5
+        (again,) = await lock.register([define(mark=now - 5)])
+        assert again.last_handled == now - 5
         (stale,) = await lock.claim([request("r3", now - 5)])
         assert stale.outcome == "stale"
         await asyncio.sleep(QUARANTINE)
         (granted,) = await lock.claim([request("r4", now)])
-        assert (granted.outcome, granted.mark) == ("granted", now - 5)
+        assert (granted.outcome, granted.last_handled) == ("granted", now - 5)
 
     @on_a_store
     async def test_a_holder_that_gave_its_lease_up_may_take_its_own_tick_again(self, lock: LockBackend) -> None:
-        mark = (await lock.enrol([define()]))[0].mark
+        mark = (await lock.register([define()]))[0].last_handled
         (granted,) = await lock.claim([request("r1", mark + 1)])
         (again,) = await lock.claim([request("r2", mark + 1)._replace(replaces="r1", attempt=2)])
-        assert (again.outcome, again.mark) == ("granted", mark)
+        assert (again.outcome, again.last_handled) == ("granted", mark)
         assert again.token > granted.token
         assert await lock.leased(["r1", "r2"]) == {"r2"}
 
     @on_a_shared_store
     async def test_the_holder_of_a_run_learns_that_it_is_to_be_cancelled(self, lock: LockBackend) -> None:
         holder = await self.another()
-        mark = (await holder.enrol([define()]))[0].mark
+        mark = (await holder.register([define()]))[0].last_handled
         (granted,) = await holder.claim([request("r1", mark + 1)])
         assert await lock.cancel(["r1", "no such run"], "ops") == {"r1"}
         assert list((await lock.beat()).cancelled) == []
@@ -160,8 +163,8 @@ class InstanceTests(LockStoreTests):
     @on_a_shared_store
     async def test_a_definition_is_orphaned_when_nobody_lives_who_registered_it(self, lock: LockBackend) -> None:
         newer = await self.another()
-        mark = (await lock.enrol([define()]))[0].mark
-        await newer.enrol([define(schedule="0 * * * *")])
+        mark = (await lock.register([define()]))[0].last_handled
+        await newer.register([define(schedule="0 * * * *")])
         (refused,) = await lock.claim([request("r1", mark + 1)])
         assert (refused.outcome, refused.orphaned) == ("not_in_force", False)
         await newer.leave()
@@ -172,7 +175,7 @@ class InstanceTests(LockStoreTests):
     async def test_namespaces_share_a_store_and_nothing_else(self, lock: LockBackend) -> None:
         staging = await self.another(namespace=f"{self.namespace}.staging")
         for number, store in enumerate((lock, staging)):
-            mark = (await store.enrol([define()]))[0].mark
+            mark = (await store.register([define()]))[0].last_handled
             (granted,) = await store.claim([request(f"r{number}", mark + 1)])
             assert granted.outcome == "granted"
         await lock.pause([PauseRequest("job")])
@@ -187,13 +190,13 @@ class InstanceTests(LockStoreTests):
     @on_a_shared_store
     async def test_jobs_that_nobody_registers_any_more_are_forgotten(self, lock: LockBackend) -> None:
         other = await self.another()
-        kept = (await lock.enrol([define("kept"), define("both")]))[0]
-        held = (await other.enrol([define("both"), define("gone"), define("held")]))[2]
-        (granted,) = await other.claim([request("r1", held.mark + 1, job="held")])
+        kept = (await lock.register([define("kept"), define("both")]))[0]
+        held = (await other.register([define("both"), define("gone"), define("held")]))[2]
+        (granted,) = await other.claim([request("r1", held.last_handled + 1, job="held")])
         assert granted.outcome == "granted"
         assert await lock.forget(0) == []
         await other.leave()
         assert await lock.forget(1_000) == []
         await asyncio.sleep(1.1)
         assert await lock.forget(1) == ["gone"]
-        assert await lock.marks(["gone", "kept", "held"]) == [None, kept.mark, held.mark + 1]
+        assert await lock.last_handled(["gone", "kept", "held"]) == [None, kept.last_handled, held.last_handled + 1]

@@ -282,7 +282,7 @@ class StateContract(Contract[StateBackend]):
             assert ticks in heard
             if state.events(records=False) is not None:
                 signal = Signal("cancel", "job", run.id, "ops")
-                await other.tell(signal)
+                await other.publish(signal)
                 assert await asyncio.wait_for(anext(events), 5) == signal
             await other.write([replace(ticks, count=4)])
             assert await asyncio.wait_for(anext(events), 5) == replace(ticks, count=4)

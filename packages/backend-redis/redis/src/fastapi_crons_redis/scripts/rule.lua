@@ -425,7 +425,9 @@ local function take_back(record, held)
       if index then
         remove_lease(record, index)
       end
-      lease[#lease] = nil -- whether it is to be cancelled is not kept here
+      for index = #lease, L_TIMEZONE + 1, -1 do -- whether it is to be cancelled is not kept here
+        lease[index] = nil
+      end
       add_lease(record, lease)
     end
   end

@@ -29,7 +29,7 @@ from fastapi_crons.engine.parts import Parts
 from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import ClaimResult
-from fastapi_crons.locking.rule import MAX_MARK_AHEAD
+from fastapi_crons.locking.rule import MAX_HANDLED_AHEAD
 from fastapi_crons.run import RunIds
 from fastapi_crons.schedule.due import MAX_COUNTING, NOTHING, Step, newest_tick
 
@@ -212,7 +212,7 @@ class Dispatcher:
             if self.jobs.get(entry.job.name) is entry:
                 self._lanes.put(entry, late=False)
         for entry in self.jobs.all():
-            if entry.mark > now + MAX_MARK_AHEAD:
+            if entry.mark > now + MAX_HANDLED_AHEAD:
                 # The store has the last word: it puts the mark back where its own clock agrees.
                 entry.mark = int(now)
 
@@ -243,7 +243,7 @@ class Dispatcher:
         try:
             for start in range(0, len(ticks), MAX_CLAIMS):
                 part = ticks[start : start + MAX_CLAIMS]
-                marks = await self._locks.marks([entry.job.name for entry, _ in part])
+                marks = await self._locks.last_handled([entry.job.name for entry, _ in part])
                 for (entry, tick), mark in zip(part, marks, strict=True):
                     if mark is not None:
                         entry.mark = max(entry.mark, mark)
@@ -352,7 +352,7 @@ class Dispatcher:
 
 def _tell_set_back(now: float, expected: float) -> None:
     """Say what becomes of the ticks that come again. The bound is the stores' own."""
-    if expected - now <= MAX_MARK_AHEAD:
+    if expected - now <= MAX_HANDLED_AHEAD:
         logger.warning(
             "the clock was set back by %.0f s; nothing runs a second time: jobs wait until it has passed %s",
             expected - now,

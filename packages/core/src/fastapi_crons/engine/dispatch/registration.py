@@ -1,4 +1,4 @@
-"""Enrolment: which jobs this instance has registered with the lock store, and whether its definitions are in force."""
+"""Registered: which jobs this instance has registered with the lock store, and whether its definitions are in force."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fastapi_crons.engine.parts import Parts
 from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.errors import StoreError
 from fastapi_crons.job import CronJob
-from fastapi_crons.locking.base import Definition, Enrolment, Lease, LeaseRef, Replaced
+from fastapi_crons.locking.base import Definition, Lease, LeaseRef, Registered, Replaced
 from fastapi_crons.run import RunIds
 from fastapi_crons.schedule.due import MAX_COUNTING, Policy, old_row
 
@@ -105,7 +105,7 @@ class EnrolledJobs:
             held.setdefault(run.job.name, []).append(run.lease(self._owner, expires))
         entries = list(jobs)
         for start in range(0, len(entries), MAX_ENROLMENTS):
-            await self._locks.enrol(
+            await self._locks.register(
                 [
                     definition_of(entry.job, "", entry.mark, tuple(held.get(entry.job.name, ())))
                     for entry in entries[start : start + MAX_ENROLMENTS]
@@ -125,7 +125,7 @@ class EnrolledJobs:
     async def enrol_one(self, job: CronJob) -> None:
         """Register a job that this instance runs only by hand, because no instance has, or none that lives."""
         nonce = self._run_ids()
-        (answer,) = await self._locks.enrol([definition_of(job, nonce)])
+        (answer,) = await self._locks.register([definition_of(job, nonce)])
         if answer.replaced is not None:
             self._close_past(job, answer.replaced, nonce, self._clock.now())
 
@@ -206,7 +206,7 @@ class EnrolledJobs:
                 # Ids of one series, told apart by their last digits: a fresh one for each of very many jobs takes long.
                 series = self._run_ids()[:24]
                 definitions = [definition_of(job, f"{series}{number:012x}") for number, job in enumerate(jobs)]
-            answers = await self._locks.enrol(definitions)
+            answers = await self._locks.register(definitions)
         except BaseException:
             self._new_jobs.extendleft(reversed(jobs))
             raise
@@ -235,7 +235,7 @@ class EnrolledJobs:
             else:
                 logger.info("job %r moved from %s to %s", job.name, former, job.function_name, extra={"job": job.name})
 
-    def _place_some(self, answered: Iterator[tuple[CronJob, Definition, Enrolment]], now: float) -> bool:
+    def _place_some(self, answered: Iterator[tuple[CronJob, Definition, Registered]], now: float) -> bool:
         """Place jobs for a moment: for some, long rows of ticks are to be counted. Whether there may be more."""
         placed: list[Entry] = []
         until = thread_time() + MAX_COUNTING
@@ -251,17 +251,17 @@ class EnrolledJobs:
             self._on_placed(placed)
         return bool(number)
 
-    def _place(self, job: CronJob, definition: Definition, answer: Enrolment, now: float) -> Entry:
+    def _place(self, job: CronJob, definition: Definition, answer: Registered, now: float) -> Entry:
         entry = self._entries.get(job.name)
         if entry is None:
             group = self._timeline.group_of(job.schedule, now, job.name)
-            entry = self._entries[job.name] = Entry(job, group, self._policy(job), answer.mark)
+            entry = self._entries[job.name] = Entry(job, group, self._policy(job), answer.last_handled)
             self._digest += _digest_of(definition)
             if job.enabled:
                 group.entries.append(entry)
-        entry.mark = max(entry.mark, answer.mark)
-        if answer.put_back_from:
-            warn_put_back(job.name, answer.put_back_from)
+        entry.mark = max(entry.mark, answer.last_handled)
+        if answer.reset_from:
+            warn_put_back(job.name, answer.reset_from)
         if answer.replaced is not None:
             self._close_past(job, answer.replaced, definition.nonce, now)
         return entry
@@ -287,7 +287,7 @@ class EnrolledJobs:
             "" if job.enabled else ", and disabled",
             extra={"job": job.name},
         )
-        row = old_row(old.schedule, old.timezone, old.mark, int(now))
+        row = old_row(old.schedule, old.timezone, old.last_handled, int(now))
         if row is not None:
             detail = f"the schedule was {old.schedule!r}" if old.reason == "schedule_changed" else None
             if old.reason == "disabled" and not job.enabled:

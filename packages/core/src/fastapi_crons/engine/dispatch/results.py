@@ -57,8 +57,8 @@ class Answers:
     def take(self, want: Wanted, result: ClaimResult, now: float) -> None:
         """Do what follows from an answer, `unknown` aside."""
         job = want.entry.job.name
-        if result.put_back_from:
-            warn_put_back(job, result.put_back_from)
+        if result.reset_from:
+            warn_put_back(job, result.reset_from)
         try:
             if result.outcome == "granted":
                 self._granted(want, result, now)
@@ -100,14 +100,14 @@ class Answers:
         entry.in_force = True
         known_mark, entry.mark = entry.mark, max(tick, entry.mark)
         grace = entry.policy.grace
-        if want.request.let_go is not None:
+        if want.request.missed is not None:
             self._let_go(want, result)
             if want.more:
                 self._queue_what_is_left(entry, now, late=want.late)
         elif grace is not None and now - tick > grace:
             self._took_too_long(want, result, tick)
         else:
-            alone = want.alone and result.mark >= known_mark
+            alone = want.alone and result.last_handled >= known_mark
             self._start(want, result, now, tick, alone=alone)
 
     def _start(self, want: Wanted, result: ClaimResult, now: float, tick: int, *, alone: bool) -> None:
@@ -121,7 +121,7 @@ class Answers:
             run.missed = entry.row(want.cut_off, tick - 1)
         else:
             if not alone:
-                run.missed = entry.group.row(result.mark, tick - 1)
+                run.missed = entry.group.row(result.last_handled, tick - 1)
             if want.late or run.missed is not None or now - tick > LATE_AFTER + job.jitter:
                 run.delay = self._delay_since(entry, tick if run.missed is None else run.missed.first)
         if want.more and job.overlap != "allow":
@@ -134,17 +134,17 @@ class Answers:
         """Write down ticks that are not to be run."""
         entry, request = want.entry, want.request
         assert request.tick is not None
-        assert request.let_go is not None
-        row = entry.group.row(result.mark, request.tick)
+        assert request.missed is not None
+        row = entry.group.row(result.last_handled, request.tick)
         if row is not None:
-            why = self._delay_since(entry, row.first) if request.let_go == "misfire_grace_time" else None
-            self._journal.record_missed(entry.job, row, request.let_go, why, record_id=request.run_id)
+            why = self._delay_since(entry, row.first) if request.missed == "misfire_grace_time" else None
+            self._journal.record_missed(entry.job, row, request.missed, why, record_id=request.run_id)
         self._recorder.release(_lease(want, result))
 
     def _took_too_long(self, want: Wanted, result: ClaimResult, tick: int) -> None:
         """The store took so long to answer that the tick is too late by now."""
         entry = want.entry
-        row = entry.group.row(result.mark, tick) or Row(tick, tick, 1)
+        row = entry.group.row(result.last_handled, tick) or Row(tick, tick, 1)
         why = self._delay_since(entry, row.first)
         self._journal.record_missed(entry.job, row, "misfire_grace_time", why, record_id=want.request.run_id)
         # Until the lease is given back, the store takes the job for running.
@@ -161,7 +161,7 @@ class Answers:
         # One that waited for the store is not skipped for a run that is in its way: see `DistributedLockManager.claim`.
         late = want.late or (result.outcome == "busy" and not result.skipped and want.request.overlap == "skip")
         if result.outcome == "stale":
-            entry.mark = result.mark
+            entry.mark = result.last_handled
             self._queue_what_is_left(entry, self._claim_clock.now(), late=want.late)
         elif result.outcome == "not_in_force":
             self._jobs.refused(entry, orphaned=result.orphaned)
@@ -176,7 +176,7 @@ class Answers:
             entry.delay = Delay(since, self._clock.now(), PAUSED)
         else:
             if result.outcome == "early":
-                self._early(result.mark, tick)
+                self._early(result.last_handled, tick)
             elif result.holder:
                 entry.delay = Delay(tick, self._clock.now(), f"run {result.holder} of the job went on elsewhere")
             self._retry(entry, late=late)
@@ -214,7 +214,7 @@ class Answers:
         """Write down ticks that were skipped: one record for all that one run is in the way of."""
         request = want.request
         assert request.tick is not None
-        row = entry.group.row(result.mark, request.tick)
+        row = entry.group.row(result.last_handled, request.tick)
         if row is not None:
             detail = f"run {result.holder} held the job" if result.holder else None
             why = self._delay_since(entry, row.first)
@@ -223,7 +223,7 @@ class Answers:
             before, skipped = None, entry.skipped
             if skipped is not None and skipped.holder == result.holder:
                 # What became of the ticks in between, as in a pause, is told by records of their own.
-                before = skipped.record if skipped.record.last_ts == result.mark else None
+                before = skipped.record if skipped.record.last_ts == result.last_handled else None
             else:
                 self.end_skips(entry)
                 skipped = None

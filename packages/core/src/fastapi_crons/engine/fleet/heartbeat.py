@@ -132,7 +132,7 @@ class LeaseKeeper:
 
     def start(self) -> None:
         """Go on from now, in a thread where the store can be had a second time, else on this loop."""
-        beside = self._locks.beside() if isinstance(self._clock, SystemClock) else None
+        beside = self._locks.clone() if isinstance(self._clock, SystemClock) else None
         if beside is None:
             work = [self._beat_forever(self._locks), self._watch(self._locks)]
             self._tasks = [self._loop.create_task(each, name="fastapi-crons leases") for each in work]

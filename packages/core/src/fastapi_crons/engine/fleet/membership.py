@@ -129,7 +129,7 @@ class Membership:
 
         async def tell() -> None:
             try:
-                await answer_of(self._state.tell(signal), self._config.store_timeout)
+                await answer_of(self._state.publish(signal), self._config.store_timeout)
             except StoreError as error:
                 logger.debug("signal %s was not told: %s", signal.kind, one_line(error))
 
@@ -206,7 +206,7 @@ class Membership:
     async def _restore_records(self) -> None:
         """The store did not know this instance: where it has lost the records of its jobs, they are registered again."""
         entries = self._dispatcher.jobs.all()
-        marks = await self._locks.marks([entry.job.name for entry in entries])
+        marks = await self._locks.last_handled([entry.job.name for entry in entries])
         lost = [entry for entry, mark in zip(entries, marks, strict=True) if mark is None]
         if lost:
             self.tell(Signal("lost"))

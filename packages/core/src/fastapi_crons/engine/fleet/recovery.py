@@ -45,7 +45,7 @@ class Recovery:
             entry = self._dispatcher.jobs.get(lease.job)
             if entry is None:
                 await self._forget(lease)
-            elif lease.let_go is not None:
+            elif lease.missed is not None:
                 await self._write_down(entry, lease)
             else:
                 await self._take_over_run(entry, lease)
@@ -104,13 +104,13 @@ class Recovery:
     async def _write_down(self, entry: Entry, lease: Lease) -> None:
         """Write down ticks that were let go by a process which died before it could do so itself, or before it said so."""
         assert lease.tick is not None
-        assert lease.let_go is not None
+        assert lease.missed is not None
         row = entry.row(lease, lease.tick)
         if row is not None and not any(
-            ticks.reason == lease.let_go and ticks.first_ts <= row.first and row.last <= ticks.last_ts
+            ticks.reason == lease.missed and ticks.first_ts <= row.first and row.last <= ticks.last_ts
             for ticks in await self._bounded(self._state.missed(lease.job))
         ):
-            self._journal.record_missed(entry.job, row, lease.let_go, record_id=lease.run_id)
+            self._journal.record_missed(entry.job, row, lease.missed, record_id=lease.run_id)
         self._recorder.release(ref_of(lease))
 
     async def _forget(self, lease: Lease) -> None:
@@ -118,9 +118,9 @@ class Recovery:
         if lease.expires >= self._clock.now():
             return
         # Read first: a state store that does not answer must not cost the lease that says what is to be closed.
-        known = await self._bounded(self._state.run(lease.run_id)) if lease.let_go is None else None
+        known = await self._bounded(self._state.run(lease.run_id)) if lease.missed is None else None
         ours = (await self._locks.release([ref_of(lease)]))[0]
-        if ours and lease.let_go is None and (known is None or known.status == "running"):
+        if ours and lease.missed is None and (known is None or known.status == "running"):
             self._close_lease(known, lease, None)
 
     def _close_lease(self, known: Run | None, lease: Lease, covered: Row | None) -> None:

@@ -150,7 +150,7 @@ class ActiveRun:
 
     def granted(self, result: ClaimResult) -> None:
         """Its claim was granted."""
-        self.token, self.after, self.beside = result.token, result.mark, result.holder or None
+        self.token, self.after, self.beside = result.token, result.last_handled, result.holder or None
 
     def keep_log(self) -> RunLog:
         if self.log is None:

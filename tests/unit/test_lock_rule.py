@@ -16,6 +16,7 @@ from fastapi_crons.locking import (
     PauseRequest,
     ResumeRequest,
 )
+from fastapi_crons.locking import rule as lock_rule
 from fastapi_crons.locking.rule import JobRecord
 from fastapi_crons.run import MissedReason
 
@@ -29,11 +30,13 @@ class Claims(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.now = float(START)
-        self.record = JobRecord.of(Definition("job", "* * * * *", "UTC", "m:f"), "a", self.now)
+        self.records: dict[str, JobRecord] = {}
+        lock_rule.register(self.records, Definition("job", "* * * * *", "UTC", "m:f"), "a", self.now, 300)
+        self.record = self.records["job"]
         self.dead: set[str] = set()
         self.claimed: dict[int, str] = {}
         self.answers: list[tuple[ClaimRequest, str, ClaimResult]] = []
-        self.highest_mark = self.record.mark
+        self.highest_mark = self.record.last_handled
         self.highest_token = 0
         self.requests = 0
 
@@ -44,12 +47,12 @@ class Claims(RuleBasedStateMachine):
         return self.lives(lease.instance, lease.expires)
 
     def ask(self, request: ClaimRequest, instance: str) -> ClaimResult:
-        return self.record.claim(request, instance, self.now, 300, self.lives)
+        return lock_rule.claim(self.records, request, instance, self.now, 300, self.lives)
 
     def live(self) -> list[Lease]:
         """The leases of runs that go on."""
         leases = (self.record.leases or {}).values()
-        return [lease for lease in leases if lease.let_go is None and self.alive(lease)]
+        return [lease for lease in leases if lease.missed is None and self.alive(lease)]
 
     @rule(seconds=st.integers(-5, 400))
     def time_passes(self, seconds: int) -> None:
@@ -59,13 +62,13 @@ class Claims(RuleBasedStateMachine):
         instance=instances,
         offset=st.integers(-30, 5),
         overlap=st.sampled_from(["skip", "queue", "allow"]),
-        let_go=st.sampled_from([None, None, "misfire_grace_time"]),
+        missed=st.sampled_from([None, None, "misfire_grace_time"]),
     )
-    def claim(self, instance: str, offset: int, overlap: Overlap, let_go: MissedReason | None) -> None:
+    def claim(self, instance: str, offset: int, overlap: Overlap, missed: MissedReason | None) -> None:
         tick = int(self.now) + offset
         live = self.live()
         self.requests += 1
-        request = ClaimRequest("job", f"run-{self.requests}", tick, "* * * * *", "UTC", overlap, False, let_go)
+        request = ClaimRequest("job", f"run-{self.requests}", tick, "* * * * *", "UTC", overlap, False, missed)
         result = self.ask(request, instance)
         self.answers.append((request, instance, result))
         if tick > self.now + 1:
@@ -78,7 +81,7 @@ class Claims(RuleBasedStateMachine):
             assert tick > self.highest_mark
             assert tick <= self.now + 1
             self.claimed[tick] = request.run_id
-            if let_go is None:
+            if missed is None:
                 assert overlap == "allow" or not live, "two live leases on a job that must not overlap"
             assert result.token > self.highest_token, "a token did not grow"
             self.highest_token = result.token
@@ -88,7 +91,7 @@ class Claims(RuleBasedStateMachine):
         if self.answers:
             request, instance, result = self.answers[-1]
             if request.run_id in (self.record.leases or {}):
-                assert self.ask(request, instance) == result._replace(holder="", put_back_from=0)
+                assert self.ask(request, instance) == result._replace(holder="", reset_from=0)
 
     @rule(which=st.integers(0, 10_000), right_token=st.booleans())
     def release(self, which: int, right_token: bool) -> None:
@@ -96,7 +99,7 @@ class Claims(RuleBasedStateMachine):
         if leases:
             lease = leases[which % len(leases)]
             token = lease.token if right_token else lease.token - 1
-            assert self.record.release(LeaseRef("job", lease.run_id, token)) is right_token
+            assert lock_rule.release(self.records, LeaseRef("job", lease.run_id, token)) is right_token
             assert (lease.run_id in (self.record.leases or {})) is not right_token
 
     @rule(instance=instances)
@@ -124,7 +127,9 @@ class Claims(RuleBasedStateMachine):
             if result.outcome == "granted":
                 assert result.token > self.highest_token
                 self.highest_token = result.token
-                assert not self.record.release(LeaseRef("job", lease.run_id, lease.token)), "a zombie gave a lease back"
+                assert not lock_rule.release(self.records, LeaseRef("job", lease.run_id, lease.token)), (
+                    "a zombie gave a lease back"
+                )
 
     @rule()
     def another_schedule_is_refused(self) -> None:
@@ -135,23 +140,25 @@ class Claims(RuleBasedStateMachine):
 
     @rule(instance=instances, catch_up=st.booleans())
     def pause_and_resume(self, instance: str, catch_up: bool) -> None:
-        self.record.hold(PauseRequest("job", "ops", "why"), self.now)
-        mark = self.record.mark
+        lock_rule.pause(self.records, PauseRequest("job", "ops", "why"), self.now)
+        mark = self.record.last_handled
         asked = ClaimRequest("job", f"paused-{self.requests}", int(self.now), "* * * * *", "UTC")
         assert self.ask(asked, instance).outcome == "paused"
-        assert self.record.mark == mark, "a pause moved the mark"
-        resumed = self.record.resume(ResumeRequest("job", f"resume-{self.requests}", catch_up), instance, self.now, 300)
+        assert self.record.last_handled == mark, "a pause moved the mark"
+        resumed = lock_rule.resume(
+            self.records, ResumeRequest("job", f"resume-{self.requests}", catch_up), instance, self.now, 300
+        )
         self.requests += 1
         assert resumed is not None
-        assert (resumed.after, resumed.mark) == (mark, mark if catch_up else max(mark, int(self.now)))
+        assert (resumed.after, resumed.last_handled) == (mark, mark if catch_up else max(mark, int(self.now)))
         self.highest_token = max(self.highest_token, resumed.token)
-        assert self.record.resume(ResumeRequest("job", "again"), instance, self.now, 300) is None
+        assert lock_rule.resume(self.records, ResumeRequest("job", "again"), instance, self.now, 300) is None
 
     @invariant()
     def the_mark_never_goes_back(self) -> None:
         if hasattr(self, "record"):
-            assert self.record.mark >= self.highest_mark
-            self.highest_mark = self.record.mark
+            assert self.record.last_handled >= self.highest_mark
+            self.highest_mark = self.record.last_handled
 
     @invariant()
     def every_tick_that_is_not_on_record_has_a_lease_that_answers_for_it(self) -> None:
@@ -164,58 +171,73 @@ TestClaims = Claims.TestCase
 TestClaims.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
+def registered(definition: Definition) -> dict[str, JobRecord]:
+    """The records of a store in which instance `a` has registered a job."""
+    records: dict[str, JobRecord] = {}
+    lock_rule.register(records, definition, "a", START, 300)
+    return records
+
+
 def test_an_edited_schedule_has_no_past() -> None:
-    record = JobRecord.of(Definition("job", "0 * * * *", "UTC", "m:f"), "a", START)
+    records = registered(Definition("job", "0 * * * *", "UTC", "m:f"))
     edited = Definition("job", "*/5 * * * *", "UTC", "m:f", nonce="n1")
-    answer = record.enrol(edited, "b", START + 900, 300)
+    answer = lock_rule.register(records, edited, "b", START + 900, 300)
     assert answer.replaced is not None
     assert answer.replaced[:4] == ("0 * * * *", "UTC", START, "schedule_changed")
-    assert answer.mark == START + 900
-    lease = (record.leases or {})["n1"]
-    assert (lease.let_go, lease.after, lease.tick, lease.schedule) == (
+    assert answer.last_handled == START + 900
+    lease = (records["job"].leases or {})["n1"]
+    assert (lease.missed, lease.after, lease.tick, lease.schedule) == (
         "schedule_changed",
         START,
         START + 900,
         "0 * * * *",
     )
     assert lease.token == answer.replaced.token
-    back = record.enrol(Definition("job", "0 * * * *", "UTC", "other:f", nonce="n2"), "a", START + 1800, 300)
+    back = lock_rule.register(
+        records, Definition("job", "0 * * * *", "UTC", "other:f", nonce="n2"), "a", START + 1800, 300
+    )
     assert back.replaced is not None
-    assert (back.mark, back.other_function) == (START + 1800, "m:f")
+    assert (back.last_handled, back.other_function) == (START + 1800, "m:f")
 
 
 def test_the_reason_of_a_replaced_past_is_what_kept_it_from_running() -> None:
-    record = JobRecord.of(Definition("job", "0 * * * *", "UTC", "m:f"), "a", START)
+    records = registered(Definition("job", "0 * * * *", "UTC", "m:f"))
 
     def replaced(seconds: int, expr: str, enabled: bool) -> str | None:
         definition = Definition("job", expr, "UTC", "m:f", enabled=enabled, nonce=f"n{seconds}")
-        answer = record.enrol(definition, "a", START + seconds, 300).replaced
+        answer = lock_rule.register(records, definition, "a", START + seconds, 300).replaced
         return None if answer is None else answer.reason
 
     assert replaced(100, "0 * * * *", False) == "disabled"
     assert replaced(200, "0 * * * *", True) == "disabled"
-    record.hold(PauseRequest("job"), START + 300)
+    lock_rule.pause(records, PauseRequest("job"), START + 300)
     assert replaced(400, "*/5 * * * *", True) == "paused"
-    assert record.pause is not None
+    assert records["job"].pause is not None
 
 
 def test_a_store_that_lost_its_records_goes_on_from_the_mark_of_the_instances() -> None:
     definition = Definition("job", "0 * * * *", "UTC", "m:f")
-    record = JobRecord.of(definition._replace(mark=START + 50), "a", START)
-    assert record.mark == START + 50
-    assert record.enrol(definition._replace(mark=START + 70), "a", START, 300).mark == START + 70
-    assert record.enrol(definition._replace(mark=START + 9_999), "a", START, 300).mark == START + 70, "a wrong clock"
+    records = registered(definition._replace(last_handled=START + 50))
+    assert records["job"].last_handled == START + 50
+    assert (
+        lock_rule.register(records, definition._replace(last_handled=START + 70), "a", START, 300).last_handled
+        == START + 70
+    )
+    assert (
+        lock_rule.register(records, definition._replace(last_handled=START + 9_999), "a", START, 300).last_handled
+        == START + 70
+    ), "a wrong clock"
 
 
 def test_what_is_asked_again_because_its_answer_was_lost_gets_the_same_answer() -> None:
-    record = JobRecord.of(Definition("job", "0 * * * *", "UTC", "m:f"), "a", START)
+    records = registered(Definition("job", "0 * * * *", "UTC", "m:f"))
     edited = Definition("job", "*/5 * * * *", "UTC", "m:f", nonce="n1")
-    first = record.enrol(edited, "a", START + 900, 300)
-    assert record.enrol(edited, "a", START + 901, 300) == first
-    record.hold(PauseRequest("job", "ops"), START + 1000)
-    resumed = record.resume(ResumeRequest("job", "n2"), "a", START + 2000, 300)
-    again = record.resume(ResumeRequest("job", "n2"), "a", START + 2001, 300)
+    first = lock_rule.register(records, edited, "a", START + 900, 300)
+    assert lock_rule.register(records, edited, "a", START + 901, 300) == first
+    lock_rule.pause(records, PauseRequest("job", "ops"), START + 1000)
+    resumed = lock_rule.resume(records, ResumeRequest("job", "n2"), "a", START + 2000, 300)
+    again = lock_rule.resume(records, ResumeRequest("job", "n2"), "a", START + 2001, 300)
     assert resumed is not None
     assert again is not None
     assert again[1:] == resumed[1:]
-    assert record.resume(ResumeRequest("job", "n3"), "a", START + 2002, 300) is None
+    assert lock_rule.resume(records, ResumeRequest("job", "n3"), "a", START + 2002, 300) is None
