@@ -90,8 +90,8 @@ class StateBackend(ABC):
     ) -> list[Run]:
         """The runs of a job, or with None of all jobs, newest first, without their logs.
 
-        With `before`, only those older than the run with this id, which need not be on record. The runs of all jobs must cost no
-        more than a look at the newest ones, unless `before` or `status` leave many out.
+        With `before`, only those older than the run with this id, which need not be on record. The runs of all jobs must cost
+        no more than a look at the newest ones, unless `before` or `status` leave many out.
         """
 
     @abstractmethod
@@ -129,9 +129,9 @@ class StateBackend(ABC):
         """What all instances write and publish, from the moment that the first event is asked for.
 
         Without `records` only signals; None in a store that can't. Runs come without their logs. Where states of a run follow
-        each other quickly, only the newest need come; one may come twice. Events may be lost while the connection is broken. The
-        generator ends only when it is closed. It raises `StoreUnavailableError` where the store does not answer, or where the
-        caller was too slow to ask for what came. Waits in real time.
+        each other quickly, only the newest need come; one may come twice. Events may be lost while the connection is broken.
+        The generator ends only when it is closed. It raises `StoreUnavailableError` where the store does not answer, or where
+        the caller was too slow to ask for what came. Waits in real time.
         """
         return None
 
