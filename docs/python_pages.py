@@ -44,7 +44,11 @@ def python() -> str:
             Section(
                 "The scheduler",
                 (
-                    Entry("fastapi_crons.scheduler.crons:Crons", without=("engine", "begin_for", "end_for")),
+                    Entry(
+                        "fastapi_crons.scheduler.crons:Crons",
+                        without=("engine", "begin_for", "end_for", "check_hook_names"),
+                        base="fastapi_crons.scheduler.decorators:Decorators",
+                    ),
                     Entry("fastapi_crons.engine.engine:Role", about=_ROLE),
                     Entry("fastapi_crons.engine.health:Health"),
                     Entry("fastapi_crons.api.router:get_cron_router"),

@@ -412,7 +412,7 @@ def test_a_child_that_was_forked_from_a_started_process_leaves_its_scheduler_alo
         until = time.time() - 1
         fleet.stop()
         said = json.loads(Path("said.json").read_text())
-        assert said.pop("run").startswith("job 'job-0' can't be run: the scheduler has not started")
+        assert said.pop("run").startswith("can't run job 'job-0': the scheduler has not started")
         assert said == {"running": False, "health": "unhealthy"}
         assert [line for line in fleet.lines() if line.pid == child] == []
         report(f"fork after start, {name}", fleet.sums(since, until, place.history(fleet)), fleet.recovered_at(since))

@@ -536,7 +536,7 @@ def test_check_names_what_is_wrong(fastapi_crons: Cli, project: Path, monkeypatc
     assert lines[1].startswith("✓ job backup_database: 0 2 * * * (UTC), next at ")
     assert lines[-2:] == ["✓ state store: SQLiteStateBackend", "✓ lock store: SQLiteLockBackend, 0 live instances"]
     monkeypatch.setenv("CRON_TIMEZON", "Europe/Berlin")
-    misspelt = "! settings: CRON_TIMEZON is set, and nothing reads it: did you mean CRON_TIMEZONE?"
+    misspelt = "! settings: CRON_TIMEZON is set, but nothing reads it: did you mean CRON_TIMEZONE?"
     assert misspelt in fastapi_crons("check").stdout.splitlines()
     monkeypatch.setenv("CRON_SQLITE_PATH", "nowhere/x.db")
     without_store = fastapi_crons("check")

@@ -138,8 +138,8 @@ async def test_variables_of_version_2_that_are_not_read_are_named_with_what_took
         pass
     (line,) = [record.getMessage() for record in caplog.records if "2.x" in record.getMessage()]
     assert line == (
-        "variables of fastapi-crons 2.x are set, and not read any more: CRON_SQLITE_DB_PATH (CRON_SQLITE_PATH), "
-        "CRON_DEFAULT_MAX_RETRIES (retries are given to each job)"
+        "variables of fastapi-crons 2.x are set, but no longer read: CRON_SQLITE_DB_PATH (CRON_SQLITE_PATH), "
+        "CRON_DEFAULT_MAX_RETRIES (retries are set per job)"
     )
     caplog.clear()
     monkeypatch.delenv("CRON_DEFAULT_MAX_RETRIES")

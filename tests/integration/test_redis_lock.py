@@ -369,7 +369,6 @@ async def test_instances_are_seen_with_what_an_operator_wants_to_know(redis_serv
     for name in ("worker-001", "worker-002"):
         config = CronConfig(namespace="seen", instance_id=name, heartbeat_interval=0.3)
         locks = DistributedLockManager(RedisLockBackend(client), config)
-        Crons._of_process = None
         schedulers.append(Crons(state_backend=MemoryStateBackend(), lock_manager=locks, config=config))
         await schedulers[-1].start()
     found = await Service(schedulers[0]).instances()

@@ -278,7 +278,7 @@ from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.run import RunIds
 from fastapi_crons.state.base import HistoryLimits, Record
 crons = Crons(state_backend=SQLiteStateBackend("jobs.db"))
-crons.plugins, crons._given_state.companion_lock()
+crons.plugins, crons.given.state_backend.companion_lock()
 import importlib.metadata
 importlib.metadata.version("fastapi-crons-core")  # what is imported later can't be read by the other user
 if os.geteuid() == 0:

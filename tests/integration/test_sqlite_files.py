@@ -224,7 +224,7 @@ import importlib.metadata
 importlib.metadata.version("fastapi-crons-core")  # what is imported later can't be read by the other user
 crons = Crons(state_backend=SQLiteStateBackend("jobs.db"))
 crons.cron("0 0 1 1 *", name="job")(print)
-crons.plugins, crons._given_state.companion_lock()
+crons.plugins, crons.given.state_backend.companion_lock()
 if os.geteuid() == 0:
     os.setuid(65534)  # permission bits mean nothing to root
 

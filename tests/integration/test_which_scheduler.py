@@ -259,7 +259,7 @@ def test_two_different_functions_of_one_name_stay_an_error(jobs_module: ModuleTy
     Path("more_jobs_of_test.py").write_text(JOBS.format(tag="more"))
     with pytest.raises(
         DuplicateJobError,
-        match=r"jobs_of_test:one \(jobs_of_test.py, line \d\); give this one, for more_jobs_of_test:one \(more_",
+        match=r"jobs_of_test:one \(jobs_of_test.py, line \d\); give the job of more_jobs_of_test:one \(more_",
     ):
         importlib.import_module("more_jobs_of_test")
     sys.modules.pop("more_jobs_of_test", None)
@@ -360,7 +360,7 @@ async def test_a_start_with_no_jobs_beside_one_with_jobs_is_a_warning_that_names
     assert warning.levelname == "WARNING"
     text = warning.getMessage()
     assert text.count("test_which_scheduler.py, line") == 2
-    assert "has 1 ('mine') and does not run" in text
+    assert "has 1 ('mine') and is not running" in text
     caplog.clear()
     async with with_jobs:
         pass

@@ -52,8 +52,6 @@ WRONG_CIRCLES = {
     ("plugins.calls", "plugins.specs"),
     ("plugins.registry", "plugins.specs"),
     ("management.explain_words", "management.explain"),
-    ("scheduler.given", "scheduler.crons"),
-    ("scheduler.lifespan", "scheduler.crons"),
 }
 
 

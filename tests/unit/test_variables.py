@@ -53,7 +53,7 @@ async def test_a_misspelt_variable_is_named_once_at_the_start(
     await crons.start()
     await crons.stop()
     named = [message for message in caplog.messages if variable.upper() in message]
-    assert named == [f"{variable.upper()} is set, and nothing reads it: did you mean {MISSPELT[variable]}?"]
+    assert named == [f"{variable.upper()} is set, but nothing reads it: did you mean {MISSPELT[variable]}?"]
 
 
 def test_variables_of_others_and_our_own_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +66,7 @@ def test_variables_of_what_is_not_installed_say_what_to_install(monkeypatch: pyt
     monkeypatch.setenv("CRON_REDIS_URL", "redis://h/0")
     assert unread_variables(Plugins()) == []
     (said,) = unread_variables(Plugins(frozenset({"redis-lock", "redis-state"})))
-    assert said.startswith("CRON_REDIS_URL is set, and what reads it is not installed: pip install ")
+    assert said.startswith("CRON_REDIS_URL is set, but what reads it is not installed: pip install ")
 
 
 @pytest.mark.parametrize("mark", ['"', "'"])

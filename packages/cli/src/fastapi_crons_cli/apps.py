@@ -174,9 +174,7 @@ def _resolved(found: object, name: str) -> FoundApp:
         raise AppError(
             f"{name} is neither a FastAPI app nor a Crons, nor a function that makes one: {type(found).__name__}"
         )
-    from fastapi_crons.scheduler.lifespan import scheduler_of
-
-    crons = scheduler_of(found) or Crons.current()
+    crons = Crons.of_app(found) or Crons.current()
     if crons is None:
         raise AppError(f"{name} has no scheduler: make one with Crons(app) where the app is made")
     return FoundApp(name, crons, found)

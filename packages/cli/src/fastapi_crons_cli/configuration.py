@@ -168,12 +168,11 @@ def _steps(app: str | None) -> Iterator[Step]:
 def _scheduler_steps(found: FoundApp) -> Iterator[Step]:
     """Schedulers whose jobs will not run, as far as that can be seen."""
     from fastapi_crons.scheduler import Crons
-    from fastapi_crons.scheduler.lifespan import scheduler_of
 
     crons = found.crons
     if not len(crons.jobs):
         yield Step("scheduler", "warning", "it has no jobs: import the modules that define them where the app is made")
-    if found.app is not None and scheduler_of(found.app) is not crons:
+    if found.app is not None and Crons.of_app(found.app) is not crons:
         yield Step(
             "scheduler",
             "warning",
@@ -224,8 +223,7 @@ def _job_steps(crons: Crons) -> Iterator[Step]:
 def _settings_steps(crons: Crons) -> Iterator[Step]:
     from fastapi_crons.errors import CronsError
     from fastapi_crons.plugins.settings import describe_settings
-    from fastapi_crons.scheduler.former_variables import former_variables
-    from fastapi_crons.scheduler.variables import unread_variables
+    from fastapi_crons.scheduler.variables import former_variables, unread_variables
 
     try:
         brought = crons.plugins.list()

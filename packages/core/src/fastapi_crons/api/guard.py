@@ -14,7 +14,6 @@ from fastapi_crons.api.notices import Notices
 from fastapi_crons.api.owners import ip_address
 from fastapi_crons.management.management import Service
 from fastapi_crons.scheduler.crons import Crons
-from fastapi_crons.scheduler.lifespan import scheduler_of
 
 #: Where a request carries whom it asks.
 _ASKED = "fastapi_crons.asked"
@@ -54,7 +53,7 @@ class Guard:
         asked = connection.scope.get(_ASKED)
         if asked is not None and asked.guard is self:
             return
-        crons = self._crons or scheduler_of(connection.app) or Crons()
+        crons = self._crons or Crons.of_app(connection.app) or Crons()
         if not crons.running:
             crons.warn_of_unattached()
         server = ip_address((connection.scope.get("server") or ("",))[0] or "")

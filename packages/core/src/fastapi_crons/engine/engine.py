@@ -139,6 +139,8 @@ class Engine:
 
         Raises what the stores raise when they can't be opened; then everything is closed again.
         """
+        # From here on jobs that another thread registers are added, too; some may come twice, none is lost.
+        self.add(self._jobs)
         if self.role == "observer":
             await self._observe()
             return
@@ -164,10 +166,10 @@ class Engine:
         own = {run.task for run in self.runner.active.values()} | self.background.tasks
         return root in own or self.hooks.is_call(task)
 
-    def steers(self, what: str, name: str) -> Steering:
-        """What does what people ask for. Raises `CronsError` where this was started only to read."""
+    def steering_for(self, action: str) -> Steering:
+        """What performs requests. Raises `CronsError`, naming the action, where this was started as an observer."""
         if self.role == "observer":
-            raise CronsError(f"{name} can't {what}: this scheduler was started to observe; use start('operator')")
+            raise CronsError(f"can't {action}: the scheduler was started as an observer; use start('operator')")
         return self._steering
 
     @property

@@ -209,7 +209,7 @@ class Service:
         does not end when it is cut off; others outlive their callers.
         """
         job = self.crons.jobs.named(name)
-        steering = self._engine().steers("be run", f"job {name!r}")
+        steering = self._engine().steering_for(f"run job {name!r}")
         run = await steering.start_run(ManualRun(job, force, timeout, actor, note, triggered_by))
         if not wait:
             return run.snapshot()

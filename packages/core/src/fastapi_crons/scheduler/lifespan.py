@@ -14,15 +14,13 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-
-    from fastapi_crons.scheduler.crons import Crons
 
 # The types of ASGI messages, as Starlette has them.
 Message = MutableMapping[str, Any]
@@ -31,12 +29,20 @@ Send = Callable[[Message], Awaitable[None]]
 
 logger = logging.getLogger(__name__)
 
-_schedulers: WeakKeyDictionary[FastAPI, Crons] = WeakKeyDictionary()
 
+class Startable(Protocol):
+    """What this module asks of a `Crons`."""
 
-def scheduler_of(app: FastAPI) -> Crons | None:
-    """The scheduler that starts and stops with an app."""
-    return _schedulers.get(app)
+    config: CronConfig
+
+    @property
+    def running(self) -> bool: ...
+
+    async def begin_for(self, user: object, app: FastAPI | None = None) -> None: ...
+
+    async def end_for(self, user: object) -> None: ...
+
+    def heed_signals(self) -> None: ...
 
 
 def refuse_inside_lifespan(app: FastAPI) -> None:
@@ -79,10 +85,9 @@ def _frames_of_tasks() -> Iterator[FrameType]:
             awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "ag_await", None)
 
 
-def attach(app: FastAPI, crons: Crons) -> None:
+def attach(app: FastAPI, crons: Startable) -> None:
     """Start and stop the scheduler with the app."""
     router = app.router
-    _schedulers[app] = crons
     _watch_first_request(app, crons)
     own_context = router.lifespan_context
     own_protocol = router.lifespan
@@ -128,7 +133,7 @@ def attach(app: FastAPI, crons: Crons) -> None:
     router.lifespan = protocol  # type: ignore[method-assign]
 
 
-def _watch_first_request(app: FastAPI, crons: Crons) -> None:
+def _watch_first_request(app: FastAPI, crons: Startable) -> None:
     """Tell an app that serves requests without a lifespan, because it is mounted into another or its server gives none."""
     router = app.router
     serve = router.middleware_stack
