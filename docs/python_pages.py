@@ -84,10 +84,10 @@ def python() -> str:
                 "Plugins",
                 (
                     Entry(
-                        "fastapi_crons.plugins.specs:hookimpl",
+                        "fastapi_crons.plugins.markers:hookimpl",
                         about="Marks a function as the implementation of a hook; see [hooks](../plugins/hooks.md).",
                     ),
-                    Entry("fastapi_crons.plugins.specs:HookContext", about=_HOOK_CONTEXT),
+                    Entry("fastapi_crons.plugins.markers:HookContext", about=_HOOK_CONTEXT),
                     Entry("fastapi_crons.errors:SkipRun"),
                 ),
             ),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,21 @@ from fastapi_crons import CronConfig, Crons
 from fastapi_crons.state import MemoryStateBackend
 from fastapi_crons.testing import VirtualClock, reset
 from tests.faults.redis_server import RedisServer
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def pytest_configure() -> None:
+    """Refuse an editable installation that is out of date: it keeps the entry points of the day it was made."""
+    for file in (Path(__file__).parent.parent / "packages").rglob("pyproject.toml"):
+        project = tomllib.loads(file.read_text())["project"]
+        stated = set(project.get("entry-points", {}).get("fastapi_crons", {}).items())
+        installed = distribution(project["name"]).entry_points
+        if stated != {(point.name, point.value) for point in installed if point.group == "fastapi_crons"}:
+            raise pytest.UsageError(f"{project['name']} has new entry points: pip install --no-deps -e {file.parent}")
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from redis.asyncio import RedisCluster
 
 from fastapi_crons import CronConfig, Crons
-from fastapi_crons._imports import backend_class
-from fastapi_crons.errors import ConfigurationError, MissingDistributionError, PluginError
+from fastapi_crons._elsewhere import class_elsewhere
+from fastapi_crons.errors import ConfigurationError, MissingDistributionError
 from fastapi_crons.locking import DistributedLockManager, LocalLockBackend, LockBackend
 from fastapi_crons.locking.host import findings
 from fastapi_crons.plugins import Plugins, StateBackendSpec
-from fastapi_crons.plugins.backends import choose_backends
+from fastapi_crons.plugins.choice import choose_backends
 from fastapi_crons.state import MemoryStateBackend, StateBackend
 from fastapi_crons.testing import VirtualClock
 from fastapi_crons_redis import RedisLockBackend, RedisStateBackend
@@ -112,8 +112,7 @@ def test_a_redis_store_given_alone_takes_the_lock_on_that_server(
 def test_a_redis_store_given_alone_says_what_to_install_for_its_lock(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(sys.modules, "fastapi_crons_redis.lock", None)
-    monkeypatch.setattr("fastapi_crons._imports._is_installed", lambda distribution: False)
+    monkeypatch.setattr("fastapi_crons.plugins.choice.is_installed", lambda distribution: False)
     monkeypatch.setenv("CRON_DISABLED_PLUGINS", "redis-lock")
     assert chosen(RedisStateBackend(URL)) == ("RedisStateBackend", "SQLiteLockBackend")
     (said,) = caplog.messages
@@ -167,15 +166,31 @@ async def test_memory_given_alone_keeps_to_this_process_and_makes_no_file(caplog
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
-def test_a_class_can_be_imported_where_a_plugin_that_is_disabled_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = EntryPoint("broken", "no_such_module", "fastapi_crons")
-    monkeypatch.setattr(
-        "fastapi_crons.plugins.registry.entry_points", lambda group: [*entry_points(group=group), broken]
-    )
-    with pytest.raises(PluginError, match="broken"):
-        backend_class("fastapi_crons.state", "state_backends", "SQLiteStateBackend")
-    monkeypatch.setenv("CRON_DISABLED_PLUGINS", "broken")
-    assert backend_class("fastapi_crons.state", "state_backends", "SQLiteStateBackend") is SQLiteStateBackend
+@pytest.mark.parametrize(
+    ("module", "name", "found"),
+    [
+        ("fastapi_crons.state", "SQLiteStateBackend", SQLiteStateBackend),
+        ("fastapi_crons.state", "RedisStateBackend", RedisStateBackend),
+        ("fastapi_crons.locking", "SQLiteLockBackend", SQLiteLockBackend),
+        ("fastapi_crons.locking", "RedisLockBackend", RedisLockBackend),
+    ],
+)
+def test_documented_classes_are_found_without_loading_plugins(
+    monkeypatch: pytest.MonkeyPatch, module: str, name: str, found: type
+) -> None:
+    monkeypatch.setattr("fastapi_crons.plugins.loading.entry_points", lambda group: 1 / 0)
+    assert getattr(import_module(module), name) is found
+
+
+def test_documented_classes_are_those_of_the_table_and_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(AttributeError, match=r"'fastapi_crons\.state' has no attribute 'RedisLockBackend'"):
+        class_elsewhere("fastapi_crons.state", "RedisLockBackend")
+    monkeypatch.setitem(sys.modules, "fastapi_crons_sqlite.state", None)
+    with pytest.raises(ModuleNotFoundError, match=r"fastapi_crons_sqlite\.state"):
+        class_elsewhere("fastapi_crons.state", "SQLiteStateBackend")
+    monkeypatch.setattr("fastapi_crons._elsewhere.is_installed", lambda distribution: False)
+    with pytest.raises(MissingDistributionError, match="not installed: pip install fastapi-crons-sqlite"):
+        class_elsewhere("fastapi_crons.state", "SQLiteStateBackend")
 
 
 def test_distributed_locking_takes_a_lock_for_a_fleet_or_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ ROOMS = (
     ("locking",),
     ("job", "registry", "config", "logs"),
     ("schedule",),
-    ("run", "errors", "clock", "_util", "_elsewhere", "_imports"),
+    ("run", "errors", "clock", "_util", "_elsewhere"),
 )
 #: Imports that point up, each with its reason.
 EXCEPTIONS = {
@@ -32,25 +32,15 @@ EXCEPTIONS = {
 }
 #: Imports that point up, or close a circle, and are to be cured.
 WRONG = {
-    ("_imports", "config"),
-    ("_imports", "plugins.backends"),
-    ("_imports", "plugins.registry"),
     ("config", "locking.instance"),
     ("engine.dispatch.dispatcher", "engine.parts"),
     ("engine.dispatch.registration", "engine.parts"),
     ("engine.dispatch.results", "engine.parts"),
     ("engine.fleet.membership", "engine.parts"),
     ("engine.fleet.recovery", "engine.parts"),
-    ("locking.local", "plugins.registry"),
-    ("locking.local", "plugins.specs"),
-    ("state.memory", "plugins.registry"),
-    ("state.memory", "plugins.specs"),
 }
 WRONG_CIRCLES = {
-    ("plugins.backends", "plugins.registry"),
     ("plugins.settings", "plugins.registry"),
-    ("plugins.calls", "plugins.specs"),
-    ("plugins.registry", "plugins.specs"),
     ("management.explain_words", "management.explain"),
 }
 

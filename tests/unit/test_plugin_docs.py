@@ -12,13 +12,14 @@ import pytest
 from fastapi_crons import CronJob
 from fastapi_crons.engine.runs.context import missed_context, run_context
 from fastapi_crons.plugins import specs as hookspecs
+from fastapi_crons.plugins.markers import PROJECT
 from fastapi_crons.run import MissedTicks, Run
 
 DOCS = Path(__file__).parents[2] / "docs" / "plugins"
 HOOKS = {
     name: function
     for name, function in inspect.getmembers(hookspecs, inspect.isfunction)
-    if hasattr(function, f"{hookspecs.PROJECT}_spec")
+    if hasattr(function, f"{PROJECT}_spec")
 }
 PAGE = (DOCS / "hooks.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))

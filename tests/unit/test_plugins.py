@@ -14,15 +14,14 @@ import pytest
 
 from fastapi_crons import CronConfig, Crons, PluginError, get_cron_router, hookimpl
 from fastapi_crons.plugins import Plugins
-from fastapi_crons.plugins import registry as plugins
-from fastapi_crons.plugins.backends import choose_backends
+from fastapi_crons.plugins.choice import choose_backends
 from tests.conftest import MakeCrons
 
 CORE = importlib.metadata.version("fastapi-crons-core")
 HOOK = "from fastapi_crons import hookimpl\n@hookimpl\ndef before_run(job_name): pass\n"
 Install = Callable[..., None]
 ACME = "plugin 'acme' (acme) of acme 1.2"
-WHAT_TO_DO = "; mend or uninstall it, or set CRON_DISABLED_PLUGINS=acme"
+WHAT_TO_DO = "; fix or uninstall it, or set CRON_DISABLED_PLUGINS=acme"
 
 
 @pytest.fixture
@@ -117,7 +116,7 @@ def test_a_plugin_that_can_not_be_imported_is_named(install: Install, text: str,
         Plugins()
     message = str(refused.value)
     assert message.startswith(f"plugin 'acme' (acme) of acme 1.2 can't be imported: {said}")
-    assert message.endswith("mend or uninstall it, or set CRON_DISABLED_PLUGINS=acme")
+    assert message.endswith("fix or uninstall it, or set CRON_DISABLED_PLUGINS=acme")
     assert "\n" not in message
 
 
@@ -141,7 +140,7 @@ async def test_a_broken_plugin_stops_the_start_and_no_weaker_lock_takes_the_plac
 def test_a_plugin_whose_import_hangs_is_named(
     install: Install, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(plugins, "_LONG_IMPORT", 0.05)
+    monkeypatch.setattr("fastapi_crons.plugins.loading._LONG_IMPORT", 0.05)
     install(f"import time\ntime.sleep(0.3)\n{HOOK}")
     assert "acme" in names(Plugins())
     (said,) = [message for message in caplog.messages if "acme" in message]
@@ -165,7 +164,7 @@ def test_a_module_that_is_named_twice_is_refused(install: Install, tmp_path: Pat
         file.write("again = acme\n")
     with pytest.raises(
         PluginError,
-        match=r"^plugin 'again' \(acme\) of acme 1\.2 can't be used: it is the same object as plugin 'acme'; mend",
+        match=r"^plugin 'again' \(acme\) of acme 1\.2 can't be used: it is the same object as plugin 'acme'; fix",
     ):
         Plugins()
 

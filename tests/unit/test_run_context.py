@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fastapi_crons import CronJob, Crons, JobContext, JobDefinitionError, Run, SkipRun, hookimpl
-from fastapi_crons.plugins.specs import HookContext
+from fastapi_crons.plugins.markers import HookContext
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
 from tests.support import runs_of, state_of

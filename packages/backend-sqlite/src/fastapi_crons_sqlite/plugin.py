@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fastapi_crons.plugins import LockBackendSpec, StateBackendSpec
-from fastapi_crons.plugins.specs import hookimpl
+from fastapi_crons.plugins.markers import hookimpl
 
 if TYPE_CHECKING:
     from pydantic_settings import BaseSettings

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fastapi_crons.plugins.specs import hookimpl
+from fastapi_crons.plugins.markers import hookimpl
 
 if TYPE_CHECKING:
     from pydantic_settings import BaseSettings

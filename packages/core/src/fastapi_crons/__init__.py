@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         UnknownRunError,
     )
     from fastapi_crons.job import CronJob
-    from fastapi_crons.plugins.specs import HookContext, hookimpl
+    from fastapi_crons.plugins.markers import HookContext, hookimpl
     from fastapi_crons.run import LogLine, MissedTicks, Run, RunError, RunStatus
     from fastapi_crons.schedule.cron import CronSchedule, Schedule
     from fastapi_crons.scheduler.crons import Crons
@@ -75,7 +75,7 @@ _MODULES = {
     "CronJob": "job",
     "CronSchedule": "schedule.cron",
     "Crons": "scheduler.crons",
-    "HookContext": "plugins.specs",
+    "HookContext": "plugins.markers",
     "JobContext": "engine.runs.context",
     "LogLine": "run",
     "MissedTicks": "run",
@@ -84,7 +84,7 @@ _MODULES = {
     "RunStatus": "run",
     "Schedule": "schedule.cron",
     "get_cron_router": "api",
-    "hookimpl": "plugins.specs",
+    "hookimpl": "plugins.markers",
 }
 
 sys.meta_path.append(FormerModules)

@@ -1,11 +1,46 @@
-"""Names and modules of fastapi-crons 2.x that are elsewhere now, or not here: who imports them is told where they went."""
+"""Names that are documented here and live in other distributions, and names of fastapi-crons 2.x that have moved or gone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from types import ModuleType
+from typing import NamedTuple
 
-from fastapi_crons.errors import MovedNameError
+from fastapi_crons.errors import MissingDistributionError, MovedNameError
+
+
+class Elsewhere(NamedTuple):
+    """Where a class lives that is imported from `fastapi_crons.state` or `fastapi_crons.locking`."""
+
+    module: str
+    distribution: str
+    """What to install for it."""
+
+
+#: By the module that a class is imported from, and its name. Only here core knows of the distributions that are built on it.
+CLASSES = {
+    "fastapi_crons.state": {
+        "SQLiteStateBackend": Elsewhere("fastapi_crons_sqlite.state", "fastapi-crons-sqlite"),
+        "RedisStateBackend": Elsewhere("fastapi_crons_redis.state", "fastapi-crons-redis-state"),
+    },
+    "fastapi_crons.locking": {
+        "SQLiteLockBackend": Elsewhere("fastapi_crons_sqlite.lock", "fastapi-crons-sqlite"),
+        "RedisLockBackend": Elsewhere("fastapi_crons_redis.lock", "fastapi-crons-redis-lock"),
+    },
+}
+#: Names of stores that settings may use, and what to install for them.
+KNOWN_BACKENDS = {
+    "sqlite": "fastapi-crons-sqlite",
+    "redis": "fastapi-crons-redis-state fastapi-crons-redis-lock",
+    "redis-state": "fastapi-crons-redis-state",
+    "redis-lock": "fastapi-crons-redis-lock",
+}
+#: What the variables begin with that only these distributions read.
+SETTINGS_OF = {
+    "CRON_SQLITE_": "fastapi-crons-sqlite",
+    "CRON_REDIS_": "fastapi-crons-redis-state fastapi-crons-redis-lock",
+}
 
 _STATE = "write from fastapi_crons.state import {name}"
 _LOCKING = "write from fastapi_crons.locking import {name}"
@@ -57,6 +92,45 @@ _MODULES = {
     "fastapi_crons.retry": _RETRY,
     "fastapi_crons.telemetry": _SPANS,
 }
+
+
+def class_elsewhere(module: str, name: str) -> object:
+    """The class of another distribution that is documented under this name, for a module's `__getattr__`.
+
+    Raises `MissingDistributionError` where its distribution is not installed, and `AttributeError` for any other name.
+    """
+    row = CLASSES[module].get(name)
+    if row is None:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    try:
+        found = import_module(row.module)
+    except ModuleNotFoundError:
+        if is_installed(row.distribution):
+            raise
+        raise MissingDistributionError(f"{name} is part of {not_installed(row.distribution)}") from None
+    return getattr(found, name)
+
+
+def distribution_of(found: type) -> str | None:
+    """The distribution that a documented class lives in; None for any other class."""
+    rows = (classes.get(found.__name__) for classes in CLASSES.values())
+    return next((row.distribution for row in rows if row is not None and row.module == found.__module__), None)
+
+
+def not_installed(distribution: str) -> str:
+    """A distribution and what to do, for a message."""
+    return f"{distribution}, which is not installed: pip install {distribution}"
+
+
+def is_installed(distribution: str) -> bool:
+    """Whether a distribution is installed."""
+    from importlib.metadata import PackageNotFoundError, version  # costs more than all the rest
+
+    try:
+        version(distribution)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def refuse_former(name: str) -> None:

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fastapi_crons._imports import backend_class
+from fastapi_crons._elsewhere import class_elsewhere
 from fastapi_crons.locking.base import (
     Beat,
     ClaimRequest,
@@ -67,5 +67,4 @@ _LATER = {
 def __getattr__(name: str) -> Any:
     if name in _LATER:
         return getattr(import_module(_LATER[name]), name)
-    # A class that only its distribution knows.
-    return backend_class(__name__, "lock_backends", name)
+    return class_elsewhere(__name__, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from fastapi_crons._util.gc_pause import collector_paused
@@ -26,11 +26,9 @@ from fastapi_crons.locking.base import (
     ResumeRequest,
 )
 from fastapi_crons.locking.rule import JobRecord
-from fastapi_crons.plugins.specs import hookimpl
 
 if TYPE_CHECKING:
     from fastapi_crons.locking.instance import Instance
-    from fastapi_crons.plugins.registry import LockBackendSpec
 
 
 class LocalLockBackend(LockBackend):
@@ -106,14 +104,3 @@ class LocalLockBackend(LockBackend):
 
 def _alive(owner: str, expires: float) -> bool:
     return True
-
-
-@hookimpl
-def lock_backends() -> Mapping[str, LockBackendSpec]:
-    from fastapi_crons.plugins.registry import LockBackendSpec
-
-    return {
-        "local": LockBackendSpec(
-            "fastapi_crons.locking.local:LocalLockBackend", lambda config: LocalLockBackend(), preference=0
-        )
-    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 import re
@@ -13,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import pluggy
 
 from fastapi_crons._util.backoff import Lasting, Meter
-from fastapi_crons._util.callables import is_awaitable, is_coroutine_function, label, parameters_of
+from fastapi_crons._util.callables import is_awaitable, is_coroutine_function, label
 from fastapi_crons._util.exceptions import exact_text, is_a
-from fastapi_crons._util.executions import same_function
 from fastapi_crons._util.text import (
     counted,
     one_line,
@@ -27,7 +25,8 @@ from fastapi_crons._util.text import (
     where_raised,
 )
 from fastapi_crons.errors import SkipRun
-from fastapi_crons.plugins.specs import HookContext
+from fastapi_crons.plugins.added import AddedHook, Bind, HookFunc, bind_added
+from fastapi_crons.plugins.markers import HookContext
 from fastapi_crons.run import short_id
 
 if TYPE_CHECKING:
@@ -39,29 +38,12 @@ if TYPE_CHECKING:
 # A name for log configurations, wherever this module is.
 logger = logging.getLogger("fastapi_crons.hooks")
 
-HookFunc = Callable[..., Any]
-
 #: What tells plugins of one class apart that were registered without a name.
 _ADDRESS = re.compile(r"#[0-9a-f]+(/\d+)?$")
 #: Of so many kinds of failures of one implementation it is remembered how often they come.
 _MAX_KINDS = 20
 #: An implementation of which so many calls hang is not called until one of them ends.
 _MAX_HANGING = 4
-
-
-class AddedHook:
-    """A function added through `crons.add_…_hook`, made into a plugin: there is one way that a hook is called."""
-
-    def __init__(self, hook: str, function: HookFunc, job_name: str | None) -> None:
-        self.hook = hook
-        self.function = function
-        self.job_name = job_name
-
-    def is_once_more(self, former: object, *, moved: bool) -> bool:
-        """Whether the same function was added before, in the same way."""
-        if not isinstance(former, AddedHook) or (former.hook, former.job_name) != (self.hook, self.job_name):
-            return False
-        return same_function(former.function, self.function, moved=moved)
 
 
 class HookCall:
@@ -84,7 +66,7 @@ class HookCall:
         self.hook = hook
         self.plugin_name = implementation.plugin_name
         self._job_name: str | None = None
-        self._bind: _Bind
+        self._bind: Bind
         #: What people are told it is.
         self.shown = f"hook {hook} of plugin {_ADDRESS.sub('', self.plugin_name)!r}"
         if isinstance(plugin, AddedHook):
@@ -94,7 +76,8 @@ class HookCall:
             self.shown = f"hook {hook} {label(plugin.function)}"
         else:
             self.function = implementation.function
-            self._bind = _bind_by_name(implementation.argnames)
+            names = implementation.argnames  # pluggy has refused others than those of the specification
+            self._bind = lambda arguments: ([arguments[name] for name in names], {})
         self._is_coroutine_function = is_coroutine_function(self.function)
         #: How many of its calls exceeded their time limit and still go on.
         self.hanging = 0
@@ -342,80 +325,3 @@ def _copied(value: object) -> object:
 def _done(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-#: What an added function is given only where it has a parameter of this name: the documented calls have two arguments.
-_ONLY_BY_NAME = "crons"
-
-#: A function of these kinds of parameters alone passes on whatever it is given.
-_PASSED_ON = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
-
-#: Makes of the arguments of a specification those of one function, by position and by name.
-_Bind = Callable[[Mapping[str, object]], tuple[list[object], dict[str, object]]]
-
-
-def _bind_by_name(wanted: tuple[str, ...]) -> _Bind:
-    """For plugins: pluggy knows their parameters, and has refused others than those of the specification."""
-    return lambda arguments: ([arguments[name] for name in wanted], {})
-
-
-def bind_added(function: HookFunc) -> _Bind:
-    """For added functions: a parameter that is named as in the specification is given that, the others in order.
-
-    Raises `ValueError`, saying which, where it has parameters that the documented call leaves out.
-    """
-    parameters = parameters_of(function)
-    if parameters is None:
-        return _bind_in_order
-    inner = getattr(function, "__wrapped__", None)
-    if inner is not None and {parameter.kind for parameter in parameters} == _PASSED_ON:
-        # What it wraps says what it may be given; where it wants more than that, the wrapper fills it in.
-        shown = parameters_of(inner)
-        bind = _bind_in_order if shown is None else _bind_by(shown)
-        return _bind_in_order if shown is not None and _left_out(shown, bind) else bind
-    bind = _bind_by(parameters)
-    left_out = _left_out(parameters, bind)
-    if left_out:
-        raise ValueError(f"{' and '.join(map(repr, left_out))} of {label(function)!r} would be given nothing")
-    return bind
-
-
-def _bind_in_order(arguments: Mapping[str, object]) -> tuple[list[object], dict[str, object]]:
-    return [value for name, value in arguments.items() if name != _ONLY_BY_NAME], {}
-
-
-def _bind_by(parameters: list[inspect.Parameter]) -> _Bind:
-    open_to_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
-    kept = {parameter.name for parameter in parameters if parameter.kind is not parameter.POSITIONAL_ONLY}
-    kept.add(_ONLY_BY_NAME)
-
-    def bind(arguments: Mapping[str, object]) -> tuple[list[object], dict[str, object]]:
-        rest = {name: value for name, value in arguments.items() if name not in kept}
-        positional: list[object] = []
-        named: dict[str, object] = {}
-        for parameter in parameters:
-            if parameter.kind is parameter.VAR_POSITIONAL:
-                positional.extend(rest.values())
-                rest.clear()
-            elif parameter.kind is parameter.POSITIONAL_ONLY:
-                positional.extend(rest.pop(name) for name in list(rest)[:1])
-            elif parameter.kind is not parameter.VAR_KEYWORD:
-                if parameter.name in arguments:
-                    named[parameter.name] = arguments[parameter.name]
-                elif rest:
-                    named[parameter.name] = rest.pop(next(iter(rest)))
-        return positional, {**named, **rest} if open_to_all else named
-
-    return bind
-
-
-def _left_out(parameters: list[inspect.Parameter], bind: _Bind) -> list[str]:
-    """The parameters without a default that a call of an added function leaves out."""
-    positional, named = bind(dict.fromkeys(("job_name", "context", _ONLY_BY_NAME)))
-    own = inspect.Signature(parameters).bind_partial(*positional, **named).arguments
-    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return [
-        parameter.name
-        for parameter in parameters
-        if parameter.name not in own and parameter.default is parameter.empty and parameter.kind not in open_ended
-    ]

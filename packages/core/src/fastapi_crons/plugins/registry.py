@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +24,11 @@ from fastapi_crons._util.hiding import as_cause
 from fastapi_crons._util.text import one_line, printable
 from fastapi_crons.errors import PluginError
 from fastapi_crons.plugins import specs as hookspecs
-from fastapi_crons.plugins.backends import BackendSpec, LockBackendSpec, StateBackendSpec
-from fastapi_crons.plugins.calls import AddedHook, HookCall, HookFunc, bind_added
-from fastapi_crons.plugins.requirements import unmet_requirement
-from fastapi_crons.plugins.specs import PROJECT, hookimpl
+from fastapi_crons.plugins.added import AddedHook, HookFunc, added_hook
+from fastapi_crons.plugins.backends import BackendSpec
+from fastapi_crons.plugins.calls import HookCall
+from fastapi_crons.plugins.loading import import_plugins, origin, remedy
+from fastapi_crons.plugins.markers import PROJECT
 
 if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
@@ -39,13 +38,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: An import of a plugin that takes longer (seconds) is told of.
-_LONG_IMPORT = 5.0
 _BRING_STORES = frozenset({"state_backends", "lock_backends"})
 #: Hooks that are called where their answer is wanted, and awaited nowhere.
 _PLAIN = _BRING_STORES | {"redact", "run_scope", "routes", "cli_commands", "settings"}
-
-__all__ = ["LockBackendSpec", "PluginInfo", "Plugins", "StateBackendSpec"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +70,8 @@ class Plugins:
         #: The plugins that may be registered once more.
         self._again: dict[int, tuple[object, bool]] = {}
         self._brought_by: dict[tuple[str, str], str] = {}
-        self._entry_points: dict[str, EntryPoint] = {}
-        self._load_entry_points(disabled)
+        self._entry_points = import_plugins(disabled)
+        self._add_entry_points()
         self.state_backends: Mapping[str, BackendSpec[StateBackend]] = self._backends("state_backends")
         self.lock_backends: Mapping[str, BackendSpec[LockBackend]] = self._backends("lock_backends")
 
@@ -137,26 +132,8 @@ class Plugins:
 
     def add_function(self, hook: str, function: HookFunc, job_name: str | None) -> None:
         """Add a plain function as an implementation of a run hook, for one job or for all."""
-        if not callable(function):
-            raise PluginError(f"a {hook} hook must be callable, not {function!r}; pass the function itself")
-        if is_generator_function(function):
-            raise PluginError(f"a {hook} hook can't be a generator function: nothing of {label(function)!r} would run")
-        if job_name is not None and not isinstance(job_name, str):
-            raise PluginError(
-                f"job_name of a {hook} hook must be the name of one job, or None for all, not {job_name!r}"
-            )
-        try:
-            bind_added(function)
-        except ValueError as error:
-            raise PluginError(
-                f"a {hook} hook is called with job_name and context: {error}; give a default, or a functools.partial"
-            ) from None
-        marked = marked_parameter(function)
-        if marked is not None:
-            raise PluginError(
-                f"a {hook} hook can't have a parameter {marked[0]!r} with {marked[1]}(…): only FastAPI fills that in"
-            )
-        self.register(_added(hook, function, job_name), f"{label(function)}#{id(function):x}/{len(self._added())}")
+        added = added_hook(hook, function, job_name)
+        self.register(added, f"{label(function)}#{id(function):x}/{len(self._added())}")
 
     def jobs_named_by_functions(self) -> frozenset[str]:
         """The job names that added functions are bound to."""
@@ -220,34 +197,21 @@ class Plugins:
         for call in self.calls("settings"):
             yield call.plugin_name, call.here
 
-    def _load_entry_points(self, disabled: frozenset[str]) -> None:
-        # One by one, and not by pluggy: it would load those of distributions too that another copy stands in front of.
-        for entry_point in entry_points(group=PROJECT):
-            if entry_point.name in disabled:
-                continue
-            rival = self._entry_points.setdefault(entry_point.name, entry_point)
-            if rival is not entry_point:
-                raise PluginError(
-                    f"two plugins are named {entry_point.name!r}: {_origin(rival)} and {_origin(entry_point)}; "
-                    "uninstall one of the two distributions"
-                )
-        faults = [fault for entry_point in self._entry_points.values() if (fault := _fault_of(entry_point)) is not None]
-        if faults:
-            raise PluginError("; ".join(text for text, _ in faults)) from faults[0][1]
+    def _add_entry_points(self) -> None:
         for name, entry_point in self._entry_points.items():
             try:
                 self._add(entry_point.load(), name)
             except PluginError as error:
                 raise self._unusable(name, f"can't be used: {error}") from error
             if not self._callers(name):
-                logger.warning("plugin %s implements no hook: mark its functions with @hookimpl", _origin(entry_point))
+                logger.warning("plugin %s implements no hook: mark its functions with @hookimpl", origin(entry_point))
 
     def _unusable(self, name: str, what: str) -> PluginError:
         """What is wrong with a plugin, as an error that says which one it is and what to do."""
         entry_point = self._entry_points.get(name)
         if entry_point is None:
-            return PluginError(f"plugin {name!r} {what}; mend it")
-        return PluginError(f"plugin {_origin(entry_point)} {what}; {_remedy(entry_point)}")
+            return PluginError(f"plugin {name!r} {what}; fix it")
+        return PluginError(f"plugin {origin(entry_point)} {what}; {remedy(entry_point)}")
 
     def _add(self, plugin: object, name: str) -> None:
         """Register a plugin whole, or say in a `PluginError` why not."""
@@ -301,7 +265,7 @@ class Plugins:
             for name, spec in offered.items():
                 if name in backends:
                     rival = self._entry_points[self._brought_by[hook, name]]
-                    what = f"and plugin {_origin(rival)} both bring a backend {name!r} ({hook})"
+                    what = f"and plugin {origin(rival)} both bring a backend {name!r} ({hook})"
                     raise self._unusable(call.plugin_name, what)
                 self._brought_by[hook, name] = call.plugin_name
                 backends[name] = spec.brought_by(partial(self._unusable, call.plugin_name))
@@ -342,61 +306,3 @@ def _check_call(hook: str, implementation: pluggy.HookImpl) -> None:
     except TypeError as error:
         # pluggy looks at what a decorated function wraps, and not at what is called.
         raise PluginError(f"{hook} can't be called with {', '.join(taken)} ({error})") from None
-
-
-def _added(hook: str, function: HookFunc, job_name: str | None) -> AddedHook:
-    """A plugin that implements one hook, by a function that does not know of plugins."""
-
-    # trylast: after the plugins' hooks, and among themselves in the order they were added.
-    @hookimpl(trylast=True)
-    def implementation(self: AddedHook, job_name: str, context: hookspecs.HookContext) -> None:
-        self.function(job_name, context)
-
-    implementation.__name__ = hook
-    kind: type[AddedHook] = type(f"Added{hook}", (AddedHook,), {hook: implementation})
-    return kind(hook, function, job_name)
-
-
-def _fault_of(entry_point: EntryPoint) -> tuple[str, BaseException | None] | None:
-    """Why a plugin can't be loaded, in words, with what it raised; None where it can."""
-    if entry_point.dist is not None:
-        unmet = unmet_requirement(entry_point.dist)
-        if unmet is not None:
-            # Before it is imported: what it raises there would only hide the reason.
-            return f"plugin {_origin(entry_point)} {unmet}; or {_disable(entry_point)}", None
-    watch = threading.Timer(_LONG_IMPORT, _complain_of_import, [entry_point])
-    watch.daemon = True
-    watch.start()
-    try:
-        entry_point.load()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # SystemExit too
-        return f"plugin {_origin(entry_point)} can't be imported: {one_line(error)}; {_remedy(entry_point)}", error
-    finally:
-        watch.cancel()
-        watch.join()  # a process that forks now must have no thread more than it knows of
-    return None
-
-
-def _complain_of_import(entry_point: EntryPoint) -> None:
-    logger.error(
-        "plugin %s has not been imported within %g s, and everything waits for it; if it does not end, %s",
-        _origin(entry_point),
-        _LONG_IMPORT,
-        _disable(entry_point),
-    )
-
-
-def _remedy(entry_point: EntryPoint) -> str:
-    return f"mend or uninstall it, or {_disable(entry_point)}"
-
-
-def _disable(entry_point: EntryPoint) -> str:
-    return f"set CRON_DISABLED_PLUGINS={entry_point.name}"
-
-
-def _origin(entry_point: EntryPoint) -> str:
-    distribution = entry_point.dist
-    of = f" of {distribution.name} {distribution.version}" if distribution is not None else ""
-    return f"{entry_point.name!r} ({entry_point.value}){of}"

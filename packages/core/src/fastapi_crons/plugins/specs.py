@@ -20,24 +20,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
-import pluggy
+from fastapi_crons.plugins.markers import HookContext, hookspec
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
     from pydantic_settings import BaseSettings
 
     from fastapi_crons.job import CronJob
-    from fastapi_crons.plugins.registry import LockBackendSpec, StateBackendSpec
+    from fastapi_crons.plugins.backends import LockBackendSpec, StateBackendSpec
     from fastapi_crons.scheduler.crons import Crons
-
-PROJECT = "fastapi_crons"
-
-hookspec = pluggy.HookspecMarker(PROJECT)
-hookimpl = pluggy.HookimplMarker(PROJECT)
-
-#: What hooks are told of a run or of ticks: JSON-serialisable values, made in `fastapi_crons.engine.runs.context`. Each
-#: implementation gets a copy of its own.
-HookContext = dict[str, Any]
 
 
 @hookspec

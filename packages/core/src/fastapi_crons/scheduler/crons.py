@@ -231,7 +231,7 @@ class Crons(Decorators):
 
     def _make_engine(self, role: Role) -> Engine:
         from fastapi_crons.engine.engine import Engine  # most of the code: needed only where jobs run
-        from fastapi_crons.plugins.backends import choose_backends
+        from fastapi_crons.plugins.choice import choose_backends
         from fastapi_crons.plugins.settings import know_secrets
 
         self.check_hook_names(self.plugins.jobs_named_by_functions())

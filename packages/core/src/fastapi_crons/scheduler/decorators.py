@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar, overload
 
 from fastapi_crons.errors import ConfigurationError
 from fastapi_crons.job import CronJob, JobFunc, Overlap, check_expression
-from fastapi_crons.plugins.calls import HookFunc
+from fastapi_crons.plugins.added import HookFunc
 from fastapi_crons.plugins.registry import Plugins
 from fastapi_crons.registry import JobRegistry
 from fastapi_crons.schedule.cron import Schedule

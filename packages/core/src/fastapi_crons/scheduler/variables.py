@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dotenv import dotenv_values
 
-from fastapi_crons._imports import SETTINGS_OF
+from fastapi_crons._elsewhere import SETTINGS_OF
 from fastapi_crons.config import PREFIX, CronConfig
 from fastapi_crons.errors import CronsError
 

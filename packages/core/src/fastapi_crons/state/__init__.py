@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from fastapi_crons._imports import backend_class
+from fastapi_crons._elsewhere import class_elsewhere
 from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, Signal, StateBackend
 from fastapi_crons.state.memory import MemoryStateBackend
 
 __all__ = ["Event", "HistoryLimits", "JobState", "MemoryStateBackend", "Record", "Signal", "StateBackend"]
 
 
-def __getattr__(name: str) -> Any:  # a class that only its distribution knows
-    return backend_class(__name__, "state_backends", name)
+def __getattr__(name: str) -> Any:
+    return class_elsewhere(__name__, name)

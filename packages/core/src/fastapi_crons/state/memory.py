@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import replace
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, ClassVar
 
 from fastapi_crons.errors import StoreUnavailableError
-from fastapi_crons.plugins.specs import hookimpl
 from fastapi_crons.run import MissedTicks, Run, RunStatus
 from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, StateBackend
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     import asyncio
 
     from fastapi_crons.locking.base import LockBackend, Reach
-    from fastapi_crons.plugins.registry import StateBackendSpec
 
 
 #: How many events wait for a listener before it counts as one that does not listen.
@@ -141,14 +139,3 @@ class MemoryStateBackend(StateBackend):
         from fastapi_crons.locking.local import LocalLockBackend
 
         return LocalLockBackend()
-
-
-@hookimpl
-def state_backends() -> Mapping[str, StateBackendSpec]:
-    from fastapi_crons.plugins.registry import StateBackendSpec
-
-    return {
-        "memory": StateBackendSpec(
-            "fastapi_crons.state.memory:MemoryStateBackend", lambda config: MemoryStateBackend(), preference=0
-        )
-    }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi_crons.clock import iso_utc
 from fastapi_crons.engine.runs.log import RunLogger, job_logger
-from fastapi_crons.plugins.specs import HookContext
+from fastapi_crons.plugins.markers import HookContext
 from fastapi_crons.run import MissedTicks, Run
 
 if TYPE_CHECKING:

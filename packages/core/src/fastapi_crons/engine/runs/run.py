@@ -12,7 +12,7 @@ from fastapi_crons.engine.runs.context import log_fields, run_context
 from fastapi_crons.engine.runs.log import RunLog
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import ClaimResult, Lease, LeaseRef
-from fastapi_crons.plugins.specs import HookContext
+from fastapi_crons.plugins.markers import HookContext
 from fastapi_crons.run import INTERRUPTED, Run, RunError, RunStatus, Trigger
 from fastapi_crons.schedule.due import Row
 

@@ -1,0 +1,130 @@
+"""Functions added as hooks through `crons.add_…_hook`: each becomes a plugin, so that there is one way to call a hook."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fastapi_crons._util.callables import is_generator_function, label, marked_parameter, parameters_of
+from fastapi_crons._util.executions import same_function
+from fastapi_crons.errors import PluginError
+from fastapi_crons.plugins.markers import HookContext, hookimpl
+
+HookFunc = Callable[..., Any]
+
+#: What an added function is given only where it has a parameter of this name: the documented calls have two arguments.
+_ONLY_BY_NAME = "crons"
+
+#: A function of these kinds of parameters alone passes on whatever it is given.
+_PASSED_ON = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+
+#: Makes of the arguments of a specification those of one function, by position and by name.
+Bind = Callable[[Mapping[str, object]], tuple[list[object], dict[str, object]]]
+
+
+class AddedHook:
+    """A function added through `crons.add_…_hook`, made into a plugin: there is one way that a hook is called."""
+
+    def __init__(self, hook: str, function: HookFunc, job_name: str | None) -> None:
+        self.hook = hook
+        self.function = function
+        self.job_name = job_name
+
+    def is_once_more(self, former: object, *, moved: bool) -> bool:
+        """Whether the same function was added before, in the same way."""
+        if not isinstance(former, AddedHook) or (former.hook, former.job_name) != (self.hook, self.job_name):
+            return False
+        return same_function(former.function, self.function, moved=moved)
+
+
+def added_hook(hook: str, function: HookFunc, job_name: str | None) -> AddedHook:
+    """A plugin that implements one hook by a function. Raises `PluginError` for what can't be called as a hook."""
+    if not callable(function):
+        raise PluginError(f"a {hook} hook must be callable, not {function!r}; pass the function itself")
+    if is_generator_function(function):
+        raise PluginError(f"a {hook} hook can't be a generator function: nothing of {label(function)!r} would run")
+    if job_name is not None and not isinstance(job_name, str):
+        raise PluginError(f"job_name of a {hook} hook must be the name of one job, or None for all, not {job_name!r}")
+    try:
+        bind_added(function)
+    except ValueError as error:
+        raise PluginError(
+            f"a {hook} hook is called with job_name and context: {error}; give a default, or a functools.partial"
+        ) from None
+    marked = marked_parameter(function)
+    if marked is not None:
+        raise PluginError(
+            f"a {hook} hook can't have a parameter {marked[0]!r} with {marked[1]}(…): only FastAPI fills that in"
+        )
+
+    # trylast: after the plugins' hooks, and among themselves in the order they were added.
+    @hookimpl(trylast=True)
+    def implementation(self: AddedHook, job_name: str, context: HookContext) -> None:
+        self.function(job_name, context)
+
+    implementation.__name__ = hook
+    kind: type[AddedHook] = type(f"Added{hook}", (AddedHook,), {hook: implementation})
+    return kind(hook, function, job_name)
+
+
+def bind_added(function: HookFunc) -> Bind:
+    """For added functions: a parameter that is named as in the specification is given that, the others in order.
+
+    Raises `ValueError`, saying which, where it has parameters that the documented call leaves out.
+    """
+    parameters = parameters_of(function)
+    if parameters is None:
+        return _bind_in_order
+    inner = getattr(function, "__wrapped__", None)
+    if inner is not None and {parameter.kind for parameter in parameters} == _PASSED_ON:
+        # What it wraps says what it may be given; where it wants more than that, the wrapper fills it in.
+        shown = parameters_of(inner)
+        bind = _bind_in_order if shown is None else _bind_by(shown)
+        return _bind_in_order if shown is not None and _left_out(shown, bind) else bind
+    bind = _bind_by(parameters)
+    left_out = _left_out(parameters, bind)
+    if left_out:
+        raise ValueError(f"{' and '.join(map(repr, left_out))} of {label(function)!r} would be given nothing")
+    return bind
+
+
+def _bind_in_order(arguments: Mapping[str, object]) -> tuple[list[object], dict[str, object]]:
+    return [value for name, value in arguments.items() if name != _ONLY_BY_NAME], {}
+
+
+def _bind_by(parameters: list[inspect.Parameter]) -> Bind:
+    open_to_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    kept = {parameter.name for parameter in parameters if parameter.kind is not parameter.POSITIONAL_ONLY}
+    kept.add(_ONLY_BY_NAME)
+
+    def bind(arguments: Mapping[str, object]) -> tuple[list[object], dict[str, object]]:
+        rest = {name: value for name, value in arguments.items() if name not in kept}
+        positional: list[object] = []
+        named: dict[str, object] = {}
+        for parameter in parameters:
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                positional.extend(rest.values())
+                rest.clear()
+            elif parameter.kind is parameter.POSITIONAL_ONLY:
+                positional.extend(rest.pop(name) for name in list(rest)[:1])
+            elif parameter.kind is not parameter.VAR_KEYWORD:
+                if parameter.name in arguments:
+                    named[parameter.name] = arguments[parameter.name]
+                elif rest:
+                    named[parameter.name] = rest.pop(next(iter(rest)))
+        return positional, {**named, **rest} if open_to_all else named
+
+    return bind
+
+
+def _left_out(parameters: list[inspect.Parameter], bind: Bind) -> list[str]:
+    """The parameters without a default that a call of an added function leaves out."""
+    positional, named = bind(dict.fromkeys(("job_name", "context", _ONLY_BY_NAME)))
+    own = inspect.Signature(parameters).bind_partial(*positional, **named).arguments
+    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        parameter.name
+        for parameter in parameters
+        if parameter.name not in own and parameter.default is parameter.empty and parameter.kind not in open_ended
+    ]

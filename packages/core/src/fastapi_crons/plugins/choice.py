@@ -1,0 +1,164 @@
+"""Which stores a scheduler uses, of those that plugins offer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from fastapi_crons._elsewhere import KNOWN_BACKENDS, distribution_of, is_installed, not_installed
+from fastapi_crons._util.hiding import without_secrets
+from fastapi_crons._util.text import one_line
+from fastapi_crons.errors import ConfigurationError, CronsError, MissingDistributionError
+from fastapi_crons.locking.host import platform_of_many_hosts
+from fastapi_crons.plugins.backends import BackendSpec, BackendT_co, LockBackendSpec
+
+if TYPE_CHECKING:
+    from fastapi_crons.config import CronConfig
+    from fastapi_crons.locking.base import LockBackend
+    from fastapi_crons.locking.manager import DistributedLockManager
+    from fastapi_crons.plugins.registry import Plugins
+    from fastapi_crons.state.base import StateBackend
+
+logger = logging.getLogger(__name__)
+
+
+def choose_backends(
+    config: CronConfig, plugins: Plugins, state: StateBackend | None, locks: DistributedLockManager | None
+) -> tuple[StateBackend, DistributedLockManager]:
+    """The stores to use: those given, else those named in the settings, else the preferred ones that are installed."""
+    from fastapi_crons.locking.manager import DistributedLockManager
+
+    chosen = state is None
+    if state is None:
+        state = _chosen(plugins.state_backends, config.state_backend, "CRON_STATE_BACKEND").make(config)
+    missing: MissingDistributionError | None = None
+    if locks is None:
+        lock, missing = _lock_beside(state, not chosen, config, plugins.lock_backends)
+        locks = DistributedLockManager(lock, config)
+    _check_reach(config, locks.backend)
+    if not state.durable and chosen and config.state_backend is None:
+        logger.warning("run history is kept in memory and lost at exit; pip install fastapi-crons to keep it in a file")
+    _warn_of_difference(state, locks.backend, missing)
+    return state, locks
+
+
+def _check_reach(config: CronConfig, lock: LockBackend) -> None:
+    """Raise `ConfigurationError` where the settings want a lock that reaches further."""
+    if config.enable_distributed_locking and lock.reach != "fleet":
+        raise ConfigurationError(
+            f"CRON_ENABLE_DISTRIBUTED_LOCKING is on, but {type(lock).__name__} reaches no further than one {lock.reach}; "
+            "install and name a lock for a fleet (pip install fastapi-crons-redis-lock)"
+        )
+    platform = platform_of_many_hosts()
+    if config.require_shared_lock and lock.reach != "fleet":
+        raise ConfigurationError(
+            f"CRON_REQUIRE_SHARED_LOCK is on, and {type(lock).__name__} reaches no further than one {lock.reach}"
+            f"{f', while this is {platform}' if platform else ''}; pip install fastapi-crons-redis-lock, and set CRON_REDIS_URL"
+        )
+
+
+def _warn_of_difference(state: StateBackend, lock: LockBackend, missing: MissingDistributionError | None) -> None:
+    """One line where history and ticks are not shared by the same; `missing` is the lock that would have fitted."""
+    from fastapi_crons.locking.base import REACHES
+
+    if not state.durable:
+        return
+    if REACHES.index(state.reach) < REACHES.index(lock.reach):
+        logger.warning(
+            "ticks are shared by a %s (%s), history and events are not: they are kept per %s (%s)",
+            lock.reach,
+            type(lock).__name__,
+            state.reach,
+            type(state).__name__,
+        )
+    elif REACHES.index(state.reach) > REACHES.index(lock.reach):
+        logger.warning(
+            "history and events are shared by a %s (%s), ticks are not: each %s runs every tick (%s)%s",
+            state.reach,
+            type(state).__name__,
+            lock.reach,
+            type(lock).__name__,
+            "" if missing is None else f"; {missing}",
+        )
+
+
+def _lock_beside(
+    state: StateBackend, given: bool, config: CronConfig, specs: Mapping[str, LockBackendSpec]
+) -> tuple[LockBackend, MissingDistributionError | None]:
+    """The lock to use with a state store, and why not the store's own, where another distribution has that.
+
+    It is the one named; else the own one of a store given in code, where that reaches a whole fleet; else one for a fleet,
+    where that is asked for; else one that the environment tells of; else the store's own.
+    """
+    if config.lock_backend is not None:
+        return _chosen(specs, config.lock_backend, "CRON_LOCK_BACKEND").make(config), None
+    wanted = any(spec.is_wanted for spec in specs.values())
+    companion, missing = None, None
+    if given or not wanted:
+        companion, missing = _companion_of(state, specs)
+    if companion is not None and companion.reach == "fleet":
+        return companion, None
+    if config.enable_distributed_locking:
+        for_fleets = [spec for spec in specs.values() if spec.load_class().reach == "fleet"]
+        if for_fleets:
+            return max(for_fleets, key=lambda spec: (spec.is_wanted, spec.preference)).make(config), None
+    if companion is not None and not wanted:
+        return companion, None
+    return _chosen(specs, None, "CRON_LOCK_BACKEND").make(config), missing
+
+
+def _companion_of(
+    state: StateBackend, specs: Mapping[str, LockBackendSpec]
+) -> tuple[LockBackend | None, MissingDistributionError | None]:
+    """The lock that lives where a state store does, or what to install or enable for it; None twice where there is none."""
+    try:
+        lock = state.companion_lock()
+    except MissingDistributionError as error:
+        return None, error
+    except CronsError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(f"the lock of {type(state).__name__} can't be made: {one_line(error)}") from error
+    unusable = None if lock is None else _without_plugin(type(lock), type(state), specs)
+    return (lock, None) if unusable is None else (None, unusable)
+
+
+def _without_plugin(
+    lock: type[LockBackend], state: type[StateBackend], specs: Mapping[str, LockBackendSpec]
+) -> MissingDistributionError | None:
+    """What to do about a lock of another distribution than the state store's, whose plugin is disabled or not installed."""
+    distribution = distribution_of(lock)
+    path = f"{lock.__module__}:{lock.__name__}"
+    if distribution is None or distribution == distribution_of(state):
+        return None
+    if any(spec.class_path == path for spec in specs.values()):
+        return None
+    if is_installed(distribution):
+        why = f"{distribution}, whose plugin is disabled: take it out of CRON_DISABLED_PLUGINS"
+    else:
+        why = not_installed(distribution)
+    return MissingDistributionError(f"{lock.__name__} is part of {why}")
+
+
+def _chosen(specs: Mapping[str, BackendSpec[BackendT_co]], name: str | None, variable: str) -> BackendSpec[BackendT_co]:
+    """The backend of this name, or with None the one that the environment asks for, or the preferred one.
+
+    Raises `ConfigurationError`, naming the variable and what there is instead.
+    """
+    if name is None:
+        offered = [spec for spec in specs.values() if spec.preference >= 0 or spec.is_wanted]
+        if not offered:
+            raise ConfigurationError(
+                f"no store is left to choose; set {variable} to one of {', '.join(sorted(specs)) or 'those of a plugin'}"
+            )
+        return max(offered, key=lambda spec: (spec.is_wanted, spec.preference))
+    spec = specs.get(name)
+    if spec is None:
+        missing = KNOWN_BACKENDS.get(name)
+        hint = f"pip install {missing}" if missing else "install the plugin that brings it"
+        raise ConfigurationError(
+            f"{variable}={without_secrets(name)!r}: no installed plugin brings this backend ({hint}); "
+            f"there are {', '.join(sorted(specs))}"
+        )
+    return spec

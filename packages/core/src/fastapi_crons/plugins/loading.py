@@ -1,0 +1,81 @@
+"""Finding and importing plugins by their entry points."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from importlib.metadata import EntryPoint, entry_points
+
+from fastapi_crons._util.text import one_line
+from fastapi_crons.errors import PluginError
+from fastapi_crons.plugins.markers import PROJECT
+from fastapi_crons.plugins.requirements import unmet_requirement
+
+logger = logging.getLogger(__name__)
+
+#: An import of a plugin that takes longer (seconds) is logged.
+_LONG_IMPORT = 5.0
+
+
+def import_plugins(disabled: frozenset[str]) -> dict[str, EntryPoint]:
+    """The entry points of all plugins that are not disabled, imported. Raises `PluginError`, naming each that can't be."""
+    found: dict[str, EntryPoint] = {}
+    # One by one, and not by pluggy, which would also load those of a distribution that an earlier copy on the path hides.
+    for entry_point in entry_points(group=PROJECT):
+        if entry_point.name in disabled:
+            continue
+        rival = found.setdefault(entry_point.name, entry_point)
+        if rival is not entry_point:
+            raise PluginError(
+                f"two plugins are named {entry_point.name!r}: {origin(rival)} and {origin(entry_point)}; "
+                "uninstall one of the two distributions"
+            )
+    faults = [fault for entry_point in found.values() if (fault := _fault_of(entry_point)) is not None]
+    if faults:
+        raise PluginError("; ".join(text for text, _ in faults)) from faults[0][1]
+    return found
+
+
+def _fault_of(entry_point: EntryPoint) -> tuple[str, BaseException | None] | None:
+    """Why a plugin can't be loaded, in words, with what it raised; None where it can."""
+    if entry_point.dist is not None:
+        unmet = unmet_requirement(entry_point.dist)
+        if unmet is not None:
+            # Before it is imported: what it raises there would only hide the reason.
+            return f"plugin {origin(entry_point)} {unmet}; or {_disable(entry_point)}", None
+    watch = threading.Timer(_LONG_IMPORT, _complain_of_import, [entry_point])
+    watch.daemon = True
+    watch.start()
+    try:
+        entry_point.load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too
+        return f"plugin {origin(entry_point)} can't be imported: {one_line(error)}; {remedy(entry_point)}", error
+    finally:
+        watch.cancel()
+        watch.join()  # a process that forks now must have no thread more than it knows of
+    return None
+
+
+def _complain_of_import(entry_point: EntryPoint) -> None:
+    logger.error(
+        "plugin %s has not been imported within %g s, and everything waits for it; if it does not end, %s",
+        origin(entry_point),
+        _LONG_IMPORT,
+        _disable(entry_point),
+    )
+
+
+def remedy(entry_point: EntryPoint) -> str:
+    return f"fix or uninstall it, or {_disable(entry_point)}"
+
+
+def _disable(entry_point: EntryPoint) -> str:
+    return f"set CRON_DISABLED_PLUGINS={entry_point.name}"
+
+
+def origin(entry_point: EntryPoint) -> str:
+    distribution = entry_point.dist
+    of = f" of {distribution.name} {distribution.version}" if distribution is not None else ""
+    return f"{entry_point.name!r} ({entry_point.value}){of}"
