@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, ClassVar
 
@@ -340,6 +341,15 @@ class Crons(Decorators):
         if engine is None:
             return Health("unhealthy", ("the scheduler is not running",), ("the scheduler is not running",))
         return health_of(engine)
+
+    def is_at_rest(self, asleep: Collection[asyncio.Task[object]] = (), *, finish_runs: bool = True) -> bool:
+        """Whether it has nothing to do before its clock moves on; for clocks of tests, which move on only then.
+
+        `asleep` are the tasks that sleep on that clock. `finish_runs` says whether runs have to end first, unless they sleep.
+        """
+        from fastapi_crons.engine.rest import is_at_rest
+
+        return self.engine is None or is_at_rest(self.engine, asleep, finish_runs=finish_runs)
 
     def watch_unattached(self) -> None:
         """Warn once if it still has jobs and nothing has started it when the process has served for a while."""

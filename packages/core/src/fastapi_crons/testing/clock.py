@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 from fastapi_crons.clock import UTC, root_task, utc_datetime
 
 if TYPE_CHECKING:
-    from fastapi_crons.engine.engine import Engine
     from fastapi_crons.scheduler.crons import Crons
 
-#: How many turns of the event loop without any change count as rest.
+#: After how many turns of the event loop with nothing to do the schedulers count as at rest.
 _QUIET_TURNS = 5
-#: For how many turns of the event loop work is looked at before threads must be what it waits for.
+#: After how many busy turns of the event loop to wait for threads.
 _BUSY_TURNS = 50
-#: A wall clock in Unix seconds is a float of so many seconds' resolution.
+#: The resolution (seconds) of a wall clock that is a float of Unix seconds.
 _RESOLUTION = 1e-6
-#: How long (seconds, real) to wait for threads between two looks.
+#: How long (seconds, real) to wait for threads before looking again.
 _THREAD_WAIT = 0.0005
 
 
@@ -40,7 +39,7 @@ class VirtualTimer:
 
 
 class VirtualClock:
-    """A `Clock` for tests: `advance` goes from timer to timer, and lets everything that is due happen in between.
+    """A `Clock` for tests: `advance` moves from timer to timer, and lets everything that is due happen in between.
 
     `start` is an aware datetime or ISO 8601 text with offset. `max_sleep` (seconds) bounds the scheduler's sleeps, which
     matters only to tests that `step` the wall clock.
@@ -56,7 +55,7 @@ class VirtualClock:
         self._elapsed = 0.0
         self._timers: list[tuple[float, int, VirtualTimer]] = []
         self._sequence = 0
-        #: How many of its tasks sleep here, for each piece of work.
+        #: How many tasks sleep on this clock, by the root task that they belong to.
         self._asleep: Counter[asyncio.Task[Any]] = Counter()
 
     def now(self) -> float:
@@ -93,22 +92,22 @@ class VirtualClock:
             timer.cancel()
 
     async def wait(self, tasks: Collection[asyncio.Task[Any]], timeout: float) -> None:
-        """Wait for tasks. Time passes by itself for those that sleep here; others get `timeout` seconds of real time."""
+        """Wait for tasks. Virtual time passes for those that sleep on this clock; others get `timeout` real seconds."""
         until, loop = self._elapsed + timeout, asyncio.get_running_loop()
-        give_up = loop.time() + timeout
+        deadline = loop.time() + timeout
         while pending := [task for task in tasks if not task.done()]:
             for _ in range(_QUIET_TURNS):
                 await asyncio.sleep(0)
             if all(task in self._asleep for task in pending):
                 if not self._fire_next(until):
                     return
-            elif loop.time() >= give_up:
+            elif loop.time() >= deadline:
                 return
             else:
                 await asyncio.sleep(_THREAD_WAIT)
 
     def step(self, seconds: float) -> None:
-        """Step the wall clock, as an operator or NTP would; the monotonic clock goes on as it was."""
+        """Step the wall clock, as an operator or NTP would; the monotonic clock does not change."""
         self._wall += seconds
 
     async def advance(
@@ -122,8 +121,8 @@ class VirtualClock:
     ) -> None:
         """Let time pass for these schedulers.
 
-        Before time moves on, everything that is due is done and written. `finish_runs` waits for runs as well, as long as
-        they do not sleep on this clock; switch it off for jobs that wait for something the test has yet to do.
+        Before time moves on, everything that is due is done and recorded. `finish_runs` waits for the end of runs, too, unless
+        they sleep on this clock; switch it off for jobs that wait for something the test does later.
         """
         until = self._elapsed + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds).total_seconds()
         await self.settle(*schedulers, finish_runs=finish_runs)
@@ -133,11 +132,11 @@ class VirtualClock:
         await self.settle(*schedulers, finish_runs=finish_runs)
 
     async def settle(self, *schedulers: Crons, finish_runs: bool = True) -> None:
-        """Wait until nothing is left to do at this instant."""
+        """Wait until the schedulers have nothing left to do at this instant."""
         quiet = busy = 0
         while quiet < _QUIET_TURNS:
             await asyncio.sleep(0)
-            if all(self._at_rest(crons.engine, finish_runs) for crons in schedulers):
+            if all(crons.is_at_rest(self._asleep, finish_runs=finish_runs) for crons in schedulers):
                 quiet += 1
                 continue
             quiet, busy = 0, busy + 1
@@ -145,7 +144,7 @@ class VirtualClock:
                 await asyncio.sleep(_THREAD_WAIT)
 
     def _fire_next(self, until: float) -> bool:
-        """Go on to the next timer, unless it is later than `until`; whether there was one."""
+        """Move on to the next timer that is due by `until`; False where there is none."""
         while self._timers and self._timers[0][0] <= until + _RESOLUTION:
             due, _, timer = heapq.heappop(self._timers)
             if not timer.cancelled:
@@ -153,24 +152,3 @@ class VirtualClock:
                 timer.callback()
                 return True
         return False
-
-    def _at_rest(self, engine: Engine | None, finish_runs: bool) -> bool:
-        if engine is None:
-            return True
-        if engine.waits_for_stores is not None:
-            return self._sleeps(engine, "open")
-        if engine.starting:
-            return False
-        for run in engine.runner.active.values():
-            if (finish_runs or not run.in_function) and run.task not in self._asleep:
-                return False
-        if any(task not in self._asleep for task in engine.background.tasks):
-            return False
-        return (
-            (not engine.runs_ticks or engine.dispatcher.idle or self._sleeps(engine, "dispatch"))
-            and (engine.recorder.idle or self._sleeps(engine, "record") or self._sleeps(engine, "release"))
-            and all(task in self._asleep for task in engine.supervisor.own_tasks("prune"))
-        )
-
-    def _sleeps(self, engine: Engine, name: str) -> bool:
-        return any(task in self._asleep for task in engine.supervisor.own_tasks(name))
