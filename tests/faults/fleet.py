@@ -22,13 +22,14 @@ from fastapi_crons.state import StateBackend
 #: The app of each process. Its jobs append a line for each start and end to a file of their own process.
 APP = """
 import asyncio, json, os, signal, sys, time
-import fastapi_crons.locking.instance
 from fastapi_crons import CronConfig, Crons, JobContext
+from tests import seam
 
 options = json.loads(sys.argv[1])
-if options["elsewhere"]:  # no other process can be judged by its pid, as if each ran on a host of its own
-    fastapi_crons.locking.instance._boot = lambda: f"host of {os.getpid()}"
-crons = Crons(config=CronConfig(history_keep=10_000))
+if options["elsewhere"]:
+    seam.on_a_host_of_its_own()
+clock = seam.FaultyClock()
+crons = Crons(config=CronConfig(history_keep=10_000), clock=clock)
 descriptor = os.open("truth.txt", os.O_APPEND | os.O_CREAT | os.O_WRONLY)
 
 
@@ -36,6 +37,14 @@ def note(event, context):
     tick = int(context.tick.timestamp()) if context.tick else 0
     line = [context.job, tick, context.attempt, event, os.getpid(), time.time(), context.fencing_token]
     os.write(descriptor, (json.dumps(line) + "\\n").encode())
+
+
+def armed():
+    try:
+        with open("armed") as file:
+            return time.time() > float(file.read())
+    except FileNotFoundError:
+        return False
 
 
 def add(number):
@@ -149,7 +158,9 @@ class Fleet:
         job: Mapping[str, object] | None = None,
         every: int = 1,
     ) -> None:
-        self._settings = {"CRON_HEARTBEAT_INTERVAL": "1", "CRON_INSTANCE_TIMEOUT": "6", **settings}
+        root = str(Path(__file__).parents[2])
+        ours = {"PYTHONPATH": root, "CRON_HEARTBEAT_INTERVAL": "1", "CRON_INSTANCE_TIMEOUT": "6"}
+        self._settings = {**ours, **settings}
         self.jobs = jobs
         #: At which seconds the jobs are due: where `every` divides the Unix time.
         self.every = every
@@ -197,6 +208,13 @@ class Fleet:
             assert process.stdout.readline() == "started\n", self.log.read_text()[-4000:]
             process.stdout.close()
         return started
+
+    def arm(self) -> float:
+        """A second from now, faults that wait until they are armed may happen; returns when."""
+        since = time.time() + 1
+        Path("armed.new").write_text(str(since))
+        Path("armed.new").rename("armed")
+        return since
 
     def refused(self, **settings: str) -> str:
         """All that a process says whose scheduler does not start."""

@@ -15,15 +15,12 @@ pytestmark = [pytest.mark.slow, needs_redis]
 
 #: The process's clock is ahead by SKEW seconds, and from SIGUSR1 on by STEP. What jobs write down has the true time.
 OTHER_CLOCK = """
-import fastapi_crons.clock
-ahead = float(os.environ.get("SKEW", "0"))
+clock.ahead = float(os.environ.get("SKEW", "0"))
 
 def step(*_):
-    global ahead
-    ahead = float(os.environ["STEP"])
+    clock.ahead = float(os.environ["STEP"])
 
 signal.signal(signal.SIGUSR1, step)
-fastapi_crons.clock.SystemClock.now = lambda clock: time.time() + ahead
 """
 
 

@@ -22,8 +22,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from fastapi_crons import Crons, get_cron_router
-from fastapi_crons.api import locality, owners
 from fastapi_crons.api.owners import Connection, is_ours_by_psutil, is_ours_by_tables
+from tests import seam
 from tests.conftest import MakeCrons
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux lists its sockets in /proc/net")
@@ -151,7 +151,7 @@ def a_proxy(port: int, user: int | None) -> Iterator[int]:
 def _asked_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "tables" and sys.platform != "linux":
         pytest.skip("Linux lists its sockets in /proc/net")
-    monkeypatch.setattr(owners, "is_ours", is_ours_by_tables if request.param == "tables" else is_ours_by_psutil)
+    seam.IS_OURS.replace(monkeypatch, is_ours_by_tables if request.param == "tables" else is_ours_by_psutil)
 
 
 @pytest.mark.usefixtures("_asked_by")
@@ -225,7 +225,7 @@ async def test_a_proxy_of_our_own_user_is_told_by_its_marks_only(serve: Serve) -
 
 async def test_where_the_owner_can_not_be_told_nobody_is_local(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     served = await serve()
-    monkeypatch.setattr(owners, "is_ours", lambda connection: None)
+    seam.IS_OURS.replace(monkeypatch, lambda connection: None)
     answer = await served.ask(request_of("localhost"))
     assert status_of(answer) == 403
     assert "can't be told" in answer
@@ -234,7 +234,7 @@ async def test_where_the_owner_can_not_be_told_nobody_is_local(serve: Serve, mon
 
 async def test_a_system_that_does_not_say_in_time_says_nothing(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     served = await serve()
-    monkeypatch.setattr(locality, "_DEADLINE", 0.2)
+    seam.OWNER_DEADLINE.replace(monkeypatch, 0.2)
     may_end = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -242,7 +242,7 @@ async def test_a_system_that_does_not_say_in_time_says_nothing(serve: Serve, mon
         asyncio.run_coroutine_threadsafe(may_end.wait(), loop).result()
         return True
 
-    monkeypatch.setattr(owners, "is_ours", hangs)
+    seam.IS_OURS.replace(monkeypatch, hangs)
     answers = await asyncio.gather(*(served.ask(request_of("localhost")) for _ in range(3)))
     may_end.set()
     assert {status_of(answer) for answer in answers} == {403}
@@ -274,7 +274,7 @@ async def test_nothing_is_asked_of_the_system_where_a_token_decides_or_a_host_do
         asked.append(connection)
         return True
 
-    monkeypatch.setattr(owners, "is_ours", is_ours)
+    seam.IS_OURS.replace(monkeypatch, is_ours)
     guarded, unguarded = await serve(api_token="a-token-of-more-than-32-characters"), await serve()
     right = "Authorization: Bearer a-token-of-more-than-32-characters"
     assert status_of(await guarded.ask(request_of("localhost", right))) == 200
@@ -372,7 +372,7 @@ async def test_in_a_user_namespace_nobody_is_not_everybody(serve: Serve) -> None
 def test_a_line_is_found_wherever_reading_is_interrupted(
     tmp_path: Path, piece: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(owners, "_PIECE", piece)
+    seam.OWNER_PIECE.replace(monkeypatch, piece)
     others = [line(port, 0x1F90, user=os.geteuid() + 1) for port in range(50)]
     (tmp_path / "tcp").write_text(HEADING + "".join([*others, line(0xABCD, 0x1F90), *others]))
     assert is_ours_by_tables(CONNECTION, tmp_path) is True
@@ -399,7 +399,7 @@ async def test_the_lists_are_read_one_at_a_time_and_not_on_the_event_loop(
         return True
 
     loop_thread = threading.get_ident()
-    monkeypatch.setattr(owners, "is_ours", is_ours)
+    seam.IS_OURS.replace(monkeypatch, is_ours)
     served = await serve()
     request = request_of("localhost", method="GET", path="/api/crons")
     answers = await asyncio.gather(*(served.ask(request) for _ in range(4)))

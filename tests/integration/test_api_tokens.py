@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from starlette.requests import HTTPConnection
 
 from fastapi_crons import CronConfig, Crons, get_cron_router
-from fastapi_crons.api import attempts
 from fastapi_crons.api.attempts import ADDRESSES, DELAY, WAITING, WITHIN, WRONG, Attempts
 from fastapi_crons.errors import ConfigurationError
 from fastapi_crons.state import MemoryStateBackend
+from tests import seam
 from tests.conftest import MakeCrons
 from tests.integration.test_api_access import JSON, Answer, Api
 
@@ -87,8 +87,8 @@ class Slept:
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> Slept:
     slept = Slept()
-    monkeypatch.setattr(attempts, "sleep", slept.sleep)
-    monkeypatch.setattr(attempts, "monotonic", lambda: slept.now)
+    seam.ATTEMPTS_SLEEP.replace(monkeypatch, slept.sleep)
+    seam.ATTEMPTS_MONOTONIC.replace(monkeypatch, lambda: slept.now)
     return slept
 
 

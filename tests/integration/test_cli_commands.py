@@ -23,6 +23,7 @@ from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.testing import VirtualClock, reset
 from fastapi_crons_cli import completion, options
 from fastapi_crons_cli.main import app as cli
+from tests import seam
 
 APP = """
 import logging
@@ -664,7 +665,7 @@ def test_what_nobody_expected_is_a_sentence_too(
     def fail(*_: object) -> None:
         raise RuntimeError("odd")
 
-    monkeypatch.setattr("fastapi_crons_cli.listing.job_json", fail)
+    seam.JOB_JSON.replace(monkeypatch, fail)
     assert refused(fastapi_crons("list-jobs", "--json")) == "Error: RuntimeError: odd; --verbose shows the traceback"
     assert "Traceback" in fastapi_crons("list-jobs", "--json", "--verbose").stderr
 

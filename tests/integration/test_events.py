@@ -17,6 +17,7 @@ from fastapi_crons.errors import StoreUnavailableError
 from fastapi_crons.run import RunIds
 from fastapi_crons.state import HistoryLimits, MemoryStateBackend, SQLiteStateBackend, StateBackend
 from fastapi_crons.state.base import Event
+from tests import seam
 
 new_id = RunIds()
 
@@ -93,7 +94,7 @@ async def test_a_listener_that_died_is_told_nothing_more_and_is_cleared_away(
     async with aclosing(events):
         assert left_in_file() == (2, 2)
         later = time.time() + 15
-        monkeypatch.setattr("fastapi_crons_sqlite._events.time", lambda: later)
+        seam.SQLITE_EVENT_TIME.replace(monkeypatch, lambda: later)
         run = a_run()
         await sqlite.write([run])
         assert await anext(events) == run
@@ -105,7 +106,7 @@ async def test_a_listener_that_does_not_ask_for_long_is_not_left_in_the_belief_t
 ) -> None:
     events, _ = await first(sqlite)
     later = time.time() + 31
-    monkeypatch.setattr("fastapi_crons_sqlite._events.time", lambda: later)
+    seam.SQLITE_EVENT_TIME.replace(monkeypatch, lambda: later)
     with pytest.raises(StoreUnavailableError, match="too slow"):
         await anext(events)
 
@@ -117,7 +118,7 @@ async def test_a_listener_of_a_file_that_was_replaced_hears_that_it_has_to_begin
     for path in Path().glob("crons.db*"):
         path.unlink()
     later = time.time() + 15
-    monkeypatch.setattr("fastapi_crons_sqlite._events.time", lambda: later)
+    seam.SQLITE_EVENT_TIME.replace(monkeypatch, lambda: later)
     with pytest.raises(StoreUnavailableError, match="not the file that it was"):
         await anext(events)
 

@@ -22,6 +22,7 @@ from fastapi_crons.state import Event, HistoryLimits, Signal
 from fastapi_crons_redis import RedisStateBackend
 from fastapi_crons_redis.connection import Connection
 from fastapi_crons_redis.settings import RedisSettings
+from tests import seam
 from tests.faults.redis_server import RedisServer, needs_redis
 
 pytestmark = needs_redis
@@ -282,7 +283,7 @@ async def test_a_listener_is_told_that_its_connection_broke(
 
 
 async def test_a_listener_notices_a_server_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastapi_crons_redis.state._SILENCE", 0.3)
+    seam.REDIS_SILENCE.replace(monkeypatch, 0.3)
     with RedisServer() as server:
         backend = on(server.url)
         await backend.open("default", HistoryLimits(5, 30))

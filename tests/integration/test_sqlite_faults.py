@@ -31,6 +31,7 @@ from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.state.base import HistoryLimits, Record
 from fastapi_crons.testing import reset
 from fastapi_crons_sqlite import SQLiteLockBackend
+from tests import seam
 from tests.support import runs_of
 
 PATH = Path("jobs.db")
@@ -445,7 +446,7 @@ async def test_the_answer_to_a_locked_file_at_start_says_so() -> None:
 
 async def test_leases_are_renewed_and_a_run_that_lost_its_lease_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
     # As in two containers that share a folder: neither sees the other's processes.
-    monkeypatch.setattr("fastapi_crons.locking.instance._boot", lambda: "")
+    seam.BOOT.replace(monkeypatch, lambda: "")
     crons = Crons(
         state_backend=SQLiteStateBackend(PATH),
         config=CronConfig(lock_timeout=3, lock_renewal_interval=0.4, heartbeat_interval=0.2, instance_timeout=1),

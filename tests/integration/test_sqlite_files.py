@@ -24,6 +24,7 @@ from fastapi_crons.state.base import HistoryLimits
 from fastapi_crons_sqlite import SQLiteLockBackend
 from fastapi_crons_sqlite._database import Database
 from fastapi_crons_sqlite._schema import VERSION
+from tests import seam
 from tests.support import nothing
 
 PATH = Path("jobs.db")
@@ -179,7 +180,7 @@ async def test_a_first_error_is_not_hidden_by_its_clean_up(monkeypatch: pytest.M
         connection.execute("ROLLBACK")
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr("fastapi_crons_sqlite._schema._take_over", full)
+    seam.SQLITE_TAKE_OVER.replace(monkeypatch, full)
     with pytest.raises(StoreUnavailableError, match="database or disk is full"):
         async with scheduler():
             pass

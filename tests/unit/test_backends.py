@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,13 @@ from fastapi_crons.state import MemoryStateBackend, StateBackend
 from fastapi_crons.testing import VirtualClock
 from fastapi_crons_redis import RedisLockBackend, RedisStateBackend
 from fastapi_crons_sqlite import SQLiteLockBackend, SQLiteStateBackend
+from tests import seam
 
 URL = "redis://ops:s3cret@127.0.0.1:1/0"
+
+
+def _not_installed(distribution: str) -> str:
+    raise PackageNotFoundError(distribution)
 
 
 def chosen(state: StateBackend | None = None) -> tuple[str, str]:
@@ -112,7 +118,7 @@ def test_a_redis_store_given_alone_takes_the_lock_on_that_server(
 def test_a_redis_store_given_alone_says_what_to_install_for_its_lock(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("fastapi_crons.plugins.choice.is_installed", lambda distribution: False)
+    monkeypatch.setattr("importlib.metadata.version", _not_installed)
     monkeypatch.setenv("CRON_DISABLED_PLUGINS", "redis-lock")
     assert chosen(RedisStateBackend(URL)) == ("RedisStateBackend", "SQLiteLockBackend")
     (said,) = caplog.messages
@@ -178,7 +184,7 @@ async def test_memory_given_alone_keeps_to_this_process_and_makes_no_file(caplog
 def test_documented_classes_are_found_without_loading_plugins(
     monkeypatch: pytest.MonkeyPatch, module: str, name: str, found: type
 ) -> None:
-    monkeypatch.setattr("fastapi_crons.plugins.loading.entry_points", lambda group: 1 / 0)
+    seam.ENTRY_POINTS.replace(monkeypatch, lambda group: 1 / 0)
     assert getattr(import_module(module), name) is found
 
 
@@ -188,7 +194,7 @@ def test_documented_classes_are_those_of_the_table_and_say_what_to_install(monke
     monkeypatch.setitem(sys.modules, "fastapi_crons_sqlite.state", None)
     with pytest.raises(ModuleNotFoundError, match=r"fastapi_crons_sqlite\.state"):
         class_elsewhere("fastapi_crons.state", "SQLiteStateBackend")
-    monkeypatch.setattr("fastapi_crons._elsewhere.is_installed", lambda distribution: False)
+    monkeypatch.setattr("importlib.metadata.version", _not_installed)
     with pytest.raises(MissingDistributionError, match="not installed: pip install fastapi-crons-sqlite"):
         class_elsewhere("fastapi_crons.state", "SQLiteStateBackend")
 

@@ -15,6 +15,7 @@ from fastapi_crons import Crons, CronSchedule, Schedule
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.schedule.due import MAX_COUNT, Policy, Row, count_row, newest_tick, next_step, tick_source
 from fastapi_crons.testing import VirtualClock
+from tests import seam
 from tests.conftest import MakeCrons
 from tests.support import missed_of, nothing, runs_of
 from tests.unit.test_schedule_laws import expressions, seconds, zones_and_starts
@@ -40,7 +41,7 @@ class Foreign:
 
 
 def _in_no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastapi_crons.schedule.due.MAX_COUNTING", 60.0)
+    seam.MAX_COUNTING.replace(monkeypatch, 60.0)
 
 
 @pytest.mark.parametrize("foreign", [False, True])
@@ -150,7 +151,7 @@ async def test_a_schedule_that_is_dense_for_a_while_runs_its_newest_tick_after_a
 async def test_what_was_counted_in_time_is_said_to_be_at_least_so_many(
     clock: VirtualClock, make_crons: MakeCrons, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastapi_crons.schedule.due.MAX_COUNTING", -1.0)
+    seam.MAX_COUNTING.replace(monkeypatch, -1.0)
     crons = make_crons(misfire_grace_time=60)
     schedule: Any = Foreign(CronSchedule("* * * * *"))
     crons.cron(schedule, name="job")(nothing)

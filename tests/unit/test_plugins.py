@@ -15,6 +15,7 @@ import pytest
 from fastapi_crons import CronConfig, Crons, PluginError, get_cron_router, hookimpl
 from fastapi_crons.plugins import Plugins
 from fastapi_crons.plugins.choice import choose_backends
+from tests import seam
 from tests.conftest import MakeCrons
 
 CORE = importlib.metadata.version("fastapi-crons-core")
@@ -140,7 +141,7 @@ async def test_a_broken_plugin_stops_the_start_and_no_weaker_lock_takes_the_plac
 def test_a_plugin_whose_import_hangs_is_named(
     install: Install, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("fastapi_crons.plugins.loading._LONG_IMPORT", 0.05)
+    seam.LONG_IMPORT.replace(monkeypatch, 0.05)
     install(f"import time\ntime.sleep(0.3)\n{HOOK}")
     assert "acme" in names(Plugins())
     (said,) = [message for message in caplog.messages if "acme" in message]
