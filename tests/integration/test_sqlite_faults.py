@@ -273,7 +273,8 @@ def test_a_full_disk_stops_claims_and_it_recovers_by_itself() -> None:
 
 _READ_ONLY = """
 import asyncio, os
-from fastapi_crons import Crons, engine, testing
+from fastapi_crons import Crons, testing
+from fastapi_crons.engine import engine
 from fastapi_crons.locking import DistributedLockManager, KnownJob
 from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.run import RunIds
