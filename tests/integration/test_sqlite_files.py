@@ -219,11 +219,7 @@ _NOBODY = """
 import asyncio, os, sys
 from fastapi_crons import Crons, testing
 from fastapi_crons.engine import engine
-<<<<<<< HEAD
 from fastapi_crons.management import management
-=======
-from fastapi_crons.management.management import Service
->>>>>>> abd2693 (Hooks that fail in a command are shown by their logger's name; tests follow modules that moved)
 from fastapi_crons.state import SQLiteStateBackend
 import importlib.metadata
 importlib.metadata.version("fastapi-crons-core")  # what is imported later can't be read by the other user
@@ -235,11 +231,7 @@ if os.geteuid() == 0:
 
 async def main():
     await crons.start(sys.argv[1])
-<<<<<<< HEAD
     print([view.status for view in await management.Service(crons).jobs()])
-=======
-    print([view.status for view in await Service(crons).jobs()])
->>>>>>> abd2693 (Hooks that fail in a command are shown by their logger's name; tests follow modules that moved)
     if "obstacles" in sys.argv:
         print(crons.engine.state.obstacle(), crons.engine.locks.backend.obstacle(), sep="\\n")
     await crons.stop()
