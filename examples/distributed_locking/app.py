@@ -10,7 +10,7 @@ from fastapi_crons import CronConfig, Crons, JobContext, get_cron_router
 
 app = FastAPI(title="Distributed locking")
 # Rather than run every tick in every instance, it does not start where the lock is not shared by all hosts.
-crons = Crons(app, config=CronConfig(require_shared_lock=True))
+crons = Crons(app, config=CronConfig(enable_distributed_locking=True))
 app.include_router(get_cron_router(), prefix="/api")
 
 

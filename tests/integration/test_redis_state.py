@@ -240,7 +240,7 @@ async def test_other_clients_hear_what_is_written_and_told_in_their_namespace(
         for backend, name in ((other, namespace), (stranger, f"{namespace}.")):
             await backend.open(name, HistoryLimits(5, 30))
             stack.push_async_callback(backend.close)
-        signal, run, ticks = Signal("pause", "job", None, "ops"), a_run(), some_missed()
+        signal, run, ticks = Signal("resume", "job", None, "ops"), a_run(), some_missed()
         await stranger.write([run])
         events = await stack.enter_async_context(aclosing(state.events()))
         assert await first(events, other.publish(signal)) == signal

@@ -124,7 +124,7 @@ def test_a_redis_store_given_alone_says_what_to_install_for_its_lock(
     (said,) = caplog.messages
     assert "each host runs every tick (SQLiteLockBackend)" in said
     assert said.endswith("is not installed: pip install fastapi-crons-redis-lock")
-    monkeypatch.setenv("CRON_REQUIRE_SHARED_LOCK", "true")
+    monkeypatch.setenv("CRON_ENABLE_DISTRIBUTED_LOCKING", "true")
     with pytest.raises(ConfigurationError, match="pip install fastapi-crons-redis-lock"):
         chosen(RedisStateBackend(URL))
 
@@ -255,9 +255,11 @@ def test_several_hosts_with_a_lock_for_one_are_warned_about_or_refused(monkeypat
     assert findings("fleet") == []
     (finding,) = findings("host")
     assert "Kubernetes" in finding
-    monkeypatch.setenv("CRON_REQUIRE_SHARED_LOCK", "true")
-    with pytest.raises(ConfigurationError, match=r"CRON_REQUIRE_SHARED_LOCK.*SQLiteLockBackend.*Kubernetes"):
+    monkeypatch.setenv("CRON_ENABLE_DISTRIBUTED_LOCKING", "true")
+    monkeypatch.setenv("CRON_LOCK_BACKEND", "sqlite")
+    with pytest.raises(ConfigurationError, match=r"CRON_ENABLE_DISTRIBUTED_LOCKING.*SQLiteLockBackend.*Kubernetes"):
         chosen()
+    monkeypatch.delenv("CRON_LOCK_BACKEND")
     monkeypatch.setenv("CRON_REDIS_URL", URL)
     assert chosen() == ("RedisStateBackend", "RedisLockBackend")
 

@@ -32,7 +32,6 @@ EXCEPTIONS = {
 }
 #: Imports that point up, or close a circle, and are to be cured.
 WRONG = {
-    ("config", "locking.instance"),
     ("engine.dispatch.dispatcher", "engine.parts"),
     ("engine.dispatch.registration", "engine.parts"),
     ("engine.dispatch.results", "engine.parts"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import secrets
 from typing import Annotated, Any, Literal
 from unicodedata import category
 from weakref import WeakValueDictionary
@@ -23,10 +25,14 @@ _LONGEST_LEASE = 365 * 86_400
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-def _made_up_id() -> str:
-    from fastapi_crons.locking.instance import made_up_id
+#: The name that was made up for this process; a child that was forked from it has another pid.
+_MADE_UP: dict[int, str] = {}
 
-    return made_up_id()
+
+def made_up_id() -> str:
+    """The name of this process where none was set: the same as long as it lives, and another one in a forked child."""
+    pid = os.getpid()
+    return _MADE_UP.setdefault(pid, f"{platform.node() or 'localhost'}-{pid}-{secrets.token_hex(3)}")
 
 
 def _whole_where_it_is(value: float) -> float:
@@ -52,7 +58,7 @@ class CronConfig(BaseSettings):
 
     enabled: bool = Field(True, description="False registers every job and runs none.")
     instance_id: str = Field(
-        default_factory=_made_up_id,
+        default_factory=made_up_id,
         min_length=1,
         max_length=200,
         description="Unique name of this instance; when unset, one that is made up for the process.",
@@ -73,9 +79,8 @@ class CronConfig(BaseSettings):
         None,
         description="Name of the lock store; by default Redis where CRON_REDIS_URL is set, else the state store's own.",
     )
-    enable_distributed_locking: bool = Field(False, description="True wants a lock that reaches further than one host.")
-    require_shared_lock: bool = Field(
-        False, description="True refuses to start with a lock that reaches no further than one host."
+    enable_distributed_locking: bool = Field(
+        False, description="True takes a lock that reaches further than one host, and refuses to start without one."
     )
     start_without_store: bool = Field(
         False,
@@ -267,7 +272,7 @@ _WITH_MADE_UP_ID: WeakValueDictionary[int, CronConfig] = WeakValueDictionary()
 
 def _name_forked_child() -> None:
     for config in list(_WITH_MADE_UP_ID.values()):
-        object.__setattr__(config, "instance_id", _made_up_id())
+        object.__setattr__(config, "instance_id", made_up_id())
 
 
 if hasattr(os, "register_at_fork"):

@@ -166,11 +166,8 @@ class Steering:
 
     async def pause(self, job: CronJob, actor: str | None, note: str | None) -> Pause:
         """Let no tick of a job be claimed, by any instance, until it is resumed."""
-        pause = await self._locks.pause(
-            PauseRequest(job.name, _kept(actor), self._runner.note(job, note)), definition_of(job)
-        )
-        self._membership.tell(Signal("pause", job.name, actor=pause.actor))
-        return pause
+        request = PauseRequest(job.name, _kept(actor), self._runner.note(job, note))
+        return await self._locks.pause(request, definition_of(job))
 
     async def resume(self, job: CronJob, *, catch_up: bool) -> bool:
         """End a job's pause; False where it is not paused. The ticks of the pause are written down."""

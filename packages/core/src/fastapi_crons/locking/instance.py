@@ -14,8 +14,6 @@ from pathlib import Path
 _PROC = Path("/proc")
 #: The owners that live in this process.
 _OWNERS: set[str] = set()
-#: The name that was made up for this process; a child that was forked from it has another pid.
-_MADE_UP: dict[int, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +40,8 @@ class Instance:
 
         A second scheduler that lives here at the same time has a number behind the made-up name.
         """
+        from fastapi_crons.config import made_up_id  # costs more than all the rest
+
         host, pid = platform.node() or "localhost", os.getpid()
         name = instance_id or _untaken(made_up_id())
         return cls(
@@ -69,12 +69,6 @@ class Instance:
         if (self.pid, self.pid_started) == (here.pid, here.pid_started):
             return self.owner in _OWNERS
         return _pid_started(self.pid) == self.pid_started
-
-
-def made_up_id() -> str:
-    """The name of this process where none was set: the same as long as it lives, and another one in a forked child."""
-    pid = os.getpid()
-    return _MADE_UP.setdefault(pid, f"{platform.node() or 'localhost'}-{pid}-{secrets.token_hex(3)}")
 
 
 def _untaken(name: str) -> str:

@@ -45,15 +45,10 @@ def choose_backends(
 
 def _check_reach(config: CronConfig, lock: LockBackend) -> None:
     """Raise `ConfigurationError` where the settings want a lock that reaches further."""
+    platform = platform_of_many_hosts()
     if config.enable_distributed_locking and lock.reach != "fleet":
         raise ConfigurationError(
-            f"CRON_ENABLE_DISTRIBUTED_LOCKING is on, but {type(lock).__name__} reaches no further than one {lock.reach}; "
-            "install and name a lock for a fleet (pip install fastapi-crons-redis-lock)"
-        )
-    platform = platform_of_many_hosts()
-    if config.require_shared_lock and lock.reach != "fleet":
-        raise ConfigurationError(
-            f"CRON_REQUIRE_SHARED_LOCK is on, and {type(lock).__name__} reaches no further than one {lock.reach}"
+            f"CRON_ENABLE_DISTRIBUTED_LOCKING is on, and {type(lock).__name__} reaches no further than one {lock.reach}"
             f"{f', while this is {platform}' if platform else ''}; pip install fastapi-crons-redis-lock, and set CRON_REDIS_URL"
         )
 

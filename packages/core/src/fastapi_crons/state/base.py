@@ -22,8 +22,8 @@ Record = Run | MissedTicks
 class Signal(NamedTuple):
     """What all instances, or the one that runs something, are to know at once."""
 
-    kind: Literal["pause", "resume", "cancel", "join", "leave", "lost"]
-    """A job was paused or resumed, a run is to be cancelled, an instance has started or stops, records were lost."""
+    kind: Literal["resume", "cancel", "join", "leave", "lost"]
+    """A paused job was resumed, a run is to be cancelled, an instance has started or stops, records were lost."""
     job: str | None = None
     run_id: str | None = None
     actor: str | None = None
