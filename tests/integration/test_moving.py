@@ -12,7 +12,8 @@ import pytest
 
 import fastapi_crons
 from fastapi_crons import Crons, JobContext, MovedNameError, StoreUnusableError
-from fastapi_crons.management.management import JobView, Service
+from fastapi_crons.management.management import Management
+from fastapi_crons.management.views import JobView
 from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.testing import VirtualClock
 from tests.support import runs_of
@@ -64,7 +65,7 @@ async def scheduler() -> AsyncIterator[Crons]:
 
 
 async def seen(crons: Crons) -> dict[str, JobView]:
-    return {view.job.name: view for view in await Service(crons).jobs()}
+    return {view.job.name: view for view in await Management(crons).jobs()}
 
 
 async def test_a_file_of_version_2_is_taken_over_with_the_last_run_of_each_job(

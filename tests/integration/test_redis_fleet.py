@@ -18,7 +18,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.locking import DistributedLockManager
-from fastapi_crons.management.management import Service
+from fastapi_crons.management.management import Management
 from fastapi_crons.testing import reset
 from fastapi_crons_redis import RedisLockBackend, RedisStateBackend
 from fastapi_crons_redis.connection import Connection
@@ -53,7 +53,7 @@ async def test_a_run_is_cancelled_at_once_wherever_it_goes_on(two: list[Crons]) 
     one, other = two
     running = asyncio.ensure_future(other.run_job("long"))
     await asyncio.sleep(0.5)
-    (going_on,) = await Service(one).runs("long")
+    (going_on,) = await Management(one).runs("long")
     assert await one.cancel_run(going_on.id, actor="ops")
     run = await asyncio.wait_for(running, 5)
     assert (run.status, run.instance) == ("cancelled", "other")
@@ -63,7 +63,7 @@ async def test_a_run_is_cancelled_at_once_wherever_it_goes_on(two: list[Crons]) 
 
 async def test_instances_share_their_ticks_as_soon_as_they_know_of_each_other(two: list[Crons]) -> None:
     await asyncio.sleep(6)
-    runs = await Service(two[0]).runs("each_second", limit=50)
+    runs = await Management(two[0]).runs("each_second", limit=50)
     assert {run.instance for run in runs[:-1]} == {"one", "other"}
     assert len({run.tick_ts for run in runs}) == len(runs)
 
@@ -73,13 +73,13 @@ async def test_a_pause_holds_everywhere_and_ends_everywhere(two: list[Crons]) ->
     await other.pause("each_second", actor="ops", note="why")
     assert (await one.pauses())["each_second"][1:] == ("ops", "why")
     await asyncio.sleep(0.3)
-    before = len(await Service(one).runs("each_second", limit=100))
+    before = len(await Management(one).runs("each_second", limit=100))
     await asyncio.sleep(2.2)
-    assert len(await Service(one).runs("each_second", limit=100)) == before
+    assert len(await Management(one).runs("each_second", limit=100)) == before
     assert await one.resume("each_second")
     await asyncio.sleep(2.2)
-    assert len(await Service(other).runs("each_second", limit=100)) > before
-    assert "paused" in {row.reason for row in await Service(other).missed("each_second")}
+    assert len(await Management(other).runs("each_second", limit=100)) > before
+    assert "paused" in {row.reason for row in await Management(other).missed("each_second")}
 
 
 async def _long() -> None:
@@ -94,7 +94,7 @@ import asyncio, sys
 from redis.asyncio import Redis
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.locking import DistributedLockManager, RedisLockBackend
-from fastapi_crons.management.management import Service
+from fastapi_crons.management.management import Management
 from fastapi_crons.state import RedisStateBackend
 
 client = Redis.from_url(sys.argv[1], max_connections=int(sys.argv[2]))
@@ -111,7 +111,7 @@ async def each_second(): ...
 async def life():
     await crons.start()
     await asyncio.sleep(3.2)
-    print(len(await Service(crons).runs("each_second", limit=100)), crons.health().status)
+    print(len(await Management(crons).runs("each_second", limit=100)), crons.health().status)
     await crons.stop()
 
 for _ in range(2):
@@ -149,7 +149,7 @@ async def test_a_living_host_is_not_taken_for_dead_because_only_its_history_is_s
     await asyncio.sleep(0.3)
     await made[1].start()
     assert (await running).status == "completed"
-    (run,) = await Service(made[1]).runs("long")
+    (run,) = await Management(made[1]).runs("long")
     assert run.status == "completed"
     for crons in made:
         await crons.stop()

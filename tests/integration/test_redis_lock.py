@@ -34,7 +34,7 @@ from fastapi_crons.locking import (
 )
 from fastapi_crons.locking.instance import Instance
 from fastapi_crons.locking.rule import JobRecord
-from fastapi_crons.management.management import Service
+from fastapi_crons.management.management import Management
 from fastapi_crons.run import MissedReason
 from fastapi_crons.state import MemoryStateBackend
 from fastapi_crons_redis import RedisLockBackend
@@ -371,7 +371,7 @@ async def test_instances_are_seen_with_what_an_operator_wants_to_know(redis_serv
         locks = DistributedLockManager(RedisLockBackend(client), config)
         schedulers.append(Crons(state_backend=MemoryStateBackend(), lock_manager=locks, config=config))
         await schedulers[-1].start()
-    found = await Service(schedulers[0]).instances()
+    found = await Management(schedulers[0]).instances()
     assert [each.instance.id for each in found] == ["worker-001", "worker-002"]
     for each in found:
         assert each.instance.version

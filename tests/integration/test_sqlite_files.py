@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from fastapi_crons import CronConfig, Crons, Run, StoreUnavailableError, StoreUnusableError
-from fastapi_crons.management.management import Service
+from fastapi_crons.management.management import Management
 from fastapi_crons.run import RunIds
 from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.state.base import HistoryLimits
@@ -49,12 +49,12 @@ async def scheduler(path: Path = PATH) -> AsyncIterator[Crons]:
 
 
 @asynccontextmanager
-async def observer(path: Path = PATH) -> AsyncIterator[Service]:
+async def observer(path: Path = PATH) -> AsyncIterator[Management]:
     crons = Crons(state_backend=SQLiteStateBackend(path), config=CronConfig())
     crons.cron("0 0 1 1 *", name="job")(nothing)
     await crons.start("observer")
     try:
-        yield Service(crons)
+        yield Management(crons)
     finally:
         await crons.stop()
 
@@ -165,8 +165,8 @@ async def test_a_layout_that_can_not_be_read_is_written_down_anew(caplog: pytest
     for damage in ("UPDATE crons_layout SET version = 'x', compatible_from = x'00'", "DELETE FROM crons_layout"):
         with database() as db:
             db.execute(damage)
-        async with observer() as service:
-            assert len(await service.runs("job")) >= 1
+        async with observer() as management:
+            assert len(await management.runs("job")) >= 1
         async with scheduler() as crons:
             await crons.run_job("job")
         with database() as db:
@@ -231,7 +231,7 @@ if os.geteuid() == 0:
 
 async def main():
     await crons.start(sys.argv[1])
-    print([view.status for view in await management.Service(crons).jobs()])
+    print([view.status for view in await management.Management(crons).jobs()])
     if "obstacles" in sys.argv:
         print(crons.engine.state.obstacle(), crons.engine.locks.backend.obstacle(), sep="\\n")
     await crons.stop()
@@ -318,24 +318,24 @@ async def test_a_folder_matters_only_where_something_is_to_be_made_in_it(shared_
 
 
 async def test_whoever_only_reads_makes_no_file_and_finds_nothing() -> None:
-    async with observer() as service:
-        (view,) = await service.jobs()
+    async with observer() as management:
+        (view,) = await management.jobs()
         assert (view.status, view.last_run) == ("pending", None)
-        assert await service.runs("job") == []
-        assert await service.instances() == []
-        assert (await service.scheduler()).paused == 0
+        assert await management.runs("job") == []
+        assert await management.instances() == []
+        assert (await management.scheduler()).paused == 0
     assert contents() == {}
 
 
 async def test_whoever_only_reads_sees_what_others_write_from_the_moment_that_there_is_a_file() -> None:
-    async with observer() as service:
-        assert (await service.jobs())[0].status == "pending"
-        heard = asyncio.ensure_future(anext(service.events()))
+    async with observer() as management:
+        assert (await management.jobs())[0].status == "pending"
+        heard = asyncio.ensure_future(anext(management.events()))
         async with scheduler() as crons:
-            assert (await service.jobs())[0].status == "pending"
+            assert (await management.jobs())[0].status == "pending"
             await asyncio.sleep(1.2)
             await crons.run_job("job")
-            (view,) = await service.jobs()
+            (view,) = await management.jobs()
             assert view.status == "completed"
             assert (await asyncio.wait_for(heard, 10)).job == "job"
     assert set(contents()) == {"jobs.db"}
@@ -344,7 +344,7 @@ async def test_whoever_only_reads_sees_what_others_write_from_the_moment_that_th
 async def test_whoever_listens_before_there_is_a_file_hears_of_all_that_it_begins_with() -> None:
     elsewhere = Crons(state_backend=SQLiteStateBackend(PATH), config=CronConfig(namespace="elsewhere"))
     elsewhere.cron("0 0 1 1 *", name="job")(nothing)
-    async with observer() as service, aclosing(service.events()) as events:
+    async with observer() as management, aclosing(management.events()) as events:
         heard = asyncio.ensure_future(anext(events))
         await asyncio.sleep(0)
         async with scheduler() as crons, elsewhere:
@@ -357,8 +357,8 @@ async def test_whoever_only_reads_leaves_a_file_as_it_is() -> None:
     async with scheduler() as crons:
         await crons.run_job("job")
     before = contents()
-    async with observer() as service:
-        assert (await service.jobs())[0].status == "completed"
+    async with observer() as management:
+        assert (await management.jobs())[0].status == "completed"
     assert contents() == before
 
 
@@ -367,8 +367,8 @@ async def test_an_older_layout_is_read_and_left_as_it_is() -> None:
         db.execute("CREATE TABLE job_state (name TEXT PRIMARY KEY, last_run TEXT)")
         db.execute("INSERT INTO job_state VALUES ('job', '2025-01-09T02:00:00')")
     before = contents()
-    async with observer() as service:
-        assert (await service.jobs())[0].status == "completed"
+    async with observer() as management:
+        assert (await management.jobs())[0].status == "completed"
     assert contents() == before
 
 

@@ -495,7 +495,7 @@ def test_settings_are_shown_although_the_app_is_broken() -> None:
 def test_what_only_this_process_would_hear_is_refused() -> None:
     answer = call("pause", "tick", CRON_STATE_BACKEND="memory", CRON_LOCK_BACKEND="local")
     assert answer.returncode == 1
-    assert "LocalLockBackend is each process's own" in answer.stderr
+    assert "each process has a LocalLockBackend of its own" in answer.stderr
 
 
 def test_runs_of_a_process_that_was_killed_are_not_shown_as_running(start: Start) -> None:

@@ -40,7 +40,6 @@ WRONG = {
 }
 WRONG_CIRCLES = {
     ("plugins.settings", "plugins.registry"),
-    ("management.explain_words", "management.explain"),
 }
 
 

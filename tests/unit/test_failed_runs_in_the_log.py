@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastapi_crons import UnknownRunError, hookimpl
-from fastapi_crons.management.management import Service
+from fastapi_crons.management.management import Management
 from fastapi_crons.run import RunIds, short_id
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
@@ -140,19 +140,19 @@ async def test_a_run_is_found_by_either_end_of_its_id(make_crons: MakeCrons, clo
     crons.cron("* * * * *", name="other")(nothing)
     await crons.start()
     await clock.advance(crons, minutes=30)
-    runs, service = await runs_of(crons, "often"), Service(crons)
+    runs, management = await runs_of(crons, "often"), Management(crons)
     for run in runs:
         ends = (run.id[-8:], run.id[-8:].upper(), run.id[-12:], run.id.replace("-", "")[-20:], run.id[:20], run.id)
         for given_id in ends:
-            assert (await service.run("often", given_id)).id == run.id, given_id
-        assert (await service.find_run(None, short_id(run.id))).id == run.id
+            assert (await management.run("often", given_id)).id == run.id, given_id
+        assert (await management.find_run(short_id(run.id))).id == run.id
         with pytest.raises(UnknownRunError, match="job 'other' has no run"):
-            await service.run("other", short_id(run.id))
-    with pytest.raises(UnknownRunError, match=r"stands for 30 runs: .* and 27 more; give more of the id"):
-        await service.run("often", runs[0].id[:6])
+            await management.run("other", short_id(run.id))
+    with pytest.raises(UnknownRunError, match=r"matches 30 runs: .* and 27 more; give more of the id"):
+        await management.run("often", runs[0].id[:6])
     for too_short in ("", "7", "abc"):
         with pytest.raises(UnknownRunError, match="too short for a run's id; give at least 4 characters"):
-            await service.run("often", too_short)
+            await management.run("often", too_short)
 
 
 async def test_a_run_that_goes_on_is_found_and_cancelled_by_the_end_of_its_id(
@@ -167,6 +167,6 @@ async def test_a_run_that_goes_on_is_found_and_cancelled_by_the_end_of_its_id(
     await crons.start()
     await clock.advance(crons, minutes=1)
     (run,) = await runs_of(crons, "long")
-    assert await Service(crons).cancel_run("long", run.id[-8:]) == run.id
+    assert await Management(crons).cancel_run("long", run.id[-8:]) == run.id
     await clock.advance(crons, seconds=1)
     assert [run.status for run in await runs_of(crons, "long")] == ["cancelled"]

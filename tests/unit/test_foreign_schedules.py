@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastapi_crons import CronJob, CronSchedule, ScheduleError
-from fastapi_crons.management.management import Service
+from fastapi_crons.management.management import Management
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
 from tests.support import nothing, runs_of
@@ -236,7 +236,7 @@ async def test_a_schedule_that_breaks_the_protocol_later_stops_its_jobs_and_no_o
     health = crons.health()
     assert health.status == "degraded"
     assert health.findings == ("the schedule fails or breaks its protocol, so nothing is run by it, of 'one', 'two'",)
-    views = {view.job.name: view.next_run for view in await Service(crons).jobs()}
+    views = {view.job.name: view.next_run for view in await Management(crons).jobs()}
     assert views["one"] is None
     assert views["other"] is not None
     assert (await crons.run_job("one")).status == "completed"
@@ -274,7 +274,7 @@ async def test_a_schedule_that_fails_is_named_in_health_until_it_answers_again(
     schedule.change = _raises
     await clock.advance(crons, minutes=3)
     assert "so nothing is run by it, of 'one'" in crons.health().findings[0]
-    assert [view.next_run for view in await Service(crons).jobs()] == [None]
+    assert [view.next_run for view in await Management(crons).jobs()] == [None]
     schedule.change = None
     await clock.advance(crons, minutes=3)
     assert crons.health().status == "ok"

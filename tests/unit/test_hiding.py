@@ -17,7 +17,7 @@ from fastapi_crons._util.text import cut, one_line
 from fastapi_crons.engine.runs.outcome import error_of
 from fastapi_crons.errors import ConfigurationError
 from fastapi_crons.locking import RedisLockBackend
-from fastapi_crons.management.management import Service
+from fastapi_crons.management.management import Management
 from tests.conftest import MakeCrons
 
 #: What is hard in a password: the marks that part an address.
@@ -221,7 +221,7 @@ async def test_secrets_of_the_settings_are_kept_nowhere(
     await crons.run_job("works")
     for job in ("fails", "works"):
         (run,) = await crons.runs(job)
-        assert not [secret for secret in secrets if secret in str(await Service(crons).run(job, run.id))]
+        assert not [secret for secret in secrets if secret in str(await Management(crons).run(job, run.id))]
     ours = [record.getMessage() for record in caplog.records if record.name.startswith("fastapi_crons")]
     assert any("refused: ('***'" in message for message in ours)
     assert not [secret for secret in secrets if secret in str(ours)]

@@ -20,8 +20,9 @@ from fastapi_crons.engine.engine import Role
 from fastapi_crons.errors import StoreUnavailableError, UnknownJobError
 from fastapi_crons.locking import DistributedLockManager, KnownJob, Lease, LocalLockBackend, Pause
 from fastapi_crons.locking.base import ClaimRequest, ClaimResult
-from fastapi_crons.management.explain import Fate, TickFate, TickRecords, explain
-from fastapi_crons.management.management import Service
+from fastapi_crons.management.explain import Fate, TickFate, explain
+from fastapi_crons.management.management import Management
+from fastapi_crons.management.tick_records import TickRecords
 from fastapi_crons.run import MissedReason, RunIds, RunStatus
 from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.testing import VirtualClock, reset
@@ -34,7 +35,7 @@ async def why(crons: Crons, at: str, job: str = "job", *, details: bool = True) 
     """What became of a time of the first of March, or of `DD HH:MM:SS`."""
     day, _, time = at.rpartition(" ")
     moment = datetime.fromisoformat(f"2026-03-{day or '01'}T{time}+00:00")
-    return await Service(crons).tick(job, moment, details=details)
+    return await Management(crons).explain_tick(job, moment, details=details)
 
 
 async def test_a_tick_that_ran(clock: VirtualClock, make_crons: MakeCrons) -> None:
@@ -232,7 +233,7 @@ async def test_an_instant_from_before_the_job_was_known(clock: VirtualClock, mak
     crons.cron("* * * * *", name="job")(_nothing)
     await crons.start()
     await clock.advance(crons, minutes=5)
-    fate = await Service(crons).tick("job", MIDNIGHT - timedelta(hours=1))
+    fate = await Management(crons).explain_tick("job", MIDNIGHT - timedelta(hours=1))
     assert fate.fate == "older_schedule"
     assert "The schedule '* * * * *' in UTC is in force since 2026-03-01 00:00:00 UTC. What was due before" in fate.text
 

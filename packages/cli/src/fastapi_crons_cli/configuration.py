@@ -256,16 +256,16 @@ def _store_steps(crons: Crons) -> Iterator[Step]:
 
 async def _ask_stores(crons: Crons) -> list[Step]:
     """Open both stores as a reader, and put a question to each."""
-    from fastapi_crons.management.management import Service
+    from fastapi_crons.management.management import Management
     from fastapi_crons_cli.output import Progress
-    from fastapi_crons_cli.session import damaged_in, obstacles_of
 
     with Progress() as progress:
         progress.begin("asking the stores")
         await crons.start("observer")
         try:
-            view = await Service(crons).scheduler()
-            damaged, obstacles = damaged_in(crons), obstacles_of(crons)
+            management = Management(crons)
+            view = await management.scheduler()
+            damaged, obstacles = management.damaged(), management.obstacles()
         finally:
             await crons.stop()
     if obstacles:
@@ -273,5 +273,5 @@ async def _ask_stores(crons: Crons) -> list[Step]:
     return [
         Step("state store", "ok", view.state_backend),
         Step("lock store", "ok", f"{view.lock_backend}, {counted(len(view.instances), 'live instance')}"),
-        *(Step("on record", "warning", f"damaged, and passed over: {what}") for what in damaged),
+        *(Step("on record", "warning", f"damaged, and ignored: {what}") for what in damaged),
     ]

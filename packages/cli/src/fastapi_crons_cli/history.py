@@ -49,11 +49,12 @@ def logs(
         printer = _RunPrinter(session, out if as_json else None, verbose=verbose or run is not None)
         if not follow:
             if run is not None:
-                runs = [await session.service.find_run(jobs[0] if len(jobs) == 1 else None, run)]
+                found = session.management.run(jobs[0], run) if len(jobs) == 1 else session.management.find_run(run)
+                runs = [await found]
             else:
-                runs = (await session.service.newest_runs(jobs, limit=limit, statuses=statuses))[::-1]
+                runs = (await session.management.runs(*jobs, limit=limit, statuses=statuses))[::-1]
             if verbose and run is None:
-                runs = [await session.service.run(each.job, each.id) for each in runs]
+                runs = [await session.management.run(each.job, each.id) for each in runs]
             session.progress.end()
             if not as_json:
                 for each in runs:
@@ -79,12 +80,12 @@ async def _follow(
     import asyncio
     from contextlib import aclosing
 
-    async with aclosing(session.service.events(jobs or None)) as events:
+    async with aclosing(session.management.events(jobs or None)) as events:
         # What happens from here on is heard, and what has happened before is on record.
         coming = asyncio.ensure_future(anext(events, None))
         try:
             await asyncio.sleep(0)
-            runs = await session.service.newest_runs(jobs, limit=limit, statuses=statuses)
+            runs = await session.management.runs(*jobs, limit=limit, statuses=statuses)
             session.progress.end()
             told = {(run.id, run.status) for run in runs}
             for run in runs[::-1]:
@@ -117,7 +118,7 @@ class _RunPrinter:
             return
         run = record
         if self._verbose and run.status != "running" and not run.log:
-            run = await self._session.service.run(run.job, run.id)
+            run = await self._session.management.run(run.job, run.id)
         if self._json_out is not None:
             print(json.dumps(run_json(run)), file=self._json_out, flush=True)
             return
@@ -199,7 +200,7 @@ def why(
             from zoneinfo import ZoneInfo
 
             instant = instant.replace(tzinfo=ZoneInfo(job.schedule_zone or session.zone))
-        return instant, session.zone, await session.service.tick(name, instant)
+        return instant, session.zone, await session.management.explain_tick(name, instant)
 
     with json_only(as_json):
         instant, zone, fate = with_stores(ask, app=app, job=name)

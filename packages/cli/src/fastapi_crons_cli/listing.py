@@ -19,7 +19,7 @@ from fastapi_crons_cli.output import (
 )
 
 if TYPE_CHECKING:
-    from fastapi_crons.management.management import JobFilter, JobView, SchedulerView
+    from fastapi_crons.management.views import JobFilter, JobView, SchedulerView
     from fastapi_crons_cli.session import Session
 
 #: What `status` shows whatever the figures are.
@@ -49,7 +49,7 @@ def list_jobs(
             raise NoAppError(
                 "tags are known to the app only, and none was found here; name it with --app module:attribute"
             )
-        return session.zone, await session.service.jobs(tags=tag or (), statuses=wanted)
+        return session.zone, await session.management.jobs(tags=tag or (), statuses=wanted)
 
     with json_only(as_json):
         zone, views = with_stores(ask, app=app)
@@ -90,7 +90,7 @@ def status(app: App = None, as_json: AsJson = False, verbose: Verbose = False) -
     from fastapi_crons_cli.session import with_stores
 
     async def ask(session: Session) -> tuple[str | None, float, SchedulerView]:
-        return session.crons.config.given_instance_id, session.crons.clock.now(), await session.service.scheduler()
+        return session.crons.config.given_instance_id, session.crons.clock.now(), await session.management.scheduler()
 
     with json_only(as_json):
         configured, now, view = with_stores(ask, app=app)

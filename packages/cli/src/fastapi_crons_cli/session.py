@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fastapi_crons.engine.engine import Role
     from fastapi_crons.job import CronJob
     from fastapi_crons.locking.base import KnownJob
-    from fastapi_crons.management.management import Service
+    from fastapi_crons.management.management import Management
     from fastapi_crons.scheduler import Crons
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class Session:
     """A scheduler whose stores are open, for one command."""
 
     crons: Crons
-    service: Service
+    management: Management
     progress: Progress
     has_app: bool
     """False where the jobs are those that the store knows, for want of an app."""
@@ -142,7 +142,7 @@ async def _opened(
     lifespan: bool,
     steers: bool = False,
 ) -> T:
-    from fastapi_crons.management.management import Service
+    from fastapi_crons.management.management import Management
 
     crons = found.crons
     async with AsyncExitStack() as stack:
@@ -152,11 +152,12 @@ async def _opened(
             stack.enter_context(_failing_hooks_shown())
         await crons.start(role)
         stack.push_async_callback(crons.stop)
-        if crons.engine is not None and not crons.engine.state.durable:
-            warn("the history is kept in the memory of each process, so nothing is seen here of others")
+        management = Management(crons)
+        if not management.has_durable_history:
+            warn("each process keeps its history in memory, so the history of other processes is not shown")
         if steers:
-            check_reach(crons)
-        if why_no_app is not None and not await _take_up_known_jobs(crons):
+            check_lock_is_shared(management)
+        if why_no_app is not None and not await _register_known_jobs(management):
             raise why_no_app
         if job is not None:
             check_name(crons, job)
@@ -167,23 +168,11 @@ async def _opened(
             stack.push_async_callback(crons.stop)
         progress.begin("asking the stores")
         try:
-            return await command(Session(crons, Service(crons), progress, has_app=why_no_app is None))
+            return await command(Session(crons, management, progress, has_app=why_no_app is None))
         finally:
-            for what in damaged_in(crons):
-                warn(f"damaged, and passed over: {shown(what)}")
-
-
-def damaged_in(crons: Crons) -> list[str]:
-    """What was met in the stores that can't be read, by name."""
-    engine = crons.engine
-    return [] if engine is None else sorted({*engine.locks.backend.damaged(), *engine.state.damaged()})
-
-
-def obstacles_of(crons: Crons) -> list[str]:
-    """What keeps this process from writing to its stores, which it has open to read: one text for both where it is the same."""
-    engine = crons.engine
-    found = [] if engine is None else [engine.locks.backend.obstacle(), engine.state.obstacle()]
-    return list(dict.fromkeys(text for text in found if text is not None))
+            if crons.running:
+                for name in management.damaged():
+                    warn(f"damaged, and ignored: {shown(name)}")
 
 
 class _Warnings(logging.Handler):
@@ -225,14 +214,15 @@ async def served(app: FastAPI) -> AsyncIterator[None]:
     await context.__aexit__(None, None, None)
 
 
-def check_reach(crons: Crons) -> None:
-    """Raises `CronsError` where what is asked of a job would be heard by this process alone."""
+def check_lock_is_shared(management: Management) -> None:
+    """Raises `CronsError` where a request would reach this process alone."""
     from fastapi_crons.errors import CronsError
 
-    if crons.engine is not None and crons.engine.locks.backend.reach == "process":
+    unshared = management.unshared_lock()
+    if unshared is not None:
         raise CronsError(
-            f"{type(crons.engine.locks.backend).__name__} is each process's own, so that others would not hear of this; use "
-            "the management API of the running app, or a store that is shared (fastapi-crons-sqlite)"
+            f"each process has a {unshared} of its own, so this would not reach the running app; use its management API, or "
+            "a shared lock store (fastapi-crons-sqlite)"
         )
 
 
@@ -250,19 +240,17 @@ def check_name(crons: Crons, name: str) -> None:
         raise UnknownJobError(f"there is no job named {name!r}; {hint}")
 
 
-async def _take_up_known_jobs(crons: Crons) -> bool:
-    """Register what the lock store knows of jobs; False where that is nothing."""
+async def _register_known_jobs(management: Management) -> bool:
+    """Register the jobs that the lock store knows; False where there are none."""
     from fastapi_crons.errors import CronsError
 
-    assert crons.engine is not None
-    for known in sorted(await crons.engine.locks.known(), key=lambda known: known.job):
+    jobs = management.crons.jobs
+    for known in await management.known_jobs():
         try:
-            crons.jobs.append(_stand_in(known))
+            jobs.append(_stand_in(known))
         except CronsError:
-            warn(
-                f"job {shown(known.job)!r} is left out: its schedule {shown(known.schedule)!r} is known to its app only"
-            )
-    return len(crons.jobs) > 0
+            warn(f"job {shown(known.job)!r} is left out: only its app knows its schedule {shown(known.schedule)!r}")
+    return len(jobs) > 0
 
 
 def _stand_in(known: KnownJob) -> CronJob:
@@ -271,6 +259,6 @@ def _stand_in(known: KnownJob) -> CronJob:
     def refuse() -> None:
         raise RuntimeError(f"job {known.job!r} stands in for one whose app is not here")
 
-    # Named as the real one, so that nobody takes this for another definition.
+    # Named like the job's own function, so that this does not count as another definition.
     refuse.__module__, _, refuse.__qualname__ = known.function.partition(":")
     return CronJob(refuse, known.schedule, known.job, timezone=known.timezone or None, enabled=known.enabled)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from fastapi_crons.management.management import JobView, Service
+    from fastapi_crons.management.management import Management
+    from fastapi_crons.management.views import JobView
     from fastapi_crons.run import Run
     from fastapi_crons.scheduler import Crons
     from fastapi_crons_cli.apps import FoundApp
@@ -117,22 +118,22 @@ async def _draw_forever(view: Live, crons: Crons, started: asyncio.Event) -> Non
     from rich.text import Text
 
     from fastapi_crons.errors import CronsError
-    from fastapi_crons.management.management import Service
+    from fastapi_crons.management.management import Management
 
     await started.wait()
-    service = Service(crons)
+    management = Management(crons)
     while crons.running:
         try:
-            view.update(await _drawn(service, crons, view.console.height), refresh=True)
+            view.update(await _drawn(management, crons, view.console.height), refresh=True)
         except CronsError as error:
             view.update(Text(said(error)), refresh=True)
         await asyncio.sleep(_VIEW_INTERVAL)
 
 
-async def _drawn(service: Service, crons: Crons, height: int) -> Group:
+async def _drawn(management: Management, crons: Crons, height: int) -> Group:
     from rich.console import Group
 
-    jobs, runs = await asyncio.gather(service.jobs(), service.runs(None, limit=_RUNS_SHOWN))
+    jobs, runs = await asyncio.gather(management.jobs(), management.runs(limit=_RUNS_SHOWN))
     return Group(_jobs_table(jobs, crons.config.timezone, max(3, height - _OTHER_LINES)), *_run_lines(runs, crons))
 
 

@@ -57,7 +57,7 @@ def run_job(
         else:
             _tell(ended, session.zone, verbose=verbose)
         session.progress.begin(f"the thread of job {shown(name)!r} is still running; Ctrl-C leaves it behind")
-        await session.service.thread_ended(ended.id)
+        await session.management.wait_for_thread(ended.id)
         return ended
 
     with json_only(as_json) as out:
@@ -75,13 +75,13 @@ def _say_to_whoever_reads(text: str, *, wanted: bool) -> None:
 
 async def _run(session: Session, name: str, *, force: bool, timeout: float | None, note: str | None) -> Run:
     from fastapi_crons.errors import JobLockedError
+    from fastapi_crons.job import ManualRun
     from fastapi_crons_cli.session import actor
 
+    wanted = ManualRun(session.management.definition(name), force, timeout, actor(), note, "cli")
     session.progress.begin(f"job {shown(name)!r} is running")
     try:
-        return await session.service.run_job(
-            name, force=force, timeout=timeout, triggered_by="cli", actor=actor(), note=note, owned=True
-        )
+        return await session.management.run_job(wanted, owned=True)
     except JobLockedError as error:
         raise JobLockedError(str(error).replace("force=True", "--force")) from error
 
@@ -127,7 +127,7 @@ def pause(name: JobName, app: App = None, note: Note = None, verbose: Verbose = 
         raise ToBeDone
 
     async def ask(session: Session) -> str:
-        await session.service.pause(name, actor=actor(), note=note or None)
+        await session.management.pause(name, actor=actor(), note=note or None)
         return f"Paused '{shown(name)}' on all instances. Resume it with: fastapi-crons resume {shown(quote(name))}"
 
     say(with_stores(look, app=app, job=name, act=ask))
@@ -145,14 +145,14 @@ def resume(
     from fastapi_crons_cli.session import ToBeDone, with_stores
 
     async def look(session: Session) -> str:
-        if (await session.service.job(name)).pause is None:
+        if (await session.management.job(name)).pause is None:
             return f"Job '{shown(name)}' is not paused"
         raise ToBeDone
 
     async def ask(session: Session) -> str:
-        if not await session.service.resume(name, catch_up=catch_up):
+        if not await session.management.resume(name, catch_up=catch_up):
             return f"Job '{shown(name)}' is not paused"
-        view = await session.service.job(name)
+        view = await session.management.job(name)
         if view.next_run is not None:
             return f"Resumed '{shown(name)}'; next run at {clock_time(view.next_run, session.zone)} {session.zone}"
         why = "its schedule has no more ticks" if view.job.enabled else "it is disabled in code"
@@ -176,8 +176,8 @@ def cancel(
 
     async def running(session: Session) -> list[str]:
         if run_id is not None:
-            return [(await session.service.run(name, run_id)).id]
-        found = [run.id for run in await session.service.runs(name, status="running")]
+            return [(await session.management.run(name, run_id)).id]
+        found = [run.id for run in await session.management.runs(name, statuses=["running"])]
         if not found:
             raise RunEndedError(f"job {name!r} is not running")
         return found
@@ -189,7 +189,7 @@ def cancel(
     async def ask(session: Session) -> list[str]:
         found = await running(session)
         for running_id in found:
-            await session.service.cancel_run(name, running_id, actor=actor())
+            await session.management.cancel_run(name, running_id, actor=actor())
         return found
 
     for cancelled in with_stores(look, app=app, job=name, act=ask):

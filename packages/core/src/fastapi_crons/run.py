@@ -187,6 +187,14 @@ def short_id(run_id: str) -> str:
     return run_id[-SHORT_ID:]
 
 
+def made_at(record_id: str) -> float:
+    """When the id of a run or record was made, in Unix seconds; 0 for one that is no UUID version 7."""
+    try:
+        return int(record_id[:8] + record_id[9:13], 16) / 1000
+    except ValueError:
+        return 0.0
+
+
 class RunIds:
     """Makes run ids: UUID version 7, strictly increasing within one instance of this class."""
 

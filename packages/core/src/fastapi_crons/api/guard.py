@@ -12,7 +12,7 @@ from fastapi_crons.api.access import Access
 from fastapi_crons.api.attempts import Attempts
 from fastapi_crons.api.notices import Notices
 from fastapi_crons.api.owners import ip_address
-from fastapi_crons.management.management import Service
+from fastapi_crons.management.management import Management
 from fastapi_crons.scheduler.crons import Crons
 
 #: Where a request carries whom it asks.
@@ -26,7 +26,7 @@ class Asked:
 
     def __init__(self, guard: Guard, crons: Crons, *, details: bool, actor: str | None) -> None:
         self.guard = guard
-        self.service = Service(crons)
+        self.management = Management(crons)
         self.details = details
         self.actor = actor
 

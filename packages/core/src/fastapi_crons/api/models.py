@@ -14,7 +14,7 @@ from fastapi_crons.clock import UTC, utc_datetime
 from fastapi_crons.engine.health import Health
 from fastapi_crons.locking.base import LiveInstance, Pause
 from fastapi_crons.management.explain import Fate, TickFate
-from fastapi_crons.management.management import JobStatus, JobView, SchedulerView
+from fastapi_crons.management.views import JobStatus, JobView, SchedulerView
 from fastapi_crons.run import MissedReason, MissedTicks, Run, RunStatus, Trigger
 
 #: A result that is nested more deeply is shown as text: pydantic writes about 250 levels.

@@ -34,7 +34,8 @@ from fastapi_crons.api.plugin_routes import PluginRoutes
 from fastapi_crons.api.problems import ManagementRoute, problems
 from fastapi_crons.engine.events import Heard
 from fastapi_crons.errors import ConfigurationError
-from fastapi_crons.management.management import JobFilter
+from fastapi_crons.job import ManualRun
+from fastapi_crons.management.views import JobFilter
 from fastapi_crons.plugins.calls import HookCall
 from fastapi_crons.run import Run, RunStatus
 from fastapi_crons.schedule._zones import FIRST, LAST
@@ -126,14 +127,14 @@ async def list_jobs(
     """All jobs with their latest state, in the order they were registered."""
     return [
         JobModel.of(view, details=asked.details)
-        for view in await asked.service.jobs(tags=tag or (), statuses=status or ())
+        for view in await asked.management.jobs(tags=tag or (), statuses=status or ())
     ]
 
 
 @_endpoints.get("/crons/{job_name}")
 async def one_job(asked: Asking, job_name: Name) -> JobModel:
     """One job with its latest state."""
-    return JobModel.of(await asked.service.job(job_name), details=asked.details)
+    return JobModel.of(await asked.management.job(job_name), details=asked.details)
 
 
 @_endpoints.get("/crons/{job_name}/runs")
@@ -148,7 +149,7 @@ async def job_runs(
     ] = None,
 ) -> RunPage:
     """A job's runs, newest first."""
-    runs = await asked.service.newest_runs([job_name], limit=limit + 1, before=before, statuses=status or ())
+    runs = await asked.management.runs(job_name, limit=limit + 1, before=before, statuses=status or ())
     return RunPage(
         runs=[RunModel.of(run, details=asked.details) for run in runs[:limit]],
         next=runs[limit - 1].id if len(runs) > limit else None,
@@ -158,7 +159,7 @@ async def job_runs(
 @_endpoints.get("/crons/{job_name}/runs/{run_id}")
 async def one_run(asked: Asking, job_name: Name, run_id: RunId) -> RunModel:
     """One run of a job, with its log."""
-    return RunModel.of(await asked.service.run(job_name, run_id), details=asked.details, whole=True)
+    return RunModel.of(await asked.management.run(job_name, run_id), details=asked.details, whole=True)
 
 
 @_endpoints.post(
@@ -176,15 +177,9 @@ async def run_job(asked: Asking, response: Response, job_name: Name, body: RunRe
     Without `wait`, or when the scheduler stops in the meantime, the answer is 202 with the id of the run.
     """
     wanted = body or RunRequest()
-    run = await asked.service.run_job(
-        job_name,
-        force=wanted.force,
-        timeout=wanted.timeout,
-        wait=wanted.wait,
-        triggered_by="api",
-        actor=asked.actor,
-        note=wanted.note,
-    )
+    job = asked.management.definition(job_name)
+    manual_run = ManualRun(job, wanted.force, wanted.timeout, asked.actor, wanted.note, "api")
+    run = await asked.management.run_job(manual_run, wait=wanted.wait)
     # Without `wait` the answer says that it was started, and how far it was by then.
     response.status_code = {"completed": 200, "running": 202}.get(run.status, 500) if wanted.wait else 202
     return RunAnswer.of(run, datetime.now(timezone.utc).replace(microsecond=0))
@@ -193,7 +188,7 @@ async def run_job(asked: Asking, response: Response, job_name: Name, body: RunRe
 @_endpoints.post("/crons/{job_name}/runs/{run_id}/cancel", status_code=202, responses=_CHANGES)
 async def cancel_run(asked: Asking, job_name: Name, run_id: RunId) -> CancelAnswer:
     """Ask for a run to be cancelled, wherever it goes on. How it ended is on its record."""
-    cancelled = await asked.service.cancel_run(job_name, run_id, actor=asked.actor)
+    cancelled = await asked.management.cancel_run(job_name, run_id, actor=asked.actor)
     return CancelAnswer(run_id=cancelled, message=f"Run {cancelled} of job '{job_name}' is asked to end")
 
 
@@ -201,14 +196,14 @@ async def cancel_run(asked: Asking, job_name: Name, run_id: RunId) -> CancelAnsw
 async def pause(asked: Asking, job_name: Name, body: PauseRequest | None = None) -> JobModel:
     """Let no tick of a job run, on any instance and over restarts, until it is resumed. Runs that go on are left alone."""
     note = None if body is None else body.note
-    return JobModel.of(await asked.service.pause(job_name, actor=asked.actor, note=note), details=asked.details)
+    return JobModel.of(await asked.management.pause(job_name, actor=asked.actor, note=note), details=asked.details)
 
 
 @_endpoints.post("/crons/{job_name}/resume", responses=_CHANGES)
 async def resume(asked: Asking, job_name: Name, body: ResumeRequest | None = None) -> JobModel:
     """Let a job go on with its next tick; without effect on one that is not paused."""
-    await asked.service.resume(job_name, catch_up=body is not None and body.catch_up)
-    return JobModel.of(await asked.service.job(job_name), details=asked.details)
+    await asked.management.resume(job_name, catch_up=body is not None and body.catch_up)
+    return JobModel.of(await asked.management.job(job_name), details=asked.details)
 
 
 @_endpoints.get("/crons/{job_name}/ticks/{time}")
@@ -217,20 +212,20 @@ async def one_tick(asked: Asking, job_name: Name, time: Time) -> TickModel:
     time = time.replace(microsecond=0)
     if not FIRST <= time.timestamp() <= LAST:
         raise HTTPException(404, f"{time.isoformat()} can't be a tick: it lies too near to the year 1 or 9999")
-    fate = await asked.service.tick(job_name, time, details=asked.details)
+    fate = await asked.management.explain_tick(job_name, time, details=asked.details)
     return TickModel.of(job_name, time, fate, details=asked.details)
 
 
 @_endpoints.get("/scheduler")
 async def scheduler(asked: Asking) -> SchedulerModel:
     """The scheduler that answers, the instances that share its jobs, and the jobs in figures."""
-    return SchedulerModel.of(await asked.service.scheduler(), details=asked.details)
+    return SchedulerModel.of(await asked.management.scheduler(), details=asked.details)
 
 
 @_endpoints.get("/scheduler/health", responses={503: {"model": HealthModel, "description": "It does not do its work"}})
 async def health(asked: Asking, response: Response) -> HealthModel:
     """Whether the scheduler does its work: 200, or 503 where it does not. Asks no store."""
-    found = asked.service.crons.health()
+    found = asked.management.crons.health()
     response.status_code = 503 if found.status == "unhealthy" else 200
     return HealthModel.of(found, details=asked.details)
 
@@ -243,7 +238,7 @@ async def _listening(
         raise HTTPException(
             403, "only clients that may change things can listen to events; set CRON_API_TOKEN, and send it"
         )
-    with asked.service.listening(job) as heard:
+    with asked.management.subscribe(job) as heard:
         yield heard
 
 

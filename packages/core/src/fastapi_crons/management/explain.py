@@ -9,10 +9,10 @@ from typing import Literal
 from fastapi_crons._util.text import counted, span
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.errors import ScheduleError, SkipRun
-from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import KnownJob, Lease
 from fastapi_crons.management.explain_words import Words
-from fastapi_crons.run import REASONS, SHORTEST_WAIT, MissedReason, MissedTicks, Run
+from fastapi_crons.management.tick_records import TickRecords
+from fastapi_crons.run import REASONS, SHORTEST_WAIT, MissedReason, MissedTicks, Run, made_at
 from fastapi_crons.schedule.cron import cron_schedule
 from fastapi_crons.schedule.due import TickSource, tick_source
 
@@ -34,25 +34,6 @@ Fate = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class TickRecords:
-    """All that is on record about an instant of one job, and now. Instants in Unix seconds (UTC)."""
-
-    tick: int
-    now: float
-    job: CronJob
-    """As this process has it."""
-    known: KnownJob | None
-    """What the lock store knows of the job; None where no instance has registered it."""
-    runs: tuple[Run, ...]
-    """The job's runs, oldest first, at least those since the tick."""
-    missed: tuple[MissedTicks, ...]
-    living: frozenset[str] = frozenset()
-    """The owners of leases that live, whatever they do."""
-    instances: int = 0
-    """How many instances live that run jobs."""
-
-
-@dataclass(frozen=True, slots=True)
 class TickFate:
     """What became of an instant of a job."""
 
@@ -70,14 +51,6 @@ class TickFate:
     def next(self) -> datetime | None:
         """The job's next tick after now (aware, UTC)."""
         return None if self.next_ts is None else utc_datetime(self.next_ts)
-
-
-def made_at(record_id: str) -> float:
-    """When an id was made, in Unix seconds (UUID version 7); 0 for one that does not say so."""
-    try:
-        return int(record_id[:8] + record_id[9:13], 16) / 1000
-    except ValueError:
-        return 0.0
 
 
 def explain(records: TickRecords, *, details: bool = True) -> TickFate:

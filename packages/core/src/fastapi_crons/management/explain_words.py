@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from fastapi_crons._util.damage import EARLIEST, LATEST
@@ -12,10 +11,8 @@ from fastapi_crons._util.text import span
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.locking.base import KnownJob, Lease
 from fastapi_crons.locking.instance import name_of
+from fastapi_crons.management.tick_records import TickRecords
 from fastapi_crons.run import INTERRUPTED, REASONS, MissedTicks, Run, RunError, RunStatus
-
-if TYPE_CHECKING:
-    from fastapi_crons.management.explain import TickRecords
 
 _ENDINGS: dict[RunStatus, str] = {
     "running": "is still running",
