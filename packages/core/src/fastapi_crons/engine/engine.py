@@ -20,7 +20,7 @@ from fastapi_crons.engine.events import Feed
 from fastapi_crons.engine.fleet.membership import Membership
 from fastapi_crons.engine.fleet.recovery import Recovery
 from fastapi_crons.engine.maintenance import prune_forever
-from fastapi_crons.engine.manual import Steering
+from fastapi_crons.engine.manual import Requests
 from fastapi_crons.engine.parts import Parts
 from fastapi_crons.engine.runs.journal import Journal
 from fastapi_crons.engine.runs.log import capture_records
@@ -115,7 +115,7 @@ class Engine:
         self.runner.holds = self.membership.holds
         self.runner.settle = self.membership.settle
         self.runner.on_lost = self.membership.lost
-        self._steering = Steering(parts, self.dispatcher, self.membership)
+        self._requests = Requests(parts, self.dispatcher, self.membership)
         self.feed = Feed(state, config.max_event_streams)
         #: What is to be said about the place that this runs in.
         self.surroundings: list[str] = []
@@ -166,16 +166,16 @@ class Engine:
         own = {run.task for run in self.runner.active.values()} | self.background.tasks
         return root in own or self.hooks.is_call(task)
 
-    def steering_for(self, action: str) -> Steering:
+    def requests_for(self, action: str) -> Requests:
         """What performs requests. Raises `CronsError`, naming the action, where this was started as an observer."""
         if self.role == "observer":
             raise CronsError(f"can't {action}: the scheduler was started as an observer; use start('operator')")
-        return self._steering
+        return self._requests
 
     @property
     def starting(self) -> int:
         """How many callers wait for a run by hand to start."""
-        return self._steering.starting
+        return self._requests.starting
 
     def heed_signals(self, heard: Callable[[], object]) -> None:
         """From the moment that the process is told to end, claim nothing more; and call `heard` on the loop."""
@@ -191,7 +191,7 @@ class Engine:
 
     def quiesce(self) -> None:
         """Claim nothing more. Whoever waits for a manual run, and can, stops waiting; whoever listens hears no more."""
-        self._steering.stop()
+        self._requests.stop()
         self.feed.stop()
         self.dispatcher.stop()
 
@@ -209,7 +209,7 @@ class Engine:
             return
         await self.supervisor.stop("open", self._store_patience())
         await self.supervisor.finish("dispatch", self._store_patience())
-        await self._steering.settle(self._store_patience())
+        await self._requests.settle(self._store_patience())
         self.membership.stop_settling()
         await self._end_runs()
         await self.background.drain(self._config.hook_timeout)
