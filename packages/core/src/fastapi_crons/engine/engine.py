@@ -16,7 +16,10 @@ from fastapi_crons._util.threads import ThreadPool
 from fastapi_crons.clock import Clock, Timer
 from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
+from fastapi_crons.engine.dispatch.lateness import Delays
+from fastapi_crons.engine.dispatch.timeline import Timeline
 from fastapi_crons.engine.events import Feed
+from fastapi_crons.engine.fleet.heartbeat import Prompt
 from fastapi_crons.engine.fleet.membership import Membership
 from fastapi_crons.engine.fleet.recovery import Recovery
 from fastapi_crons.engine.maintenance import prune_forever
@@ -25,11 +28,15 @@ from fastapi_crons.engine.parts import Parts
 from fastapi_crons.engine.runs.journal import Journal
 from fastapi_crons.engine.runs.log import capture_records
 from fastapi_crons.engine.runs.recorder import Recorder
+from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.engine.runs.runner import Runner
 from fastapi_crons.errors import CronsError, StoreError
 from fastapi_crons.job import CronJob
+from fastapi_crons.locking.base import LeaseTerms
+from fastapi_crons.locking.client import LockClient
 from fastapi_crons.locking.host import findings
 from fastapi_crons.locking.instance import Instance
+from fastapi_crons.locking.leases import LeaseBook
 from fastapi_crons.locking.manager import DistributedLockManager
 from fastapi_crons.plugins.calls import HookCaller
 from fastapi_crons.plugins.registry import Plugins
@@ -64,7 +71,7 @@ class Engine:
         clock: Clock,
         plugins: Plugins,
         state: StateBackend,
-        locks: DistributedLockManager,
+        lock_manager: DistributedLockManager,
         role: Role,
     ) -> None:
         self._jobs = jobs
@@ -73,7 +80,17 @@ class Engine:
         self.clock = clock
         self._plugins = plugins
         self.state = state
-        self.locks = locks
+        terms = LeaseTerms(lock_manager.config.lock_timeout, lock_manager.config.instance_timeout)
+        leases = LeaseBook(lock_manager.backend.reach, terms, config.heartbeat_interval, clock.monotonic)
+        self._timeline, delays = Timeline(), Delays()
+        self.locks = LockClient(
+            lock_manager.backend,
+            lock_manager.config,
+            clock,
+            leases,
+            count_ticks=self._count_ticks,
+            on_outage=delays.note,
+        )
         self.instance = Instance.of_this_process(config.given_instance_id)
         self.pid = os.getpid()
         self.loop = asyncio.get_running_loop()
@@ -83,9 +100,15 @@ class Engine:
         self.hooks = HookCaller(crons, clock, plugins.calls, ThreadPool(8, "fastapi-crons-hook"), config.hook_timeout)
         self.background = Background(clock)
         self.recorder = Recorder(
-            state, locks, clock, store_timeout=config.store_timeout, max_buffered=config.max_buffered_records
+            state,
+            self.locks,
+            leases,
+            clock,
+            store_timeout=config.store_timeout,
+            max_buffered=config.max_buffered_records,
         )
         journal = Journal(clock, self.hooks, self.recorder, self.background, self.instance.id)
+        prompt = Prompt(clock.monotonic)
         self.runner = Runner(
             config,
             clock,
@@ -93,10 +116,12 @@ class Engine:
             self.hooks,
             self.recorder,
             journal,
-            locks,
+            leases,
             self.background,
             self.instance.id,
             self._interrupts,
+            ask_about_leases=prompt.renew,
+            on_lost=self._lost,
         )
         parts = self._parts = Parts(
             config,
@@ -104,17 +129,18 @@ class Engine:
             self.instance,
             self.runs_ticks,
             state,
-            locks,
+            self.locks,
+            leases,
             self.recorder,
             journal,
             self.runner,
             self.background,
         )
-        self.dispatcher = Dispatcher(parts, on_registered=self._registered, on_early=self._on_early)
-        self.membership = Membership(parts, self.dispatcher, Recovery(parts, self.dispatcher, jobs.get))
-        self.runner.holds = self.membership.holds
-        self.runner.settle = self.membership.settle
-        self.runner.on_lost = self.membership.lost
+        self.leases = leases
+        self.dispatcher = Dispatcher(
+            parts, self._timeline, delays, on_registered=self._registered, on_early=prompt.beat_for_early_tick
+        )
+        self.membership = Membership(parts, self.dispatcher, Recovery(parts, self.dispatcher, jobs.get), prompt)
         self._requests = Requests(parts, self.dispatcher, self.membership)
         self.feed = Feed(state, config.max_event_streams)
         #: What is to be said about the place that this runs in.
@@ -123,6 +149,14 @@ class Engine:
         #: Why the stores could not be had at the start, while they are waited for.
         self.waits_for_stores: str | None = None
         self._missing = Meter()
+
+    def _lost(self, run: ActiveRun) -> None:
+        self.membership.lost(run)
+
+    def _count_ticks(self, seconds: float) -> tuple[int, bool]:
+        """How many ticks became due in the last so many seconds, and whether there are more."""
+        now = self.clock.now()
+        return self._timeline.count(now - seconds - 1, now)  # a tick is claimed within a second
 
     @property
     def runs_ticks(self) -> bool:
@@ -210,7 +244,7 @@ class Engine:
         await self.supervisor.stop("open", self._store_patience())
         await self.supervisor.finish("dispatch", self._store_patience())
         await self._requests.settle(self._store_patience())
-        self.membership.stop_settling()
+        self.leases.stop()
         await self._end_runs()
         await self.background.drain(self._config.hook_timeout)
         self.background.cancel()
@@ -219,7 +253,7 @@ class Engine:
             self._look_again.cancel()
         if self._stop_signals is not None:
             self._stop_signals.stop()
-        await self.membership.keeper.stop(self._store_patience())
+        await self.membership.heartbeat.stop(self._store_patience())
         await self.feed.close(self._store_patience())
         for name in ("listen", "prune", "record", "release"):
             await self.supervisor.stop(name, self._store_patience())
@@ -254,8 +288,7 @@ class Engine:
     async def _open_stores(self) -> None:
         self.instance.lives_here(alive=True)
         to_read = self.role == "observer"
-        await self.locks.open(self.instance, self.clock, to_read=to_read)
-        self.locks.outage.forget()  # an outage of before
+        await self.locks.open(self.instance, to_read=to_read)
         limits = HistoryLimits(self._config.history_keep, self._config.history_days)
         connect = self.state.open_to_read if to_read else self.state.open
         try:
@@ -356,9 +389,6 @@ class Engine:
             await asyncio.wait_for(self.state.close(), self._store_patience())
         except Exception as error:
             logger.warning("the state store did not close cleanly: %s", one_line(error))
-
-    def _on_early(self) -> None:
-        self.membership.ask_soon()
 
     def _registered(self, jobs: list[CronJob]) -> None:
         if self.role == "scheduler" and self._plugins.calls("job_registered"):

@@ -46,20 +46,23 @@ class Dispatcher:
     """Decides, claims and starts, for one scheduler."""
 
     def __init__(
-        self, parts: Parts, on_registered: Callable[[list[CronJob]], None], on_early: Callable[[], None]
+        self,
+        parts: Parts,
+        timeline: Timeline,
+        delays: Delays,
+        on_registered: Callable[[list[CronJob]], None],
+        on_early: Callable[[], None],
     ) -> None:
         """`on_early` is called when the store says that a tick is claimed too early."""
         self._config, self._clock, self._owner = parts.config, parts.clock, parts.instance.owner
         self._locks, self._runner, self._background = parts.locks, parts.runner, parts.background
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._claim_clock = ClaimClock(self._clock)
-        self._timeline = Timeline()
+        self._timeline = timeline
         self._turns = Turns()
         self._held_back = HeldBack()
         self._lanes = Lanes(parts.recorder, self._claim_clock.now)
-        self.delays = Delays()
-        parts.locks.on_outage = self.delays.note
-        parts.locks.count_ticks = self._count_ticks
+        self.delays = delays
         self.new_run_id = RunIds(self._clock.now)
         self.jobs = EnrolledJobs(parts, self._timeline, self.new_run_id, self._placed, on_registered)
         self.answers = Answers(
@@ -73,8 +76,6 @@ class Dispatcher:
             on_early,
             self.wake,
         )
-        #: The ids under which the last batch was claimed.
-        self.claiming: set[str] = set()
         #: Whether somebody is due and waits for room; or to be decided about, for which there was no time.
         self._crowded = False
         self._undecided = False
@@ -121,11 +122,6 @@ class Dispatcher:
             self._look.cancel()
         self.jobs.stop()
         self.wake()
-
-    def _count_ticks(self, seconds: float) -> tuple[int, bool]:
-        """How many ticks have become due in the last so many seconds, and whether there are more."""
-        now = self._clock.now()
-        return self._timeline.count(now - seconds - 1, now)  # a tick is claimed within a second
 
     def share(self, peers: list[str]) -> None:
         """Share the ticks with these instances, which are sorted and have the same jobs; this one is among them."""
@@ -302,7 +298,6 @@ class Dispatcher:
         return claims
 
     async def _claim_and_start(self, wanted: list[Wanted]) -> None:
-        self.claiming = {want.request.run_id for want in wanted}
         asked_ts = self._claim_clock.asked_ts = self._clock.now()
         results = await self._locks.claim([want.request for want in wanted])
         self.delays.store_answered(asked_ts, self._clock.now())

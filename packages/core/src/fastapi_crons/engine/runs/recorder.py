@@ -16,7 +16,8 @@ from fastapi_crons._util.backoff import Backoff, Meter
 from fastapi_crons._util.text import counted, one_line, span, traceback_text
 from fastapi_crons.clock import Clock
 from fastapi_crons.locking.base import LeaseRef
-from fastapi_crons.locking.manager import DistributedLockManager
+from fastapi_crons.locking.client import LockClient
+from fastapi_crons.locking.leases import LeaseBook
 from fastapi_crons.run import MissedTicks, Run
 from fastapi_crons.state.base import Record, StateBackend
 
@@ -44,7 +45,8 @@ class Recorder:
     def __init__(
         self,
         state: StateBackend,
-        locks: DistributedLockManager,
+        locks: LockClient,
+        leases: LeaseBook,
         clock: Clock,
         *,
         store_timeout: float,
@@ -52,6 +54,7 @@ class Recorder:
     ) -> None:
         self._state = state
         self._locks = locks
+        self._leases = leases
         self._clock = clock
         self._store_timeout = store_timeout
         self._max_buffered = max_buffered
@@ -65,8 +68,6 @@ class Recorder:
         #: Leases to give back: those whose outcome is still to be written, and those that are only to be given back.
         self._releases: list[tuple[LeaseRef, Callable[[], None]]] = []
         self._written: list[tuple[LeaseRef, Callable[[], None]]] = []
-        #: Those that the store has been asked to take back, and that it has not confirmed.
-        self._releasing: list[tuple[LeaseRef, Callable[[], None]]] = []
         self._wake = asyncio.Event()
         self._release_wake = asyncio.Event()
         self._busy = 0
@@ -87,11 +88,6 @@ class Recorder:
     def waiting(self) -> int:
         """How many records wait to be written."""
         return len(self._pending)
-
-    @property
-    def returning(self) -> list[LeaseRef]:
-        """The leases that are to be given back. Safe to call from any thread."""
-        return [lease for lease, _ in (*self._releases, *self._written, *self._releasing)]
 
     def noted(self, run_id: str) -> Run | None:
         """A run that the state store may not have yet, or not as it is by now."""
@@ -131,6 +127,7 @@ class Recorder:
 
     def release(self, lease: LeaseRef, released: Callable[[], None] = lambda: None) -> None:
         """Give a lease back, once what was noted of it is written; `released` is called when it is done."""
+        self._leases.releasing(lease)
         if self.slow:
             # Over a long way outcomes and leases travel side by side, or a job would be locked for several of its ways.
             self._written.append((lease, released))
@@ -164,7 +161,6 @@ class Recorder:
             self._release_wake.clear()
             while self._written:
                 batch, self._written = self._written, []
-                self._releasing = batch
                 self._busy += 1
                 try:
                     await self._locks.release([lease for lease, _ in batch])
@@ -173,7 +169,6 @@ class Recorder:
                     raise
                 finally:
                     self._busy -= 1
-                    self._releasing = []
                 for lease, released in batch:
                     try:
                         released()
