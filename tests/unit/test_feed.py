@@ -12,10 +12,10 @@ from fastapi_crons.state import MemoryStateBackend
 async def test_the_listeners_of_all_schedulers_of_a_process_are_counted_until_their_connections_end() -> None:
     one, other = (Feed(MemoryStateBackend(), 2) for _ in range(2))
     with one.listen(), other.listen():
-        one.stop()  # the first is let go; its connection is still there
+        one.quiesce()  # the first is disconnected by us; its connection is still there
         with pytest.raises(TooManyListenersError, match="2 clients"), other.listen():
             pass
     with other.listen(), other.listen():
         pass
-    await one.close(1)
-    await other.close(1)
+    await one.shutdown(1)
+    await other.shutdown(1)

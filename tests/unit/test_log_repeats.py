@@ -287,7 +287,7 @@ async def test_a_task_of_the_scheduler_that_fails_at_once_is_logged_once(caplog:
 
     supervisor.start("dispatch", fail)
     await often.wait()
-    await supervisor.stop("dispatch", 1)
+    await supervisor.cancel("dispatch", 1)
     (line,) = said(caplog)
     assert line.startswith("the scheduler's dispatch task failed")
 

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
+from fastapi_crons._util.life import Part
+
 Handler = Callable[[int, FrameType | None], object]
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
@@ -86,6 +88,32 @@ class StopSignals(Listener):
                 self._heard()
         finally:
             self._before[number](number, frame)
+
+
+class Signals(Part):
+    """The signals that concern a scheduler while it is started. Made on the loop that it runs on."""
+
+    def __init__(self, *, watch_interrupts: bool) -> None:
+        self.interrupts = InterruptWatch()
+        self._watch_interrupts = watch_interrupts
+        self._stop_signals: StopSignals | None = None
+        self._loop = asyncio.get_running_loop()
+
+    async def startup(self) -> None:
+        if self._watch_interrupts:
+            self.interrupts.start()
+
+    def on_stop(self, call: Callable[[], object]) -> None:
+        """Call this on the loop when the process is told to end; it takes the place of an earlier one."""
+        if self._stop_signals is not None:
+            self._stop_signals.stop()
+        self._stop_signals = StopSignals(lambda: self._loop.call_soon_threadsafe(call))
+        self._stop_signals.start()
+
+    async def shutdown(self, timeout: float) -> None:
+        self.interrupts.stop()
+        if self._stop_signals is not None:
+            self._stop_signals.stop()
 
 
 class EndSignals(Listener):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 from fastapi_crons._util.backoff import Backoff, Meter
+from fastapi_crons._util.life import Finding, Part
 from fastapi_crons._util.text import counted, one_line, traceback_text
 from fastapi_crons.clock import Clock, begin_root_task
 
@@ -17,7 +19,7 @@ logger = logging.getLogger(__name__)
 _HEALTHY_AFTER = 60.0
 
 
-class Supervisor:
+class Supervisor(Part):
     """Runs tasks that are meant to go on until the scheduler stops, and starts one that failed again."""
 
     def __init__(self) -> None:
@@ -25,10 +27,15 @@ class Supervisor:
         #: What failed last, and when on the loop's clock, by task.
         self._faults: dict[str, tuple[float, str]] = {}
 
-    def recent_faults(self) -> dict[str, str]:
-        """What failed in the last minute, by task."""
+    async def shutdown(self, timeout: float) -> None:
+        for name in list(self._tasks):
+            await self.cancel(name, timeout)
+
+    def findings(self) -> Iterator[Finding]:
         since = asyncio.get_running_loop().time() - _HEALTHY_AFTER
-        return {name: fault for name, (when, fault) in self._faults.items() if when > since}
+        for name, (when, fault) in self._faults.items():
+            if when > since:
+                yield Finding(f"the {name} task failed and was started again", failure=True, cause=fault)
 
     def start(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Run `work` for ever: it is started again with growing delays when it fails."""
@@ -43,9 +50,9 @@ class Supervisor:
         task = self._tasks.get(name)
         if task is not None:
             await asyncio.wait({task}, timeout=timeout)
-        await self.stop(name, 1.0)
+        await self.cancel(name, 1.0)
 
-    async def stop(self, name: str, timeout: float) -> None:
+    async def cancel(self, name: str, timeout: float) -> None:
         """Cancel a task and wait for its end; one that swallows the cancellation is cancelled again, within the bound."""
         task = self._tasks.pop(name, None)
         if task is None:
@@ -84,11 +91,12 @@ class Supervisor:
             await asyncio.sleep(backoff.next())
 
 
-class Background:
-    """Hooks about ticks and about runs of other processes, signals, looks at the stores. Made on the loop it is used on."""
+class Background(Part):
+    """Tasks that nobody waits for, owned until they end. At a stop they get `grace` seconds to do so."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, grace: float) -> None:
         self._clock = clock
+        self._grace = grace
         self.tasks: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[None]:
@@ -102,8 +110,8 @@ class Background:
         """Wait for all of them, so many seconds at most."""
         await self._clock.wait(list(self.tasks), timeout)
 
-    def cancel(self) -> None:
-        """End them."""
+    async def shutdown(self, timeout: float) -> None:
+        await self.drain(self._grace)
         for task in self.tasks:
             task.cancel()
 
@@ -111,3 +119,11 @@ class Background:
 async def _as_root_task(work: Coroutine[Any, Any, object]) -> None:
     begin_root_task()
     await work
+
+
+def uncancel() -> None:
+    """Take back a cancellation of the current task that was ours, so that time limits inside it count rightly."""
+    if sys.version_info >= (3, 11):
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()

@@ -9,6 +9,7 @@ from contextlib import aclosing, contextmanager
 from typing import TypeVar, cast
 
 from fastapi_crons._util.backoff import Backoff, Meter
+from fastapi_crons._util.life import Part
 from fastapi_crons._util.text import counted, one_line, traceback_text
 from fastapi_crons.errors import CronsError, StoreError, TooManyListenersError
 from fastapi_crons.run import MissedTicks, Run
@@ -39,7 +40,7 @@ class Heard:
         return cast("T", self._shown)
 
 
-class Feed:
+class Feed(Part):
     """One subscription to the state store, whatever the number of listeners; none where nobody listens.
 
     There are at most `limit` listeners at a time, those of other schedulers of the process among them.
@@ -58,15 +59,14 @@ class Feed:
         self._ending: set[asyncio.Task[None]] = set()
         self._stopped = False
 
-    def stop(self) -> None:
-        """Let all listeners go; those that come from now on are not taken."""
+    def quiesce(self) -> None:
+        """Disconnect all listeners, and take no new ones."""
         self._stopped = True
         for queue in list(self._queues):
             self._let_go(queue)
 
-    async def close(self, timeout: float) -> None:
-        """End the subscription, within so many seconds."""
-        self.stop()
+    async def shutdown(self, timeout: float) -> None:
+        self.quiesce()
         if self._ending:
             await asyncio.wait(self._ending, timeout=timeout)
 

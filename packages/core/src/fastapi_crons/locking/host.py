@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from fastapi_crons._util.life import Finding, Part
+from fastapi_crons.clock import Clock, Timer
 
 if TYPE_CHECKING:
     from fastapi_crons.locking.base import Reach
 
+logger = logging.getLogger(__name__)
+
+#: Seconds after the start until sibling workers are counted again.
+_COUNT_AGAIN_AFTER = 10.0
 _PROC = Path("/proc")
 #: Variables by which a platform says that it runs an app on several hosts.
 _PLATFORMS = {
@@ -20,7 +29,7 @@ _PLATFORMS = {
     "K_SERVICE": "Cloud Run",
     "DYNO": "Heroku",
 }
-#: What starts several workers of an app.
+#: Servers that start several workers of an app.
 _SERVERS = ("uvicorn", "gunicorn", "hypercorn", "granian", "fastapi")
 
 
@@ -40,6 +49,35 @@ def sibling_workers() -> int:
         return max(1, sum(_shape(_command(int(child))) == own for child in children))
     except OSError:
         return 1
+
+
+class Surroundings(Part):
+    """Warns where ticks may run several times because the lock does not reach as far as the app."""
+
+    def __init__(self, clock: Clock, reach: Reach) -> None:
+        self._clock = clock
+        self._reach: Reach = reach
+        self._found: list[str] = []
+        self._again: Timer | None = None
+
+    async def startup(self) -> None:
+        self._look()
+        # The other workers of a server may start a little later.
+        self._again = self._clock.call_later(_COUNT_AGAIN_AFTER, self._look)
+
+    async def shutdown(self, timeout: float) -> None:
+        if self._again is not None:
+            self._again.cancel()
+
+    def findings(self) -> Iterator[Finding]:
+        yield from map(Finding, self._found)
+
+    def _look(self) -> None:
+        found = findings(self._reach)
+        for finding in found:
+            if finding not in self._found:
+                logger.warning("%s", finding)
+        self._found = found
 
 
 def findings(reach: Reach) -> list[str]:

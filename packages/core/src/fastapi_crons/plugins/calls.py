@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -14,6 +14,7 @@ import pluggy
 from fastapi_crons._util.backoff import Lasting, Meter
 from fastapi_crons._util.callables import is_awaitable, is_coroutine_function, label
 from fastapi_crons._util.exceptions import exact_text, is_a
+from fastapi_crons._util.life import Finding, Part
 from fastapi_crons._util.text import (
     counted,
     one_line,
@@ -159,7 +160,7 @@ class Calls(Protocol):
     def __call__(self, hook: str) -> tuple[HookCall, ...]: ...
 
 
-class HookCaller:
+class HookCaller(Part):
     """Calls the hooks of one scheduler. `crons` is only passed on: it is what hooks get under this name."""
 
     def __init__(self, crons: object, clock: Clock, calls: Calls, pool: ThreadPool, timeout: float) -> None:
@@ -171,15 +172,11 @@ class HookCaller:
         self._going_on: set[asyncio.Task[BaseException | None]] = set()
         self.failures = 0
 
-    @property
-    def threads(self) -> int:
-        """How many plain functions are called at a time."""
-        return self._pool.size
-
-    @property
-    def waiting(self) -> int:
-        """How many calls wait, because all threads are taken."""
-        return self._pool.waiting
+    def findings(self) -> Iterator[Finding]:
+        waiting = self._pool.waiting
+        if waiting:
+            wait = "1 call waits" if waiting == 1 else f"{waiting} calls wait"
+            yield Finding(f"the pool of threads for hooks is full, and {wait}: all {self._pool.size} are taken")
 
     def wanted(self, hook: str, job_name: str) -> bool:
         """Whether anything implements the hook for this job."""

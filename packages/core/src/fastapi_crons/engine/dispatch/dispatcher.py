@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from math import inf
 from time import perf_counter
 
+from fastapi_crons._util.life import Finding, Part, listed
 from fastapi_crons._util.text import one_line
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.engine.dispatch.claims import Wanted, claims_of
@@ -40,29 +41,29 @@ MAX_CLAIMS = 1_000
 #: For how long (seconds) steps are decided, and how many runs are started, in one go: the event loop is never held long.
 MAX_DECIDING = 2 * MAX_COUNTING
 MAX_STARTS = 250
+#: The dispatcher sleeps for `max_sleep` at most; when it has been silent for so much longer (seconds), it is stuck.
+_STUCK_AFTER = 15.0
 
 
-class Dispatcher:
+class Dispatcher(Part):
     """Decides, claims and starts, for one scheduler."""
 
     def __init__(
-        self,
-        parts: Parts,
-        timeline: Timeline,
-        delays: Delays,
-        on_registered: Callable[[list[CronJob]], None],
-        on_early: Callable[[], None],
+        self, parts: Parts, on_registered: Callable[[list[CronJob]], None], on_early: Callable[[], None]
     ) -> None:
         """`on_early` is called when the store says that a tick is claimed too early."""
         self._config, self._clock, self._owner = parts.config, parts.clock, parts.instance.owner
         self._locks, self._runner, self._background = parts.locks, parts.runner, parts.background
+        self._supervisor, self._runs_ticks = parts.supervisor, parts.runs_ticks
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._claim_clock = ClaimClock(self._clock)
-        self._timeline = timeline
+        self._timeline = Timeline()
         self._turns = Turns()
         self._held_back = HeldBack()
         self._lanes = Lanes(parts.recorder, self._claim_clock.now)
-        self.delays = delays
+        self.delays = Delays()
+        parts.locks.on_outage = self.delays.note
+        parts.locks.count_ticks = self._count_ticks
         self.new_run_id = RunIds(self._clock.now)
         self.jobs = EnrolledJobs(parts, self._timeline, self.new_run_id, self._placed, on_registered)
         self.answers = Answers(
@@ -76,6 +77,8 @@ class Dispatcher:
             on_early,
             self.wake,
         )
+        #: The ids under which the last batch was claimed.
+        self.claiming: set[str] = set()
         #: Whether somebody is due and waits for room; or to be decided about, for which there was no time.
         self._crowded = False
         self._undecided = False
@@ -90,18 +93,32 @@ class Dispatcher:
         """Whether there is nothing to do before the next tick."""
         return self._waiting and not self._wake.is_set()
 
-    def unfit_schedules(self) -> list[str]:
-        """The jobs whose schedule is not fit to be used, or fails."""
-        return self._timeline.unfit()
+    def findings(self) -> Iterator[Finding]:
+        if self._runs_ticks and self._locks.fault is None:
+            silent = self._claim_clock.seconds_since_look()
+            if silent > self._clock.max_sleep + _STUCK_AFTER:
+                yield Finding(
+                    f"no due tick was looked for in {silent:.0f} s",
+                    failure=True,
+                    cause="something holds the event loop, or the lock store is slow",
+                )
+        yield from self.jobs.findings()
+        names = self._timeline.unfit()
+        if names:
+            yield Finding(f"the schedule fails or breaks its protocol, so nothing is run by it, of {listed(names)}")
+        yield from self._full_pool()
 
-    @property
-    def waiting_for_threads(self) -> int:
-        """How many jobs are due and wait for a thread."""
-        return self._lanes.waiting_for_threads
-
-    def silent_for(self) -> float:
-        """For how long (seconds) nobody has looked whether a tick is due."""
-        return self._claim_clock.seconds_since_look()
+    def _full_pool(self) -> Iterator[Finding]:
+        """All threads are taken, while something waits for one. No time limit begins before there is one."""
+        runs = [run for run in self._runner.active.values() if not run.job.is_async]
+        held_by, size = [run.job.name for run in runs if not run.waits], self._config.max_threads
+        if len(held_by) < size:
+            return
+        waiting = len(runs) - len(held_by) + self._lanes.waiting_for_threads
+        if waiting:
+            held = listed(list(dict.fromkeys(held_by)))
+            wait = "1 job waits" if waiting == 1 else f"{waiting} jobs wait"
+            yield Finding(f"the pool of threads for jobs is full, and {wait}: all {size} are taken, by {held}")
 
     def add(self, jobs: Iterable[CronJob]) -> None:
         """Take up jobs. Safe to call from any thread."""
@@ -115,13 +132,25 @@ class Dispatcher:
         else:
             self._loop.call_soon_threadsafe(self._wake.set)
 
-    def stop(self) -> None:
+    async def startup(self) -> None:
+        if self._runs_ticks:
+            self._supervisor.start("dispatch", self._run_forever)
+
+    async def shutdown(self, timeout: float) -> None:
+        await self._supervisor.finish("dispatch", timeout)
+
+    def quiesce(self) -> None:
         """Claim nothing more. What was claimed already is started, so that it gets its record."""
         self._stopping = True
         if self._look is not None:
             self._look.cancel()
         self.jobs.stop()
         self.wake()
+
+    def _count_ticks(self, seconds: float) -> tuple[int, bool]:
+        """How many ticks have become due in the last so many seconds, and whether there are more."""
+        now = self._clock.now()
+        return self._timeline.count(now - seconds - 1, now)  # a tick is claimed within a second
 
     def share(self, peers: list[str]) -> None:
         """Share the ticks with these instances, which are sorted and have the same jobs; this one is among them."""
@@ -160,7 +189,7 @@ class Dispatcher:
                 entry.delay = Delay(entry.mark, self._clock.now(), PAUSED)
                 self.answers.try_again(entry, late=True)
 
-    async def run_forever(self) -> None:
+    async def _run_forever(self) -> None:
         """The scheduler's dispatch task."""
         while not self._stopping:
             self._wake.clear()
@@ -298,6 +327,7 @@ class Dispatcher:
         return claims
 
     async def _claim_and_start(self, wanted: list[Wanted]) -> None:
+        self.claiming = {want.request.run_id for want in wanted}
         asked_ts = self._claim_clock.asked_ts = self._clock.now()
         results = await self._locks.claim([want.request for want in wanted])
         self.delays.store_answered(asked_ts, self._clock.now())

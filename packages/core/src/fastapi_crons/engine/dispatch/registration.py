@@ -11,6 +11,7 @@ from zlib import adler32, crc32
 
 from fastapi_crons._util.damage import LATEST
 from fastapi_crons._util.gc_pause import collector_paused
+from fastapi_crons._util.life import Finding, listed
 from fastapi_crons._util.text import counted, printable
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.engine.dispatch.claims import definition_of, probe_of
@@ -170,10 +171,6 @@ class EnrolledJobs:
                 extra={"job": name},
             )
 
-    def not_in_force(self) -> list[str]:
-        """The jobs of which another definition than this instance's was registered since."""
-        return [name for name, entry in self._entries.items() if not entry.in_force]
-
     def has_other_function(self, job: CronJob, function: str) -> None:
         """A job's name stands for another function where it was registered before, or since."""
         if job.name not in self._other_functions:
@@ -191,14 +188,20 @@ class EnrolledJobs:
         """All instances that live have the same jobs and functions."""
         self._other_functions.clear()
 
-    def other_functions(self) -> list[str]:
-        """The jobs whose name was registered for another function by another instance."""
-        return sorted(self._other_functions)
-
-    def marks_ahead(self) -> list[str]:
-        """The jobs whose newest handled tick lies ahead of the clock: nothing of theirs runs until it gets there."""
-        now = self._clock.now()
-        return [name for name, entry in self._entries.items() if entry.mark > now + 1]
+    def findings(self) -> Iterator[Finding]:
+        """What an operator should look at: jobs of which this instance and the store know different things."""
+        now, entries = self._clock.now(), self._entries.items()
+        names = [name for name, entry in entries if not entry.in_force]
+        if names:
+            yield Finding(f"another definition was registered since, so this instance does not run {listed(names)}")
+        if self._other_functions:
+            names = sorted(self._other_functions)
+            yield Finding(f"another function is registered under the same name for {listed(names)}")
+        names = [name for name, entry in entries if entry.mark > now + 1]
+        if names:
+            yield Finding(
+                f"the newest handled tick lies ahead of the clock, so nothing runs until then for {listed(names)}"
+            )
 
     async def _enrol(self, jobs: list[CronJob]) -> None:
         try:

@@ -12,8 +12,7 @@ from fastapi_crons._util.callables import is_awaitable
 from fastapi_crons._util.exceptions import is_a
 from fastapi_crons._util.text import cut, printable, safe_text, type_name
 from fastapi_crons._util.threads import ThreadPool
-from fastapi_crons.clock import Clock
-from fastapi_crons.engine.runs.cancellation import TimeLimit, take_back_cuts
+from fastapi_crons.clock import Clock, Timer
 from fastapi_crons.engine.runs.context import JobContext
 from fastapi_crons.engine.runs.results import drained
 from fastapi_crons.engine.runs.run import ActiveRun
@@ -26,6 +25,28 @@ if TYPE_CHECKING:
     from fastapi_crons.plugins.registry import Plugins
 
 logger = logging.getLogger(__name__)
+
+
+class TimeLimit:
+    """The time limit of one call of a run's function. It begins when the function does, not while a thread is waited for."""
+
+    __slots__ = ("_clock", "_over", "_run", "_seconds", "_timer")
+
+    def __init__(self, clock: Clock, run: ActiveRun, seconds: float) -> None:
+        self._clock, self._run, self._seconds = clock, run, seconds
+        self._timer: Timer | None = None
+        self._over = False
+
+    def begin(self) -> None:
+        """The function begins."""
+        if not self._over:
+            self._timer = self._clock.call_later(self._seconds, lambda: self._run.cut_off("timed_out"))
+
+    def end(self) -> None:
+        """The function has ended, or is no longer waited for."""
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 class Invoker:
@@ -68,7 +89,7 @@ class Invoker:
                     raise
                 if failures == job.max_retries or not is_a(raised, job.retry_on):
                     raise
-                take_back_cuts(run)
+                run.take_back_cuts()
             await self._wait_before_retry(run, failures, raised)
             await self._settle_lease(run)
             run.attempt += 1

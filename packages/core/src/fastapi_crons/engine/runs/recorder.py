@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Protocol
 
 from fastapi_crons._util.backoff import Backoff, Meter
+from fastapi_crons._util.life import Finding, Part
+from fastapi_crons._util.tasks import Supervisor
 from fastapi_crons._util.text import counted, one_line, span, traceback_text
 from fastapi_crons.clock import Clock
 from fastapi_crons.locking.base import LeaseRef
-from fastapi_crons.locking.client import LockClient
-from fastapi_crons.locking.leases import LeaseBook
+from fastapi_crons.locking.manager import DistributedLockManager
 from fastapi_crons.run import MissedTicks, Run
 from fastapi_crons.state.base import Record, StateBackend
 
@@ -39,23 +40,23 @@ class Ongoing(Protocol):
     def snapshot(self) -> Run: ...
 
 
-class Recorder:
+class Recorder(Part):
     """The write-behind buffer of one scheduler."""
 
     def __init__(
         self,
         state: StateBackend,
-        locks: LockClient,
-        leases: LeaseBook,
+        locks: DistributedLockManager,
         clock: Clock,
+        supervisor: Supervisor,
         *,
         store_timeout: float,
         max_buffered: int,
     ) -> None:
         self._state = state
         self._locks = locks
-        self._leases = leases
         self._clock = clock
+        self._supervisor = supervisor
         self._store_timeout = store_timeout
         self._max_buffered = max_buffered
         #: By id: runs that have begun in this turn of the loop, and in the one before. Those that end at once are written once.
@@ -68,16 +69,34 @@ class Recorder:
         #: Leases to give back: those whose outcome is still to be written, and those that are only to be given back.
         self._releases: list[tuple[LeaseRef, Callable[[], None]]] = []
         self._written: list[tuple[LeaseRef, Callable[[], None]]] = []
+        #: Those that the store has been asked to take back, and that it has not confirmed.
+        self._releasing: list[tuple[LeaseRef, Callable[[], None]]] = []
         self._wake = asyncio.Event()
         self._release_wake = asyncio.Event()
         self._busy = 0
         self._batch_size = MAX_BATCH
-        self.dropped = 0
+        self._dropped = 0
         self._outage, self._overflow = Meter(), Meter()
         #: Whether the store is far away, by how long it took last.
         self.slow = False
         #: Why the state store does not answer at the moment; None while it does.
         self.fault: str | None = None
+
+    async def startup(self) -> None:
+        self._supervisor.start("record", self._write_forever)
+        self._supervisor.start("release", self._release_forever)
+
+    async def shutdown(self, timeout: float) -> None:
+        await self._supervisor.cancel("record", timeout)
+        await self._supervisor.cancel("release", timeout)
+        await self._flush(timeout)
+
+    def findings(self) -> Iterator[Finding]:
+        if self.fault is not None:
+            waiting = counted(len(self._pending), "record")
+            yield Finding(f"the state store does not answer, {waiting} wait", failure=True, cause=self.fault)
+        if self._dropped:
+            yield Finding(f"{self._dropped} records were dropped while the state store was down")
 
     @property
     def idle(self) -> bool:
@@ -85,9 +104,9 @@ class Recorder:
         return not (self._has_work or self._written or self._busy)
 
     @property
-    def waiting(self) -> int:
-        """How many records wait to be written."""
-        return len(self._pending)
+    def returning(self) -> list[LeaseRef]:
+        """The leases that are to be given back. Safe to call from any thread."""
+        return [lease for lease, _ in (*self._releases, *self._written, *self._releasing)]
 
     def noted(self, run_id: str) -> Run | None:
         """A run that the state store may not have yet, or not as it is by now."""
@@ -127,7 +146,6 @@ class Recorder:
 
     def release(self, lease: LeaseRef, released: Callable[[], None] = lambda: None) -> None:
         """Give a lease back, once what was noted of it is written; `released` is called when it is done."""
-        self._leases.releasing(lease)
         if self.slow:
             # Over a long way outcomes and leases travel side by side, or a job would be locked for several of its ways.
             self._written.append((lease, released))
@@ -136,7 +154,7 @@ class Recorder:
             self._releases.append((lease, released))
             self._wake.set()
 
-    async def write_forever(self) -> None:
+    async def _write_forever(self) -> None:
         """Write batches as they gather; the scheduler's recorder task."""
         backoff = Backoff()
         while True:
@@ -153,7 +171,7 @@ class Recorder:
             else:
                 await self._hold_records(backoff.next())
 
-    async def release_forever(self) -> None:
+    async def _release_forever(self) -> None:
         """Give leases back as they come; the scheduler's release task."""
         while True:
             if not self._written:
@@ -161,6 +179,7 @@ class Recorder:
             self._release_wake.clear()
             while self._written:
                 batch, self._written = self._written, []
+                self._releasing = batch
                 self._busy += 1
                 try:
                     await self._locks.release([lease for lease, _ in batch])
@@ -169,6 +188,7 @@ class Recorder:
                     raise
                 finally:
                     self._busy -= 1
+                    self._releasing = []
                 for lease, released in batch:
                     try:
                         released()
@@ -180,7 +200,7 @@ class Recorder:
                             extra={"job": lease.job},
                         )
 
-    async def flush(self, timeout: float) -> None:
+    async def _flush(self, timeout: float) -> None:
         """Write and give back what is left, at a stop, after the two tasks have ended. Bounded, in seconds."""
         loop, backoff = asyncio.get_running_loop(), Backoff()
         deadline = loop.time() + timeout
@@ -233,7 +253,7 @@ class Recorder:
         except _ABOUT_DATA as error:
             if len(batch) == 1:
                 logger.error("a record was dropped, which the state store can't keep: %s", one_line(error))
-                self.dropped += 1
+                self._dropped += 1
             else:
                 self._put_back(batch)
                 self._batch_size = len(batch) // 2
@@ -297,13 +317,13 @@ class Recorder:
         if excess > 0:
             for key in list(islice(self._pending, excess)):
                 del self._pending[key]
-            self.dropped += excess
+            self._dropped += excess
             lasting = self._overflow.failed(self._clock.monotonic())
             if lasting is not None:
                 logger.error(
                     "the state store is down for too long: %s dropped so far, the oldest first; at most %d wait "
                     "(CRON_MAX_BUFFERED_RECORDS)",
-                    counted(self.dropped, "record"),
+                    counted(self._dropped, "record"),
                     self._max_buffered,
                 )
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
+from fastapi_crons._util.tasks import uncancel
 from fastapi_crons._util.threads import Ended
 from fastapi_crons.engine.runs.context import log_fields, run_context
 from fastapi_crons.engine.runs.log import RunLog
@@ -60,10 +62,12 @@ class ActiveRun:
         "ended",
         "ending",
         "function_ended",
+        "held_since",
         "id",
         "in_function",
         "instance",
         "job",
+        "lease_lost",
         "log",
         "max_line_chars",
         "max_log_chars",
@@ -111,6 +115,10 @@ class ActiveRun:
         self.delay: str | None = None
         self.instance = ""
         self.started_ts = 0.0
+        #: When the store was asked, on the monotonic clock, that said last that the lease is ours; -inf where it said that it
+        #: is not, until it is found out whether it can be had back. And whether it is lost for good.
+        self.held_since = 0.0
+        self.lease_lost = False
         #: How the function ended, while the store is still to say whose the lease is.
         self.ending: Ending | None = None
         self.log: RunLog | None = None
@@ -176,6 +184,21 @@ class ActiveRun:
             if self.begun:
                 self.cuts += 1
                 self.task.cancel()
+
+    def take_back_cuts(self) -> None:
+        """Take back our own cancellations of its task, because it is to go on or has come to its end all the same."""
+        for _ in range(self.cuts):
+            uncancel()
+        self.cut, self.cuts = None, 0
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether its task was cancelled from outside, as opposed to its code raising CancelledError by itself."""
+        if self.cut is not None:
+            return True
+        if sys.version_info >= (3, 11):
+            return self.task is not None and self.task.cancelling() > 0
+        return False
 
     def cut_error(self, cut: Cut) -> RunError:
         """What is kept of a run that was cut off."""

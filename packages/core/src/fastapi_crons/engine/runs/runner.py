@@ -7,45 +7,49 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastapi_crons._util.exceptions import is_a
+from fastapi_crons._util.life import Finding, Part, listed
 from fastapi_crons._util.signals import InterruptWatch
 from fastapi_crons._util.tasks import Background
 from fastapi_crons._util.text import cut, printable, traceback_text, type_name
 from fastapi_crons.clock import Clock, root_task
 from fastapi_crons.engine.runs.attempt import Invoker
-from fastapi_crons.engine.runs.cancellation import is_cancelled, take_back_cuts
-from fastapi_crons.engine.runs.log import current_log
+from fastapi_crons.engine.runs.log import capture_records, current_log
 from fastapi_crons.engine.runs.outcome import Kept
 from fastapi_crons.engine.runs.run import ActiveRun, Ending
 from fastapi_crons.errors import SkipRun
 from fastapi_crons.job import CronJob
 from fastapi_crons.logs import log_error, shortened
 from fastapi_crons.run import RunError, RunStatus, current_run, short_id
-from fastapi_crons.schedule.due import Row
+from fastapi_crons.schedule.due import Row, tick_source
 
 if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
     from fastapi_crons.engine.runs.journal import Journal
     from fastapi_crons.engine.runs.recorder import Recorder
-    from fastapi_crons.locking.leases import LeaseBook
+    from fastapi_crons.locking.manager import DistributedLockManager
     from fastapi_crons.plugins.calls import HookCaller
     from fastapi_crons.plugins.registry import Plugins
 
 # A name for log configurations, wherever this module is.
 logger = logging.getLogger("fastapi_crons.runner")
 
-#: How often (seconds) a run looks whether the store has said whose its lease is.
-_LOOK_AGAIN_AFTER = 0.1
+#: How many of the runs that ended here last are remembered at least.
+_REMEMBERED = 5_000
+#: How long (seconds) cancelled runs get to end at a stop before they are abandoned.
+CANCEL_GRACE = 1.0
+#: A run that goes on over so many ticks of its job is worth a look.
+_PERIODS = 3
 #: How many characters of an error message go into a log line; the whole is kept with the run.
 _LOGGED = 500
 
 
-class Runner:
+class Runner(Part):
     """Executes runs, and tells recorder and hooks what became of them."""
 
     def __init__(
@@ -56,40 +60,89 @@ class Runner:
         hooks: HookCaller,
         recorder: Recorder,
         journal: Journal,
-        leases: LeaseBook,
+        locks: DistributedLockManager,
         background: Background,
         instance_id: str,
         interrupts: InterruptWatch,
-        ask_about_leases: Callable[[], None],
-        on_lost: Callable[[ActiveRun], None],
     ) -> None:
-        """`ask_about_leases` has the store asked now whose they are; `on_lost` is called after a run that lost its lease."""
         self._clock = clock
-        self._max_log_chars = config.max_log_chars
+        self._max_log_chars = config.max_log_chars if config.enabled else 0
+        self._shutdown_timeout, self._hook_timeout = config.shutdown_timeout, config.hook_timeout
         self._log_tracebacks = config.log_tracebacks
         self._hooks = hooks
         self._kept = Kept(config, hooks)
         self._recorder = recorder
         self._journal = journal
-        self._leases = leases
-        self._ask_about_leases = ask_about_leases
-        self._on_lost = on_lost
+        self._locks = locks
+        #: Elsewhere the process itself is the evidence that its leases are its own.
+        self._can_doubt = locks.backend.reach == "fleet"
         self._background = background
         self._instance_id = instance_id
         self._invoker = Invoker(config, clock, plugins, hooks, self._settle_lease)
         self._interrupts = interrupts
         self._create_task = asyncio.get_running_loop().create_task
+        #: Whether the lease of a run is still ours, as far as we can know; and what waits until the store has said so.
+        self.holds: Callable[[ActiveRun], bool] = lambda run: True
+        self.settle: Callable[[ActiveRun], Awaitable[None]]
+        #: Called when a run has ended that had lost its lease.
+        self.on_lost: Callable[[ActiveRun], None] = lambda run: None
         self.active: dict[str, ActiveRun] = {}
         #: How many of these run in a thread, and how many are late ticks.
         self.in_threads = 0
         self.catching_up = 0
+        #: The ids of the runs that ended here last: whatever the store says of their leases later, their functions are not
+        #: called again. Two sets, of which the older one is dropped when the newer is full.
+        self._ended: set[str] = set()
+        self._ended_before: set[str] = set()
+
+    async def startup(self) -> None:
+        if self._max_log_chars:
+            capture_records()
+
+    async def shutdown(self, timeout: float) -> None:
+        """Let runs finish within `shutdown_timeout`, cut off the rest, and let their hooks end in the time that hooks have."""
+        await self._wait_for_runs(self._shutdown_timeout)
+        for run in list(self.active.values()):
+            run.cut_off("cancelled" if run.job.is_async else "interrupted", "the stop of its scheduler")
+        await self._wait_for_runs(CANCEL_GRACE)
+        for run in list(self.active.values()):
+            if run.outcome is None:
+                self._abandon(run)
+        # What is left has ended, and calls its hooks.
+        await self._wait_for_runs(self._hook_timeout)
+        for run in list(self.active.values()):
+            self._abandon(run)
+
+    def findings(self) -> Iterator[Finding]:
+        names = [run.job.name for run in self.active.values() if run.outcome is not None and run.thread_lives]
+        if names:
+            yield Finding(f"a thread goes on after its run was given up, and holds {listed(names)}")
+        names = list(self._long_runs())
+        if names:
+            yield Finding(f"a run goes on for more than {_PERIODS} periods of {listed(names)}")
+
+    def _long_runs(self) -> Iterator[str]:
+        now = self._clock.now()
+        for run in self.active.values():
+            if run.outcome is None:
+                with suppress(Exception):  # a schedule of somebody else's, which is reported elsewhere
+                    ticks = tick_source(run.job.schedule).ticks_between(int(run.started_ts), int(now))
+                    if sum(1 for _, _ in zip(range(_PERIODS), ticks, strict=False)) == _PERIODS:
+                        yield run.job.name
+
+    async def _wait_for_runs(self, timeout: float) -> None:
+        await self._clock.wait({run.task for run in self.active.values() if run.task is not None}, timeout)
+
+    def has_ended(self, run_id: str) -> bool:
+        """Whether a run has ended in this instance, not long ago."""
+        return run_id in self._ended or run_id in self._ended_before
 
     def start(self, run: ActiveRun, on_end: Callable[[ActiveRun], None]) -> None:
         """Start a run whose lease is held. `on_end` is called when it has ended and its lease is released."""
         run.on_end = on_end
         run.instance = self._instance_id
         run.started_ts = self._clock.now()
-        self._leases.hold(run.ref)
+        run.held_since = self._locks.lived_at
         self.in_threads += not run.job.is_async
         self.catching_up += run.trigger == "catch_up"
         self.active[run.id] = run
@@ -100,7 +153,7 @@ class Runner:
         """What somebody said of a run by hand or a pause, fit to be kept."""
         return self._kept.note(job.name, text)
 
-    def abandon(self, run: ActiveRun) -> None:
+    def _abandon(self, run: ActiveRun) -> None:
         """Leave a run behind that does not end, at a stop: its record is closed and its lease given back."""
         if run.outcome is None:
             if run.ending is None:
@@ -145,9 +198,9 @@ class Runner:
 
     async def _carry_out(self, run: ActiveRun) -> None:
         ending = await self._call(run)
-        if run.cut == "lease_lost" and ending.error is None and not self._leases.is_lost(run.id):
-            take_back_cuts(run)  # it came to its end all the same
-        if run.cut is None and not self._leases.trusts(run.id):
+        if run.cut == "lease_lost" and ending.error is None and not run.lease_lost:
+            run.take_back_cuts()  # it came to its end all the same
+        if self._can_doubt and run.cut is None and not self.holds(run):
             ending = await self._settled(run, ending)
         if run.outcome is not None:
             return  # it was left behind at a stop, and that is its record
@@ -159,18 +212,16 @@ class Runner:
             await self._hooks.for_job(hook, run.job.name, run.context())
 
     async def _settle_lease(self, run: ActiveRun) -> None:
-        """Where the lease of a run is in doubt, wait until the store has said whose it is. A stop does not wait for it."""
-        if self._leases.is_open(run.id):
-            self._ask_about_leases()
-            while self._leases.is_open(run.id):
-                await self._clock.sleep(_LOOK_AGAIN_AFTER)
+        """Where the lease of a run is in doubt, wait until the store has said whose it is."""
+        if not self.holds(run):
+            await self.settle(run)
 
     async def _settled(self, run: ActiveRun, ending: Ending) -> Ending:
         """The outcome of a run that ended while its lease was in doubt: it counts unless another instance has the lease."""
         run.ending, run.function_ended = ending, True
         with suppress(asyncio.CancelledError):  # there is nothing left to cancel
-            await self._settle_lease(run)
-        if not self._leases.is_lost(run.id):
+            await self.settle(run)
+        if not run.lease_lost:
             return ending
         logger.error("job %r: its lease was lost, and its outcome does not count", run.job.name, extra=run.log_fields)
         run.cut = "lease_lost"
@@ -216,7 +267,7 @@ class Runner:
         """Keep the outcome. From here on nothing runs the function again."""
         run.function_ended = True
         if run.cut != "lease_lost":
-            self._leases.ended(run.id)
+            self._remember(run.id)
         outcome = self._kept.outcome(run, run.record(status, self._clock.now(), error, result))
         run.result_json = outcome.result_json
         if not run.job.store_result and outcome.result_json is not None:
@@ -279,8 +330,13 @@ class Runner:
 
     def _thread_ended(self, run: ActiveRun) -> None:
         """A function has come to its end after its run."""
-        self._leases.ended(run.id)
+        self._remember(run.id)
         self._release(run)
+
+    def _remember(self, run_id: str) -> None:
+        self._ended.add(run_id)
+        if len(self._ended) >= _REMEMBERED:
+            self._ended_before, self._ended = self._ended, set()
 
     def _release(self, run: ActiveRun) -> None:
         if self.active.pop(run.id, None) is None:
@@ -288,10 +344,9 @@ class Runner:
         self.in_threads -= not run.job.is_async
         self.catching_up -= run.trigger == "catch_up"
         run.releasing = True
-        if run.cut == "lease_lost" and run.ending is None and not self._leases.has_ended(run.id):
-            self._leases.drop(run.id)
+        if run.cut == "lease_lost" and run.ending is None and not self.has_ended(run.id):
             self._released(run)
-            self._on_lost(run)
+            self.on_lost(run)
         else:
             self._recorder.release(run.ref, lambda: self._released(run))
 
@@ -303,6 +358,6 @@ class Runner:
     def _after_cancellation(self, run: ActiveRun, raised: BaseException | None) -> tuple[RunStatus, RunError]:
         if run.cut is not None:
             return "interrupted" if run.cut == "lease_lost" else run.cut, run.cut_error(run.cut)
-        if raised is not None and not is_cancelled(run):
+        if raised is not None and not run.is_cancelled:
             return "failed", self._kept.error(run, raised)
         return "interrupted", RunError("CancelledError", "was cancelled from outside the scheduler")

@@ -9,8 +9,8 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from fastapi_crons._util.exceptions import is_a, traceback_of
+from fastapi_crons._util.tasks import uncancel
 from fastapi_crons._util.text import type_name
-from fastapi_crons.engine.runs.cancellation import is_cancelled, uncancel
 from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.run import short_id
 
@@ -79,7 +79,7 @@ class Scopes:
             if scope is not None:
                 raise TypeError(f"run_scope must return a context manager, not {type_name(scope)}")
         except BaseException as error:
-            if is_a(error, asyncio.CancelledError) and is_cancelled(run):
+            if is_a(error, asyncio.CancelledError) and run.is_cancelled:
                 raise
             self._hooks.complain(call, "failed on entering", error, {"job_name": run.job.name, "run_id": run.id})
         return None
@@ -92,7 +92,7 @@ class Scopes:
             else:
                 scope.__exit__(*how)
         except BaseException as error:
-            if is_a(error, asyncio.CancelledError) and raised is None and is_cancelled(run):
+            if is_a(error, asyncio.CancelledError) and raised is None and run.is_cancelled:
                 raise
             if error is not raised:
                 self._hooks.complain(call, "failed on leaving", error, {"job_name": run.job.name, "run_id": run.id})

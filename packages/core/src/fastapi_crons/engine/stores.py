@@ -1,0 +1,84 @@
+"""Stores: opens the two stores of a scheduler and announces this instance to others, and closes them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+
+from fastapi_crons._util.life import Finding, Part, listed
+from fastapi_crons._util.text import one_line
+from fastapi_crons.clock import Clock
+from fastapi_crons.config import CronConfig
+from fastapi_crons.engine.fleet.membership import Membership
+from fastapi_crons.engine.runs.recorder import Recorder
+from fastapi_crons.errors import StoreError
+from fastapi_crons.locking.instance import Instance
+from fastapi_crons.locking.manager import DistributedLockManager
+from fastapi_crons.state.base import HistoryLimits, StateBackend
+from fastapi_crons.state.client import answer_of
+
+logger = logging.getLogger(__name__)
+
+
+class Stores(Part):
+    """The stores of one scheduler. With `to_read` nothing is created in them, and other instances don't see this one."""
+
+    def __init__(
+        self,
+        config: CronConfig,
+        clock: Clock,
+        instance: Instance,
+        state: StateBackend,
+        locks: DistributedLockManager,
+        membership: Membership,
+        recorder: Recorder,
+        *,
+        to_read: bool,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._instance = instance
+        self._state = state
+        self._locks = locks
+        self._membership = membership
+        self._recorder = recorder
+        self._to_read = to_read
+
+    async def startup(self) -> None:
+        self._instance.lives_here(alive=True)
+        await self._locks.open(self._instance, self._clock, to_read=self._to_read)
+        self._locks.outage.forget()  # an outage of before
+        limits = HistoryLimits(self._config.history_keep, self._config.history_days)
+        connect = self._state.open_to_read if self._to_read else self._state.open
+        try:
+            await answer_of(connect(self._config.namespace, limits), self._config.store_timeout)
+            if not self._to_read:
+                asked = self._clock.monotonic()
+                await self._membership.announce()
+                self._recorder.expect(self._clock.monotonic() - asked)
+        except StoreError:
+            await self._close(self._config.store_timeout)
+            raise
+
+    async def shutdown(self, timeout: float) -> None:
+        if not self._to_read:
+            await self._membership.leave(timeout)
+        await self._close(timeout)
+        self._instance.lives_here(alive=False)
+
+    def findings(self) -> Iterator[Finding]:
+        if self._locks.fault is not None:
+            yield Finding("the lock store does not answer, nothing is started", failure=True, cause=self._locks.fault)
+        damaged = sorted({*self._locks.backend.damaged(), *self._state.damaged()})
+        if damaged:
+            yield Finding(f"what is on record is damaged, and is passed over: {listed(damaged)}")
+
+    async def _close(self, timeout: float) -> None:
+        await asyncio.gather(self._close_state(timeout), self._locks.close(timeout))
+
+    async def _close_state(self, timeout: float) -> None:
+        try:
+            await asyncio.wait_for(self._state.close(), timeout)
+        except Exception as error:
+            logger.warning("the state store did not close cleanly: %s", one_line(error))
