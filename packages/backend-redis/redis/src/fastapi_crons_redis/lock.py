@@ -7,7 +7,6 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import astuple
 from functools import partial
-from importlib.resources import files
 from time import monotonic
 from typing import Any, ClassVar
 
@@ -37,14 +36,11 @@ from fastapi_crons.locking.instance import Instance
 from fastapi_crons.locking.sound import sound_instance, sound_known, sound_pause
 
 from .connection import Client, Connection
+from .scripts import LOCK_KEYS, lock_script
 
 #: The layout that this version writes, and the oldest version of the layout that may work on it.
 VERSION = 1
 COMPATIBLE_FROM = 1
-#: The keys of `rule.lua`, in its order.
-_KEYS = (
-    "jobs", "registrars", "leases", "holders", "instances", "beats", "cancels", "pauses", "registered", "layout",
-)  # fmt: skip
 #: For how long (seconds) what was seen of the other processes of this host is trusted.
 _EVIDENCE_LASTS = 1.0
 
@@ -77,7 +73,7 @@ class RedisLockBackend(LockBackend):
         self._damage = Damage("lock store in Redis")
         #: Whether this is the first of its kind, or made beside one.
         self._first = True
-        self._script = files(__package__).joinpath("scripts/rule.lua").read_text()
+        self._script = lock_script()
         self._keys: list[str] = []
         self._terms = LeaseTerms(300, 30)
         self._instance: Instance | None = None
@@ -90,7 +86,7 @@ class RedisLockBackend(LockBackend):
 
     async def _open(self, instance: Instance, namespace: str, terms: LeaseTerms, *, to_read: bool) -> None:
         self._instance, self._terms = instance, terms
-        self._keys = [f"{{crons:{namespace}}}:lock:{key}" for key in _KEYS]
+        self._keys = [f"{{crons:{namespace}}}:lock:{key}" for key in LOCK_KEYS]
         if self._first and self._connection.owned:
             await asyncio.gather(
                 self._connection.open(),
@@ -126,7 +122,7 @@ class RedisLockBackend(LockBackend):
     async def register(self, definitions: Sequence[Definition]) -> list[Registered]:
         return [
             Registered(mark, None if replaced is None else Replaced(*replaced), other, reset_from)
-            for mark, replaced, other, reset_from in await self._do("enrol", definitions)
+            for mark, replaced, other, reset_from in await self._do("register", definitions)
         ]
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
@@ -152,7 +148,7 @@ class RedisLockBackend(LockBackend):
         return set(await self._do("cancel", [list(run_ids), actor]))
 
     async def last_handled(self, jobs: Sequence[str]) -> list[int | None]:
-        return list(await self._do("marks", jobs))
+        return list(await self._do("last_handled", jobs))
 
     async def known(self, jobs: Sequence[str] | None = None) -> list[KnownJob]:
         records, cancelled = await self._do("known", jobs)
@@ -167,10 +163,10 @@ class RedisLockBackend(LockBackend):
         about = [*astuple(self._me()), running, jobs]
         dead, cancelled, known, own, is_new = await self._do("beat", [about, leases])
         return Beat(
-            [Lease(*lease) for lease in dead],
+            [_lease(lease) for lease in dead],
             [(run_id, actor) for run_id, actor in cancelled],
             self._living(known),
-            [Lease(*lease) for lease in own],
+            [_lease(lease) for lease in own],
             is_new,
         )
 
@@ -222,6 +218,10 @@ class RedisLockBackend(LockBackend):
 
 def _text(answer: bytes | None) -> str:
     return (answer or b"").decode("utf-8", "replace")
+
+
+def _lease(fields: Sequence[Any]) -> Lease:
+    return Lease(*fields[: len(Lease._fields)])  # a later version may have more
 
 
 def _known(job: str, record: Sequence[Any], cancelled: Collection[str]) -> KnownJob:

@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection,
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from importlib.resources import files
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,6 +23,7 @@ from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, Sig
 from fastapi_crons.state.sound import sound_log, sound_missed, sound_run, sound_state
 
 from .connection import ERRORS, Client, Connection, reason_of
+from .scripts import HISTORY_KEYS, history_script
 
 if TYPE_CHECKING:
     from redis.asyncio.client import PubSub
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 #: The layout that this version writes, and the oldest version of the layout that may work on it.
 VERSION = 1
 COMPATIBLE_FROM = 1
-#: The keys of `history.lua`, in its order.
-_KEYS = ("states", "running", "oldest", "layout")
 #: For how long (seconds) what has ended outlives `HistoryLimits.days` where nobody prunes.
 _MARGIN = 86_400
 #: Servers refuse an expiry that overflows.
@@ -77,7 +75,7 @@ class RedisStateBackend(StateBackend):
     def _set_up(self, connection: Connection) -> None:
         self._connection = connection
         self._damage = Damage("history in Redis")
-        self._script = files(__package__).joinpath("scripts/history.lua").read_text()
+        self._script = history_script()
         self._prefix = ""
         self._limits = HistoryLimits(100, 30)
         #: Whether jobs may have more runs than they should, because the limits were others once.
@@ -227,7 +225,7 @@ class RedisStateBackend(StateBackend):
             await self._do("forget", names[start : start + _FORGOTTEN_AT_A_TIME])
 
     async def publish(self, signal: Signal) -> None:
-        await self._do("tell", signal)
+        await self._do("publish", signal)
 
     async def events(self, *, records: bool = True) -> AsyncGenerator[Event, None]:
         channels = ["signals", "events"] if records else ["signals"]
@@ -297,8 +295,11 @@ class RedisStateBackend(StateBackend):
 
     async def _do(self, operation: str, batch: object = None, lines: str = "") -> Any:
         """Have the script do an operation; returns its answer."""
-        answer = await self._ask(operation, batch, lines)
-        return _parsed(answer if isinstance(answer, bytes) else None)
+        found = await self._ask(operation, batch, lines)
+        answer, *damaged = found if isinstance(found, list) else [found]
+        for what in damaged:
+            self._damage.note(_shown(what), "it can't be what is on record")
+        return _parsed(answer)
 
     async def _texts(self, operation: str, batch: object = None) -> list[bytes | None]:
         """Have the script do an operation; returns the texts that it found, whatever is in them."""
@@ -308,7 +309,7 @@ class RedisStateBackend(StateBackend):
     async def _ask(self, operation: str, batch: object, lines: str = "") -> bytes | list[bytes | None]:
         return await self._connection.call(
             self._script,
-            [self._prefix + key for key in _KEYS],
+            [self._prefix + key for key in HISTORY_KEYS],
             (
                 operation,
                 self._prefix,
@@ -337,7 +338,7 @@ def _shown(text: bytes | None) -> str:
 
 
 def _lines(record: Record) -> tuple[str, str, str]:
-    """A record as `history.lua` takes it: what the script reads of it, the rest, and its log; JSON in a line each."""
+    """A record as `scripts/history/write.lua` takes it, in three lines of JSON: what the script reads, the rest, the log."""
     if isinstance(record, MissedTicks):
         head = (record.id, "missed", record.job, record.instance, record.recorded_ts)
         rest = (record.first_ts, record.last_ts, record.count, record.reason, record.more, record.detail)

@@ -1,0 +1,161 @@
+-- The operations of fastapi_crons.locking.LockBackend, each with its batch, and what the script returns.
+
+local operations = {}
+
+local function check_keys()
+  for _, key in ipairs(KEYS) do
+    make_kind(key, 'hash')
+  end
+end
+
+function operations.open()
+  local version, oldest, to_read = unpack(batch)
+  if not to_read then
+    check_keys()
+  end
+  local found, needs = open_layout(LAYOUT, version, oldest, to_read)
+  return {found, needs, known_instances()}
+end
+
+function operations.register()
+  local flat = {}
+  for _, definition in ipairs(batch) do
+    flat[#flat + 1] = definition[1]
+    flat[#flat + 1] = second
+  end
+  in_parts(flat, function(...) redis.call('HSET', REGISTERED, ...) end)
+  write_beat(owner)
+  return each(register)
+end
+
+function operations.claim()
+  write_beat(owner)
+  return each(claim)
+end
+
+function operations.pause() return each(pause) end
+function operations.resume() return each(resume) end
+function operations.release() return each(release) end
+function operations.renew() return each(renew) end
+
+function operations.cancel()
+  local run_ids, actor = unpack(batch)
+  local found = {}
+  for _, run_id in ipairs(run_ids) do
+    local text = redis.call('HGET', LEASES, run_id)
+    local job = text and sound_index(run_id, text)
+    local record = job and load_record(job)
+    if record and cancel(record, run_id, actor) then
+      found[#found + 1] = run_id
+    end
+  end
+  return found
+end
+
+function operations.last_handled()
+  load_records(batch)
+  local found = {}
+  for index, job in ipairs(batch) do
+    -- One that would be reset says nothing of what was handled.
+    local record = records[job]
+    found[index] = record and record[LAST_HANDLED] <= now + MAX_HANDLED_AHEAD and record[LAST_HANDLED] or null
+  end
+  return found
+end
+
+-- {job: record}, and the ids of the runs that are to be cancelled.
+function operations.known()
+  local found = {}
+  local function add(job, record)
+    -- Fields of a later version may hold what JSON can't.
+    local sound, text = pcall(cjson.encode, record)
+    if record and sound then
+      found[#found + 1] = cjson.encode(job) .. ':' .. text
+    end
+  end
+  if batch == null then
+    for job, text in pairs(pairs_of(JOBS)) do
+      add(job, sound_record(job, text))
+    end
+  else
+    load_records(batch)
+    for _, job in ipairs(batch) do
+      add(job, records[job])
+    end
+  end
+  return '[{' .. table.concat(found, ',') .. '},' .. cjson.encode(redis.call('HKEYS', CANCELS)) .. ']'
+end
+
+function operations.pauses()
+  local found = {}
+  for job, text in pairs(pairs_of(PAUSES)) do
+    found[#found + 1] = {job, sound_pause(decoded(text))}
+  end
+  return found
+end
+
+function operations.leased()
+  local found = {}
+  for _, run_id in ipairs(batch) do
+    if redis.call('HEXISTS', LEASES, run_id) == 1 then
+      found[#found + 1] = run_id
+    end
+  end
+  return found
+end
+
+function operations.beat()
+  local about, count = unpack(batch)
+  check_keys()
+  local is_new = redis.call('HSET', INSTANCES, owner, cjson.encode(about)) == 1
+  write_beat(owner)
+  local found, dead, own = known_instances(), leases_of_the_dead(), {}
+  local counted = redis.call('HGET', HOLDERS, owner)
+  if number_or(counted or 0, 0, UNREADABLE_TICK, -1) ~= count then
+    own = own_leases()
+    if #own == 0 then
+      redis.call('HDEL', HOLDERS, owner)
+    elseif tonumber(counted) ~= #own then
+      redis.call('HSET', HOLDERS, owner, #own)
+    end
+  end
+  return {dead, own_cancels(), found, own, is_new}
+end
+
+function operations.instances()
+  return known_instances()
+end
+
+function operations.leave()
+  redis.call('HDEL', INSTANCES, owner)
+  redis.call('HDEL', BEATS, owner)
+  return true
+end
+
+-- Delete the jobs that no living instance has registered for some seconds.
+function operations.forget()
+  local gone, registered = {}, pairs_of(REGISTERED)
+  for job in pairs(pairs_of(REGISTRARS)) do
+    local lives = false
+    for _, registrar in ipairs(registrars_of(job)) do
+      lives = lives or alive(registrar, math.huge)
+    end
+    local known = number_or(registered[job], 0, now + MAX_HANDLED_AHEAD, nil)
+    if lives or not known then
+      redis.call('HSET', REGISTERED, job, second)
+    elseif known < now - batch[1] then
+      local record = load_record(job)
+      if not record or #record[HELD] == 0 then
+        gone[#gone + 1] = job
+      end
+    end
+  end
+  for _, key in ipairs({JOBS, REGISTRARS, REGISTERED, PAUSES}) do
+    in_parts(gone, function(...) redis.call('HDEL', key, ...) end)
+  end
+  return gone
+end
+
+local answer = operations[operation]()
+answer = type(answer) == 'string' and answer or cjson.encode(answer)
+return #damaged == 0 and answer or {answer, unpack(damaged)}

@@ -1,0 +1,307 @@
+-- The rule of lock stores: function by function, in the same order, as in fastapi_crons.locking.rule, which explains each.
+--
+-- Records, leases and claims are lists, as they come in JSON. Python puts in the positions of their fields: those of a record
+-- have names without a prefix (TOKEN), those of fastapi_crons.locking.Lease begin with L_, those of ClaimRequest with C_.
+
+-- What lock.lua, the store around the rule, provides: the caller, the length of its leases, the server's clock (`second`
+-- without fractions), and functions for what is on record.
+local owner, term, now, second
+local load_record, add_record, changed, lease_of, add_lease, remove_lease, alive
+local registrars_of, set_registrars, set_pause, set_cancel
+
+-- What the rule provides.
+local register, claim, pause, resume, release, renew, cancel
+-- Its steps.
+local record_of, restore, replace, miss_until_now, holder_of, claim_tick, repeated, recover, grant, held, reset, credible
+
+-- The answer to a claim, as fastapi_crons.locking.ClaimResult.
+local function result(outcome, last_handled, token, holder, skipped, reset_from, orphaned)
+  return {outcome, last_handled or 0, token or 0, holder or '', skipped or false, reset_from or 0, orphaned or false}
+end
+
+-- Answers: last handled tick, what was replaced or null, the other function or null, the tick that was reset.
+function register(definition)
+  local job, schedule, timezone, func, last_handled, enabled, nonce, leases = unpack(definition)
+  local record = load_record(job)
+  if not record then
+    record = record_of(definition)
+    return {record[LAST_HANDLED], null, null, 0}
+  end
+  local done = lease_of(record, nonce)
+  if done and done[L_MISSED] ~= null then -- asked again, because the first answer was lost
+    local past = {done[L_SCHEDULE], done[L_TIMEZONE], done[L_AFTER], done[L_MISSED], done[L_TOKEN]}
+    return {record[LAST_HANDLED], past, null, 0}
+  end
+  changed(job)
+  local other = record[FUNCTION] ~= func and record[FUNCTION] or null
+  record[FUNCTION] = func
+  local reset_from = reset(record, second)
+  local replaced = null
+  if record[SCHEDULE] ~= schedule or record[TIMEZONE] ~= timezone or record[ENABLED] ~= enabled then
+    replaced = replace(record, job, schedule, timezone, enabled, nonce)
+  else
+    local registrars, known = registrars_of(job), false
+    for _, registrar in ipairs(registrars) do
+      known = known or registrar == owner
+    end
+    if not known then
+      while #registrars >= MAX_REGISTRARS do
+        table.remove(registrars, 1)
+      end
+      registrars[#registrars + 1] = owner
+      set_registrars(job, registrars)
+    end
+  end
+  record[LAST_HANDLED] = math.max(record[LAST_HANDLED], credible(last_handled))
+  restore(record, leases)
+  return {record[LAST_HANDLED], replaced, other, reset_from}
+end
+
+function claim(request)
+  local record = load_record(request[C_JOB])
+  if not record then
+    return result('unknown')
+  end
+  local again = repeated(record, request)
+  if again then
+    return again
+  end
+  local is_tick = request[C_TICK] ~= null
+  local in_force = request[C_SCHEDULE] == record[SCHEDULE] and request[C_TIMEZONE] == record[TIMEZONE]
+  if not in_force or (is_tick and not record[ENABLED]) then
+    for _, registrar in ipairs(registrars_of(request[C_JOB])) do
+      if alive(registrar, math.huge) then
+        return result('not_in_force')
+      end
+    end
+    return result('not_in_force', 0, 0, '', false, 0, true)
+  end
+  if is_tick and record[PAUSE] then
+    return result('paused')
+  end
+  if request[C_REPLACES] ~= null then
+    return recover(record, request)
+  end
+  local holder = holder_of(record)
+  if is_tick then
+    return claim_tick(record, request, holder)
+  end
+  if holder and request[C_OVERLAP] ~= 'allow' and not request[C_FORCE] then
+    return result('busy', record[LAST_HANDLED], 0, holder)
+  end
+  local token = grant(record, request, record[LAST_HANDLED])
+  return result('granted', record[LAST_HANDLED], token, request[C_FORCE] and holder or '')
+end
+
+-- Answers: the pause, or null for a job without a record.
+function pause(request)
+  local job, actor, note_of_pause = unpack(request)
+  local record = load_record(job)
+  if not record then
+    return null
+  end
+  if not record[PAUSE] then
+    set_pause(record, job, {now, actor, note_of_pause})
+  end
+  return record[PAUSE]
+end
+
+-- Answers: pause, schedule, timezone, after, last handled tick, token; null for a job that is not paused.
+function resume(request)
+  local job, nonce, catch_up = unpack(request)
+  local record = load_record(job)
+  if not record then
+    return null
+  end
+  local done = lease_of(record, nonce)
+  if done then -- asked again, because the first answer was lost
+    return {{0, null, null}, done[L_SCHEDULE], done[L_TIMEZONE], done[L_AFTER], record[LAST_HANDLED], done[L_TOKEN]}
+  end
+  local ended, after, token = record[PAUSE], record[LAST_HANDLED], 0
+  if not ended then
+    return null
+  end
+  set_pause(record, job, false)
+  -- A job that is disabled has no ticks that the pause kept from running.
+  if not catch_up and record[ENABLED] and second > after then
+    token = miss_until_now(record, job, nonce, 'paused')
+  end
+  return {ended, record[SCHEDULE], record[TIMEZONE], after, record[LAST_HANDLED], token}
+end
+
+function release(ref)
+  local record, _, index = held(ref)
+  if record then
+    remove_lease(record, index)
+  end
+  return record ~= nil
+end
+
+function renew(ref)
+  local record, lease = held(ref)
+  if record then
+    lease[L_EXPIRES] = math.max(lease[L_EXPIRES], now + term)
+    changed(lease[L_JOB])
+  end
+  return record ~= nil
+end
+
+function cancel(record, run_id, actor)
+  local lease = lease_of(record, run_id)
+  if lease and lease[L_MISSED] == null then
+    set_cancel(run_id, actor)
+    return true
+  end
+  return false
+end
+
+function record_of(definition)
+  local job, schedule, timezone, func, last_handled, enabled, _, leases = unpack(definition)
+  local known = credible(last_handled)
+  local settled_at = last_handled > 0 and now + QUARANTINE or 0
+  local record = {schedule, timezone, enabled, func, known > 0 and known or second, 0, now, false, {}, settled_at}
+  add_record(job, record)
+  set_registrars(job, {owner})
+  restore(record, leases)
+  return record
+end
+
+function restore(record, leases)
+  for _, lease in ipairs(leases) do
+    if lease[L_TOKEN] > record[TOKEN] then
+      record[TOKEN] = lease[L_TOKEN]
+      local _, index = lease_of(record, lease[L_RUN_ID])
+      if index then
+        remove_lease(record, index)
+      end
+      for field = #lease, L_TIMEZONE + 1, -1 do
+        lease[field] = nil
+      end
+      add_lease(record, lease)
+    end
+  end
+end
+
+-- Answers: schedule, timezone, last handled tick, reason, token.
+function replace(record, job, schedule, timezone, enabled, nonce)
+  local reason = 'schedule_changed'
+  if not record[ENABLED] or (record[SCHEDULE] == schedule and record[TIMEZONE] == timezone) then
+    reason = 'disabled'
+  elseif record[PAUSE] then
+    reason = 'paused'
+  end
+  local old = {record[SCHEDULE], record[TIMEZONE], record[LAST_HANDLED], reason, 0}
+  if nonce ~= '' and second > record[LAST_HANDLED] then
+    old[5] = miss_until_now(record, job, nonce, reason)
+  end
+  record[SCHEDULE], record[TIMEZONE], record[ENABLED] = schedule, timezone, enabled
+  record[SINCE] = now
+  set_registrars(job, {owner})
+  record[LAST_HANDLED] = math.max(record[LAST_HANDLED], second)
+  return old
+end
+
+function miss_until_now(record, job, nonce, reason)
+  local request = {job, nonce, second, record[SCHEDULE], record[TIMEZONE], 'skip', false, reason, null, 1}
+  local after = record[LAST_HANDLED]
+  record[LAST_HANDLED] = second
+  return grant(record, request, after)
+end
+
+function holder_of(record, but)
+  for _, lease in ipairs(record[HELD]) do
+    if lease[L_MISSED] == null and lease ~= but and alive(lease[L_INSTANCE], lease[L_EXPIRES]) then
+      return lease[L_RUN_ID]
+    end
+  end
+end
+
+function claim_tick(record, request, holder)
+  local tick = request[C_TICK]
+  if tick > now + MAX_AHEAD then
+    return result('early', second)
+  end
+  local reset_from = reset(record, tick - 1)
+  if reset_from > 0 then
+    changed(request[C_JOB])
+  end
+  if tick <= record[LAST_HANDLED] then
+    return result('stale', record[LAST_HANDLED])
+  end
+  local settled_at = record[SETTLED_AT] or 0
+  if now < settled_at and settled_at <= now + MAX_HANDLED_AHEAD then
+    return result('early', second)
+  end
+  local busy = holder and request[C_OVERLAP] ~= 'allow' and request[C_MISSED] == null
+  if busy and request[C_OVERLAP] ~= 'skip' then
+    return result('busy', record[LAST_HANDLED], 0, holder)
+  end
+  local before = record[LAST_HANDLED]
+  record[LAST_HANDLED] = tick
+  if busy then
+    request[C_MISSED] = 'overlap'
+    return result('busy', before, grant(record, request, before), holder, true, reset_from)
+  end
+  return result('granted', before, grant(record, request, before), '', false, reset_from)
+end
+
+-- The answer given before to a request that is asked again, because the first answer was lost.
+function repeated(record, request)
+  local lease = lease_of(record, request[C_RUN_ID])
+  if not lease then
+    return nil
+  end
+  if lease[L_MISSED] ~= request[C_MISSED] then
+    return result('busy', lease[L_AFTER], lease[L_TOKEN], '', true)
+  end
+  return result('granted', lease[L_AFTER], lease[L_TOKEN])
+end
+
+function recover(record, request)
+  local dead, index = lease_of(record, request[C_REPLACES])
+  if not dead or (dead[L_INSTANCE] ~= owner and alive(dead[L_INSTANCE], dead[L_EXPIRES])) then
+    return result('stale', record[LAST_HANDLED])
+  end
+  local holder = holder_of(record, dead)
+  if holder and request[C_OVERLAP] ~= 'allow' then
+    return result('busy', record[LAST_HANDLED], 0, holder)
+  end
+  remove_lease(record, index)
+  -- The ticks that the interrupted run stood for are now this one's.
+  return result('granted', dead[L_AFTER], grant(record, request, dead[L_AFTER]))
+end
+
+function grant(record, request, after)
+  -- Bound to the clock, so that tokens grow even over a store that lost its records.
+  local token = math.max(record[TOKEN] + 1, math.floor(now * 1000))
+  record[TOKEN] = token
+  add_lease(record, {
+    request[C_JOB], request[C_RUN_ID], request[C_TICK], owner, token, request[C_ATTEMPT], now + term, after, request[C_MISSED],
+    request[C_SCHEDULE], request[C_TIMEZONE],
+  })
+  return token
+end
+
+function held(ref)
+  local job, run_id, token = unpack(ref)
+  local record = load_record(job)
+  if record then
+    local lease, index = lease_of(record, run_id)
+    if lease and lease[L_TOKEN] == token then
+      return record, lease, index
+    end
+  end
+end
+
+function reset(record, tick)
+  local was = record[LAST_HANDLED]
+  if was <= now + MAX_HANDLED_AHEAD then
+    return 0
+  end
+  record[LAST_HANDLED] = tick
+  return was
+end
+
+function credible(last_handled)
+  return last_handled <= now + MAX_HANDLED_AHEAD and last_handled or 0
+end
