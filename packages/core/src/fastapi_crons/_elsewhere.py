@@ -108,6 +108,10 @@ def class_elsewhere(module: str, name: str) -> object:
         if is_installed(row.distribution):
             raise
         raise MissingDistributionError(f"{name} is part of {not_installed(row.distribution)}") from None
+    # The code may have come with a distribution that registers another store.
+    has_code = row.module.startswith(row.distribution.replace("-", "_"))
+    if not has_code and not is_installed(row.distribution):
+        raise MissingDistributionError(f"{name} is part of {not_installed(row.distribution)}")
     return getattr(found, name)
 
 
