@@ -10,7 +10,6 @@ import dataclasses
 import inspect
 import sqlite3
 from collections.abc import Callable
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ import typer
 import typer.main
 import uvicorn.config
 from croniter import croniter
-from dotenv.parser import parse_stream
 from fastapi import APIRouter, Depends, FastAPI, Header, Request
 from fastapi.encoders import ENCODERS_BY_TYPE
 from fastapi.routing import APIRoute
@@ -231,13 +229,6 @@ def test_croniter_a_parsed_expression_is_a_pair() -> None:
     """`_cron`"""
     values, nth = croniter.expand("0 12 * * 1#2")
     assert (values[0], values[1], nth) == ([0], [12], {1: {2}})
-
-
-def test_dotenv_a_file_is_parsed_into_bindings_with_their_text() -> None:
-    """`env_file`"""
-    first, second = parse_stream(StringIO("A=1\n# b\n"))
-    assert (first.key, first.original.string) == ("A", "A=1\n")
-    assert (second.key, second.original.string) == (None, "# b\n")
 
 
 def test_pydantic_settings_a_source_tells_what_it_gives(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ ROOT = Path(fastapi_crons.__file__).parent
 ROOMS = (
     ("", "__main__", "cli"),  # the package itself: its names are imported when they are asked for
     ("api", "testing"),
-    ("management", "env_file"),
+    ("management",),
     ("scheduler",),
     ("engine",),
     ("engine.fleet",),
@@ -38,9 +38,7 @@ WRONG = {
     ("engine.fleet.membership", "engine.parts"),
     ("engine.fleet.recovery", "engine.parts"),
 }
-WRONG_CIRCLES = {
-    ("plugins.settings", "plugins.registry"),
-}
+WRONG_CIRCLES = {}
 
 
 def modules() -> dict[str, Path]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from fastapi_crons_cli import configuration, history, listing, steering, upcoming
+from fastapi_crons_cli import history, listing, steering, upcoming
+from fastapi_crons_cli.configuration import check, commands
 from fastapi_crons_cli.options import Verbose, is_verbose
 
 if TYPE_CHECKING:
@@ -94,10 +95,10 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "pause": steering.pause,
     "resume": steering.resume,
     "cancel": steering.cancel,
-    "check": configuration.check,
-    "config-show": configuration.config_show,
-    "config-set": configuration.config_set,
-    "plugins": configuration.plugins,
+    "check": check.check,
+    "config-show": commands.config_show,
+    "config-set": commands.config_set,
+    "plugins": commands.plugins,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)

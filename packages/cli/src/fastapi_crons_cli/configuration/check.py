@@ -1,116 +1,24 @@
-"""Commands about settings and plugins, and whether all is well: `config-show`, `config-set`, `plugins`, `check`."""
+"""The command `check`: whether the app, its jobs, its settings and its stores are sound."""
 
 from __future__ import annotations
 
-import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
 from fastapi_crons._util.text import counted
 from fastapi_crons_cli.options import App, AsJson, Verbose
-from fastapi_crons_cli.output import clock_time, json_only, print_json, print_table, said, say, shown, table, warn
+from fastapi_crons_cli.output import clock_time, json_only, print_json, said, say, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fastapi_crons.config import CronConfig
-    from fastapi_crons.plugins import Plugins
     from fastapi_crons.scheduler import Crons
     from fastapi_crons_cli.apps import FoundApp
 
 _MARKS = {"ok": "✓", "warning": "!", "failed": "✗"}
-
-
-def config_show(app: App = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
-    """Show every setting, its value, and where that comes from. Secrets are not shown."""
-    from fastapi_crons.plugins.settings import describe_settings
-
-    with json_only(as_json):
-        plugins, config = _plugins_and_config(app)
-        found = describe_settings(plugins, config)
-    if as_json:
-        print_json([asdict(setting) for setting in found])
-        return
-    columns = ["Setting", "Value", "Source"]
-    rows = [[setting.variable, setting.value, setting.source] for setting in found]
-    if verbose:
-        columns.append("Meaning")
-        rows = [[*row, setting.meaning] for row, setting in zip(rows, found, strict=True)]
-    print_table(table(columns, rows))
-
-
-def _plugins_and_config(app: str | None) -> tuple[Plugins, CronConfig | None]:
-    """Those of the app; without one, those of the environment."""
-    from fastapi_crons.config import CronConfig
-    from fastapi_crons.plugins import Plugins
-    from fastapi_crons_cli.apps import AppError, NoAppError
-    from fastapi_crons_cli.session import load_app
-
-    try:
-        crons = load_app(app).crons
-    except (NoAppError, AppError) as error:
-        if app is not None:
-            raise
-        # What keeps an app from being imported may be a setting.
-        if isinstance(error, AppError):
-            warn(f"without what the app sets in code: {said(error)}")
-        return Plugins(CronConfig().disabled_plugins), None
-    return crons.plugins, crons.config
-
-
-def config_set(
-    name: Annotated[str, typer.Argument(help="The variable, or the setting's name.")],
-    value: Annotated[str | None, typer.Argument(help="What to set; - reads it from standard input.")] = None,
-    unset: Annotated[bool, typer.Option("--unset", help="Take the setting out of the file.")] = False,
-    verbose: Verbose = False,
-) -> None:
-    """Check a setting, and write it to the .env file in this folder."""
-    from fastapi_crons.env_file import change_setting, check_env_file
-    from fastapi_crons.plugins import Plugins
-
-    if unset == (value is not None):
-        raise typer.BadParameter("give either a value or --unset")
-    if value == "-":
-        value = sys.stdin.readline().rstrip("\r\n")
-    check_env_file()
-    change = change_setting(Plugins(_disabled_plugins()), name, value)
-    done = ("is set in" if value is not None else "is taken out of") if change.changed else "is left as it was in"
-    say(f"{change.variable} {done} {change.env_file}")
-    if change.overridden:
-        warn(f"{change.variable} is set in the environment, too, which goes before the file")
-    if change.readable_by:
-        warn(
-            f"{change.env_file} can be read by {change.readable_by}, and may hold secrets; close it with: "
-            f"chmod 600 {change.env_file}"
-        )
-
-
-def _disabled_plugins() -> frozenset[str]:
-    """Those that the settings name; settings that can't be used must not keep anybody from mending them."""
-    from fastapi_crons.config import CronConfig
-    from fastapi_crons.errors import ConfigurationError
-
-    try:
-        return CronConfig().disabled_plugins
-    except ConfigurationError:
-        return frozenset()
-
-
-def plugins(as_json: AsJson = False, verbose: Verbose = False) -> None:
-    """Show the installed plugins, with their distributions, versions and hooks."""
-    from fastapi_crons.config import CronConfig
-    from fastapi_crons.plugins import Plugins
-
-    with json_only(as_json):
-        found = sorted(Plugins(CronConfig().disabled_plugins).list(), key=lambda plugin: plugin.name)
-    if as_json:
-        print_json([asdict(plugin) for plugin in found])
-        return
-    rows = [(plugin.name, plugin.distribution, plugin.version, ", ".join(plugin.hooks)) for plugin in found]
-    print_table(table(("Plugin", "Distribution", "Version", "Hooks"), rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +130,8 @@ def _job_steps(crons: Crons) -> Iterator[Step]:
 
 def _settings_steps(crons: Crons) -> Iterator[Step]:
     from fastapi_crons.errors import CronsError
-    from fastapi_crons.plugins.settings import describe_settings
     from fastapi_crons.scheduler.variables import former_variables, unread_variables
+    from fastapi_crons_cli.configuration.all_settings import describe_settings
 
     try:
         brought = crons.plugins.list()

@@ -1,4 +1,4 @@
-"""The `.env` file: how one setting in it is changed, and nothing else."""
+"""Changing one setting in a `.env` file."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dotenv import dotenv_values
-from dotenv.parser import parse_stream
+from dotenv import dotenv_values, set_key, unset_key
 from pydantic_settings import BaseSettings
 
 from fastapi_crons._util.hiding import without_secrets
 from fastapi_crons._util.text import one_line
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import ConfigurationError
-from fastapi_crons.plugins.settings import Field, fields_of, folded, read_all
+from fastapi_crons.plugins.settings import Field, fields_of
+from fastapi_crons_cli.configuration.all_settings import read_all
 
 if TYPE_CHECKING:
     from fastapi_crons.plugins.registry import Plugins
@@ -35,24 +34,20 @@ _OTHER_KINDS = (
     (stat.S_ISBLK, "device"),
     (stat.S_ISSOCK, "socket"),
 )
-#: Blank lines and indentation, and what may stand before a variable.
-_START = re.compile(r"(\s*)(export\s+)?")
-#: A value in quotation marks, as dotenv reads it.
-_IN_QUOTES = re.compile(r"""'(?:\\'|[^'])*'|"(?:\\"|[^"])*\"""")
 #: What every reader of such files takes as it stands.
 _NEEDS_NO_QUOTES = re.compile(r"[\w./:@%+,=-]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class SettingChange:
-    """What became of a wish to change a `.env` file."""
+    """What changing a `.env` file has done."""
 
     variable: str
     env_file: Path
     changed: bool
     """False where the file said so already."""
     overridden: bool
-    """True where the variable is set in the environment of this process, which goes before the file."""
+    """True where the environment of this process sets the variable, too: it goes before the file."""
     readable_by: str | None
     """Who besides its owner may read the file."""
 
@@ -77,7 +72,7 @@ def _readable_by(env_file: Path) -> str | None:
 
 
 def change_setting(plugins: Plugins, name: str, value: str | None, env_file: Path = Path(".env")) -> SettingChange:
-    """Write a value to a `.env` file, or with None take it out; every other line stays as it is.
+    """Write a value to a `.env` file, or with None take it out; every other variable stays as it is.
 
     `name` is a variable, or the name of a field that no other class of settings has. All settings are checked as they
     would be read from the changed file, and it is replaced as a whole. Raises `ConfigurationError`, and leaves the
@@ -93,11 +88,14 @@ def change_setting(plugins: Plugins, name: str, value: str | None, env_file: Pat
     # What a link leads to is replaced, not the link.
     target = Path(os.path.realpath(env_file))
     try:
-        text = target.read_bytes().decode() if target.exists() else ""
-        edited = _edited(text, field, variable, value)
-        if value is not None or edited != text:
-            with _new_version(target, edited) as path:
+        read = dotenv_values(target, interpolate=False, encoding="utf-8")
+        said = {key: before for key, before in read.items() if field.is_read_from(key)}
+        changed = said != ({} if value is None else {variable: value})
+        if value is not None or changed:
+            with _edited_copy(target, field, variable, value) as path:
                 _check(plugins, field, variable, value, path, target)
+                if changed:
+                    _move(path, target)
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{env_file} can't be changed: it is not UTF-8 ({error.reason})") from None
     except OSError as error:
@@ -105,7 +103,7 @@ def change_setting(plugins: Plugins, name: str, value: str | None, env_file: Pat
     except ConfigurationError as error:
         raise ConfigurationError(f"{env_file} is left as it is: {error}") from None
     readable_by = _readable_by(target) if target.exists() else None
-    return SettingChange(variable, env_file, edited != text, field.overridden(), readable_by)
+    return SettingChange(variable, env_file, changed, field.overridden(), readable_by)
 
 
 def _find(plugins: Plugins, name: str) -> tuple[Field, str]:
@@ -128,90 +126,54 @@ def _find(plugins: Plugins, name: str) -> tuple[Field, str]:
     raise ConfigurationError(f"there is no setting {name!r}; {hint}")
 
 
-def _edited(text: str, field: Field, variable: str, value: str | None) -> str:
-    """The text of a `.env` file in which only what is said of this field is changed.
-
-    dotenv's own `set_key` would also take the blank lines before it, `export`, and another spelling of its variable.
-    """
-    ending = "\r\n" if "\r\n" in text else "\n"
-    line = None if value is None else _quoted(value)
-    parts = []
-    for binding in parse_stream(StringIO(text, newline="")):
-        original = binding.original.string
-        if binding.key is None or not field.is_read_from(binding.key):
-            parts.append(original)
-            continue
-        start = _START.match(original)
-        blank, export = start.groups("") if start is not None else ("", "")
-        if line is None:
-            parts.append(blank.rstrip(" \t"))
-            continue
-        same = folded(field.owner, binding.key) == folded(field.owner, variable)
-        comment = _comment_behind(original[len(blank) :])
-        written = line or ("''" if comment else "")
-        parts.append(f"{blank}{export}{binding.key if same else variable}={written}{comment}{ending}")
-        line = None
-    edited = "".join(parts)
-    if line is None:
-        return edited
-    if edited and edited[-1] not in "\r\n":
-        edited += ending
-    return f"{edited}{variable}={line}{ending}"
-
-
-def _comment_behind(binding: str) -> str:
-    """The comment that stands behind a value, with the blanks before it."""
-    rest = binding.partition("=")[2].lstrip(" \t")
-    quoted = _IN_QUOTES.match(rest)
-    line = (rest if quoted is None else f"x{rest[quoted.end() :]}").rstrip("\r\n")
-    at = line.find("#")
-    while at > 0 and not line[at - 1].isspace():
-        at = line.find("#", at + 1)
-    if at < 0:
-        return ""
-    blanks = line[len(line[:at].rstrip()) : at] or " "
-    return f"{blanks}{line[at:]}"
-
-
-def _quoted(value: str) -> str:
-    if _NEEDS_NO_QUOTES.fullmatch(value):
-        return value
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
 @contextmanager
-def _new_version(target: Path, text: str) -> Iterator[Path]:
-    """A file beside the target with this text; it takes the target's place unless an exception is raised inside."""
+def _edited_copy(target: Path, field: Field, variable: str, value: str | None) -> Iterator[Path]:
+    """A copy beside the file, in which dotenv's own `set_key` has made this change. Gone at the end, unless it was moved.
+
+    Other names of the same field are taken out. Lines end as they did, and what was exported still is.
+    """
+    before = target.read_bytes().decode() if target.exists() else ""
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.")  # with mode 0600
     path = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
+            file.write(before.encode())
+        for key in dotenv_values(path, interpolate=False, encoding="utf-8"):
+            if field.is_read_from(key) and (value is None or key != variable):
+                unset_key(path, key, encoding="utf-8")
+        if value is not None:
+            quotes = "never" if _NEEDS_NO_QUOTES.fullmatch(value) else "always"
+            exported = re.search(rf"(?im)^\s*export\s+{re.escape(variable)}\b", before) is not None
+            set_key(path, variable, value, quotes, export=exported, encoding="utf-8")
+        if "\r\n" in before:
+            path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
         yield path
-        if target.exists():
-            old = target.stat()
-            # An app that runs as another user must still be able to read it.
-            with suppress(AttributeError, PermissionError):
-                os.chown(path, old.st_uid, old.st_gid)
-            path.chmod(stat.S_IMODE(old.st_mode))
-        path.replace(target)
-    except BaseException:
+    finally:
         path.unlink(missing_ok=True)
-        raise
+
+
+def _move(path: Path, target: Path) -> None:
+    """Put a file in the place of another one, with its owner and mode."""
+    if target.exists():
+        old = target.stat()
+        # An app that runs as another user must still be able to read it.
+        with suppress(AttributeError, PermissionError):
+            os.chown(path, old.st_uid, old.st_gid)
+        path.chmod(stat.S_IMODE(old.st_mode))
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+    path.replace(target)
 
 
 def _check(plugins: Plugins, field: Field, variable: str, value: str | None, path: Path, before: Path) -> None:
-    """Read everything with this file, and the field from nowhere else. What was wrong before is left to be mended."""
+    """Read everything with this file, and the field from nowhere else. What was wrong before does not count."""
     environment = {key: os.environ.pop(key) for key in list(os.environ) if field.is_read_from(key)}
     try:
         kept = [read for key, read in dotenv_values(path, encoding="utf-8").items() if field.is_read_from(key)]
         if kept != ([] if value is None else [value]):
             raise ConfigurationError(
                 f"{variable} would not be read as it is written: ${{…}} stands for another variable, and a quote left open "
-                "takes in what follows; mend the file, or set the variable in the environment"
+                "takes in what follows; fix the file, or set the variable in the environment"
             )
         owners = plugins.settings_classes()
         known = _faults_in(owners, before)

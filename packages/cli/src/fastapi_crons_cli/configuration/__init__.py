@@ -1,0 +1,1 @@
+"""Settings and plugins: showing, changing and checking them."""
