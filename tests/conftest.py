@@ -51,6 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 MakeCrons = Callable[..., Crons]
+Install = Callable[..., None]
 
 
 @pytest.fixture(autouse=True)
@@ -81,3 +82,28 @@ async def make_crons(clock: VirtualClock) -> AsyncIterator[MakeCrons]:
     yield make
     for crons in made:
         await crons.stop()
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Makes a distribution of one module, `acme 1.2` unless told otherwise, whose plugin has the distribution's name."""
+    modules: list[str] = []
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def make(text: str, name: str = "acme", *, entry_point: str | None = None, requires: str = "") -> None:
+        modules.append(name)
+        (tmp_path / f"{name}.py").write_text(text)
+        information = tmp_path / f"{name}-1.2.dist-info"
+        information.mkdir()
+        lines = [
+            "Metadata-Version: 2.1",
+            f"Name: {name}",
+            "Version: 1.2",
+            *([f"Requires-Dist: {requires}"] * bool(requires)),
+        ]
+        (information / "METADATA").write_text("\n".join(lines) + "\n")
+        (information / "entry_points.txt").write_text(f"[fastapi_crons]\n{entry_point or name} = {name}\n")
+
+    yield make
+    for name in modules:
+        sys.modules.pop(name, None)

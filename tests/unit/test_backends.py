@@ -14,15 +14,14 @@ import redis.asyncio
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from redis.asyncio import RedisCluster
 
-from fastapi_crons import CronConfig, Crons
+from fastapi_crons import CronConfig
 from fastapi_crons._elsewhere import class_elsewhere
 from fastapi_crons.errors import ConfigurationError, MissingDistributionError
-from fastapi_crons.locking import DistributedLockManager, LocalLockBackend, LockBackend
+from fastapi_crons.locking import LocalLockBackend, LockBackend
 from fastapi_crons.locking.host import findings
 from fastapi_crons.plugins import Plugins, StateBackendSpec
 from fastapi_crons.plugins.choice import choose_backends
 from fastapi_crons.state import MemoryStateBackend, StateBackend
-from fastapi_crons.testing import VirtualClock
 from fastapi_crons_redis import RedisLockBackend, RedisStateBackend
 from fastapi_crons_sqlite import SQLiteLockBackend, SQLiteStateBackend
 from tests import seam
@@ -163,15 +162,6 @@ def test_a_sqlite_store_given_alone_locks_in_its_own_file() -> None:
     assert Path(locks.backend.path) == Path(SQLiteStateBackend("mine.db").path)
 
 
-async def test_memory_given_alone_keeps_to_this_process_and_makes_no_file(caplog: pytest.LogCaptureFixture) -> None:
-    assert chosen(MemoryStateBackend()) == ("MemoryStateBackend", "LocalLockBackend")
-    crons = Crons(state_backend=MemoryStateBackend())
-    await crons.start()
-    await crons.stop()
-    assert not list(Path().iterdir())
-    assert not [record for record in caplog.records if record.levelname == "WARNING"]
-
-
 @pytest.mark.parametrize(
     ("module", "name", "found"),
     [
@@ -228,27 +218,6 @@ def test_a_url_that_can_not_be_used_is_refused_without_its_password(monkeypatch:
     assert "s3cret" not in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "redis://ops:s3cret@127.0.0.1:1/2",
-        "rediss://ops:s3cret@127.0.0.1:1/2",
-        "redis+sentinel://ops:s3cret@127.0.0.1:1,127.0.0.1:2/primary/2",
-        "rediss+sentinel://ops:s3cret@127.0.0.1:1/primary",
-        "redis+cluster://ops:s3cret@127.0.0.1:1",
-        "unix:///tmp/none.sock?db=2",
-    ],
-)
-async def test_urls_of_every_kind_lead_to_a_client_that_names_its_place_without_the_password(
-    monkeypatch: pytest.MonkeyPatch, url: str
-) -> None:
-    monkeypatch.setenv("CRON_REDIS_URL", url)
-    crons = Crons()
-    with pytest.raises(Exception, match=r"Redis (at|service|Cluster)") as refused:
-        await crons.start()
-    assert "s3cret" not in str(refused.value)
-
-
 def test_several_hosts_with_a_lock_for_one_are_warned_about_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert findings("host") == []
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
@@ -262,21 +231,6 @@ def test_several_hosts_with_a_lock_for_one_are_warned_about_or_refused(monkeypat
     monkeypatch.delenv("CRON_LOCK_BACKEND")
     monkeypatch.setenv("CRON_REDIS_URL", URL)
     assert chosen() == ("RedisStateBackend", "RedisLockBackend")
-
-
-async def test_a_lock_for_one_host_where_several_are_likely_degrades_health(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("DYNO", "web.1")
-    config = CronConfig()
-    locks = DistributedLockManager(LocalLockBackend(), config)
-    crons = Crons(state_backend=MemoryStateBackend(), lock_manager=locks, config=config, clock=VirtualClock())
-    await crons.start()
-    health = crons.health()
-    await crons.stop()
-    assert health.status == "degraded"
-    assert "Heroku" in health.findings[0]
-    assert "Heroku" in caplog.text
 
 
 class _StrangersSettings(BaseSettings):

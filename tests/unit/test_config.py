@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 from fastapi_crons import ConfigurationError, CronConfig
-from tests.conftest import MakeCrons
-from tests.support import nothing
 
 
 def test_settings_come_from_code_environment_and_file_in_this_order(
@@ -95,30 +93,6 @@ def test_an_instance_name_that_was_not_set_is_made_up_once_for_the_process() -> 
     assert str(os.getpid()) in name
     assert CronConfig(instance_id="worker-001").given_instance_id == "worker-001"
     assert CronConfig().given_instance_id is None
-
-
-async def test_hooks_and_runs_are_told_the_name_that_the_settings_say(make_crons: MakeCrons) -> None:
-    crons = make_crons()
-    told: list[str] = []
-    crons.cron("* * * * *", name="job")(nothing)
-    crons.add_before_run_hook(lambda job, context: told.append(context["instance_id"]))
-    for _ in range(2):
-        await crons.start()
-        assert (await crons.run_job("job")).instance == crons.config.instance_id
-        await crons.stop()
-    assert told == [crons.config.instance_id] * 2
-
-
-async def test_schedulers_that_live_in_one_process_have_names_of_their_own(make_crons: MakeCrons) -> None:
-    schedulers = [make_crons() for _ in range(3)]
-    for crons in schedulers:
-        await crons.start()
-    name = CronConfig().instance_id
-    assert [crons.engine and crons.engine.instance.id for crons in schedulers] == [name, f"{name}-2", f"{name}-3"]
-    await schedulers[0].stop()
-    await schedulers[0].start()
-    assert schedulers[0].engine is not None
-    assert schedulers[0].engine.instance.id == name
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

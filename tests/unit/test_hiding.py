@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -11,14 +10,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from fastapi_crons import CronConfig, Crons
 from fastapi_crons._util.hiding import as_cause, forget_all, know, know_address, without_secrets
 from fastapi_crons._util.text import cut, one_line
 from fastapi_crons.engine.runs.outcome import error_of
-from fastapi_crons.errors import ConfigurationError
 from fastapi_crons.locking import RedisLockBackend
-from fastapi_crons.management.management import Management
-from tests.conftest import MakeCrons
 
 #: What is hard in a password: the marks that part an address.
 _MARKS = "/@:#?%"
@@ -198,40 +193,6 @@ def test_errors_in_one_line_and_in_full_hold_no_secret() -> None:
             assert "<Connection(host=h,password=***,db=0)> at https://***@h" in text
             assert "hunter2" not in text
             assert "TOKEN" not in text
-
-
-async def test_secrets_of_the_settings_are_kept_nowhere(
-    make_crons: MakeCrons, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("CRON_REDIS_PASSWORD", "of/redis%41")
-    monkeypatch.setenv("CRON_REDIS_URL", "redis://me:of%2Fthe-url@host/0")
-    monkeypatch.setenv("CRON_API_TOKEN", "a-token-of-the-api")
-    monkeypatch.setenv("CRON_LOCK_BACKEND", "local")
-    secrets = "of/redis%41", "of/redisA", "of%2Fthe-url", "of/the-url", "a-token-of-the-api"
-    crons = make_crons()
-
-    @crons.cron("0 0 1 1 *", name="fails")
-    def fails() -> None:
-        logging.getLogger("app").warning("with %s", secrets)
-        raise ValueError(f"refused: {secrets}")
-
-    crons.cron("0 0 1 1 *", name="works")(lambda: {secrets[0]: [*secrets, 7]})
-    await crons.start()
-    await crons.run_job("fails", note=f"because of {secrets[0]}")
-    await crons.run_job("works")
-    for job in ("fails", "works"):
-        (run,) = await crons.runs(job)
-        assert not [secret for secret in secrets if secret in str(await Management(crons).run(job, run.id))]
-    ours = [record.getMessage() for record in caplog.records if record.name.startswith("fastapi_crons")]
-    assert any("refused: ('***'" in message for message in ours)
-    assert not [secret for secret in secrets if secret in str(ours)]
-
-
-@pytest.mark.parametrize("value", ["postgresql://me:p/ss@host/jobs", "x?password=hunter2&y=p/ss"])
-async def test_a_setting_that_is_refused_is_shown_without_its_password(value: str) -> None:
-    with pytest.raises(ConfigurationError) as refused:
-        await Crons(config=CronConfig(state_backend=value)).start()
-    assert not any(part in str(refused.value) for part in ("ss@", "hunter2"))
 
 
 async def test_an_error_of_a_redis_store_holds_no_password_of_the_client_it_was_given() -> None:

@@ -19,12 +19,8 @@ from fastapi_crons import (
     CronSchedule,
     DuplicateJobError,
     JobDefinitionError,
-    Schedule,
     ScheduleError,
 )
-from fastapi_crons.testing import VirtualClock
-from tests.conftest import MakeCrons
-from tests.support import runs_of
 
 
 def job() -> None: ...
@@ -247,32 +243,6 @@ def test_crons_without_arguments_is_the_scheduler_of_the_process() -> None:
     assert first.get_job("only here") is None
 
 
-class EveryFullMinute:
-    """A schedule of another kind, as a plugin may bring it."""
-
-    text = "every full minute"
-
-    def next_after(self, instant: datetime) -> datetime | None:
-        return instant.replace(second=0, microsecond=0) + timedelta(minutes=1)
-
-    def between(self, after: datetime, until: datetime) -> Iterator[datetime]:
-        tick = self.next_after(after)
-        while tick is not None and tick <= until:
-            yield tick
-            tick = self.next_after(tick)
-
-
-async def test_a_schedule_of_another_kind_works(make_crons: MakeCrons, clock: VirtualClock) -> None:
-    crons = make_crons()
-    assert isinstance(EveryFullMinute(), Schedule)
-    crons.cron(EveryFullMinute(), name="job")(job)
-    await crons.start()
-    await clock.advance(crons, minutes=3)
-    assert len(await runs_of(crons, "job")) == 3
-    with pytest.raises(ScheduleError, match="Schedule"):
-        crons.cron(42, name="bad")(job)  # type: ignore[arg-type]
-
-
 class _Every:
     """A schedule of somebody else's."""
 
@@ -317,23 +287,6 @@ def test_a_schedule_of_somebody_elses_is_tried_when_the_job_is_defined(schedule:
     assert CronJob(job, _Every()).schedule_zone == ""
 
 
-async def test_a_schedule_that_fails_later_is_asked_again_and_disturbs_no_other(
-    make_crons: MakeCrons, clock: VirtualClock
-) -> None:
-    crons, broken = make_crons(), _Every()
-    crons.cron(broken, name="mine")(job)
-    crons.cron("* * * * * *", name="other")(job)
-    await crons.start()
-    await clock.advance(crons, seconds=5)
-    broken.tick = ValueError("gone")
-    await clock.advance(crons, seconds=100)
-    assert len(await runs_of(crons, "other")) == 100  # what the history keeps
-    assert len(await runs_of(crons, "mine")) == 5
-    broken.tick = None
-    await clock.advance(crons, seconds=70)
-    assert (await runs_of(crons, "mine"))[-1].started_ts == clock.now()
-
-
 def test_a_job_that_was_appended_is_found_in_the_registry() -> None:
     crons = Crons()
     given = CronJob(job, "0 2 * * *", "backup")
@@ -354,15 +307,3 @@ def test_a_number_that_no_float_holds_is_refused_like_any_other(option: str) -> 
     for unfit in (-1, float("nan"), float("inf"), 10**400, True, "5"):
         with pytest.raises(JobDefinitionError, match=option):
             define(unfit)
-
-
-async def test_a_schedule_that_fails_at_registration_holds_up_no_other(
-    make_crons: MakeCrons, clock: VirtualClock
-) -> None:
-    crons, broken = make_crons(), _Every()
-    await crons.start()
-    jobs = [CronJob(job, "* * * * * *", "first"), CronJob(job, broken, "broken"), CronJob(job, "* * * * * *", "last")]
-    broken.tick = ValueError("not now")
-    crons.jobs.extend(jobs)
-    await clock.advance(crons, seconds=5)
-    assert len(await runs_of(crons, "first")) == len(await runs_of(crons, "last")) == 5

@@ -12,19 +12,6 @@ from fastapi import Body, Depends, File, Header, Query, Request, Security
 from pydantic import Field
 
 from fastapi_crons import CronJob, JobContext, JobDefinitionError
-from fastapi_crons.testing import VirtualClock
-from tests.conftest import MakeCrons
-from tests.support import runs_of
-
-
-def with_session(func: Callable[..., Any]) -> Callable[..., Any]:
-    """Fills in an argument, whatever else it is given."""
-
-    @functools.wraps(func)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return func("session", *args, **kwargs)
-
-    return wrapper
 
 
 def hiding(func: Callable[..., Any]) -> Callable[..., Any]:
@@ -66,72 +53,12 @@ class Traced:
         return self.func(*args, **kwargs)
 
 
-class Bound:
-    def plain(self) -> str:
-        return "plain"
-
-    def told(self, context: JobContext) -> str:
-        return context.job
-
-    def __call__(self, context: JobContext) -> str:
-        return context.job
-
-    @with_session
-    def filled(self, context: JobContext) -> str:
-        raise AssertionError("only looked at")
-
-
 def wants_session(session: str) -> str:
     return session
 
 
 def wants_both(session: str, context: JobContext) -> str:
     return f"{session} {context.job}"
-
-
-def wants_context(context: Any) -> str:
-    return context if isinstance(context, str) else str(context.job)
-
-
-def says_something_else(session: str = "default") -> str:
-    return session
-
-
-says_something_else.__signature__ = inspect.signature(wants_session)  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize(
-    ("func", "result"),
-    [
-        (with_session(wants_session), "session"),
-        (with_session(wants_both), "session job"),
-        (passing_on(with_session(wants_both)), "session job"),
-        (functools.partial(with_session(wants_both)), "session job"),
-        (hiding(wants_context), "its own"),
-        (passing_on(wants_context), "job"),
-        (Traced(wants_context), "job"),
-        (Traced(hiding(wants_context)), "its own"),
-        (functools.partial(wants_both, "mine"), "mine job"),
-        (functools.partial(wants_both, session="mine"), "mine job"),
-        (Bound().plain, "plain"),
-        (Bound().told, "job"),
-        (Bound(), "job"),
-        (functools.cache(lambda: "kept"), "kept"),
-        (says_something_else, "default"),
-        (lambda *, context: context.job, "job"),
-        (lambda context=None: context.job, "job"),
-        (dict, {}),
-    ],
-)
-async def test_what_will_be_called_is_given_what_it_takes(
-    func: Callable[..., Any], result: object, make_crons: MakeCrons, clock: VirtualClock
-) -> None:
-    crons = make_crons()
-    crons.cron("* * * * *", name="job")(func)
-    await crons.start()
-    await clock.advance(crons, minutes=1)
-    (run,) = await runs_of(crons, "job")
-    assert (run.status, run.result) == ("completed", result), run.error
 
 
 def says_less(session: str) -> None: ...

@@ -6,9 +6,7 @@ import importlib.metadata
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,38 +14,12 @@ from fastapi_crons import CronConfig, Crons, PluginError, get_cron_router, hooki
 from fastapi_crons.plugins import Plugins
 from fastapi_crons.plugins.choice import choose_backends
 from tests import seam
-from tests.conftest import MakeCrons
+from tests.conftest import Install
 
 CORE = importlib.metadata.version("fastapi-crons-core")
 HOOK = "from fastapi_crons import hookimpl\n@hookimpl\ndef before_run(job_name): pass\n"
-Install = Callable[..., None]
 ACME = "plugin 'acme' (acme) of acme 1.2"
 WHAT_TO_DO = "; fix or uninstall it, or set CRON_DISABLED_PLUGINS=acme"
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Makes a distribution of one module, `acme 1.2` unless told otherwise, whose plugin has the distribution's name."""
-    modules: list[str] = []
-    monkeypatch.syspath_prepend(tmp_path)
-
-    def make(text: str, name: str = "acme", *, entry_point: str | None = None, requires: str = "") -> None:
-        modules.append(name)
-        (tmp_path / f"{name}.py").write_text(text)
-        information = tmp_path / f"{name}-1.2.dist-info"
-        information.mkdir()
-        lines = [
-            "Metadata-Version: 2.1",
-            f"Name: {name}",
-            "Version: 1.2",
-            *([f"Requires-Dist: {requires}"] * bool(requires)),
-        ]
-        (information / "METADATA").write_text("\n".join(lines) + "\n")
-        (information / "entry_points.txt").write_text(f"[fastapi_crons]\n{entry_point or name} = {name}\n")
-
-    yield make
-    for name in modules:
-        sys.modules.pop(name, None)
 
 
 def names(found: Plugins) -> set[str]:
@@ -128,14 +100,6 @@ def test_all_plugins_that_can_not_be_loaded_are_named_at_once(install: Install) 
         Plugins()
     assert "'acme'" in str(refused.value)
     assert "'bolt'" in str(refused.value)
-
-
-async def test_a_broken_plugin_stops_the_start_and_no_weaker_lock_takes_the_place_of_its_own(install: Install) -> None:
-    install("import nothing_of_that_name")
-    crons = Crons()
-    with pytest.raises(PluginError, match="'acme'"):
-        await crons.start()
-    assert not crons.running
 
 
 def test_a_plugin_whose_import_hangs_is_named(
@@ -317,62 +281,6 @@ def test_a_plugin_without_hooks_is_warned_of(install: Install, caplog: pytest.Lo
     install("def before_run(job_name): pass\n")
     assert "acme" in names(Plugins())
     assert "plugin 'acme' (acme) of acme 1.2 implements no hook: mark its functions with @hookimpl" in caplog.text
-
-
-async def test_hooks_are_called_in_the_order_that_is_documented(make_crons: MakeCrons) -> None:
-    crons, called = make_crons(), []
-
-    def plugin(label: str, *, tryfirst: bool = False, trylast: bool = False) -> object:
-        class Plugin:
-            @hookimpl(tryfirst=tryfirst, trylast=trylast)
-            def after_run(self) -> None:
-                called.append(label)
-
-        return Plugin()
-
-    crons.plugins.register(plugin("trylast", trylast=True))
-    crons.add_after_run_hook(lambda job, context: called.append("added first"))
-    crons.plugins.register(plugin("earlier"))
-    crons.plugins.register(plugin("tryfirst", tryfirst=True))
-    crons.plugins.register(plugin("later"))
-    crons.add_after_run_hook(lambda job, context: called.append("added last"))
-    crons.cron("0 0 1 1 *", name="job")(lambda: None)
-    await crons.start()
-    await crons.run_job("job")
-    assert called == ["tryfirst", "later", "earlier", "trylast", "added first", "added last"]
-
-
-async def test_hooks_about_runs_and_ticks_are_given_the_scheduler(make_crons: MakeCrons) -> None:
-    crons, given = make_crons(), []
-
-    class Plugin:
-        @hookimpl
-        async def before_run(self, crons: Crons) -> None:
-            given.append(crons)
-
-        @hookimpl
-        def run_scope(self, crons: Crons) -> None:
-            given.append(crons)
-
-        @hookimpl
-        async def after_run(self, job_name: str, context: dict[str, Any], crons: Crons) -> None:
-            given.append(crons)
-            # What ran before is on record, and this run need not be yet.
-            assert [run.status for run in await crons.runs(job_name, before=context["run_id"])] == ["completed"] * first
-
-    first = 0
-    crons.plugins.register(Plugin())
-    crons.add_after_run_hook(lambda job, crons: given.append(crons))
-    crons.add_after_run_hook(lambda job, context, more=None: given.append(more))
-    crons.cron("0 0 1 1 *", name="job")(lambda: None)
-    await crons.start()
-    await crons.run_job("job")
-    first = 1
-    await crons.run_job("job")
-    assert given == [crons, crons, crons, crons, None] * 2
-    assert crons.engine is not None
-    assert crons.engine.hooks.failures == 0
-    assert [run.status for run in await crons.runs(None, status="completed")] == ["completed"] * 2
 
 
 @pytest.mark.parametrize("level", [logging.WARNING])

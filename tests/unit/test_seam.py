@@ -46,3 +46,13 @@ def test_tests_replace_what_is_inside_through_the_seam_alone() -> None:
                 found.append(f"{path.relative_to(TESTS)}: {what}")
     assert found == []
     assert read > 50, "the test has stopped finding what is replaced"
+
+
+def test_no_unit_test_starts_a_scheduler() -> None:
+    """That belongs in `tests/virtual_time`."""
+    read = 0
+    for path in (TESTS / "unit").glob("test_*.py"):
+        calls = [ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        read += len(calls)
+        assert not {"crons.start", "make_crons"} & set(calls), path.name
+    assert read > 1000

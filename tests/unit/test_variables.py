@@ -6,25 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from fastapi_crons import ConfigurationError, CronConfig, Crons
+from fastapi_crons import ConfigurationError, CronConfig
 from fastapi_crons.plugins import Plugins
 from fastapi_crons.scheduler.variables import unread_variables
-from fastapi_crons.state import MemoryStateBackend
 from fastapi_crons_redis.settings import RedisSettings
 from fastapi_crons_sqlite import SQLiteSettings
 
-#: Misspelt, and what was meant.
-MISSPELT = {
-    "CRON_TIMEZON": "CRON_TIMEZONE",
-    "CRON_TIME_ZONE": "CRON_TIMEZONE",
-    "cron_timezon": "CRON_TIMEZONE",
-    "CRON_NAME_SPACE": "CRON_NAMESPACE",
-    "CRON_ENABLE": "CRON_ENABLED",
-    "CRON_REDIS_URI": "CRON_REDIS_URL",
-    "CRON_SQLITE_PAHT": "CRON_SQLITE_PATH",
-    "CRON_LOCK_TIMOUT": "CRON_LOCK_TIMEOUT",
-    "CRON_HEARTBEAT_INTERVALL": "CRON_HEARTBEAT_INTERVAL",
-}
 #: Of other programs, and ours.
 OTHERS = (
     "CRON_SECRET",
@@ -38,22 +25,6 @@ OTHERS = (
     "TIMEZON",
 )
 OURS = ("CRON_TIMEZONE", "CRON_REDIS_CA_FILE", "CRON_SQLITE_PATH", "CRON_APP", "cron_namespace")
-
-
-@pytest.mark.parametrize("variable", MISSPELT)
-@pytest.mark.parametrize("in_file", [False, True])
-async def test_a_misspelt_variable_is_named_once_at_the_start(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variable: str, in_file: bool
-) -> None:
-    if in_file:
-        Path(".env").write_text(f"{variable}=1\n")
-    else:
-        monkeypatch.setenv(variable, "1")
-    crons = Crons(state_backend=MemoryStateBackend())
-    await crons.start()
-    await crons.stop()
-    named = [message for message in caplog.messages if variable.upper() in message]
-    assert named == [f"{variable.upper()} is set, but nothing reads it: did you mean {MISSPELT[variable]}?"]
 
 
 def test_variables_of_others_and_our_own_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

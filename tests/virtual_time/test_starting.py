@@ -13,7 +13,7 @@ from fastapi_crons.state import HistoryLimits, MemoryStateBackend
 from fastapi_crons.testing import VirtualClock, reset
 from fastapi_crons_sqlite import SQLiteStateBackend
 from tests.conftest import MakeCrons
-from tests.support import runs_of, state_of
+from tests.support import nothing, runs_of, state_of
 
 
 class Down(MemoryStateBackend):
@@ -148,3 +148,57 @@ async def test_a_history_that_could_not_be_forgotten_is_forgotten_later(clock: V
     await clock.advance(crons, minutes=2)
     assert set(await state.states()) == {"stays"}
     await crons.stop()
+
+
+async def test_hooks_and_runs_are_told_the_name_that_the_settings_say(make_crons: MakeCrons) -> None:
+    crons = make_crons()
+    told: list[str] = []
+    crons.cron("* * * * *", name="job")(nothing)
+    crons.add_before_run_hook(lambda job, context: told.append(context["instance_id"]))
+    for _ in range(2):
+        await crons.start()
+        assert (await crons.run_job("job")).instance == crons.config.instance_id
+        await crons.stop()
+    assert told == [crons.config.instance_id] * 2
+
+
+async def test_schedulers_that_live_in_one_process_have_names_of_their_own(make_crons: MakeCrons) -> None:
+    schedulers = [make_crons() for _ in range(3)]
+    for crons in schedulers:
+        await crons.start()
+    name = CronConfig().instance_id
+    assert [crons.engine and crons.engine.instance.id for crons in schedulers] == [name, f"{name}-2", f"{name}-3"]
+    await schedulers[0].stop()
+    await schedulers[0].start()
+    assert schedulers[0].engine is not None
+    assert schedulers[0].engine.instance.id == name
+
+
+#: Misspelt, and what was meant.
+MISSPELT = {
+    "CRON_TIMEZON": "CRON_TIMEZONE",
+    "CRON_TIME_ZONE": "CRON_TIMEZONE",
+    "cron_timezon": "CRON_TIMEZONE",
+    "CRON_NAME_SPACE": "CRON_NAMESPACE",
+    "CRON_ENABLE": "CRON_ENABLED",
+    "CRON_REDIS_URI": "CRON_REDIS_URL",
+    "CRON_SQLITE_PAHT": "CRON_SQLITE_PATH",
+    "CRON_LOCK_TIMOUT": "CRON_LOCK_TIMEOUT",
+    "CRON_HEARTBEAT_INTERVALL": "CRON_HEARTBEAT_INTERVAL",
+}
+
+
+@pytest.mark.parametrize("variable", MISSPELT)
+@pytest.mark.parametrize("in_file", [False, True])
+async def test_a_misspelt_variable_is_named_once_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, variable: str, in_file: bool
+) -> None:
+    if in_file:
+        Path(".env").write_text(f"{variable}=1\n")
+    else:
+        monkeypatch.setenv(variable, "1")
+    crons = Crons(state_backend=MemoryStateBackend())
+    await crons.start()
+    await crons.stop()
+    named = [message for message in caplog.messages if variable.upper() in message]
+    assert named == [f"{variable.upper()} is set, but nothing reads it: did you mean {MISSPELT[variable]}?"]
