@@ -228,7 +228,7 @@ async def test_where_the_owner_can_not_be_told_nobody_is_local(serve: Serve, mon
     seam.IS_OURS.replace(monkeypatch, lambda connection: None)
     answer = await served.ask(request_of("localhost"))
     assert status_of(answer) == 403
-    assert "can't be told" in answer
+    assert "can't tell which user" in answer
     assert "CRON_API_TOKEN" in answer
 
 

@@ -260,25 +260,33 @@ GUARDS: dict[str, tuple[list[Any], int, str]] = {
     "a scheme, which takes any credentials": (
         [HTTPBasic()],
         logging.WARNING,
-        "is guarded by HTTPBasic, which wants credentials and does not look whether they are right",
+        "is guarded by HTTPBasic, which requires credentials but does not check them",
     ),
     "a scheme behind a function that hands on what it found": (
         [handed_on],
         logging.WARNING,
-        f"is guarded by {HERE}:handed_on, which wants credentials and does not look",
+        f"is guarded by {HERE}:handed_on, which requires credentials but does not check them",
     ),
     "a scheme and a function": ([HTTPBearer(), by_raising], logging.INFO, f"HTTPBearer, {HERE}:by_raising"),
     "a scheme of the app's": ([OwnScheme()], logging.INFO, "is guarded by OwnScheme"),
     "a function with a scheme": ([with_scheme], logging.INFO, f"is guarded by {HERE}:with_scheme"),
-    "a function": ([by_raising], logging.INFO, f"guarded by {HERE}:by_raising; it is no security scheme"),
-    "one that wants a header": ([by_key], logging.INFO, f"guarded by {HERE}:by_key; it is no security scheme"),
-    "one that depends on another": ([with_sub_dependency], logging.INFO, "it is no security scheme"),
+    "a function": ([by_raising], logging.INFO, f"guarded by {HERE}:by_raising; that is not a security scheme"),
+    "one that wants a header": ([by_key], logging.INFO, f"guarded by {HERE}:by_key; that is not a security scheme"),
+    "one that depends on another": ([with_sub_dependency], logging.INFO, "that is not a security scheme"),
     "several": ([noted, by_raising], logging.INFO, f"guarded by {HERE}:noted, {HERE}:by_raising; "),
-    "nothing": ([noted], logging.WARNING, "none can refuse"),
-    "a scheme that refuses nobody": ([APIKeyHeader(name="x", auto_error=False)], logging.WARNING, "none can refuse"),
-    "an object that refuses nobody": ([Noted()], logging.WARNING, "none can refuse"),
-    "nothing, in part": ([partial(noted, Request({"type": "http"}))], logging.WARNING, "none can refuse"),
-    "nothing, twice": ([noted, lambda: None], logging.WARNING, "everybody may change things"),
+    "nothing": ([noted], logging.WARNING, "none of these dependencies can refuse"),
+    "a scheme that refuses nobody": (
+        [APIKeyHeader(name="x", auto_error=False)],
+        logging.WARNING,
+        "none of these dependencies can refuse",
+    ),
+    "an object that refuses nobody": ([Noted()], logging.WARNING, "none of these dependencies can refuse"),
+    "nothing, in part": (
+        [partial(noted, Request({"type": "http"}))],
+        logging.WARNING,
+        "none of these dependencies can refuse",
+    ),
+    "nothing, twice": ([noted, lambda: None], logging.WARNING, "anyone may change things"),
 }
 
 

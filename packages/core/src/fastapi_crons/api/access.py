@@ -1,6 +1,6 @@
-"""Who may do what through the management API.
+"""Access: who may do what through the management API.
 
-With a token or dependencies of the app's own, whoever passes them may do everything. With neither, anybody may read
+With a token or dependencies of the app's own, a client that passes them may do everything. With neither, any client may read
 lists and states, while results, error texts, events and changes are for local clients only (see `locality`). A cross-site
 browser request never changes anything.
 """
@@ -17,14 +17,14 @@ from fastapi_crons.api.attempts import Attempts
 from fastapi_crons.api.locality import why_not_local
 from fastapi_crons.config import CronConfig
 
-#: How many characters of a name that a client gives itself are kept.
+#: How many characters of `X-Actor` are used.
 _ACTOR_CHARS = 200
 #: Methods that change nothing.
 _READS = ("GET", "HEAD", "OPTIONS")
 
 
 class Access:
-    """The access rules of one router. `guarded` says that the app put dependencies of its own in front."""
+    """The access rules of one router. `guarded` says that it has dependencies of the app's own."""
 
     def __init__(self, config: CronConfig, *, guarded: bool) -> None:
         self._token = config.api_token
@@ -37,22 +37,22 @@ class Access:
         return self._token is None and not self._guarded and not self._open
 
     async def admit(self, connection: HTTPConnection, attempts: Attempts) -> bool:
-        """Whether a client is shown results, error texts, notes and log lines.
+        """Whether a client may see results, error texts, notes and log lines.
 
-        Raises a 401 where a token is wanted and not given, a 429 where too many wrong ones were; for what may change
-        something a 403 where this client may only read, or a 415 where the body is not JSON.
+        Raises a 401 for a missing or wrong token, and a 429 after too many wrong ones; for a request that may change something,
+        a 403 where this client may only read, and a 415 where the body is not JSON.
         """
         if self._token is not None:
             await self._check_token(connection, attempts)
-        stranger = await why_not_local(connection) if self.unguarded else None
+        not_local = await why_not_local(connection) if self.unguarded else None
         cross_site = _is_cross_site(connection)
         if connection.scope["type"] == "websocket" or connection.scope["method"] not in _READS:
-            _check_change(connection, cross_site, stranger)
-        # An app may let the pages of other sites read what it answers, in a browser on this machine.
-        return not self.unguarded or (stranger is None and not cross_site)
+            _check_change(connection, cross_site, not_local)
+        # An app may allow pages of other sites to read its answers, in a browser on this machine.
+        return not self.unguarded or (not_local is None and not cross_site)
 
     def actor(self, connection: HTTPConnection) -> str | None:
-        """Who asks for a change: what those who hold credentials say in `X-Actor`."""
+        """Who asks for a change: the header `X-Actor` of a client with credentials."""
         given = _sent(connection.headers.get("x-actor", "")).decode("utf-8", "replace").strip()
         behind_credentials = self._token is not None or self._guarded
         return safe_text(printable(given), _ACTOR_CHARS) if given and behind_credentials else None
@@ -76,18 +76,18 @@ class Access:
         return scheme.lower() == "bearer" and hmac.compare_digest(_sent(given.strip(" ")), wanted)
 
 
-def _check_change(connection: HTTPConnection, cross_site: bool, stranger: str | None) -> None:
+def _check_change(connection: HTTPConnection, cross_site: bool, not_local: str | None) -> None:
     if cross_site:
         raise HTTPException(403, "requests from other sites are refused")
-    # A form of another site names its type even where it is empty, and can't name this one.
+    # A form of another site sends a content type even when it is empty, and can't send this one.
     kind = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
     if connection.scope["type"] == "http" and kind != "application/json" and (kind or _has_body(connection)):
         raise HTTPException(415, "the body must be JSON, with Content-Type: application/json")
-    if stranger is not None:
+    if not_local is not None:
         raise HTTPException(
             403,
             "without CRON_API_TOKEN, changes are accepted only from processes of the server's own user on this machine, "
-            f"and not through a proxy: {stranger}; set CRON_API_TOKEN, and send it",
+            f"and not through a proxy: {not_local}; set CRON_API_TOKEN, and send it",
         )
 
 
@@ -99,15 +99,15 @@ def _has_body(connection: HTTPConnection) -> bool:
 def _is_cross_site(connection: HTTPConnection) -> bool:
     site = connection.headers.get("sec-fetch-site", "none")
     origin = connection.headers.get("origin")
-    # Only a browser says `same-origin`, and it knows: a proxy may have put another host into the request.
+    # Only browsers send `same-origin`, and they know, even where a proxy has changed the Host header.
     if site == "same-origin" or (site == "none" and origin is None):
         return False
     if site != "none" or origin is None:
         return True
-    # `null`, of sandboxed frames and local files, is never a host.
+    # The origin `null` of sandboxed frames and local files never equals a host.
     return origin.lower().partition("://")[2] != connection.headers.get("host", "").lower()
 
 
 def _sent(header: str) -> bytes:
-    """A header as it was sent."""
+    """The bytes of a header as they were sent."""
     return header.encode("latin-1")

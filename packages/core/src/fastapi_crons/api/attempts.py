@@ -1,4 +1,4 @@
-"""Slows down who guesses tokens."""
+"""Attempts: slows down clients that guess tokens."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from fastapi import HTTPException
 
 from fastapi_crons.api.owners import ip_address
 
-#: After so many wrong tokens from one address within so many seconds, answers to it are delayed by so many seconds.
+#: After this many wrong tokens from an address within this many seconds, each answer to it is delayed by this many seconds.
 WRONG = 10
 WITHIN = 60.0
 DELAY = 1.0
-#: So many of its requests wait at a time; more are refused.
+#: How many requests of an address may wait at a time; more are refused.
 WAITING = 10
-#: So many addresses are remembered, those that were wrong last.
+#: How many addresses are remembered, those with the latest wrong tokens.
 ADDRESSES = 10_000
 
 
 class Attempts:
-    """Wrong tokens of late, by address; for IPv6 by network, as whoever has one address there has them all."""
+    """Recent wrong tokens by address; for IPv6 by network of 64 bits, whose addresses all belong to one client."""
 
     def __init__(self) -> None:
         self._wrong: OrderedDict[str, deque[float]] = OrderedDict()
         self._waiting: Counter[str] = Counter()
 
     async def wait(self, address: str) -> None:
-        """Wait before a token from this address is looked at, where many were wrong; raises a 429 where many wait."""
+        """Delay a token from an address with many wrong ones; raises a 429 where many of its requests wait already."""
         origin = _origin(address)
         if not self._is_slowed(origin):
             return
-        # Whoever asks without waiting for the answers must not get more of them.
+        # A client must not get more answers by sending requests in parallel.
         if self._waiting[origin] >= WAITING:
             raise HTTPException(429, "too many wrong tokens came from this address", {"Retry-After": f"{DELAY:.0f}"})
         self._waiting[origin] += 1
@@ -45,7 +45,7 @@ class Attempts:
                 del self._waiting[origin]
 
     def was_wrong(self, address: str) -> None:
-        """A wrong token came from this address."""
+        """Remember a wrong token from this address."""
         origin = _origin(address)
         self._wrong.setdefault(origin, deque(maxlen=WRONG)).append(monotonic())
         self._wrong.move_to_end(origin)

@@ -1,4 +1,4 @@
-"""What stands before every route of a management router."""
+"""Guard: admits requests to the routes of one management router."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from fastapi_crons.api.owners import ip_address
 from fastapi_crons.management.management import Management
 from fastapi_crons.scheduler.crons import Crons
 
-#: Where a request carries whom it asks.
+#: The key of an admitted request in its ASGI scope.
 _ASKED = "fastapi_crons.asked"
-#: How a websocket is closed by a policy (RFC 6455).
+#: The code that closes a websocket for a policy violation (RFC 6455).
 _POLICY = 1008
 
 
 class Asked:
-    """A request to the management API: whom it asks, and what it may."""
+    """An admitted request: the scheduler that it asks, and whether it may see details."""
 
     def __init__(self, guard: Guard, crons: Crons, *, details: bool, actor: str | None) -> None:
         self.guard = guard
@@ -37,10 +37,10 @@ class Asked:
 
 
 class Guard:
-    """Lets in whom the access rules of one router let in. A FastAPI dependency, which routes can ask before it is their turn.
+    """Applies the access rules of one router. A FastAPI dependency, which routes may also call earlier themselves.
 
-    `crons` is the scheduler that is asked; None for that of the app. `guarded` says that the app put dependencies of its own
-    in front; `notices` says so.
+    `crons` is the scheduler that requests are for; None for the app's. `guarded` says that the router has dependencies of the
+    app's own; `notices` logs who may use the API.
     """
 
     def __init__(self, crons: Crons | None, *, guarded: bool, notices: Notices) -> None:
@@ -58,13 +58,13 @@ class Guard:
             crons.warn_of_unattached()
         server = ip_address((connection.scope.get("server") or ("",))[0] or "")
         if server is not None and not server.is_loopback:
-            self._notices.tell_unguarded(crons.config)
-        self._notices.tell(crons.config)
+            self._notices.warn_of_unguarded(crons.config)
+        self._notices.log_guards(crons.config)
         access = Access(crons.config, guarded=self._guarded)
         try:
             details = await access.admit(connection, self._attempts)
         except HTTPException as error:
-            # Not every server can answer a websocket with a status.
+            # Not every server can answer a websocket with an HTTP status.
             if connection.scope["type"] == "http" or "websocket.http.response" in connection.scope.get(
                 "extensions", ()
             ):
@@ -74,10 +74,10 @@ class Guard:
 
 
 class ShownBearer(SecurityBase):
-    """Says in the schema that a bearer token is wanted; for websockets, too."""
+    """Declares in the schema that a bearer token is required; for websockets, too."""
 
     model = HTTPBearer()
     scheme_name = "HTTPBearer"
 
     async def __call__(self, connection: HTTPConnection) -> None:
-        """The guard looks at it."""
+        """The guard checks the token."""

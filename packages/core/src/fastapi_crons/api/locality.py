@@ -1,7 +1,7 @@
-"""Who counts as local: a process of this user, at this machine's own name, through no proxy.
+"""Which clients are local: processes of the server's user, which address this machine by a local name, through no proxy.
 
-A loopback address alone says nothing: whoever is behind a proxy on this machine has one, and today's proxies leave no mark
-by default. A page that rebinds its own DNS name to 127.0.0.1 still sends that name.
+A loopback address alone proves nothing: every client of a proxy on this machine has one, and many proxies add no header by
+default. A page that rebinds its own DNS name to 127.0.0.1 still sends that name as Host.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fastapi_crons._util.threads import ThreadPool
 from fastapi_crons.api import owners
 from fastapi_crons.api.owners import Connection, ip_address
 
-#: Headers that proxies, and the networks in front of them, add.
+#: Headers that proxies and content delivery networks add.
 _MARKS = (
     "forwarded",
     "via",
@@ -41,27 +41,27 @@ _FAMILIES = (
     "x-appengine-",
 )
 _LOCAL_HOST = re.compile(rb"(?:localhost|(127(?:\.[0-9]{1,3}){3})|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)
-#: What test clients call an app: a name without a dot.
+#: The Host that test clients send: a name without a dot.
 _TEST_HOST = re.compile(rb"[A-Za-z0-9_-]+(?::[0-9]{1,5})?")
-#: What they call themselves: Starlette's by this name, httpx' by this address, in a scope that is no server's.
+#: The client address of test clients: this name for Starlette's, this address for that of httpx, without a server's scope.
 _TEST_CLIENT = "testclient"
 _HTTPX = ("127.0.0.1", 123)
-#: How long (seconds) the system may take to say whose a connection is.
+#: How long (seconds) the system may take to find the owner of a connection.
 _DEADLINE = 5.0
-#: One at a time: each takes as long as the machine has sockets.
+#: One look-up at a time: each reads the list of all sockets of the machine.
 _askers = ThreadPool(1, "fastapi-crons-owners")
 
 
 async def why_not_local(connection: HTTPConnection) -> str | None:
-    """Why a client does not count as local, as a part of a sentence; None where it does."""
+    """Why a client does not count as local, as part of a sentence; None for a local one."""
     mark = next((name for name in map(_plain, connection.headers) if _is_mark(name)), None)
     if mark is not None:
         return f"this request came through a proxy (it has a header {mark!r})"
-    if connection.scope.get("http_version") == "1.0":  # as nginx does that leaves no other mark, before 1.29.7
-        return "this request came by HTTP/1.0, as proxies send it"
+    if connection.scope.get("http_version") == "1.0":  # the only sign of nginx before 1.29.7
+        return "this request uses HTTP/1.0, as some proxies do"
     hosts = [value for name, value in connection.scope["headers"] if name.lower() == b"host"]
     if len(hosts) != 1:
-        return "this request does not have one Host header"
+        return "this request does not have exactly one Host header"
     if is_test_client(connection):
         return None if _is_local(hosts[0]) or _TEST_HOST.fullmatch(hosts[0]) else _OTHER_HOST
     if not _is_local(hosts[0]):
@@ -69,12 +69,12 @@ async def why_not_local(connection: HTTPConnection) -> str | None:
     return await _why_not_ours(connection)
 
 
-_OTHER_HOST = "its Host is none of localhost, 127.0.0.1 and [::1]"
-_UNKNOWN = "here it can't be told whose process a client is"
+_OTHER_HOST = "its Host is not localhost, 127.0.0.1 or [::1]"
+_UNKNOWN = "this server can't tell which user a client belongs to"
 
 
 def _plain(name: str) -> str:
-    # Some servers hand on headers with _ in their names.
+    # Some servers accept headers with _ in their names.
     return name.lower().replace("_", "-")
 
 
@@ -90,9 +90,9 @@ def _is_local(host: bytes) -> bool:
 
 
 def is_test_client(connection: HTTPConnection) -> bool:
-    """Whether it is no network that a request comes from, but a test client in this process.
+    """Whether a request comes from a test client in this process, and from no network.
 
-    A server says in its scope which version of the protocol it speaks, and has no client from a port that only root may use.
+    A server puts its version of the ASGI specification into the scope, and has no client on a port that only root may use.
     """
     peer = connection.scope.get("client")
     if peer is None:

@@ -1,4 +1,4 @@
-"""What the management API takes and gives."""
+"""The bodies of the management API's requests and responses."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from fastapi_crons.management.explain import Fate, TickFate
 from fastapi_crons.management.views import JobStatus, JobView, SchedulerView
 from fastapi_crons.run import MissedReason, MissedTicks, Run, RunStatus, Trigger
 
-#: A result that is nested more deeply is shown as text: pydantic writes about 250 levels.
+#: A result that is nested more deeply is shown as text: pydantic can serialise about 250 levels.
 _DEEPEST = 100
-#: A text that is left open reaches to the end: it is not looked through again from each mark in it.
+#: Strings, and brackets outside of them. An unclosed string matches up to the end, so that it is searched only once.
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]')
 
 # In UTC, which pydantic writes with a `Z`.
@@ -41,13 +41,13 @@ class PauseModel(BaseModel):
 
 
 class JobModel(BaseModel):
-    """A job and what became of it last. Times are UTC."""
+    """A job and its latest run. Times are UTC."""
 
     name: str = Field(description="Unique in its scheduler", examples=["cleanup"])
     expr: str = Field(description="Cron expression", examples=["*/5 * * * *"])
-    timezone: str | None = Field(description="The zone that the expression is read in", examples=["Europe/Berlin"])
-    tags: list[str] = Field(description="What it was tagged with in code", examples=[["maintenance"]])
-    enabled: bool = Field(description="False for a job that its code has switched off")
+    timezone: str | None = Field(description="The time zone of the expression", examples=["Europe/Berlin"])
+    tags: list[str] = Field(description="The tags it has in code", examples=[["maintenance"]])
+    enabled: bool = Field(description="False for a job that is switched off in code")
     paused: PauseModel | None = Field(description="None for a job that is not paused")
     status: JobStatus = Field(description="Of the latest run; `pending` for a job that never ran")
     last_run: Instant | None = Field(description="When the latest run began")
@@ -74,9 +74,9 @@ class JobModel(BaseModel):
 
 
 class LogLineModel(BaseModel):
-    """A log record that was made inside a run."""
+    """A log record of a run."""
 
-    time: Instant = Field(description="When it was made")
+    time: Instant = Field(description="When it was logged")
     level: str = Field(description="Name of its level", examples=["INFO"])
     logger: str = Field(description="Name of its logger", examples=["shop.orders"])
     message: str = Field(description="Its text, with the traceback where it had one", examples=["3 orders sent"])
@@ -87,7 +87,7 @@ class ErrorModel(BaseModel):
 
     type: str = Field(description="Name of the exception", examples=["ConnectionError"])
     message: str | None = Field(description="Its text; None for clients that are not shown details")
-    traceback: str | None = Field(description="Where one run is asked for; None for clients that are not shown details")
+    traceback: str | None = Field(description="Only of a single run; None for clients that are not shown details")
 
 
 class RunModel(BaseModel):
@@ -100,28 +100,28 @@ class RunModel(BaseModel):
     job_name: str = Field(description="The job that was run", examples=["cleanup"])
     scheduled_time: Instant | None = Field(description="The tick; None for a manual run")
     trigger: Trigger = Field(description="What started it; `catch_up` for a late tick")
-    attempt: int = Field(description="How many times the function has been started for this tick, this one included")
+    attempt: int = Field(description="How many times the function has been started for this tick, this time included")
     instance_id: str = Field(description="Where it runs, or ran", examples=["worker-001"])
-    status: RunStatus = Field(description="How it ended; `running` while it goes on")
+    status: RunStatus = Field(description="How it ended; `running` until then")
     start_time: Instant = Field(description="When it began")
-    end_time: Instant | None = Field(description="None while it goes on")
+    end_time: Instant | None = Field(description="None while it is running")
     duration: float | None = Field(description="Seconds from start to end", examples=[2.34])
     missed_ticks: int = Field(description="How many earlier ticks this run stands for")
     missed_since: Instant | None = Field(description="The oldest of those")
     delay: str | None = Field(description="Why its tick was claimed late; None for clients that are not shown details")
     waited: float = Field(description="Seconds that it waited for a free thread; its time limit begins after that")
     result: JsonValue = Field(description="What the function returned; None for clients that are not shown details")
-    error: ErrorModel | None = Field(description="What a run that did not succeed ended with")
+    error: ErrorModel | None = Field(description="Why the run did not succeed")
     actor: str | None = Field(description="Who asked for a manual run, where that is known", examples=["ops"])
-    note: str | None = Field(description="Why it was asked for; None for clients that are not shown details")
-    beside: str | None = Field(description="The run that was going on when this one was forced")
+    note: str | None = Field(description="Why it was requested; None for clients that are not shown details")
+    beside: str | None = Field(description="The run that was already running when this one was forced")
     fencing_token: int = Field(description="Greater than that of any earlier run of the job")
-    log: list[LogLineModel] = Field(description="Its log, where one run is asked for")
-    log_dropped: int = Field(description="How many earlier log records did not fit")
+    log: list[LogLineModel] = Field(description="Its log; only of a single run")
+    log_dropped: int = Field(description="How many earlier log records were dropped")
 
     @classmethod
     def of(cls, run: Run, *, details: bool, whole: bool = False) -> RunModel:
-        """`details` says whether results, texts and logs may be shown, `whole` whether one run was asked for."""
+        """`details`: results, texts and logs may be shown. `whole`: this is the only run of the answer."""
         error = None
         if run.error is not None:
             error = ErrorModel(
@@ -163,36 +163,36 @@ class RunPage(BaseModel):
     """Some of a job's runs, newest first."""
 
     runs: list[RunModel] = Field(description="Newest first, without logs and tracebacks")
-    next: str | None = Field(description="Give this as `before` to get the runs before these; None at the end")
+    next: str | None = Field(description="Pass this as `before` to get the next page; None on the last one")
 
 
 class RunRequest(BaseModel):
-    """How a job is to be run."""
+    """How to run a job."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"force": False}]})
 
-    force: bool = Field(default=False, description="Run it although it is running already", strict=True)
+    force: bool = Field(default=False, description="Run it although it is already running", strict=True)
     timeout: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False, strict=True)] | None = Field(
         default=None, description="Seconds; else the job's own"
     )
-    wait: bool = Field(default=True, description="False answers 202 as soon as the run has started", strict=True)
-    note: Note | None = Field(default=None, description="Kept with the run")
+    wait: bool = Field(default=True, description="False: answer 202 as soon as the run has started", strict=True)
+    note: Note | None = Field(default=None, description="Stored with the run")
 
 
 class RunAnswer(BaseModel):
     """How a manual run went."""
 
     status: Literal["success", "failed", "running"] = Field(
-        description="`running` where the answer did not wait for the end"
+        description="`running` if the answer did not wait for the end"
     )
     message: str = Field(description="The same in words", examples=["Job 'backup_database' executed successfully"])
-    execution_time: float = Field(description="Seconds; 0 for a run that goes on", examples=[2.34])
+    execution_time: float = Field(description="Seconds; 0 for a run that has not ended", examples=[2.34])
     instance_id: str = Field(description="Where it ran", examples=["worker-001"])
-    timestamp: Instant = Field(description="When this was answered, in whole seconds")
-    run_id: str = Field(description="The run, for its log and result", examples=[_RUN_ID])
+    timestamp: Instant = Field(description="The time of this answer, in whole seconds")
+    run_id: str = Field(description="The id of the run, to get its log and result", examples=[_RUN_ID])
     error: str | None = Field(
         default=None,
-        description="What it failed with; left out of other answers",
+        description="The error; left out where there is none",
         examples=["ValueError: no such table"],
     )
 
@@ -217,41 +217,41 @@ class RunAnswer(BaseModel):
 
 
 class CancelAnswer(BaseModel):
-    """That a run is asked to end. An async function is cancelled at once, on another instance with its next heartbeat."""
+    """A run is being cancelled. An async function is cancelled at once, on another instance with its next heartbeat."""
 
     run_id: str = Field(description="The run", examples=[_RUN_ID])
     message: str = Field(description="The same in words")
 
 
 class PauseRequest(BaseModel):
-    """Why a job is to be paused."""
+    """Why to pause a job."""
 
     model_config = ConfigDict(extra="forbid")
 
-    note: Note | None = Field(default=None, description="Kept with the pause")
+    note: Note | None = Field(default=None, description="Stored with the pause")
 
 
 class ResumeRequest(BaseModel):
-    """How a job is to go on."""
+    """How to resume a job."""
 
     model_config = ConfigDict(extra="forbid")
 
     catch_up: bool = Field(
-        default=False, description="Treat the ticks of the pause as late ones, instead of letting them go", strict=True
+        default=False, description="Treat the ticks of the pause as late ticks, not as missed ones", strict=True
     )
 
 
 class MissedModel(BaseModel):
-    """A row of ticks that were let go, as one record."""
+    """Successive missed ticks, in one record."""
 
     job_name: str = Field(description="The job that was not run", examples=["cleanup"])
     first: Instant = Field(description="The oldest of the ticks")
     last: Instant = Field(description="The newest of the ticks")
     count: int = Field(description="How many; where `more` is true, at least so many")
-    more: bool = Field(description="Whether counting was given up")
-    reason: MissedReason = Field(description="Why they were let go")
-    recorded: Instant = Field(description="When that was written down")
-    instance_id: str = Field(description="By which instance", examples=["worker-001"])
+    more: bool = Field(description="Whether counting stopped early")
+    reason: MissedReason = Field(description="Why they were missed")
+    recorded: Instant = Field(description="When they were recorded")
+    instance_id: str = Field(description="The instance that recorded them", examples=["worker-001"])
 
     @classmethod
     def of(cls, ticks: MissedTicks) -> MissedModel:
@@ -268,20 +268,20 @@ class MissedModel(BaseModel):
 
 
 class TickModel(BaseModel):
-    """What became of an instant of a job, and why."""
+    """What happened to a job at an instant, and why."""
 
-    job_name: str = Field(description="The job that was asked for", examples=["cleanup"])
-    time: Instant = Field(description="The instant that was asked for")
-    fate: Fate = Field(description="What became of it, in a word")
+    job_name: str = Field(description="The requested job", examples=["cleanup"])
+    time: Instant = Field(description="The requested instant")
+    fate: Fate = Field(description="What happened, in a word")
     explanation: str = Field(
         description="A sentence or two; without error texts and notes for clients that are not shown details",
         examples=[
             "It was run by worker-001, from 2026-03-01 12:00:00 UTC on (run 019ca8c1-…), and completed after 2.3 s."
         ],
     )
-    runs: list[RunModel] = Field(description="The runs that answer for it, oldest first")
-    missed: MissedModel | None = Field(description="The record by which it was let go")
-    next: Instant | None = Field(description="The job's next tick, where that says more")
+    runs: list[RunModel] = Field(description="Its runs, oldest first")
+    missed: MissedModel | None = Field(description="The record of it as a missed tick")
+    next: Instant | None = Field(description="The job's next tick after now")
 
     @classmethod
     def of(cls, name: str, time: datetime, fate: TickFate, *, details: bool) -> TickModel:
@@ -297,10 +297,10 @@ class TickModel(BaseModel):
 
 
 class HealthModel(BaseModel):
-    """Whether the scheduler does its work, and what is to be looked at."""
+    """Whether the scheduler does its work, and what should be looked at."""
 
     status: Literal["ok", "degraded", "unhealthy"] = Field(
-        description="`unhealthy`: it does not do its work; `degraded`: it does, and something is to be looked at"
+        description="`unhealthy`: it does not do its work; `degraded`: it does, but something should be looked at"
     )
     findings: list[str] = Field(
         description="One sentence each; without error texts for clients that are not shown details"
@@ -312,16 +312,16 @@ class HealthModel(BaseModel):
 
 
 class InstanceModel(BaseModel):
-    """An instance that lives."""
+    """A running instance."""
 
     instance_id: str = Field(description="Its name", examples=["worker-001"])
     host: str = Field(description="The machine or container that it runs on", examples=["web-1"])
     pid: int = Field(description="Its process there")
     version: str = Field(description="Of fastapi-crons-core")
     started: Instant = Field(description="When it started")
-    heartbeat: Instant = Field(description="When it said last that it lives")
-    running: int = Field(description="How many runs went on in it then")
-    runs_jobs: bool = Field(description="False for one that only serves, or steers")
+    heartbeat: Instant = Field(description="Its last heartbeat")
+    running: int = Field(description="How many runs it had at that time")
+    runs_jobs: bool = Field(description="False for one that runs no ticks")
 
     @classmethod
     def of(cls, found: LiveInstance) -> InstanceModel:
@@ -339,13 +339,13 @@ class InstanceModel(BaseModel):
 
 
 class SchedulerModel(BaseModel):
-    """The scheduler of the process that answers, the instances that share its jobs, and the jobs in figures."""
+    """The scheduler of the answering process, the instances that share its jobs, and the jobs in figures."""
 
-    instance_id: str | None = Field(description="The instance that answers", examples=["worker-001"])
-    health: HealthModel = Field(description="Of the instance that answers")
+    instance_id: str | None = Field(description="The answering instance", examples=["worker-001"])
+    health: HealthModel = Field(description="Of the answering instance")
     version: str = Field(description="Of fastapi-crons-core")
-    namespace: str = Field(description="What keeps its jobs apart from others in the same store", examples=["default"])
-    timezone: str = Field(description="Of expressions that do not name one")
+    namespace: str = Field(description="Separates its jobs from others in the same store", examples=["default"])
+    timezone: str = Field(description="Of jobs that have none of their own")
     backend: str = Field(description="The state store", examples=["SQLiteStateBackend"])
     locking: str = Field(description="How far ticks are shared, and by what", examples=["Distributed (Redis)"])
     jobs: int = Field(description="How many jobs are registered here")
@@ -353,7 +353,7 @@ class SchedulerModel(BaseModel):
     statuses: dict[JobStatus, int] = Field(
         description="How many jobs have which status", examples=[{"completed": 10, "running": 1, "failed": 1}]
     )
-    instances: list[InstanceModel] = Field(description="Those that live, by name")
+    instances: list[InstanceModel] = Field(description="The running instances, by name")
 
     @classmethod
     def of(cls, view: SchedulerView, *, details: bool) -> SchedulerModel:
@@ -372,17 +372,8 @@ class SchedulerModel(BaseModel):
         )
 
 
-class Problem(BaseModel):
-    """What went wrong (RFC 9457)."""
-
-    type: str = Field(default="about:blank", description="There is one kind for each status")
-    title: str = Field(description="What the status stands for", examples=["Not Found"])
-    status: int = Field(description="The HTTP status", examples=[404])
-    detail: str = Field(description="What was wrong, and what to do", examples=["there is no job named 'backup'"])
-
-
 def _shown(result: str) -> JsonValue:
-    """A result that is kept as JSON text."""
+    """A result that is stored as JSON text."""
     depth = deepest = 0
     if result.count("[") + result.count("{") > _DEEPEST:
         for found in _BRACKETS.finditer(result):
@@ -394,13 +385,13 @@ def _shown(result: str) -> JsonValue:
         shown: JsonValue = json.loads(result, parse_constant=_no_json, parse_float=_finite)
         if "\\ud" in result.lower():
             json.dumps(shown, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):  # somebody else has written it
+    except (ValueError, RecursionError):  # not written by us
         return result
     return shown
 
 
 def _no_json(word: str) -> float:
-    raise ValueError(f"{word} is no JSON")
+    raise ValueError(f"{word} is not JSON")
 
 
 def _finite(number: str) -> float:

@@ -1,4 +1,4 @@
-"""What a start says of those who may use the management API."""
+"""Notices: logs who may use the management API."""
 
 from __future__ import annotations
 
@@ -22,68 +22,68 @@ from fastapi_crons.scheduler.serving import in_tests
 
 logger = logging.getLogger(__name__)
 
-#: When (seconds after the start of a scheduler) its server has opened its sockets.
+#: Seconds after the start of a scheduler until its server has opened its sockets.
 _LISTENS_AFTER = 2.0
 
 
 class Notices:
-    """Says of one router, once, who may use it, where `dependencies` are the app's own guards."""
+    """Each is logged once per router. `dependencies` are the app's own guards of the router."""
 
     def __init__(self, dependencies: Sequence[Depends]) -> None:
-        # Made to be looked at only: FastAPI finds out what each depends on.
+        # This route is never served: FastAPI resolves the dependencies of the guards for it.
         self._guards = APIRoute("/", _nothing, dependencies=dependencies).dependant.dependencies
-        self._told = self._told_unguarded = False
+        self._logged = self._warned_of_unguarded = False
 
-    def tell_unguarded(self, config: CronConfig) -> None:
-        """Warn of an API that nothing guards."""
-        if not self._told_unguarded and Access(config, guarded=bool(self._guards)).unguarded:
-            self._told_unguarded = True
+    def warn_of_unguarded(self, config: CronConfig) -> None:
+        """Warn where nothing guards the API."""
+        if not self._warned_of_unguarded and Access(config, guarded=bool(self._guards)).unguarded:
+            self._warned_of_unguarded = True
             logger.warning(
                 "No CRON_API_TOKEN is set: anyone can list jobs; only you, on this machine, can change them or see results"
             )
 
-    def tell_unguarded_beyond_loopback(self, config: CronConfig) -> None:
-        """The same, a moment after a start, where this process listens to more than this machine."""
+    def warn_of_unguarded_beyond_loopback(self, config: CronConfig) -> None:
+        """The same, shortly after a start, where other machines can reach this process."""
 
         def look() -> None:
             if listens_beyond_loopback():
-                self.tell_unguarded(config)
+                self.warn_of_unguarded(config)
 
         if not in_tests():
             asyncio.get_running_loop().call_later(_LISTENS_AFTER, look)
 
-    def tell(self, config: CronConfig) -> None:
-        """Say what guards it."""
-        if self._told:
+    def log_guards(self, config: CronConfig) -> None:
+        """Log what guards the API."""
+        if self._logged:
             return
-        self._told = True
+        self._logged = True
         advice = config.token_advice()
         if advice is not None:
             logger.warning("%s", advice)
         if self._guards:
-            self._tell_of_guards()
+            self._log_dependencies()
 
-    def _tell_of_guards(self) -> None:
+    def _log_dependencies(self) -> None:
         every = [part for guard in self._guards for part in _parts(guard)]
         names = ", ".join(_name(guard) for guard in self._guards)
         if not any(_may_refuse(part) for part in every):
             logger.warning(
-                "the management API is guarded by dependencies (%s) of which none can refuse a request: everybody may change "
-                "things; set CRON_API_TOKEN, or give it a dependency that raises an HTTPException",
+                "the management API is guarded by %s, but none of these dependencies can refuse a request, so anyone may "
+                "change things; set CRON_API_TOKEN, or add a dependency that raises an HTTPException",
                 names,
             )
         elif all(_only_reads(part) for part in every if _may_refuse(part)):
             logger.warning(
-                "the management API is guarded by %s, which wants credentials and does not look whether they are right: "
-                "everybody who sends some may change things; give it a dependency that checks them, or set CRON_API_TOKEN",
+                "the management API is guarded by %s, which requires credentials but does not check them, so anyone who sends "
+                "some may change things; add a dependency that checks them, or set CRON_API_TOKEN",
                 names,
             )
         elif any(isinstance(part.call, SecurityBase) for part in every):
             logger.info("the management API is guarded by %s", names)
         else:
             logger.info(
-                "the management API is guarded by %s; it is no security scheme of FastAPI, so that only you can tell whom it "
-                "refuses",
+                "the management API is guarded by %s; that is not a security scheme of FastAPI, so check yourself which "
+                "requests it refuses",
                 names,
             )
 
@@ -107,7 +107,7 @@ def _name(dependant: Dependant) -> str:
 
 
 def _may_refuse(dependant: Dependant) -> bool:
-    """False for what refuses nobody for certain."""
+    """False for a dependency that certainly refuses no request."""
     call = dependant.call
     if isinstance(call, SecurityBase):
         return bool(getattr(call, "auto_error", True))
@@ -118,12 +118,12 @@ def _may_refuse(dependant: Dependant) -> bool:
         dependant.cookie_params,
         dependant.body_params,
     )
-    # What is wanted of a request can be missing.
+    # A request is refused where it lacks a parameter.
     return any(wanted) or _does_anything(call)
 
 
 def _only_reads(dependant: Dependant) -> bool:
-    """Whether it is one of FastAPI's own security schemes, which find credentials and leave it to others to check them."""
+    """Whether it is one of FastAPI's own security schemes, which read credentials and don't check them."""
     return isinstance(dependant.call, SecurityBase) and type(dependant.call).__module__.startswith("fastapi.")
 
 

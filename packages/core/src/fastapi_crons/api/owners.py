@@ -1,4 +1,4 @@
-"""Whose process is at the other end of a TCP connection of this machine."""
+"""Whether the other end of a local TCP connection belongs to a process of our user."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-#: Where the kernel tells of itself and of this process.
+#: The kernel's information about itself and about processes.
 _KERNEL = Path("/proc")
 #: The kernel's lists of TCP sockets, with their owners.
 _TABLES = _KERNEL / "net"
-#: How many users there are where all have a number.
+#: The size of the range of user numbers outside of user namespaces.
 _ALL_USERS = 2**32 - 1
-#: The number that stands for the others, unless the kernel says another one.
+#: The number of users that have none in a user namespace, unless the kernel has another one configured.
 _NOBODY = 65_534
-#: How many bytes of such a list are looked through at a time.
+#: How many bytes of such a list are read at a time.
 _PIECE = 1 << 20
-#: While other sockets come and go, the kernel may pass one over.
+#: How often a list is read: the kernel may leave out a socket while others come and go.
 _LOOKS = 2
 _ESTABLISHED, _LISTENING = "01", "0A"
 
@@ -40,7 +40,7 @@ class Connection(NamedTuple):
 
 
 def ip_address(text: str) -> IPAddress | None:
-    """An address as such; IPv4 where a socket for both kinds of addresses says it the IPv6 way; None for anything else."""
+    """The parsed address, None for other text; an IPv4 address in IPv6 notation (`::ffff:…`) becomes an IPv4 address."""
     try:
         found = ipaddress.ip_address(text)
     except ValueError:
@@ -50,7 +50,7 @@ def ip_address(text: str) -> IPAddress | None:
 
 
 def is_ours_by_tables(connection: Connection, tables: Path = _TABLES, kernel: Path = _KERNEL) -> bool | None:
-    """Whether the other end belongs to this process' user, as Linux tells; None where it tells nothing."""
+    """Whether the other end belongs to our user, by the tables of Linux; None where they don't say."""
     for _ in range(_LOOKS):
         for name, ends in _written(connection):
             owner = _owner(tables / name, ends)
@@ -60,7 +60,7 @@ def is_ours_by_tables(connection: Connection, tables: Path = _TABLES, kernel: Pa
 
 
 def _may_be_anybody(user: int, kernel: Path) -> bool:
-    """Whether this number also stands for all users who have none here: in a user namespace, as rootless containers are."""
+    """Whether the number also stands for users that have none here: in a user namespace, as of a rootless container."""
     try:
         nobody = int((kernel / "sys/kernel/overflowuid").read_text())
     except (OSError, ValueError):
@@ -75,11 +75,11 @@ def _may_be_anybody(user: int, kernel: Path) -> bool:
 
 
 def _written(connection: Connection) -> Iterator[tuple[str, str]]:
-    """How the other end's line names both ends, in each list that it may stand in."""
+    """Both ends as the line of the other end has them, for each list that may contain it."""
     peer, own = connection.peer, connection.own
     if isinstance(peer, ipaddress.IPv4Address) and isinstance(own, ipaddress.IPv4Address):
         yield "tcp", _ends(connection, peer.packed, own.packed)
-        # A socket for both kinds of addresses.
+        # A socket that accepts both kinds of addresses.
         yield "tcp6", _ends(connection, _mapped(peer), _mapped(own))
     elif isinstance(peer, ipaddress.IPv6Address) and isinstance(own, ipaddress.IPv6Address):
         yield "tcp6", _ends(connection, peer.packed, own.packed)
@@ -94,23 +94,23 @@ def _ends(connection: Connection, peer: bytes, own: bytes) -> str:
 
 
 def _hex(address: bytes) -> str:
-    """An address as the kernel writes it: words of 32 bits, in this machine's order of bytes."""
+    """An address as the kernel writes it: words of 32 bits, in the byte order of the machine."""
     return "".join(f"{word:08X}" for word in struct.unpack(f"={len(address) // 4}I", address))
 
 
 def _owner(table: Path, ends: str) -> int | None:
-    """The user of the socket with these ends; None where none is listed, or nobody has it any more."""
+    """The user of the socket with these ends; None where none is listed, or no process holds it any more."""
     wanted = f": {ends}".encode()
     rest = b""
     try:
         with table.open("rb") as lines:
             while piece := lines.read(_PIECE):
-                # Only whole lines are looked at.
+                # Search whole lines only.
                 whole, _, rest = (rest + piece).rpartition(b"\n")
                 at = whole.find(wanted)
                 if at >= 0:
                     _, _, _, user, _, inode, *_ = whole[at + len(wanted) :].partition(b"\n")[0].split()
-                    # A socket whose process has let go of it is listed as root's.
+                    # A socket that no process holds any more is listed as root's.
                     return None if inode == b"0" else int(user)
     except (OSError, ValueError):
         return None
@@ -118,7 +118,7 @@ def _owner(table: Path, ends: str) -> int | None:
 
 
 def listens_beyond_loopback(tables: Path = _TABLES) -> bool:
-    """Whether this process listens on an address that other machines may reach; False where that can't be told."""
+    """Whether this process listens on an address that other machines can reach; False where that is unknown."""
     try:
         links = [os.readlink(entry) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
     except OSError:
@@ -143,13 +143,13 @@ def _is_loopback(written: str) -> bool:
 
 
 def is_ours_by_psutil(connection: Connection) -> bool | None:
-    """Whether the other end belongs to a process of this process' user, as psutil tells; None where it tells nothing."""
+    """Whether the other end belongs to our user, by psutil; None where it does not say."""
     import psutil
 
     try:
         try:
             listed = psutil.net_connections("tcp")
-        except psutil.AccessDenied:  # macOS shows everybody's to root only, and to others their own
+        except psutil.AccessDenied:  # macOS shows all connections to root only, and to others their own
             found = any(_is_end_of(connection, process) and _is_ours(process) for process in psutil.process_iter())
             return found or None
         owners = {entry.pid for entry in listed if _is_other_end(connection, entry)} - {None}
@@ -181,5 +181,5 @@ def _is_ours(process: psutil.Process) -> bool:
     return process.uids().effective == os.geteuid()
 
 
-#: What this system can be asked with.
+#: The way for this system.
 is_ours: Callable[[Connection], bool | None] = is_ours_by_tables if sys.platform == "linux" else is_ours_by_psutil

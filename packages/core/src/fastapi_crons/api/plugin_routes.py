@@ -1,7 +1,7 @@
-"""What plugins add to the management router, made so that nothing of it answers without the router's guards.
+"""PluginRoutes: puts the routes that plugins add to the management router behind its guards.
 
-FastAPI calls dependencies for its own kinds of routes only, so that others become such routes. All are taken as they are
-when the hook has run: what a plugin adds later is not served.
+FastAPI calls dependencies only for its own kinds of routes, so other kinds are wrapped into those. The routes are taken right
+after the hook: what a plugin adds later is not served.
 """
 
 from __future__ import annotations
@@ -20,18 +20,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fastapi_crons.api.guard import Guard
 from fastapi_crons.api.problems import ManagementRoute
 
-#: Where a request carries what answers it once the guards have let it in.
+#: The key of the app that answers an admitted request, in the request's ASGI scope.
 _PAST = "fastapi_crons.past_the_guards"
-#: By what a mounted app may be asked.
+#: The methods of a mounted app.
 _METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE")
 _REST = "rest_of_path"
 
 
 class PluginRoutes:
-    """Takes the routes of routers that plugins were given.
+    """`guard` has to admit each request to these routes; `refuse` is called with what can't be guarded.
 
-    `guard` is what each has to stand behind, `refuse` is told what can't. `make` gives an empty router, and is told whether
-    its routes need guards of their own.
+    `make` makes an empty router; its argument says whether the router needs the guards.
     """
 
     def __init__(self, guard: Depends, make: Callable[[bool], APIRouter], refuse: Callable[[str], None]) -> None:
@@ -45,14 +44,14 @@ class PluginRoutes:
         return self._taken(offered, guarded=False)
 
     def _taken(self, router: APIRouter, *, guarded: bool) -> list[BaseRoute]:
-        """The routes of a router; `guarded` says that what is around it guards them."""
+        """The routes of a router; `guarded` says that a router around it guards them."""
         if getattr(router, "_low_priority_routes", ()):
             self._refuse("a frontend")
         return [taken for route in router.routes for taken in self._guarded(route, guarded)]
 
     def _guarded(self, route: BaseRoute, guarded: bool) -> Iterable[BaseRoute]:
         nested: APIRouter | None = getattr(route, "original_router", None)
-        if nested is not None:  # FastAPI keeps included routers as such, or takes their routes one by one
+        if nested is not None:  # some versions of FastAPI keep an included router, others copy its routes
             return self._included(route, nested, guarded)
         if isinstance(route, (APIRoute, APIWebSocketRoute)) and (guarded or self._guard in route.dependencies):
             if isinstance(route, APIRoute):
@@ -60,7 +59,7 @@ class PluginRoutes:
             if type(route).handle is APIWebSocketRoute.handle:
                 return [route]
         made = self._make(not guarded)
-        # Its `handle`, and not what that calls: a class of its own may do more there.
+        # Call `handle`, not what `handle` calls: a subclass may do more in it.
         if isinstance(route, Mount):
             path, app = f"{route.path}/{{{_REST}:path}}", _mounted(route.handle)
             _add(made, path, app, _METHODS, route.name)
@@ -84,14 +83,14 @@ class PluginRoutes:
 
 
 def _asking_first(route: APIRoute, guard: Depends, gate: APIRoute) -> APIRoute:
-    """The same route, which asks the guard before it reads a body, as ours do; one that handles by itself, at the gate."""
+    """The same route, but it calls the guard before it reads a body. A route with its own `handle` goes through the gate."""
     made = type(route)
     theirs = made.handle is APIRoute.handle and made.get_route_handler is APIRoute.get_route_handler
     ours = made.handle is APIRoute.handle and made.get_route_handler is ManagementRoute.get_route_handler
     if ours:
         return route
     before, found = (_AsksFirst, {"guard": guard.dependency}) if theirs else (_Gated, {"gate": gate})
-    # A class, and not an attribute: FastAPI may make routes anew, by their class.
+    # A class with an attribute, not an instance with one: FastAPI may make routes anew from their class.
     kind: type[APIRoute] = type(f"Guarded{made.__name__}", (before, made), found)
     guarded = copy.copy(route)
     guarded.__class__ = kind
@@ -112,7 +111,7 @@ class _AsksFirst(APIRoute):
 
 
 class _Gated(APIRoute):
-    """A route of a class that may answer without FastAPI's part in it, which is what asks the guards."""
+    """A route of a class that may answer without FastAPI's handler, which would call the guards."""
 
     gate: ClassVar[APIRoute]
 
@@ -122,7 +121,7 @@ class _Gated(APIRoute):
 
 
 def _gate(guarded: APIRouter) -> APIRoute:
-    """Lets in whom the guards of a router let in, to what the request carries."""
+    """A route with the guards of a router, which passes an admitted request to the app in its scope."""
 
     async def answer(request: Request) -> Response:
         return _Answer(request.scope[_PAST])
@@ -133,7 +132,7 @@ def _gate(guarded: APIRouter) -> APIRoute:
 
 
 class _Answer(Response):
-    """The answer of an ASGI app."""
+    """A response that an ASGI app sends."""
 
     def __init__(self, app: ASGIApp) -> None:
         super().__init__()
@@ -158,7 +157,7 @@ def _add_websocket(router: APIRouter, path: str, app: ASGIApp, name: str | None)
 
 
 def _mounted(app: ASGIApp) -> ASGIApp:
-    """An app that finds in its scope what it would find where it is mounted."""
+    """The app with the scope that it would get where it is mounted."""
 
     async def under_its_path(scope: Scope, receive: Receive, send: Send) -> None:
         path, root = scope["path"], scope.get("root_path", "")

@@ -1,4 +1,4 @@
-"""The routes' manners: errors as problem details (RFC 9457), bodies within a limit, nothing for caches."""
+"""ManagementRoute: errors become problem details (RFC 9457), bodies are limited, answers are not cached."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.types import Message
 
 from fastapi_crons._util.backoff import Meter
 from fastapi_crons._util.hiding import without_secrets
 from fastapi_crons._util.text import one_line
-from fastapi_crons.api.models import Problem
 from fastapi_crons.errors import (
     CronsError,
     JobLockedError,
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 MAX_BODY = 65_536
 PROBLEM = "application/problem+json"
 _DETAIL_CHARS = 300
-#: When (seconds) another listener may have gone.
+#: Seconds until a client may try again to listen to events.
 _RETRY_AFTER = "10"
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _STATUSES: Mapping[type[CronsError], int] = {
@@ -51,8 +51,17 @@ _STATUSES: Mapping[type[CronsError], int] = {
 }
 
 
+class Problem(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    type: str = Field(default="about:blank", description="Problems have no types beside their status")
+    title: str = Field(description="The name of the status", examples=["Not Found"])
+    status: int = Field(description="The HTTP status", examples=[404])
+    detail: str = Field(description="What was wrong, and what to do", examples=["there is no job named 'backup'"])
+
+
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """How a route's schema describes its problems."""
+    """A route's problems, as its schema describes them."""
     schema = Problem.model_json_schema()
     return {
         status: {"description": HTTPStatus(status).phrase, "content": {PROBLEM: {"schema": schema}}}
@@ -60,14 +69,14 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-#: Each of the pages that are open in browsers asks again and again.
+#: Open pages poll, so that not every failure is logged.
 _unreachable = Meter()
 
 
 class ManagementRoute(APIRoute):
-    """A route of the management API; a router has a class of its own, with its guard."""
+    """A route of the management API. Each router makes a subclass with its own guard."""
 
-    #: Asked before anything of a body is read, which FastAPI does before it calls dependencies.
+    #: Called before the body is read; FastAPI would read the body before it calls dependencies.
     guard: ClassVar[Guard | None] = None
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -84,7 +93,9 @@ class ManagementRoute(APIRoute):
                 response = _problem(422, _what_is_wrong(error))
             except StoreError as error:
                 if _unreachable.failed(time.monotonic()) is not None:
-                    logger.warning("the management API answers 503, as a store does not answer: %s", one_line(error))
+                    logger.warning(
+                        "the management API answers 503, because a store does not answer: %s", one_line(error)
+                    )
                 response = _problem(503, "the store does not answer; the log says why")
             except CronsError as error:
                 later = {"Retry-After": _RETRY_AFTER} if isinstance(error, TooManyListenersError) else None
@@ -99,11 +110,11 @@ class ManagementRoute(APIRoute):
 
 
 def _within_limit(request: Request) -> Callable[[], Coroutine[Any, Any, Message]]:
-    """The request's body as it comes in, as long as it keeps to the limit."""
+    """Receives the request's body, and refuses it as soon as it is too large."""
     length = request.headers.get("content-length", "0").strip()
     if not length.isdecimal():
         raise HTTPException(400, "Content-Length is not a number")
-    # So long a number is none that can be read.
+    # `int` refuses much longer texts.
     if len(length) > 20 or int(length) > MAX_BODY:
         raise _too_large()
     left = MAX_BODY
@@ -124,7 +135,7 @@ def _too_large() -> HTTPException:
 
 
 def _what_is_wrong(error: RequestValidationError) -> str:
-    """Which parts of a request can't be used, and why; without the values, which may be anything."""
+    """Which parts of a request are invalid, and why; without the values, which may be anything."""
     faults = ("{}: {}".format(".".join(map(str, fault["loc"])), fault["msg"]) for fault in error.errors())
     return ascii("; ".join(faults))[1:-1]
 

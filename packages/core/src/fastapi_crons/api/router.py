@@ -48,7 +48,7 @@ EndpointT = TypeVar("EndpointT", bound=Callable[..., object])
 
 
 def _not_a_number(time: object) -> object:
-    """Pydantic takes numbers for seconds since 1970."""
+    """Refuse numbers, which pydantic would take for seconds since 1970."""
     try:
         float(str(time))
     except ValueError:
@@ -56,7 +56,7 @@ def _not_a_number(time: object) -> object:
     raise ValueError("must be ISO 8601 with offset, not a number")
 
 
-#: UUIDs, as all ids of runs.
+#: The ids of runs are UUIDs.
 _RUN_ID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 
@@ -80,13 +80,13 @@ RunId = Annotated[
 Time = Annotated[
     AwareDatetime,
     BeforeValidator(_not_a_number),
-    Path(description="ISO 8601 with offset; fractions of a second are cut off", examples=["2026-03-01T12:00:00Z"]),
+    Path(description="ISO 8601 with offset; fractions of a second are dropped", examples=["2026-03-01T12:00:00Z"]),
 ]
 _CHANGES = problems(409, 415)
 
 
 class _Endpoints:
-    """Our endpoints: each router gets them anew, as routes of its own class."""
+    """Collects our endpoints, to add them to each router as routes of its own class."""
 
     def __init__(self) -> None:
         self._adders: list[Callable[[APIRouter], None]] = []
@@ -121,7 +121,7 @@ async def list_jobs(
     ] = None,
     status: Annotated[
         list[JobFilter] | None,
-        Query(max_length=100, description="Only jobs whose latest run ended so, or goes on; several are possible"),
+        Query(max_length=100, description="Only jobs with any of these statuses"),
     ] = None,
 ) -> list[JobModel]:
     """All jobs with their latest state, in the order they were registered."""
@@ -145,7 +145,7 @@ async def job_runs(
     before: Annotated[str | None, Query(pattern=_RUN_ID, description="`next` of the page before")] = None,
     status: Annotated[
         list[RunStatus] | None,
-        Query(max_length=100, description="Only runs that ended so, or go on; several are possible"),
+        Query(max_length=100, description="Only runs with any of these statuses"),
     ] = None,
 ) -> RunPage:
     """A job's runs, newest first."""
@@ -167,12 +167,12 @@ async def one_run(asked: Asking, job_name: Name, run_id: RunId) -> RunModel:
     response_model_exclude_none=True,
     responses={
         **_CHANGES,
-        202: {"model": RunAnswer, "description": "It goes on"},
-        500: {"model": RunAnswer, "description": "It failed"},
+        202: {"model": RunAnswer, "description": "The job is running"},
+        500: {"model": RunAnswer, "description": "The run failed"},
     },
 )
 async def run_job(asked: Asking, response: Response, job_name: Name, body: RunRequest | None = None) -> RunAnswer:
-    """Run a job now and wait for its end. A client that goes away cancels nothing.
+    """Run a job now and wait for its end. A client that disconnects does not cancel the run.
 
     Without `wait`, or when the scheduler stops in the meantime, the answer is 202 with the id of the run.
     """
@@ -180,45 +180,45 @@ async def run_job(asked: Asking, response: Response, job_name: Name, body: RunRe
     job = asked.management.definition(job_name)
     manual_run = ManualRun(job, wanted.force, wanted.timeout, asked.actor, wanted.note, "api")
     run = await asked.management.run_job(manual_run, wait=wanted.wait)
-    # Without `wait` the answer says that it was started, and how far it was by then.
+    # Without `wait`, the answer is 202 even if the run has ended by now.
     response.status_code = {"completed": 200, "running": 202}.get(run.status, 500) if wanted.wait else 202
     return RunAnswer.of(run, datetime.now(timezone.utc).replace(microsecond=0))
 
 
 @_endpoints.post("/crons/{job_name}/runs/{run_id}/cancel", status_code=202, responses=_CHANGES)
 async def cancel_run(asked: Asking, job_name: Name, run_id: RunId) -> CancelAnswer:
-    """Ask for a run to be cancelled, wherever it goes on. How it ended is on its record."""
+    """Cancel a run, on whatever instance it is running. Its record says how it ended."""
     cancelled = await asked.management.cancel_run(job_name, run_id, actor=asked.actor)
-    return CancelAnswer(run_id=cancelled, message=f"Run {cancelled} of job '{job_name}' is asked to end")
+    return CancelAnswer(run_id=cancelled, message=f"Run {cancelled} of job '{job_name}' is being cancelled")
 
 
 @_endpoints.post("/crons/{job_name}/pause", responses=_CHANGES)
 async def pause(asked: Asking, job_name: Name, body: PauseRequest | None = None) -> JobModel:
-    """Let no tick of a job run, on any instance and over restarts, until it is resumed. Runs that go on are left alone."""
+    """Run no tick of a job, on any instance and over restarts, until it is resumed. Current runs are left alone."""
     note = None if body is None else body.note
     return JobModel.of(await asked.management.pause(job_name, actor=asked.actor, note=note), details=asked.details)
 
 
 @_endpoints.post("/crons/{job_name}/resume", responses=_CHANGES)
 async def resume(asked: Asking, job_name: Name, body: ResumeRequest | None = None) -> JobModel:
-    """Let a job go on with its next tick; without effect on one that is not paused."""
+    """Resume a job with its next tick; without effect on one that is not paused."""
     await asked.management.resume(job_name, catch_up=body is not None and body.catch_up)
     return JobModel.of(await asked.management.job(job_name), details=asked.details)
 
 
 @_endpoints.get("/crons/{job_name}/ticks/{time}")
 async def one_tick(asked: Asking, job_name: Name, time: Time) -> TickModel:
-    """What became of an instant of a job, and why: run, skipped, paused, missed, not due, and so on."""
+    """What happened to a job at an instant, and why: it ran, was skipped, paused, missed, not due, and so on."""
     time = time.replace(microsecond=0)
     if not FIRST <= time.timestamp() <= LAST:
-        raise HTTPException(404, f"{time.isoformat()} can't be a tick: it lies too near to the year 1 or 9999")
+        raise HTTPException(404, f"{time.isoformat()} can't be a tick: it is too close to the year 1 or 9999")
     fate = await asked.management.explain_tick(job_name, time, details=asked.details)
     return TickModel.of(job_name, time, fate, details=asked.details)
 
 
 @_endpoints.get("/scheduler")
 async def scheduler(asked: Asking) -> SchedulerModel:
-    """The scheduler that answers, the instances that share its jobs, and the jobs in figures."""
+    """The answering scheduler, the instances that share its jobs, and the jobs in figures."""
     return SchedulerModel.of(await asked.management.scheduler(), details=asked.details)
 
 
@@ -233,7 +233,7 @@ async def health(asked: Asking, response: Response) -> HealthModel:
 async def _listening(
     asked: Asking, job: Annotated[list[str] | None, Query(description="Only these jobs", max_length=100)] = None
 ) -> AsyncIterator[AsyncIterator[Heard]]:
-    # Here, because nothing can be refused any more once the answer has begun, and because it ends with the request.
+    # A dependency, because the endpoint can refuse nothing once its answer has begun, and because this ends with the request.
     if not asked.details:
         raise HTTPException(
             403, "only clients that may change things can listen to events; set CRON_API_TOKEN, and send it"
@@ -243,7 +243,7 @@ async def _listening(
 
 
 def _event(record: Record) -> ServerSentEvent:
-    """A record as all who listen are told it."""
+    """A record as an event; all clients get the same."""
     kind, shown = (
         ("run", RunModel.of(record, details=True)) if isinstance(record, Run) else ("missed", MissedModel.of(record))
     )
@@ -253,14 +253,14 @@ def _event(record: Record) -> ServerSentEvent:
 @_endpoints.get(
     "/scheduler/events",
     response_class=EventSourceResponse,
-    responses={200: {"description": "`run` with a run as it starts or ends, `missed` with ticks that were let go"}},
+    responses={200: {"description": "`run` with a run as it starts or ends, `missed` with missed ticks"}},
 )
 async def events(
     heard: Annotated[AsyncIterator[Heard], Depends(_listening)],
 ) -> AsyncGenerator[ServerSentEvent, None]:
-    """Runs as they start and end, without logs, and ticks that are let go, of all instances that share the state store.
+    """Runs as they start and end, without logs, and missed ticks, of all instances that share the state store.
 
-    For those only who are shown results.
+    Only for clients that may see results.
     """
     yield ServerSentEvent(comment="listening")
     async for one in heard:
@@ -268,12 +268,12 @@ async def events(
 
 
 def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[DependsParameter] | None = None) -> APIRouter:
-    """The management endpoints, to be included in an app under a prefix of its choice.
+    """The management endpoints, to include in an app under any prefix.
 
     `crons` defaults to the scheduler of the app that serves the request, else of the process. `dependencies` guard every
     endpoint; without them and without `CRON_API_TOKEN`, changes are accepted from local clients only.
 
-    Raises `ConfigurationError` for a `crons` that is none.
+    Raises `ConfigurationError` where `crons` is not a `Crons`.
     """
     if not isinstance(crons, (Crons, type(None))):
         raise ConfigurationError(
@@ -281,21 +281,21 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
         )
     guards = dependencies or ()
     notices = Notices(guards)
-    # Where the scheduler is yet to be made, its settings are not known before the first request.
+    # Where there is no scheduler yet, its settings are unknown until the first request.
     known = crons or Crons.current()
     if known is not None:
-        known.when_started(partial(notices.tell_unguarded_beyond_loopback, known.config))
-        known.when_started(partial(notices.tell, known.config))
+        known.when_started(partial(notices.warn_of_unguarded_beyond_loopback, known.config))
+        known.when_started(partial(notices.log_guards, known.config))
 
     guard = Guard(crons, guarded=bool(guards), notices=notices)
     admission = Depends(guard)
-    shown_scheme = [Depends(ShownBearer())] if known is not None and known.config.api_token else []
+    scheme = [Depends(ShownBearer())] if known is not None and known.config.api_token else []
     route_class = type("GuardedRoute", (ManagementRoute,), {"guard": guard})
 
     def make_router(guarded: bool) -> APIRouter:
         return APIRouter(
             tags=["crons"],
-            dependencies=[*guards, *shown_scheme, admission] if guarded else [],
+            dependencies=[*guards, *scheme, admission] if guarded else [],
             route_class=route_class,
             responses=problems(400, 401, 403, 404, 413, 422, 429, 503),
         )
@@ -310,11 +310,13 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
 def _add_routes(
     router: APIRouter, call: HookCall, crons: Crons | None, guard: DependsParameter, make: Callable[[bool], APIRouter]
 ) -> None:
-    """Let a plugin add its routes, in a router of its own."""
+    """Call the hook of a plugin with a router of its own, and add that router's routes."""
 
     def refuse(what: str) -> None:
         logger.error(
-            "plugin %r adds %s to the management router, which can't be guarded: left out", call.plugin_name, what
+            "plugin %r adds %s to the management router, which can't be guarded, so it is left out",
+            call.plugin_name,
+            what,
         )
 
     offered = make(True)
@@ -325,5 +327,5 @@ def _add_routes(
     except BaseException as error:
         logger.error("%s failed: %s", call.shown, one_line(error))
     router.routes.extend(PluginRoutes(guard, make, refuse).of(offered))
-    # What starts and stops with the app comes along.
+    # Include the lifespan, too.
     router.include_router(APIRouter(lifespan=offered.lifespan_context))
