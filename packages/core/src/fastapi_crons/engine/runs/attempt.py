@@ -1,4 +1,4 @@
-"""How a job's function is called: on the loop or in a thread, timed, and retried."""
+"""Attempts: calls a job's function, on the loop or in a thread, within its time limit, and again after a failure."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class TimeLimit:
             self._timer.cancel()
 
 
-class Invoker:
+class Attempts:
     """Calls the functions of one scheduler's jobs. Sync functions have a pool of threads to themselves."""
 
     def __init__(
@@ -69,9 +69,9 @@ class Invoker:
         self._settle_lease = settle_lease
 
     def call(self, run: ActiveRun) -> Coroutine[Any, Any, object]:
-        """Call the function of a run as its job says; gives what it returns and raises what the last attempt raises.
+        """Call the function of a run as its job says. Returns what it returns, and raises what the last attempt raises.
 
-        A run that is cut off (`ActiveRun.cut_off`) leaves with CancelledError, unless the function swallows it.
+        A run that is cut off (`ActiveRun.cut_off`) raises CancelledError, unless the function swallows it.
         """
         return self._with_retries(run) if run.job.max_retries else self._once(run)
 
@@ -83,7 +83,7 @@ class Invoker:
             except BaseException as error:
                 raised = error
                 if run.cut == "timed_out" and not run.thread_lives:
-                    # Whatever the function made of its cancellation.
+                    # The function may have turned its cancellation into another error.
                     raised = TimeoutError(run.cut_error("timed_out").message)
                 elif run.cut is not None or is_a(error, asyncio.CancelledError):
                     raise
@@ -111,7 +111,7 @@ class Invoker:
         await self._clock.sleep(delay)
 
     def _once(self, run: ActiveRun) -> Coroutine[Any, Any, object]:
-        """Call the function once, within the plugins' scopes and then within its time limit."""
+        """Call the function once, within the plugins' scopes, and inside those within its time limit."""
         # Each layer costs every run; most jobs need none of them.
         return self._scopes.around(run, self._function) if self._scopes.wanted else self._function(run)
 
@@ -135,7 +135,7 @@ class Invoker:
         return value
 
     async def _call_in_thread(self, run: ActiveRun, context: dict[str, JobContext], limit: TimeLimit | None) -> object:
-        """Call a sync function off the loop. A cancelled run leaves its thread behind in `run.thread`."""
+        """Call a sync function in a thread. A cancelled run leaves it behind in `run.thread`."""
         clock, loop = self._clock, asyncio.get_running_loop()
         waits_since, waited_before = clock.monotonic(), run.waited
 
@@ -156,5 +156,5 @@ class Invoker:
         run.thread = None
         if ended.error is not None:
             raise ended.error
-        # A plain function may hand out a coroutine: a lambda, a partial, a callable object.
+        # A plain function may return a coroutine: a lambda, a partial, a callable object.
         return await ended.value if is_awaitable(ended.value) else ended.value

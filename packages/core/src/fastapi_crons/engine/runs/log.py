@@ -1,8 +1,8 @@
-"""Log records that are made inside a run, kept with it.
+"""Keeps the log records that are made inside a run with the run.
 
-Records are seen where `logging` makes them, so that no logger, handler or level of the app has to be changed. They are
-told to a run by a context variable, which the run's tasks and its thread inherit; threads that a job makes by itself do
-not, and what hooks log after a run comes too late for it.
+A record factory sees every record, so that no logger, handler or level of the app has to be changed. A context variable says
+which run a record belongs to. The run's tasks and its thread inherit it; threads that a job starts by itself do not. What
+hooks log after a run comes too late for its record.
 """
 
 from __future__ import annotations
@@ -29,24 +29,25 @@ else:
 JOB_LOGGER = "fastapi_crons.job"
 _OWN = "fastapi_crons."
 _KEPT = "fastapi_crons_kept"
-#: What a line costs beside its texts, in characters.
+#: How many characters a line counts for besides its texts.
 _LINE_COST = 40
-#: What `cut` adds to a text, at most.
+#: How many characters `cut` adds to a text at most.
 _CUT_MARK = 40
 
-current_log: ContextVar[LogKeeper | None] = ContextVar("fastapi_crons_run_log", default=None)
+#: The run that records belong to which are made in the current task or thread.
+current_log: ContextVar[HasLog | None] = ContextVar("fastapi_crons_run_log", default=None)
 
 
-class LogKeeper(Protocol):
-    """A run, whose log is made when it is wanted: most runs log nothing."""
+class HasLog(Protocol):
+    """A run. Its log is made when it is first needed: most runs log nothing."""
 
     def keep_log(self) -> RunLog: ...
 
 
 class RunLog:
-    """The newest records of one run, up to `limit` characters.
+    """The newest records of one run, up to `limit` characters in all and `line_limit` for each.
 
-    `line_limit` is how much of one is held. What exceeds `longest_line(limit)` is held for redaction only: it does not count.
+    What a record has beyond `longest_line(limit)` is held for redaction only, and does not count.
     """
 
     __slots__ = ("_chars", "_limit", "_line_limit", "_lines", "_lock", "closed", "dropped")
@@ -58,7 +59,7 @@ class RunLog:
         self._chars = 0
         self._lock = threading.Lock()
         self.dropped = 0
-        #: Whether the run is on record, so that what a thread it left behind logs comes too late.
+        #: Whether the run is on record: what its abandoned thread logs from now on comes too late.
         self.closed = False
 
     @property
@@ -68,7 +69,7 @@ class RunLog:
             return tuple(self._lines or ())
 
     def add(self, record: logging.LogRecord) -> None:
-        """Keep a record; the oldest ones go where there is no room."""
+        """Keep a record; the oldest ones are dropped where there is no room."""
         line = LogLine(record.created, record.levelname, record.name, cut(_text(record), self._line_limit))
         with self._lock:
             if self.closed:
@@ -86,12 +87,12 @@ class RunLog:
 
 
 def longest_line(limit: int) -> int:
-    """How much of one record is kept of a run whose log may have `limit` characters."""
+    """How many characters of one record are kept, where a run's log may have `limit`."""
     return limit // 2
 
 
 class RunLogger(_Adapter):
-    """The logger of one run: its records carry the run's fields beside those that the job gives."""
+    """The logger of one run: its records have the run's fields, besides those that the job gives."""
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
@@ -99,7 +100,7 @@ class RunLogger(_Adapter):
 
 
 class _JobLogger(logging.Logger):
-    """Makes every record from level INFO up, so that it is kept with its run; handlers get what the levels let through."""
+    """Makes every record from level INFO up, to keep it with its run; handlers get those that the app's levels allow."""
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
         return level >= logging.INFO or super().isEnabledFor(level)
@@ -113,30 +114,30 @@ def job_logger() -> logging.Logger:
     """The logger named `fastapi_crons.job`."""
     found = logging.getLogger(JOB_LOGGER)
     if type(found) is logging.Logger:
-        # `setLoggerClass` is the app's to set; this one logger of ours becomes what it is to be.
+        # `setLoggerClass` is the app's to call: this one logger changes its class instead.
         found.__class__ = _JobLogger
     return found
 
 
 class _Capture:
-    """The record factory that keeps what is made inside runs, around the one that was there before."""
+    """A record factory around the one that was set before: it keeps the records that are made inside runs."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
 
     def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
         record: logging.LogRecord = self.inner(*args, **kwargs)
-        keeper = current_log.get()
-        if keeper is not None and _is_wanted(record):
-            # Two of these stand around each other where the app has put a factory of its own in between.
+        run = current_log.get()
+        if run is not None and _is_wanted(record):
+            # A second `_Capture` is around this one where the app has put a factory of its own in between.
             record.__dict__[_KEPT] = True
             with suppress(Exception):
-                keeper.keep_log().add(record)
+                run.keep_log().add(record)
         return record
 
 
 def capture_records() -> None:
-    """See to it that records made inside runs are kept, from now on; costs others a look at a context variable.
+    """From now on keep the records that are made inside runs. Other records cost a look at a context variable.
 
     An app that sets a record factory later has to call the one that was there, as `logging` advises.
     """
@@ -151,7 +152,7 @@ def _is_wanted(record: logging.LogRecord) -> bool:
 
 
 def _text(record: logging.LogRecord) -> str:
-    """A record's text, whatever the objects in it do when they are looked at."""
+    """A record's text, even where formatting the objects in it fails."""
     try:
         text = exact_text(record.getMessage())
     except BaseException:

@@ -18,7 +18,7 @@ from fastapi_crons._util.signals import InterruptWatch
 from fastapi_crons._util.tasks import Background
 from fastapi_crons._util.text import cut, printable, traceback_text, type_name
 from fastapi_crons.clock import Clock, root_task
-from fastapi_crons.engine.runs.attempt import Invoker
+from fastapi_crons.engine.runs.attempt import Attempts
 from fastapi_crons.engine.runs.log import capture_records, current_log
 from fastapi_crons.engine.runs.outcome import Kept
 from fastapi_crons.engine.runs.run import ActiveRun, Ending
@@ -78,7 +78,7 @@ class Runner(Part):
         self._can_doubt = locks.backend.reach == "fleet"
         self._background = background
         self._instance_id = instance_id
-        self._invoker = Invoker(config, clock, plugins, hooks, self._settle_lease)
+        self._attempts = Attempts(config, clock, plugins, hooks, self._settle_lease)
         self._interrupts = interrupts
         self._create_task = asyncio.get_running_loop().create_task
         #: Whether the lease of a run is still ours, as far as we can know; and what waits until the store has said so.
@@ -237,7 +237,7 @@ class Runner(Part):
             if self._hooks.wanted("before_run", run.job.name):
                 await self._ask_before_hooks(run)
                 await self._settle_lease(run)
-            value = await self._invoker.call(run)
+            value = await self._attempts.call(run)
             return Ending("completed", None, None if value is None else await self._kept.result(run, value))
         except asyncio.CancelledError as cancelled:
             status, error = self._after_cancellation(run, cancelled)

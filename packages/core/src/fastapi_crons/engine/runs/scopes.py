@@ -1,4 +1,4 @@
-"""Scopes: the context managers that plugins hold around a job's function (`run_scope`)."""
+"""Scopes: enters and leaves the context managers that plugins put around a job's function (`run_scope`)."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class Scopes:
 
     @property
     def wanted(self) -> bool:
-        """Whether a plugin holds anything around functions."""
+        """Whether a plugin implements `run_scope`."""
         return bool(self._plugins.calls("run_scope"))
 
     async def around(self, run: ActiveRun, function: Callable[[ActiveRun], Awaitable[object]]) -> object:
-        """Call the function of a run within what plugins hold around it; they can neither fail the run nor save it."""
+        """Call the function of a run within the scopes. A scope can neither fail the run nor hide its error."""
         scopes: list[tuple[HookCall, _Scope]] = []
         raised: BaseException | None = None
         try:
@@ -55,7 +55,7 @@ class Scopes:
     async def _leave_all(
         self, scopes: list[tuple[HookCall, _Scope]], run: ActiveRun, raised: BaseException | None
     ) -> None:
-        """Leave them from the innermost to the outermost, also where the run is cancelled while one is left."""
+        """Leave all scopes, the innermost first, also where the run is cancelled meanwhile."""
         cancelled: asyncio.CancelledError | None = None
         for call, scope in reversed(scopes):
             try:
@@ -98,7 +98,7 @@ class Scopes:
                 self._hooks.complain(call, "failed on leaving", error, {"job_name": run.job.name, "run_id": run.id})
 
     async def _in_time(self, run: ActiveRun, work: Awaitable[object]) -> None:
-        """Await in this very task, whose context variables a scope may set, within the time limit of hooks."""
+        """Await in this task, because a scope may set context variables, within the time limit of hooks."""
         task, loop, cancelled = asyncio.current_task(), asyncio.get_running_loop(), 0
 
         def give_up() -> None:
@@ -124,6 +124,6 @@ class Scopes:
             raise TimeoutError(f"did not end within {self._timeout:g} s") from None
         finally:
             timers[0].cancel()
-            # Each of ours is over, whether it was heeded or swallowed.
+            # Our cancellations are over, whether the scope obeyed or swallowed them.
             for _ in range(cancelled):
                 uncancel()
