@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import inspect
+import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import aiosqlite
+import fastapi.params
 import fastapi.routing
 import pluggy
 import pydantic_settings
@@ -23,7 +28,7 @@ import typer
 import typer.main
 import uvicorn.config
 from croniter import croniter
-from fastapi import APIRouter, Depends, FastAPI, Header, Request
+from fastapi import APIRouter, Body, Depends, FastAPI, Header, Query, Request, Security
 from fastapi.encoders import ENCODERS_BY_TYPE
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
@@ -31,6 +36,7 @@ from fastapi.security.base import SecurityBase
 from fastapi.testclient import TestClient
 from fastapi_cli.discover import ModuleData, get_app_name, get_default_path, get_module_data_from_path
 from httpx2 import ASGITransport, AsyncClient
+from pydantic.fields import FieldInfo
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from starlette.requests import Request as StarletteRequest
@@ -40,7 +46,7 @@ from typer.core import TyperGroup
 
 
 def test_fastapi_a_router_serves_by_its_middleware_stack_and_its_lifespan() -> None:
-    """`lifespan` puts its own in their places."""
+    """`scheduler.lifespan` puts its own in their places."""
     app, called = FastAPI(), list[str]()
     assert callable(app.router.lifespan_context)
     serve, live = app.router.middleware_stack, app.router.lifespan
@@ -58,6 +64,19 @@ def test_fastapi_a_router_serves_by_its_middleware_stack_and_its_lifespan() -> N
     with TestClient(app) as client:
         assert client.get("/nothing").status_code == 404
     assert called == ["lifespan", "lifespan protocol", "http"]
+
+
+def test_fastapi_a_running_lifespan_is_known_by_its_frames() -> None:
+    """`scheduler.lifespan`"""
+
+    @asynccontextmanager
+    async def own(app: FastAPI) -> AsyncIterator[None]:
+        yield
+
+    router = FastAPI(lifespan=own).router
+    assert inspect.unwrap(router.lifespan_context) is inspect.unwrap(own)
+    code = type(router).lifespan.__code__
+    assert (code.co_name, code.co_varnames[0]) == ("lifespan", "self")
 
 
 def test_fastapi_an_included_router_can_be_looked_into_and_replaced() -> None:
@@ -132,8 +151,21 @@ def test_fastapi_what_a_route_depends_on_can_be_read() -> None:
 
 
 def test_fastapi_the_encoders_of_types_are_a_table() -> None:
-    """`results`"""
+    """`engine.runs.results`"""
     assert all(isinstance(kind, type) for kind in ENCODERS_BY_TYPE)
+
+
+def test_fastapi_its_markers_are_of_these_classes() -> None:
+    """`_util.callables`"""
+    assert isinstance(Depends(_nothing), fastapi.params.Depends)
+    assert isinstance(Security(_nothing), fastapi.params.Depends)
+    for marker, kind in (
+        (Query(), fastapi.params.Param),
+        (Header(), fastapi.params.Param),
+        (Body(), fastapi.params.Body),
+    ):
+        assert isinstance(marker, kind)
+        assert isinstance(marker, FieldInfo)
 
 
 def _nothing() -> None:
@@ -165,11 +197,32 @@ def test_uvicorn_sets_up_a_logger_of_its_name_and_says_which_protocol_it_speaks(
 
 
 async def test_asyncio_a_task_can_be_taken_from_the_list_of_all() -> None:
-    """`runner`"""
+    """`engine.runs.runner`"""
     task = asyncio.ensure_future(asyncio.sleep(0.01))
     asyncio._unregister_task(task)
     assert task not in asyncio.all_tasks()
     await task
+
+
+def test_logging_a_record_is_made_of_its_parts_and_shows_a_traceback_that_is_text() -> None:
+    """`logs`"""
+    logger, lines = logging.getLogger("canary"), StringIO()
+    logger.addHandler(logging.StreamHandler(lines))
+    record = logger.makeRecord("canary", logging.ERROR, "x.py", 7, "%s went", ("it",), None, "work", {"job": "nightly"})
+    record.exc_text = "Traceback of ours"
+    logger.handle(record)
+    logger.handlers.clear()
+    assert (record.filename, record.lineno, record.funcName, vars(record)["job"]) == ("x.py", 7, "work", "nightly")
+    assert lines.getvalue() == "it went\nTraceback of ours\n"
+
+
+def test_python_keeps_what_a_class_can_not_hide() -> None:
+    """`_util.exceptions`, `_util.callables`"""
+    assert type.__dict__["__name__"].__get__(KeyError) == "KeyError"
+    assert BaseException.__dict__["__traceback__"].__get__(KeyError()) is None
+    cached = functools.cache(_nothing)
+    assert type(cached) is type(functools.lru_cache(_nothing))
+    assert cached.__wrapped__ is _nothing
 
 
 async def test_redis_a_pool_tells_how_it_was_made() -> None:
@@ -226,13 +279,13 @@ async def test_aiosqlite_a_function_reaches_the_connection_in_its_thread(tmp_pat
 
 
 def test_croniter_a_parsed_expression_is_a_pair() -> None:
-    """`_cron`"""
+    """`schedule._parser`"""
     values, nth = croniter.expand("0 12 * * 1#2")
     assert (values[0], values[1], nth) == ([0], [12], {1: {2}})
 
 
 def test_pydantic_settings_a_source_tells_what_it_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`settings`"""
+    """`plugins.settings`, `fastapi_crons_cli.configuration`"""
 
     class Ours(pydantic_settings.BaseSettings):
         model_config = pydantic_settings.SettingsConfigDict(env_prefix="CANARY_")
@@ -248,7 +301,7 @@ def test_pydantic_settings_a_source_tells_what_it_gives(monkeypatch: pytest.Monk
 
 
 def test_pluggy_an_implementation_tells_what_it_is() -> None:
-    """`plugins`, `hooks`"""
+    """`plugins.registry`, `plugins.calls`"""
     manager, mark = pluggy.PluginManager("canary"), pluggy.HookimplMarker("canary")
 
     class Specs:
