@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fastapi_crons import CronSchedule
-from fastapi_crons.schedule.due import MAX_COUNT, Policy, Row, count_row, newest_tick, next_step, tick_source
+from fastapi_crons.schedule.due import MAX_COUNT, Policy, TickRange, newest_tick, next_step, tick_range, tick_source
 from tests import seam
 from tests.unit.test_schedule_laws import expressions, seconds, zones_and_starts
 
@@ -73,18 +73,18 @@ def test_counting_and_the_newest_agree_with_looking_at_each(
     with pytest.MonkeyPatch.context() as patch:
         _in_no_hurry(patch)
         assert newest_tick(source, after, until) == (ticks[-1] if ticks else None)
-        assert count_row(source, after, until) == (Row(ticks[0], ticks[-1], len(ticks)) if ticks else None)
+        assert tick_range(source, after, until) == (TickRange(ticks[0], ticks[-1], len(ticks)) if ticks else None)
         step = next_step(source, after, until, Policy(False, None, most))
     assert step.run == (ticks[-most:][0] if ticks else None)
     let_go = ticks[: max(0, len(ticks) - most)]
-    assert step.let_go == (((let_go[-1], "max_catch_up"),) if let_go else ())
+    assert step.missed == (((let_go[-1], "max_catch_up"),) if let_go else ())
     assert step.more == (min(most, len(ticks)) > 1 and not step.alone)
 
 
 @pytest.mark.parametrize("number", [MAX_COUNT - 1, MAX_COUNT, MAX_COUNT + 1])
 def test_counting_stops_at_its_bound(number: int) -> None:
     source = tick_source(CronSchedule("* * * * * *"))
-    assert count_row(source, 0, number) == Row(1, number, min(number, MAX_COUNT), number > MAX_COUNT)
+    assert tick_range(source, 0, number) == TickRange(1, number, min(number, MAX_COUNT), number > MAX_COUNT)
 
 
 DENSE = ["* * * 2 * *", "* * 1 1 * *", "* * * * * *", "* 9 * * * *", "0 3 * * *", "0 0 29 2 *", "0 0 1 * *"]
@@ -105,7 +105,7 @@ def test_no_step_takes_long_however_long_the_downtime_was(expr: str, zone: str, 
         # Of this thread's own time, and with room for a slow machine; it was seconds where every tick was looked at.
         assert thread_time() - began < 0.1
     began = thread_time()
-    count_row(source, mark, until)
+    tick_range(source, mark, until)
     assert thread_time() - began < 0.1
 
 

@@ -179,7 +179,7 @@ async def test_what_is_found_out_twice_is_registered_once(clock: VirtualClock, t
     assert entry is not None
     await new.stop()
     # The heartbeat that misses the other instance, and a claim that was on its way, both say so.
-    await jobs.take_up_orphaned()
+    await jobs.register_orphaned()
     jobs.refused(entry, orphaned=True)
     await clock.advance(old, minutes=19)
     assert (await old.run_job("sync")).status == "completed"

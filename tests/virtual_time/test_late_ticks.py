@@ -309,7 +309,7 @@ async def test_marks_that_lie_far_ahead_of_the_clock_are_put_back_and_near_ones_
     await clock.advance(crons, minutes=5)
     assert [at(run) for run in await runs_of(crons, "poll")] == ["00:10:00", "00:40:00", "00:50:00"]
     assert crons.health().findings == (
-        "the newest handled tick lies ahead of the clock, so nothing runs until then for 'poll'",
+        "the last handled tick lies ahead of the clock, so nothing runs until then for 'poll'",
     )
     assert "the clock was set back by 1800 s" in caplog.text
     await clock.advance(crons, minutes=35)

@@ -17,7 +17,7 @@ from fastapi_crons.errors import CronsError, JobLockedError, NotInForceError, St
 from fastapi_crons.job import CronJob, ManualRun
 from fastapi_crons.locking.base import ClaimRequest, LeaseRef, Pause, PauseRequest, Resumed, ResumeRequest
 from fastapi_crons.run import Run, short_id
-from fastapi_crons.schedule.due import Row, count_row, old_row, tick_source
+from fastapi_crons.schedule.due import TickRange, range_of_text, tick_range, tick_source
 from fastapi_crons.state.base import Signal
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class Steering(Part):
         if not self._registers:
             return
         try:
-            await asyncio.wait_for(self._dispatcher.jobs.enrol_new(), self._config.store_timeout)
+            await asyncio.wait_for(self._dispatcher.jobs.register_new(), self._config.store_timeout)
         except asyncio.TimeoutError:
             raise StoreUnavailableError(
                 f"job {job.name!r} can't be registered: the lock store does not answer"
@@ -134,9 +134,9 @@ class Steering(Part):
 
     async def _register(self, job: CronJob) -> None:
         if self._registers:
-            await self._dispatcher.jobs.enrol_all_again()
+            await self._dispatcher.jobs.register_all_again()
         else:
-            await self._dispatcher.jobs.enrol_one(job)
+            await self._dispatcher.jobs.register_one(job)
 
     async def _give_back(self, request: ClaimRequest) -> None:
         (result,) = await self._locks.claim([request])
@@ -219,11 +219,11 @@ class Steering(Part):
         return True
 
 
-def _row(job: CronJob, resumed: Resumed, after: int, until: int) -> Row | None:
+def _row(job: CronJob, resumed: Resumed, after: int, until: int) -> TickRange | None:
     """The ticks in (after, until] of the schedule that was paused."""
     if (resumed.schedule, resumed.timezone) == (job.schedule.text, job.schedule_zone):  # of whatever kind it is
-        return count_row(tick_source(job.schedule), after, until)
-    return old_row(resumed.schedule, resumed.timezone, after, until)
+        return tick_range(tick_source(job.schedule), after, until)
+    return range_of_text(resumed.schedule, resumed.timezone, after, until)
 
 
 def _kept(text: str | None) -> str | None:

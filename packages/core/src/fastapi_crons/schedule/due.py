@@ -1,7 +1,7 @@
-"""Which ticks of a job lie in (mark, now], and what its policy makes of them.
+"""Which ticks of a job lie in (last handled tick, now], and what its policy makes of them.
 
-Pure functions of (schedule, mark, now, policy): start-up, ordinary wake-ups, stalls, clock steps and catch-up all ask here.
-Instants are whole Unix seconds (UTC).
+Pure functions of (schedule, last handled tick, now, policy). Start-up, ordinary wake-ups, stalls, clock steps and late ticks
+all go through them. Instants are whole Unix seconds (UTC).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from fastapi_crons.run import MissedReason
 from fastapi_crons.schedule.cron import CronSchedule, Schedule, cron_schedule
 from fastapi_crons.schedule.foreign import ForeignTicks
 
-#: Counting a row of ticks stops here: "or more".
+#: Counting the ticks of a range stops here: "or more".
 MAX_COUNT = 10_000
-#: For how long (seconds) ticks are counted in one go: the event loop is never held long.
+#: How long (seconds) ticks are counted in one go, so that the event loop is never blocked for long.
 MAX_COUNTING = 0.002
 
 _FIRST_SPAN = 64
@@ -32,9 +32,9 @@ class TickSource(Protocol):
     def ticks_between(self, after: int, until: int) -> Iterator[int]: ...
 
     def count_ticks(self, after: int, until: int, most: int, enough: Callable[[], bool]) -> tuple[int, bool]:
-        """How many ticks lie in (after, until], and whether counting stopped before that.
+        """How many ticks lie in (after, until], and whether counting stopped early.
 
-        It stops where there are more than `most`, and where `enough` says that it took long.
+        It stops when there are more than `most` ticks, and when `enough` returns True.
         """
 
 
@@ -46,8 +46,8 @@ class Policy(NamedTuple):
     max_catch_up: int
 
 
-class Row(NamedTuple):
-    """A row of ticks: the oldest, the newest, how many; with `more`, at least so many."""
+class TickRange(NamedTuple):
+    """Consecutive ticks: the oldest, the newest, and their number; with `more`, at least this number."""
 
     first: int
     last: int
@@ -56,25 +56,25 @@ class Row(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What is to be done next for a job: claims, one after another.
-
-    `let_go`: up to which ticks, and why; each reaches back to the one before, the first to the job's mark. `run`: the tick
-    to run, which stands for all that lie between; None when there is none. `more`: whether further ticks wait after it.
-    `alone`: whether `run` is the only tick.
-    """
+    """What to claim next for a job, in this order: the missed ticks, then the tick to run."""
 
     run: int | None
-    let_go: tuple[tuple[int, MissedReason], ...] = ()
+    """The tick to run, which also covers the ticks since the last missed one; None when no tick is to be run."""
+    missed: tuple[tuple[int, MissedReason], ...] = ()
+    """The newest tick of each range of missed ticks, with the reason. A range begins after the one before it, the first after
+    the last handled tick."""
     more: bool = False
+    """Whether further ticks wait after `run`."""
     alone: bool = False
+    """Whether `run` covers no other tick."""
 
 
 NOTHING = Step(None)
 
 
-def next_step(source: TickSource, mark: int, now: float, policy: Policy) -> Step:
-    """The next thing to do about the ticks in (mark, now]."""
-    first = source.next_tick(mark)
+def next_step(source: TickSource, last_handled: int, now: float, policy: Policy) -> Step:
+    """What to claim next of the ticks in (last_handled, now]."""
+    first = source.next_tick(last_handled)
     if first is None or first > now:
         return NOTHING
     newest = int(now)
@@ -82,27 +82,27 @@ def next_step(source: TickSource, mark: int, now: float, policy: Policy) -> Step
     if policy.grace is None or now - first <= policy.grace:
         if following is None or following > now:
             return Step(first, alone=True)
-        after = mark
-        let_go: tuple[tuple[int, MissedReason], ...] = ()
+        after = last_handled
+        missed: tuple[tuple[int, MissedReason], ...] = ()
     else:
-        # The last whole second that is out of grace.
-        out_of_grace = min(newest, math.ceil(now - policy.grace) - 1)
-        after = newest_tick(source, mark, out_of_grace) or first
-        let_go = ((after, "misfire_grace_time"),)
+        # The last whole second that is past its grace time.
+        past_grace = min(newest, math.ceil(now - policy.grace) - 1)
+        after = newest_tick(source, last_handled, past_grace) or first
+        missed = ((after, "misfire_grace_time"),)
     last = newest_tick(source, after, newest)
     if last is None:
-        return Step(None, let_go)
+        return Step(None, missed)
     if policy.coalesce:
-        return Step(last, let_go)
+        return Step(last, missed)
     run = _oldest_of(source, after, last, policy.max_catch_up)
-    passed_over = newest_tick(source, after, run - 1)
-    if passed_over is not None:
-        let_go = (*let_go, (passed_over, "max_catch_up"))
-    return Step(run, let_go, run < last)
+    newest_beyond = newest_tick(source, after, run - 1)
+    if newest_beyond is not None:
+        missed = (*missed, (newest_beyond, "max_catch_up"))
+    return Step(run, missed, run < last)
 
 
-def count_row(source: TickSource, after: int, until: int) -> Row | None:
-    """The ticks in (after, until] as one row; None when there are none.
+def tick_range(source: TickSource, after: int, until: int) -> TickRange | None:
+    """The ticks in (after, until]; None when there are none.
 
     Counting stops at `MAX_COUNT`, and after a few milliseconds.
     """
@@ -111,19 +111,60 @@ def count_row(source: TickSource, after: int, until: int) -> Row | None:
         return None
     last = newest_tick(source, first, until)
     if last is None:
-        return Row(first, first, 1)
+        return TickRange(first, first, 1)
     # The first and the last are counted already.
     between, more = source.count_ticks(first, last - 1, MAX_COUNT - 2, _time_is_up())
-    return Row(first, last, between + 2, more)
+    return TickRange(first, last, between + 2, more)
+
+
+def range_of_text(schedule: str, timezone: str, after: int, until: int) -> TickRange | None:
+    """The ticks in (after, until] of a schedule that is known by text and zone only; None where these can't be read."""
+    try:
+        return tick_range(cron_schedule(schedule, timezone or "UTC"), after, until)
+    except ScheduleError:
+        return None  # a kind of schedule that is not installed any more: its ticks can't be known
+
+
+class SharedTicks:
+    """The ticks of one schedule, for all jobs that have it: what was computed for one job is kept for the next one."""
+
+    __slots__ = ("_range", "_range_of", "_step", "_step_of", "next_tick", "source")
+
+    def __init__(self, source: TickSource) -> None:
+        self.source = source
+        #: The schedule's next tick, as the timeline has placed it.
+        self.next_tick: int | None = None
+        self._step_of: tuple[int, int | None, Policy] | None = None
+        self._step = NOTHING
+        self._range_of: tuple[int, int] | None = None
+        self._range: TickRange | None = None
+
+    def step(self, last_handled: int, now: float, policy: Policy) -> Step:
+        """What to claim next of the ticks in (last_handled, now]."""
+        # Between two ticks of the schedule the answer stays the same, except while a grace time runs out.
+        asked = (last_handled, self.next_tick, policy)
+        if self._step_of == asked and policy.grace is None:
+            return self._step
+        step = next_step(self.source, last_handled, now, policy)
+        if self.next_tick is None or self.next_tick > now:
+            self._step_of, self._step = asked, step
+        return step
+
+    def range(self, after: int, until: int) -> TickRange | None:
+        """The ticks in (after, until]; None when there are none."""
+        # After a downtime, many jobs of one schedule ask for the same range, and counting takes long.
+        if self._range_of != (after, until):
+            self._range_of, self._range = (after, until), tick_range(self.source, after, until)
+        return self._range
 
 
 def newest_tick(source: TickSource, after: int, until: int) -> int | None:
     """The newest tick in (after, until]; None where there is none.
 
-    Found by halving, by the next tick alone, so that it costs the same however many ticks there are and however they lie.
+    Bisects the interval with `next_tick`, so that the cost does not depend on how many ticks lie in it.
     """
     found, low, high = None, after, until
-    # The newest tick is not later than `high`, and where one was found, not earlier.
+    # The newest tick is not later than `high`, and not earlier than `found`.
     while low < high:
         middle = (low + high) // 2 if found is not None else low
         tick = source.next_tick(middle)
@@ -137,9 +178,9 @@ def newest_tick(source: TickSource, after: int, until: int) -> int | None:
 
 
 def _oldest_of(source: TickSource, after: int, last: int, most: int) -> int:
-    """The oldest of the newest `most` ticks in (after, last], of which `last` is the newest; fewer where time is up."""
+    """The oldest of the newest `most` ticks in (after, last]; of fewer, when counting takes too long. `last` is a tick."""
     enough = _time_is_up()
-    # So many ticks lie in (low, last].
+    # `found` is the number of ticks in (low, last].
     found, low, span = 1, last - 1, _FIRST_SPAN
     while found < most and low > after:
         start = max(after, low - span)
@@ -154,19 +195,11 @@ def _oldest_of(source: TickSource, after: int, last: int, most: int) -> int:
 
 
 def _time_is_up() -> Callable[[], bool]:
-    """Says whether `MAX_COUNTING` has passed since now: of this thread's own time, others may hold it up."""
+    """Whether this thread has used `MAX_COUNTING` seconds since this call; time of other threads does not count."""
     until = thread_time() + MAX_COUNTING
     return lambda: thread_time() > until
 
 
-def old_row(schedule: str, timezone: str, after: int, until: int) -> Row | None:
-    """The ticks in (after, until] of a schedule of which only text and zone are known; None where it can't be read."""
-    try:
-        return count_row(cron_schedule(schedule, timezone or "UTC"), after, until)
-    except ScheduleError:
-        return None  # a kind of schedule that is not installed any more: what it had due can't be known
-
-
 def tick_source(schedule: Schedule, on_fault: Callable[[str], None] | None = None) -> TickSource:
-    """A schedule in whole seconds; any kind of `Schedule` will do. `on_fault` hears of one that breaks the protocol."""
+    """A schedule of any kind, in whole seconds. `on_fault` is called once when it breaks the `Schedule` protocol."""
     return schedule if isinstance(schedule, CronSchedule) else ForeignTicks(schedule, on_fault)

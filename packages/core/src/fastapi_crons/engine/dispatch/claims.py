@@ -1,4 +1,4 @@
-"""What a scheduler asks of the lock store for a job, and what it writes down of runs that were cut off."""
+"""Claims: what is asked of the lock store for a job, and the record of an interrupted run."""
 
 from __future__ import annotations
 
@@ -6,75 +6,78 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from fastapi_crons.clock import iso_utc
-from fastapi_crons.engine.dispatch.timeline import Entry
+from fastapi_crons.engine.dispatch.tracked import TrackedJob
 from fastapi_crons.job import CronJob, Overlap
 from fastapi_crons.locking.base import ClaimRequest, Definition, Lease, LeaseRef
 from fastapi_crons.locking.instance import name_of
 from fastapi_crons.run import INTERRUPTED, Run, RunError, RunIds, RunStatus
-from fastapi_crons.schedule.due import Row, Step
+from fastapi_crons.schedule.due import Step, TickRange
 
 
 class Wanted(NamedTuple):
     """A claim that is to be made, and what it is for."""
 
-    entry: Entry
+    tracked: TrackedJob
     request: ClaimRequest
     late: bool = False
-    #: Whether there is more to do about the job after it, and whether its tick stands for itself alone.
     more: bool = False
+    """Whether more ticks of the job are due after this one."""
     alone: bool = False
-    #: The lease of the run that was cut off and is to run again.
-    cut_off: Lease | None = None
-    #: How often that was refused before.
+    """Whether the tick covers no other tick."""
+    interrupted: Lease | None = None
+    """For a rerun: the lease of the interrupted run. None for the claim of a tick."""
     tries: int = 0
+    """How often this rerun was refused before."""
 
 
-def claims_of(entry: Entry, step: Step, new_run_id: RunIds) -> list[Wanted]:
-    """The claims of a step, in the order they are to be made."""
-    job, late = entry.job, entry.late
-    # Late ticks wait for a run that goes on: the policy for late ticks decides about them, not the one for overlaps.
-    # So do ticks that meet a run of ours which has ended, and whose lease is on its way back.
-    patient = job.overlap == "skip" and (late or any(run.releasing for run in entry.runs))
-    overlap: Overlap = "queue" if patient else job.overlap
+def claims_of(tracked: TrackedJob, step: Step, new_run_id: RunIds) -> list[Wanted]:
+    """The claims of a step, in the order in which they are made."""
+    job, late = tracked.job, tracked.late
+    # Late ticks wait for a running job: the policy for late ticks decides about them, not the one for overlap.
+    # So do ticks that meet a run of this instance which has ended, and whose lease is about to be released.
+    waits = job.overlap == "skip" and (late or any(run.releasing for run in tracked.runs))
+    overlap: Overlap = "queue" if waits else job.overlap
     text, zone = job.schedule.text, job.schedule_zone
     claims: list[Wanted] = []
-    for tick, reason in step.let_go:
+    for tick, reason in step.missed:
         request = ClaimRequest(job.name, new_run_id(), tick, text, zone, overlap, False, reason)
-        claims.append(Wanted(entry, request, late, step.run is None))
+        claims.append(Wanted(tracked, request, late, step.run is None))
     if step.run is not None:
         request = ClaimRequest(job.name, new_run_id(), step.run, text, zone, overlap)
-        claims.append(Wanted(entry, request, late, step.more, step.alone))
+        claims.append(Wanted(tracked, request, late, step.more, step.alone))
     return claims
 
 
-def rerun_of(entry: Entry, lease: Lease, run_id: str, tries: int) -> Wanted:
-    """The claim of a tick whose run was cut off; it was refused `tries` times before."""
-    request = _request(entry.job, run_id, lease.tick)._replace(replaces=lease.run_id, attempt=lease.attempt + 1)
-    return Wanted(entry, request, True, cut_off=lease, tries=tries)
+def rerun_of(tracked: TrackedJob, interrupted: Lease, run_id: str, tries: int) -> Wanted:
+    """The claim that reruns the tick of an interrupted run. It was refused `tries` times before."""
+    request = _request(tracked.job, run_id, interrupted.tick)
+    request = request._replace(replaces=interrupted.run_id, attempt=interrupted.attempt + 1)
+    return Wanted(tracked, request, True, interrupted=interrupted, tries=tries)
 
 
 def manual_request(job: CronJob, run_id: str, *, force: bool) -> ClaimRequest:
-    """The claim of a run that somebody asked for, which leaves the ticks alone."""
+    """The claim of a manual run. It handles no tick."""
     return _request(job, run_id, None)._replace(force=force)
 
 
-def probe_of(entry: Entry, run_id: str) -> ClaimRequest:
-    """A claim of a tick that is handled already: all that its refusal tells is whether our definition is in force."""
-    return _request(entry.job, run_id, entry.mark)
+def probe_of(tracked: TrackedJob, run_id: str) -> ClaimRequest:
+    """A claim of a tick that is handled already. Its refusal says whether our definition is in force."""
+    return _request(tracked.job, run_id, tracked.last_handled)
 
 
-def definition_of(job: CronJob, nonce: str = "", mark: int = 0, held: tuple[Lease, ...] = ()) -> Definition:
+def definition_of(job: CronJob, nonce: str = "", last_handled: int = 0, held: tuple[Lease, ...] = ()) -> Definition:
     """What is registered of a job."""
-    return Definition(job.name, job.schedule.text, job.schedule_zone, job.function_name, mark, job.enabled, nonce, held)
+    schedule, function = job.schedule, job.function_name
+    return Definition(job.name, schedule.text, job.schedule_zone, function, last_handled, job.enabled, nonce, held)
 
 
 def ref_of(lease: Lease) -> LeaseRef:
-    """Names a lease, to give it back."""
+    """What names a lease when it is released."""
     return LeaseRef(lease.job, lease.run_id, lease.token)
 
 
-def interrupted(known: Run | None, lease: Lease, covered: Row | None, now: float, why: str) -> Run:
-    """The closing record of a run that was cut off, and why; `known` is what the state store has of it."""
+def interrupted(known: Run | None, lease: Lease, covered: TickRange | None, now: float, why: str) -> Run:
+    """The closing record of an interrupted run, and why; `known` is its record in the state store, if it has one."""
     error = RunError(INTERRUPTED, f"{why}, before {iso_utc(now)}")
     status: RunStatus = "cancelled" if lease.cancelled else "interrupted"
     if known is not None:

@@ -1,36 +1,53 @@
-"""Jitter: the jobs whose next tick it holds back."""
+"""Jitter: how long it holds ticks back, and the queue of what is held back."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from hashlib import blake2b
 from itertools import count
+from typing import Generic, TypeVar
 
-from fastapi_crons.engine.dispatch.timeline import Entry
+from fastapi_crons.job import CronJob
+from fastapi_crons.schedule.due import TickSource
+
+T = TypeVar("T")
 
 
-class HeldBack:
-    """Jobs by when (Unix seconds) the tick that jitter holds back becomes due."""
+def due_time(job: CronJob, tick: int) -> float:
+    """When (Unix seconds) a tick of a job is due: its time plus a delay that every instance computes alike."""
+    digest = blake2b(f"{job.name}\0{tick}".encode(), digest_size=8).digest()
+    return tick + job.jitter * int.from_bytes(digest, "big") / 2**64
+
+
+def oldest_held_back(job: CronJob, source: TickSource, last_handled: int, now: float) -> int | None:
+    """The oldest tick in (last_handled, now] that is not due yet. Younger ones wait for it: ticks keep their order."""
+    since = max(last_handled, int(now - job.jitter) - 1)
+    return next((tick for tick in source.ticks_between(since, int(now)) if due_time(job, tick) > now), None)
+
+
+class HeldBack(Generic[T]):
+    """A queue ordered by when (Unix seconds) its items are due."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Entry]] = []
+        self._heap: list[tuple[float, int, T]] = []
+        self._due: dict[T, float] = {}
         self._sequence = count()
 
     @property
     def next_due(self) -> float | None:
-        """When the first becomes due."""
+        """When the first item is due."""
         return self._heap[0][0] if self._heap else None
 
-    def add(self, entry: Entry, now: float) -> None:
-        """Hold a job back until its oldest tick up to now is due; without effect where all of them are."""
-        due = entry.due_later(now)
-        if due is not None and due != entry.wakes_at:
-            entry.wakes_at = due
-            heapq.heappush(self._heap, (due, next(self._sequence), entry))
+    def add(self, item: T, due: float) -> None:
+        """Hold an item back until it is due. Adding it again with the same time has no effect."""
+        if self._due.get(item) != due:
+            self._due[item] = due
+            heapq.heappush(self._heap, (due, next(self._sequence), item))
 
-    def pop_due(self, now: float) -> Iterator[tuple[float, Entry]]:
-        """The jobs whose tick has become due, and when it did."""
+    def pop_due(self, now: float) -> Iterator[tuple[float, T]]:
+        """Remove the items that are due; each with when it was due."""
         while self._heap and self._heap[0][0] <= now:
-            due, _, entry = heapq.heappop(self._heap)
-            entry.wakes_at = None
-            yield due, entry
+            due, _, item = heapq.heappop(self._heap)
+            self._due.pop(item, None)
+            yield due, item

@@ -1,4 +1,4 @@
-"""Registered: which jobs this instance has registered with the lock store, and whether its definitions are in force."""
+"""Registration: the jobs that this instance has registered with the lock store, and whether its definitions are in force."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from fastapi_crons._util.life import Finding, listed
 from fastapi_crons._util.text import counted, printable
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.engine.dispatch.claims import definition_of, probe_of
-from fastapi_crons.engine.dispatch.timeline import Entry, Timeline
+from fastapi_crons.engine.dispatch.timeline import Timeline
+from fastapi_crons.engine.dispatch.tracked import TrackedJob
 from fastapi_crons.engine.parts import Parts
 from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.errors import StoreError
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import Definition, Lease, LeaseRef, Registered, Replaced
 from fastapi_crons.run import RunIds
-from fastapi_crons.schedule.due import MAX_COUNTING, Policy, old_row
+from fastapi_crons.schedule.due import MAX_COUNTING, Policy, range_of_text
 
 logger = logging.getLogger(__name__)
 
 #: How many jobs are registered with the store at a time.
-MAX_ENROLMENTS = 5_000
+MAX_REGISTRATIONS = 5_000
 #: After how many jobs the time is looked at.
 _LOOKS = 50
 
 
-class EnrolledJobs:
+class RegisteredJobs:
     """The jobs of one instance, as the lock store and the timeline know them."""
 
     def __init__(
@@ -40,7 +41,7 @@ class EnrolledJobs:
         parts: Parts,
         timeline: Timeline,
         run_ids: RunIds,
-        on_placed: Callable[[list[Entry]], None],
+        on_placed: Callable[[list[TrackedJob]], None],
         on_registered: Callable[[list[CronJob]], None],
     ) -> None:
         self._config, self._clock, self._owner = parts.config, parts.clock, parts.instance.owner
@@ -53,27 +54,27 @@ class EnrolledJobs:
         self._new_jobs: deque[CronJob] = deque()
         self._turn = asyncio.Lock()
         self._policies: dict[tuple[bool, float | None], Policy] = {}
-        self._entries: dict[str, Entry] = {}
+        self._tracked: dict[str, TrackedJob] = {}
         #: Jobs whose name stands for another function elsewhere.
         self._other_functions: set[str] = set()
         self._digest = 0
         self._stopping = False
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._tracked)
 
     @property
     def digest(self) -> str:
         """The same for instances that have the same jobs, in whatever order they were registered."""
         return f"{self._digest & 0xFFFFFFFFFFFFFFFF:x}"
 
-    def get(self, name: str) -> Entry | None:
+    def get(self, name: str) -> TrackedJob | None:
         """What is known of a job; None for one that is not registered."""
-        return self._entries.get(name)
+        return self._tracked.get(name)
 
-    def all(self) -> list[Entry]:
+    def all(self) -> list[TrackedJob]:
         """What is known of all jobs."""
-        return list(self._entries.values())
+        return list(self._tracked.values())
 
     def add(self, jobs: Iterable[CronJob]) -> None:
         """Have jobs registered at the next turn. Safe to call from any thread."""
@@ -83,91 +84,92 @@ class EnrolledJobs:
         """Register nothing more."""
         self._stopping = True
 
-    async def enrol_new(self) -> None:
-        """Register jobs with the lock store and place them on the timeline."""
+    async def register_new(self) -> None:
+        """Register the jobs that were added, and place them on the timeline."""
         if not self._new_jobs and not self._turn.locked():
             return
         async with self._turn:
             while self._new_jobs and not self._stopping:
-                jobs = [self._new_jobs.popleft() for _ in range(min(len(self._new_jobs), MAX_ENROLMENTS))]
-                await self._enrol([job for job in jobs if job.name not in self._entries])
+                jobs = [self._new_jobs.popleft() for _ in range(min(len(self._new_jobs), MAX_REGISTRATIONS))]
+                await self._register([job for job in jobs if job.name not in self._tracked])
                 await asyncio.sleep(0)
 
-    async def enrol_all_again(self) -> None:
+    async def register_all_again(self) -> None:
         """The store has lost its records: register all jobs again."""
         logger.warning("the lock store has lost its records; %s registered again", counted(len(self), "job"))
-        await self.enrol_again(self.all())
+        await self.register_again(self.all())
 
-    async def enrol_again(self, jobs: Iterable[Entry]) -> None:
-        """Register jobs with their newest ticks known to be handled, and with the leases of their runs."""
+    async def register_again(self, jobs: Iterable[TrackedJob]) -> None:
+        """Register jobs with their last handled ticks and with the leases of their runs."""
         held: dict[str, list[Lease]] = {}
         expires = self._clock.now() + self._config.lock_timeout
         for run in self._runner.active.values():
             held.setdefault(run.job.name, []).append(run.lease(self._owner, expires))
-        entries = list(jobs)
-        for start in range(0, len(entries), MAX_ENROLMENTS):
+        registered = list(jobs)
+        for start in range(0, len(registered), MAX_REGISTRATIONS):
             await self._locks.register(
                 [
-                    definition_of(entry.job, "", entry.mark, tuple(held.get(entry.job.name, ())))
-                    for entry in entries[start : start + MAX_ENROLMENTS]
+                    definition_of(tracked.job, "", tracked.last_handled, tuple(held.get(tracked.job.name, ())))
+                    for tracked in registered[start : start + MAX_REGISTRATIONS]
                 ]
             )
 
-    async def enrol_jobs_of(self, runs: Iterable[ActiveRun]) -> None:
-        """Register the jobs of runs again, where our definition of them is in force."""
-        entries = {run.job.name: self.get(run.job.name) or self.unregistered(run.job) for run in runs}
-        await self.enrol_again(entry for entry in entries.values() if entry.in_force)
+    async def register_jobs_of(self, runs: Iterable[ActiveRun]) -> None:
+        """Register the jobs of these runs again, where our definition of them is in force."""
+        jobs = {run.job.name: self.get(run.job.name) or self.unregistered(run.job) for run in runs}
+        await self.register_again(tracked for tracked in jobs.values() if tracked.in_force)
 
-    def unregistered(self, job: CronJob) -> Entry:
-        """What is needed to run a job by hand in an instance that registers none."""
+    def unregistered(self, job: CronJob) -> TrackedJob:
+        """For the manual run of a job in an instance that registers none."""
         now = self._clock.now()
-        return Entry(job, self._timeline.group_of(job.schedule, now, job.name), self._policy(job), int(now))
+        return TrackedJob(job, self._timeline.ticks_of(job, now), self._policy(job), int(now))
 
-    async def enrol_one(self, job: CronJob) -> None:
-        """Register a job that this instance runs only by hand, because no instance has, or none that lives."""
+    async def register_one(self, job: CronJob) -> None:
+        """Register a job for a manual run, because no instance that lives has registered it."""
         nonce = self._run_ids()
         (answer,) = await self._locks.register([definition_of(job, nonce)])
         if answer.replaced is not None:
             self._close_past(job, answer.replaced, nonce, self._clock.now())
 
-    async def take_up_orphaned(self) -> None:
-        """An instance is gone: register again those of our jobs whose definition in force nobody is left to run.
+    async def register_orphaned(self) -> None:
+        """An instance is gone: register those of our jobs again whose definition in force no living instance has.
 
-        Without this the next tick of each would find out, and be lost.
+        Otherwise the next tick of each would find this out, and be lost.
         """
-        entries = [entry for entry in self._entries.values() if not entry.in_force]
-        for start in range(0, len(entries), MAX_ENROLMENTS):
-            part = entries[start : start + MAX_ENROLMENTS]
-            requests = [probe_of(entry, self._run_ids()) for entry in part]
-            for entry, request, answer in zip(part, requests, await self._locks.claim(requests), strict=True):
+        superseded = [tracked for tracked in self._tracked.values() if not tracked.in_force]
+        for start in range(0, len(superseded), MAX_REGISTRATIONS):
+            part = superseded[start : start + MAX_REGISTRATIONS]
+            requests = [probe_of(tracked, self._run_ids()) for tracked in part]
+            for tracked, request, answer in zip(part, requests, await self._locks.claim(requests), strict=True):
                 if answer.orphaned:
-                    self.refused(entry, orphaned=True)
+                    self.refused(tracked, orphaned=True)
                 elif answer.outcome == "granted":  # the store has forgotten what was handled
                     self._recorder.release(LeaseRef(request.job, request.run_id, answer.token))
-        await self.enrol_new()
+        await self.register_new()
 
-    def refused(self, entry: Entry, *, orphaned: bool) -> None:
-        """The store has another definition in force; `orphaned` where nobody who registered that one lives any more."""
-        name = entry.job.name
-        if self._entries.get(name) is not entry:
-            return  # it was found out twice, and is registered again already
+    def refused(self, tracked: TrackedJob, *, orphaned: bool) -> None:
+        """The store has another definition in force; `orphaned` where no living instance has registered that one."""
+        name = tracked.job.name
+        if self._tracked.get(name) is not tracked:
+            return  # a second refusal: the job is registered again already
         if orphaned:
             logger.warning(
                 "job %r: the instances with another definition than %r are gone; it is registered again",
                 name,
-                entry.job.schedule.text,
+                tracked.job.schedule.text,
                 extra={"job": name},
             )
-            del self._entries[name]
-            self._digest -= _digest_of(definition_of(entry.job))
-            entry.group.entries.remove(entry)
-            self.add([entry.job])
-        elif entry.in_force:
-            entry.in_force = False
+            del self._tracked[name]
+            self._digest -= _digest_of(definition_of(tracked.job))
+            if tracked.job.enabled:
+                self._timeline.remove(tracked)
+            self.add([tracked.job])
+        elif tracked.in_force:
+            tracked.set_in_force(False)
             logger.warning(
                 "job %r: another instance has registered a newer definition than %r; this instance does not run it",
                 name,
-                entry.job.schedule.text,
+                tracked.job.schedule.text,
                 extra={"job": name},
             )
 
@@ -190,20 +192,20 @@ class EnrolledJobs:
 
     def findings(self) -> Iterator[Finding]:
         """What an operator should look at: jobs of which this instance and the store know different things."""
-        now, entries = self._clock.now(), self._entries.items()
-        names = [name for name, entry in entries if not entry.in_force]
+        now, jobs = self._clock.now(), self._tracked.items()
+        names = [name for name, tracked in jobs if not tracked.in_force]
         if names:
             yield Finding(f"another definition was registered since, so this instance does not run {listed(names)}")
         if self._other_functions:
             names = sorted(self._other_functions)
             yield Finding(f"another function is registered under the same name for {listed(names)}")
-        names = [name for name, entry in entries if entry.mark > now + 1]
+        names = [name for name, tracked in jobs if tracked.last_handled > now + 1]
         if names:
             yield Finding(
-                f"the newest handled tick lies ahead of the clock, so nothing runs until then for {listed(names)}"
+                f"the last handled tick lies ahead of the clock, so nothing runs until then for {listed(names)}"
             )
 
-    async def _enrol(self, jobs: list[CronJob]) -> None:
+    async def _register(self, jobs: list[CronJob]) -> None:
         try:
             with collector_paused():
                 # Ids of one series, told apart by their last digits: a fresh one for each of very many jobs takes long.
@@ -239,14 +241,14 @@ class EnrolledJobs:
                 logger.info("job %r moved from %s to %s", job.name, former, job.function_name, extra={"job": job.name})
 
     def _place_some(self, answered: Iterator[tuple[CronJob, Definition, Registered]], now: float) -> bool:
-        """Place jobs for a moment: for some, long rows of ticks are to be counted. Whether there may be more."""
-        placed: list[Entry] = []
+        """Place jobs for a few milliseconds: some have long ranges of ticks to count. Whether there may be more."""
+        placed: list[TrackedJob] = []
         until = thread_time() + MAX_COUNTING
         with collector_paused():
             for number, (job, definition, answer) in enumerate(answered, start=1):
-                entry = self._place(job, definition, answer, now)
-                if entry.job.enabled:
-                    placed.append(entry)
+                tracked = self._place(job, definition, answer, now)
+                if job.enabled:
+                    placed.append(tracked)
                 if (number % _LOOKS == 0 or answer.replaced is not None) and thread_time() > until:
                     break
             else:
@@ -254,20 +256,20 @@ class EnrolledJobs:
             self._on_placed(placed)
         return bool(number)
 
-    def _place(self, job: CronJob, definition: Definition, answer: Registered, now: float) -> Entry:
-        entry = self._entries.get(job.name)
-        if entry is None:
-            group = self._timeline.group_of(job.schedule, now, job.name)
-            entry = self._entries[job.name] = Entry(job, group, self._policy(job), answer.last_handled)
+    def _place(self, job: CronJob, definition: Definition, answer: Registered, now: float) -> TrackedJob:
+        tracked = self._tracked.get(job.name)
+        if tracked is None:
+            ticks = self._timeline.ticks_of(job, now)
+            tracked = self._tracked[job.name] = TrackedJob(job, ticks, self._policy(job), answer.last_handled)
             self._digest += _digest_of(definition)
             if job.enabled:
-                group.entries.append(entry)
-        entry.mark = max(entry.mark, answer.last_handled)
+                self._timeline.add(tracked, now)
+        tracked.handled(answer.last_handled)
         if answer.reset_from:
-            warn_put_back(job.name, answer.reset_from)
+            warn_of_reset(job.name, answer.reset_from)
         if answer.replaced is not None:
             self._close_past(job, answer.replaced, definition.nonce, now)
-        return entry
+        return tracked
 
     def _policy(self, job: CronJob) -> Policy:
         # A tick that jitter holds back is not late by that.
@@ -290,12 +292,12 @@ class EnrolledJobs:
             "" if job.enabled else ", and disabled",
             extra={"job": job.name},
         )
-        row = old_row(old.schedule, old.timezone, old.last_handled, int(now))
-        if row is not None:
+        ticks = range_of_text(old.schedule, old.timezone, old.last_handled, int(now))
+        if ticks is not None:
             detail = f"the schedule was {old.schedule!r}" if old.reason == "schedule_changed" else None
             if old.reason == "disabled" and not job.enabled:
                 detail = "it was late already when that happened"
-            self._journal.record_missed(job, row, old.reason, detail, record_id=nonce)
+            self._journal.record_missed(job, ticks, old.reason, detail, record_id=nonce)
         if old.token:
             self._recorder.release(LeaseRef(job.name, nonce, old.token))
 
@@ -306,11 +308,11 @@ def _digest_of(definition: Definition) -> int:
     return (crc32(text) << 32) + adler32(text)
 
 
-def warn_put_back(job: str, mark: int) -> None:
-    """Say that a job's mark was put back because a wrong clock had set it."""
+def warn_of_reset(job: str, was: int) -> None:
+    """Say that a job's last handled tick was reset, because a wrong clock had set it."""
     logger.warning(
-        "job %r: its newest tick on record was %s, far ahead of the store's clock; a clock was wrong, and it is put back",
+        "job %r: its last handled tick was %s, far ahead of the store's clock; a clock was wrong, and the tick is reset",
         job,
-        utc_datetime(mark).isoformat() if mark <= LATEST else "beyond the year 9998",
+        utc_datetime(was).isoformat() if was <= LATEST else "beyond the year 9998",
         extra={"job": job},
     )

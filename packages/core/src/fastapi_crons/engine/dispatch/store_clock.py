@@ -1,24 +1,24 @@
-"""ClaimClock: the time that ticks are claimed by, and what is odd about it."""
+"""StoreClock: the time by which ticks are claimed, and what is known of the lock store's clock."""
 
 from __future__ import annotations
 
 from fastapi_crons.clock import Clock
 from fastapi_crons.locking.rule import MAX_AHEAD
 
-#: For how long (seconds) it is taken for granted that the store's clock is behind ours.
+#: How long (seconds) the store's clock is taken to be behind ours, once it was found to be.
 _BEHIND_LASTS = 60.0
 
 
-class ClaimClock:
-    """Our wall clock, but not further ahead of the store's than the store allows. Instants in Unix seconds."""
+class StoreClock:
+    """Our wall clock, at most as far ahead of the store's clock as the store allows. Instants in Unix seconds."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        #: By how much (seconds) our clock is ahead of the store's, and until when (monotonic) that is taken for granted.
+        #: How far (seconds) our clock is ahead of the store's, and until when (monotonic) this is taken to be so.
         self._ahead = self._ahead_until = 0.0
-        #: When it was looked at last, on the wall clock and on the monotonic one.
+        #: The last call of `look`, on the wall clock and on the monotonic clock.
         self._seen, self._seen_monotonic = clock.now(), clock.monotonic()
-        #: When the store was asked for ticks last.
+        #: When ticks were claimed last.
         self.asked_ts = 0.0
 
     def now(self) -> float:
@@ -28,8 +28,8 @@ class ClaimClock:
         return self._clock.now() - self._ahead
 
     def refused_as_early(self, store_now: int) -> bool:
-        """Learn from a claim that the store takes for too early; whether its clock is behind ours."""
-        # From before the request was sent: the answer may have taken long. What the store allows for is nearly used up.
+        """Learn from a claim that the store refused as too early. Returns whether the store's clock is behind ours."""
+        # Counted from before the request, since the answer may have taken long. Most of what the store allows is used.
         ahead = self.asked_ts - store_now - 0.9 * MAX_AHEAD
         if ahead <= MAX_AHEAD / 2:
             return False
@@ -37,16 +37,16 @@ class ClaimClock:
         return True
 
     def look(self) -> tuple[float, float]:
-        """What our clock shows, and what it should show by what it showed when it was looked at last."""
+        """What our clock shows, and what it should show, judging by the last call and the monotonic clock."""
         now, monotonic = self._clock.now(), self._clock.monotonic()
         expected = self._seen + monotonic - self._seen_monotonic
         self._seen, self._seen_monotonic = now, monotonic
         return now, expected
 
     def was_set_back(self) -> None:
-        """What was known of the store's clock is not known any more."""
+        """Our clock was set back: how far it is ahead of the store's is unknown."""
         self._ahead = 0.0
 
     def seconds_since_look(self) -> float:
-        """For how long nobody has looked."""
+        """Seconds since the last call of `look`."""
         return self._clock.monotonic() - self._seen_monotonic

@@ -65,7 +65,7 @@ class Membership(Part):
     async def startup(self) -> None:
         """Register the jobs, take a share of the ticks, recover what dead instances left, and begin the heartbeat."""
         if self._runs_ticks:
-            await self._dispatcher.jobs.enrol_new()
+            await self._dispatcher.jobs.register_new()
             await self._join()
             self._supervisor.start("listen", self._listen_forever)
         if self._shared:
@@ -213,15 +213,15 @@ class Membership(Part):
 
     async def _restore_records(self) -> None:
         """The store did not know this instance: where it has lost the records of its jobs, they are registered again."""
-        entries = self._dispatcher.jobs.all()
-        marks = await self._locks.last_handled([entry.job.name for entry in entries])
-        lost = [entry for entry, mark in zip(entries, marks, strict=True) if mark is None]
+        jobs = self._dispatcher.jobs.all()
+        handled = await self._locks.last_handled([tracked.job.name for tracked in jobs])
+        lost = [tracked for tracked, tick in zip(jobs, handled, strict=True) if tick is None]
         if lost:
             self.tell(Signal("lost"))
             logger.warning(
                 "the lock store has lost its records of %s; they are registered again", counted(len(lost), "job")
             )
-            await self._dispatcher.jobs.enrol_again(lost)
+            await self._dispatcher.jobs.register_again(lost)
         # Another instance may have been first to register a job, and knows nothing of our runs.
         runs = [run for run in self._runner.active.values() if run.outcome is None]
         if runs:
@@ -312,7 +312,7 @@ class Membership(Part):
 
     async def _compare_functions(self) -> None:
         """Another instance has other jobs, or other functions for them."""
-        jobs = {entry.job.name: entry.job for entry in self._dispatcher.jobs.all()}
+        jobs = {tracked.job.name: tracked.job for tracked in self._dispatcher.jobs.all()}
         try:
             known = await self._locks.known(list(jobs))
         except StoreError as error:
@@ -326,7 +326,7 @@ class Membership(Part):
     async def _see_to_what_is_left(self) -> None:
         """An instance is gone: with it may have gone a definition that was in force instead of ours, and ends of records."""
         with self._logging_failures("what a stopped instance left behind could not be taken over"):
-            await self._dispatcher.jobs.take_up_orphaned()
+            await self._dispatcher.jobs.register_orphaned()
             await self._recovery.close_orphans()
 
     async def _take_back(self, runs: list[ActiveRun]) -> None:
@@ -335,7 +335,7 @@ class Membership(Part):
             runs = await self._renew(runs)
             if not runs:
                 return
-            await self._dispatcher.jobs.enrol_jobs_of(runs)
+            await self._dispatcher.jobs.register_jobs_of(runs)
             lost = await self._renew(runs)
         except StoreError as error:
             self._failed("leases could not be renewed, and are tried again in a moment", error)

@@ -8,13 +8,13 @@ from typing import TypeVar
 
 from fastapi_crons.engine.dispatch.claims import interrupted, ref_of
 from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
-from fastapi_crons.engine.dispatch.timeline import Entry
+from fastapi_crons.engine.dispatch.tracked import TrackedJob
 from fastapi_crons.engine.parts import Parts
 from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import REACHES, Lease
 from fastapi_crons.run import INTERRUPTED, Run, RunError
-from fastapi_crons.schedule.due import Row
+from fastapi_crons.schedule.due import TickRange
 from fastapi_crons.state.client import answer_of
 
 T = TypeVar("T")
@@ -42,21 +42,21 @@ class Recovery:
     async def take_over(self, dead: Iterable[Lease]) -> None:
         """See to the leases of dead holders: run a tick again, or only write down what became of it."""
         for lease in dead:
-            entry = self._dispatcher.jobs.get(lease.job)
-            if entry is None:
+            tracked = self._dispatcher.jobs.get(lease.job)
+            if tracked is None:
                 await self._forget(lease)
             elif lease.missed is not None:
-                await self._write_down(entry, lease)
+                await self._write_down(tracked, lease)
             else:
-                await self._take_over_run(entry, lease)
+                await self._take_over_run(tracked, lease)
 
     async def take_over_own(self, run: ActiveRun) -> None:
         """A run of this instance that lost its lease has ended: run its tick again, unless another instance has."""
         lease = run.lease(self._owner, self._clock.now())
         self._closed.add(run.id)
-        entry = self._dispatcher.jobs.get(run.job.name)
-        if entry is not None and self._reruns(entry, lease):
-            self._dispatcher.answers.run_again(entry, lease)
+        tracked = self._dispatcher.jobs.get(run.job.name)
+        if tracked is not None and self._reruns(tracked, lease):
+            self._dispatcher.results.rerun(tracked, lease)
         else:
             await self._locks.release([ref_of(lease)])
 
@@ -80,7 +80,7 @@ class Recovery:
                 closed = replace(run, status="interrupted", ended_ts=self._clock.now(), error=error)
                 self._close(run.job, closed, "its process is gone")
 
-    async def _take_over_run(self, entry: Entry, lease: Lease) -> None:
+    async def _take_over_run(self, tracked: TrackedJob, lease: Lease) -> None:
         if self._runner.has_ended(lease.run_id):
             # A store that went back to an older state has brought the lease back. Its outcome is on record, or will be.
             self._recorder.release(ref_of(lease))
@@ -93,24 +93,24 @@ class Recovery:
         if not closed:
             # At once, also where the tick has to wait before it can run again.
             self._closed.add(lease.run_id)
-            covered = None if lease.tick is None else entry.row(lease, lease.tick - 1)
+            covered = None if lease.tick is None else tracked.covered_by(lease, lease.tick - 1)
             self._close_lease(known, lease, covered)
-        if self._reruns(entry, lease):
-            self._dispatcher.answers.run_again(entry, lease)
+        if self._reruns(tracked, lease):
+            self._dispatcher.results.rerun(tracked, lease)
         else:
             await self._locks.release([ref_of(lease)])
             self._closed.discard(lease.run_id)
 
-    async def _write_down(self, entry: Entry, lease: Lease) -> None:
+    async def _write_down(self, tracked: TrackedJob, lease: Lease) -> None:
         """Write down ticks that were let go by a process which died before it could do so itself, or before it said so."""
         assert lease.tick is not None
         assert lease.missed is not None
-        row = entry.row(lease, lease.tick)
+        row = tracked.covered_by(lease, lease.tick)
         if row is not None and not any(
             ticks.reason == lease.missed and ticks.first_ts <= row.first and row.last <= ticks.last_ts
             for ticks in await self._bounded(self._state.missed(lease.job))
         ):
-            self._journal.record_missed(entry.job, row, lease.missed, record_id=lease.run_id)
+            self._journal.record_missed(tracked.job, row, lease.missed, record_id=lease.run_id)
         self._recorder.release(ref_of(lease))
 
     async def _forget(self, lease: Lease) -> None:
@@ -123,7 +123,7 @@ class Recovery:
         if ours and lease.missed is None and (known is None or known.status == "running"):
             self._close_lease(known, lease, None)
 
-    def _close_lease(self, known: Run | None, lease: Lease, covered: Row | None) -> None:
+    def _close_lease(self, known: Run | None, lease: Lease, covered: TickRange | None) -> None:
         """Record that the run of a lease was cut off; `known` is what the state store has of it."""
         why = _NEVER_BEGAN if lease.instance == self._owner else _PROCESS_DIED
         run = interrupted(known, lease, covered, self._clock.now(), why)
@@ -139,15 +139,15 @@ class Recovery:
     async def _bounded(self, call: Awaitable[T]) -> T:
         return await answer_of(call, self._config.store_timeout)
 
-    def _reruns(self, entry: Entry, lease: Lease) -> bool:
-        grace = entry.policy.grace
+    def _reruns(self, tracked: TrackedJob, lease: Lease) -> bool:
+        grace = tracked.policy.grace
         return (
             self._config.rerun_interrupted
             and not lease.cancelled
             and lease.tick is not None
             and lease.attempt <= self._config.max_reruns
-            and entry.job.enabled
-            and entry.in_force
+            and tracked.job.enabled
+            and tracked.in_force
             and (grace is None or self._clock.now() - lease.tick <= grace)
         )
 

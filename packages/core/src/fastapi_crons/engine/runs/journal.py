@@ -13,7 +13,7 @@ from fastapi_crons.clock import Clock, iso_utc
 from fastapi_crons.engine.runs.context import log_fields, missed_context, run_context
 from fastapi_crons.job import CronJob
 from fastapi_crons.run import REASONS, MissedReason, MissedTicks, Run, short_id
-from fastapi_crons.schedule.due import Row
+from fastapi_crons.schedule.due import TickRange
 
 if TYPE_CHECKING:
     from fastapi_crons.engine.runs.recorder import Recorder
@@ -53,7 +53,7 @@ class Journal:
     def record_missed(
         self,
         job: CronJob,
-        ticks: Row,
+        ticks: TickRange,
         reason: MissedReason,
         detail: str | None = None,
         *,

@@ -16,7 +16,7 @@ from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import ClaimResult, Lease, LeaseRef
 from fastapi_crons.plugins.markers import HookContext
 from fastapi_crons.run import INTERRUPTED, Run, RunError, RunStatus, Trigger
-from fastapi_crons.schedule.due import Row
+from fastapi_crons.schedule.due import TickRange
 
 #: Why a run is cut off from outside.
 Cut = Literal["timed_out", "cancelled", "interrupted", "lease_lost"]
@@ -110,7 +110,7 @@ class ActiveRun:
         #: one, where it was forced.
         self.token = self.after = 0
         self.beside: str | None = None
-        self.missed: Row | None = None
+        self.missed: TickRange | None = None
         #: Why the tick was claimed late.
         self.delay: str | None = None
         self.instance = ""

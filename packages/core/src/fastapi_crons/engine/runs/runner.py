@@ -26,7 +26,7 @@ from fastapi_crons.errors import SkipRun
 from fastapi_crons.job import CronJob
 from fastapi_crons.logs import log_error, shortened
 from fastapi_crons.run import RunError, RunStatus, current_run, short_id
-from fastapi_crons.schedule.due import Row, tick_source
+from fastapi_crons.schedule.due import TickRange, tick_source
 
 if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
@@ -297,7 +297,7 @@ class Runner(Part):
             )
         elif run.tick_ts is not None:
             row = (
-                Row(run.tick_ts, run.tick_ts, 1)
+                TickRange(run.tick_ts, run.tick_ts, 1)
                 if run.missed is None
                 else run.missed._replace(last=run.tick_ts, number=run.missed.number + 1)
             )

@@ -1,0 +1,314 @@
+"""TrackedJob: what this instance knows of one job that it has registered.
+
+idle ──► queued ──► claiming ──► idle                  nothing is left to do before the next tick
+  ▲        ▲           ├───────► queued                something else has become due
+  │        │           ├───────► retrying ──► queued   refused; tried again in a moment
+  │        │           └───────► waiting  ──► queued   for a run, for all runs, or for the release of a lease
+  └────────┴─ every way back to `queued` asks anew which ticks are due: none is forgotten
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from fastapi_crons.engine.dispatch.jitter import due_time, oldest_held_back
+from fastapi_crons.engine.dispatch.lateness import Delay
+from fastapi_crons.engine.runs.run import ActiveRun
+from fastapi_crons.job import CronJob
+from fastapi_crons.locking.base import Lease
+from fastapi_crons.run import MissedTicks
+from fastapi_crons.schedule.due import (
+    NOTHING,
+    Policy,
+    SharedTicks,
+    Step,
+    TickRange,
+    newest_tick,
+    next_step,
+    range_of_text,
+)
+
+
+class Phase(Enum):
+    """What happens to a job's ticks at the moment. Runs of the job may go on in each of these phases."""
+
+    IDLE = "idle"
+    """Nothing is due."""
+    QUEUED = "queued"
+    """Something is due, and waits in the queue for room to run."""
+    CLAIMING = "claiming"
+    """The lock store has been asked for ticks."""
+    WAITING_FOR_RUN = "waiting for a run"
+    """More ticks are due when one certain run has ended."""
+    WAITING_FOR_RUNS = "waiting for all runs"
+    """More ticks are due when no run of the job is left in this instance."""
+    WAITING_FOR_RELEASE = "waiting for the release of a lease"
+    """The lock store holds the job for running until a lease is released."""
+    RETRYING = "retrying"
+    """A claim was refused. It is made again in a moment."""
+
+
+IDLE, QUEUED, CLAIMING, WAITING_FOR_RUN, WAITING_FOR_RUNS, WAITING_FOR_RELEASE, RETRYING = Phase
+_MAY_QUEUE = (IDLE, RETRYING)
+_WAITING = (WAITING_FOR_RUN, WAITING_FOR_RUNS, WAITING_FOR_RELEASE)
+
+
+class IllegalTransitionError(RuntimeError):
+    """A job was asked to do what its phase does not allow: a fault of the dispatcher."""
+
+
+class Skipped(NamedTuple):
+    """The ticks that were skipped while one run held the job."""
+
+    holder: str
+    """The run's id."""
+    record: MissedTicks
+    not_logged: int
+    """How many of them no log message has mentioned."""
+
+
+class TrackedJob:
+    """What this instance knows of one job that it has registered. Only its own methods change it."""
+
+    __slots__ = (
+        "_awaited",
+        "_claims",
+        "_look_again",
+        "busy_until",
+        "delay",
+        "in_force",
+        "job",
+        "last_handled",
+        "late",
+        "late_until",
+        "phase",
+        "policy",
+        "runs",
+        "skipped",
+        "ticks",
+    )
+
+    def __init__(self, job: CronJob, ticks: SharedTicks, policy: Policy, last_handled: int) -> None:
+        self.job = job
+        self.ticks = ticks
+        self.policy = policy
+        #: The newest tick known to be handled, in Unix seconds.
+        self.last_handled = last_handled
+        self.phase: Phase = IDLE
+        #: Whether the definition that this instance has registered is the one in force.
+        self.in_force = True
+        #: The runs of this job in this instance whose leases are not released yet.
+        self.runs: tuple[ActiveRun, ...] = ()
+        #: Whether ticks were late when they were noticed, and until when (Unix seconds) they were due.
+        self.late = False
+        self.late_until = 0
+        #: When the runs ended (Unix seconds) that ticks waited for last.
+        self.busy_until = 0
+        #: What last delayed this job alone.
+        self.delay: Delay | None = None
+        #: The ticks that were skipped for the run that holds the job.
+        self.skipped: Skipped | None = None
+        #: How many claims have no answer yet, and whether something has become due meanwhile.
+        self._claims = 0
+        self._look_again = False
+        #: The run that more ticks wait for.
+        self._awaited: ActiveRun | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether its ticks wait for a run or a release."""
+        return self.phase in _WAITING
+
+    @property
+    def pending(self) -> bool:
+        """Whether it is queued or waits: then what falls due is seen to without a further notice."""
+        return self.phase is QUEUED or self.phase in _WAITING
+
+    # Transitions.
+
+    def queue(self) -> None:
+        """Something is due, and the job is put in the queue."""
+        if self.phase not in _MAY_QUEUE:
+            raise self._illegal("be queued")
+        self.phase = QUEUED
+
+    def leave_queue(self) -> None:
+        """Its turn has come, and what is due can't be found out: its schedule failed."""
+        self._must_be_queued()
+        self.phase = IDLE
+
+    def claim(self, number: int) -> None:
+        """Its turn has come, and this many claims are made; none where nothing is due after all."""
+        self._must_be_queued()
+        if self._claims:
+            raise self._illegal(f"claim while {self._claims} claims have no answer")
+        self.phase = CLAIMING if number else IDLE
+        self._claims, self._look_again, self.late = number, False, False
+
+    def look_again(self) -> None:
+        """Something has become due while claims have no answer."""
+        if self.phase is not CLAIMING:
+            raise self._illegal("look again after its claims")
+        self._look_again = True
+
+    def answered(self) -> bool:
+        """One claim was answered, and everything done that follows. Returns whether the job is to be queued again."""
+        if not self._claims:
+            raise self._illegal("be answered without a claim")
+        self._claims -= 1
+        if self._claims or self.phase is not CLAIMING:
+            return False
+        self.phase = IDLE
+        return self._look_again
+
+    def claims_failed(self) -> bool:
+        """No answer will come. Returns whether the job is to be queued again."""
+        asked, self._claims = self._claims, 0
+        if not asked or self.phase is not CLAIMING:
+            return False
+        self.phase = IDLE
+        return True
+
+    def retry(self) -> None:
+        """A claim was refused, and is to be made again in a moment. No effect where the job waits, or is queued already."""
+        if self.phase is IDLE:
+            raise self._illegal("be tried again without a claim")
+        if self.phase is CLAIMING:
+            self.phase = RETRYING
+
+    def run_started(self, run: ActiveRun, *, more_due: bool = False) -> None:
+        """A run of the job starts in this instance; with `more_due`, further ticks wait for it."""
+        if run in self.runs:
+            raise self._illegal(f"start run {run.id} twice")
+        self.runs = (*self.runs, run)
+        if more_due:
+            self.phase, self._awaited = WAITING_FOR_RUN, run
+
+    def wait_for_runs(self, *, late: bool = False) -> None:
+        """Ticks are due that can run when no run of the job is left here. No effect where the job waits already."""
+        if not self.runs:
+            raise self._illegal("wait for runs: there are none")
+        if self.phase not in _WAITING:
+            self.phase = WAITING_FOR_RUNS
+        self.late = self.late or late
+
+    def run_ended(self, run: ActiveRun, now: int) -> bool:
+        """A run has ended, and its lease is released. Returns whether the job waited for it, and is to be queued again."""
+        if run not in self.runs:
+            raise self._illegal(f"end run {run.id}, which is none of its")
+        if len(self.runs) == 1:
+            self.runs = ()
+        else:
+            others = list(self.runs)
+            others.remove(run)
+            self.runs = tuple(others)
+        if self.phase is WAITING_FOR_RUNS and not self.runs:
+            self.busy_until = now
+        elif self.phase is not WAITING_FOR_RUN or run is not self._awaited:
+            return False
+        # The late ticks end where they were to end. What falls due meanwhile is not late.
+        self.phase, self._awaited, self.late = IDLE, None, self.late or run.trigger == "catch_up"
+        return True
+
+    def wait_for_release(self) -> None:
+        """Nothing can be claimed until a lease is released. No effect where the job waits already."""
+        if self.phase not in _WAITING:
+            self.phase = WAITING_FOR_RELEASE
+
+    def lease_released(self) -> bool:
+        """A lease is released. Returns whether the job waited for it, and is to be queued again."""
+        if self.phase is not WAITING_FOR_RELEASE:
+            return False
+        self.phase = IDLE
+        return True
+
+    def _must_be_queued(self) -> None:
+        if self.phase is not QUEUED:
+            raise self._illegal("leave the queue")
+
+    def _illegal(self, what: str) -> IllegalTransitionError:
+        return IllegalTransitionError(f"job {self.job.name!r} is {self.phase.value} and can't {what}")
+
+    # What is known of its ticks and its definition.
+
+    def handled(self, tick: int) -> None:
+        """A tick is handled, and all before it."""
+        self.last_handled = max(self.last_handled, tick)
+
+    def reset_last_handled(self, tick: int) -> None:
+        """The last handled tick is another one than was known, by the lock store or by a clock that was set back."""
+        self.last_handled = tick
+
+    def noticed_late(self, now: int) -> None:
+        """The ticks up to now that are due are late."""
+        if not self.late:
+            self.late, self.late_until = True, now
+
+    def delayed(self, delay: Delay) -> None:
+        """Something delayed the ticks of this job alone."""
+        self.delay = delay
+
+    def skip(self, holder: str, record: MissedTicks, not_logged: int) -> None:
+        """Ticks were skipped for a run that holds the job."""
+        self.skipped = Skipped(holder, record, not_logged)
+
+    def all_skips_logged(self) -> None:
+        """The log mentions all skipped ticks."""
+        if self.skipped is not None:
+            self.skipped = self.skipped._replace(not_logged=0)
+
+    def set_in_force(self, in_force: bool) -> None:
+        """Whether the definition that this instance has registered is the one in force."""
+        self.in_force = in_force
+
+    # Which ticks are due.
+
+    def steps(self, now: float) -> list[Step]:
+        """What to claim next, in this order; empty where nothing is due.
+
+        Late ticks waited for runs to end. What fell due meanwhile overlapped with these runs.
+        """
+        if self.late and self.job.overlap == "skip":
+            late, since = self._late_step(now), max(self.last_handled, self.late_until)
+            overlapped = None if late.more else newest_tick(self.ticks.source, since, min(int(now), self.busy_until))
+            steps = [late] if late is not NOTHING else []
+            if overlapped is not None:
+                steps.append(Step(None, ((overlapped, "overlap"),)))
+            if steps:
+                return steps
+        step = self.step(now)
+        return [step] if step is not NOTHING else []
+
+    def step(self, now: float) -> Step:
+        """What to claim next of the ticks in (last handled, now], except those that jitter holds back."""
+        if self.job.jitter:
+            held_back = self._held_back(now)
+            if held_back is not None:
+                return next_step(self.ticks.source, self.last_handled, held_back - 1, self.policy)
+        return self.ticks.step(self.last_handled, now, self.policy)
+
+    def _late_step(self, now: float) -> Step:
+        """What to claim next of the ticks that were late when they were noticed."""
+        held_back = self._held_back(now) if self.job.jitter else None
+        until = self.late_until if held_back is None else min(self.late_until, held_back - 1)
+        return next_step(self.ticks.source, self.last_handled, until, self.policy)
+
+    def is_due(self, now: float) -> bool:
+        """Whether there is a tick in (last handled, now]."""
+        tick = self.ticks.source.next_tick(self.last_handled)
+        return tick is not None and tick <= now
+
+    def due_later(self, now: float) -> float | None:
+        """When (Unix seconds) the oldest tick is due that jitter holds back; None when there is none."""
+        held_back = self._held_back(now)
+        return None if held_back is None else due_time(self.job, held_back)
+
+    def _held_back(self, now: float) -> int | None:
+        return oldest_held_back(self.job, self.ticks.source, self.last_handled, now)
+
+    def covered_by(self, lease: Lease, until: int) -> TickRange | None:
+        """The ticks up to `until` that a lease answers for, by the schedule under which it was claimed."""
+        if (lease.schedule, lease.timezone) == (self.job.schedule.text, self.job.schedule_zone):
+            return self.ticks.range(lease.after, until)
+        return range_of_text(lease.schedule, lease.timezone, lease.after, until)
