@@ -273,3 +273,32 @@ async def test_a_timed_out_attempt_is_retried_whatever_it_makes_of_its_cancellat
     await clock.advance(crons, hours=1, minutes=10)
     (run,) = await runs_of(crons, "job")
     assert (run.status, run.attempt) == ("timed_out", 3)
+
+
+async def test_a_run_whose_function_has_ended_is_cancelled_no_more(make_crons: MakeCrons) -> None:
+    """`attempt.py`: a function that returns without having been cut off has ended, whatever scopes do after it."""
+    left, cancelled = asyncio.Event(), asyncio.Event()
+
+    class Scoped:
+        @hookimpl
+        @asynccontextmanager
+        async def run_scope(self) -> AsyncIterator[None]:
+            yield
+            left.set()
+            await cancelled.wait()
+
+    async def job() -> str:
+        return "done"
+
+    crons = make_crons()
+    crons.plugins.register(Scoped())
+    crons.cron("0 0 1 1 *", name="job")(job)
+    await crons.start()
+    asked = asyncio.create_task(crons.run_job("job"))
+    await asyncio.wait_for(left.wait(), 5)
+    assert crons.engine is not None
+    (run_id,) = crons.engine.runner.active
+    await crons.cancel_run(run_id)
+    cancelled.set()
+    run = await asked
+    assert (run.status, run.result) == ("completed", "done")
