@@ -17,7 +17,7 @@ from fastapi_crons.errors import ConfigurationError, StoreError, StoreUnavailabl
 from fastapi_crons_sqlite._connection import Connection
 from fastapi_crons_sqlite._file import check_path, has_log, make_file, uri_of, why_not
 from fastapi_crons_sqlite._schema import VERSION, Found, look, prepare, roll_back
-from fastapi_crons_sqlite._transaction import Row, Transaction, Value
+from fastapi_crons_sqlite._transaction import NoRows, Row, Transaction, Value
 
 logger = logging.getLogger("fastapi_crons.sqlite")
 
@@ -116,13 +116,13 @@ class Database:
 
         return await self._guarded(whole())
 
-    async def read(self, columns: str, rest: str, *parameters: Value) -> list[Row]:
+    async def rows(self, columns: str, rest: str, *parameters: Value) -> list[Row]:
         """See `Transaction.rows`."""
-        return await self._read(lambda connection: Transaction(connection).rows(columns, rest, *parameters))
+        return await self.read(lambda transaction: transaction.rows(columns, rest, *parameters))
 
-    async def read_plain(self, sql: str, *parameters: Value) -> list[Row]:
+    async def plain_rows(self, sql: str, *parameters: Value) -> list[Row]:
         """See `Transaction.plain_rows`."""
-        return await self._read(lambda connection: Transaction(connection).plain_rows(sql, *parameters))
+        return await self.read(lambda transaction: transaction.plain_rows(sql, *parameters))
 
     @property
     def is_there(self) -> bool:
@@ -138,17 +138,19 @@ class Database:
             return None
         return f"{self.path} can't be {'written to' if os.path.exists(self.path) else 'made'}{why}"
 
-    async def _read(self, work: Callable[[sqlite3.Connection], list[Row]]) -> list[Row]:
-        async def whole() -> list[Row]:
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        """Do `work`, which reads, beside a transaction that writes. Where there is no file, it finds no rows."""
+
+        async def whole() -> T:
             if self._only_reads and self._writer is None:
                 self._open_turn()
                 await self._follow_file_to_read()
                 if self._reader is None:
-                    return []
+                    return work(NoRows())
             if self._reader is None or self._reader.is_closed:
                 async with self._open_turn():  # it is being opened anew, to be written to
                     self._open_turn()
-            return await self._connected(self._reader).do(work)
+            return await self._connected(self._reader).do(lambda connection: work(Transaction(connection)))
 
         return await self._guarded(whole())
 

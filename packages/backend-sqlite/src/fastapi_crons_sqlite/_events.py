@@ -112,9 +112,9 @@ async def listen(database: Database, namespace: str, damage: Damage) -> AsyncGen
             if not _LASTS - _SAID_AGAIN <= left <= _LASTS:
                 until = await database.write(go_on)
             # Costs next to nothing, and changes whenever another connection has written.
-            ((version,),) = await database.read_plain("PRAGMA data_version")
+            ((version,),) = await database.plain_rows("PRAGMA data_version")
             if version != seen:
-                rows = await database.read_plain(_TOLD, heard, namespace)
+                rows = await database.plain_rows(_TOLD, heard, namespace)
                 for event in _events(rows, names, damage):
                     yield event
                 heard = rows[-1][0] if rows else heard

@@ -65,6 +65,18 @@ class Transaction:
         return self._connection.execute(sql, parameters).rowcount
 
 
+class NoRows(Transaction):
+    """What is read of a file that is not there."""
+
+    def __init__(self) -> None: ...
+
+    def rows(self, columns: str, rest: str, *parameters: Value) -> list[Row]:
+        return []
+
+    def plain_rows(self, sql: str, *parameters: Value) -> list[Row]:
+        return []
+
+
 def _text_or_bytes(value: bytes) -> str | bytes:
     try:
         return value.decode()

@@ -143,11 +143,11 @@ class SQLiteStateBackend(StateBackend):
 
     async def states(self, jobs: Collection[str] | None = None) -> dict[str, JobState]:
         if jobs is None:
-            rows = await self._database.read(_STATE_COLUMNS, _STATES)
+            rows = await self._database.rows(_STATE_COLUMNS, _STATES)
         else:
             names = as_json([self._names.key(job) for job in jobs])
             rest = f"{_STATES} AND status.name IN (SELECT value FROM json_each(?))"
-            rows = await self._database.read(_STATE_COLUMNS, rest, names)
+            rows = await self._database.rows(_STATE_COLUMNS, rest, names)
         states = (self._state_of(row, job) for row in rows if (job := self._names.own(row[0])) is not None)
         return {state.job: state for state in states if state is not None}
 
@@ -187,14 +187,14 @@ class SQLiteStateBackend(StateBackend):
         if status is not None:
             conditions.append("status = ?")
             parameters.append(status)
-        return await self._database.read_plain(
+        return await self._database.plain_rows(
             f"SELECT {RUN_COLUMNS} FROM job_run WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
             *parameters,
             limit,
         )
 
     async def run(self, run_id: str) -> Run | None:
-        rows = await self._database.read_plain(f"SELECT {RUN_COLUMNS}, log FROM job_run WHERE id = ?", run_id)
+        rows = await self._database.plain_rows(f"SELECT {RUN_COLUMNS}, log FROM job_run WHERE id = ?", run_id)
         for *row, log in rows:
             job = self._names.own(row[1])
             if job is not None:
@@ -203,7 +203,7 @@ class SQLiteStateBackend(StateBackend):
         return None
 
     async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:
-        rows = await self._database.read_plain(
+        rows = await self._database.plain_rows(
             f"SELECT {MISSED_COLUMNS} FROM job_missed WHERE job = ? ORDER BY id DESC LIMIT ?",
             self._names.key(job),
             limit,
@@ -212,7 +212,7 @@ class SQLiteStateBackend(StateBackend):
         return [missed for missed in found if missed is not None]
 
     async def unfinished(self) -> list[Run]:
-        rows = await self._database.read_plain(f"SELECT {RUN_COLUMNS} FROM job_run WHERE status = 'running'")
+        rows = await self._database.plain_rows(f"SELECT {RUN_COLUMNS} FROM job_run WHERE status = 'running'")
         return self._runs_of(rows)
 
     async def prune(self, now: float) -> None:
@@ -231,7 +231,7 @@ class SQLiteStateBackend(StateBackend):
     async def _cut_back(self, grown: set[str] | None) -> None:
         """Leave so many records of each of these jobs, or of all."""
         if grown is None:
-            rows = await self._database.read("job", "FROM (SELECT job FROM job_run UNION SELECT job FROM job_missed)")
+            rows = await self._database.rows("job", "FROM (SELECT job FROM job_run UNION SELECT job FROM job_missed)")
             grown = {job for (job,) in rows if self._names.own(job) is not None}
         jobs = sorted(grown)
         for start in range(0, len(jobs), _PRUNE_JOBS):

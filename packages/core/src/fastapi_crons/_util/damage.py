@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection
-from math import isfinite
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 from fastapi_crons._util.text import cut, printable, safe_text
@@ -17,6 +16,8 @@ from fastapi_crons._util.text import cut, printable, safe_text
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+#: `check(value, field)`: raises `DamagedError` for a value that this field can't have.
+Check = Callable[[object, str], object]
 
 #: Instants that every zone's calendar has, in Unix seconds: from the year 2 to the year 9998.
 EARLIEST, LATEST = -62_104_000_000, 253_370_000_000
@@ -68,6 +69,12 @@ class Damage:
         return [f"{self._store}: {name}" for name, met in list(self._met.items()) if met > since]
 
 
+def check(record: object, checks: Mapping[str, Check]) -> None:
+    """Check fields of a record. Raises `DamagedError`."""
+    for field, is_sound in checks.items():
+        is_sound(getattr(record, field), field)
+
+
 def text(value: object, field: str) -> str:
     """A text that can be written anywhere."""
     if not isinstance(value, str) or not (value.isascii() or _is_unicode(value)):
@@ -92,7 +99,7 @@ def whole(value: object, field: str, *, least: int = 0, most: int = MOST) -> int
 
 def instant(value: object, field: str) -> float:
     """An instant in Unix seconds, which a calendar can show."""
-    if type(value) not in (int, float) or not EARLIEST <= value <= LATEST:  # type: ignore[operator]
+    if not is_between(value, EARLIEST, LATEST):
         raise DamagedError(f"{field} is no instant")
     return value  # type: ignore[return-value]
 
@@ -102,16 +109,25 @@ def tick(value: object, field: str) -> int:
     return whole(value, field, least=EARLIEST, most=LATEST)
 
 
-def one_of(value: object, known: Collection[str], field: str) -> str:
-    """One of the words that are known."""
-    if not isinstance(value, str) or value not in known:
-        raise DamagedError(f"{field} is none that is known")
-    return value
+def one_of(words: Collection[str]) -> Check:
+    """The check for one of these words."""
+    known = frozenset(words)
+
+    def check_word(value: object, field: str) -> None:
+        if not isinstance(value, str) or value not in known:
+            raise DamagedError(f"{field} is none that is known")
+
+    return check_word
 
 
-def is_number(value: object) -> bool:
-    """Whether this is a number that can be reckoned with."""
-    return type(value) is int or (type(value) is float and isfinite(value))
+def optional(check_value: Check) -> Check:
+    """The check for None, or what this check lets through."""
+    return lambda value, field: None if value is None else check_value(value, field)
+
+
+def is_between(value: object, least: float, most: float) -> bool:
+    """Whether this is a number, and between bounds."""
+    return type(value) in (int, float) and least <= value <= most  # type: ignore[operator]
 
 
 def _is_unicode(value: str) -> bool:

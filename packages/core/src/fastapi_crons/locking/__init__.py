@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fastapi_crons.locking.instance import Instance
     from fastapi_crons.locking.local import LocalLockBackend
     from fastapi_crons.locking.manager import DistributedLockManager
+    from fastapi_crons.locking.transactional import LockTransaction, TransactionalLockBackend, without_waiting
 
 __all__ = [
     "Beat",
@@ -46,12 +47,15 @@ __all__ = [
     "LiveInstance",
     "LocalLockBackend",
     "LockBackend",
+    "LockTransaction",
     "Pause",
     "PauseRequest",
     "Reach",
     "Replaced",
     "ResumeRequest",
     "Resumed",
+    "TransactionalLockBackend",
+    "without_waiting",
 ]
 
 
@@ -61,6 +65,9 @@ _LATER = {
     "DistributedLockManager": "fastapi_crons.locking.manager",
     "Instance": "fastapi_crons.locking.instance",
     "LocalLockBackend": "fastapi_crons.locking.local",
+    "LockTransaction": "fastapi_crons.locking.transactional",
+    "TransactionalLockBackend": "fastapi_crons.locking.transactional",
+    "without_waiting": "fastapi_crons.locking.transactional",
 }
 
 

@@ -13,6 +13,7 @@ how long (seconds) its leases last. No function raises, whatever a request says.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from fastapi_crons.locking.base import (
     ClaimRequest,
@@ -37,6 +38,7 @@ __all__ = [
     "asks_who_is_alive",
     "cancel",
     "claim",
+    "is_credible",
     "pause",
     "register",
     "release",
@@ -79,59 +81,30 @@ _PAUSED = ClaimResult("paused")
 Alive = Callable[[str, float], bool]
 
 
+@dataclass(slots=True)
 class JobRecord:
     """What a lock store keeps of one job."""
 
-    __slots__ = (
-        "enabled",
-        "function",
-        "last_handled",
-        "leases",
-        "pause",
-        "registered_at",
-        "registrars",
-        "schedule",
-        "settled_at",
-        "since",
-        "timezone",
-        "token",
-    )
-
-    def __init__(
-        self,
-        schedule: str,
-        timezone: str,
-        function: str,
-        enabled: bool,
-        registrars: tuple[str, ...],
-        last_handled: int,
-        since: float,
-        token: int = 0,
-        settled_at: float = 0.0,
-        registered_at: float = 0.0,
-        pause: Pause | None = None,
-        leases: dict[str, Lease] | None = None,
-    ) -> None:
-        self.schedule = schedule
-        self.timezone = timezone
-        #: `module:qualname` of the function that the job was registered for last.
-        self.function = function
-        self.enabled = enabled
-        #: The owners that registered the definition in force.
-        self.registrars = registrars
-        #: The newest tick that was claimed or missed. Only grows, unless it is reset because a wrong clock set it.
-        self.last_handled = last_handled
-        #: When the definition came into force.
-        self.since = since
-        #: The fencing token given out last. Only grows.
-        self.token = token
-        #: Until when a store that has lost its records waits for what other instances know.
-        self.settled_at = settled_at
-        #: When an instance last registered the job. 0 for unknown.
-        self.registered_at = registered_at
-        self.pause = pause
-        #: By run id. Every handled tick is on record in the state store, or one of these answers for it.
-        self.leases = leases
+    schedule: str
+    timezone: str
+    function: str
+    """`module:qualname` of the function that the job was registered for last."""
+    enabled: bool
+    registrars: tuple[str, ...]
+    """The owners that registered the definition in force."""
+    last_handled: int
+    """The newest tick that was claimed or missed. Only grows, unless it is reset because a wrong clock set it."""
+    since: float
+    """When the definition came into force."""
+    token: int = 0
+    """The fencing token given out last. Only grows."""
+    settled_at: float = 0.0
+    """Until when a store that has lost its records waits for what other instances know."""
+    registered_at: float = 0.0
+    """When an instance last registered the job; 0 for unknown."""
+    pause: Pause | None = None
+    leases: dict[str, Lease] | None = None
+    """By run id. Every handled tick is on record in the state store, or one of these answers for it."""
 
     def known(self, job: str) -> KnownJob:
         """The record as `LockBackend.known` shows it."""
@@ -215,6 +188,11 @@ def asks_who_is_alive(records: Mapping[str, JobRecord], request: ClaimRequest) -
     )
 
 
+def is_credible(last_handled: int, now: float) -> bool:
+    """Whether a last handled tick can be right: it is reset where only a wrong clock can have set it."""
+    return last_handled <= now + MAX_HANDLED_AHEAD
+
+
 def pause(records: dict[str, JobRecord], request: PauseRequest, now: float) -> Pause | None:
     """Pause a job, unless it is paused already; returns its pause, or None for a job without a record."""
     record = records.get(request.job)
@@ -283,9 +261,8 @@ def _record_of(definition: Definition, owner: str, now: float) -> JobRecord:
         (owner,),
         _credible(definition.last_handled, now) or int(now),
         now,
-        0,
-        now + QUARANTINE if definition.last_handled else 0.0,
-        now,
+        settled_at=now + QUARANTINE if definition.last_handled else 0.0,
+        registered_at=now,
     )
     if definition.held:
         _restore(record, definition.held)
@@ -410,12 +387,11 @@ def _held(record: JobRecord, lease: LeaseRef) -> Lease | None:
 
 def _reset(record: JobRecord, tick: int, now: float) -> int:
     """Reset a last handled tick that lies too far ahead of the clock to `tick`; returns what it was, or 0."""
-    if _credible(record.last_handled, now):
+    if is_credible(record.last_handled, now):
         return 0
     was, record.last_handled = record.last_handled, tick
     return was
 
 
 def _credible(last_handled: int, now: float) -> int:
-    """The last handled tick, or 0 where only a wrong clock can have set it."""
-    return last_handled if last_handled <= now + MAX_HANDLED_AHEAD else 0
+    return last_handled if is_credible(last_handled, now) else 0

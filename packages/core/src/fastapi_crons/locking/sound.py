@@ -1,52 +1,78 @@
-"""What a lock store may reckon with: records that are what they should be, whatever is on record. See `damage`.
+"""What a lock store may hand out: records that are what they should be, whatever is on record. See `damage`.
 
-Where the rest can do without it, a field that can't be believed is mended: a pause holds although nobody knows since when, an
-instance lives by its heartbeat although its version can't be read. `rule.lua` of the Redis lock does the same.
+Where the rest can do without it, a field that can't be believed is repaired: a pause holds although its beginning is unknown,
+an instance is alive by its heartbeat although its version can't be read. The Lua of the Redis lock does the same.
 """
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
-from fastapi_crons._util.damage import DamagedError, instant, is_number, name, one_of, text, tick, whole
+from fastapi_crons._util.damage import (
+    LATEST,
+    Check,
+    DamagedError,
+    check,
+    is_between,
+    name,
+    one_of,
+    optional,
+    text,
+    tick,
+    whole,
+)
 from fastapi_crons.locking.base import KnownJob, Lease, LiveInstance, Pause
 from fastapi_crons.locking.instance import Instance, name_of
-from fastapi_crons.locking.rule import MAX_HANDLED_AHEAD, MAX_TERM, MAX_TOKEN, UNREADABLE_TICK
+from fastapi_crons.locking.rule import MAX_HANDLED_AHEAD, MAX_TERM, MAX_TOKEN, UNREADABLE_TICK, JobRecord
 from fastapi_crons.run import MissedReason
 
-_REASONS = frozenset(get_args(MissedReason))
+_LEASE: dict[str, Check] = {
+    "job": name,
+    "run_id": name,
+    "instance": text,
+    "attempt": whole,
+    "after": tick,
+    "schedule": text,
+    "timezone": text,
+    "tick": optional(tick),
+    "missed": optional(one_of(get_args(MissedReason))),
+}
+_JOB: dict[str, Check] = {"schedule": text, "timezone": text, "function": text}
 
 
 def sound_lease(lease: Lease, now: float, term: float) -> Lease:
     """The lease; one whose end can't be believed lasts as long as its holder's heartbeat. Raises `DamagedError`."""
-    name(lease.job, "job")
-    name(lease.run_id, "run_id")
-    text(lease.instance, "instance")
+    check(lease, _LEASE)
     whole(lease.token, "token", most=MAX_TOKEN)
-    whole(lease.attempt, "attempt")
-    tick(lease.after, "after")
-    text(lease.schedule, "schedule")
-    text(lease.timezone, "timezone")
-    if lease.tick is not None:
-        tick(lease.tick, "tick")
-    if lease.missed is not None:
-        one_of(lease.missed, _REASONS, "missed")
-        if lease.tick is None:
-            raise DamagedError("tick is missing")
-    if not is_number(lease.expires) or not 0 <= lease.expires <= now + MAX_TERM:
-        return lease._replace(expires=now + term)
-    return lease
+    if lease.missed is not None and lease.tick is None:
+        raise DamagedError("tick is missing")
+    if not isinstance(lease.cancelled_by, str | None):
+        lease = lease._replace(cancelled_by=None)
+    return lease if is_between(lease.expires, 0, now + MAX_TERM) else lease._replace(expires=now + term)
 
 
-def sound_last_handled(last_handled: object) -> int:
-    """The newest handled tick, or what stands for one that can't be read."""
-    return last_handled if type(last_handled) is int and 0 <= last_handled <= UNREADABLE_TICK else UNREADABLE_TICK
+def sound_record(record: JobRecord, now: float) -> list[str]:
+    """Repair the record of a job, its leases aside; returns the names of repaired fields. Raises `DamagedError`."""
+    check(record, _JOB)
+    for owner in record.registrars:
+        text(owner, "registrars")
+    repaired = {
+        "last_handled": sound_last_handled(record.last_handled),
+        "since": _number(record.since, LATEST),
+        "token": sound_token(record.token),
+        "settled_at": _number(record.settled_at, LATEST),
+        "registered_at": _number(record.registered_at, now + MAX_HANDLED_AHEAD),
+        "pause": record.pause and sound_pause(*record.pause),
+    }
+    wrong = [field for field, value in repaired.items() if value != getattr(record, field)]
+    for field in wrong:
+        setattr(record, field, repaired[field])
+    return wrong
 
 
-def credible_last_handled(last_handled: object, now: float) -> int | None:
-    """A mark that the rule would not put back; else None."""
-    found = sound_last_handled(last_handled)
-    return found if found <= now + MAX_HANDLED_AHEAD else None
+def sound_last_handled(tick: object) -> int:
+    """The last handled tick, or what stands for one that can't be read."""
+    return tick if type(tick) is int and 0 <= tick <= UNREADABLE_TICK else UNREADABLE_TICK
 
 
 def sound_token(token: object) -> int:
@@ -56,49 +82,41 @@ def sound_token(token: object) -> int:
 
 def sound_pause(since: object, actor: object, note: object) -> Pause:
     """A pause, which holds whatever of it can be read."""
-    try:
-        begun = instant(since, "since")
-    except DamagedError:
-        begun = 0.0
-    return Pause(begun, *(said if isinstance(said, str) else None for said in (actor, note)))
+    return Pause(_number(since, LATEST), *(said if isinstance(said, str) else None for said in (actor, note)))
 
 
 def sound_known(known: KnownJob) -> KnownJob:
-    """What is on record of a job. Raises `DamagedError`."""
-    for field in ("job", "schedule", "timezone", "function"):
-        text(getattr(known, field), field)
-    since = known.since if is_number(known.since) and 0 <= known.since <= UNREADABLE_TICK else 0.0
-    return known._replace(last_handled=sound_last_handled(known.last_handled), since=since)
+    """A job as it is on record. Raises `DamagedError`."""
+    text(known.job, "job")
+    check(known, _JOB)
+    return known._replace(last_handled=sound_last_handled(known.last_handled), since=_number(known.since, LATEST))
 
 
 def sound_instance(found: LiveInstance, now: float) -> LiveInstance:
-    """An instance; one whose heartbeat can't be believed has left it just now. Raises `DamagedError`."""
-    about, heartbeat = found.instance, found.heartbeat_ts
+    """An instance; one whose heartbeat can't be believed has sent it just now. Raises `DamagedError`."""
+    about = found.instance
     owner = text(about.owner, "owner")
-    judged = isinstance(about.host, str) and isinstance(about.boot, str) and isinstance(about.pid_started, str)
-    place = (about.host, about.boot, about.pid, about.pid_started)
-    if not judged or type(about.pid) is not int:
-        place = ("", "", 0, "")
+    host, boot, pid, pid_started = about.host, about.boot, about.pid, about.pid_started
+    if [type(each) for each in (host, boot, pid, pid_started)] != [str, str, int, str]:
+        host, boot, pid, pid_started = "", "", 0, ""
     instance = Instance(
         about.id if isinstance(about.id, str) else name_of(owner),
         owner,
-        *place,
-        about.started_ts if _is_instant(about.started_ts) else 0.0,
+        host,
+        boot,
+        pid,
+        pid_started,
+        _number(about.started_ts, LATEST),
         about.version if isinstance(about.version, str) else "",
     )
-    if not is_number(heartbeat) or not 0 <= heartbeat <= now + MAX_HANDLED_AHEAD:
-        heartbeat = now
     return LiveInstance(
         instance,
-        heartbeat,
+        found.heartbeat_ts if is_between(found.heartbeat_ts, 0, now + MAX_HANDLED_AHEAD) else now,
         found.running if type(found.running) is int else 0,
         found.jobs if isinstance(found.jobs, str) else "",
     )
 
 
-def _is_instant(value: object) -> bool:
-    try:
-        instant(value, "")
-    except DamagedError:
-        return False
-    return True
+def _number(value: Any, most: float) -> float:
+    """A number between 0 and `most`, or 0."""
+    return value if is_between(value, 0, most) else 0.0

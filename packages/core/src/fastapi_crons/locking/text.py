@@ -1,0 +1,56 @@
+"""Records of a lock store as text, for stores that keep each in one column: JSON, with fields by name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from typing import Any, cast
+
+from fastapi_crons.locking.base import Lease, LiveInstance, Pause
+from fastapi_crons.locking.instance import Instance
+from fastapi_crons.locking.rule import JobRecord
+
+__all__ = ["instance_from_text", "instance_to_text", "record_from_text", "record_to_text"]
+
+_FIELDS = [field.name for field in fields(JobRecord)]
+
+
+def record_to_text(record: JobRecord) -> str:
+    """The record of a job with its leases."""
+    values = {field: getattr(record, field) for field in _FIELDS}
+    return _dump({**values, "leases": list(record.leases.values()) if record.leases else []})
+
+
+def record_from_text(text: object) -> JobRecord:
+    """The record that a text holds. Never raises: what can't be read makes a record that no backend accepts as sound."""
+    try:
+        values = json.loads(cast("str", text))
+        record = JobRecord(**{field: values[field] for field in _FIELDS if field in values})
+        record.registrars = tuple(record.registrars)
+        record.pause = None if record.pause is None else Pause(*record.pause)
+        record.leases = {lease[1]: Lease(*lease[: len(Lease._fields)]) for lease in values["leases"]}
+    except _UNREADABLE:
+        return JobRecord(*(cast("Any", None),) * 4, registrars=(), last_handled=0, since=0)
+    return record
+
+
+def instance_to_text(found: LiveInstance) -> str:
+    """An instance with its heartbeat."""
+    return _dump({**found._asdict(), "instance": asdict(found.instance)})
+
+
+def instance_from_text(text: object) -> LiveInstance:
+    """The instance that a text holds. Never raises: what can't be read makes an instance that no backend accepts as sound."""
+    try:
+        values = json.loads(cast("str", text))
+        instance = Instance(**values["instance"])
+        return LiveInstance(instance, values["heartbeat_ts"], values["running"], values["jobs"])
+    except _UNREADABLE:
+        return LiveInstance(Instance(*(cast("Any", None),) * 7), 0)
+
+
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+
+
+def _dump(values: dict[str, Any]) -> str:
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
