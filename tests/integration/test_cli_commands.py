@@ -850,7 +850,7 @@ crons.cron("0 0 1 1 *", name="job", overlap="skip")(lambda: None)
         running = asyncio.ensure_future(crons.run_job("job"))
         await started.wait()
         result = await asyncio.to_thread(fastapi_crons, "run-job", "job")
-        assert "is running already" in refused(result)
+        assert "is already running" in refused(result)
         assert "the pool did not close" in result.stderr
         done.set()
         await running

@@ -147,8 +147,8 @@ def test_a_job_that_is_running_is_run_again_with_force_only(start: Start) -> Non
     until(Path("started.txt").exists)
     refused = call("run-job", "endless")
     assert refused.returncode == 1
-    assert "job 'endless' is running already" in refused.stderr
-    assert "--force runs it all the same" in refused.stderr
+    assert "job 'endless' is already running" in refused.stderr
+    assert "--force runs it anyway" in refused.stderr
     assert (
         call("run-job", "endless", "--force", "--timeout", "0.1")
         .stderr.splitlines()[1]

@@ -316,7 +316,7 @@ async def test_ticks_that_were_late_already_when_the_job_was_paused(clock: Virtu
     crons = await life()
     await crons.start("operator")
     await crons.pause("job", actor="ops")
-    assert "late already when that began" in (await why(crons, "00:20:00")).text
+    assert "already late when the pause began" in (await why(crons, "00:20:00")).text
     await crons.stop()
     crons = await life()
     await crons.start()
@@ -326,7 +326,7 @@ async def test_ticks_that_were_late_already_when_the_job_was_paused(clock: Virtu
     late, paused = await why(crons, "00:20:00"), await why(crons, "00:40:00")
     await crons.stop()
     assert (late.fate, paused.fate) == ("paused", "paused")
-    assert "the job was paused: it was late already when that began, by ops" in late.text
+    assert "the job was paused: it was already late when the pause began, by ops" in late.text
     assert "one of 3 ticks from 2026-03-01 00:10:00 UTC to 2026-03-01 00:30:00 UTC" in late.text
     assert "the job was paused: by ops" in paused.text
 

@@ -22,7 +22,7 @@ from fastapi_crons.engine.fleet.membership import Membership
 from fastapi_crons.engine.fleet.recovery import Recovery
 from fastapi_crons.engine.health import Health, health_of
 from fastapi_crons.engine.maintenance import Maintenance
-from fastapi_crons.engine.manual import Steering
+from fastapi_crons.engine.manual import Requests
 from fastapi_crons.engine.parts import Parts
 from fastapi_crons.engine.runs.journal import Journal
 from fastapi_crons.engine.runs.recorder import Recorder
@@ -120,7 +120,7 @@ class Engine:
         self.runner.holds = self.membership.holds
         self.runner.settle = self.membership.settle
         self.runner.on_lost = self.membership.lost
-        self._steering = Steering(parts, self.dispatcher, self.membership)
+        self._requests = Requests(parts, self.dispatcher, self.membership)
         self.feed = Feed(state, config.max_event_streams)
         to_read = role == "observer"
         stores = Stores(config, clock, self.instance, state, locks, self.membership, self.recorder, to_read=to_read)
@@ -133,7 +133,7 @@ class Engine:
                 self.background,
                 self.runner,
                 self.dispatcher,
-                self._steering,
+                self._requests,
             ]
         if self.runs_ticks:
             self._parts += [
@@ -154,7 +154,7 @@ class Engine:
     @property
     def starting(self) -> int:
         """How many callers wait for a run by hand to start."""
-        return self._steering.starting
+        return self._requests.starting
 
     async def start(self) -> None:
         """Start all parts. Raises what the stores raise when they can't be opened; then everything is stopped again."""
@@ -217,11 +217,11 @@ class Engine:
         own = {run.task for run in self.runner.active.values()} | self.background.tasks
         return root in own or self.hooks.is_call(task)
 
-    def steering_for(self, action: str) -> Steering:
+    def requests_for(self, action: str) -> Requests:
         """What performs requests. Raises `CronsError`, naming the action, where this was started as an observer."""
         if self.role == "observer":
             raise CronsError(f"can't {action}: the scheduler was started as an observer; use start('operator')")
-        return self._steering
+        return self._requests
 
     def _findings(self) -> Iterator[Finding]:
         if self.role != "scheduler":

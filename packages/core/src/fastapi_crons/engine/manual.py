@@ -1,4 +1,4 @@
-"""Steering: what people ask of a scheduler: runs by hand, pauses, cancellations."""
+"""Requests: performs what people ask of a scheduler: manual runs, pauses, cancellations."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from fastapi_crons.state.base import Signal
 
 logger = logging.getLogger(__name__)
 
-#: How often (seconds) it is looked whether a run that was cut off ends.
+#: How often (seconds) to check whether a run that was cut off has ended.
 _PATIENCE_STEP = 0.2
-_LATE_ALREADY = "it was late already when that began"
+_LATE_ALREADY = "it was already late when the pause began"
 
 
-class Steering(Part):
-    """Requests to one scheduler. Raises `StoreUnavailableError` where the lock store does not answer."""
+class Requests(Part):
+    """Performed by one scheduler. Raises `StoreUnavailableError` where the lock store does not answer."""
 
     def __init__(self, parts: Parts, dispatcher: Dispatcher, membership: Membership) -> None:
         self._config, self._clock, self._locks = parts.config, parts.clock, parts.locks
@@ -36,30 +36,30 @@ class Steering(Part):
         self._background = parts.background
         self._dispatcher = dispatcher
         self._membership = membership
-        #: Where ticks are run the jobs are registered, so that it is known whose definitions are in force.
+        #: Whether this instance registers its jobs, as every instance does that runs ticks.
         self._registers = parts.runs_ticks
-        #: Set once nothing more is claimed.
+        #: Set once the scheduler claims nothing more.
         self._stopping = asyncio.Event()
-        #: Manual runs that are about to start, owned until they have.
+        #: Tasks that claim and start manual runs.
         self._starting: set[asyncio.Task[ActiveRun]] = set()
-        #: How many callers wait for theirs to start.
+        #: How many callers wait for their run to start.
         self.starting = 0
 
     def quiesce(self) -> None:
-        """Start nothing more. Callers that wait for a run to end, and may stop waiting, do so."""
+        """Start nothing more, and end the waits for manual runs that don't need their end."""
         self._stopping.set()
 
     async def shutdown(self, timeout: float) -> None:
-        """Wait for the runs that are about to start."""
+        """Wait at most `timeout` seconds for the manual runs that are about to start."""
         await self._clock.wait(list(self._starting), timeout)
 
     async def start_run(self, wanted: ManualRun) -> ActiveRun:
-        """Start a run that somebody asked for. A caller that goes away cancels nothing."""
+        """Start a manual run. Cancelling the caller does not cancel the run."""
         job = wanted.job
         if self._stopping.is_set() or not self._config.enabled:
             why = "stopping" if self._stopping.is_set() else "disabled (CRON_ENABLED=false)"
-            raise CronsError(f"job {job.name!r} can't be run: this scheduler is {why}")
-        asked = Asked(self._clock.now(), _kept(wanted.actor), self._runner.note(job, wanted.note))
+            raise CronsError(f"can't run job {job.name!r}: the scheduler is {why}")
+        asked = Asked(self._clock.now(), _limited(wanted.actor), self._runner.note(job, wanted.note))
         self.starting += 1
         try:
             await self._ensure_registered(job)
@@ -82,11 +82,9 @@ class Steering(Part):
         try:
             await asyncio.wait_for(self._dispatcher.jobs.register_new(), self._config.store_timeout)
         except asyncio.TimeoutError:
-            raise StoreUnavailableError(
-                f"job {job.name!r} can't be registered: the lock store does not answer"
-            ) from None
+            raise StoreUnavailableError(f"can't register job {job.name!r}: the lock store does not answer") from None
         if self._dispatcher.jobs.get(job.name) is None:
-            raise CronsError(f"job {job.name!r} can't be run: this scheduler is stopping")
+            raise CronsError(f"can't run job {job.name!r}: the scheduler is stopping")
 
     async def _claim_and_start(self, run: ActiveRun, *, force: bool) -> ActiveRun:
         name, request = run.job.name, manual_request(run.job, run.id, force=force)
@@ -96,30 +94,31 @@ class Steering(Part):
                 await asyncio.wait_for(self._register(run.job), self._config.store_timeout)
                 result = await self._locks.claim_now(request)
             elif result.orphaned:
-                # Nobody lives who registered the definition on record. Which it is matters for ticks only.
+                # No instance that registered the definition on record is running, and a manual run needs no agreement on ticks:
+                # claim under the definition on record.
                 for known in await self._locks.known([name]):
                     request = request._replace(schedule=known.schedule, timezone=known.timezone)
                 result = await self._locks.claim_now(request)
         except (StoreUnavailableError, asyncio.TimeoutError) as error:
-            # The claim may have been granted all the same.
-            self._background.start(self._give_back(request))
+            # The store may have granted the claim without our hearing of it.
+            self._background.start(self._release_if_granted(request))
             raise StoreUnavailableError(
-                f"job {name!r} can't be run: {str(error) or 'the lock store does not answer'}"
+                f"can't run job {name!r}: {str(error) or 'the lock store does not answer'}"
             ) from error
         if result.outcome == "busy":
             raise JobLockedError(
-                f"job {name!r} is running already (run {printable(result.holder or '')}); force=True runs it all the same"
+                f"job {name!r} is already running (run {printable(result.holder or '')}); force=True runs it anyway"
             )
         if result.outcome == "not_in_force":
             raise NotInForceError(
-                f"job {name!r} can't be run by this instance: a running one has registered another definition than "
-                f"{run.job.schedule.text!r} since; run it there, or restart that with this code"
+                f"can't run job {name!r} here: a running instance has since registered another definition than "
+                f"{run.job.schedule.text!r}; run it there, or restart that instance with this code"
             )
         if result.outcome != "granted":
-            raise CronsError(f"job {name!r} can't be run by this instance: {result.outcome}")
+            raise CronsError(f"can't run job {name!r} here: {result.outcome}")
         if self._stopping.is_set():
             self._recorder.release(LeaseRef(name, run.id, result.token))
-            raise CronsError(f"job {name!r} can't be run: this scheduler is stopping")
+            raise CronsError(f"can't run job {name!r}: the scheduler is stopping")
         run.granted(result)
         if run.beside is not None:
             logger.warning(
@@ -138,15 +137,16 @@ class Steering(Part):
         else:
             await self._dispatcher.jobs.register_one(job)
 
-    async def _give_back(self, request: ClaimRequest) -> None:
+    async def _release_if_granted(self, request: ClaimRequest) -> None:
         (result,) = await self._locks.claim([request])
         if result.outcome == "granted":
             self._recorder.release(LeaseRef(request.job, request.run_id, result.token))
 
     async def finished(self, run: ActiveRun, *, or_stopping: bool, patience: float | None = None) -> Run:
-        """The run when it has ended and its lease is given back.
+        """The run when it has ended and its lease is released.
 
-        As it is then, where this scheduler stops before, or where it has not ended so many seconds after it was cut off.
+        With `or_stopping`, as it is when the scheduler stops before that; with `patience`, as it is so many seconds after it
+        was cut off, if it has not ended by then.
         """
         assert run.ended is not None
         waits = [asyncio.create_task(run.ended.wait())]
@@ -166,17 +166,17 @@ class Steering(Part):
         return run.snapshot()
 
     async def pause(self, job: CronJob, actor: str | None, note: str | None) -> Pause:
-        """Let no tick of a job be claimed, by any instance, until it is resumed."""
-        request = PauseRequest(job.name, _kept(actor), self._runner.note(job, note))
+        """Let no instance claim a tick of a job until it is resumed."""
+        request = PauseRequest(job.name, _limited(actor), self._runner.note(job, note))
         return await self._locks.pause(request, definition_of(job))
 
     async def resume(self, job: CronJob, *, catch_up: bool) -> bool:
-        """End a job's pause; False where it is not paused. The ticks of the pause are written down."""
+        """End a job's pause and record its missed ticks; False where the job is not paused."""
         request = ResumeRequest(job.name, self._dispatcher.new_run_id(), catch_up)
         try:
             resumed = await self._locks.resume(request)
         except StoreUnavailableError:
-            # It may have been done all the same, and then what it let go has to be written down.
+            # The store may have ended the pause, and then the missed ticks have to be recorded.
             self._background.start(self._resume_again(job, request))
             raise
         if resumed is None:
@@ -194,7 +194,7 @@ class Steering(Part):
         by = f"by {pause.actor} since" if pause.actor else "since"
         note = f": {pause.note}" if pause.note else ""
         detail = f"{by} {iso_utc(pause.since)}{note}" if pause.since else None
-        # What was due before the pause, and late already, has a record of its own.
+        # Ticks that were already late when the pause began get a record of their own.
         since = max(resumed.after, min(resumed.last_handled, int(pause.since)))
         late, row = _row(job, resumed, resumed.after, since), _row(job, resumed, since, resumed.last_handled)
         if late is not None:
@@ -209,23 +209,23 @@ class Steering(Part):
         self._membership.tell(Signal("resume", job.name))
 
     async def cancel_run(self, run_id: str, actor: str | None) -> bool:
-        """Cancel a run, here or where it goes on; False where it does not go on."""
+        """Cancel a run, here or on its instance; False where no run of this id is running."""
         run = self._runner.active.get(run_id)
         if run is None:
-            found = await self._locks.cancel(run_id, _kept(actor))
-            self._membership.tell(Signal("cancel", run_id=run_id, actor=_kept(actor)))
+            found = await self._locks.cancel(run_id, _limited(actor))
+            self._membership.tell(Signal("cancel", run_id=run_id, actor=_limited(actor)))
             return found
-        run.cut_off("cancelled", _kept(actor))
+        run.cut_off("cancelled", _limited(actor))
         return True
 
 
 def _row(job: CronJob, resumed: Resumed, after: int, until: int) -> TickRange | None:
-    """The ticks in (after, until] of the schedule that was paused."""
-    if (resumed.schedule, resumed.timezone) == (job.schedule.text, job.schedule_zone):  # of whatever kind it is
+    """The ticks in (after, until] of the schedule that was in force during the pause."""
+    if (resumed.schedule, resumed.timezone) == (job.schedule.text, job.schedule_zone):
         return tick_range(tick_source(job.schedule), after, until)
     return range_of_text(resumed.schedule, resumed.timezone, after, until)
 
 
-def _kept(text: str | None) -> str | None:
-    """What somebody said, fit to be kept."""
+def _limited(text: str | None) -> str | None:
+    """An actor, fit to be stored."""
     return None if text is None else safe_text(text, 1_000)

@@ -199,7 +199,7 @@ class _Case:
             when = "was due" if self._tick <= now else "will be due"
             what = f"it {when} in that time, and is not run"
             if self._tick <= known.pause.since:
-                what = "it was late already when that began, and is run only if the job is resumed with catch_up"
+                what = "it was already late when the pause began, and runs only if the job is resumed with catch_up"
             return self._fate("paused", f"The job is paused {self._say.paused(known)}; {what}.")
         if not known.enabled:
             return self._fate("missed", "The job is disabled: none of its ticks is run.")

@@ -112,16 +112,16 @@ class Management:
         A run that is `owned` is cancelled with its caller, and waited for to its end, or for `CRON_SHUTDOWN_TIMEOUT` where it
         does not end when it is cancelled; other runs outlive their callers.
         """
-        steering = self._engine().steering_for(f"run job {wanted.job.name!r}")
-        run = await steering.start_run(wanted)
+        requests = self._engine().requests_for(f"run job {wanted.job.name!r}")
+        run = await requests.start_run(wanted)
         if not wait:
             return run.snapshot()
         try:
             patience = self.crons.config.shutdown_timeout if owned else None
-            return await steering.finished(run, or_stopping=not owned, patience=patience)
+            return await requests.finished(run, or_stopping=not owned, patience=patience)
         except asyncio.CancelledError:
             if owned:
-                await steering.cancel_run(run.id, wanted.actor)
+                await requests.cancel_run(run.id, wanted.actor)
             raise
 
     async def wait_for_thread(self, run_id: str) -> None:

@@ -284,9 +284,9 @@ class Crons(Decorators):
         instances have registered another definition since), `StoreUnavailableError`, `ValueError` for a timeout that can't
         be used, or `CronsError` where the scheduler is not running.
         """
-        steering = self._start_stop.steering_for(f"run job {name!r}")
-        run = await steering.start_run(ManualRun(self.jobs.named(name), force, timeout, actor, note, triggered_by))
-        return await steering.finished(run, or_stopping=False)
+        requests = self._start_stop.requests_for(f"run job {name!r}")
+        run = await requests.start_run(ManualRun(self.jobs.named(name), force, timeout, actor, note, triggered_by))
+        return await requests.finished(run, or_stopping=False)
 
     async def runs(
         self, name: str | None, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
@@ -308,7 +308,7 @@ class Crons(Decorators):
         `actor` and `note` are stored with the pause. Raises `UnknownJobError`, `StoreUnavailableError`, or `CronsError`
         where the scheduler is not running.
         """
-        await self._start_stop.steering_for(f"pause job {name!r}").pause(self.jobs.named(name), actor, note)
+        await self._start_stop.requests_for(f"pause job {name!r}").pause(self.jobs.named(name), actor, note)
 
     async def resume(self, name: str, *, catch_up: bool = False) -> bool:
         """Resume a paused job with its next tick; False where it is not paused.
@@ -316,7 +316,7 @@ class Crons(Decorators):
         The ticks of the pause are recorded as missed, with the reason `paused`; with `catch_up` they are late ticks instead,
         which the job's policy decides about. Raises as `pause`.
         """
-        return await self._start_stop.steering_for(f"resume job {name!r}").resume(
+        return await self._start_stop.requests_for(f"resume job {name!r}").resume(
             self.jobs.named(name), catch_up=catch_up
         )
 
@@ -331,7 +331,7 @@ class Crons(Decorators):
         its run is recorded as cancelled, and its thread holds the job until it ends. Raises `StoreUnavailableError`, or
         `CronsError` where the scheduler is not running.
         """
-        return await self._start_stop.steering_for(f"cancel run {run_id!r}").cancel_run(run_id, actor)
+        return await self._start_stop.requests_for(f"cancel run {run_id!r}").cancel_run(run_id, actor)
 
     def health(self) -> Health:
         """Whether the scheduler does its work, and what should be looked at. Asks no store."""

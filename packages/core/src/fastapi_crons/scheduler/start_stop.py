@@ -13,7 +13,7 @@ from fastapi_crons.errors import CronsError
 
 if TYPE_CHECKING:
     from fastapi_crons.engine.engine import Engine, Role
-    from fastapi_crons.engine.manual import Steering
+    from fastapi_crons.engine.manual import Requests
 
 logger = logging.getLogger(__name__)
 
@@ -55,9 +55,9 @@ class StartStop:
         self._check_loop(engine, "used")
         return engine
 
-    def steering_for(self, action: str) -> Steering:
+    def requests_for(self, action: str) -> Requests:
         """What performs requests. Raises as `engine_for`, and where the scheduler was started as an observer."""
-        return self.engine_for(action).steering_for(action)
+        return self.engine_for(action).requests_for(action)
 
     async def begin_for(self, user: object) -> None:
         """Start for a user; without effect where it has started for another."""
