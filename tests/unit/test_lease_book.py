@@ -287,6 +287,9 @@ def test_the_lease_of_skipped_ticks_is_known_until_it_is_released(time: Time) ->
     book.releasing(LeaseRef("job", "skipped", 7))
     book.released([LeaseRef("job", "skipped", 7)])
     assert (len(book), book.held()) == (0, [])
+    book.strays([on_record("skipped")])
+    time.now += BEAT
+    assert book.strays([on_record("skipped")]), "the store has brought it back"
 
 
 def test_a_lease_that_was_dropped_is_neither_held_nor_being_released(time: Time) -> None:

@@ -175,11 +175,12 @@ async def test_an_edited_schedule_fires_nothing_at_once_and_loses_nothing_silent
     await first.start()
     await clock.advance(first, hours=2)
     assert first.engine is not None
-    state, locks = first.engine.state, first.engine.locks
+    state, config = first.engine.state, first.engine.locks.config
+    locks = DistributedLockManager(first.engine.locks.backend, config)
     await first.stop()
     await clock.advance(hours=3, minutes=30)
 
-    second = Crons(state_backend=state, lock_manager=locks, config=locks.config, clock=clock)
+    second = Crons(state_backend=state, lock_manager=locks, config=config, clock=clock)
     second.cron("*/20 * * * *", name="sync")(_nothing)
     await second.start()
     await clock.settle(second)

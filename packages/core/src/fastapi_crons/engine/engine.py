@@ -17,7 +17,10 @@ from fastapi_crons._util.threads import ThreadPool
 from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
+from fastapi_crons.engine.dispatch.lateness import Delays
+from fastapi_crons.engine.dispatch.timeline import Timeline
 from fastapi_crons.engine.events import Feed
+from fastapi_crons.engine.fleet.heartbeat import Prompt
 from fastapi_crons.engine.fleet.membership import Membership
 from fastapi_crons.engine.fleet.recovery import Recovery
 from fastapi_crons.engine.health import Health, health_of
@@ -26,12 +29,16 @@ from fastapi_crons.engine.manual import Requests
 from fastapi_crons.engine.parts import Parts
 from fastapi_crons.engine.runs.journal import Journal
 from fastapi_crons.engine.runs.recorder import Recorder
+from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.engine.runs.runner import Runner
 from fastapi_crons.engine.stores import Stores
 from fastapi_crons.errors import CronsError, StoreError
 from fastapi_crons.job import CronJob
+from fastapi_crons.locking.base import LeaseTerms
+from fastapi_crons.locking.client import LockClient
 from fastapi_crons.locking.host import Surroundings
 from fastapi_crons.locking.instance import Instance
+from fastapi_crons.locking.leases import LeaseBook
 from fastapi_crons.locking.manager import DistributedLockManager
 from fastapi_crons.plugins.calls import HookCaller
 from fastapi_crons.plugins.registry import Plugins
@@ -63,7 +70,7 @@ class Engine:
         clock: Clock,
         plugins: Plugins,
         state: StateBackend,
-        locks: DistributedLockManager,
+        lock_manager: DistributedLockManager,
         role: Role,
     ) -> None:
         self._jobs = jobs
@@ -72,7 +79,17 @@ class Engine:
         self.clock = clock
         self._plugins = plugins
         self.state = state
-        self.locks = locks
+        terms = LeaseTerms(lock_manager.config.lock_timeout, lock_manager.config.instance_timeout)
+        leases = LeaseBook(lock_manager.backend.reach, terms, config.heartbeat_interval, clock.monotonic)
+        self._timeline, delays = Timeline(), Delays()
+        self.locks = LockClient(
+            lock_manager.backend,
+            lock_manager.config,
+            clock,
+            leases,
+            count_ticks=self._count_ticks,
+            on_outage=delays.note,
+        )
         self.instance = Instance.of_this_process(config.given_instance_id)
         self.pid = os.getpid()
         self.loop = asyncio.get_running_loop()
@@ -83,13 +100,15 @@ class Engine:
         self._signals = Signals(watch_interrupts=config.enabled and role != "observer")
         self.recorder = Recorder(
             state,
-            locks,
+            self.locks,
+            leases,
             clock,
             self.supervisor,
             store_timeout=config.store_timeout,
             max_buffered=config.max_buffered_records,
         )
         journal = Journal(clock, self.hooks, self.recorder, self.background, self.instance.id)
+        prompt = Prompt(clock.monotonic)
         self.runner = Runner(
             config,
             clock,
@@ -97,10 +116,12 @@ class Engine:
             self.hooks,
             self.recorder,
             journal,
-            locks,
+            leases,
             self.background,
             self.instance.id,
             self._signals.interrupts,
+            ask_about_leases=prompt.renew,
+            on_lost=self._lost,
         )
         parts = Parts(
             config,
@@ -108,22 +129,25 @@ class Engine:
             self.instance,
             self.runs_ticks,
             state,
-            locks,
+            self.locks,
+            leases,
             self.recorder,
             journal,
             self.runner,
             self.background,
             self.supervisor,
         )
-        self.dispatcher = Dispatcher(parts, on_registered=self._registered, on_early=self._on_early)
-        self.membership = Membership(parts, self.dispatcher, Recovery(parts, self.dispatcher, jobs.get))
-        self.runner.holds = self.membership.holds
-        self.runner.settle = self.membership.settle
-        self.runner.on_lost = self.membership.lost
+        self.leases = leases
+        self.dispatcher = Dispatcher(
+            parts, self._timeline, delays, on_registered=self._registered, on_early=prompt.beat_for_early_tick
+        )
+        self.membership = Membership(parts, self.dispatcher, Recovery(parts, self.dispatcher, jobs.get), prompt)
         self._requests = Requests(parts, self.dispatcher, self.membership)
         self.feed = Feed(state, config.max_event_streams)
         to_read = role == "observer"
-        stores = Stores(config, clock, self.instance, state, locks, self.membership, self.recorder, to_read=to_read)
+        stores = Stores(
+            config, clock, self.instance, state, self.locks, self.membership, self.recorder, to_read=to_read
+        )
         #: In the order in which they are started; they are stopped in the reverse one.
         self._parts: list[Part] = [self.supervisor, self.hooks, stores, self.feed, self._signals]
         if not to_read:
@@ -137,14 +161,22 @@ class Engine:
             ]
         if self.runs_ticks:
             self._parts += [
-                Maintenance(config, clock, self.supervisor, state, locks, self.recorder),
-                Surroundings(clock, locks.backend.reach),
+                Maintenance(config, clock, self.supervisor, state, self.locks, self.recorder),
+                Surroundings(clock, self.locks.backend.reach),
             ]
         #: How many of them have started.
         self._started = 0
         #: Why the stores could not be had at the start, while they are waited for.
         self.waits_for_stores: str | None = None
         self._missing = Meter()
+
+    def _lost(self, run: ActiveRun) -> None:
+        self.membership.lost(run)
+
+    def _count_ticks(self, seconds: float) -> tuple[int, bool]:
+        """How many ticks became due in the last so many seconds, and whether there are more."""
+        now = self.clock.now()
+        return self._timeline.count(now - seconds - 1, now)  # a tick is claimed within a second
 
     @property
     def runs_ticks(self) -> bool:
@@ -188,7 +220,7 @@ class Engine:
         """
         self.quiesce()
         await self.supervisor.cancel("open", self._store_patience())
-        self.membership.stop_settling()
+        self.leases.stop()
         # A part whose start failed is stopped as well.
         for part in reversed(self._parts[: self._started + 1]):
             await part.shutdown(self._store_patience())
@@ -274,9 +306,6 @@ class Engine:
         """How long (seconds) a stop waits for a store: not long for one that is known not to answer."""
         down = self.locks.fault is not None or self.recorder.fault is not None
         return min(_IMPATIENCE, self._config.store_timeout) if down else self._config.store_timeout
-
-    def _on_early(self) -> None:
-        self.membership.ask_soon()
 
     def _registered(self, jobs: list[CronJob]) -> None:
         if self.role == "scheduler" and self._plugins.calls("job_registered"):

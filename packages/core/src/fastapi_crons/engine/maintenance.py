@@ -13,7 +13,7 @@ from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.errors import StoreError
-from fastapi_crons.locking.manager import DistributedLockManager
+from fastapi_crons.locking.client import LockClient
 from fastapi_crons.state.base import StateBackend
 from fastapi_crons.state.client import answer_of
 
@@ -36,7 +36,7 @@ class Maintenance(Part):
         clock: Clock,
         supervisor: Supervisor,
         state: StateBackend,
-        locks: DistributedLockManager,
+        locks: LockClient,
         recorder: Recorder,
     ) -> None:
         self._clock = clock

@@ -69,8 +69,6 @@ class Requests(Part):
             starting = asyncio.create_task(self._claim_and_start(run, force=wanted.force))
             self._starting.add(starting)
             starting.add_done_callback(self._starting.discard)
-            self._membership.claiming.add(run.id)
-            starting.add_done_callback(lambda _: self._membership.claiming.discard(run.id))
             return await asyncio.shield(starting)
         finally:
             self.starting -= 1

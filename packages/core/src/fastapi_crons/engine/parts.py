@@ -10,8 +10,9 @@ from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.runs.journal import Journal
 from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.engine.runs.runner import Runner
+from fastapi_crons.locking.client import LockClient
 from fastapi_crons.locking.instance import Instance
-from fastapi_crons.locking.manager import DistributedLockManager
+from fastapi_crons.locking.leases import LeaseBook
 from fastapi_crons.state.base import StateBackend
 
 
@@ -25,7 +26,8 @@ class Parts:
     runs_ticks: bool
     """Whether ticks are run here; where not, only what somebody asks for."""
     state: StateBackend
-    locks: DistributedLockManager
+    locks: LockClient
+    leases: LeaseBook
     recorder: Recorder
     journal: Journal
     runner: Runner

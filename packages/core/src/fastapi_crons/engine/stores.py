@@ -13,8 +13,8 @@ from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.fleet.membership import Membership
 from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.errors import StoreError
+from fastapi_crons.locking.client import LockClient
 from fastapi_crons.locking.instance import Instance
-from fastapi_crons.locking.manager import DistributedLockManager
 from fastapi_crons.state.base import HistoryLimits, StateBackend
 from fastapi_crons.state.client import answer_of
 
@@ -30,7 +30,7 @@ class Stores(Part):
         clock: Clock,
         instance: Instance,
         state: StateBackend,
-        locks: DistributedLockManager,
+        locks: LockClient,
         membership: Membership,
         recorder: Recorder,
         *,
@@ -47,8 +47,7 @@ class Stores(Part):
 
     async def startup(self) -> None:
         self._instance.lives_here(alive=True)
-        await self._locks.open(self._instance, self._clock, to_read=self._to_read)
-        self._locks.outage.forget()  # an outage of before
+        await self._locks.open(self._instance, to_read=self._to_read)
         limits = HistoryLimits(self._config.history_keep, self._config.history_days)
         connect = self._state.open_to_read if self._to_read else self._state.open
         try:

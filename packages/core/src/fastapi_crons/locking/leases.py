@@ -57,7 +57,7 @@ class LeaseBook:
     ) -> None:
         #: Whether leases can end while their process lives. On one host, or in one process, the process is the evidence.
         self.can_end = reach == "fleet"
-        self._terms = terms
+        self.terms = terms
         self._heartbeat_interval = heartbeat_interval
         self._monotonic = monotonic
         shorter = min(terms.instance, terms.lease)
@@ -66,7 +66,7 @@ class LeaseBook:
         self._early = min(_MARGIN, shorter / 10) + self.asked_before
         self._lock = Lock()
         #: When a request was sent by which the store learned that we live, and one that renewed all leases.
-        self._lived_at = self._renewed_at = monotonic()
+        self._lived_at = self.renewed_at = monotonic()
         #: When the trust window ended last, and how far the leases of before can be trusted.
         self._doubted_at = -inf
         self._trust = Trust.GIVEN
@@ -184,7 +184,7 @@ class LeaseBook:
         """The end of the trust window, on the monotonic clock."""
         if not self.can_end:
             return inf
-        return min(self._lived_at + self._terms.instance, self._renewed_at + self._terms.lease) - self._early
+        return min(self._lived_at + self.terms.instance, self.renewed_at + self.terms.lease) - self._early
 
     @property
     def is_in_doubt(self) -> bool:
@@ -213,7 +213,7 @@ class LeaseBook:
         """The store has answered a request, sent then, by which it learned that this instance lives."""
         with self._lock:
             self._doubt(sent)
-            if sent - self._lived_at >= self._terms.instance:
+            if sent - self._lived_at >= self.terms.instance:
                 self._back_at = sent
             self._lived_at = max(self._lived_at, sent)
 
@@ -221,7 +221,7 @@ class LeaseBook:
         """The store has answered a request, sent then, to renew all leases that are held."""
         with self._lock:
             self._doubt(sent)
-            self._renewed_at = sent
+            self.renewed_at = sent
             if self._doubted_at <= sent:
                 self._trust = Trust.GIVEN
 

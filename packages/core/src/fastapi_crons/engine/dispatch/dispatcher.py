@@ -50,7 +50,12 @@ class Dispatcher(Part):
     """Decides, claims and starts, for one scheduler."""
 
     def __init__(
-        self, parts: Parts, on_registered: Callable[[list[CronJob]], None], on_early: Callable[[], None]
+        self,
+        parts: Parts,
+        timeline: Timeline,
+        delays: Delays,
+        on_registered: Callable[[list[CronJob]], None],
+        on_early: Callable[[], None],
     ) -> None:
         """`on_early` is called when the store says that a tick is claimed too early."""
         self._config, self._clock, self._owner = parts.config, parts.clock, parts.instance.owner
@@ -58,13 +63,11 @@ class Dispatcher(Part):
         self._supervisor, self._runs_ticks = parts.supervisor, parts.runs_ticks
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._store_clock = StoreClock(self._clock)
-        self._timeline = Timeline()
+        self._timeline = timeline
         self._sharing = Sharing()
         self._held_back: HeldBack[TrackedJob] = HeldBack()
         self._queue = JobQueue(parts.recorder, self._store_clock.now)
-        self.delays = Delays()
-        parts.locks.on_outage = self.delays.note
-        parts.locks.count_ticks = self._count_ticks
+        self.delays = delays
         self.new_run_id = RunIds(self._clock.now)
         self.jobs = RegisteredJobs(parts, self._timeline, self.new_run_id, self._registered, on_registered)
         self.results = Results(
@@ -78,8 +81,6 @@ class Dispatcher(Part):
             on_early,
             self.wake,
         )
-        #: The run ids of the last batch of claims.
-        self.claiming: set[str] = set()
         #: Whether jobs are queued for which there was no room; and whether there was no time to decide about all.
         self._crowded = False
         self._undecided = False
@@ -147,11 +148,6 @@ class Dispatcher(Part):
             self._claims_left.cancel()
         self.jobs.stop()
         self.wake()
-
-    def _count_ticks(self, seconds: float) -> tuple[int, bool]:
-        """How many ticks have become due in the last so many seconds, and whether there are more."""
-        now = self._clock.now()
-        return self._timeline.count(now - seconds - 1, now)  # a tick is claimed within a second
 
     def share(self, peers: list[str]) -> None:
         """Share the ticks with these instances, which have the same jobs. The list is sorted, and has this instance in it."""
@@ -325,7 +321,6 @@ class Dispatcher(Part):
         return claims
 
     async def _claim_and_start(self, wanted: list[Wanted]) -> None:
-        self.claiming = {want.request.run_id for want in wanted}
         asked_ts = self._store_clock.asked_ts = self._clock.now()
         try:
             results = await self._locks.claim([want.request for want in wanted])

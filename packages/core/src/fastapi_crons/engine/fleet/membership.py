@@ -7,13 +7,12 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from math import inf
 
 from fastapi_crons._util.backoff import Backoff, Meter
 from fastapi_crons._util.life import Finding, Part
 from fastapi_crons._util.text import counted, one_line, span
 from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
-from fastapi_crons.engine.fleet.heartbeat import LeaseKeeper
+from fastapi_crons.engine.fleet.heartbeat import Heartbeat, Prompt
 from fastapi_crons.engine.fleet.recovery import Recovery
 from fastapi_crons.engine.parts import Parts
 from fastapi_crons.engine.runs.run import ActiveRun
@@ -25,42 +24,38 @@ from fastapi_crons.state.client import answer_of
 
 logger = logging.getLogger(__name__)
 
-#: How often (seconds) a run that has ended looks whether the store has said whose its lease is.
-_LOOK_AGAIN_AFTER = 0.1
 #: How long (seconds) until leases that could not be taken back are asked about again.
 _RETRY_AFTER = 1.0
 
 
 class Membership(Part):
-    """What one scheduler has to do with others. Its keeper calls it, partly from a thread of its own."""
+    """What one scheduler has to do with others. Its heartbeat calls it, partly from a thread of its own."""
 
-    def __init__(self, parts: Parts, dispatcher: Dispatcher, recovery: Recovery) -> None:
+    def __init__(self, parts: Parts, dispatcher: Dispatcher, recovery: Recovery, prompt: Prompt) -> None:
         self._config, self._clock, self._instance = parts.config, parts.clock, parts.instance
         self._runs_ticks = parts.runs_ticks
-        self._state, self._locks, self._supervisor = parts.state, parts.locks, parts.supervisor
+        self._state, self._locks, self._leases = parts.state, parts.locks, parts.leases
+        self._supervisor = parts.supervisor
         self._recorder, self._runner, self._background = parts.recorder, parts.runner, parts.background
         self._dispatcher = dispatcher
         self._recovery = recovery
         self._loop = asyncio.get_running_loop()
         self._shared = parts.locks.backend.reach != "process"
         self._taking_over = False
-        #: The ids of manual runs that are about to be granted.
-        self.claiming: set[str] = set()
-        self._ask_again_at = -inf
-        self._leaving = False
         #: The instances that lived at the last heartbeat, by owner.
         self._others: set[str] = set()
         #: The lists of jobs that they had.
         self._digests: set[str] = set()
-        #: Leases on record as ours that we know nothing of, by when (on the monotonic clock) they were first seen.
-        self._strays: dict[str, float] = {}
         self._failures: defaultdict[str, Meter] = defaultdict(Meter)
         self._blocked = Meter()
-        self.keeper = LeaseKeeper(parts.locks, parts.config, parts.clock, parts.instance, self)
+        self._prompt = prompt
+        self.heartbeat = Heartbeat(
+            parts.config, parts.clock, parts.instance, parts.locks, parts.leases, prompt, listener=self
+        )
 
     async def announce(self) -> None:
         """Make this instance known to the lock store. Raises `StoreError`."""
-        await self.keeper.beat_now()
+        await self.heartbeat.beat_now()
 
     async def startup(self) -> None:
         """Register the jobs, take a share of the ticks, recover what dead instances left, and begin the heartbeat."""
@@ -69,19 +64,19 @@ class Membership(Part):
             await self._join()
             self._supervisor.start("listen", self._listen_forever)
         if self._shared:
-            self.keeper.start()
+            self.heartbeat.start()
 
     async def shutdown(self, timeout: float) -> None:
-        await self.keeper.stop(timeout)
+        await self.heartbeat.stop(timeout)
         await self._supervisor.cancel("listen", timeout)
 
     def findings(self) -> Iterator[Finding]:
-        silent = self.keeper.silent_for
+        silent = self.heartbeat.silent_for
         if silent > 2 * self._config.heartbeat_interval + self._config.store_timeout:
             yield Finding(f"the lock store has answered no heartbeat for {silent:.0f} s")
 
     async def _join(self) -> None:
-        beat = await self.keeper.beat_now()  # now that the jobs are registered, others are to know which
+        beat = await self.heartbeat.beat_now()  # now that the jobs are registered, others are to know which
         self._share(beat)
         began = self._clock.now()
         self._dispatcher.delays.began(
@@ -101,36 +96,15 @@ class Membership(Part):
             if found.jobs == digest and found.instance.owner != self._instance.owner and found.heartbeat_ts > late
         ]
 
-    def holds(self, run: ActiveRun) -> bool:
-        """Whether the lease of a run is still ours, as far as we can know."""
-        return self.keeper.trusts(run.held_since)
-
-    async def settle(self, run: ActiveRun) -> None:
-        """Wait until the store has said whose the lease of a run is, which was in doubt; a stop does not wait for it."""
-        self.keeper.renew_soon()
-        while not (run.lease_lost or self._leaving or self.holds(run)):
-            await self._clock.sleep(_LOOK_AGAIN_AFTER)
-
-    def stop_settling(self) -> None:
-        """Take the outcomes of runs as they are, whatever the store may say later of their leases."""
-        self._leaving = True
-
     async def leave(self, timeout: float) -> None:
         """Leave the others to it, within so many seconds."""
         await self._locks.leave(timeout)
         self.tell(Signal("leave"))
         await self._background.drain(timeout)
 
-    def ask_soon(self) -> None:
-        """Ask the lock store, though not all the time, what there is to see to."""
-        now = self._clock.monotonic()
-        if self._shared and now >= self._ask_again_at:
-            self._ask_again_at = now + 1
-            self.keeper.beat_soon()
-
     def as_seen(self) -> LiveInstance:
         """This instance as others see it, without asking the store."""
-        return LiveInstance(self._instance, self._clock.now(), len(self.leases()), self.jobs_digest())
+        return LiveInstance(self._instance, self._clock.now(), len(self._leases.held()), self.jobs_digest())
 
     def tell(self, signal: Signal) -> None:
         """Let the other instances know at once; those that don't hear it learn of it from the lock store."""
@@ -161,25 +135,17 @@ class Membership(Part):
     def _signalled(self, signal: Signal) -> None:
         # The store has the last word: what is heard here only says that there is something to ask it.
         if signal.kind in ("cancel", "join", "leave", "lost"):
-            self.keeper.beat_soon()
+            self._prompt.beat()
         elif signal.kind == "resume" and signal.job is not None:
             self._dispatcher.resumed(signal.job, 0)
 
-    # What the keeper of the leases asks and tells.
-
-    def leases(self) -> list[LeaseRef]:
-        """The leases of all runs that go on. Safe to call from any thread."""
-        return [run.ref for run in list(self._runner.active.values())]
-
-    def lease_count(self) -> int:
-        """How many leases this instance has, those that are to be given back among them. Safe to call from any thread."""
-        return len(self._runner.active) + len(self._recorder.returning)
+    # What the heartbeat calls.
 
     def jobs_digest(self) -> str:
         """A digest of the jobs that run here. Safe to call from any thread."""
         return self._dispatcher.jobs.digest if self._runs_ticks else ""
 
-    def heard(self, beat: Beat) -> None:
+    def beaten(self, beat: Beat) -> None:
         """The lock store has answered a heartbeat."""
         blocked = self._blocked.works(self._clock.monotonic())
         if blocked is not None:
@@ -191,25 +157,14 @@ class Membership(Part):
         if self._runs_ticks:
             self._share(beat)
             # Who seems dead after an outage may only not have reached the store yet.
-            dead = () if self.keeper.is_just_back else beat.dead
-            abandoned = [*dead, *self._strays_among(beat.own)]
+            dead = () if self._leases.is_just_back else beat.dead
+            abandoned = [*dead, *self._leases.strays(beat.own)]
             if abandoned and not self._taking_over:
                 # Beating must not wait for the state store.
                 self._taking_over = True
                 self._background.start(self._take_over(abandoned))
             if beat.unknown:
                 self._background.start(self._restore_records())
-
-    def _strays_among(self, own: Sequence[Lease]) -> list[Lease]:
-        """The leases that were granted to us and forgotten: their answer never came, or the store brought them back."""
-        now = self._clock.monotonic()
-        returning = (lease.run_id for lease in self._recorder.returning)
-        known = {*self._runner.active, *returning, *self._dispatcher.claiming, *self.claiming}
-        self._strays = {lease.run_id: self._strays.get(lease.run_id, now) for lease in own if lease.run_id not in known}
-        # What was granted or given back while the store answered looks the same, once.
-        return [
-            lease for lease in own if now - self._strays.get(lease.run_id, now) > self._config.heartbeat_interval / 2
-        ]
 
     async def _restore_records(self) -> None:
         """The store did not know this instance: where it has lost the records of its jobs, they are registered again."""
@@ -227,23 +182,16 @@ class Membership(Part):
         if runs:
             await self._take_back(runs)
 
-    def renewed(self, asked: float, ours: Sequence[LeaseRef], refused: Sequence[LeaseRef]) -> None:
-        """The lock store has said which leases are ours."""
-        active = self._runner.active
-        for lease in ours:
-            run = active.get(lease.run_id)
-            if run is not None:
-                run.held_since = max(run.held_since, asked)
-        runs = [run for lease in refused if (run := active.get(lease.run_id)) is not None and not run.lease_lost]
-        for run in runs:
-            run.held_since = -inf
+    def refused(self, leases: Sequence[LeaseRef]) -> None:
+        """The lock store does not know leases as ours."""
+        runs = [run for lease in leases if (run := self._runner.active.get(lease.run_id)) is not None]
         if runs:
             self._background.start(self._take_back(runs))
 
     def trust_lost(self) -> None:
         """The lock store was out of reach for so long that others may have taken over what runs here."""
         for run in list(self._runner.active.values()):
-            if run.outcome is None and not self.holds(run):
+            if run.outcome is None and not self._leases.trusts(run.id):
                 self._end_without_trust(run)
 
     def _end_without_trust(self, run: ActiveRun) -> None:
@@ -339,20 +287,16 @@ class Membership(Part):
             lost = await self._renew(runs)
         except StoreError as error:
             self._failed("leases could not be renewed, and are tried again in a moment", error)
-            self._clock.call_later(_RETRY_AFTER, self.keeper.renew_soon)
+            self._clock.call_later(_RETRY_AFTER, self._prompt.renew)
             return
         for run in lost:
             if run.id in self._runner.active:
                 self._cut_off_without_lease(run)
 
     async def _renew(self, runs: Sequence[ActiveRun]) -> list[ActiveRun]:
-        """Renew the leases of runs; returns those that the store does not know as ours."""
-        asked = self._clock.monotonic()
-        renewed = await self._locks.renew([run.ref for run in runs])
-        for run, ours in zip(runs, renewed, strict=True):
-            if ours:
-                run.held_since = max(run.held_since, asked)
-        return [run for run, ours in zip(runs, renewed, strict=True) if not ours]
+        """Renew the leases of runs; returns those whose leases the store does not know as ours."""
+        refused = {lease.run_id for lease in await self._locks.renew([run.ref for run in runs])}
+        return [run for run in runs if run.id in refused]
 
     @contextmanager
     def _logging_failures(self, what: str) -> Iterator[None]:
@@ -371,7 +315,7 @@ class Membership(Part):
             logger.warning("%s, %s so far: %s", what, counted(lasting.times, "time"), one_line(error))
 
     def _cut_off_without_lease(self, run: ActiveRun) -> None:
-        run.lease_lost = True
+        self._leases.lose(run.id)
         if not run.function_ended:
             logger.error(
                 "job %r: run %s lost its lease, and is cancelled", run.job.name, short_id(run.id), extra=run.log_fields

@@ -29,7 +29,7 @@ class Recovery:
 
     def __init__(self, parts: Parts, dispatcher: Dispatcher, job_of: Callable[[str], CronJob | None]) -> None:
         self._config, self._clock, self._owner = parts.config, parts.clock, parts.instance.owner
-        self._state, self._locks = parts.state, parts.locks
+        self._state, self._locks, self._leases = parts.state, parts.locks, parts.leases
         self._recorder, self._journal, self._runner = parts.recorder, parts.journal, parts.runner
         self._dispatcher = dispatcher
         self._job_of = job_of
@@ -76,12 +76,12 @@ class Recovery:
         for run in unfinished.values():
             known = run.id in leased or run.id in self._runner.active or run.id in self._closed
             # The outcome of a run that ended here waits for the state store, or is on its way.
-            if not known and run.instance not in alive and not self._runner.has_ended(run.id):
+            if not known and run.instance not in alive and not self._leases.has_ended(run.id):
                 closed = replace(run, status="interrupted", ended_ts=self._clock.now(), error=error)
                 self._close(run.job, closed, "its process is gone")
 
     async def _take_over_run(self, tracked: TrackedJob, lease: Lease) -> None:
-        if self._runner.has_ended(lease.run_id):
+        if self._leases.has_ended(lease.run_id):
             # A store that went back to an older state has brought the lease back. Its outcome is on record, or will be.
             self._recorder.release(ref_of(lease))
             return

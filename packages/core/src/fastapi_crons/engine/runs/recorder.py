@@ -18,7 +18,8 @@ from fastapi_crons._util.tasks import Supervisor
 from fastapi_crons._util.text import counted, one_line, span, traceback_text
 from fastapi_crons.clock import Clock
 from fastapi_crons.locking.base import LeaseRef
-from fastapi_crons.locking.manager import DistributedLockManager
+from fastapi_crons.locking.client import LockClient
+from fastapi_crons.locking.leases import LeaseBook
 from fastapi_crons.run import MissedTicks, Run
 from fastapi_crons.state.base import Record, StateBackend
 
@@ -46,7 +47,8 @@ class Recorder(Part):
     def __init__(
         self,
         state: StateBackend,
-        locks: DistributedLockManager,
+        locks: LockClient,
+        leases: LeaseBook,
         clock: Clock,
         supervisor: Supervisor,
         *,
@@ -55,6 +57,7 @@ class Recorder(Part):
     ) -> None:
         self._state = state
         self._locks = locks
+        self._leases = leases
         self._clock = clock
         self._supervisor = supervisor
         self._store_timeout = store_timeout
@@ -69,8 +72,6 @@ class Recorder(Part):
         #: Leases to give back: those whose outcome is still to be written, and those that are only to be given back.
         self._releases: list[tuple[LeaseRef, Callable[[], None]]] = []
         self._written: list[tuple[LeaseRef, Callable[[], None]]] = []
-        #: Those that the store has been asked to take back, and that it has not confirmed.
-        self._releasing: list[tuple[LeaseRef, Callable[[], None]]] = []
         self._wake = asyncio.Event()
         self._release_wake = asyncio.Event()
         self._busy = 0
@@ -102,11 +103,6 @@ class Recorder(Part):
     def idle(self) -> bool:
         """Whether everything noted so far is written and given back."""
         return not (self._has_work or self._written or self._busy)
-
-    @property
-    def returning(self) -> list[LeaseRef]:
-        """The leases that are to be given back. Safe to call from any thread."""
-        return [lease for lease, _ in (*self._releases, *self._written, *self._releasing)]
 
     def noted(self, run_id: str) -> Run | None:
         """A run that the state store may not have yet, or not as it is by now."""
@@ -146,6 +142,7 @@ class Recorder(Part):
 
     def release(self, lease: LeaseRef, released: Callable[[], None] = lambda: None) -> None:
         """Give a lease back, once what was noted of it is written; `released` is called when it is done."""
+        self._leases.releasing(lease)
         if self.slow:
             # Over a long way outcomes and leases travel side by side, or a job would be locked for several of its ways.
             self._written.append((lease, released))
@@ -179,7 +176,6 @@ class Recorder(Part):
             self._release_wake.clear()
             while self._written:
                 batch, self._written = self._written, []
-                self._releasing = batch
                 self._busy += 1
                 try:
                     await self._locks.release([lease for lease, _ in batch])
@@ -188,7 +184,6 @@ class Recorder(Part):
                     raise
                 finally:
                     self._busy -= 1
-                    self._releasing = []
                 for lease, released in batch:
                     try:
                         released()

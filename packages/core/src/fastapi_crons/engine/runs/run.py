@@ -62,12 +62,10 @@ class ActiveRun:
         "ended",
         "ending",
         "function_ended",
-        "held_since",
         "id",
         "in_function",
         "instance",
         "job",
-        "lease_lost",
         "log",
         "max_line_chars",
         "max_log_chars",
@@ -115,10 +113,6 @@ class ActiveRun:
         self.delay: str | None = None
         self.instance = ""
         self.started_ts = 0.0
-        #: When the store was asked, on the monotonic clock, that said last that the lease is ours; -inf where it said that it
-        #: is not, until it is found out whether it can be had back. And whether it is lost for good.
-        self.held_since = 0.0
-        self.lease_lost = False
         #: How the function ended, while the store is still to say whose the lease is.
         self.ending: Ending | None = None
         self.log: RunLog | None = None

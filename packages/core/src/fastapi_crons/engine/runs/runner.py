@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
     from fastapi_crons.engine.runs.journal import Journal
     from fastapi_crons.engine.runs.recorder import Recorder
-    from fastapi_crons.locking.manager import DistributedLockManager
+    from fastapi_crons.locking.leases import LeaseBook
     from fastapi_crons.plugins.calls import HookCaller
     from fastapi_crons.plugins.registry import Plugins
 
 # A name for log configurations, wherever this module is.
 logger = logging.getLogger("fastapi_crons.runner")
 
-#: How many of the runs that ended here last are remembered at least.
-_REMEMBERED = 5_000
+#: How often (seconds) a run looks whether the store has said whose its lease is.
+_LOOK_AGAIN_AFTER = 0.1
 #: How long (seconds) cancelled runs get to end at a stop before they are abandoned.
 CANCEL_GRACE = 1.0
 #: A run that goes on over so many ticks of its job is worth a look.
@@ -60,11 +60,14 @@ class Runner(Part):
         hooks: HookCaller,
         recorder: Recorder,
         journal: Journal,
-        locks: DistributedLockManager,
+        leases: LeaseBook,
         background: Background,
         instance_id: str,
         interrupts: InterruptWatch,
+        ask_about_leases: Callable[[], None],
+        on_lost: Callable[[ActiveRun], None],
     ) -> None:
+        """`ask_about_leases` has the store asked now whose they are; `on_lost` is called after a run that lost its lease."""
         self._clock = clock
         self._max_log_chars = config.max_log_chars if config.enabled else 0
         self._shutdown_timeout, self._hook_timeout = config.shutdown_timeout, config.hook_timeout
@@ -73,27 +76,18 @@ class Runner(Part):
         self._kept = Kept(config, hooks)
         self._recorder = recorder
         self._journal = journal
-        self._locks = locks
-        #: Elsewhere the process itself is the evidence that its leases are its own.
-        self._can_doubt = locks.backend.reach == "fleet"
+        self._leases = leases
+        self._ask_about_leases = ask_about_leases
+        self._on_lost = on_lost
         self._background = background
         self._instance_id = instance_id
         self._attempts = Attempts(config, clock, plugins, hooks, self._settle_lease)
         self._interrupts = interrupts
         self._create_task = asyncio.get_running_loop().create_task
-        #: Whether the lease of a run is still ours, as far as we can know; and what waits until the store has said so.
-        self.holds: Callable[[ActiveRun], bool] = lambda run: True
-        self.settle: Callable[[ActiveRun], Awaitable[None]]
-        #: Called when a run has ended that had lost its lease.
-        self.on_lost: Callable[[ActiveRun], None] = lambda run: None
         self.active: dict[str, ActiveRun] = {}
         #: How many of these run in a thread, and how many are late ticks.
         self.in_threads = 0
         self.catching_up = 0
-        #: The ids of the runs that ended here last: whatever the store says of their leases later, their functions are not
-        #: called again. Two sets, of which the older one is dropped when the newer is full.
-        self._ended: set[str] = set()
-        self._ended_before: set[str] = set()
 
     async def startup(self) -> None:
         if self._max_log_chars:
@@ -133,16 +127,12 @@ class Runner(Part):
     async def _wait_for_runs(self, timeout: float) -> None:
         await self._clock.wait({run.task for run in self.active.values() if run.task is not None}, timeout)
 
-    def has_ended(self, run_id: str) -> bool:
-        """Whether a run has ended in this instance, not long ago."""
-        return run_id in self._ended or run_id in self._ended_before
-
     def start(self, run: ActiveRun, on_end: Callable[[ActiveRun], None]) -> None:
         """Start a run whose lease is held. `on_end` is called when it has ended and its lease is released."""
         run.on_end = on_end
         run.instance = self._instance_id
         run.started_ts = self._clock.now()
-        run.held_since = self._locks.lived_at
+        self._leases.hold(run.ref)
         self.in_threads += not run.job.is_async
         self.catching_up += run.trigger == "catch_up"
         self.active[run.id] = run
@@ -198,9 +188,9 @@ class Runner(Part):
 
     async def _carry_out(self, run: ActiveRun) -> None:
         ending = await self._call(run)
-        if run.cut == "lease_lost" and ending.error is None and not run.lease_lost:
+        if run.cut == "lease_lost" and ending.error is None and not self._leases.is_lost(run.id):
             run.take_back_cuts()  # it came to its end all the same
-        if self._can_doubt and run.cut is None and not self.holds(run):
+        if run.cut is None and not self._leases.trusts(run.id):
             ending = await self._settled(run, ending)
         if run.outcome is not None:
             return  # it was left behind at a stop, and that is its record
@@ -212,16 +202,18 @@ class Runner(Part):
             await self._hooks.for_job(hook, run.job.name, run.context())
 
     async def _settle_lease(self, run: ActiveRun) -> None:
-        """Where the lease of a run is in doubt, wait until the store has said whose it is."""
-        if not self.holds(run):
-            await self.settle(run)
+        """Where the lease of a run is in doubt, wait until the store has said whose it is. A stop does not wait for it."""
+        if self._leases.is_open(run.id):
+            self._ask_about_leases()
+            while self._leases.is_open(run.id):
+                await self._clock.sleep(_LOOK_AGAIN_AFTER)
 
     async def _settled(self, run: ActiveRun, ending: Ending) -> Ending:
         """The outcome of a run that ended while its lease was in doubt: it counts unless another instance has the lease."""
         run.ending, run.function_ended = ending, True
         with suppress(asyncio.CancelledError):  # there is nothing left to cancel
-            await self.settle(run)
-        if not run.lease_lost:
+            await self._settle_lease(run)
+        if not self._leases.is_lost(run.id):
             return ending
         logger.error("job %r: its lease was lost, and its outcome does not count", run.job.name, extra=run.log_fields)
         run.cut = "lease_lost"
@@ -267,7 +259,7 @@ class Runner(Part):
         """Keep the outcome. From here on nothing runs the function again."""
         run.function_ended = True
         if run.cut != "lease_lost":
-            self._remember(run.id)
+            self._leases.ended(run.id)
         outcome = self._kept.outcome(run, run.record(status, self._clock.now(), error, result))
         run.result_json = outcome.result_json
         if not run.job.store_result and outcome.result_json is not None:
@@ -330,13 +322,8 @@ class Runner(Part):
 
     def _thread_ended(self, run: ActiveRun) -> None:
         """A function has come to its end after its run."""
-        self._remember(run.id)
+        self._leases.ended(run.id)
         self._release(run)
-
-    def _remember(self, run_id: str) -> None:
-        self._ended.add(run_id)
-        if len(self._ended) >= _REMEMBERED:
-            self._ended_before, self._ended = self._ended, set()
 
     def _release(self, run: ActiveRun) -> None:
         if self.active.pop(run.id, None) is None:
@@ -344,9 +331,10 @@ class Runner(Part):
         self.in_threads -= not run.job.is_async
         self.catching_up -= run.trigger == "catch_up"
         run.releasing = True
-        if run.cut == "lease_lost" and run.ending is None and not self.has_ended(run.id):
+        if run.cut == "lease_lost" and run.ending is None and not self._leases.has_ended(run.id):
+            self._leases.drop(run.id)
             self._released(run)
-            self.on_lost(run)
+            self._on_lost(run)
         else:
             self._recorder.release(run.ref, lambda: self._released(run))
 
