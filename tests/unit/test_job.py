@@ -275,7 +275,7 @@ class _Unhashable(_Every):
         (_Every(text="x" * 2000), "text must be"),
         (_Every(text="two\nlines"), "text must be"),
         (_Every(tick=datetime(2026, 1, 1)), "aware datetimes"),
-        (_Every(tick=5), "must give datetimes"),
+        (_Every(tick=5), "must return datetimes"),
         (_Every(tick=ValueError("no rule")), "no rule"),
         (_Unhashable(), "unhashable"),
     ],

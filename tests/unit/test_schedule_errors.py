@@ -84,7 +84,7 @@ def test_the_one_field_that_is_bad_is_the_one_that_is_blamed(case: tuple[str, st
 def test_the_fields_that_never_meet_are_the_ones_that_are_named(expr: str, cause: str) -> None:
     with pytest.raises(ScheduleError) as refused:
         CronSchedule(expr)
-    assert str(refused.value) == f"cron expression {expr!r} is never due: {cause} never meet"
+    assert str(refused.value) == f"cron expression {expr!r} is never due: {cause} never occur together"
 
 
 @pytest.mark.parametrize(
@@ -105,22 +105,22 @@ def test_the_fields_that_never_meet_are_the_ones_that_are_named(expr: str, cause
 def test_seconds_that_come_first_are_told_where_they_stand_here(expr: str, written: str) -> None:
     with pytest.raises(ScheduleError) as refused:
         CronSchedule(expr)
-    told = re.search("seconds stand last here, not first as in Quartz and Spring; .* write '(.*?)'", str(refused.value))
+    told = re.search(
+        "seconds are the last field here, not the first as in Quartz and Spring; .* write '(.*?)'", str(refused.value)
+    )
     assert told is not None, refused.value
     assert told[1] == written
     CronSchedule(told[1])
 
 
 def test_numbered_weekdays_of_quartz_are_said_to_count_from_another_day() -> None:
-    with pytest.raises(
-        ScheduleError, match="Quartz counts the days of the week from 1 for Sunday, and here Sunday is 0"
-    ):
+    with pytest.raises(ScheduleError, match="in Quartz, Sunday is day 1 of the week; here it is 0"):
         CronSchedule("0 15 10 ? * 6L")
 
 
 @pytest.mark.parametrize("expr", ["0 15 10 L-2 * ?", "0 0 12 1W,L-3 * ? 2026"])
 def test_what_only_quartz_has_is_told_where_seconds_stand_too(expr: str) -> None:
-    with pytest.raises(ScheduleError, match="seconds stand last here"):
+    with pytest.raises(ScheduleError, match="seconds are the last field here"):
         CronSchedule(expr)
 
 
@@ -134,10 +134,10 @@ def test_other_faults_are_not_taken_for_seconds_that_come_first(expr: str) -> No
 @pytest.mark.parametrize(
     ("expr", "reason"),
     [
-        ("60 * * * *", "a number is out of range, which is 0 to 59"),
-        ("0 0 0 * *", "a number is out of range, which is 1 to 31"),
-        ("0 0 * * 8", "a number is out of range, which is 0 to 7"),
-        ("? * * * *", "a ? is read in the day of month and day of week fields only"),
+        ("60 * * * *", "a number is outside of the range 0 to 59"),
+        ("0 0 0 * *", "a number is outside of the range 1 to 31"),
+        ("0 0 * * 8", "a number is outside of the range 0 to 7"),
+        ("? * * * *", "? is allowed only in the day of month and day of week fields"),
         ("*", "has 1 field;"),
         ("", "has 0 fields;"),
     ],

@@ -285,7 +285,7 @@ def test_a_step_larger_than_its_field_is_warned_of_once_when_a_job_is_defined(
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert record.getMessage() == (
-        f"job 'poll': the step of '{step}' in the {field} field is larger than its range, and leaves {left} only; "
+        f"job 'poll': the step of '{step}' in the {field} field is larger than its range, so only {left} matches; "
         f"'{expr}' means: {in_words(expr)}"
     )
 

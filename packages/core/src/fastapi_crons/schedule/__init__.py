@@ -1,4 +1,4 @@
-"""When a job is due. Pure: nothing here waits, reads a clock or asks a store."""
+"""When a job is due. Pure: nothing here waits, logs, asks a store or reads the time of day."""
 
 from fastapi_crons.schedule.cron import CronSchedule, Schedule
 

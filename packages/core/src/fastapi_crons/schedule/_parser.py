@@ -1,26 +1,22 @@
-"""Parses cron expressions into small tables: on which days, and at which times of the day, a wall clock matches.
+"""Parses cron expressions into small tables of days and times.
 
-croniter is the parser; the day-of-month markers `15W` and `LW` and the spelling `5L` are read here.
+croniter parses the fields; the day-of-month markers `15W` and `LW` and the spelling `5L` are parsed here.
 """
 
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from calendar import month_abbr, monthrange
+from calendar import month_abbr
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import date
 from functools import lru_cache
 from typing import NamedTuple
 
+from fastapi_crons._util.text import brief
 from fastapi_crons.errors import ScheduleError
+from fastapi_crons.schedule._tables import Days, Times
 
-#: Longer expressions are refused unread.
+#: Longer expressions are refused without parsing.
 MAX_LENGTH = 1000
-#: An expression that is not due within so many years has no next tick.
-SEARCH_YEARS = 50
-#: 1970-01-01 as a proleptic ordinal.
-_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _RANGES = {
     "minute": range(60),
     "hour": range(24),
@@ -39,7 +35,7 @@ _MONTHS = {name.lower(): str(number) for number, name in enumerate(month_abbr) i
 _RANGE = re.compile(r"([0-9]+|[a-z]{3})-([0-9]+|[a-z]{3})(?:/[0-9]+)?", re.IGNORECASE)
 _YEARS = re.compile(r"[*?]|[0-9,/-]{4,}")
 _RANDOM = re.compile(r"(?<![A-Za-z])[HR](?![A-Za-z])", re.IGNORECASE)
-#: What stands for a whole expression.
+#: Names for whole expressions.
 ALIASES = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -51,145 +47,14 @@ ALIASES = {
 }
 
 
-class Times(NamedTuple):
-    """The times of a day that match: minutes since midnight, and seconds of the minute, both ascending."""
-
-    minutes: tuple[int, ...]
-    seconds: tuple[int, ...]
-
-    def next_time(self, second: int) -> int | None:
-        """The first matching second of the day at or after `second`; None when the day has no more."""
-        minute, second_of_minute = divmod(second, 60)
-        at = bisect_left(self.minutes, minute)
-        if at == len(self.minutes):
-            return None
-        found = self.minutes[at]
-        if found > minute:
-            return found * 60 + self.seconds[0]
-        if second_of_minute <= self.seconds[-1]:
-            return found * 60 + self.seconds[bisect_left(self.seconds, second_of_minute)]
-        at += 1
-        return None if at == len(self.minutes) else self.minutes[at] * 60 + self.seconds[0]
-
-    def count_before(self, second: int) -> int:
-        """How many seconds of the day before `second` match."""
-        minute, second_of_minute = divmod(second, 60)
-        at = bisect_left(self.minutes, minute)
-        number = at * len(self.seconds)
-        if at < len(self.minutes) and self.minutes[at] == minute:
-            number += bisect_left(self.seconds, second_of_minute)
-        return number
-
-
-class Days:
-    """The days that match, numbered from 1970-01-01."""
-
-    __slots__ = (
-        "_by_month",
-        "either",
-        "every",
-        "last_day",
-        "month_days",
-        "months",
-        "nearest",
-        "nth",
-        "weekdays",
-    )
-
-    def __init__(
-        self,
-        month_days: frozenset[int],
-        last_day: bool,
-        nearest: frozenset[int],
-        months: frozenset[int],
-        weekdays: frozenset[int],
-        nth: frozenset[tuple[int, int]],
-        either: bool,
-    ) -> None:
-        #: Days of the month 1 to 31; the last one; the weekdays nearest to some (0 stands for the last day).
-        self.month_days, self.last_day, self.nearest = month_days, last_day, nearest
-        self.months = months
-        #: Days of the week, 0 for Sunday; and pairs of (day of the week, which one in the month; 0 for the last).
-        self.weekdays, self.nth = weekdays, nth
-        self.either = either
-        #: Whether every day matches.
-        self.every = len(month_days) == 31 and len(months) == 12 and len(weekdays) == 7 and not either
-        # A month's matching days as bits, by (its number, its length, its first weekday): few kinds of months exist.
-        self._by_month: dict[tuple[int, int, int], int] = {}
-
-    def next_day(self, day: int) -> int | None:
-        """The first matching day at or after `day`; None when there is none in `SEARCH_YEARS` years."""
-        if self.every:
-            return day
-        try:
-            start = date.fromordinal(day + _EPOCH_ORDINAL)
-        except (ValueError, OverflowError):
-            return None
-        year, month, first = start.year, start.month, start.day
-        for _ in range(12 * SEARCH_YEARS):
-            if month in self.months:
-                left = self._bits(year, month) >> first
-                if left:
-                    found = first + (left & -left).bit_length() - 1
-                    return date(year, month, found).toordinal() - _EPOCH_ORDINAL
-            first = 1
-            month += 1
-            if month == 13:
-                year, month = year + 1, 1
-                if year > 9999:
-                    return None
-        return None
-
-    def count(self, first: int, last: int) -> int:
-        """How many days in [first, last) match."""
-        if last <= first or self.every:
-            return max(0, last - first)
-        begin, end = date.fromordinal(first + _EPOCH_ORDINAL), date.fromordinal(last - 1 + _EPOCH_ORDINAL)
-        number, (year, month) = 0, (begin.year, begin.month)
-        while (year, month) <= (end.year, end.month):
-            if month in self.months:
-                bits = self._bits(year, month)
-                if (year, month) == (begin.year, begin.month):
-                    bits = bits >> begin.day << begin.day
-                if (year, month) == (end.year, end.month):
-                    bits &= (2 << end.day) - 1
-                number += bits.bit_count()
-            year, month = (year, month + 1) if month < 12 else (year + 1, 1)
-        return number
-
-    def _bits(self, year: int, month: int) -> int:
-        monday_first, length = monthrange(year, month)
-        first_weekday = (monday_first + 1) % 7
-        kind = (month, length, first_weekday)
-        bits = self._by_month.get(kind)
-        if bits is None:
-            bits = self._by_month[kind] = sum(
-                1 << day for day in range(1, length + 1) if self._matches(day, length, first_weekday)
-            )
-        return bits
-
-    def _matches(self, day: int, length: int, first_weekday: int) -> bool:
-        weekday = (first_weekday + day - 1) % 7
-        in_month = (
-            day in self.month_days
-            or (self.last_day and day == length)
-            or any(day == _nearest_weekday(near or length, length, first_weekday) for near in self.nearest)
-        )
-        which = (day - 1) // 7 + 1
-        in_week = (
-            weekday in self.weekdays or (weekday, which) in self.nth or ((weekday, 0) in self.nth and day + 7 > length)
-        )
-        return in_month or in_week if self.either else in_month and in_week
-
-
 class Parsed(NamedTuple):
-    """A cron expression, ready to be searched."""
+    """A parsed cron expression."""
 
     text: str
     times: Times
     days: Days
     interval_like: bool
-    """Says how often rather than when (see `schedule`)."""
+    """Whether it says how often rather than when; see `schedule.cron`."""
 
 
 def parse(expr: str) -> Parsed:
@@ -197,19 +62,19 @@ def parse(expr: str) -> Parsed:
     if not isinstance(expr, str):
         raise ScheduleError(f"a cron expression must be text, not {type(expr).__name__}; e.g. '*/5 * * * *'")
     if len(expr) > MAX_LENGTH:
-        raise ScheduleError(f"the cron expression has {len(expr)} characters; at most {MAX_LENGTH} are read")
+        raise ScheduleError(f"the cron expression has {len(expr)} characters; at most {MAX_LENGTH} are allowed")
     text = " ".join(expr.split())
     if text.startswith("@"):
         if text.lower() == "@reboot":
-            raise ScheduleError("'@reboot' is no point in time; call the function when the app starts instead")
+            raise ScheduleError("'@reboot' is not a time; call the function when the app starts instead")
         if text.lower() not in ALIASES:
-            raise ScheduleError(f"{_short(text)} is not known; there are {', '.join(ALIASES)}")
+            raise ScheduleError(f"{_shown(text)} is unknown; known names are {', '.join(ALIASES)}")
         fields = ALIASES[text.lower()].split()
     else:
         fields = text.split(" ")
     if len(fields) not in (5, 6):
         raise ScheduleError(
-            f"cron expression {_short(text)} has {_counted(fields if text else [])}; give five (minute, hour, day of month, "
+            f"cron expression {_shown(text)} has {_counted(fields if text else [])}; give five (minute, hour, day of month, "
             f"month, day of week) or six, with seconds last{_hint_at_seconds(fields)}"
         )
     try:
@@ -226,7 +91,7 @@ def _counted(fields: Sequence[str]) -> str:
 
 
 def _hint_at_seconds(fields: Sequence[str]) -> str:
-    """What to do where an expression that can't be read was written as Quartz and Spring do, with seconds first."""
+    """What to write instead of an expression with seconds first, as in Quartz and Spring; empty for others."""
     if len(fields) not in (6, 7):
         return ""
     second, *others = fields[:6]
@@ -238,15 +103,15 @@ def _hint_at_seconds(fields: Sequence[str]) -> str:
         readable = len(fields) == 6 or _YEARS.fullmatch(fields[6]) is not None
     if not readable and "?" not in fields:
         return ""
-    hint = "; seconds stand last here, not first as in Quartz and Spring"
+    hint = "; seconds are the last field here, not the first as in Quartz and Spring"
     if not readable:
         return hint
     written = [*others, second] if second != "0" else others
-    hint += f"; where they were written first, write {_short(' '.join('*' if field == '?' else field for field in written))}"
+    hint += f"; if they come first, write {_shown(' '.join('*' if field == '?' else field for field in written))}"
     if len(fields) == 7:
-        hint += ", and leave the year out"
+        hint += ", without the year"
     if any(character.isdigit() for character in others[4].partition("#")[0]):
-        hint += " (Quartz counts the days of the week from 1 for Sunday, and here Sunday is 0)"
+        hint += " (in Quartz, Sunday is day 1 of the week; here it is 0)"
     return hint
 
 
@@ -279,13 +144,13 @@ def _parse_fields(text: str, fields: list[str]) -> Parsed:
     )
     if parsed.days.next_day(0) is None:
         raise ScheduleError(
-            f"cron expression {_short(text)} is never due: {_conflict(parsed.days, month_day, month, weekday)}"
+            f"cron expression {_shown(text)} is never due: {_conflict(parsed.days, month_day, month, weekday)}"
         )
     return parsed
 
 
 def _conflict(days: Days, month_day: str, month: str, weekday: str) -> str:
-    """Which fields leave no day when they come together: those without any one of which there would be days."""
+    """The fields that conflict: without any one of them there would be matching days."""
     every = {name: frozenset(values) for name, values in _RANGES.items()}
 
     def is_due(without: str) -> bool:
@@ -303,12 +168,12 @@ def _conflict(days: Days, month_day: str, month: str, weekday: str) -> str:
         )
 
     written = {"day of month": month_day, "month": month, "day of week": weekday}
-    named = [f"{field} {_short(value)}" for field, value in written.items() if is_due(field)]
-    return f"{', '.join(named[:-1])} and {named[-1]} never meet"
+    named = [f"{field} {_shown(value)}" for field, value in written.items() if is_due(field)]
+    return f"{', '.join(named[:-1])} and {named[-1]} never occur together"
 
 
 def large_steps(expr: str) -> Iterator[tuple[str, str, int]]:
-    """What of an expression steps further than it reaches (`*/90` in minutes): field, item, and the one value that is left."""
+    """The steps that are larger than their range (`*/90` in minutes): field, item, and the only matching value."""
     for field, value in zip(_FIELDS, expr.split(), strict=False):
         for item in value.split(","):
             span, _, step = item.partition("/")
@@ -319,15 +184,15 @@ def large_steps(expr: str) -> Iterator[tuple[str, str, int]]:
 
 def _check_characters(field: str, value: str) -> None:
     if not _FIT.fullmatch(value):
-        raise _fault(field, value, "it has characters that no cron field has")
+        raise _fault(field, value, "it contains characters that no cron field allows")
     if _LONG_NUMBER.search(value):
         raise _fault(field, value, "a number is too large")
     if _RANDOM.search(value):
-        raise _fault(field, value, "H and R stand for other times in each process; write the time out")
+        raise _fault(field, value, "H and R would mean another time in each process; write a fixed time")
 
 
 def _take_numbered(weekday: str) -> tuple[str, frozenset[tuple[int, int]]]:
-    """The day-of-week field without its numbered items, and what these name: (day, which one in the month; 0: the last)."""
+    """Split off the numbered items of a day-of-week field, as pairs of (day, which one in the month; 0 for the last)."""
     rest, numbered = [], set()
     for item in weekday.split(","):
         last = _LAST_WEEKDAY.fullmatch(item)
@@ -343,13 +208,13 @@ def _take_numbered(weekday: str) -> tuple[str, frozenset[tuple[int, int]]]:
 
 
 def _take_nearest(month_day: str) -> tuple[str, frozenset[int]]:
-    """The day-of-month field without its `W` items, and the days that these name (0: the last of the month)."""
+    """Split off the `W` items of a day-of-month field, as days (0 for the last one of the month)."""
     rest, nearest = [], set()
     for item in month_day.split(","):
         match = _NEAREST.fullmatch(item)
         if match is None:
             if "w" in item.lower():
-                raise _fault("day of month", month_day, "W goes with one day, as in 15W or LW")
+                raise _fault("day of month", month_day, "W needs a single day, as in 15W or LW")
             rest.append(item)
             continue
         number = match[1] or match[2]
@@ -363,7 +228,7 @@ def _take_nearest(month_day: str) -> tuple[str, frozenset[int]]:
 def _expand(
     field: str, value: str, *, shown: str | None = None
 ) -> tuple[tuple[int | str, ...], Mapping[int, frozenset[int | str]]]:
-    """One field's values as croniter reads them, and the n-th weekdays."""
+    """One field's values as croniter parses them, and the n-th weekdays."""
     try:
         return _expanded(field, ",".join(_one_for_a_range_of_one(field, item) for item in value.split(",")))
     except _UnreadableError as error:
@@ -371,7 +236,7 @@ def _expand(
 
 
 def _one_for_a_range_of_one(field: str, item: str) -> str:
-    """`9-9` as `9`: croniter takes a range with equal ends for everything."""
+    """`9` for `9-9`: croniter would take a range with equal ends for all values."""
     match = _RANGE.fullmatch(item)
     if match is None:
         return item
@@ -381,18 +246,18 @@ def _one_for_a_range_of_one(field: str, item: str) -> str:
 
 
 class _UnreadableError(Exception):
-    """Why croniter does not take a field, in its words."""
+    """Why croniter refuses a field, in its own words."""
 
 
 @lru_cache(maxsize=4096)
 def _expanded(field: str, value: str) -> tuple[tuple[int | str, ...], Mapping[int, frozenset[int | str]]]:
-    from croniter import croniter  # costs 40 ms, and not everybody who imports us parses
+    from croniter import croniter  # costs 40 ms, and not every import of ours leads to parsing
 
     place = _FIELDS.index(field)
     fields = ["*"] * 6
     fields[place] = value
     try:
-        # Seconds only matter where they are asked for: croniter reads five fields with fewer surprises.
+        # With five fields croniter has fewer surprises than with six.
         values, nth = croniter.expand(" ".join(fields if field == "second" else fields[:5]))
     except Exception as error:
         raise _UnreadableError(str(error)) from None
@@ -402,10 +267,10 @@ def _expanded(field: str, value: str) -> tuple[tuple[int | str, ...], Mapping[in
 def _reason(field: str, value: str, found: str) -> str:
     if "out of bands" in found or "out of range" in found:
         numbers = _RANGES[field]
-        return f"a number is out of range, which is {numbers[0]} to {7 if field == 'day of week' else numbers[-1]}"
+        return f"a number is outside of the range {numbers[0]} to {7 if field == 'day of week' else numbers[-1]}"
     if "?" in value and not field.startswith("day"):
-        return "a ? is read in the day of month and day of week fields only"
-    return "it can't be read"
+        return "? is allowed only in the day of month and day of week fields"
+    return "it can't be parsed"
 
 
 def _numbers(field: str, values: Iterable[int | str]) -> tuple[int, ...]:
@@ -433,22 +298,9 @@ def _days(
     return Days(month_days, last_day, nearest, months, weekdays, nth, either)
 
 
-def _nearest_weekday(day: int, length: int, first_weekday: int) -> int:
-    """The day from Monday to Friday nearest to `day` in its month; 0 where the month has no such day."""
-    if day > length:
-        return 0
-    weekday = (first_weekday + day - 1) % 7
-    if weekday == 6:
-        return day - 1 if day > 1 else day + 2
-    if weekday == 0:
-        return day + 1 if day < length else day - 2
-    return day
-
-
 def _fault(field: str, value: str, reason: str) -> ScheduleError:
-    return ScheduleError(f"{field} field {_short(value)} can't be used: {reason}")
+    return ScheduleError(f"{field} field {_shown(value)} can't be used: {reason}")
 
 
-def _short(value: str) -> str:
-    text = ascii(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+def _shown(value: str) -> str:
+    return brief(value, 40)

@@ -1,7 +1,7 @@
-"""The UTC offsets of a time zone, as segments of the UTC time line between its changes.
+"""Zone: the UTC offsets of a time zone, as segments of time between its clock changes.
 
-`zoneinfo` maps single instants and does not tell when the next change comes; this finds the changes by bisection, once
-per zone and stretch of time. All instants are whole Unix seconds.
+`zoneinfo` knows the offset of an instant, but not when it changes next; this finds the changes by bisection, once per zone
+and stretch of time. All instants are whole Unix seconds.
 """
 
 from __future__ import annotations
@@ -11,22 +11,23 @@ from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from fastapi_crons._util.text import brief
 from fastapi_crons.errors import ScheduleError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _STRETCH = 64 * 86_400
-# Two changes closer together than this would be taken for none. In the tz database they are four days apart at least.
+# Two changes closer together than this could be overlooked. In the tz database they are at least four days apart.
 _PROBE = 2 * 86_400
-#: An offset is less than a day, so a clock change repeats less than two.
+#: An offset is less than a day, so a clock change repeats less than two days.
 _LOOK_BACK = 2 * 86_400
-#: The instants that `datetime` can express, a stretch away from its ends.
+#: The instants that `datetime` can express, less a stretch at either end.
 FIRST, LAST = -62_135_596_800 + _STRETCH, 253_402_300_800 - 2 * _STRETCH
 
 
 class Segment(NamedTuple):
-    """From `start` up to, and not including, `end` the zone's wall clock is UTC plus `offset` seconds.
+    """From `start` up to, but not including, `end`, the zone's wall clock is UTC plus `offset` seconds.
 
-    `seen_until` is the wall clock (as seconds since 1970 on it) that was reached before: what comes earlier is a repeat.
+    `seen_until` is the latest wall-clock time (as seconds since 1970 on that clock) before `start`: earlier ones are repeats.
     """
 
     start: int
@@ -36,7 +37,7 @@ class Segment(NamedTuple):
 
 
 class Zone:
-    """A zone's segments, found when they are asked for and kept."""
+    """A zone's segments, which are found when they are needed, and cached."""
 
     __slots__ = ("_info", "_recent", "_stretches", "name")
 
@@ -47,7 +48,7 @@ class Zone:
         self._recent = Segment(0, 0, 0, 0)
 
     def segment(self, instant: int) -> Segment:
-        """The segment that holds an instant between `FIRST` and `LAST`. It may end where nothing changes."""
+        """The segment of an instant between `FIRST` and `LAST`. It may end without a change of the offset."""
         recent = self._recent
         if recent.start <= instant < recent.end:
             return recent
@@ -108,9 +109,7 @@ def zone(name: str) -> Zone:
     try:
         return Zone(name, ZoneInfo(name))
     except Exception:
-        # zoneinfo answers with many kinds of errors: unknown keys, paths, folders, files that are no zones.
-        shown = ascii(name)
-        shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+        # zoneinfo raises many kinds of errors: for unknown keys, paths, folders, and files that are no zones.
         raise ScheduleError(
-            f"timezone {shown} is not known; give a name of the tz database, like 'Europe/Berlin' or 'UTC'"
+            f"timezone {brief(name)} is unknown; give a name of the tz database, like 'Europe/Berlin' or 'UTC'"
         ) from None

@@ -1,4 +1,4 @@
-"""Schedules: at which instants a job is due.
+"""Schedule, when a job is due, and CronSchedule, a cron expression in a time zone.
 
 The rule for clock changes is that of Debian cron (`man 8 cron` there). An expression is *interval-like* when its minute
 or hour field begins with `*`: it is due at every instant whose wall clock matches. Otherwise it is *fixed-time*: every
@@ -15,9 +15,11 @@ from datetime import timezone as datetime_timezone
 from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
+from fastapi_crons._util.text import brief
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.errors import ScheduleError
-from fastapi_crons.schedule._parser import ALIASES, Days, Parsed, Times, parse
+from fastapi_crons.schedule._parser import ALIASES, Parsed, parse
+from fastapi_crons.schedule._tables import Days, Times
 from fastapi_crons.schedule._zones import FIRST, LAST, Zone, zone
 
 __all__ = ["ALIASES", "CronSchedule", "Schedule", "check_timezone", "cron_schedule", "zone_name"]
@@ -27,32 +29,32 @@ _DAY = 86_400
 
 @runtime_checkable
 class Schedule(Protocol):
-    """When something is due. Cron is the kind we ship; plugins and apps can bring others.
+    """When a job is due. We ship `CronSchedule`; plugins and apps can bring other kinds.
 
-    A schedule must be hashable. Jobs whose schedules are equal share one place in the timeline. Its instants are whole
-    seconds, and the same whoever asks from where. It is tried over a year when a job is defined, for a few hundredths of a
-    second, and must answer quickly: it is asked on the event loop. One that breaks these rules later has its jobs stopped.
+    A schedule must be hashable; jobs with equal schedules share one place in the timeline. Its instants are whole seconds,
+    and the same in every process. When a job is defined, its schedule is tried over a year, for a few hundredths of a second.
+    It must answer quickly, because it is called on the event loop. Where it breaks these rules later, its jobs are stopped.
     """
 
     @property
     def text(self) -> str:
-        """Identifies the schedule: another text means that it was changed."""
+        """Identifies the schedule: a changed schedule must have another text."""
 
     def next_after(self, instant: datetime) -> datetime | None:
-        """The first due instant strictly later than `instant` (aware), aware and in UTC; None when there is none."""
+        """The first due instant strictly later than `instant` (aware), aware and in UTC; None where there is none."""
 
     def between(self, after: datetime, until: datetime) -> Iterator[datetime]:
-        """The due instants in (after, until], ascending, aware and in UTC: what `next_after` gives one by one."""
+        """The due instants in (after, until], ascending, aware and in UTC: the same that `next_after` returns one by one."""
 
 
 class CronSchedule:
-    """A cron expression read in a time zone. Immutable; equal where expression and zone are.
+    """A cron expression in a time zone. Immutable; equal where expression and zone are equal.
 
     Five fields (minute, hour, day of month, month, day of week), or six with seconds last; names, lists, ranges, steps,
     `L`, `15W`, `LW`, `5#2`, `5L`, and `@hourly` and its kin. When both day fields are restricted, a day matches when
     either does; when one begins with `*` (`*/2`, too), both must match.
 
-    Raises `ScheduleError` (a `ValueError`) for an expression that can't be read or is never due, naming the field, and for
+    Raises `ScheduleError` (a `ValueError`) for an expression that can't be parsed or is never due, naming the field, and for
     an unknown zone.
     """
 
@@ -96,9 +98,9 @@ class CronSchedule:
             tick = self.next_tick(tick)
 
     def count_ticks(self, after: int, until: int, most: int, enough: Callable[[], bool]) -> tuple[int, bool]:
-        """How many ticks lie in (after, until], both in Unix seconds, and whether counting stopped before that.
+        """How many ticks lie in (after, until], both in Unix seconds, and whether counting stopped early.
 
-        It stops where there are more than `most`, and where `enough` says that it took long. No tick is looked at by itself.
+        It stops at more than `most` ticks, and when `enough` returns true. Ticks are counted without computing each of them.
         """
         number, instant, stop = 0, max(after + 1, FIRST), min(until + 1, LAST)
         while instant < stop:
@@ -109,7 +111,7 @@ class CronSchedule:
             number += self._count_walls(wall, last)
             instant = end
             if not self._interval_like and end < stop:
-                # The wall-clock times of a gap that opens here are one tick.
+                # All wall-clock times in a gap that begins here are one tick.
                 gap = self._next_wall(max(wall, last))
                 if gap is not None and gap < end + self._zone.segment(end).offset:
                     number, instant = number + 1, end + 1
@@ -150,9 +152,9 @@ class CronSchedule:
             # Not in this segment.
             next_wall = end + self._zone.segment(end).offset if end < LAST else wall
             if end < LAST and not self._interval_like and wall_tick < next_wall:
-                return end  # the wall-clock time falls into the gap that opens here
-            # Between these two no wall-clock time matches, so whole segments can be passed over; but where the clock goes
-            # back behind the first of them, what it repeats has to be looked at.
+                return end  # the wall-clock time lies in the gap that begins here
+            # No wall-clock time between these two matches, so whole segments can be skipped; but where the clock goes back
+            # before the first of them, the repeated times have to be searched.
             instant = end if next_wall < wall else max(end, wall_tick - 2 * _DAY)
         return None
 
@@ -210,21 +212,20 @@ def check_timezone(name: str) -> None:
 
 
 def zone_name(timezone: object) -> str:
-    """The name of a zone, which may be given as an object: a `ZoneInfo`, or `datetime.timezone.utc`.
+    """The name of a zone that is given as a name, a `ZoneInfo` or `datetime.timezone.utc`.
 
-    Raises `ScheduleError` for an object that is of no zone of the tz database. Whether there is one of this name is looked
-    at where the schedule is made.
+    Raises `ScheduleError` for an object without such a name. `CronSchedule` checks whether the zone exists.
     """
     if isinstance(timezone, str):
         return timezone
     if timezone is datetime_timezone.utc:
         return "UTC"
-    # ZoneInfo says `key`, pytz `zone`.
+    # The attribute is `key` in ZoneInfo, `zone` in pytz.
     name = getattr(timezone, "key", None) or getattr(timezone, "zone", None)
     if isinstance(timezone, tzinfo) and isinstance(name, str):
         return name
     raise ScheduleError(
-        f"timezone must be the name of a zone or a ZoneInfo, not {ascii(timezone)[:60]}; e.g. 'Europe/Berlin'"
+        f"timezone must be the name of a zone or a ZoneInfo, not {brief(timezone)}; e.g. 'Europe/Berlin'"
     )
 
 

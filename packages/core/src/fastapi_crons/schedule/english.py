@@ -1,8 +1,8 @@
-"""Says in English when a cron expression is due.
+"""Describes cron expressions in English, and finds those that were probably meant otherwise.
 
-The words follow from the parsed expression, not from its text, so that expressions that differ in their ticks differ in
-their words. Where clocks change, an expression that says how often ("every", "from 09:00 to 17:59") differs from one that
-says when ("at 09:00", "of the hours 9 to 17"): so do the words.
+The description is made from the parsed expression, not from its text, so that expressions with different ticks get different
+descriptions. At clock changes, an expression that says how often ("every", "from 09:00 to 17:59") differs from one that says
+when ("at 09:00", "of the hours 9 to 17"), and so do their descriptions.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 
-from fastapi_crons.schedule._parser import ALIASES, Days, Parsed, large_steps, parse
+from fastapi_crons.schedule._parser import ALIASES, Parsed, large_steps, parse
+from fastapi_crons.schedule._tables import Days
 
-#: More times, or numbers in equal steps, are not listed one by one.
+#: At most this many times, or numbers in equal steps, are listed one by one.
 _LISTED = 12
 _MINUTES, _HOURS = range(60), range(24)
 _WITH_SECONDS = 6
@@ -24,7 +25,7 @@ _WHICH = ("last", "first", "second", "third", "fourth", "fifth")
 
 @lru_cache(maxsize=4096)
 def in_words(expr: str) -> str:
-    """When a cron expression is due, in English. Raises `ScheduleError` for one that can't be read."""
+    """When a cron expression is due, in English. Raises `ScheduleError` for one that can't be parsed."""
     parsed = parse(expr)
     text = ", ".join(filter(None, (_time(parsed), _day(parsed), _month(parsed.days.months))))
     return text[0].upper() + text[1:]
@@ -32,28 +33,28 @@ def in_words(expr: str) -> str:
 
 @lru_cache(maxsize=4096)
 def doubts(expr: str) -> tuple[str, ...]:
-    """A sentence for each part of a cron expression that hardly means what it was written for."""
+    """A sentence for each step of a cron expression that is larger than its range."""
     return tuple(
-        f"the step of {item!r} in the {field} field is larger than its range, and leaves {value} only; "
+        f"the step of {item!r} in the {field} field is larger than its range, so only {value} matches; "
         f"{expr!r} means: {in_words(expr)}"
         for field, item, value in large_steps(expr)
     )
 
 
 def hardly_meant(expr: str) -> tuple[str, ...]:
-    """A sentence for each way in which a cron expression is probably not what was wanted: `doubts`, and rows of runs."""
+    """A sentence for each reason to think that a cron expression was meant otherwise: `doubts`, and 60 runs in a row."""
     fields = ALIASES.get(expr.lower(), expr).split()
     parsed = parse(expr)
     found = list(doubts(expr))
     if len(fields) == _WITH_SECONDS and len(parsed.times.seconds) == len(_MINUTES) and set(fields[:-1]) != {"*"}:
         found.append(
-            f"it runs each second of a minute, 60 times in a row: seconds are the last field here, not the first ({expr!r})"
+            f"it runs every second of a minute, 60 times in a row: seconds are the last field here, not the first ({expr!r})"
         )
     hours = sorted({minute // 60 for minute in parsed.times.minutes})
     apart = len(hours) < len(_HOURS) and all((hour + 1) % len(_HOURS) not in hours for hour in hours)
     if len(fields) < _WITH_SECONDS and fields[0] == "*" and apart:
         found.append(
-            f"it runs each minute of the hour, 60 times in a row; one run an hour has 0 as its minute ({expr!r})"
+            f"it runs every minute of the hour, 60 times in a row; for one run an hour, write minute 0 ({expr!r})"
         )
     return tuple(found)
 
@@ -93,7 +94,7 @@ def _every(period: int, unit: str) -> str:
 
 
 def _period(values: Sequence[int], everything: range) -> int:
-    """The distance between any two neighbours, also from the last one to the first of the next round; 0 if they differ."""
+    """The distance between all neighbours, also from the last value to the first of the next round; 0 if they differ."""
     period = len(everything) // len(values)
     return period if list(values) == list(everything[::period]) else 0
 
@@ -155,7 +156,7 @@ def _name_run(run: tuple[int, int], names: Sequence[str]) -> str:
 
 
 def _named_runs(values: Iterable[int]) -> list[tuple[int, int]]:
-    """Runs of neighbours; two neighbours alone are no run."""
+    """Ranges of successive values, of at least three."""
     split: list[tuple[int, int]] = []
     for first, last in _runs(sorted(values)):
         split += [(first, last)] if last - first != 1 else [(first, first), (last, last)]
@@ -174,7 +175,7 @@ def _counted(unit: str, values: Sequence[int]) -> str:
 
 
 def _runs(values: Sequence[int]) -> Iterable[tuple[int, int]]:
-    """The first and the last of each row of neighbours."""
+    """The first and last value of each range of successive values."""
     starts = [value for value in values if value - 1 not in values]
     ends = [value for value in values if value + 1 not in values]
     return zip(starts, ends, strict=True)

@@ -1,8 +1,8 @@
-"""Schedules of somebody else's, held to the `Schedule` protocol: when a job is defined, and whenever they are asked.
+"""Checks schedules of plugins and apps against the `Schedule` protocol, when a job is defined and at every call.
 
-What breaks it would run a job each second, or never: a tick that is not later than asked, for one. Anchors in a zone with
-clock changes, added up on the wall clock, do that in the hour that a change repeats. So they are tried around the changes of
-a year.
+A schedule that breaks it could run a job each second, or never: for example, with a tick that is not later than the given
+instant. A schedule that adds intervals on a wall clock does that in the hour that a clock change repeats. So schedules are
+tried around the clock changes of a year.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fastapi_crons.clock import utc_datetime
 from fastapi_crons.schedule.cron import Schedule
 
 _HOUR, _DAY = 3_600, 86_400
-#: Zones whose rules differ, so that nearly every clock change of the world is one of theirs; the most used first.
+#: Zones with different rules, which together have nearly every clock change of the world; the most used first.
 _ZONES = (
     "Europe/Berlin",
     "America/New_York",
@@ -50,49 +50,49 @@ _ZONES = (
     "Pacific/Norfolk",
     "Pacific/Easter",
 )
-#: Where around a clock change (seconds after it) a schedule is asked: mostly within what the change repeats.
+#: When around a clock change (seconds after it) a schedule is tried: mostly within the repeated hour.
 _AROUND = (-_HOUR, -1, 0, 1, 599, 1_199, 1_800, 2_401, 3_000, _HOUR - 1, _HOUR, 2 * _HOUR)
-#: After how many ticks the time is looked at while they are counted.
-_LOOKS = 8
-#: How many ticks in a row `between` is compared with.
-_ROW = 5
-#: How long (seconds) a schedule is tried: of this thread's time, and of any, which passes where the machine is busy, too.
-_PATIENCE, _PATIENCE_AT_ALL = 0.02, 0.2
-#: How long (seconds) all schedules of one class are tried, together.
-_PATIENCE_WITH_A_KIND = 1.0
+#: After how many counted ticks to check the time limit.
+_CHECK_EVERY = 8
+#: How many successive ticks of `next_after` are compared with `between`.
+_COMPARED = 5
+#: How long (seconds) a schedule is tried: by this thread's processor time, and by elapsed time.
+_MAX_CPU, _MAX_ELAPSED = 0.02, 0.2
+#: How long (seconds elapsed) all schedules of one class are tried together.
+_MAX_PER_CLASS = 1.0
 _spent: WeakKeyDictionary[type, float] = WeakKeyDictionary()
 
 
 class Unfit(Exception):  # noqa: N818 - never leaves this module
-    """What a schedule said, and the protocol does not allow."""
+    """How a schedule breaks the protocol."""
 
 
 def answer(schedule: Schedule, after: int) -> int | None:
-    """The next tick (both in Unix seconds). Raises `Unfit`, or what the schedule raises."""
+    """The next tick after an instant (both in Unix seconds). Raises `Unfit`, or what the schedule raises."""
     tick = schedule.next_after(utc_datetime(after))
     return None if tick is None else _checked(tick, after, "next_after")
 
 
 def _checked(tick: object, after: int, method: str) -> int:
     if not isinstance(tick, datetime):
-        advice = "; it must give datetimes"
+        advice = "; it must return datetimes"
     elif tick.utcoffset() is None:
-        advice = ", which has no zone; it must give aware datetimes in UTC"
+        advice = ", which has no zone; it must return aware datetimes in UTC"
     elif tick.utcoffset():
-        advice = "; it must give aware datetimes in UTC: add .astimezone(timezone.utc)"
+        advice = "; it must return aware datetimes in UTC: add .astimezone(timezone.utc)"
     elif tick.microsecond:
-        advice = "; ticks are whole seconds"
+        advice = "; ticks must be whole seconds"
     else:
         seconds = int(tick.timestamp())
         if seconds > after:
             return seconds
-        advice = ", which is not later: reckon in UTC, where no clock changes"
+        advice = ", which is not later: calculate in UTC, which has no clock changes"
     shown = tick.isoformat() if isinstance(tick, datetime) else ascii(tick)[:60]
-    raise Unfit(f"{method} gave {shown} for {utc_datetime(after).isoformat()}{advice}")
+    raise Unfit(f"{method} returned {shown} for {utc_datetime(after).isoformat()}{advice}")
 
 
 class ForeignTicks:
-    """A schedule as whole Unix seconds. Once it breaks the protocol it has no ticks any more."""
+    """A schedule in whole Unix seconds. Once it breaks the protocol, it has no more ticks."""
 
     __slots__ = ("_on_fault", "_schedule", "fault")
 
@@ -122,75 +122,76 @@ class ForeignTicks:
     def count_ticks(self, after: int, until: int, most: int, enough: Callable[[], bool]) -> tuple[int, bool]:
         number = 0
         for _ in self.ticks_between(after, until):
-            if number == most or (number % _LOOKS == 0 and enough()):
+            if number == most or (number % _CHECK_EVERY == 0 and enough()):
                 return number, True
             number += 1
         return number, False
 
 
 class _Enough(Exception):  # noqa: N818 - a signal
-    """The time for trying is over."""
+    """The time limit is reached."""
 
 
-class _Patience:
-    """How long one schedule is tried. Very many of one kind are not all tried to the end."""
+class _Limit:
+    """The time limit for trying one schedule. Where one class has very many, not all are tried to the end."""
 
     def __init__(self, kind: type) -> None:
-        self._kind, self._began, self._began_at_all = kind, thread_time(), perf_counter()
-        self._patience = _PATIENCE if _spent.get(kind, 0.0) < _PATIENCE_WITH_A_KIND else 0.0
-        self._patience_at_all = _PATIENCE_AT_ALL if self._patience else 0.0
+        self._kind, self._began_cpu, self._began = kind, thread_time(), perf_counter()
+        used_up = _spent.get(kind, 0.0) >= _MAX_PER_CLASS
+        self._cpu, self._elapsed = (0.0, 0.0) if used_up else (_MAX_CPU, _MAX_ELAPSED)
 
-    def look(self) -> None:
-        """Raises `_Enough` when it is used up."""
-        if thread_time() - self._began > self._patience or perf_counter() - self._began_at_all > self._patience_at_all:
+    def check(self) -> None:
+        """Raises `_Enough` when the limit is reached."""
+        if thread_time() - self._began_cpu > self._cpu or perf_counter() - self._began > self._elapsed:
             raise _Enough
 
-    def over(self) -> None:
-        _spent[self._kind] = _spent.get(self._kind, 0.0) + perf_counter() - self._began_at_all
+    def end(self) -> None:
+        """Add the elapsed time to that of the class."""
+        _spent[self._kind] = _spent.get(self._kind, 0.0) + perf_counter() - self._began
 
 
 def fault_of(schedule: Schedule, now: int) -> str | None:
-    """What is wrong with a schedule, as far as it can be found within about 0.02 s of work; None where nothing is."""
+    """How a schedule breaks the protocol; None where about 0.02 s of trying find nothing."""
     zone = getattr(schedule, "timezone", None)
     changes = _all_changes(zone if isinstance(zone, str) else _ZONES[0], now // _DAY * _DAY)
-    patience = _Patience(type(schedule))
-    asking = "next_after"
+    limit = _Limit(type(schedule))
+    method = "next_after"
     try:
-        for instant, is_row in _instants(now, changes):
-            asking = "between" if is_row else "next_after"
-            if is_row:
-                _compare_row(schedule, instant, patience)
+        for instant, compare in _instants(now, changes):
+            method = "between" if compare else "next_after"
+            if compare:
+                _compare(schedule, instant, limit)
             else:
                 answer(schedule, instant)
-            patience.look()
+            limit.check()
     except _Enough:
         return None
     except Unfit as fault:
         return str(fault)
     except Exception as error:
-        return f"{asking} failed with {one_line(error)}"
+        return f"{method} failed with {one_line(error)}"
     finally:
-        patience.over()
+        limit.end()
     return None
 
 
-def _compare_row(schedule: Schedule, after: int, patience: _Patience) -> None:
-    """`between` must give what `next_after` gives one by one: all up to its end, and nothing behind it."""
-    row: list[int] = []
-    while len(row) < _ROW and (tick := answer(schedule, row[-1] if row else after)) is not None:
-        row.append(tick)
-        patience.look()
-    until = row[-1] if row else after + _DAY
-    for end, wanted in ((until, row), (until - 1, row[:-1] if row else [])):
+def _compare(schedule: Schedule, after: int, limit: _Limit) -> None:
+    """`between` must return the ticks that `next_after` returns one by one: all up to its end, and none after it."""
+    ticks: list[int] = []
+    while len(ticks) < _COMPARED and (tick := answer(schedule, ticks[-1] if ticks else after)) is not None:
+        ticks.append(tick)
+        limit.check()
+    until = ticks[-1] if ticks else after + _DAY
+    for end, wanted in ((until, ticks), (until - 1, ticks[:-1] if ticks else [])):
         given = schedule.between(utc_datetime(after), utc_datetime(end))
         found: list[int] = []
         for given_tick in islice(given, len(wanted) + 1):
             found.append(_checked(given_tick, found[-1] if found else after, "between"))
-            patience.look()
+            limit.check()
         if found != wanted:
             raise Unfit(
-                f"between({utc_datetime(after).isoformat()}, {utc_datetime(end).isoformat()}) gave {_shown(found)}, "
-                f"but next_after gave {_shown(wanted)}"
+                f"between({utc_datetime(after).isoformat()}, {utc_datetime(end).isoformat()}) returned {_shown(found)}, "
+                f"but next_after returned {_shown(wanted)}"
             )
 
 
@@ -199,14 +200,14 @@ def _shown(ticks: list[int]) -> str:
 
 
 def _instants(now: int, changes: Iterable[int]) -> Iterator[tuple[int, bool]]:
-    """Where to try a schedule over the next year, the likeliest first, and whether with a row of ticks."""
+    """When to try a schedule over the next year, the likeliest faults first, and whether to compare `between`."""
     yield now, False
     yield now, True
     for change in changes:
         yield from ((change + seconds, False) for seconds in _AROUND)
         yield change - 2 * _HOUR, True
     for day in range(1, 366, 2):
-        # At another time of each day.
+        # At a different time each day.
         yield now + day * _DAY + day * 3_571 % _DAY, day % 30 == 1
 
 
