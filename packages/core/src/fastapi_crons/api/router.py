@@ -32,7 +32,7 @@ from fastapi_crons.api.models import (
 from fastapi_crons.api.notices import Notices
 from fastapi_crons.api.plugin_routes import PluginRoutes
 from fastapi_crons.api.problems import ManagementRoute, problems
-from fastapi_crons.engine.events import Heard
+from fastapi_crons.engine.events import Published
 from fastapi_crons.errors import ConfigurationError
 from fastapi_crons.job import ManualRun
 from fastapi_crons.management.views import JobFilter
@@ -232,7 +232,7 @@ async def health(asked: Asking, response: Response) -> HealthModel:
 
 async def _listening(
     asked: Asking, job: Annotated[list[str] | None, Query(description="Only these jobs", max_length=100)] = None
-) -> AsyncIterator[AsyncIterator[Heard]]:
+) -> AsyncIterator[AsyncIterator[Published]]:
     # A dependency, because the endpoint can refuse nothing once its answer has begun, and because this ends with the request.
     if not asked.details:
         raise HTTPException(
@@ -256,7 +256,7 @@ def _event(record: Record) -> ServerSentEvent:
     responses={200: {"description": "`run` with a run as it starts or ends, `missed` with missed ticks"}},
 )
 async def events(
-    heard: Annotated[AsyncIterator[Heard], Depends(_listening)],
+    heard: Annotated[AsyncIterator[Published], Depends(_listening)],
 ) -> AsyncGenerator[ServerSentEvent, None]:
     """Runs as they start and end, without logs, and missed ticks, of all instances that share the state store.
 

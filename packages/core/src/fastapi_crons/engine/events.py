@@ -1,4 +1,4 @@
-"""Feed: what the state store tells, for all who listen in this process."""
+"""Feed: passes on what the state store publishes to all listeners in this process."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from fastapi_crons.state.base import Record, StateBackend
 
 logger = logging.getLogger(__name__)
 
-#: A listener that is so many records behind is let go, so that it does not hold the memory of all.
+#: A listener that is so many records behind is disconnected, so that it does not fill the memory.
 MAX_BEHIND = 1_000
 
 
 T = TypeVar("T")
 
 
-class Heard:
-    """A record as all listeners get it: what one makes of it the others need not make again."""
+class Published:
+    """A record as all listeners get it. What one makes of it, the others need not make again."""
 
     __slots__ = ("_shown", "record")
 
@@ -34,28 +34,28 @@ class Heard:
         self._shown: object = None
 
     def shown_by(self, show: Callable[[Record], T]) -> T:
-        """What a function makes of the record; it is called once, whoever asks."""
+        """What a function makes of the record. It is called once for all listeners."""
         if self._shown is None:
             self._shown = show(self.record)
         return cast("T", self._shown)
 
 
 class Feed(Part):
-    """One subscription to the state store, whatever the number of listeners; none where nobody listens.
+    """One subscription to the state store for all listeners; none while there are no listeners.
 
     There are at most `limit` listeners at a time, those of other schedulers of the process among them.
     """
 
-    #: How many listen in this process. One that was let go counts until its connection ends.
+    #: How many listen in this process. One that was disconnected counts until its connection ends.
     _listening = 0
 
     def __init__(self, state: StateBackend, limit: int) -> None:
         self._state = state
         self._limit = limit
-        #: What each listener has yet to hear, None at its end; and of which jobs it wants to, None for all.
-        self._queues: dict[asyncio.Queue[Heard | None], Collection[str] | None] = {}
+        #: What each listener has yet to get, None at its end; and the jobs that it listens to, None for all.
+        self._queues: dict[asyncio.Queue[Published | None], Collection[str] | None] = {}
         self._subscription: asyncio.Task[None] | None = None
-        #: Subscriptions that nobody needs any more, owned until the store knows.
+        #: Subscriptions that were cancelled, owned until they have ended.
         self._ending: set[asyncio.Task[None]] = set()
         self._stopped = False
 
@@ -63,7 +63,7 @@ class Feed(Part):
         """Disconnect all listeners, and take no new ones."""
         self._stopped = True
         for queue in list(self._queues):
-            self._let_go(queue)
+            self._disconnect(queue)
 
     async def shutdown(self, timeout: float) -> None:
         self.quiesce()
@@ -71,29 +71,29 @@ class Feed(Part):
             await asyncio.wait(self._ending, timeout=timeout)
 
     @contextmanager
-    def listen(self, jobs: Collection[str] | None = None) -> Iterator[AsyncIterator[Heard]]:
-        """Runs as they start and end, without their logs, and ticks that were let go, of all instances that the store reaches.
+    def listen(self, jobs: Collection[str] | None = None) -> Iterator[AsyncIterator[Published]]:
+        """Runs as they start and end, without their logs, and missed ticks, of all instances that the store reaches.
 
-        Of the named jobs, or of all. From here on they are kept for this listener, until the scheduler stops, or the listener
-        is too slow. What happens while the store does not answer may be left out. Raises `CronsError` where the store can't
-        tell what happens as it happens, and where the scheduler stops; `TooManyListenersError` where so many listen already.
+        Of the named jobs, or of all. They are queued for this listener from now on, until the scheduler stops or the listener
+        is too slow. What happens while the store does not answer may be missing. Raises `CronsError` where the state store
+        publishes no events, and where the scheduler stops; `TooManyListenersError` where `limit` listeners are there already.
         """
         if self._stopped:
             raise CronsError("the scheduler is stopping: there are no more events")
         if self._state.events() is None:
-            raise CronsError(f"{type(self._state).__name__} can't tell what happens as it happens")
+            raise CronsError(f"can't listen to events: {type(self._state).__name__} publishes none")
         if Feed._listening >= self._limit:
             raise TooManyListenersError(
                 f"{counted(Feed._listening, 'client')} listen to events already, as many as CRON_MAX_EVENT_STREAMS allows; "
                 "try later"
             )
-        queue: asyncio.Queue[Heard | None] = asyncio.Queue()
+        queue: asyncio.Queue[Published | None] = asyncio.Queue()
         self._queues[queue] = jobs
         if self._subscription is None:
-            self._subscription = asyncio.create_task(self._tell_forever(), name="fastapi-crons feed")
+            self._subscription = asyncio.create_task(self._publish_forever(), name="fastapi-crons feed")
         Feed._listening += 1
         try:
-            yield _heard(queue)
+            yield _records_of(queue)
         finally:
             Feed._listening -= 1
             self._forget(queue)
@@ -105,7 +105,7 @@ class Feed(Part):
             self._subscription.add_done_callback(self._ending.discard)
             self._subscription = None
 
-    async def _tell_forever(self) -> None:
+    async def _publish_forever(self) -> None:
         backoff, failures, now = Backoff(), Meter(), asyncio.get_running_loop().time
         while (events := self._state.events()) is not None:
             try:
@@ -114,7 +114,7 @@ class Feed(Part):
                         backoff = Backoff()
                         failures.works(now())
                         if isinstance(event, (Run, MissedTicks)):
-                            self._tell(event)
+                            self._publish(event)
             except Exception as error:
                 lasting = failures.failed(now())
                 if lasting is not None:
@@ -125,26 +125,26 @@ class Feed(Part):
                     )
             await asyncio.sleep(backoff.next())
 
-    def _tell(self, record: Record) -> None:
-        heard = Heard(record)
+    def _publish(self, record: Record) -> None:
+        published = Published(record)
         for queue, jobs in list(self._queues.items()):
             if jobs is not None and record.job not in jobs:
                 continue
             if queue.qsize() < MAX_BEHIND:
-                queue.put_nowait(heard)
+                queue.put_nowait(published)
             else:
-                self._let_go(queue)
+                self._disconnect(queue)
 
-    def _let_go(self, queue: asyncio.Queue[Heard | None]) -> None:
+    def _disconnect(self, queue: asyncio.Queue[Published | None]) -> None:
         self._forget(queue)
         queue.put_nowait(None)
 
-    def _forget(self, queue: asyncio.Queue[Heard | None]) -> None:
+    def _forget(self, queue: asyncio.Queue[Published | None]) -> None:
         self._queues.pop(queue, None)
         if not self._queues:
             self._unsubscribe()
 
 
-async def _heard(queue: asyncio.Queue[Heard | None]) -> AsyncIterator[Heard]:
+async def _records_of(queue: asyncio.Queue[Published | None]) -> AsyncIterator[Published]:
     while (record := await queue.get()) is not None:
         yield record

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from fastapi_crons.engine.events import Heard
+from fastapi_crons.engine.events import Published
 from fastapi_crons.errors import CronsError, RunEndedError
 from fastapi_crons.job import CronJob, ManualRun
 from fastapi_crons.locking.base import REACHES, KnownJob, LiveInstance
@@ -219,7 +219,7 @@ class Management:
         return sorted(found, key=lambda found: (found.instance.id, found.instance.owner))
 
     @contextmanager
-    def subscribe(self, jobs: Collection[str] | None = None) -> Iterator[AsyncIterator[Heard]]:
+    def subscribe(self, jobs: Collection[str] | None = None) -> Iterator[AsyncIterator[Published]]:
         """Runs as they start and end, without logs, and missed ticks, of some jobs or of all; see `Feed.listen`."""
         with self._engine().feed.listen(jobs) as records:
             yield records

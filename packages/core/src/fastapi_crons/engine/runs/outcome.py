@@ -1,4 +1,4 @@
-"""Kept: what of a run's outcome goes on record, as far as the settings and the plugins let it."""
+"""Outcome: truncates and redacts a run's result, error and log before they are stored."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
     from fastapi_crons.plugins.calls import HookCaller
 
-#: How many characters of a text are given to redaction hooks, at least; and how many more than are kept of it.
+#: Redaction hooks are given at least so many characters of a text, and at least so many more than are stored of it.
 _REDACTED = 65_536
 _MORE = 4_096
-#: What a text ends with that was cut before it was redacted.
+#: The end of a text that was cut before it was redacted.
 _CUT = re.compile(r"… \([0-9]+ characters\)\n?\Z")
 _CUT_MARK = 40
-#: No secret of which half may stand at the end of a text that was cut before it was redacted is longer.
+#: The longest secret: half of one may be left at the end of a text that was cut before it was redacted.
 _HALF = 256
 _REASON_CHARS = 200
 _NOTE_CHARS = 1_000
 
 
-class Kept:
-    """Makes of what a run returned, raised and logged, and of what people say of it, what is kept."""
+class OutcomeFilter:
+    """Makes of what a run returned, raised and logged, and of people's notes, what is stored."""
 
     def __init__(self, config: CronConfig, hooks: HookCaller) -> None:
         self._max_error_chars = config.max_error_chars
@@ -53,21 +53,21 @@ class Kept:
         return replace(error, traceback=without_our_frames(error.traceback))
 
     def veto(self, run: ActiveRun, raised: BaseException) -> RunError:
-        """Why a before-run hook did not let a run be."""
+        """Why a before-run hook vetoed a run."""
         try:
             reason = safe_text(getattr(raised, "reason", ""), self._cut_first(run.job.name, _REASON_CHARS))
-        except BaseException:  # a class of somebody else's that is derived from ours
+        except BaseException:  # the plugin's own subclass of `SkipRun`
             reason = ""
         return RunError(SkipRun.__name__, reason)
 
     def note(self, job_name: str, text: str | None) -> str | None:
-        """What somebody said of a run by hand, or of a pause."""
+        """The note of a manual run, or of a pause."""
         if text is None or not self._hooks.wanted("redact", job_name):
             return None if text is None else safe_text(text, _NOTE_CHARS)
         return self._redacted(job_name, "note", safe_text(text, self._cut_first(job_name, _NOTE_CHARS)), _NOTE_CHARS)
 
     def line_chars(self, run: ActiveRun) -> int:
-        """How much of a log record is held until the run has ended."""
+        """How many characters of a log record are held until the run has ended."""
         return self._cut_first(run.job.name, self._max_line_chars)
 
     def outcome(self, run: ActiveRun, outcome: Run) -> Run:
@@ -98,9 +98,9 @@ class Kept:
         return replace(outcome, error=error, result_json=result, log=log)
 
     def _redacted_result(self, job_name: str, result: str) -> str:
-        """A result, redacted as people write it: a text as it is, anything else as JSON in which nothing needs to be escaped.
+        """A result, redacted in the form in which people write it: a text as it is, anything else as JSON without escapes.
 
-        So texts in it that JSON escapes (quotation marks, backslashes, line breaks) are redacted one by one before.
+        Texts in it that JSON escapes (quotation marks, backslashes, line breaks) are redacted one by one before.
         """
 
         def redacted(text: str) -> str:
@@ -118,14 +118,14 @@ class Kept:
         return json.dumps(kept)
 
     def _cut_first(self, job_name: str, limit: int) -> int:
-        """The limit of a text as it comes: what is to be redacted is cut afterwards, so that no half of a secret slips by."""
+        """The limit of a text before redaction: it is cut to `limit` afterwards, so that no half of a secret slips by."""
         return max(limit + _MORE, _REDACTED) if self._hooks.wanted("redact", job_name) else limit
 
     def _redacted(self, job_name: str, field: str, text: str, limit: int) -> str:
-        """A text that `_cut_first` has let through, redacted and cut to what is kept of it."""
+        """A text that was cut by `_cut_first`, redacted and cut to what is stored of it."""
         kept = self._hooks.redacted(job_name, field, text)
         if len(kept) <= limit + _HALF and len(text) > limit + _HALF and _CUT.search(text, len(text) - _CUT_MARK):
-            # The end has come into view, where it was cut before.
+            # Redaction made it shorter, so that the place of the first cut is stored: half of a secret may stand there.
             kept = f"{kept[: max(0, len(kept) - _HALF)]}…"
         return cut(kept, limit)
 

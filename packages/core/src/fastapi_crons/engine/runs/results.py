@@ -24,17 +24,17 @@ from pydantic import BaseModel
 from fastapi_crons._util.exceptions import exact_text, is_a
 from fastapi_crons._util.text import safe_text, type_name
 
-#: How much is kept of why a result is not.
+#: How many characters are stored of the reason why a result is not.
 REASON_CHARS = 200
-#: For how long (seconds) the event loop is held in one go.
+#: How long (seconds) the event loop is held at a time.
 _SLICE = 0.004
-#: What is nested more deeply may not be read again: Python's own limit is 1,000, and counts what calls the reader.
+#: JSON that is nested more deeply might not be readable: Python's own limit is 1,000, and the reader's callers count, too.
 _MAX_DEPTH = 500
 #: How many characters of a text are encoded at a time.
 _CHUNK = 16_384
-#: How often a value is converted, at most, until it is one that JSON has.
+#: How often a value is converted at most, until it is of a type that JSON has.
 _MAX_CONVERSIONS = 10
-#: Python writes out no whole number of more digits, unless told to; to make one of a `Decimal` takes long.
+#: Python prints no whole number of more digits by default, and making one of a `Decimal` takes long.
 _MAX_DIGITS = 4300
 _SEQUENCES = (list, tuple, set, frozenset, deque, GeneratorType)
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -49,12 +49,12 @@ class _Encoder:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        #: The containers that the walk is inside of: what is left of each, its end, and the object itself.
+        #: The containers that are being encoded, from the outermost: the items left, the closing bracket, the object itself.
         self._open: list[tuple[Iterator[object], str, object]] = []
         self._inside: set[int] = set()
 
     def pieces(self, value: object) -> Iterator[str]:
-        """The JSON text, in pieces; some are empty, after work that brought no text."""
+        """The JSON text, in pieces. Some are empty: they only let others have the event loop."""
         yield from self._value(value)
         at_start = True
         while self._open:
@@ -78,7 +78,7 @@ class _Encoder:
             at_start = len(self._open) > depth
 
     def _value(self, value: object) -> Iterator[str]:
-        """A scalar whole; of a container, the beginning."""
+        """All of a scalar, or the beginning of a container."""
         original = value
         for _ in range(_MAX_CONVERSIONS):
             if type(value) is str:
@@ -139,7 +139,7 @@ class _Encoder:
         return "{" if end == "}" else "["
 
     def _weigh(self, values: Iterable[object]) -> Iterator[str]:
-        """See that what is converted in one go is no more than what may be kept. A lower bound of its size is enough."""
+        """Raise where a value that is converted in one go is larger than may be stored. A lower bound of its size is enough."""
         size, waiting = 0, [iter(values)]
         while waiting:
             for value in waiting[-1]:
@@ -160,7 +160,7 @@ class _Encoder:
             yield ""
 
     def _converted(self, value: object) -> object:
-        """What stands for a value that is none of JSON's; as `jsonable_encoder` does it, but not deeply."""
+        """What stands for a value of a type that JSON has not; as `jsonable_encoder` converts it, but one level deep."""
         if isinstance(value, BaseModel):
             return value.model_dump(mode="json", by_alias=True)
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -200,7 +200,7 @@ class _Encoder:
             for number, pair in enumerate(value):  # type: ignore[arg-type, var-annotated]
                 if number >= self._limit:
                     raise _TooLargeError
-                made.update([pair])  # one by one: what is no row of pairs is given up at its first item
+                made.update([pair])  # one by one: where it is no list of pairs, the first item fails
             return made
         except _TooLargeError:
             raise
@@ -211,7 +211,7 @@ class _Encoder:
                 raise TypeError(f"a {type_name(value)} can't be made JSON") from None
 
     def _bounded(self, items: object) -> list[object]:
-        """The items, unless there are more than could be kept."""
+        """The items. Raises where there are more than could be stored."""
         found = list(islice(iter(items), self._limit + 1))  # type: ignore[call-overload]
         if len(found) > self._limit:
             raise _TooLargeError
@@ -238,13 +238,13 @@ async def result_json(value: object, limit: int, reason_limit: int = REASON_CHAR
             if perf_counter() > until:
                 await asyncio.sleep(0)
                 until = perf_counter() + _SLICE
-    except BaseException as error:  # whatever the value does when it is looked at; the function has ended well
+    except BaseException as error:  # the value may raise anything; the function has succeeded all the same
         return _not_stored(value, error, limit, reason_limit)
     return "".join(pieces)
 
 
 def drained(value: object, limit: int) -> object:
-    """What a function that runs in a thread returned: of a generator, which may wait for things, what it makes there."""
+    """The value that a function returned in a thread. A generator is exhausted there, because it may block."""
     if type(value) is not GeneratorType:
         return value
     return list(islice(value, limit // 3 + 2))

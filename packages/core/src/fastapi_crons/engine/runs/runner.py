@@ -20,7 +20,7 @@ from fastapi_crons._util.text import cut, printable, traceback_text, type_name
 from fastapi_crons.clock import Clock, root_task
 from fastapi_crons.engine.runs.attempt import Attempts
 from fastapi_crons.engine.runs.log import capture_records, current_log
-from fastapi_crons.engine.runs.outcome import Kept
+from fastapi_crons.engine.runs.outcome import OutcomeFilter
 from fastapi_crons.engine.runs.run import ActiveRun, Ending
 from fastapi_crons.errors import SkipRun
 from fastapi_crons.job import CronJob
@@ -73,7 +73,7 @@ class Runner(Part):
         self._shutdown_timeout, self._hook_timeout = config.shutdown_timeout, config.hook_timeout
         self._log_tracebacks = config.log_tracebacks
         self._hooks = hooks
-        self._kept = Kept(config, hooks)
+        self._filter = OutcomeFilter(config, hooks)
         self._recorder = recorder
         self._journal = journal
         self._leases = leases
@@ -141,7 +141,7 @@ class Runner(Part):
 
     def note(self, job: CronJob, text: str | None) -> str | None:
         """What somebody said of a run by hand or a pause, fit to be kept."""
-        return self._kept.note(job.name, text)
+        return self._filter.note(job.name, text)
 
     def _abandon(self, run: ActiveRun) -> None:
         """Leave a run behind that does not end, at a stop: its record is closed and its lease given back."""
@@ -169,7 +169,7 @@ class Runner(Part):
         current_run.set(run)
         try:
             if self._max_log_chars:
-                run.max_log_chars, run.max_line_chars = self._max_log_chars, self._kept.line_chars(run)
+                run.max_log_chars, run.max_line_chars = self._max_log_chars, self._filter.line_chars(run)
                 current_log.set(run)
             await self._carry_out(run)
         except BaseException as error:
@@ -230,16 +230,16 @@ class Runner(Part):
                 await self._ask_before_hooks(run)
                 await self._settle_lease(run)
             value = await self._attempts.call(run)
-            return Ending("completed", None, None if value is None else await self._kept.result(run, value))
+            return Ending("completed", None, None if value is None else await self._filter.result(run, value))
         except asyncio.CancelledError as cancelled:
             status, error = self._after_cancellation(run, cancelled)
         except BaseException as raised:
             if run.cut is not None:
                 status, error = self._after_cancellation(run, raised)
             elif run.vetoed and is_a(raised, SkipRun):
-                status, error = "cancelled", self._kept.veto(run, raised)
+                status, error = "cancelled", self._filter.veto(run, raised)
             else:
-                status, error = "failed", self._kept.error(run, raised)
+                status, error = "failed", self._filter.error(run, raised)
             if self._is_interrupt(raised):
                 self._end(run, status, error, None)
                 raise
@@ -260,7 +260,7 @@ class Runner(Part):
         run.function_ended = True
         if run.cut != "lease_lost":
             self._leases.ended(run.id)
-        outcome = self._kept.outcome(run, run.record(status, self._clock.now(), error, result))
+        outcome = self._filter.outcome(run, run.record(status, self._clock.now(), error, result))
         run.result_json = outcome.result_json
         if not run.job.store_result and outcome.result_json is not None:
             outcome = replace(outcome, result_json=None)
@@ -347,5 +347,5 @@ class Runner(Part):
         if run.cut is not None:
             return "interrupted" if run.cut == "lease_lost" else run.cut, run.cut_error(run.cut)
         if raised is not None and not run.is_cancelled:
-            return "failed", self._kept.error(run, raised)
+            return "failed", self._filter.error(run, raised)
         return "interrupted", RunError("CancelledError", "was cancelled from outside the scheduler")
