@@ -1,1 +1,1 @@
-"""What has nothing to do with cron."""
+"""Helpers that know nothing about cron."""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 FIRST_DELAY, MAX_DELAY = 0.1, 5.0
 #: How long (seconds) after its beginning a failure that lasts is logged again; the last interval repeats.
 REMINDERS = (60.0, 300.0, 900.0)
-#: What fails again so soon (seconds) after it worked is the same failure, which came back.
+#: A failure that comes back so soon (seconds) after it worked is the same failure.
 SETTLED_AFTER = 60.0
 
 
@@ -32,14 +32,14 @@ class Backoff:
 
 
 class Lasting(NamedTuple):
-    """What there is to log about a failure. Durations in seconds."""
+    """What to log about a failure. Durations in seconds."""
 
     first: bool
-    """Whether nothing has been logged of it before."""
+    """Whether it is logged for the first time."""
     seconds: float
-    """How long it has failed without working in between."""
+    """How long it has failed without a success in between."""
     times: int
-    """How often it has failed since it began, those that came back included."""
+    """How often it has failed since it began, also where it worked for a moment in between."""
     since: float
     """How long ago it began."""
 
@@ -47,10 +47,10 @@ class Lasting(NamedTuple):
 class Meter:
     """Decides when a failure that repeats is logged. Safe to use from any thread; `now` is on a monotonic clock.
 
-    Several callers may fail for the same reason, each under a name of its own: it is over when it works for all of them.
+    Several callers may share one failure, each under its own name: it is over when it works for all of them.
     """
 
-    __slots__ = ("_began", "_due", "_failing", "_lock", "_since", "_times", "_told", "_worked_at")
+    __slots__ = ("_began", "_due", "_failing", "_lock", "_logged", "_since", "_times", "_worked_at")
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -58,12 +58,12 @@ class Meter:
         self._began = self._since = self._worked_at = self._due = -inf
         self._times = 0
         #: Whether it was logged since it last worked.
-        self._told = False
+        self._logged = False
 
     def failed(self, now: float, caller: str = "", *, asked: float | None = None) -> Lasting | None:
-        """Note a failure; returns what to log of it now, None where it is too early for that.
+        """Note a failure; returns what to log about it now, or None where it is too early.
 
-        `asked` says when it was tried, where the failure took long to show.
+        `asked` is when the call began, where it took long to fail.
         """
         with self._lock:
             if not self._failing:
@@ -76,11 +76,11 @@ class Meter:
                 return None
             first = self._due == self._began
             self._due = self._began + _next_reminder(now - self._began)
-            self._told = True
+            self._logged = True
             return self._lasting(now, first=first)
 
     def works(self, now: float, caller: str = "") -> Lasting | None:
-        """Note that it works; returns what to log where that is news."""
+        """Note that it works; returns what to log where the failure was logged."""
         if not self._failing:
             return None
         with self._lock:
@@ -88,14 +88,14 @@ class Meter:
             if self._failing:
                 return None
             self._worked_at = now
-            told, self._told = self._told, False
+            told, self._logged = self._logged, False
             return self._lasting(now, first=False) if told else None
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Forget every failure."""
         with self._lock:
             self._failing.clear()
-            self._worked_at, self._told = -inf, False
+            self._worked_at, self._logged = -inf, False
 
     def _lasting(self, now: float, *, first: bool) -> Lasting:
         return Lasting(first, now - self._since, self._times, now - self._began)

@@ -15,7 +15,7 @@ from types import FunctionType, MethodType
 from typing import Annotated, TypeGuard, get_args, get_origin
 
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-#: What `functools.cache` and its kin make: the function itself, for all that a call takes.
+#: What `functools.cache` and `lru_cache` make: a call of it takes what the function itself takes.
 _Cached = type(functools.cache(lambda: None))
 
 

@@ -1,6 +1,6 @@
-"""Damage: rows on record that can't be read. Each costs itself, is named once, and costs nothing else.
+"""Damaged rows of a store. Each is left out and logged once, and affects nothing else.
 
-Stores pass what they have read through the functions `sound_…` of `state.sound` and `locking.sound`, which raise
+Stores check what they have read with the functions `sound_…` of `state.sound` and `locking.sound`, which raise
 `DamagedError`, and note what they leave out.
 """
 
@@ -23,14 +23,14 @@ Check = Callable[[object, str], object]
 EARLIEST, LATEST = -62_104_000_000, 253_370_000_000
 #: The largest number that every store can hold exactly.
 MOST = 2**53
-#: The longest text (characters) that names anything; the longest name of a job has 200.
+#: The longest text (characters) that names anything; a job's name has at most 200.
 LONGEST_NAME = 300
-#: For how long (seconds) a row that was not met again is remembered, and how many are.
+#: How long (seconds) a damaged row is remembered after it was last read, and how many are.
 _REMEMBERED, _MANY = 3_600.0, 1_000
 
 
 class DamagedError(ValueError):
-    """What is on record can't be what it should be; the message names the field."""
+    """A stored value can't be right; the message names the field."""
 
 
 class Damage:
@@ -38,11 +38,11 @@ class Damage:
 
     def __init__(self, store: str) -> None:
         self._store = store
-        #: When each was met last, on the monotonic clock.
-        self._met: dict[str, float] = {}
+        #: When each was last read, on the monotonic clock.
+        self._read_at: dict[str, float] = {}
 
     def sound(self, row: str, make: Callable[[], T]) -> T | None:
-        """What is made of a row; None where it can't be, which is noted under this name."""
+        """What `make` returns; None where it fails, which is noted under the name of the row."""
         try:
             return make()
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
@@ -50,23 +50,23 @@ class Damage:
             return None
 
     def note(self, row: str, why: object) -> None:
-        """A row was left out, or a part of it was not believed."""
+        """Note that a row, or a part of it, was left out."""
         name = cut(printable(row), 200)
-        if name not in self._met:
+        if name not in self._read_at:
             logger.error(
                 "%s: %s is damaged, and is passed over: %s; nothing else is affected",
                 self._store,
                 name,
                 printable(safe_text(why, 200)),
             )
-            if len(self._met) >= _MANY:
-                self._met.pop(next(iter(self._met)), None)
-        self._met[name] = time.monotonic()
+            if len(self._read_at) >= _MANY:
+                self._read_at.pop(next(iter(self._read_at)), None)
+        self._read_at[name] = time.monotonic()
 
     def names(self) -> list[str]:
-        """What was met in the last hour."""
+        """The damaged rows of the last hour."""
         since = time.monotonic() - _REMEMBERED
-        return [f"{self._store}: {name}" for name, met in list(self._met.items()) if met > since]
+        return [f"{self._store}: {name}" for name, read_at in list(self._read_at.items()) if read_at > since]
 
 
 def check(record: object, checks: Mapping[str, Check]) -> None:
@@ -78,7 +78,7 @@ def check(record: object, checks: Mapping[str, Check]) -> None:
 def text(value: object, field: str) -> str:
     """A text that can be written anywhere."""
     if not isinstance(value, str) or not (value.isascii() or _is_unicode(value)):
-        raise DamagedError(f"{field} is no text")
+        raise DamagedError(f"{field} is not a text")
     return value
 
 
@@ -93,14 +93,14 @@ def name(value: object, field: str) -> str:
 def whole(value: object, field: str, *, least: int = 0, most: int = MOST) -> int:
     """A whole number between bounds."""
     if type(value) is not int or not least <= value <= most:
-        raise DamagedError(f"{field} is no whole number, or is out of bounds")
+        raise DamagedError(f"{field} is not a whole number, or is out of bounds")
     return value
 
 
 def instant(value: object, field: str) -> float:
     """An instant in Unix seconds, which a calendar can show."""
     if not is_between(value, EARLIEST, LATEST):
-        raise DamagedError(f"{field} is no instant")
+        raise DamagedError(f"{field} is not a time")
     return value  # type: ignore[return-value]
 
 
@@ -115,7 +115,7 @@ def one_of(words: Collection[str]) -> Check:
 
     def check_word(value: object, field: str) -> None:
         if not isinstance(value, str) or value not in known:
-            raise DamagedError(f"{field} is none that is known")
+            raise DamagedError(f"{field} has an unknown value")
 
     return check_word
 

@@ -1,7 +1,7 @@
-"""Looks at exceptions, and at other objects of somebody else's, whatever these do when they are looked at.
+"""Reads exceptions and other foreign objects safely, whatever their own code does when they are read.
 
-An attribute of an exception may be a property, and the name of its class one of a metaclass: either can raise anything, and
-also `SystemExit`, which ends a process where nobody expects it. What Python itself keeps is asked for here, past such code.
+An attribute of an exception may be a property, and the name of its class may come from a metaclass: either can raise anything,
+even `SystemExit`, which would end the process. These functions read what Python itself keeps, past such code.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from types import TracebackType
 
 _NAME = type.__dict__["__name__"]
 _TRACEBACK = BaseException.__dict__["__traceback__"]
-#: So many exceptions, with so many characters, are shown as Python does it: within some ten milliseconds.
+#: Up to so many exceptions and characters, Python formats them itself: that takes some ten milliseconds.
 _MOST_EXCEPTIONS = 300
 _MOST_CHARS = 100_000
-#: Of a group with more, so many are shown.
+#: How many members of a larger group are shown.
 _SHOWN = 5
 
 
@@ -32,7 +32,7 @@ def is_a(error: BaseException, kinds: type[BaseException] | tuple[type[BaseExcep
     """Whether an exception is of one of these classes; `isinstance` would ask the exception for its `__class__`."""
     try:
         return issubclass(type(error), kinds)
-    except BaseException:  # a class of somebody else's that decides by itself what it has for subclasses
+    except BaseException:  # a foreign class may decide by its own code what its subclasses are
         return False
 
 
@@ -45,7 +45,8 @@ def traceback_of(error: BaseException) -> TracebackType | None:
 def formatted(error: BaseException, frames: int | None = None) -> str:
     """An exception and its causes with their tracebacks, as Python shows them; only its own frames where that fails.
 
-    Of each, so many frames, the innermost ones. Of causes and members without number, or with texts without end, a part.
+    `frames` limits each traceback to its innermost frames. Of very many causes and members, or of very long texts, a part is
+    shown.
     """
     limit = None if frames is None else -frames
     if _is_moderate(error):
@@ -53,8 +54,8 @@ def formatted(error: BaseException, frames: int | None = None) -> str:
     parts = [_alone(error, limit)]
     for inner in _next_inside(error):
         shown = _whole(inner, limit) if _is_moderate(inner) else _alone(inner, limit)
-        parts.append(f"It was caused by, or holds:\n\n{shown}")
-    return "\n\n".join([*parts, "There are more, or longer ones, than are shown."])
+        parts.append(f"Caused by, or containing:\n\n{shown}")
+    return "\n\n".join([*parts, "There is more than is shown."])
 
 
 def _whole(error: BaseException, limit: int | None) -> str:
@@ -75,9 +76,9 @@ def _alone(error: BaseException, limit: int | None) -> str:
 
 
 def _is_moderate(error: BaseException) -> bool:
-    """Whether Python's way to show it, which goes through all that is inside, takes no time to speak of.
+    """Whether Python can format it quickly: that walks through every cause and member.
 
-    Of a group, each member counts as often as it is in there, as it is shown as often.
+    A member counts as often as its group contains it, because it is shown as often.
     """
     waiting, count, size = [error], 0, 0
     seen: set[int] = set()
@@ -96,13 +97,13 @@ def _is_moderate(error: BaseException) -> bool:
             for each in before:
                 seen.add(id(each))
                 waiting.append(each)
-    except BaseException:  # then it is found out once more, by what copes with that
+    except BaseException:  # formatting will fail in the same way, and handles that
         return True
     return True
 
 
 def _next_inside(error: BaseException) -> list[BaseException]:
-    """What it was caused by, or the first of those that it holds."""
+    """Its cause, and its first members."""
     try:
         inside = (error.__cause__ or error.__context__, *_members(error)[:_SHOWN])
         return [each for each in inside if each is not None]
@@ -111,7 +112,7 @@ def _next_inside(error: BaseException) -> list[BaseException]:
 
 
 def _members(error: BaseException) -> tuple[BaseException, ...]:
-    """Those that a group holds."""
+    """The members of a group."""
     members = getattr(error, "exceptions", ())
     return tuple(each for each in members if is_a(each, BaseException)) if type(members) is tuple else ()
 
@@ -119,5 +120,5 @@ def _members(error: BaseException) -> tuple[BaseException, ...]:
 def _frames(error: BaseException, limit: int | None) -> str:
     try:
         return "Traceback (most recent call last):\n" + "".join(traceback.format_tb(traceback_of(error), limit=limit))
-    except BaseException:  # the source is asked for from whatever has loaded its module
+    except BaseException:  # the source comes from the module's loader, which can raise anything
         return ""

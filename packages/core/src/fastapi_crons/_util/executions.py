@@ -1,8 +1,7 @@
-"""Whether something is done again because its module was executed again.
+"""Tells a second execution of a module from a second thing of the same name.
 
 A module is executed twice where `python main.py` runs a server that imports `main`, where it is reloaded, or where a cell of a
-notebook is run again. What it registered the first time is then not something else of the same name: it is the same once
-more.
+notebook is run again. What it registers then is no second thing of that name: it is the first one again.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ _PACKAGE = __name__.partition(".")[0]
 
 
 class Caller(NamedTuple):
-    """Where in people's code a call of ours comes from."""
+    """Where in the user's code a call of ours comes from."""
 
     file: str
     line: int
     module: str
-    """`__main__` for a script, whatever its name is for those who import it."""
+    """`__main__` for a script, by whatever name others import it."""
     spec: object
-    """What its module was loaded by: another one each time that it is executed."""
+    """The spec of its module: a new one each time that the module is executed."""
 
     def is_later_execution_than(self, other: Caller) -> bool:
         """Whether both are in one module, which was executed again since the other call."""
@@ -52,22 +51,22 @@ def caller() -> Caller:
 
 
 class Executions:
-    """Notices for one scheduler that a module which registers something with it is executed again."""
+    """Notices, for one scheduler, when a module that registers something with it is executed again."""
 
     def __init__(self) -> None:
         self._newest: dict[str, Caller] = {}
 
     def is_another(self, now: Caller) -> bool:
-        """Whether this call comes from a module that was executed again since its last one."""
+        """Whether this call comes from a module that was executed again since its last call."""
         before = self._newest.get(now.file)
         self._newest[now.file] = now
         return before is not None and now.is_later_execution_than(before)
 
 
 def same_function(former: Callable[..., object], new: Callable[..., object], *, moved: bool) -> bool:
-    """Whether these are one function of one file, made once more where they are two objects.
+    """Whether these are the same function of the same file, even if two executions made two objects of it.
 
-    `moved` says that it may stand in another line now, because its module was changed and executed again.
+    `moved` allows it to be on another line: its module was changed and executed again.
     """
     one, other = _innermost(former), _innermost(new)
     if one is other:
@@ -83,7 +82,7 @@ def same_function(former: Callable[..., object], new: Callable[..., object], *, 
 
 
 def run_again_in_a_notebook(former: Callable[..., object], new: Callable[..., object]) -> bool:
-    """Whether a function of a notebook, or of Python's prompt, was defined once more: each cell is an execution."""
+    """Whether a function of a notebook, or of Python's prompt, was defined again: each cell is an execution."""
     one, other = _innermost(former), _innermost(new)
     names = getattr(other, "__globals__", {})
     if names.get("__name__") != "__main__" or "__file__" in names or getattr(one, "__globals__", None) is not names:
@@ -91,13 +90,13 @@ def run_again_in_a_notebook(former: Callable[..., object], new: Callable[..., ob
     code, other_code = _code(one), _code(other)
     if code is None or other_code is None or code is other_code:
         return False
-    # Two in one cell, or in a script that is piped to Python, stand in different lines of one text.
+    # Two functions in one cell, or in a script piped to Python, are on different lines of one text.
     again = code.co_filename != other_code.co_filename or code.co_firstlineno == other_code.co_firstlineno
     return again and getattr(one, "__qualname__", "") == getattr(other, "__qualname__", None)
 
 
 def told_apart(function: Callable[..., object]) -> str:
-    """A function for a message that tells it from another of its name: `module:qualname (file, line n)`."""
+    """How a message names a function to tell it from another of its name: `module:qualname (file, line n)`."""
     code = _code(_innermost(function))
     place = "" if code is None else f" ({os.path.basename(code.co_filename)}, line {code.co_firstlineno})"
     return f"{label(function)}{place}"

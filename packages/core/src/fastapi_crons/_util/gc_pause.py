@@ -1,4 +1,4 @@
-"""Keeps Python's garbage collector away from work that only makes objects which stay."""
+"""Pauses Python's garbage collector during work that only makes objects which stay."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """For work without awaits that makes very many objects: the collector would look at all of them over and over."""
+    """For work without awaits that makes very many objects: the collector would scan all of them again and again."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,7 +1,7 @@
-"""Hiding: takes secrets out of texts that people are shown: passwords in addresses, named values, secrets of the settings.
+"""Hides secrets in texts: passwords in addresses, values behind names such as `password=`, secrets of the settings.
 
-Rather too much is hidden than too little. Each step looks at a character a bounded number of times, so that no text, of
-whoever, holds the event loop.
+It hides too much rather than too little. Each step reads a character a bounded number of times, so that no text holds up the
+event loop.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from urllib.parse import quote, unquote
 
 HIDDEN = "***"
 
-#: How much of a text behind a cut has to be seen, so that no half of an address or of a secret is left before it.
+#: How many characters behind a cut are read, so that no half of an address or of a secret is left before it.
 _MARGIN = 4096
-#: A secret of so many characters is hidden wherever it appears; a shorter one only as a whole word, as it may be one ("test").
+#: A secret of so many characters is hidden wherever it appears; a shorter one ("test") only as a whole word.
 _ANYWHERE = 8
-#: Still shorter ones would blot out half of every text: they are hidden in addresses and behind their names alone.
+#: Still shorter ones would hide half of every text: they are hidden only in addresses and behind names.
 _SHORTEST = 4
-#: How many secrets are known at a time; then the oldest is forgotten.
+#: How many secrets are known at a time; the oldest is forgotten first.
 _MOST = 200
 
 _SPACE = re.compile(r"[\s\x00-\x20]")
@@ -29,13 +29,13 @@ _LONGEST_SCHEME = 40
 #: Where in a text without spaces another address begins.
 _NEXT = re.compile(r"[,;|\"'`<>()\[\]{}=](?=[A-Za-z][A-Za-z0-9+.-]{0,30}://)")
 _QUOTES = "\"'`"
-#: A host that nobody takes for a user with a password, so that an `@` behind it belongs to a path: `https://x.org/@me`.
+#: A host that can't be a user with a password, so that an `@` behind it belongs to a path: `https://x.org/@me`.
 _WEB = ("http:", "https:", "ws:", "wss:")
 _WEB_HOST = re.compile(r"//(?:[a-z0-9-]{1,63}\.){1,8}[a-z]{2,24}(?=[/?#])")
 _PARAMETER = re.compile(r"[?&;#]([^=&?;#]{1,80})=")
 _SECRET_PARAMETER = re.compile(r"pass|pwd|secret|token|key|auth|sig|cred|jwt", re.IGNORECASE)
 
-#: A name that says that a secret follows, as in the text of a call, of an object, of a mapping, or of JSON in JSON.
+#: A name that announces a secret, as in the text of a call, of an object, of a mapping, or of JSON in JSON.
 _NAMED = re.compile(
     r"(?:pass(?:word|wd|phrase)|pwd|secret|(?<!fencing_)token|authorization|(?:api|access|private|secret)_?key)"
     r"(?:=|(?:\\{0,3}[\"'])[ \t]{0,2}[:=][ \t]{0,2})",
@@ -50,12 +50,12 @@ _NO_SECRET = frozenset({"", "None", "null", "True", "False", "true", "false", HI
 
 
 class _Known:
-    """The secrets that the settings of this process hold, in the ways that they are written."""
+    """The secrets in the settings of this process, in every spelling."""
 
     def __init__(self) -> None:
         self._secrets: tuple[str, ...] = ()
         self._pattern: re.Pattern[str] | None = None
-        #: How long the longest is, as it may be written.
+        #: The length of the longest spelling.
         self.longest = 0
 
     def add(self, secret: str) -> None:
@@ -94,24 +94,24 @@ _known = _Known()
 
 
 def know(secret: str | None) -> None:
-    """Take a secret out of every text from now on: as it stands, percent-encoded and decoded, and quoted."""
+    """Hide a secret in every text from now on: as it stands, percent-encoded and decoded, and quoted."""
     if secret:
         _known.add(secret)
 
 
 def know_address(url: str) -> None:
-    """The same for the password in an address, the user where it is all there is, and secret parameters."""
+    """The same for the password in an address, the user where there is no password, and secret parameters."""
     for secret in _secrets_in(url):
         know(secret)
 
 
 def forget_all() -> None:
-    """Know no secret any more. For tests."""
+    """Forget every secret. For tests."""
     _known.clear()
 
 
 def as_cause(error: BaseException) -> BaseException | None:
-    """An error as the cause of one of ours, which is shown with it; None where a text in its chain holds a secret."""
+    """An error, to be the cause of one of ours and shown with it; None where a text in its chain contains a secret."""
     link: BaseException | None = error
     seen: set[int] = set()
     while link is not None and id(link) not in seen:
@@ -147,60 +147,60 @@ def _parameters(url: str) -> Iterator[tuple[str, str]]:
 
 
 def without_known_secrets(text: str) -> str:
-    """A text without what is known to be secret; all else stays."""
+    """A text without the known secrets; all else stays."""
     return _known.hide(text)
 
 
 def beginning_without_secrets(text: str, length: int) -> tuple[str, bool]:
     """The beginning of a text, with at least `length` characters to spare, without secrets; and whether that is all of it.
 
-    The text may be of any length: no more of it is looked at than that takes. No secret is left that lies across the end.
+    The text may be of any length: only as much of it is read as is needed. No part of a secret is left at the end.
     """
     seen = text[: length + _MARGIN + _known.longest]
     if len(seen) == len(text):
         return without_secrets(text), True
-    hidden = without_secrets(seen, goes_on=True)
-    # What hiding made shorter brings the end into view, where half of a known secret may stand.
+    hidden = without_secrets(seen, cut_off=True)
+    # Hiding has shortened the text, so that its end, where half of a known secret may stand, moves into view.
     return hidden[: max(0, len(hidden) - _known.longest)], False
 
 
-def without_secrets(text: str, *, goes_on: bool = False) -> str:
+def without_secrets(text: str, *, cut_off: bool = False) -> str:
     """A text with every secret in it hidden: in addresses, behind names such as `password=`, and those that are known.
 
-    `goes_on` says that the text is the beginning of a longer one.
+    `cut_off` says that the text is only the beginning of a longer one.
     """
     text = _known.hide(text)
     if "//" in text:
-        text = _in_addresses(text, goes_on)
+        text = _in_addresses(text, cut_off)
     if "=" in text or ":" in text:
         lowered = text.lower()
-        # Most texts have none of these, which is found out much faster than by the expression.
+        # Most texts have none of these, which this finds out much faster than the expression.
         if any(word in lowered for word in _PARTS_OF_NAMES):
             text = _behind_names(text)
     return text
 
 
-def _in_addresses(text: str, goes_on: bool) -> str:
+def _in_addresses(text: str, cut_off: bool) -> str:
     pieces, done = [], 0
     at = text.find("//")
     while at >= 0:
         space = _SPACE.search(text, at)
         end = len(text) if space is None else space.start()
         pieces.append(text[done:at])
-        pieces += _addresses(text, at, end, goes_on and space is None)
+        pieces += _addresses(text, at, end, cut_off and space is None)
         done = end
         at = text.find("//", end)
     return "".join(pieces) + text[done:]
 
 
-def _addresses(text: str, at: int, end: int, goes_on: bool) -> Iterator[str]:
+def _addresses(text: str, at: int, end: int, cut_off: bool) -> Iterator[str]:
     """The addresses in a part of the text without spaces, whose first begins at `//`, and what is between them."""
     borders = [found.end() for found in _NEXT.finditer(text, at, end)] + [end]
     for border in borders:
         scheme = _scheme_before(text, at)
         before = at - len(scheme) - 1
         close = _closing_quote(text, at, border, text[before] if before >= 0 and text[before] in _QUOTES else "")
-        yield _address(scheme, text[at:close], goes_on and close == end)
+        yield _address(scheme, text[at:close], cut_off and close == end)
         if border == end:
             yield text[close:end]
             return
@@ -227,18 +227,18 @@ def _closing_quote(text: str, at: int, end: int, quote: str) -> int:
     return end
 
 
-def _address(scheme: str, address: str, goes_on: bool) -> str:
+def _address(scheme: str, address: str, cut_off: bool) -> str:
     """An address from its `//` on, without secrets."""
     is_web = scheme.lower() in _WEB
     hidden = _without_parameters(address)
     if hidden.count("@") != address.count("@"):
-        return f"//{HIDDEN}"  # where a secret begins and ends is anybody's guess
+        return f"//{HIDDEN}"  # where a secret begins and ends can't be known
     if is_web and _WEB_HOST.match(hidden):
         return hidden
     _, at, after = hidden.rpartition("@")
     if at:
         return f"//{HIDDEN}@{after}"
-    return f"//{HIDDEN}" if goes_on else hidden
+    return f"//{HIDDEN}" if cut_off else hidden
 
 
 def _without_parameters(address: str) -> str:

@@ -1,7 +1,7 @@
-"""Hears the signals that end a process: to stop in time, and to tell a real Ctrl-C from a job that raises one.
+"""Handles the signals that end a process: to stop in time, and to tell a real Ctrl-C from a job that raises KeyboardInterrupt.
 
-Handlers are set with `signal.signal`. Those of an event loop (`add_signal_handler`) hear of a signal by a byte in a pipe whose
-other end a forked child has too: what is sent to the child would be heard by its parent.
+Handlers are set with `signal.signal`. An event loop's own (`add_signal_handler`) are woken through a pipe that a forked child
+shares: a signal to the child would reach its parent.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Listener:
-    """Hears signals by methods of its own. A child that this process forks does not have them: there is Python's default."""
+    """Handles signals by methods of its own. In a child that this process forks Python's default handlers take their place."""
 
     def listen(self, number: int, handler: Handler) -> None:
-        """Have a signal heard by a method of this object. In the main thread only."""
-        _see_to_children()
+        """Make a method of this object the handler of a signal. In the main thread only."""
+        _prepare_children()
         signal.signal(number, handler)
 
 
 class InterruptWatch(Listener):
     """Notices SIGINT where Python's default handler would raise KeyboardInterrupt inside whatever is running.
 
-    Servers and `asyncio.run` (Python 3.11 and newer) bring handlers of their own, which are left alone.
+    Servers and `asyncio.run` (Python 3.11 and newer) set handlers of their own, which are left alone.
     """
 
     def __init__(self) -> None:
@@ -53,14 +53,14 @@ class InterruptWatch(Listener):
 
 
 class StopSignals(Listener):
-    """Hears SIGTERM and SIGINT before the handlers that are there, which are called as ever.
+    """Notices SIGTERM and SIGINT, then calls the handlers that were set before.
 
-    A server that waits for open responses ends its lifespan long after the signal, or never. Signals that nobody handles
-    are left alone: they end the process by themselves.
+    A server that waits for open responses ends its lifespan long after the signal, or never. Signals without a handler are
+    left alone: they end the process by themselves.
     """
 
-    def __init__(self, heard: Callable[[], object]) -> None:
-        self._heard = heard
+    def __init__(self, on_signal: Callable[[], object]) -> None:
+        self._on_signal = on_signal
         self._before: dict[int, Callable[[int, FrameType | None], object]] = {}
         self._listening = True
 
@@ -71,21 +71,21 @@ class StopSignals(Listener):
             before = signal.getsignal(number)
             if callable(before) and before is not signal.default_int_handler:
                 self._before[number] = before
-                self.listen(number, self._hear)
+                self.listen(number, self._handle)
 
     def stop(self) -> None:
-        # Where somebody has put a handler over ours, ours stays, and only passes on.
+        # Where another handler was set over ours, ours stays, and only passes signals on.
         self._listening = False
         if not _in_main_thread():
             return
         for number, before in self._before.items():
-            if signal.getsignal(number) == self._hear:
+            if signal.getsignal(number) == self._handle:
                 signal.signal(number, before)
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         try:
             if self._listening:
-                self._heard()
+                self._on_signal()
         finally:
             self._before[number](number, frame)
 
@@ -117,30 +117,30 @@ class Signals(Part):
 
 
 class EndSignals(Listener):
-    """For a program of its own: calls `heard` on the running event loop at the first SIGTERM or SIGINT.
+    """For a program that is all ours: calls `on_signal` on the running event loop at the first SIGTERM or SIGINT.
 
-    After that a signal ends the process at once, without a traceback; after `stop` it does what it does in Python.
+    A second signal ends the process at once, without a traceback. After `stop`, signals do what they do in Python.
     """
 
-    def __init__(self, heard: Callable[[int], object]) -> None:
-        self._heard = heard
-        self._told = False
+    def __init__(self, on_signal: Callable[[int], object]) -> None:
+        self._on_signal = on_signal
+        self._received = False
         self._loop = asyncio.get_running_loop()
 
     def start(self) -> None:
         if _in_main_thread():
             for number in _ENDING:
-                self.listen(number, self._hear)
+                self.listen(number, self._handle)
 
     def stop(self) -> None:
         if _in_main_thread():
             for number in _ENDING:
-                signal.signal(number, signal.SIG_DFL if self._told else _default(number))
+                signal.signal(number, signal.SIG_DFL if self._received else _default(number))
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        self._told = True
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._received = True
         self.stop()
-        self._loop.call_soon_threadsafe(self._heard, number)
+        self._loop.call_soon_threadsafe(self._on_signal, number)
 
 
 def _in_main_thread() -> bool:
@@ -149,29 +149,29 @@ def _in_main_thread() -> bool:
 
 
 def _default(number: int) -> Handler | signal.Handlers:
-    """What Python does on a signal where nobody has set a handler."""
+    """Python's own handler of a signal."""
     return signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
 
 
 def _ours() -> list[int]:
-    """The signals that are heard by a listener of ours."""
+    """The signals whose handler is a listener of ours."""
     return [number for number in _ENDING if isinstance(getattr(signal.getsignal(number), "__self__", None), Listener)]
 
 
-_sees_to_children = False
+_children_prepared = False
 _forking = threading.local()
 
 
-def _see_to_children() -> None:
-    """From now on, what this process forks begins without our handlers."""
-    global _sees_to_children
-    if not _sees_to_children and hasattr(os, "register_at_fork"):
+def _prepare_children() -> None:
+    """Make children that this process forks begin without our handlers."""
+    global _children_prepared
+    if not _children_prepared and hasattr(os, "register_at_fork"):
         os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_begin_as_child)
-        _sees_to_children = True
+        _children_prepared = True
 
 
 def _before_fork() -> None:
-    # A child may be told to end before it has begun: that waits until it has handlers of its own.
+    # A child may be sent a signal before it has begun: the signal waits until the handlers are reset.
     _forking.masked = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING) if _ours() else None
 
 
@@ -185,11 +185,11 @@ def _begin_as_child() -> None:
     ours = _ours()
     with suppress(ValueError):  # in a subinterpreter
         if ours:
-            # What the child is sent must not reach the event loop of its parent, by whoever's handler.
+            # A signal to the child must not reach the event loop of its parent, whoever set the handler.
             signal.set_wakeup_fd(-1)
         for number in ours:
             signal.signal(number, signal.SIG_DFL)
-        # What has waited ends the child here: an exception would be lost, for nobody called this.
+        # A signal that has waited ends the child here: an exception would be lost, as nothing calls this.
         _after_fork()
         for number in ours:
             signal.signal(number, _default(number))

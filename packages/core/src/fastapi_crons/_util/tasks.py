@@ -20,7 +20,7 @@ _HEALTHY_AFTER = 60.0
 
 
 class Supervisor(Part):
-    """Runs tasks that are meant to go on until the scheduler stops, and starts one that failed again."""
+    """Runs tasks until they are stopped, and starts one that failed again."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -38,7 +38,7 @@ class Supervisor(Part):
                 yield Finding(f"the {name} task failed and was started again", failure=True, cause=fault)
 
     def start(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Run `work` for ever: it is started again with growing delays when it fails."""
+        """Run `work` until it is stopped: when it fails it is started again, with growing delays."""
         self._tasks[name] = asyncio.create_task(self._keep(name, work), name=f"fastapi-crons {name}")
 
     def own_tasks(self, *names: str) -> list[asyncio.Task[None]]:
@@ -46,7 +46,7 @@ class Supervisor(Part):
         return [self._tasks[name] for name in names if name in self._tasks]
 
     async def finish(self, name: str, timeout: float) -> None:
-        """Wait for a task that was asked to end by itself; cancel it when it does not within the bound."""
+        """Wait for a task that was asked to end by itself; cancel it after `timeout` seconds."""
         task = self._tasks.get(name)
         if task is not None:
             await asyncio.wait({task}, timeout=timeout)
@@ -76,7 +76,7 @@ class Supervisor(Part):
             except (asyncio.CancelledError, GeneratorExit):
                 raise
             except BaseException as error:
-                # KeyboardInterrupt and SystemExit too: they belong to whoever runs the loop, and reach it by signals.
+                # KeyboardInterrupt and SystemExit too: whoever runs the loop gets them by signals.
                 self._faults[name] = loop.time(), one_line(error)
                 lasting = failures.failed(loop.time())
                 if lasting is not None:
@@ -100,14 +100,14 @@ class Background(Part):
         self.tasks: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[Any, Any, object]) -> asyncio.Task[None]:
-        """Run a coroutine that nobody waits for."""
+        """Run a coroutine as a task of its own."""
         task = asyncio.create_task(_as_root_task(work))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return task
 
     async def drain(self, timeout: float) -> None:
-        """Wait for all of them, so many seconds at most."""
+        """Wait for all of them, `timeout` seconds at most."""
         await self._clock.wait(list(self.tasks), timeout)
 
     async def shutdown(self, timeout: float) -> None:

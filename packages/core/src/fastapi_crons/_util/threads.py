@@ -1,7 +1,7 @@
 """A bounded pool of daemon threads.
 
 `concurrent.futures` waits for its threads when the process ends; a job that never returns would keep the process for
-ever. These threads are daemons, and each is told apart by the name of the pool.
+ever. These threads are daemons, named after their pool.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 
 class Ended(NamedTuple):
-    """How a call in a thread ended. An exception is data here: a future refuses to carry some, like StopIteration."""
+    """How a call in a thread ended. An exception is data here: a future refuses some of them, such as StopIteration."""
 
     value: object
     error: BaseException | None
@@ -27,7 +27,7 @@ class _Call(NamedTuple):
     future: asyncio.Future[Ended]
     context: contextvars.Context
     function: Callable[[], object]
-    begins: Callable[[], object] | None
+    on_start: Callable[[], object] | None
 
 
 class ThreadPool:
@@ -42,23 +42,23 @@ class ThreadPool:
         self._threads = 0
         self._idle = 0
         self._made = 0
-        #: Calls that go on, those aside that hang: the threads of these count no more, and end with them.
-        self._going_on: set[asyncio.Future[Ended]] = set()
+        #: Calls that are running and were not left behind. The thread of one that was no longer counts, and ends with it.
+        self._running: set[asyncio.Future[Ended]] = set()
 
     @property
     def waiting(self) -> int:
-        """How many calls wait while all threads are taken."""
-        return len(self._calls) if len(self._going_on) >= self.size else 0
+        """How many calls wait for a thread."""
+        return len(self._calls) if len(self._running) >= self.size else 0
 
     def submit(
-        self, function: Callable[[], object], begins: Callable[[], object] | None = None
+        self, function: Callable[[], object], on_start: Callable[[], object] | None = None
     ) -> asyncio.Future[Ended]:
         """Call the function in a thread, with a copy of the caller's context; the future gives how it ended.
 
-        All threads may be taken: `begins` is called in the one that has become free, right before the function.
+        All threads may be taken: `on_start` is called in the one that becomes free, right before the function.
         """
         loop = asyncio.get_running_loop()
-        call = _Call(loop, loop.create_future(), contextvars.copy_context(), function, begins)
+        call = _Call(loop, loop.create_future(), contextvars.copy_context(), function, on_start)
         with self._wake:
             self._calls.append(call)
             if self._idle >= len(self._calls):
@@ -68,7 +68,7 @@ class ThreadPool:
         return call.future
 
     def withdraw(self, future: asyncio.Future[Ended]) -> bool:
-        """Take a call back that no thread has begun; False where one has."""
+        """Cancel a call that no thread has started yet; False where one has."""
         with self._wake:
             for call in self._calls:
                 if call.future is future:
@@ -77,10 +77,10 @@ class ThreadPool:
         return False
 
     def leave_behind(self, future: asyncio.Future[Ended]) -> None:
-        """Count the thread of a call that hangs no more: another one takes its place."""
+        """Stop counting the thread of a call that hangs, so that a new one takes its place."""
         with self._wake:
-            if future in self._going_on:
-                self._going_on.discard(future)
+            if future in self._running:
+                self._running.discard(future)
                 self._threads -= 1
                 if self._calls:
                     self._start_thread()
@@ -94,17 +94,17 @@ class ThreadPool:
     def _work(self) -> None:
         while (call := self._next()) is not None:
             try:
-                if call.begins is not None:
-                    call.begins()
+                if call.on_start is not None:
+                    call.on_start()
                 ended = Ended(call.context.run(call.function), None)
             except BaseException as error:
                 ended = Ended(None, error)
-            with suppress(RuntimeError):  # the loop is closed: nobody waits for this any more
+            with suppress(RuntimeError):  # the loop is closed, and nothing waits for the result
                 call.loop.call_soon_threadsafe(_settle, call.future, ended)
             with self._wake:
-                if call.future not in self._going_on:
+                if call.future not in self._running:
                     return
-                self._going_on.discard(call.future)
+                self._running.discard(call.future)
             # Nothing of a finished call may live on in an idle thread.
             del call, ended
 
@@ -117,7 +117,7 @@ class ThreadPool:
                         self._threads -= 1
                         return None
                 call = self._calls.popleft()
-                self._going_on.add(call.future)
+                self._running.add(call.future)
                 return call
             finally:
                 self._idle -= 1
