@@ -63,7 +63,7 @@ JOB_JSON = Inside("fastapi_crons_cli.listing", "job_json")
 SQLITE_EVENT_TIME = Inside("fastapi_crons_sqlite._events", "time")
 SQLITE_TAKE_OVER = Inside("fastapi_crons_sqlite._schema", "_take_over")
 #: After how long (seconds) without a word a listener asks whether Redis is there.
-REDIS_SILENCE = Inside("fastapi_crons_redis.state", "_SILENCE")
+REDIS_SILENCE = Inside("fastapi_crons_redis.subscription", "SILENCE")
 
 
 def on_a_host_of_its_own() -> None:

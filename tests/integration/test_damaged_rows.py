@@ -390,6 +390,10 @@ class Damager:
 
     async def _damage(self, client: Any, key: bytes, draw: random.Random) -> str:
         kind = (await client.type(key)).decode()
+        if draw.random() < 0.1:
+            await client.delete(key)
+            await client.lpush(key, "zzz")
+            return "a list"
         if kind == "hash":
             field = draw.choice(sorted(await client.hkeys(key)))
             value = self._damaged(await client.hget(key, field), draw)

@@ -38,6 +38,7 @@ from fastapi_crons.management.management import Management
 from fastapi_crons.run import MissedReason
 from fastapi_crons.state import MemoryStateBackend
 from fastapi_crons_redis import RedisLockBackend
+from fastapi_crons_redis.scripts import LOCK_KEYS
 from tests.faults.redis_server import RedisServer, needs_redis
 
 pytestmark = needs_redis
@@ -336,6 +337,31 @@ async def test_a_damaged_layout_is_written_anew(redis_server: RedisServer, damag
     await client.hset(layout, *damage)
     await lock.open(Instance.of_this_process(), "damaged", TERMS, SystemClock())
     assert await client.hgetall(layout) == {"version": "1", "compatible_from": "1"}
+    await client.aclose()
+
+
+@pytest.mark.parametrize("key", LOCK_KEYS)
+async def test_a_key_of_another_kind_lasts_until_the_next_heartbeat_or_start(
+    redis_server: RedisServer, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = redis.asyncio.from_url(redis_server.url)
+    namespace, lock = f"kind-{key}", RedisLockBackend(client)
+    damaged = f"{{crons:{namespace}}}:lock:{key}"
+    job = Definition("job", "* * * * *", "UTC", "m:f")
+    me = Instance.of_this_process()
+    for again in (lock.beat, lambda: lock.open(me, namespace, TERMS, SystemClock())):
+        await lock.open(me, namespace, TERMS, SystemClock())
+        await client.delete(damaged)
+        await client.rpush(damaged, "not a hash")
+        await again()
+        await lock.register([job])
+        claim = ClaimRequest("job", "run", None, job.schedule, job.timezone)
+        (granted,) = await lock.claim([claim])
+        assert granted.outcome == "granted"
+        assert await lock.release([LeaseRef("job", "run", granted.token)]) == [True]
+        await lock.beat()
+    assert lock.damaged() == [f"lock store in Redis: key {damaged}"]
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
     await client.aclose()
 
 

@@ -21,6 +21,7 @@ from fastapi_crons.run import RunIds, RunStatus
 from fastapi_crons.state import Event, HistoryLimits, Signal
 from fastapi_crons_redis import RedisStateBackend
 from fastapi_crons_redis.connection import Connection
+from fastapi_crons_redis.scripts import HISTORY_KEYS
 from fastapi_crons_redis.settings import RedisSettings
 from tests import seam
 from tests.faults.redis_server import RedisServer, needs_redis
@@ -295,6 +296,25 @@ async def test_a_listener_notices_a_server_that_hangs(monkeypatch: pytest.Monkey
             await asyncio.wait_for(listening, 5)
         server.resume()
         await backend.close()
+
+
+@pytest.mark.parametrize("key", [*HISTORY_KEYS, "runs:job", "missed:job"])
+async def test_a_key_of_another_kind_lasts_until_the_next_write(
+    state: RedisStateBackend, redis_server: RedisServer, namespace: str, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = f"{{crons:{namespace}}}:state:{key}"
+    before, begun = a_run(), a_run(status="running")
+    await state.write([before, begun, some_missed()])
+    redis_server.cli("SET", damaged, "neither a hash nor a set")
+    now, missed = a_run(), some_missed()
+    await state.write([now, missed])
+    assert now.id in [run.id for run in await state.runs("job")]
+    assert missed in await state.missed("job")
+    assert (await state.states())["job"].status == "completed"
+    assert await state.unfinished() == ([] if key == "running" else [begun])
+    await state.prune(NOW)
+    assert state.damaged() == [f"history in Redis: key {damaged}"]
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
 async def test_a_store_of_a_newer_layout_is_refused_unless_it_says_that_we_may(

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 from fastapi_crons._util.damage import LATEST, Damage
 from fastapi_crons.clock import Clock
-from fastapi_crons.errors import StoreUnusableError
 from fastapi_crons.locking.base import (
     Beat,
     ClaimRequest,
@@ -35,14 +34,17 @@ from fastapi_crons.locking.base import (
 from fastapi_crons.locking.instance import Instance
 from fastapi_crons.locking.sound import sound_instance, sound_known, sound_pause
 
-from .connection import Client, Connection
+from .clients import Client
+from .connection import Connection
 from .scripts import LOCK_KEYS, lock_script
 
 #: The layout that this version writes, and the oldest version of the layout that may work on it.
 VERSION = 1
 COMPATIBLE_FROM = 1
-#: For how long (seconds) what was seen of the other processes of this host is trusted.
-_EVIDENCE_LASTS = 1.0
+#: How many fields of a lease its record has. The others are kept elsewhere.
+_STORED_FIELDS = Lease._fields.index("cancelled")
+#: Seconds until the processes of the other instances of this host are looked for again.
+_EVIDENCE_INTERVAL = 1.0
 
 
 class RedisLockBackend(LockBackend):
@@ -52,27 +54,26 @@ class RedisLockBackend(LockBackend):
     `CRON_REDIS_URL`; what the other settings `CRON_REDIS_…` say holds besides, and the connection is closed at the
     end. All keys of a namespace lie in one hash slot.
 
-    A holder on this boot and in this pid namespace is judged by its process; another one by its heartbeat.
+    A holder on this boot and in this pid namespace is alive as long as its process; any other as its heartbeat says.
     """
 
     reach: ClassVar[Reach] = "fleet"
 
     def __init__(self, redis_client: Client | str) -> None:
-        self._set_up(Connection.to(redis_client, type(self).__name__))
+        self._set_up(Connection.to(redis_client, type(self).__name__), None)
 
     @classmethod
-    def on(cls, connection: Connection) -> RedisLockBackend:
-        """A lock store on a connection of its own."""
+    def on(cls, connection: Connection, original: RedisLockBackend | None = None) -> RedisLockBackend:
+        """A lock store on a connection of its own; with `original` a clone, which shares what that store has seen."""
         backend = cls.__new__(cls)
-        backend._set_up(connection)
+        backend._set_up(connection, original)
         return backend
 
-    def _set_up(self, connection: Connection) -> None:
+    def _set_up(self, connection: Connection, original: RedisLockBackend | None) -> None:
         self._connection = connection
-        self._neighbours = Neighbours()
-        self._damage = Damage("lock store in Redis")
-        #: Whether this is the first of its kind, or made beside one.
-        self._first = True
+        self._is_clone = original is not None
+        self._neighbours: Neighbours = Neighbours() if original is None else original._neighbours
+        self._damage: Damage = Damage("lock store in Redis") if original is None else original._damage
         self._script = lock_script()
         self._keys: list[str] = []
         self._terms = LeaseTerms(300, 30)
@@ -87,42 +88,33 @@ class RedisLockBackend(LockBackend):
     async def _open(self, instance: Instance, namespace: str, terms: LeaseTerms, *, to_read: bool) -> None:
         self._instance, self._terms = instance, terms
         self._keys = [f"{{crons:{namespace}}}:lock:{key}" for key in LOCK_KEYS]
-        if self._first and self._connection.owned:
+        if self._connection.owned and not self._is_clone:
             await asyncio.gather(
                 self._connection.open(),
                 self._connection.warn_of_eviction(("allkeys",), "a tick can run twice or never"),
             )
         else:  # a user's pool may have room for only one
             await self._connection.open()
-            if self._first:
+            if not self._is_clone:
                 await self._connection.warn_of_eviction(("allkeys",), "a tick can run twice or never")
         found, needs, known = await self._do("open", [VERSION, COMPATIBLE_FROM, to_read])
-        if needs > VERSION:
-            raise StoreUnusableError(
-                f"{self._connection.name}, namespace {namespace!r}, was written by a newer version of "
-                f"fastapi-crons-redis-lock (layout {found}, which needs at least {needs}; this version has {VERSION}); "
-                "install that version again"
-            )
-        self._living(known)  # what processes of this host left behind is known as such from the first heartbeat on
+        self._connection.refuse_newer(namespace, found, needs, VERSION)
+        self._living(known)  # from now on dead processes of this host are known
 
     async def close(self) -> None:
         await self._connection.close()
 
     def clone(self) -> LockBackend | None:
         connection = self._connection.clone()
-        if connection is None:
-            return None
-        beside = RedisLockBackend.on(connection)
-        beside._neighbours, beside._damage, beside._first = self._neighbours, self._damage, False
-        return beside
+        return None if connection is None else RedisLockBackend.on(connection, self)
 
     def damaged(self) -> Collection[str]:
         return self._damage.names()
 
     async def register(self, definitions: Sequence[Definition]) -> list[Registered]:
         return [
-            Registered(mark, None if replaced is None else Replaced(*replaced), other, reset_from)
-            for mark, replaced, other, reset_from in await self._do("register", definitions)
+            Registered(last_handled, None if replaced is None else Replaced(*replaced), other, reset_from)
+            for last_handled, replaced, other, reset_from in await self._do("register", definitions)
         ]
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
@@ -163,7 +155,7 @@ class RedisLockBackend(LockBackend):
         about = [*astuple(self._me()), running, jobs]
         dead, cancelled, known, own, is_new = await self._do("beat", [about, leases])
         return Beat(
-            [_lease(lease) for lease in dead],
+            [_lease(lease, *lease[_STORED_FIELDS:]) for lease in dead],
             [(run_id, actor) for run_id, actor in cancelled],
             self._living(known),
             [_lease(lease) for lease in own],
@@ -187,66 +179,56 @@ class RedisLockBackend(LockBackend):
         return self._instance
 
     async def _do(self, operation: str, batch: Sequence[object] | None = ()) -> Any:
-        """Have the script do an operation; returns its answer. An empty list comes back as an empty mapping."""
-        found = await self._connection.call(
-            self._script,
-            self._keys,
-            (
-                operation,
-                self._me().owner,
-                self._terms.lease,
-                self._terms.instance,
-                self._neighbours.seen_from(self._me()),
-                json.dumps(batch, ensure_ascii=False, separators=(",", ":")),
-            ),
+        """Have the script do an operation; returns its answer, in which an empty list is an empty mapping."""
+        me = self._me()
+        arguments = (
+            operation,
+            me.owner,
+            self._terms.lease,
+            self._terms.instance,
+            self._neighbours.seen_from(me),
+            json.dumps(batch, ensure_ascii=False, separators=(",", ":")),
         )
-        answer, *damaged = found if isinstance(found, list) else [found]
-        for what in damaged:
-            self._damage.note(_text(what), "it can't be what is on record")
-        return json.loads(_text(answer))
+        return await self._connection.answer(self._script, self._keys, arguments, self._damage)
 
     def _living(self, known: Sequence[Any]) -> list[LiveInstance]:
-        """The living among the instances that the store knows; the dead of this host are remembered as such."""
+        """The instances that are alive, among those on record. Those of this host are remembered."""
         instances = [
-            (found, lives)
-            for about, heartbeat, lives in known
+            (found, is_alive)
+            for about, heartbeat, is_alive in known
             if (found := self._damage.sound(f"instance {about[1]}", partial(_instance, about, heartbeat))) is not None
         ]
         self._neighbours.remember(self._me(), [found.instance for found, _ in instances])
-        return [found for found, lives in instances if lives]
+        return [found for found, is_alive in instances if is_alive]
 
 
-def _text(answer: bytes | None) -> str:
-    return (answer or b"").decode("utf-8", "replace")
-
-
-def _lease(fields: Sequence[Any]) -> Lease:
-    return Lease(*fields[: len(Lease._fields)])  # a later version may have more
+def _lease(fields: Sequence[Any], cancelled: bool = False, cancelled_by: str | None = None) -> Lease:
+    return Lease(*fields[:_STORED_FIELDS])._replace(cancelled=cancelled, cancelled_by=cancelled_by)
 
 
 def _known(job: str, record: Sequence[Any], cancelled: Collection[str]) -> KnownJob:
-    schedule, timezone, enabled, function, mark, _, since, pause, leases = record[:9]
+    schedule, timezone, enabled, function, last_handled, _, since, pause, leases = record[:9]
     known = KnownJob(
         job,
         schedule,
         timezone,
         function,
         enabled,
-        int(mark),
+        int(last_handled),
         since,
         sound_pause(*pause) if pause else None,
-        tuple(Lease(*lease[:11])._replace(cancelled=lease[1] in cancelled) for lease in leases),
+        tuple(_lease(lease, lease[1] in cancelled) for lease in leases),
     )
     return sound_known(known)
 
 
 def _instance(about: Sequence[Any], heartbeat: float) -> LiveInstance:
-    # The server has looked at the heartbeat, by its own clock.
+    # The script has checked the heartbeat, by the server's clock.
     return sound_instance(LiveInstance(Instance(*about[:-2]), heartbeat, about[-2], about[-1]), LATEST)
 
 
 class Neighbours:
-    """The other instances of this host: their processes are better evidence than their heartbeats."""
+    """The other instances of this host: whether their processes exist says more than their heartbeats."""
 
     def __init__(self) -> None:
         self._known: list[Instance] = []
@@ -254,13 +236,13 @@ class Neighbours:
         self._evidence_until = 0.0
 
     def remember(self, me: Instance, instances: Sequence[Instance]) -> None:
-        """Take note of those that can be judged from here."""
+        """Remember those whose process can be seen from here."""
         others = (other for other in instances if other.owner != me.owner)
         self._known, self._evidence_until = [other for other in others if other.process_alive(me) is not None], 0.0
 
     def seen_from(self, me: Instance) -> str:
-        """Which of them live, by owner, as JSON."""
+        """Which of them are alive, by owner, as JSON."""
         if monotonic() >= self._evidence_until:
             self._evidence = json.dumps({other.owner: other.process_alive(me) for other in self._known})
-            self._evidence_until = monotonic() + _EVIDENCE_LASTS
+            self._evidence_until = monotonic() + _EVIDENCE_INTERVAL
         return self._evidence

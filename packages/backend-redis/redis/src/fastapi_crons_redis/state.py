@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from redis.asyncio import ConnectionPool, Redis, RedisCluster
+from redis.asyncio import RedisCluster
 
 from fastapi_crons._util.damage import Damage, DamagedError, name
-from fastapi_crons._util.damage import text as checked_text
-from fastapi_crons._util.hiding import as_cause
-from fastapi_crons.errors import StoreUnavailableError, StoreUnusableError
 from fastapi_crons.locking.base import Reach
-from fastapi_crons.run import LogLine, MissedTicks, Run, RunError, RunStatus
+from fastapi_crons.run import LogLine, MissedTicks, Run, RunStatus
 from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, Signal, StateBackend
 from fastapi_crons.state.sound import sound_log, sound_missed, sound_run, sound_state
 
-from .connection import ERRORS, Client, Connection, reason_of
+from .clients import Client
+from .connection import Connection, text_of
+from .records import as_json, events_in, lines_of, missed_of, parsed, run_of
 from .scripts import HISTORY_KEYS, history_script
+from .subscription import messages
 
 if TYPE_CHECKING:
-    from redis.asyncio.client import PubSub
-
     from fastapi_crons.locking.base import LockBackend
 
 #: The layout that this version writes, and the oldest version of the layout that may work on it.
@@ -41,13 +38,6 @@ _LONGEST = 100 * 366 * 86_400
 _RUNS_AT_A_TIME, _JOBS_AT_A_TIME = 2_000, 100
 #: How many jobs are forgotten in one step.
 _FORGOTTEN_AT_A_TIME = 50
-#: After how many silent seconds a listener asks whether its connection lives, and for how long it waits for the answer.
-_SILENCE = 5.0
-
-# Stored as JSON in this order. Later versions may add fields at the end; earlier ones lack some of those of a run.
-_RUN_FIELDS, _MISSED_FIELDS = 15, 6
-_LATER_FIELDS = (None, 0.0)
-_as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class RedisStateBackend(StateBackend):
@@ -92,12 +82,7 @@ class RedisStateBackend(StateBackend):
         await self._connection.open()
         await self._connection.warn_of_eviction(("allkeys", "volatile"), "history can go")
         found, needs = await self._do("open", [VERSION, COMPATIBLE_FROM, to_read])
-        if needs > VERSION:
-            raise StoreUnusableError(
-                f"{self._connection.name}, namespace {namespace!r}, was written by a newer version of "
-                f"fastapi-crons-redis-state (layout {found}, which needs at least {needs}; this version has {VERSION}); "
-                "install that version again"
-            )
+        self._connection.refuse_newer(namespace, found, needs, VERSION)
 
     async def close(self) -> None:
         await self._connection.close()
@@ -111,7 +96,7 @@ class RedisStateBackend(StateBackend):
 
     async def write(self, records: Sequence[Record]) -> None:
         if records:
-            await self._do("write", len(records), "\n".join([line for record in records for line in _lines(record)]))
+            await self._do("write", len(records), "\n".join([line for record in records for line in lines_of(record)]))
 
     async def states(self, jobs: Collection[str] | None = None) -> dict[str, JobState]:
         return {state.job: state for _, state in await self._heads(jobs)}
@@ -120,7 +105,7 @@ class RedisStateBackend(StateBackend):
         """The states of jobs, each with the id of its latest run."""
 
         def read(text: bytes | None) -> tuple[str, JobState]:
-            run_id, status, job, instance, started = _parsed(text)
+            run_id, status, job, instance, started = parsed(text)
             return name(run_id, "id"), sound_state(JobState(job, status, instance, started))
 
         texts = await self._texts("states", None if jobs is None else list(jobs))
@@ -159,7 +144,7 @@ class RedisStateBackend(StateBackend):
             return found[0] if found else None
 
         def read() -> tuple[LogLine, ...]:
-            return sound_log(tuple(LogLine(*line) for line in _parsed(log)))
+            return sound_log(tuple(LogLine(*line) for line in parsed(log)))
 
         return replace(found[0], log=self._damage.sound(f"log of run {run_id}", read) or ())
 
@@ -178,7 +163,7 @@ class RedisStateBackend(StateBackend):
         """The runs that can be read, of a list of ids, each with its run behind it; of these jobs, where some are named."""
 
         def read(run_id: bytes | None, text: bytes) -> Run:
-            run = sound_run(_run(*_parsed(text)))
+            run = sound_run(run_of(*parsed(text)))
             if run.id.encode() != run_id:
                 raise DamagedError(f"it says that it is run {run.id}")
             _check_job(run.job, jobs)
@@ -193,7 +178,7 @@ class RedisStateBackend(StateBackend):
 
     async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:
         def read(text: bytes | None) -> MissedTicks:
-            missed = sound_missed(_missed(*_parsed(text)))
+            missed = sound_missed(missed_of(*parsed(text)))
             _check_job(missed.job, [job])
             return missed
 
@@ -228,103 +213,37 @@ class RedisStateBackend(StateBackend):
         await self._do("publish", signal)
 
     async def events(self, *, records: bool = True) -> AsyncGenerator[Event, None]:
-        channels = ["signals", "events"] if records else ["signals"]
-        async with self._subscription(channels) as pubsub:
-            heard, asked = 0, False
-            while True:
-                message = await self._receive(pubsub)
-                if message is None:
-                    if asked:
-                        raise self._silenced(f"no answer within {_SILENCE:g} s")
-                    asked = True
-                    continue
-                asked = False
-                if message["type"] == "subscribe":
-                    heard += 1
-                    if heard > len(channels):  # the client has connected again by itself
-                        raise self._silenced("the connection was lost")
-                elif message["type"] == "message":
-                    for event in _events(message["data"], self._damage):
-                        yield event
-
-    @asynccontextmanager
-    async def _subscription(self, channels: Sequence[str]) -> AsyncIterator[PubSub]:
-        with self._in_our_terms():
-            listener = await self._listener()
-        try:
-            async with listener.pubsub() as pubsub:
-                with self._in_our_terms():
-                    await pubsub.subscribe(*(self._prefix + channel for channel in channels))
-                yield pubsub
-        finally:
-            if listener is not self._connection.client:
-                with suppress(*ERRORS):  # what ended the subscription is what matters
-                    await listener.aclose()
-
-    async def _listener(self) -> Redis:
-        """A client that can subscribe. What is published somewhere in a cluster is heard at each of its nodes."""
-        client = self._connection.client
-        if not isinstance(client, RedisCluster):
-            # A listener keeps its connection: a user's pool may have none to spare.
-            beside = self._connection.clone()
-            return client if beside is None or isinstance(beside.client, RedisCluster) else beside.client
-        await client.initialize()
-        node = client.get_random_node()
-        listener: Redis = Redis.from_pool(
-            ConnectionPool(connection_class=node.connection_class, max_connections=1, **node.connection_kwargs)
-        )
-        return listener
-
-    async def _receive(self, pubsub: PubSub) -> dict[str, Any] | None:
-        """The next message; None after a silence, which ends with a question whether the server is there."""
-        with self._in_our_terms():
-            message: dict[str, Any] | None = await pubsub.get_message(timeout=_SILENCE)
-            if message is None:
-                await pubsub.ping()
-        return message
-
-    @contextmanager
-    def _in_our_terms(self) -> Iterator[None]:
-        try:
-            yield
-        except ERRORS as error:
-            raise self._silenced(reason_of(error)) from as_cause(error)
-
-    def _silenced(self, reason: str) -> StoreUnavailableError:
-        return StoreUnavailableError(f"{self._connection.name} can't be listened to: {reason}")
+        channels = [self._prefix + channel for channel in (("signals", "events") if records else ("signals",))]
+        async with aclosing(messages(self._connection, channels)) as found:
+            async for message in found:
+                for event in events_in(message, self._damage):
+                    yield event
 
     async def _do(self, operation: str, batch: object = None, lines: str = "") -> Any:
         """Have the script do an operation; returns its answer."""
-        found = await self._ask(operation, batch, lines)
-        answer, *damaged = found if isinstance(found, list) else [found]
-        for what in damaged:
-            self._damage.note(_shown(what), "it can't be what is on record")
-        return _parsed(answer)
+        return await self._connection.answer(
+            self._script, self._keys(), self._arguments(operation, batch, lines), self._damage
+        )
 
     async def _texts(self, operation: str, batch: object = None) -> list[bytes | None]:
         """Have the script do an operation; returns the texts that it found, whatever is in them."""
-        answer = await self._ask(operation, batch)
-        return answer if isinstance(answer, list) else []
+        found = await self._connection.call(self._script, self._keys(), self._arguments(operation, batch))
+        return found if isinstance(found, list) else []
 
-    async def _ask(self, operation: str, batch: object, lines: str = "") -> bytes | list[bytes | None]:
-        return await self._connection.call(
-            self._script,
-            [self._prefix + key for key in HISTORY_KEYS],
-            (
-                operation,
-                self._prefix,
-                self._limits.keep,
-                math.ceil(min(self._limits.days * 86_400, _LONGEST)) + _MARGIN,
-                # Whoever listens at another node of a cluster is not seen by the script.
-                int(isinstance(self._connection.client, RedisCluster)),
-                _as_json(batch),
-                lines,
-            ),
+    def _keys(self) -> list[str]:
+        return [self._prefix + key for key in HISTORY_KEYS]
+
+    def _arguments(self, operation: str, batch: object, lines: str = "") -> tuple[str | int, ...]:
+        return (
+            operation,
+            self._prefix,
+            self._limits.keep,
+            math.ceil(min(self._limits.days * 86_400, _LONGEST)) + _MARGIN,
+            # The script does not see who subscribes at another node of a cluster.
+            int(isinstance(self._connection.client, RedisCluster)),
+            as_json(batch),
+            lines,
         )
-
-
-def _parsed(text: bytes | None) -> Any:
-    return json.loads((text or b"").decode("utf-8", "replace"))
 
 
 def _check_job(job: str, jobs: Collection[str] | None) -> None:
@@ -334,75 +253,4 @@ def _check_job(job: str, jobs: Collection[str] | None) -> None:
 
 
 def _shown(text: bytes | None) -> str:
-    return (text or b"").decode("utf-8", "replace")[:60]
-
-
-def _lines(record: Record) -> tuple[str, str, str]:
-    """A record as `scripts/history/write.lua` takes it, in three lines of JSON: what the script reads, the rest, the log."""
-    if isinstance(record, MissedTicks):
-        head = (record.id, "missed", record.job, record.instance, record.recorded_ts)
-        rest = (record.first_ts, record.last_ts, record.count, record.reason, record.more, record.detail)
-        return _as_json(head), _as_json(rest), ""
-    error = record.error
-    head = (record.id, record.status, record.job, record.instance, record.started_ts)
-    more = (
-        record.tick_ts,
-        record.trigger,
-        record.attempt,
-        record.token,
-        record.ended_ts,
-        None if error is None else (error.type, error.message, error.traceback),
-        record.result_json,
-        record.missed_ticks,
-        record.missed_since_ts,
-        record.actor,
-        record.note,
-        record.beside,
-        record.log_dropped,
-        record.delay,
-        record.waited,
-    )
-    log = [(line.ts, line.level, line.logger, line.message) for line in record.log]
-    return _as_json(head), _as_json(more), _as_json(log) if log else ""
-
-
-def _run(head: Sequence[Any], more: Sequence[Any]) -> Run:
-    run_id, status, job, instance, started = head
-    lacking = _RUN_FIELDS - len(more)
-    tick, trigger, attempt, token, ended, raised, *about = (*more, *_LATER_FIELDS[-lacking:])[:_RUN_FIELDS]
-    error = None if raised is None else RunError(*raised)
-    began = (run_id, job, tick, trigger, attempt, instance, token, status, started, ended, error)
-    # Between the two lies the log, which is kept by itself.
-    return Run(*(*began, *about[:6], (), *about[6:]))
-
-
-def _missed(head: Sequence[Any], more: Sequence[Any]) -> MissedTicks:
-    record_id, _, job, instance, recorded = head
-    first, last, count, reason, and_more, detail = more[:_MISSED_FIELDS]
-    return MissedTicks(record_id, job, first, last, count, reason, recorded, instance, and_more, detail)
-
-
-def _events(text: str | bytes, damage: Damage) -> Iterator[Event]:
-    """What a message tells, of the kinds that this version knows; what can't be read is passed over."""
-    what = "what is told"
-    readers: dict[str, Callable[..., Event]] = {
-        "runs": lambda *parts: sound_run(_run(*parts)),
-        "missed": lambda *parts: sound_missed(_missed(*parts)),
-        "signals": _signal,
-    }
-    message = damage.sound(what, lambda: _parsed(text if isinstance(text, bytes) else text.encode()))
-    told = message if isinstance(message, dict) else {}
-    for kind, reader in readers.items():
-        parts = told.get(kind)
-        for part in parts if isinstance(parts, list) else ():
-            event = damage.sound(what, lambda: reader(*part))  # noqa: B023 - called at once
-            if event is not None:
-                yield event
-
-
-def _signal(*parts: Any) -> Signal:
-    signal = Signal(*parts)
-    for said in (signal.job, signal.run_id, signal.actor):
-        if said is not None:
-            checked_text(said, "what a signal is about")
-    return signal
+    return text_of(text)[:60]

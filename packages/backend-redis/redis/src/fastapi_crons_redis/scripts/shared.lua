@@ -10,6 +10,12 @@ local function in_parts(list, call)
   end
 end
 
+local function truncate(list, length)
+  for index = #list, length + 1, -1 do
+    list[index] = nil
+  end
+end
+
 -- The list or mapping that a text holds as JSON; nil where it is damaged.
 local function decoded(text)
   local sound, value = pcall(cjson.decode, text)

@@ -174,9 +174,7 @@ function restore(record, leases)
       if index then
         remove_lease(record, index)
       end
-      for field = #lease, L_TIMEZONE + 1, -1 do
-        lease[field] = nil
-      end
+      truncate(lease, L_TIMEZONE)
       add_lease(record, lease)
     end
   end

@@ -57,13 +57,9 @@ local function drop_unwritable(record)
   if not later or pcall(cjson.encode, record) then
     return false
   end
-  for field = #record, SETTLED_AT + 1, -1 do
-    record[field] = nil
-  end
+  truncate(record, SETTLED_AT)
   for _, lease in ipairs(record[HELD]) do
-    for field = #lease, L_TIMEZONE + 1, -1 do
-      lease[field] = nil
-    end
+    truncate(lease, L_TIMEZONE)
   end
   return true
 end

@@ -245,6 +245,7 @@ local function leases_of_the_dead()
     local job, holder = sound_index(run_id, text)
     local lease = job and holder ~= owner and lease_on_record(job, run_id)
     if lease and not alive(holder, lease[L_EXPIRES]) then
+      truncate(lease, L_TIMEZONE)
       lease[L_CANCELLED], lease[L_CANCELLED_BY] = cancels[run_id] ~= nil, actor_of(cancels[run_id])
       dead[#dead + 1] = lease
     end

@@ -1,0 +1,98 @@
+"""Records as they are kept in Redis, and published: JSON lists, whose fields are append only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from fastapi_crons._util.damage import Damage
+from fastapi_crons._util.damage import text as checked_text
+from fastapi_crons.run import MissedTicks, Run, RunError
+from fastapi_crons.state.base import Event, Record, Signal
+from fastapi_crons.state.sound import sound_missed, sound_run
+
+from .connection import text_of
+
+# Later versions may add fields at the end; earlier ones lack some of those of a run.
+_RUN_FIELDS, _MISSED_FIELDS = 15, 6
+_LATER_FIELDS = (None, 0.0)
+as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def parsed(text: bytes | None) -> Any:
+    """What a text of the server says as JSON."""
+    return json.loads(text_of(text))
+
+
+def lines_of(record: Record) -> tuple[str, str, str]:
+    """A record as `scripts/history/write.lua` takes it, in three lines of JSON: what the script reads, the rest, the log."""
+    if isinstance(record, MissedTicks):
+        head = (record.id, "missed", record.job, record.instance, record.recorded_ts)
+        rest = (record.first_ts, record.last_ts, record.count, record.reason, record.more, record.detail)
+        return as_json(head), as_json(rest), ""
+    error = record.error
+    head = (record.id, record.status, record.job, record.instance, record.started_ts)
+    more = (
+        record.tick_ts,
+        record.trigger,
+        record.attempt,
+        record.token,
+        record.ended_ts,
+        None if error is None else (error.type, error.message, error.traceback),
+        record.result_json,
+        record.missed_ticks,
+        record.missed_since_ts,
+        record.actor,
+        record.note,
+        record.beside,
+        record.log_dropped,
+        record.delay,
+        record.waited,
+    )
+    log = [(line.ts, line.level, line.logger, line.message) for line in record.log]
+    return as_json(head), as_json(more), as_json(log) if log else ""
+
+
+def run_of(head: Sequence[Any], more: Sequence[Any]) -> Run:
+    """A run without its log, from the first two lines."""
+    run_id, status, job, instance, started = head
+    lacking = _RUN_FIELDS - len(more)
+    tick, trigger, attempt, token, ended, raised, *about = (*more, *_LATER_FIELDS[-lacking:])[:_RUN_FIELDS]
+    error = None if raised is None else RunError(*raised)
+    began = (run_id, job, tick, trigger, attempt, instance, token, status, started, ended, error)
+    # In between is the field of the log, which has a key of its own.
+    return Run(*(*began, *about[:6], (), *about[6:]))
+
+
+def missed_of(head: Sequence[Any], more: Sequence[Any]) -> MissedTicks:
+    """Missed ticks, from the first two lines."""
+    record_id, _, job, instance, recorded = head
+    first, last, count, reason, and_more, detail = more[:_MISSED_FIELDS]
+    return MissedTicks(record_id, job, first, last, count, reason, recorded, instance, and_more, detail)
+
+
+def events_in(text: str | bytes, damage: Damage) -> Iterator[Event]:
+    """The events in a message, of the kinds that this version knows; those that can't be read are passed over."""
+    what = "a published event"
+    readers: dict[str, Callable[..., Event]] = {
+        "runs": lambda *parts: sound_run(run_of(*parts)),
+        "missed": lambda *parts: sound_missed(missed_of(*parts)),
+        "signals": _signal,
+    }
+    message = damage.sound(what, lambda: parsed(text if isinstance(text, bytes) else text.encode()))
+    kinds = message if isinstance(message, dict) else {}
+    for kind, reader in readers.items():
+        parts = kinds.get(kind)
+        for part in parts if isinstance(parts, list) else ():
+            event = damage.sound(what, lambda: reader(*part))  # noqa: B023 - called at once
+            if event is not None:
+                yield event
+
+
+def _signal(*parts: Any) -> Signal:
+    signal = Signal(*parts)
+    for field in (signal.job, signal.run_id, signal.actor):
+        if field is not None:
+            checked_text(field, "a signal's field")
+    return signal
