@@ -58,7 +58,7 @@ function operations.last_handled()
   for index, job in ipairs(batch) do
     -- One that would be reset says nothing of what was handled.
     local record = records[job]
-    found[index] = record and record[LAST_HANDLED] <= now + MAX_HANDLED_AHEAD and record[LAST_HANDLED] or null
+    found[index] = record and is_credible(record[LAST_HANDLED]) and record[LAST_HANDLED] or null
   end
   return found
 end

@@ -10,7 +10,7 @@ local load_record, add_record, changed, lease_of, add_lease, remove_lease, alive
 local registrars_of, set_registrars, set_pause, set_cancel
 
 -- What the rule provides.
-local register, claim, pause, resume, release, renew, cancel
+local register, claim, is_credible, pause, resume, release, renew, cancel
 -- Its steps.
 local record_of, restore, replace, miss_until_now, holder_of, claim_tick, repeated, recover, grant, held, reset, credible
 
@@ -91,6 +91,10 @@ function claim(request)
   end
   local token = grant(record, request, record[LAST_HANDLED])
   return result('granted', record[LAST_HANDLED], token, request[C_FORCE] and holder or '')
+end
+
+function is_credible(last_handled)
+  return last_handled <= now + MAX_HANDLED_AHEAD
 end
 
 -- Answers: the pause, or null for a job without a record.
@@ -293,7 +297,7 @@ end
 
 function reset(record, tick)
   local was = record[LAST_HANDLED]
-  if was <= now + MAX_HANDLED_AHEAD then
+  if is_credible(was) then
     return 0
   end
   record[LAST_HANDLED] = tick
@@ -301,5 +305,5 @@ function reset(record, tick)
 end
 
 function credible(last_handled)
-  return last_handled <= now + MAX_HANDLED_AHEAD and last_handled or 0
+  return is_credible(last_handled) and last_handled or 0
 end
