@@ -117,7 +117,7 @@ def test_a_standalone_scheduler_runs_jobs_and_stops_cleanly(start: Start, with_s
     assert "Cron scheduler stopped" in errors
     assert f"pid {process.pid}, heartbeat" in status
     assert {run["status"] for run in runs("tick")} == {"completed"}
-    assert "no instance lives" in call("status").stdout
+    assert "no instance is running" in call("status").stdout
 
 
 def test_a_second_signal_ends_it_at_once(start: Start) -> None:

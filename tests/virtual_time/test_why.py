@@ -101,7 +101,7 @@ async def test_a_tick_that_waits_for_a_run(clock: VirtualClock, make_crons: Make
     await clock.advance(crons, minutes=2, seconds=10)
     waiting = await why(crons, "00:02:00")
     assert waiting.fate == "waiting"
-    assert "It was due 10 seconds ago, and nobody has claimed it: it waits for run" in waiting.text
+    assert "It was due 10 seconds ago, and no instance has claimed it: it waits for run" in waiting.text
     await clock.advance(crons, minutes=1)
     ran = await why(crons, "00:02:00")
     assert ran.fate == "running"
@@ -225,7 +225,7 @@ async def test_instants_that_are_no_ticks_and_ticks_to_come(clock: VirtualClock,
         "the next tick after it is 2026-03-01 02:30:00 CET."
     )
     assert to_come.fate == "not_yet"
-    assert to_come.text == "It is due in 1 day and 1 hour; nothing has become of it yet."
+    assert to_come.text == "It is due in 1 day and 1 hour, and has not been handled yet."
 
 
 async def test_an_instant_from_before_the_job_was_known(clock: VirtualClock, make_crons: MakeCrons) -> None:
@@ -268,7 +268,7 @@ async def test_a_tick_that_the_history_does_not_reach_back_to(clock: VirtualCloc
     await clock.advance(crons, minutes=10, seconds=10)
     fate = await why(crons, "00:02:00")
     assert fate.fate == "unknown"
-    assert "nothing is on record of it: the history reaches back to 2026-03-01 00:08:00 UTC only" in fate.text
+    assert "there is no record of it: the history reaches back to 2026-03-01 00:08:00 UTC only" in fate.text
 
 
 async def test_a_job_that_nobody_has_and_one_that_no_instance_has_registered(
@@ -359,7 +359,7 @@ async def test_a_tick_that_jitter_holds_back(clock: VirtualClock, make_crons: Ma
     await clock.advance(crons, hours=1, seconds=0.1)
     fate = await why(crons, "01:00:00")
     assert fate.fate == "waiting"
-    assert "its jitter holds it back, for 5 minutes at most" in fate.text
+    assert "its jitter delays it, by 5 minutes at most" in fate.text
 
 
 async def test_a_job_that_raises_what_hooks_veto_with_has_failed(clock: VirtualClock, make_crons: MakeCrons) -> None:
@@ -394,7 +394,7 @@ async def test_a_run_that_the_stop_of_its_scheduler_cut_off(clock: VirtualClock,
     fate = await why(crons, "00:01:00")
     await crons.stop()
     assert fate.fate == "interrupted"
-    assert "It was not run again: that was its scheduler's stop, and no crash." in fate.text
+    assert "It was not rerun: its scheduler was stopped, and did not crash." in fate.text
 
 
 # A crash leaves what the next ones are about; whole processes are killed in the fault tests.
@@ -433,10 +433,10 @@ def test_a_run_that_was_cut_off_and_not_run_again() -> None:
     fate = explain(_records(run))
     assert fate.fate == "interrupted"
     assert "was cut off: its process died" in fate.text
-    assert "It was not run again" in fate.text
+    assert "It was not rerun" in fate.text
     lease = Lease("job", run.id, TICK, "worker-1~x", 1, 1, TICK + 300, TICK - 600)
     known = KnownJob("job", "*/10 * * * *", "UTC", "app:job", True, TICK, TICK - 9_999.0, None, (lease,))
-    assert "another instance may take it up" in explain(_records(run, known=known)).text
+    assert "another instance may recover" in explain(_records(run, known=known)).text
 
 
 def test_a_run_on_record_whose_instance_is_gone() -> None:
@@ -445,8 +445,8 @@ def test_a_run_on_record_whose_instance_is_gone() -> None:
     known = KnownJob("job", "*/10 * * * *", "UTC", "app:job", True, TICK, TICK - 9_999.0, None, (lease,))
     assert "is on record as running, but its instance is gone" in explain(_records(run, known=known)).text
     later = replace(_records(run, known=known), tick=TICK + 600, now=TICK + 700.0)
-    assert "holds the job, but is gone: the others take over" in explain(later).text
-    assert "no instance lives that runs jobs" in explain(replace(later, instances=0)).text
+    assert "holds the job, but is gone: another instance recovers" in explain(later).text
+    assert "no instance that runs jobs is running" in explain(replace(later, instances=0)).text
 
 
 def test_attempts_are_told_in_their_order_whatever_the_clocks_were() -> None:

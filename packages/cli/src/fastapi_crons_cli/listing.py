@@ -101,7 +101,9 @@ def status(app: App = None, as_json: AsJson = False, verbose: Verbose = False) -
         return
     names = [configured] if configured else [live.instance.id for live in view.instances]
     say("🔧 System Status")
-    say(f"Instance ID: {', '.join(map(shown, names)) or '- (no instance lives: start the app, or start-scheduler)'}")
+    say(
+        f"Instance ID: {', '.join(map(shown, names)) or '- (no instance is running: start the app, or start-scheduler)'}"
+    )
     say(f"Backend: {shown(view.state_backend)}")
     say(f"Locking: {shown(view.locking)}")
     say("")

@@ -1,4 +1,4 @@
-"""Why: what became of an instant of a job, said in a sentence or two."""
+"""Explains, in a sentence or two, what happened to a job at an instant."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ Fate = Literal[
 
 @dataclass(frozen=True, slots=True)
 class TickFate:
-    """What became of an instant of a job."""
+    """What happened to a job at an instant."""
 
     fate: Fate
     text: str
     """A sentence or two for people; instants in the job's zone."""
     runs: tuple[Run, ...] = ()
-    """The runs that answer for it, oldest first."""
+    """Its runs, oldest first."""
     missed: MissedTicks | None = None
-    """The record by which it was let go."""
+    """The record of it as a missed tick."""
     next_ts: int | None = None
     """The job's next tick after now."""
 
@@ -54,12 +54,12 @@ class TickFate:
 
 
 def explain(records: TickRecords, *, details: bool = True) -> TickFate:
-    """What became of the instant. `details` says whether error texts and notes may be told.
+    """What happened at the instant. `details` says whether error texts and notes may be shown.
 
-    A pure function: whatever is on record explains, in the order of what is known for certain.
+    A pure function of the records; those that are certain are asked first.
     """
     case = _Case(records, details)
-    fate = case.run() or case.let_go() or case.covered() or case.not_due() or case.not_handled() or case.no_record()
+    fate = case.run() or case.missed() or case.covered() or case.not_due() or case.not_handled() or case.no_record()
     if case.older and not case.is_due and fate.fate != "older_schedule":
         fate = replace(fate, text=f"{fate.text} It was due under an older schedule. {case.schedule_since()}")
     return replace(fate, next_ts=case.next_tick())
@@ -70,7 +70,7 @@ _NOT_KNOWN = "What was due before that is not known."
 
 
 class _Case:
-    """One instant, the records, and the sentences to say about them."""
+    """One instant, the records of it, and the sentences about them."""
 
     def __init__(self, records: TickRecords, details: bool) -> None:
         self._records = records
@@ -83,7 +83,7 @@ class _Case:
         if known is not None and (known.schedule, known.timezone) != (self._text, self._zone):
             self._text, self._source, self._zone = known.schedule, _source_of(known), known.timezone
         self._say = Words(records, self._text, self._zone, details)
-        #: Whether the schedule in force had not come into force yet.
+        #: Whether the instant is older than the schedule in force.
         self.older = known is not None and self._tick < known.since
         #: Whether the schedule in force has a tick at this instant.
         self.is_due = self._source is not None and self._source.next_tick(self._tick - 1) == self._tick
@@ -120,26 +120,26 @@ class _Case:
             sentences.append(f"The run stands for {earlier} too, since {self._say.at(last.missed_since_ts)}.")
         return self._fate("running" if last.status == "running" else "ran", *sentences, runs=runs)
 
-    def let_go(self) -> TickFate | None:
-        """A record that the tick was let go."""
+    def missed(self) -> TickFate | None:
+        """A record of the tick as missed."""
         if not self._may_be_due():
             return None
-        # A row can span what records of their own tell of.
+        # A record of many ticks can span ticks with records of their own: ask the shortest first.
         for missed in sorted(self._records.missed, key=lambda missed: missed.last_ts - missed.first_ts):
             if missed.first_ts <= self._tick <= missed.last_ts:
-                return self._let_go_by(missed)
+                return self._missed_by(missed)
         return None
 
-    def _let_go_by(self, missed: MissedTicks) -> TickFate:
-        at, row = self._say.at, ""
+    def _missed_by(self, missed: MissedTicks) -> TickFate:
+        at, others = self._say.at, ""
         if missed.count > 1:
             number = f"at least {missed.count}" if missed.more else str(missed.count)
-            row = f" It is one of {number} ticks from {at(missed.first_ts)} to {at(missed.last_ts)}."
+            others = f" It is one of {number} ticks from {at(missed.first_ts)} to {at(missed.last_ts)}."
         reason = REASONS[missed.reason] + (self._say.detail(self._say.local(missed.detail)) if missed.detail else "")
         if self._is_uncertain(missed.first_ts, missed.last_ts):
-            return self._fate("older_schedule", self._uncertain(), f"Ticks around it were not run: {reason}.{row}")
-        on_record = f"{missed.instance} put that on record at {at(missed.recorded_ts)}."
-        text = f"It was not run: {reason}. {on_record}{row}{self._say.in_the_way(missed)}"
+            return self._fate("older_schedule", self._uncertain(), f"Ticks around it were not run: {reason}.{others}")
+        on_record = f"{missed.instance} recorded that at {at(missed.recorded_ts)}."
+        text = f"It was not run: {reason}. {on_record}{others}{self._say.in_the_way(missed)}"
         return self._fate(_FATES.get(missed.reason, "missed"), text, missed=missed)
 
     def covered(self) -> TickFate | None:
@@ -169,13 +169,13 @@ class _Case:
         return self._fate("covered", *sentences, runs=runs)
 
     def not_due(self) -> TickFate | None:
-        """An instant at which the schedule in force has nothing due."""
+        """An instant that is no tick of the schedule in force."""
         if self.older or self.is_due:
             return None
         if self._source is None:
-            kind = f"{self._say.schedule()} is a schedule of another kind than are installed"
+            kind = f"{self._say.schedule()} is a kind of schedule that is not installed here"
             claimed = self._claim() is not None
-            return None if claimed else self._fate("unknown", f"Whether it is due can't be told here: {kind}.")
+            return None if claimed else self._fate("unknown", f"It is unknown whether it is due: {kind}.")
         following = self._source.next_tick(self._tick)
         then = (
             "it is never due after that"
@@ -187,7 +187,7 @@ class _Case:
         )
 
     def not_handled(self) -> TickFate | None:
-        """A tick that nobody has claimed or let go so far."""
+        """A tick that no instance has claimed or recorded as missed so far."""
         known, now = self._known, self._records.now
         if known is None:
             if self._tick > now:
@@ -197,31 +197,32 @@ class _Case:
             return None
         if known.pause is not None:
             when = "was due" if self._tick <= now else "will be due"
-            what = f"it {when} in that time, and is not run"
+            what = f"it {when} during the pause, and is not run"
             if self._tick <= known.pause.since:
                 what = "it was already late when the pause began, and runs only if the job is resumed with catch_up"
             return self._fate("paused", f"The job is paused {self._say.paused(known)}; {what}.")
         if not known.enabled:
             return self._fate("missed", "The job is disabled: none of its ticks is run.")
         if self._tick > now:
-            return self._fate("not_yet", f"It is due in {span(self._tick - now)}; nothing has become of it yet.")
+            return self._fate("not_yet", f"It is due in {span(self._tick - now)}, and has not been handled yet.")
         return self._fate("waiting", self._say.why_waiting(known, now))
 
     def no_record(self) -> TickFate:
-        """A tick that was handled, and that no record tells of."""
+        """A handled tick without any record."""
         known = self._known
         assert known is not None
         if self._tick > self._records.now:
             newest = self._say.at(known.last_handled)
-            ahead = f"the newest tick on record as handled is {newest}, which lies ahead: a clock was wrong"
+            ahead = f"the last handled tick is {newest}, which lies ahead, because a clock was wrong"
             return self._fate(
-                "unknown", f"It is not run: {ahead}. The job goes on when that has passed, or was put back."
+                "unknown",
+                f"It is not run: {ahead}. The job continues when that time has passed, or when the last handled tick is reset.",
             )
         lease = self._claim()
         if lease is not None:
             return self._fate("running" if lease.missed is None else "missed", self._say.leased(lease))
         if self.older:
-            return self._fate("older_schedule", f"Nothing is on record of it. {self.schedule_since()}", _NOT_KNOWN)
+            return self._fate("older_schedule", f"There is no record of it. {self.schedule_since()}", _NOT_KNOWN)
         runs, missed = self._records.runs, self._records.missed
         kept = [made_at(run.id) for run in runs] or [each.recorded_ts for each in missed]
         oldest = min(kept, default=None)
@@ -231,16 +232,16 @@ class _Case:
             why = "its record is not written yet, or was lost while the state store did not answer"
         return self._fate(
             "unknown",
-            f"It was handled (all ticks up to {self._say.at(known.last_handled)} were), and nothing is on record of it: {why}.",
+            f"It was handled (all ticks up to {self._say.at(known.last_handled)} were), but there is no record of it: {why}.",
         )
 
     def schedule_since(self) -> str:
-        """Since when the schedule is what it is."""
+        """Since when the schedule is in force."""
         assert self._known is not None
         return f"The schedule {self._say.schedule()} is in force since {self._say.at(self._known.since)}."
 
     def _claim(self) -> Lease | None:
-        """The lease that answers for the tick."""
+        """The lease of the tick."""
         leases = (each for each in self._say.leases() if each.tick is not None)
         return next((each for each in leases if each.after < self._tick <= (each.tick or 0)), None)
 
@@ -250,11 +251,11 @@ class _Case:
         return TickFate(fate, " ".join(sentence for sentence in sentences if sentence), runs, missed)
 
     def _may_be_due(self) -> bool:
-        """Whether the instant is a tick, or would have been one under an older schedule."""
+        """Whether the instant is a tick, or may have been one under an older schedule."""
         return self.older or self._source is None or self.is_due
 
     def _is_uncertain(self, first: int, last: int) -> bool:
-        """Whether nothing says that an instant inside a row of ticks was one: their schedule is not known any more."""
+        """Whether the instant, between two ticks on record, may have been none: their schedule is no longer known."""
         return self.older and self._tick not in (first, last)
 
     def _uncertain(self) -> str:
@@ -265,7 +266,7 @@ class _Case:
 
 
 def _source_of(known: KnownJob) -> TickSource | None:
-    """The ticks of a schedule of which only text and zone are known; None for a kind that is not installed here."""
+    """The ticks of a schedule by its text and zone; None for a kind that is not installed here."""
     try:
         return cron_schedule(known.schedule, known.timezone or "UTC")
     except ScheduleError:

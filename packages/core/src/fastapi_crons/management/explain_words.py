@@ -1,4 +1,4 @@
-"""The words of `why`: how runs, leases and instants of a job are told."""
+"""Words: the sentences of `explain` about runs, leases and instants of a job."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _ENDINGS: dict[RunStatus, str] = {
     "cancelled": "was cancelled",
     "interrupted": "was cut off",
 }
-_ORPHANED = "is on record as running, but its instance is gone: another one closes the record, and may run it again"
-#: A tick that is not handled so long (seconds) after it was due, while instances live, is not just about to be.
+_ORPHANED = "is on record as running, but its instance is gone: another one records it as interrupted, and may rerun it"
+#: Seconds after which a due tick is overdue, and not just about to be handled.
 _OVERDUE = 10.0
 
 
-#: How an instant stands in a text on record.
+#: An instant in the text of a record.
 _INSTANT = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
 
 
@@ -41,13 +41,13 @@ class Words:
         self._details = details
 
     def ran(self, run: Run, again: str) -> str:
-        """That a run ran, where, and how it ended."""
+        """That a run took place, where, and how it ended."""
         attempt = f", attempt {run.attempt}" if run.attempt > 1 else ""
         where = f"by {run.instance}, from {self.at(run.started_ts)} on (run {run.id}{attempt})"
         return f"It was run{again} {where}, and {self.ending(run)}."
 
     def in_the_way(self, missed: MissedTicks) -> str:
-        """What is known by now of the run that a tick was skipped for: it may have ended without a chance to say so."""
+        """How the run ended that a tick was skipped for, as far as that is on record."""
         if missed.reason != "overlap" or not missed.detail:
             return ""
         holder = next((run for run in self._records.runs if run.id in missed.detail), None)
@@ -57,13 +57,13 @@ class Words:
             return f" {self.cut_off(holder)}"
         if holder.ended_ts > self._tick:
             return f" That run {self.ending(holder)}, at {self.at(holder.ended_ts)}."
-        why = "its after-run hooks went on, the lock store did not answer, or its instance was held up"
+        why = "its after-run hooks were still running, the lock store did not answer, or its instance was held up"
         if holder.error is not None and "its thread can't be ended" in holder.error.message:
-            why = "its thread could not be ended, and went on"
+            why = "its thread could not be stopped, and was still running"
         return f" That run had ended by then, at {self.at(holder.ended_ts)}, but still held the job: {why}."
 
     def ending(self, run: Run) -> str:
-        """How a run ended, or that it goes on."""
+        """How a run ended, or that it is running."""
         if run.status == "running" or run.ended_ts is None:
             lease = next((each for each in self.leases() if each.run_id == run.id), None)
             if lease is not None and not self.lives(lease):
@@ -79,13 +79,13 @@ class Words:
         return f"Run {run.id} by {run.instance}, attempt {run.attempt}, was cut off{why}."
 
     def rerun_of(self, run: Run) -> str:
-        """Why a run that was cut off was not run again, as far as one can tell."""
+        """Why a run that was cut off was not rerun, as far as that is known."""
         if any(lease.run_id == run.id for lease in self.leases()):
-            return "Its lease is still on record, so another instance may take it up and run it again."
+            return "Its lease is still on record, so another instance may recover and rerun it."
         if run.error is not None and run.error.type != INTERRUPTED:
-            return "It was not run again: that was its scheduler's stop, and no crash."
+            return "It was not rerun: its scheduler was stopped, and did not crash."
         return (
-            "It was not run again: the job does not rerun what was interrupted, or did so as often as it may, or was paused, "
+            "It was not rerun: the job does not rerun interrupted runs, or has done so as often as it may, or was paused, "
             "disabled or changed since, or it was too late for that."
         )
 
@@ -94,27 +94,27 @@ class Words:
         return self._records.known.leases if self._records.known is not None else ()
 
     def lives(self, lease: Lease) -> bool:
-        """Whether the holder of a lease lives."""
+        """Whether the instance that holds a lease is running."""
         return lease.instance in self._records.living
 
     def leased(self, lease: Lease) -> str:
-        """What a lease says of a tick that no record tells of."""
+        """What a lease says about a tick without a record."""
         who = name_of(lease.instance)
         if lease.missed is not None:
             return f"{who} has skipped it ({REASONS[lease.missed]}), and has not recorded that yet."
         return f"{who} has claimed it (run {lease.run_id}, attempt {lease.attempt}), and has not recorded yet how that ended."
 
     def why_waiting(self, known: KnownJob, now: float) -> str:
-        """Why nobody has claimed a tick that was due."""
-        since = f"It was due {span(now - self._tick)} ago, and nobody has claimed it"
+        """Why no instance has claimed a due tick."""
+        since = f"It was due {span(now - self._tick)} ago, and no instance has claimed it"
         if not self._records.instances:
-            return f"{since}: no instance lives that runs jobs. The next one to start treats it as a late tick."
+            return f"{since}: no instance that runs jobs is running. The next one to start treats it as a late tick."
         job = self._records.job
         if job.jitter and now - self._tick <= job.jitter:
-            return f"{since} yet: its jitter holds it back, for {span(job.jitter)} at most."
+            return f"{since} yet: its jitter delays it, by {span(job.jitter)} at most."
         holder = next((lease for lease in known.leases if lease.missed is None), None)
         if holder is not None and job.overlap != "allow":
-            gone = "" if self.lives(holder) else ", but is gone: the others take over when they notice"
+            gone = "" if self.lives(holder) else ", but is gone: another instance recovers the job when it notices"
             return (
                 f"{since}: it waits for run {holder.run_id} of {name_of(holder.instance)}, which holds the job{gone}."
             )
@@ -136,25 +136,25 @@ class Words:
         return f"{self._text!r}" + (f" in {self._zone}" if self._zone else "")
 
     def local(self, text: str) -> str:
-        """What was put on record, with its instants on the clock of the job's zone, as all others in the answer."""
+        """The text of a record with its instants in the job's time zone, as all others in the explanation."""
         return _INSTANT.sub(lambda found: self.at(datetime.fromisoformat(found[0]).timestamp()), text)
 
     def _message(self, error: RunError) -> str:
         return self.local(error.message) if error.type == INTERRUPTED else error.message
 
     def detail(self, text: str) -> str:
-        """What may be told only to some."""
+        """A text that only some clients may see."""
         return f": {text}" if text and self._details else ""
 
     def at(self, instant: float) -> str:
-        """An instant on the clock of the job's zone."""
+        """An instant in the job's time zone."""
         moment = utc_datetime(int(min(max(instant, EARLIEST), LATEST)))
         try:
             local = moment.astimezone(ZoneInfo(self._zone or "UTC"))
-        except (LookupError, ValueError, OSError):  # a zone that is not known on this host
+        except (LookupError, ValueError, OSError):  # a zone that is unknown on this host
             local = moment
         return f"{local:%Y-%m-%d %H:%M:%S %Z}"
 
 
 def _live(instances: int) -> str:
-    return "one instance lives: it has" if instances == 1 else f"{instances} instances live: they have"
+    return "one instance is running: it has" if instances == 1 else f"{instances} instances are running: they have"

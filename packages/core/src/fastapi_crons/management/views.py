@@ -20,7 +20,7 @@ JobStatus = RunStatus | Literal["pending"]
 #: What a listing can be restricted to.
 JobFilter = JobStatus | Literal["paused"]
 
-_NO_INSTANCE = "no running instance runs jobs"
+_NO_INSTANCE = "no instance that runs jobs is running"
 _REACHES: dict[Reach, str] = {"fleet": "Distributed", "host": "This host", "process": "This process"}
 
 

@@ -1,8 +1,8 @@
-"""Ties a scheduler to the life of a FastAPI app.
+"""Starts and stops a scheduler with a FastAPI app.
 
-It starts after the app's own start-up and stops before its shutdown begins, whatever lifespans are merged into the app
-later: for a server that speaks the ASGI lifespan protocol the moments are its two messages. Code that enters the app's
-lifespan context by itself gets the same.
+It starts after the app's own start-up and stops before the app's shutdown begins, whatever lifespans are merged into the app
+later: a server starts and stops it by the two messages of the ASGI lifespan protocol. For code that enters the app's lifespan
+context without a server, entering and leaving the context do the same.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Startable(Protocol):
 
 
 def refuse_inside_lifespan(app: FastAPI) -> None:
-    """Raises `ConfigurationError` where the app's lifespan runs already: a scheduler would not be started with it."""
+    """Raises `ConfigurationError` inside the app's running lifespan, which would not start a scheduler any more."""
     if _in_running_lifespan(app):
         raise ConfigurationError(
             "Crons(app) inside the running lifespan of that app comes too late: nothing would start it. Write "
@@ -67,7 +67,7 @@ def _in_running_lifespan(app: FastAPI) -> bool:
 
 
 def _frames_of_tasks() -> Iterator[FrameType]:
-    """What goes on here, and what other tasks of this event loop wait for."""
+    """The frames of this call, and of the coroutines that the tasks of this event loop are running."""
     current: FrameType | None = sys._getframe(1)
     while current is not None:
         yield current
@@ -75,7 +75,7 @@ def _frames_of_tasks() -> Iterator[FrameType]:
     try:
         tasks = asyncio.all_tasks()
     except RuntimeError:
-        return  # no event loop runs here
+        return  # no event loop is running here
     for task in tasks:
         awaited: object = task.get_coro()
         while awaited is not None:
@@ -126,7 +126,7 @@ def attach(app: FastAPI, crons: Startable) -> None:
             await own_protocol(scope, stopped_after, started_before)
         finally:
             serving = None
-            # A server that is torn down without the shutdown message must not leave a scheduler behind.
+            # A server that ends without the shutdown message must not leave a running scheduler behind.
             await crons.end_for(holder)
 
     router.lifespan_context = cast("Any", context)
@@ -134,7 +134,7 @@ def attach(app: FastAPI, crons: Startable) -> None:
 
 
 def _watch_first_request(app: FastAPI, crons: Startable) -> None:
-    """Tell an app that serves requests without a lifespan, because it is mounted into another or its server gives none."""
+    """Log an error where the app serves requests without its lifespan, as one does that is mounted into another app."""
     router = app.router
     serve = router.middleware_stack
 
@@ -143,7 +143,7 @@ def _watch_first_request(app: FastAPI, crons: Startable) -> None:
         if scope["type"] != "lifespan" and not crons.running and crons.config.enabled:
             logger.error(
                 "the app of this scheduler serves requests, but its lifespan was never started, so no job runs: attach the "
-                "scheduler to the app that the server runs, not to one that is mounted into it; or await crons.start()"
+                "scheduler to the app that the server runs, not to an app that is mounted into it; or await crons.start()"
             )
         await serve(scope, receive, send)
 

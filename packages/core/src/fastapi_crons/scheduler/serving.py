@@ -1,4 +1,4 @@
-"""Whether this process serves, and a look at something once it has for a while."""
+"""Calls a function when this process has served an app for a while."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Protocol
 
-#: How long (seconds) after its import an app is taken for one that serves.
+#: Seconds after the import of an app until it counts as served.
 SERVES_AFTER = 10.0
 _SERVERS = frozenset({"uvicorn", "gunicorn", "hypercorn", "granian", "daphne"})
 
 
 class Cancellable(Protocol):
-    """A look that is to come."""
+    """A pending call."""
 
     def cancel(self) -> object: ...
 
 
 def in_tests() -> bool:
-    """Whether tests run here: they make schedulers and apps that are never to serve."""
+    """Whether tests are running, which make schedulers and apps that are never served."""
     return "pytest" in sys.modules
 
 
-def when_serving(look: Callable[[], object]) -> Cancellable | None:
-    """Call this when the process has served for a while; None where nothing says that it is about to.
+def when_serving(call: Callable[[], object]) -> Cancellable | None:
+    """Call this when the process has served for a while. None where no event loop is running and no server imports the app.
 
-    A server imports the app on its event loop, or before that: then it takes a thread of its own, for want of a loop.
+    A server that imports the app before its event loop is running gets a thread for the timer.
     """
     if in_tests():
         return None
     try:
-        return asyncio.get_running_loop().call_later(SERVES_AFTER, look)
+        return asyncio.get_running_loop().call_later(SERVES_AFTER, call)
     except RuntimeError:
         if not _imported_by_a_server():
             return None
-    timer = threading.Timer(SERVES_AFTER, look)
+    timer = threading.Timer(SERVES_AFTER, call)
     timer.daemon = True
     timer.start()
     return timer
