@@ -9,7 +9,7 @@ import pytest
 from fastapi_crons.locking import LocalLockBackend, LockBackend
 from fastapi_crons.run import RunIds
 from fastapi_crons.state import MemoryStateBackend, StateBackend
-from fastapi_crons.testing import LockContract, StateContract
+from fastapi_crons.testing import LockContract, LockWalk, StateContract
 from fastapi_crons_redis import RedisLockBackend, RedisStateBackend
 from fastapi_crons_redis.connection import Connection
 from fastapi_crons_redis.settings import RedisSettings
@@ -17,12 +17,12 @@ from fastapi_crons_sqlite import SQLiteLockBackend, SQLiteStateBackend
 from tests.faults.redis_server import RedisServer, needs_redis
 
 
-class TestLocalLock(LockContract):
+class TestLocalLock(LockContract, LockWalk):
     def make_store(self) -> LockBackend:
         return LocalLockBackend()
 
 
-class TestSQLiteLock(LockContract):
+class TestSQLiteLock(LockContract, LockWalk):
     def make_store(self) -> LockBackend:
         return SQLiteLockBackend()
 

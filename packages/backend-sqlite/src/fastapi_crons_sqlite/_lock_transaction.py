@@ -166,9 +166,7 @@ class SQLiteLockTransaction(LockTransaction):
         self._transaction.execute(f"DELETE FROM lock_instance WHERE owner {NAMED}", as_json([*owners]))
 
     async def touch(self, owner: str, now: float) -> None:
-        self._transaction.execute(
-            "UPDATE lock_instance SET heartbeat_ts = max(heartbeat_ts, ?) WHERE owner = ?", now, owner
-        )
+        self._transaction.execute("UPDATE lock_instance SET heartbeat_ts = ? WHERE owner = ?", now, owner)
 
 
 def _can_be_read(lease: Lease) -> bool:

@@ -85,9 +85,9 @@ class LockTransaction(ABC):
         """
 
     async def touch(self, owner: str, now: float) -> None:
-        """Write that an instance is alive now, unless a later heartbeat, or none, is on record."""
+        """Write that an instance has sent a heartbeat now, where it is on record."""
         for found in await self.instances():
-            if found.instance.owner == owner and found.heartbeat_ts < now:
+            if found.instance.owner == owner:
                 await self.save_instance(found._replace(heartbeat_ts=now))
 
 

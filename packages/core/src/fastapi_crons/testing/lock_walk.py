@@ -1,0 +1,324 @@
+"""LockWalk: a random walk that holds a lock store against the rule, for a store in any language."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Coroutine
+from dataclasses import replace
+from math import inf
+from typing import Any, ClassVar, TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, run_state_machine_as_test
+from hypothesis.stateful import rule as step
+
+from fastapi_crons.clock import SystemClock
+from fastapi_crons.job import Overlap
+from fastapi_crons.locking import (
+    ClaimRequest,
+    Definition,
+    KnownJob,
+    Lease,
+    LeaseRef,
+    LeaseTerms,
+    LockBackend,
+    PauseRequest,
+    ResumeRequest,
+    rule,
+)
+from fastapi_crons.locking.instance import Instance
+from fastapi_crons.run import MissedReason
+
+T = TypeVar("T")
+
+TERMS = LeaseTerms(100, 30)
+JOBS = ("one", "two")
+START = 1_800_000_000
+owners, jobs, places = st.sampled_from(["a", "b", "c"]), st.sampled_from(JOBS), st.integers(0, 1_000)
+schedules = st.sampled_from([*["* * * * *"] * 9, "0 * * * *"])
+
+
+class WalkClock(SystemClock):
+    """A clock that a walk sets."""
+
+    def __init__(self) -> None:
+        self.time = float(START)
+
+    def now(self) -> float:
+        return self.time
+
+
+class LockWalk:
+    """Inherit from this in a test module, and say how your store is made; the rest is pytest's and hypothesis'.
+
+        class TestMyWalk(LockWalk):
+            def make_store(self) -> LockBackend:
+                return MyLockBackend("localhost")
+
+    Several instances do at random what instances do, on the store, and by `fastapi_crons.locking.rule` on plain records: all
+    answers must be the same, and after each step what is on record. Where they are not, hypothesis looks for the shortest walk
+    that shows it. Each walk has a namespace of its own.
+    """
+
+    #: How many walks there are, and the most steps of each.
+    walks: ClassVar[int] = 25
+    steps: ClassVar[int] = 40
+
+    def make_store(self) -> LockBackend:
+        """A new, unopened backend of the store that is to be tested."""
+        raise NotImplementedError
+
+    def set_time(self, store: LockBackend, now: float) -> None:
+        """Set the clock of a store that has one of its own. Called before each call; others take the clock given to `open`."""
+
+    def test_a_random_walk_is_answered_as_the_rule_says(self) -> None:
+        machine = type("Walk", (_Walk,), {"tests": self})
+        chosen = settings(
+            max_examples=self.walks,
+            stateful_step_count=self.steps,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        run_state_machine_as_test(machine, settings=chosen)
+
+
+def _in_milliseconds(known: KnownJob) -> KnownJob:
+    """A job without the last digits of sums of instants, and without what a store need not keep."""
+    leases = sorted(lease._replace(expires=round(lease.expires, 3), cancelled_by=None) for lease in known.leases)
+    return known._replace(since=round(known.since, 3), leases=tuple(leases))
+
+
+class _Walk(RuleBasedStateMachine):
+    """The steps. `records`, `beats` and `registered` are what must be on record."""
+
+    tests: LockWalk
+
+    @initialize()
+    def begin(self) -> None:
+        self.loop, self.clock = asyncio.new_event_loop(), WalkClock()
+        self.asked = 0
+        self.stores: dict[str, LockBackend] = {}
+        self.open_stores()
+
+    def open_stores(self) -> None:
+        """Open an empty store for all instances."""
+        self.records: dict[str, rule.JobRecord] = {}
+        #: When an instance was last known to be alive; which have sent a heartbeat; which of them were silent for long.
+        self.beats: dict[str, float] = {}
+        self.known: set[str] = set()
+        self.silent: set[str] = set()
+        namespace, here = f"walk-{secrets.token_hex(6)}", Instance.of_this_process()
+        for owner in ("a", "b", "c"):
+            store = self.tests.make_store()
+            if store.reach == "process" and self.stores:
+                continue
+            instance = replace(here, id=owner, owner=owner, host=owner, boot="")
+            self.tests.set_time(store, self.clock.time)
+            self.do(store.open(instance, namespace, TERMS, self.clock))
+            self.stores[owner] = store
+        self.shared = len(self.stores) > 1
+        for owner in self.stores:
+            self.beat(owner)
+        for job in JOBS:
+            self.register("a", job, "* * * * *", True)
+
+    def close_stores(self) -> None:
+        for store in self.stores.values():
+            self.do(store.leave())
+            self.do(store.close())
+        self.stores = {}
+
+    def teardown(self) -> None:
+        if hasattr(self, "loop"):
+            self.close_stores()
+            self.loop.close()
+
+    def do(self, call: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(call)
+
+    def at(self, owner: str) -> tuple[LockBackend, str]:
+        """The store of an instance, and its owner; a store for one process has one."""
+        owner = owner if owner in self.stores else "a"
+        self.tests.set_time(self.stores[owner], self.clock.time)
+        return self.stores[owner], owner
+
+    def as_living(self, owner: str) -> tuple[LockBackend, str]:
+        """The store of an instance for a call that counts as a heartbeat. One that the store does not know sends one before."""
+        store, owner = self.at(owner)
+        if self.shared and owner not in self.known:
+            self.beat(owner)
+        self.beats[owner] = self.clock.time
+        return store, owner
+
+    def alive(self, me: str) -> rule.Alive:
+        def lives(owner: str, expires: float) -> bool:
+            beat, now = self.beats.get(owner), self.clock.time
+            return owner == me or (beat is not None and now < expires and now - beat < TERMS.instance)
+
+        return lives
+
+    def new_id(self) -> str:
+        self.asked += 1
+        return f"id-{self.asked:04}"
+
+    def leases(self) -> list[Lease]:
+        return [lease for record in self.records.values() for lease in (record.leases or {}).values()]
+
+    def lease_at(self, place: int) -> Lease | None:
+        leases = self.leases()
+        return leases[place % len(leases)] if leases else None
+
+    @step(seconds=st.floats(-20, 40))
+    def time_passes(self, seconds: float) -> None:
+        self.clock.time = round(self.clock.time + seconds, 3)
+
+    @step(owner=owners, job=jobs, hours=st.floats(1.1, 3))
+    def the_clock_is_wrong_for_a_while(self, owner: str, job: str, hours: float) -> None:
+        right = self.clock.time
+        self.clock.time = round(right + hours * 3_600, 3)
+        self.claim(owner, job, 0, "* * * * *", "allow", False, None, False)
+        self.clock.time = right
+        for each in self.stores:
+            self.beat(each)
+
+    @step(owner=owners)
+    def beat(self, owner: str) -> None:
+        store, owner = self.at(owner)
+        beat = self.do(store.beat())
+        if not self.shared:
+            return
+        self.beats[owner] = self.clock.time
+        lives = self.alive(owner)
+        dead = {lease.run_id for lease in self.leases() if not lives(lease.instance, lease.expires)}
+        found = {lease.run_id for lease in beat.dead}
+        assert found <= dead
+        if any(not lives(lease.instance, inf) for lease in self.leases()):
+            assert found == dead
+        if owner in self.known or owner not in self.silent:
+            assert beat.unknown is (owner not in self.known)
+        own = {lease.run_id: lease for lease in self.leases() if lease.instance == owner}
+        assert {lease.run_id for lease in beat.own} == own.keys()
+        assert {run_id for run_id, _ in beat.cancelled} == {run_id for run_id, lease in own.items() if lease.cancelled}
+        self.known.add(owner)
+        living = {each for each in self.beats if lives(each, inf)}
+        assert {each.instance.owner for each in beat.instances} == living & self.known
+        # A store may forget the dead who left nothing.
+        kept = living | {lease.instance for lease in self.leases()}
+        self.silent = (self.silent | (self.known - kept)) - kept
+        self.beats = {each: at for each, at in self.beats.items() if each in kept}
+        self.known &= self.beats.keys()
+
+    @step(owner=owners)
+    def leave(self, owner: str) -> None:
+        if self.shared:
+            self.beats.pop(owner, None)
+            self.known.discard(owner)
+            self.silent.discard(owner)
+            self.do(self.at(owner)[0].leave())
+
+    @step(owner=owners, job=jobs, schedule=schedules, enabled=st.sampled_from([True, True, True, False]))
+    def register(self, owner: str, job: str, schedule: str, enabled: bool) -> None:
+        (store, owner), record = self.as_living(owner), self.records.get(job)
+        last_handled = record.last_handled if record else 0
+        definition = Definition(job, schedule, "UTC", f"m:{owner}", last_handled, enabled, self.new_id())
+        expected = rule.register(self.records, definition, owner, self.clock.time, TERMS.lease)
+        assert self.do(store.register([definition])) == [expected]
+
+    @step(
+        owner=owners,
+        job=jobs,
+        offset=st.one_of(st.none(), st.integers(-20, 3)),
+        schedule=schedules,
+        overlap=st.sampled_from(["skip", "queue", "allow"]),
+        force=st.booleans(),
+        missed=st.sampled_from([None, None, "misfire_grace_time"]),
+        again=st.booleans(),
+    )
+    def claim(
+        self,
+        owner: str,
+        job: str,
+        offset: int | None,
+        schedule: str,
+        overlap: Overlap,
+        force: bool,
+        missed: MissedReason | None,
+        again: bool,
+    ) -> None:
+        tick = None if offset is None else int(self.clock.time) + offset
+        missed = None if tick is None else missed
+        request = ClaimRequest(job, self.new_id(), tick, schedule, "UTC", overlap, force, missed)
+        for _ in range(1 + again):
+            self.ask(owner, request)
+
+    @step(owner=owners, place=places)
+    def recover(self, owner: str, place: int) -> None:
+        lease = self.lease_at(place)
+        if lease is not None:
+            run_id, replaces = self.new_id(), lease.run_id
+            schedule = "* * * * *"
+            self.ask(owner, ClaimRequest(lease.job, run_id, lease.tick, schedule, "UTC", replaces=replaces, attempt=2))
+
+    def ask(self, owner: str, request: ClaimRequest) -> None:
+        (store, owner), now = self.as_living(owner), self.clock.time
+        expected = rule.claim(self.records, request, owner, now, TERMS.lease, self.alive(owner))
+        assert self.do(store.claim([request])) == [expected]
+
+    @step(place=places, right=st.booleans(), renew=st.booleans())
+    def renew_or_release(self, place: int, right: bool, renew: bool) -> None:
+        lease = self.lease_at(place)
+        if lease is not None:
+            ref = LeaseRef(lease.job, lease.run_id, lease.token if right else lease.token - 1)
+            store, _ = self.at(lease.instance)
+            if renew:
+                assert rule.renew(self.records, ref, self.clock.time, TERMS.lease) is right
+                assert self.do(store.renew([ref])) == [right]
+            else:
+                assert rule.release(self.records, ref) is right
+                assert self.do(store.release([ref])) == [right]
+
+    @step(owner=owners, place=places)
+    def cancel(self, owner: str, place: int) -> None:
+        lease = self.lease_at(place)
+        if lease is not None and self.shared:
+            found = {lease.run_id} if rule.cancel(self.records, lease.run_id, "ops") else set()
+            assert self.do(self.at(owner)[0].cancel([lease.run_id, "no such run"], "ops")) == found
+
+    @step(owner=owners, job=jobs)
+    def pause(self, owner: str, job: str) -> None:
+        request = PauseRequest(job, "ops", None)
+        expected = rule.pause(self.records, request, self.clock.time)
+        assert self.do(self.at(owner)[0].pause([request])) == [expected]
+
+    @step(owner=owners, job=jobs, catch_up=st.booleans(), again=st.booleans())
+    def resume(self, owner: str, job: str, catch_up: bool, again: bool) -> None:
+        (store, owner), request = self.at(owner), ResumeRequest(job, self.new_id(), catch_up)
+        for _ in range(1 + again):
+            expected = rule.resume(self.records, request, owner, self.clock.time, TERMS.lease)
+            assert self.do(store.resume([request])) == [expected]
+
+    @step(really=st.integers(0, 9))
+    def the_store_loses_all(self, really: int) -> None:
+        if really == 0:
+            self.close_stores()
+            self.open_stores()
+
+    @step()
+    def parts_of_the_records_are_asked_for(self) -> None:
+        store, _ = self.at("a")
+        ticks = [self.records[job].last_handled if job in self.records else None for job in JOBS]
+        credible = [tick if tick is None or rule.is_credible(tick, self.clock.time) else None for tick in ticks]
+        assert self.do(store.last_handled(JOBS)) in (ticks, credible)
+        ids = [f"id-{number:04}" for number in range(1, self.asked + 1)]
+        assert self.do(store.leased(ids)) == {lease.run_id for lease in self.leases()}
+        paused = {job: record.pause for job, record in self.records.items() if record.pause is not None}
+        assert self.do(store.pauses()) == paused
+
+    @invariant()
+    def what_is_on_record_is_the_same(self) -> None:
+        if getattr(self, "stores", None):
+            known = {found.job: _in_milliseconds(found) for found in self.do(self.at("a")[0].known())}
+            assert known == {job: _in_milliseconds(record.known(job)) for job, record in self.records.items()}
