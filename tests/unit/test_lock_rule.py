@@ -36,9 +36,11 @@ class Claims(RuleBasedStateMachine):
         self.dead: set[str] = set()
         self.claimed: dict[int, str] = {}
         self.answers: list[tuple[ClaimRequest, str, ClaimResult]] = []
-        self.highest_mark = self.record.last_handled
+        self.highest_tick = self.record.last_handled
         self.highest_token = 0
         self.requests = 0
+        #: The ticks in (after, tick] that are on record in the state store: who releases a lease has recorded its ticks.
+        self.on_record: list[tuple[int, int]] = []
 
     def lives(self, owner: str, expires: float) -> bool:
         return owner not in self.dead and expires > self.now
@@ -50,7 +52,7 @@ class Claims(RuleBasedStateMachine):
         return lock_rule.claim(self.records, request, instance, self.now, 300, self.lives)
 
     def live(self) -> list[Lease]:
-        """The leases of runs that go on."""
+        """The leases of runs that are running."""
         leases = (self.record.leases or {}).values()
         return [lease for lease in leases if lease.missed is None and self.alive(lease)]
 
@@ -78,7 +80,7 @@ class Claims(RuleBasedStateMachine):
             self.highest_token = result.token
         if result.outcome == "granted":
             assert tick not in self.claimed, "a tick was claimed twice"
-            assert tick > self.highest_mark
+            assert tick > self.highest_tick
             assert tick <= self.now + 1
             self.claimed[tick] = request.run_id
             if missed is None:
@@ -101,6 +103,18 @@ class Claims(RuleBasedStateMachine):
             token = lease.token if right_token else lease.token - 1
             assert lock_rule.release(self.records, LeaseRef("job", lease.run_id, token)) is right_token
             assert (lease.run_id in (self.record.leases or {})) is not right_token
+            if right_token and lease.tick is not None:
+                self.on_record.append((lease.after, lease.tick))
+
+    @rule(which=st.integers(0, 10_000), right_token=st.booleans())
+    def renew(self, which: int, right_token: bool) -> None:
+        leases = list((self.record.leases or {}).values())
+        if leases:
+            lease = leases[which % len(leases)]
+            ref = LeaseRef("job", lease.run_id, lease.token if right_token else lease.token + 1)
+            assert lock_rule.renew(self.records, ref, self.now, 300) is right_token
+            expires = (self.record.leases or {})[lease.run_id].expires
+            assert expires == (max(lease.expires, self.now + 300) if right_token else lease.expires)
 
     @rule(instance=instances)
     def die(self, instance: str) -> None:
@@ -112,7 +126,7 @@ class Claims(RuleBasedStateMachine):
             self.dead.discard(instance)
 
     @rule(instance=instances, which=st.integers(0, 10_000))
-    def take_over(self, instance: str, which: int) -> None:
+    def recover(self, instance: str, which: int) -> None:
         leases = list((self.record.leases or {}).values())
         if leases:
             lease = leases[which % len(leases)]
@@ -128,7 +142,7 @@ class Claims(RuleBasedStateMachine):
                 assert result.token > self.highest_token
                 self.highest_token = result.token
                 assert not lock_rule.release(self.records, LeaseRef("job", lease.run_id, lease.token)), (
-                    "a zombie gave a lease back"
+                    "a zombie released a lease that was recovered"
                 )
 
     @rule()
@@ -138,13 +152,27 @@ class Claims(RuleBasedStateMachine):
         assert result.outcome == "not_in_force"
         assert result.orphaned is ("a" in self.dead)
 
+    @rule(seconds=st.integers(0, 100))
+    def disable_and_enable(self, seconds: int) -> None:
+        before = self.record.last_handled
+        for enabled in (False, True):
+            self.requests += 1
+            definition = Definition("job", "* * * * *", "UTC", "m:f", 0, enabled, f"disabled-{self.requests}")
+            replaced = lock_rule.register(self.records, definition, "a", self.now, 300).replaced
+            assert replaced is not None
+            assert (replaced.reason, replaced.last_handled) == ("disabled", before)
+            assert (replaced.token > 0) is (int(self.now) > before)
+            self.highest_token = max(self.highest_token, replaced.token)
+            before = max(before, int(self.now))
+            self.now += seconds
+
     @rule(instance=instances, catch_up=st.booleans())
     def pause_and_resume(self, instance: str, catch_up: bool) -> None:
         lock_rule.pause(self.records, PauseRequest("job", "ops", "why"), self.now)
         mark = self.record.last_handled
         asked = ClaimRequest("job", f"paused-{self.requests}", int(self.now), "* * * * *", "UTC")
         assert self.ask(asked, instance).outcome == "paused"
-        assert self.record.last_handled == mark, "a pause moved the mark"
+        assert self.record.last_handled == mark, "a pause counted ticks as handled"
         resumed = lock_rule.resume(
             self.records, ResumeRequest("job", f"resume-{self.requests}", catch_up), instance, self.now, 300
         )
@@ -155,20 +183,25 @@ class Claims(RuleBasedStateMachine):
         assert lock_rule.resume(self.records, ResumeRequest("job", "again"), instance, self.now, 300) is None
 
     @invariant()
-    def the_mark_never_goes_back(self) -> None:
+    def the_last_handled_tick_never_goes_back(self) -> None:
         if hasattr(self, "record"):
-            assert self.record.last_handled >= self.highest_mark
-            self.highest_mark = self.record.last_handled
+            assert self.record.last_handled >= self.highest_tick
+            self.highest_tick = self.record.last_handled
 
     @invariant()
-    def every_tick_that_is_not_on_record_has_a_lease_that_answers_for_it(self) -> None:
+    def every_handled_tick_is_on_record_or_has_a_lease_that_answers_for_it(self) -> None:
         if hasattr(self, "record"):
-            for lease in (self.record.leases or {}).values():
-                assert lease.tick is None or lease.after < lease.tick or lease.attempt > 1
+            leases = (self.record.leases or {}).values()
+            answered = [(lease.after, lease.tick) for lease in leases if lease.tick is not None]
+            reached = START
+            for after, tick in sorted([*self.on_record, *answered]):
+                assert after <= reached, f"nothing answers for the ticks in ({reached}, {after}]"
+                reached = max(reached, tick)
+            assert reached == self.record.last_handled, f"nothing answers for the ticks after {reached}"
 
 
 TestClaims = Claims.TestCase
-TestClaims.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestClaims.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
 def registered(definition: Definition) -> dict[str, JobRecord]:
@@ -215,7 +248,7 @@ def test_the_reason_of_a_replaced_past_is_what_kept_it_from_running() -> None:
     assert records["job"].pause is not None
 
 
-def test_a_store_that_lost_its_records_goes_on_from_the_mark_of_the_instances() -> None:
+def test_a_store_that_lost_its_records_resumes_from_what_the_instances_know() -> None:
     definition = Definition("job", "0 * * * *", "UTC", "m:f")
     records = registered(definition._replace(last_handled=START + 50))
     assert records["job"].last_handled == START + 50

@@ -2,6 +2,8 @@
 
 Every write is a batch. A backend raises `StoreUnavailableError` when it does not answer and `StoreUnusableError` when it
 can't be used as it is; anything else that it raises counts as unavailable.
+
+The fields of named tuples are append only, and a new one has a default: stores in other languages take them by position.
 """
 
 from __future__ import annotations
