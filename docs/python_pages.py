@@ -130,6 +130,41 @@ def stores() -> str:
                 ),
             ),
             Section(
+                "The rule of lock stores",
+                (
+                    Entry("fastapi_crons.locking.rule:JobRecord"),
+                    *(
+                        Entry(f"fastapi_crons.locking.rule:{name}")
+                        for name in (
+                            "register",
+                            "claim",
+                            "asks_who_is_alive",
+                            "pause",
+                            "resume",
+                            "release",
+                            "renew",
+                            "cancel",
+                            "is_credible",
+                        )
+                    ),
+                    Entry("fastapi_crons.locking.rule:Alive"),
+                    Entry("fastapi_crons.locking.rule:LIMITS"),
+                ),
+                "Pure functions of records and the store's clock. `from fastapi_crons.locking import rule`.",
+            ),
+            Section(
+                "A base for lock stores with transactions",
+                (
+                    Entry("fastapi_crons.locking.transactional:TransactionalLockBackend", only=("connect", "transact")),
+                    Entry("fastapi_crons.locking.transactional:LockTransaction"),
+                    Entry("fastapi_crons.locking.transactional:without_waiting"),
+                    *(
+                        Entry(f"fastapi_crons.locking.text:{name}")
+                        for name in ("record_to_text", "record_from_text", "instance_to_text", "instance_from_text")
+                    ),
+                ),
+            ),
+            Section(
                 "What goes in and out of lock stores",
                 (
                     *classes_of("fastapi_crons.locking.base", without="LockBackend"),
@@ -175,6 +210,7 @@ def stores() -> str:
                     Entry("fastapi_crons.scheduler.crons:reset"),
                     Entry("fastapi_crons.testing.state_contract:StateContract", members=False),
                     Entry("fastapi_crons.testing.lock_contract:LockContract", members=False),
+                    Entry("fastapi_crons.testing.lock_walk:LockWalk", members=False),
                 ),
                 _TESTING,
             ),

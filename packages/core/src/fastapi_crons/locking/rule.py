@@ -60,7 +60,7 @@ MAX_TERM = 366 * 86_400
 MAX_TOKEN = 10**14
 #: Stands for a last handled tick that can't be read: like one that lies too far ahead, it is reset.
 UNREADABLE_TICK = 2**53 - 1
-#: The numbers above by name, for a store that decides in another language: hand them over, so that they stand in one place.
+#: The limits by name. A store that decides in another language gets them handed over, so that they stand in one place.
 LIMITS: Mapping[str, int] = {
     "MAX_AHEAD": MAX_AHEAD,
     "MAX_HANDLED_AHEAD": MAX_HANDLED_AHEAD,
