@@ -18,6 +18,7 @@ from fastapi_crons.locking import (
     ClaimRequest,
     Definition,
     DistributedLockManager,
+    LeaseRef,
     LeaseTerms,
     LockBackend,
 )
