@@ -169,7 +169,7 @@ async def test_the_ticks_of_a_downtime(clock: VirtualClock, tmp_path: Path) -> N
     assert "It started late: no instance ran the job" in newest.text
     assert "The run stands for 3 earlier ticks too, since 2026-03-01 00:20:00 UTC." in newest.text
     assert missed.fate == "missed"
-    assert "only be run later than its misfire grace time allows: no instance ran the job until" in missed.text
+    assert "it was later than its misfire grace time allows: no instance ran the job until" in missed.text
     assert outside.fate == "not_due"
 
 
@@ -255,9 +255,7 @@ async def test_ticks_of_an_older_schedule(clock: VirtualClock, tmp_path: Path) -
     assert ran.fate == "ran"
     assert "It was due under an older schedule. The schedule '15 * * * *' in UTC is in force since" in ran.text
     assert missed.fate == "missed"
-    assert (
-        "it was due under an older schedule while no instance ran it, and the schedule was changed since" in missed.text
-    )
+    assert "it was due under an older schedule, which was changed before an instance ran it" in missed.text
     assert "the schedule was '*/10 * * * *'" in missed.text
 
 

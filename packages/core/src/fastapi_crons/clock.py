@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 UTC = timezone.utc
 
-#: A clock that goes on while the machine sleeps: on Linux, Python's monotonic clock does not.
+#: A monotonic clock that also counts while the machine sleeps; on Linux, `time.monotonic` does not.
 _STEADY: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
-#: The task that the current one works for: a run's own, whatever tasks its function makes. Virtual time tells by it
+#: The task that the current one belongs to: a run's own, for all tasks that its function makes. Virtual time knows by it
 #: which work sleeps.
 root_task: ContextVar[asyncio.Task[Any] | None] = ContextVar("fastapi_crons_root_task", default=None)
 
@@ -35,7 +35,7 @@ class Clock(Protocol):
 
     @property
     def max_sleep(self) -> float:
-        """The longest wait, in seconds, after which the wall clock is looked at again, in case it was stepped."""
+        """The longest single wait, in seconds; after it the wall clock is read again, in case it was stepped."""
 
     def now(self) -> float:
         """The wall clock, in seconds since 1970-01-01T00:00Z. It may be stepped in either direction."""
@@ -67,7 +67,7 @@ class SystemClock:
         return time.monotonic() if _STEADY is None else time.clock_gettime(_STEADY)
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
-        import asyncio  # wanted only where something waits: the command line's help does without
+        import asyncio  # imported where something waits: the command line's help does not need it
 
         return asyncio.get_running_loop().call_later(delay, callback)
 
@@ -84,7 +84,7 @@ class SystemClock:
 
 
 def begin_root_task() -> None:
-    """The current task and those that it makes from now on are one piece of work."""
+    """Make the current task the root task of all that it makes from now on."""
     import asyncio
 
     root_task.set(asyncio.current_task())

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from unicodedata import category
 from weakref import WeakValueDictionary
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from fastapi_crons._util.hiding import HIDDEN, know, without_secrets
@@ -35,14 +35,14 @@ def made_up_id() -> str:
     return _MADE_UP.setdefault(pid, f"{platform.node() or 'localhost'}-{pid}-{secrets.token_hex(3)}")
 
 
-def _whole_where_it_is(value: float) -> float:
+def _int_where_whole(value: float) -> float:
     return int(value) if value == int(value) else value
 
 
-#: 300 reads back as 300, as it is documented.
-LeaseSeconds = Annotated[float, Field(ge=0.05, allow_inf_nan=False), AfterValidator(_whole_where_it_is)]
-#: What others wait for before they take over: shorter than this, a process that is busy for a moment would count as dead.
-Patience = Annotated[float, Field(ge=1, allow_inf_nan=False), AfterValidator(_whole_where_it_is)]
+#: A whole number is shown as one: 300, not 300.0.
+LeaseSeconds = Annotated[float, Field(ge=0.05, allow_inf_nan=False), AfterValidator(_int_where_whole)]
+#: How long other instances wait before they recover runs: shorter, a process that is busy for a moment would count as dead.
+Patience = Annotated[float, Field(ge=1, allow_inf_nan=False), AfterValidator(_int_where_whole)]
 
 
 class CronConfig(BaseSettings):
@@ -61,12 +61,12 @@ class CronConfig(BaseSettings):
         default_factory=made_up_id,
         min_length=1,
         max_length=200,
-        description="Unique name of this instance; when unset, one that is made up for the process.",
+        description="Unique name of this instance; unset: one that is made up for the process.",
     )
     namespace: str = Field(
         "default",
         pattern=r"^[A-Za-z0-9._-]{1,100}$",
-        description="Keeps apart what shares a store: letters, digits, . _ -",
+        description="Keeps schedulers apart that share a store: letters, digits, . _ -",
     )
     timezone: str = Field("UTC", description="Time zone of cron expressions that do not name one.")
 
@@ -84,22 +84,22 @@ class CronConfig(BaseSettings):
     )
     start_without_store: bool = Field(
         False,
-        description="True lets the app serve while a store can't be had at the start; the scheduler waits for it.",
+        description="True starts the app also while a store can't be reached; the scheduler waits for it.",
     )
     disabled_plugins: Annotated[frozenset[str], NoDecode] = Field(
-        frozenset(), description="Names of plugins to leave alone, separated by commas."
+        frozenset(), description="Names of plugins that are not loaded, separated by commas."
     )
 
     coalesce: bool = Field(True, description="True runs the newest of several late ticks once; False runs each.")
     misfire_grace_time: Seconds | None = Field(None, description="A tick later than this is not run; unset: no limit.")
     max_catch_up: int = Field(100, ge=1, description="With coalesce false, how many late ticks of a job are run.")
     catch_up_concurrency: int = Field(5, ge=1, description="How many late ticks run at a time.")
-    rerun_interrupted: bool = Field(True, description="Run a tick again whose run was cut off by a crash.")
-    max_reruns: int = Field(1, ge=0, description="How often a cut-off tick is run again, at most.")
+    rerun_interrupted: bool = Field(True, description="True reruns a tick whose run was interrupted by a crash.")
+    max_reruns: int = Field(1, ge=0, description="How often an interrupted tick is rerun, at most.")
 
     default_timeout: Seconds | None = Field(None, description="Time limit of runs whose job has none of its own.")
     max_concurrent_runs: int = Field(
-        1000, ge=1, description="How many runs this instance has at a time, manual ones aside."
+        1000, ge=1, description="How many runs this instance has at a time, not counting manual ones."
     )
     max_threads: int = Field(40, ge=1, description="How many sync functions run at a time.")
     max_retry_delay: Seconds = Field(300.0, description="No delay between retries is longer.")
@@ -111,7 +111,8 @@ class CronConfig(BaseSettings):
     history_keep: int = Field(100, ge=1, description="How many runs are kept per job.")
     history_days: Seconds = Field(30.0, description="For how many days runs are kept.")
     forget_after_days: Seconds = Field(
-        30.0, description="A job that no instance has registered for so many days leaves the stores, with its history."
+        30.0,
+        description="A job that no instance has registered for so many days is deleted from the stores, with its history.",
     )
     max_result_bytes: int = Field(65_536, ge=0, description="A larger result is not kept.")
     max_log_chars: int = Field(16_384, ge=0, description="How much of a run's log is kept with it; 0: nothing.")
@@ -120,7 +121,9 @@ class CronConfig(BaseSettings):
     )
     max_error_chars: int = Field(8_192, ge=100, description="Longer error messages and tracebacks are cut.")
     max_buffered_records: int = Field(
-        100_000, ge=1, description="How many records wait in memory while the state store is down; then the oldest go."
+        100_000,
+        ge=1,
+        description="How many records wait in memory while the state store is down, before the oldest are dropped.",
     )
 
     lock_timeout: Annotated[Patience, Field(le=_LONGEST_LEASE)] = Field(
@@ -130,17 +133,17 @@ class CronConfig(BaseSettings):
         60, description="How often leases are renewed; at most half of lock_timeout."
     )
     heartbeat_interval: LeaseSeconds = Field(
-        5, description="How often an instance says that it lives; at most half of instance_timeout."
+        5, description="How often an instance reports that it is alive; at most half of instance_timeout."
     )
     instance_timeout: Patience = Field(
-        30, description="An instance that was silent for so long counts as dead; at least 1."
+        30, description="An instance that has not reported for so long counts as dead; at least 1."
     )
     api_token: SecretStr | None = Field(
-        None, description="Bearer token that every management endpoint wants: 16 characters at least, better 32."
+        None, description="Bearer token that every management endpoint requires: 16 characters at least, better 32."
     )
-    api_open: bool = Field(False, description="True lets everybody use the management API, from anywhere.")
+    api_open: bool = Field(False, description="True opens the management API to everyone, from anywhere.")
     max_event_streams: int = Field(
-        100, ge=0, description="How many clients of this process are told what happens as it happens, at a time."
+        100, ge=0, description="How many clients of this process may follow its events at a time."
     )
 
     store_timeout: Seconds = Field(5.0, description="Deadline of every call to a store.")
@@ -200,8 +203,8 @@ class CronConfig(BaseSettings):
             raise ValueError("can't have control characters: a header has none")
         if value is not None and len(token) < _SHORTEST_TOKEN:
             raise ValueError(
-                f"has {len(token)} characters, which can be guessed: {_SHORTEST_TOKEN} are wanted at least, {_ADVISED_TOKEN} "
-                "advised (`openssl rand -hex 32` makes a good one)"
+                f"has {len(token)} characters, and could be guessed: use {_SHORTEST_TOKEN} at least, better {_ADVISED_TOKEN} "
+                "(`openssl rand -hex 32` makes a good one)"
             )
         return value
 
@@ -214,7 +217,7 @@ class CronConfig(BaseSettings):
 
     @field_validator("lock_renewal_interval")
     @classmethod
-    def _renewed_in_time(cls, value: float, info: Any) -> float:
+    def _renewed_in_time(cls, value: float, info: ValidationInfo) -> float:
         lease = info.data.get("lock_timeout")
         if lease is not None and value > lease / 2:
             raise ValueError(
@@ -224,7 +227,7 @@ class CronConfig(BaseSettings):
 
     @field_validator("instance_timeout")
     @classmethod
-    def _outlives_heartbeats(cls, value: float, info: Any) -> float:
+    def _outlives_heartbeats(cls, value: float, info: ValidationInfo) -> float:
         beat = info.data.get("heartbeat_interval")
         left_open = beat == cls.model_fields["heartbeat_interval"].default
         if beat is not None and value < 2 * beat and not left_open:
@@ -241,7 +244,7 @@ class CronConfig(BaseSettings):
         return without_quotes(value)
 
     def token_advice(self) -> str | None:
-        """What is to be said about a token that is taken, and could be better."""
+        """What to say about a token that is accepted, and could be better."""
         length = 0 if self.api_token is None else len(self.api_token.get_secret_value())
         if not 0 < length < _ADVISED_TOKEN:
             return None
@@ -251,8 +254,8 @@ class CronConfig(BaseSettings):
         )
 
     @model_validator(mode="after")
-    def _fit_what_was_left_open(self) -> CronConfig:
-        """Intervals that were not set follow the limits that were."""
+    def _fit_unset_intervals(self) -> CronConfig:
+        """Fit intervals that were not set to the limits that were."""
         given = self.model_fields_set
         if "lock_renewal_interval" not in given:
             self._follow("lock_renewal_interval", min(self.lock_renewal_interval, self.lock_timeout / 3))
@@ -263,10 +266,10 @@ class CronConfig(BaseSettings):
         return self
 
     def _follow(self, name: str, value: float) -> None:
-        object.__setattr__(self, name, _whole_where_it_is(value))
+        object.__setattr__(self, name, _int_where_whole(value))
 
 
-#: The settings that live, and whose `instance_id` was made up.
+#: Settings objects whose `instance_id` was made up: in a forked child they get another one.
 _WITH_MADE_UP_ID: WeakValueDictionary[int, CronConfig] = WeakValueDictionary()
 
 
@@ -280,7 +283,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def without_quotes(value: str) -> str:
-    """The value; raises `ValueError` where quotes stand around it, which not every reader of files of variables removes."""
+    """The value; raises `ValueError` where quotes stand around it, which not every reader of `.env` files removes."""
     if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
         raise ValueError("the quotes around it would be part of it (docker's --env-file keeps them): leave them out")
     return value

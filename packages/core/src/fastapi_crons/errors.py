@@ -8,11 +8,12 @@
     ├── UnknownRunError (LookupError)         no run of that id on record
     ├── RunEndedError                         a run can't be cancelled: it has ended
     ├── JobLockedError                        a manual run was refused: the job is running
-    ├── NotInForceError                       a manual run was refused: others have another definition of the job
+    ├── NotInForceError                       a manual run was refused: other instances have another definition of the job
     ├── ConfigurationError (ValueError)       settings that can't be used
     ├── PluginError                           a plugin that can't be loaded or used
-    ├── MissingDistributionError (ImportError)  a name that another distribution brings
-    ├── MovedNameError (ImportError)          a name of fastapi-crons 2.x that is elsewhere now, or not here
+    ├── MissingDistributionError (ImportError)  a class of a distribution that is not installed
+    ├── MovedNameError (ImportError)          a name of fastapi-crons 2.x that has moved or gone
+    ├── TooManyListenersError                 no further event stream is allowed
     └── StoreError                            a state or lock store
         ├── StoreUnavailableError             it does not answer now; trying again makes sense
         └── StoreUnusableError                it answers, but can't be used as it is
@@ -44,7 +45,7 @@ class UnknownJobError(CronsError, LookupError):
 
 
 class UnknownRunError(CronsError, LookupError):
-    """No run of this job has this id, or its record was cut back with the history."""
+    """No run of this job has this id, or its record was deleted with old history."""
 
 
 class RunEndedError(CronsError):
@@ -56,7 +57,7 @@ class JobLockedError(CronsError):
 
 
 class NotInForceError(CronsError):
-    """A manual run was refused because living instances have registered another definition of the job since."""
+    """A manual run was refused because running instances have registered a newer definition of the job."""
 
 
 class ConfigurationError(CronsError, ValueError):
@@ -72,7 +73,7 @@ class MissingDistributionError(CronsError, ImportError):
 
 
 class MovedNameError(CronsError, ImportError):
-    """A name of fastapi-crons 2.x that is elsewhere now, or not here; the message says what to write instead."""
+    """A name of fastapi-crons 2.x that has moved or gone; the message says what to write instead."""
 
 
 class StoreError(CronsError):
@@ -96,4 +97,4 @@ class SkipRun(Exception):  # noqa: N818 - a signal, not an error
 
 
 class TooManyListenersError(CronsError):
-    """As many listen to what happens as may (`CRON_MAX_EVENT_STREAMS`)."""
+    """There are as many event streams as `CRON_MAX_EVENT_STREAMS` allows."""

@@ -1,6 +1,4 @@
-"""Log lines: the scheduler's are seen where only a server has set up logging, and with the tracebacks of failed runs; and
-whoever likes sees in each line which run it was made in.
-"""
+"""Log records: a filter and a formatter that show the run, tracebacks of failed runs, and the handlers of a server."""
 
 from __future__ import annotations
 
@@ -23,14 +21,14 @@ Tracebacks = Literal["full", "short", "off"]
 _PACKAGE = "fastapi_crons"
 #: The loggers of servers that set up their own, and no others.
 _SERVERS = ("uvicorn", "gunicorn.error")
-#: What was taken on of a server: its handlers, and the level that was set for them.
+#: What was adopted from a server: its handlers, and the level that was set for them.
 _adopted: list[logging.Handler] = []
 _levels: list[int] = []
 _FRAME = '  File "'
 _OUR_FRAME = f"{_FRAME}{Path(__file__).parent}"
-#: What a record carries about the run that it is about, or was made in.
+#: What a record says about its run: the one that it is about, or was made in.
 _FIELDS = ("job", "run_id", "tick", "attempt")
-#: What every record has, and what others and we put into one for their own use.
+#: What every record has, and what other libraries and we add for our own use.
 _USUAL = {
     *vars(logging.makeLogRecord({})),
     *("message", "asctime", "taskName", "color_message", "fastapi_crons_kept", "of_run"),
@@ -38,11 +36,11 @@ _USUAL = {
 
 
 class RunFilter(logging.Filter):
-    """A filter for handlers: lets every record through, and says in it which run it is about, or was made in.
+    """A filter for handlers: lets every record through, and adds the run that it is about, or was made in.
 
     Formats may then name `%(job)s`, `%(run_id)s`, `%(tick)s` and `%(attempt)s`, which are `-` where there is none, and
     `%(of_run)s`: a blank, the job and the end of the run's id in brackets, or nothing. A handler that hands records to another
-    thread needs it before it does so.
+    thread needs the filter before that.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -81,19 +79,19 @@ class JsonFormatter(logging.Formatter):
 
 
 def _fields_of(record: logging.LogRecord) -> dict[str, object]:
-    """What the record says itself, else the run that it was made in."""
+    """What the record says itself, else what is known of the run that it was made in."""
     own = {name: value for name in _FIELDS if (value := record.__dict__.get(name)) not in (None, "-")}
     run = current_run.get()
     made_in = {} if run is None else run.log_fields
-    # One run may log what is about another one.
+    # One run may log something about another one.
     return own if own.get("job", made_in.get("job")) != made_in.get("job") else {**made_in, **own}
 
 
 def adopt_server_handlers() -> None:
-    """Under plain `uvicorn app:app` only the server's own loggers have handlers: use those, as long as nobody else cares."""
+    """Under plain `uvicorn app:app` only the server's own loggers have handlers: use those, unless the app set up logging."""
     package = logging.getLogger(_PACKAGE)
     for handler in _adopted:
-        # Taken on before the app had set up logging, which it may have done since.
+        # They were adopted before the app set up logging, which it may have done since.
         package.removeHandler(handler)
     if _adopted and package.level == _levels.pop(0):
         package.setLevel(logging.NOTSET)
@@ -114,7 +112,7 @@ def adopt_server_handlers() -> None:
 def log_error(
     logger: logging.Logger, traceback: str, message: str, *arguments: object, extra: Mapping[str, object]
 ) -> None:
-    """Log an error with a traceback that is there as text, as it may be kept: `exc_info` would show what was redacted."""
+    """Log an error with a traceback that is given as text: `exc_info` would show what was redacted."""
     if not logger.isEnabledFor(logging.ERROR):
         return
     caller = sys._getframe(1)

@@ -1,4 +1,4 @@
-"""Run: one execution of a job, and what is kept of it."""
+"""Records of what happened: runs, and ticks that were missed."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ REASONS: dict[MissedReason, str] = {
     "vetoed": "a before-run hook vetoed it",
     "paused": "the job was paused",
     "disabled": "the job was disabled",
-    "schedule_changed": "it was due under an older schedule while no instance ran it, and the schedule was changed since",
-    "misfire_grace_time": "it could only be run later than its misfire grace time allows",
-    "max_catch_up": "more late ticks stood behind it than are caught up with (max_catch_up)",
+    "schedule_changed": "it was due under an older schedule, which was changed before an instance ran it",
+    "misfire_grace_time": "it was later than its misfire grace time allows",
+    "max_catch_up": "it was older than the late ticks that max_catch_up allows to run",
 }
-#: The error type of runs that were cut off because their process died or lost its lease: their ticks run again.
+#: The error type of runs that were interrupted because their process died or lost its lease: their ticks are rerun.
 INTERRUPTED = "Interrupted"
-#: How many characters of a run's id people are shown, and how many they have to give at least.
+#: How many characters of a run's id are shown, and how many a user has to give at least.
 SHORT_ID = 8
 SHORTEST_ID = 4
 
@@ -83,13 +83,13 @@ class Run:
     token: int
     """The fencing token of the claim: greater than that of any earlier claim of the job."""
     status: RunStatus
-    """What has become of it."""
+    """Its state."""
     started_ts: float
     """When it began."""
     ended_ts: float | None = None
-    """When it ended; None while it goes on."""
+    """When it ended; None while it is running."""
     error: RunError | None = None
-    """What it raised last, or why it was cut off; None where it is well."""
+    """What it raised last, or why it was interrupted; None for a run without an error."""
     result_json: str | None = None
     """What the function returned, as JSON text; None when it returned None or nothing is to be kept."""
     missed_ticks: int = 0
@@ -101,7 +101,7 @@ class Run:
     note: str | None = None
     """What they said about it."""
     beside: str | None = None
-    """The run that was still going on when this one was forced."""
+    """The run that was still running when this one was forced."""
     log: tuple[LogLine, ...] = ()
     """The newest log records made inside the run, oldest first."""
     log_dropped: int = 0
@@ -118,7 +118,7 @@ class Run:
             return None
         try:
             value: JsonValue = json.loads(self.result_json)
-        except (ValueError, RecursionError):  # somebody else has written it
+        except (ValueError, RecursionError):  # not written by this library
             return self.result_json
         return value
 
@@ -134,21 +134,21 @@ class Run:
 
     @property
     def ended(self) -> datetime | None:
-        """When the run ended (aware, UTC); None while it goes on."""
+        """When the run ended (aware, UTC); None while it is running."""
         return None if self.ended_ts is None else utc_datetime(self.ended_ts)
 
     @property
     def duration(self) -> float | None:
-        """Seconds from start to end; None while the run goes on."""
+        """Seconds from start to end; None while the run is running."""
         return None if self.ended_ts is None else max(0.0, self.ended_ts - self.started_ts)
 
 
 @dataclass(frozen=True, slots=True)
 class MissedTicks:
-    """A row of a job's ticks that were let go, as one record. A later record with the same id takes its place."""
+    """A range of missed ticks of one job, as one record. A later record with the same id replaces it."""
 
     id: str
-    """Unique, and sorts by the time the ticks were let go (UUID version 7)."""
+    """Unique, and sorts by the time the ticks were missed (UUID version 7)."""
     job: str
     first_ts: int
     last_ts: int
@@ -183,7 +183,7 @@ current_run: ContextVar[HasLogFields | None] = ContextVar("fastapi_crons_run", d
 
 
 def short_id(run_id: str) -> str:
-    """The end of a run's id, by which people name it: its beginning is the time, and shared by all runs of a minute."""
+    """The end of a run's id, which is shown for it: the beginning is the time, which all runs of a minute share."""
     return run_id[-SHORT_ID:]
 
 
@@ -214,11 +214,11 @@ class RunIds:
         if millisecond > self._millisecond:
             self._begin(millisecond)
         elif self._counter == 0xFFF:
-            # The clock stands still, or was set back: borrowed from the milliseconds to come.
+            # The clock stands still, or was set back: borrow from the milliseconds to come.
             self._begin(self._millisecond + 1)
         else:
             self._counter += 1
-        # What is random is drawn once a millisecond; the number makes ids differ at both ends, so that either is a short form.
+        # Random digits are drawn once a millisecond; the counter makes ids differ at both ends, so that either end can be shown.
         return f"{self._head}{self._counter:03x}{self._middle}{(self._last + self._counter) & 0xFFFFFFFF:08x}"
 
     def _begin(self, millisecond: int) -> None:
