@@ -38,7 +38,7 @@ def test_a_token_that_can_be_guessed_is_refused(token: str, by: str, monkeypatch
         monkeypatch.setenv("CRON_API_TOKEN", token)
     elif by == "file":
         Path(".env").write_text(f"CRON_API_TOKEN={token}\n")
-    with pytest.raises(ConfigurationError, match=r"CRON_API_TOKEN=\*\*\*.*16 are wanted") as refused:
+    with pytest.raises(ConfigurationError, match=r"CRON_API_TOKEN=\*\*\*.*use 16 at least") as refused:
         CronConfig(**({"api_token": token} if by == "code" else {}))
     assert not token or token not in str(refused.value)
 

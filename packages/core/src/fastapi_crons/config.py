@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from fastapi_crons._util.hiding import HIDDEN, know, without_secrets
+from fastapi_crons._util.text import counted
 from fastapi_crons.errors import ConfigurationError, ScheduleError
 from fastapi_crons.schedule.cron import check_timezone, zone_name
 
@@ -203,8 +204,8 @@ class CronConfig(BaseSettings):
             raise ValueError("can't have control characters: a header has none")
         if value is not None and len(token) < _SHORTEST_TOKEN:
             raise ValueError(
-                f"has {len(token)} characters, and could be guessed: use {_SHORTEST_TOKEN} at least, better {_ADVISED_TOKEN} "
-                "(`openssl rand -hex 32` makes a good one)"
+                f"has {counted(len(token), 'character')}, and could be guessed: use {_SHORTEST_TOKEN} at least, "
+                f"better {_ADVISED_TOKEN} (`openssl rand -hex 32` makes a good one)"
             )
         return value
 

@@ -218,7 +218,7 @@ class RunIds:
             self._begin(self._millisecond + 1)
         else:
             self._counter += 1
-        # Random digits are drawn once a millisecond; the counter makes ids differ at both ends, so that either end can be shown.
+        # Random digits are drawn once a millisecond; the counter makes ids differ at both ends: either can be shown alone.
         return f"{self._head}{self._counter:03x}{self._middle}{(self._last + self._counter) & 0xFFFFFFFF:08x}"
 
     def _begin(self, millisecond: int) -> None:
