@@ -211,6 +211,29 @@ class SQLiteStateBackend(StateBackend):
         found = (missed_of(row, job, self._damage) for row in rows)
         return [missed for missed in found if missed is not None]
 
+    async def runs_by_id(self, run_ids: Collection[str]) -> dict[str, Run]:
+        ids = as_json(list(run_ids))
+        rows = await self._database.plain_rows(
+            f"SELECT {RUN_COLUMNS} FROM job_run WHERE id IN (SELECT value FROM json_each(?))", ids
+        )
+        return {run.id: run for run in self._runs_of(rows)}
+
+    async def missed_by_job(self, jobs: Collection[str], *, limit: int = 50) -> dict[str, list[MissedTicks]]:
+        rows = await self._database.plain_rows(
+            f"""SELECT {MISSED_COLUMNS} FROM job_missed WHERE id IN (
+                SELECT newest.id FROM json_each(?) JOIN job_missed AS newest ON newest.id IN (
+                    SELECT id FROM job_missed WHERE job = value ORDER BY id DESC LIMIT ?)) ORDER BY id DESC""",
+            as_json([self._names.key(job) for job in jobs]),
+            limit,
+        )
+        found: dict[str, list[MissedTicks]] = {job: [] for job in jobs}
+        for row in rows:
+            job = self._names.own(row[1])
+            missed = None if job is None else missed_of(row, job, self._damage)
+            if missed is not None:
+                found[missed.job].append(missed)
+        return found
+
     async def unfinished(self) -> list[Run]:
         rows = await self._database.plain_rows(f"SELECT {RUN_COLUMNS} FROM job_run WHERE status = 'running'")
         return self._runs_of(rows)

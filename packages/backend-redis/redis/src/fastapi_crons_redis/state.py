@@ -176,15 +176,24 @@ class RedisStateBackend(StateBackend):
         )
         return [run for run in found if run is not None]
 
+    async def runs_by_id(self, run_ids: Collection[str]) -> dict[str, Run]:
+        return {run.id: run for run in self._sound_runs(await self._texts("runs_by_id", list(run_ids)))}
+
     async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:
+        return (await self.missed_by_job([job], limit=limit))[job]
+
+    async def missed_by_job(self, jobs: Collection[str], *, limit: int = 50) -> dict[str, list[MissedTicks]]:
         def read(text: bytes | None) -> MissedTicks:
             missed = sound_missed(missed_of(*parsed(text)))
-            _check_job(missed.job, [job])
+            _check_job(missed.job, jobs)
             return missed
 
-        texts = await self._texts("missed", [job, limit])
-        found = (self._damage.sound(f"missed ticks {_shown(text)}", partial(read, text)) for text in texts)
-        return [missed for missed in found if missed is not None]
+        found: dict[str, list[MissedTicks]] = {job: [] for job in jobs}
+        for text in await self._texts("missed", [list(jobs), limit]):
+            missed = self._damage.sound(f"missed ticks {_shown(text)}", partial(read, text))
+            if missed is not None:
+                found[missed.job].append(missed)
+        return found
 
     async def unfinished(self) -> list[Run]:
         # What is listed as running may be on record as ended.

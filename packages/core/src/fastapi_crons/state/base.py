@@ -120,6 +120,15 @@ class StateBackend(ABC):
                 states[run.job] = JobState(run.job, run.status, run.instance, run.started_ts)
         return states
 
+    async def runs_by_id(self, run_ids: Collection[str]) -> dict[str, Run]:
+        """The runs with these ids, with or without their logs; those that are not on record are left out. One query."""
+        found = [await self.run(run_id) for run_id in run_ids]
+        return {run.id: run for run in found if run is not None}
+
+    async def missed_by_job(self, jobs: Collection[str], *, limit: int = 50) -> dict[str, list[MissedTicks]]:
+        """The records of missed ticks of each of these jobs, as `missed` returns them. One query."""
+        return {job: await self.missed(job, limit=limit) for job in jobs}
+
     async def unfinished(self) -> list[Run]:
         """All runs that are on record as running."""
         return await self.runs(None, limit=maxsize, status="running")

@@ -118,6 +118,9 @@ class MemoryStateBackend(StateBackend):
         newest_first = sorted(self._missed.get(job, {}).values(), key=lambda ticks: ticks.id, reverse=True)
         return newest_first[:limit]
 
+    async def runs_by_id(self, run_ids: Collection[str]) -> dict[str, Run]:
+        return {run_id: runs[run_id] for runs in self._runs.values() for run_id in runs.keys() & set(run_ids)}
+
     async def unfinished(self) -> list[Run]:
         return [run for runs in self._runs.values() for run in runs.values() if run.status == "running"]
 

@@ -171,6 +171,17 @@ class StateContract(Contract[StateBackend]):
         assert await state.missed("other") == []
 
     @on_a_store
+    async def test_many_runs_and_the_missed_ticks_of_many_jobs_come_back_at_once(self, state: StateBackend) -> None:
+        runs = [a_run(f"job {number}", "completed" if number % 2 else "running") for number in range(300)]
+        rows = [MissedTicks(new_id(), f"job {number % 3}", 10, 20, 3, "overlap", NOW, "here") for number in range(9)]
+        await state.write([*runs, *rows])
+        wanted = runs[::3]
+        assert await state.runs_by_id([run.id for run in wanted] + [new_id()]) == {run.id: run for run in wanted}
+        assert await state.runs_by_id([]) == {}
+        found = await state.missed_by_job(["job 0", "job 1", "other"], limit=2)
+        assert found == {"job 0": rows[6:2:-3], "job 1": rows[7:3:-3], "other": []}
+
+    @on_a_store
     async def test_history_is_bounded_by_number_and_age(self, state: StateBackend) -> None:
         ids = RunIds(lambda: NOW - 40 * _DAY)
         await state.write([a_run("old", "completed", run_id=ids(), started=NOW - 40 * _DAY)])

@@ -41,7 +41,7 @@ class Membership(Part):
         self._recovery = recovery
         self._loop = asyncio.get_running_loop()
         self._shared = parts.locks.backend.reach != "process"
-        self._taking_over = False
+        self._recovering = False
         #: The instances that lived at the last heartbeat, by owner.
         self._others: set[str] = set()
         #: The lists of jobs that they had.
@@ -82,7 +82,7 @@ class Membership(Part):
         self._dispatcher.delays.began(
             began, min([began, *(other.instance.started_ts for other in self._active_peers(beat))])
         )
-        await self._recovery.take_over(beat.dead)
+        await self._recovery.recover(beat.dead)
         await self._recovery.close_orphans()
         self.tell(Signal("join"))
 
@@ -159,10 +159,10 @@ class Membership(Part):
             # Who seems dead after an outage may only not have reached the store yet.
             dead = () if self._leases.is_just_back else beat.dead
             abandoned = [*dead, *self._leases.strays(beat.own)]
-            if abandoned and not self._taking_over:
+            if abandoned and not self._recovering:
                 # Beating must not wait for the state store.
-                self._taking_over = True
-                self._background.start(self._take_over(abandoned))
+                self._recovering = True
+                self._background.start(self._recover(abandoned))
             if beat.unknown:
                 self._background.start(self._restore_records())
 
@@ -251,12 +251,12 @@ class Membership(Part):
             self._dispatcher.jobs.all_agree()
         self._dispatcher.share(peers)
 
-    async def _take_over(self, dead: Sequence[Lease]) -> None:
+    async def _recover(self, dead: Sequence[Lease]) -> None:
         try:
-            with self._logging_failures("runs of dead instances could not be taken over"):
-                await self._recovery.take_over(dead)
+            with self._logging_failures("can't recover the runs of dead instances"):
+                await self._recovery.recover(dead)
         finally:
-            self._taking_over = False
+            self._recovering = False
 
     async def _compare_functions(self) -> None:
         """Another instance has other jobs, or other functions for them."""
@@ -324,4 +324,4 @@ class Membership(Part):
 
     def lost(self, run: ActiveRun) -> None:
         """A run has ended that had lost its lease."""
-        self._background.start(self._recovery.take_over_own(run))
+        self._recovery.recover_own(run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -11,14 +11,17 @@ from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
 from fastapi_crons.engine.dispatch.tracked import TrackedJob
 from fastapi_crons.engine.parts import Parts
 from fastapi_crons.engine.runs.run import ActiveRun
+from fastapi_crons.errors import StoreError
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import REACHES, Lease
-from fastapi_crons.run import INTERRUPTED, Run, RunError
+from fastapi_crons.run import INTERRUPTED, MissedReason, MissedTicks, Run, RunError
 from fastapi_crons.schedule.due import TickRange
 from fastapi_crons.state.client import answer_of
 
 T = TypeVar("T")
 
+#: For how many leases the state store is read at a time.
+MAX_BATCH = 500
 _PROCESS_DIED = "its process died, or lost its lease"
 #: Of a lease that this instance has without knowing of it.
 _NEVER_BEGAN = "the answer to its claim never arrived"
@@ -35,34 +38,34 @@ class Recovery:
         self._job_of = job_of
         #: Runs whose records were closed here, and whose ticks are still to run again.
         self._closed: set[str] = set()
+        self._batch = MAX_BATCH
         #: Whether the history is shared by more than the lock store is; and the instances that share the lock store, or did.
         self._sees_further = REACHES.index(parts.state.reach) > REACHES.index(parts.locks.backend.reach)
         self.met: set[str] = set()
 
-    async def take_over(self, dead: Iterable[Lease]) -> None:
-        """See to the leases of dead holders: run a tick again, or only write down what became of it."""
-        for lease in dead:
-            tracked = self._dispatcher.jobs.get(lease.job)
-            if tracked is None:
-                await self._forget(lease)
-            elif lease.missed is not None:
-                await self._write_down(tracked, lease)
-            else:
-                await self._take_over_run(tracked, lease)
+    async def recover(self, dead: Iterable[Lease]) -> None:
+        """See to the leases of dead holders: close the records of their runs, record missed ticks, and rerun ticks."""
+        leases = list(dead)
+        while leases:
+            batch = leases[: self._batch]
+            try:
+                await self._recover_batch(batch)
+            except StoreError:
+                # It may be the batch that is too large for the deadline.
+                self._batch = max(1, len(batch) // 2)
+                raise
+            self._batch = min(MAX_BATCH, 2 * self._batch)
+            del leases[: len(batch)]
 
-    async def take_over_own(self, run: ActiveRun) -> None:
-        """A run of this instance that lost its lease has ended: run its tick again, unless another instance has."""
-        lease = run.lease(self._owner, self._clock.now())
+    def recover_own(self, run: ActiveRun) -> None:
+        """A run of this instance that lost its lease has ended: rerun its tick, unless another instance has."""
         self._closed.add(run.id)
-        tracked = self._dispatcher.jobs.get(run.job.name)
-        if tracked is not None and self._reruns(tracked, lease):
-            self._dispatcher.results.rerun(tracked, lease)
-        else:
-            await self._locks.release([ref_of(lease)])
+        lease = run.lease(self._owner, self._clock.now())
+        self._rerun_or_release(self._dispatcher.jobs.get(run.job.name), lease)
 
     async def close_orphans(self) -> None:
         """Close the records of runs that nobody holds a lease for: their process died between release and record."""
-        unfinished = {run.id: run for run in await self._bounded(self._state.unfinished())}
+        unfinished = {run.id: run for run in await self._answer(self._state.unfinished())}
         if not unfinished:
             return
         # While its state store is down, an instance gives leases back before it can say how the runs ended.
@@ -80,48 +83,77 @@ class Recovery:
                 closed = replace(run, status="interrupted", ended_ts=self._clock.now(), error=error)
                 self._close(run.job, closed, "its process is gone")
 
-    async def _take_over_run(self, tracked: TrackedJob, lease: Lease) -> None:
-        if self._leases.has_ended(lease.run_id):
-            # A store that went back to an older state has brought the lease back. Its outcome is on record, or will be.
-            self._recorder.release(ref_of(lease))
-            return
-        known = await self._bounded(self._state.run(lease.run_id))
+    async def _recover_batch(self, leases: Sequence[Lease]) -> None:
+        now = self._clock.now()
+        jobs = {lease.job: self._dispatcher.jobs.get(lease.job) for lease in leases}
+        # While leases of jobs that are unknown here have not expired, they are left to instances that know these jobs.
+        leases = [lease for lease in leases if jobs[lease.job] is not None or lease.expires < now]
+        # Read first: a state store that does not answer must not cost the leases that say what is to be recovered.
+        runs = await self._runs_of(lease for lease in leases if lease.missed is None)
+        recorded = await self._missed_of(
+            {lease.job for lease in leases if lease.missed is not None and jobs[lease.job]}
+        )
+        unknown: list[Lease] = []
+        for lease in leases:
+            tracked = jobs[lease.job]
+            if tracked is None:
+                unknown.append(lease)
+            elif lease.missed is None:
+                self._recover_run(tracked, lease, runs.get(lease.run_id))
+            else:
+                self._record_missed(tracked, lease, lease.missed, recorded.get(lease.job, ()))
+        await self._release_unknown(unknown, runs)
+
+    async def _runs_of(self, leases: Iterable[Lease]) -> dict[str, Run]:
+        run_ids = [lease.run_id for lease in leases]
+        return await self._answer(self._state.runs_by_id(run_ids)) if run_ids else {}
+
+    async def _missed_of(self, jobs: Collection[str]) -> dict[str, list[MissedTicks]]:
+        return await self._answer(self._state.missed_by_job(jobs)) if jobs else {}
+
+    def _recover_run(self, tracked: TrackedJob, lease: Lease, known: Run | None) -> None:
+        """See to the run of a dead holder; `known` is its record in the state store."""
         closed = lease.run_id in self._closed or _was_cut_off(known)
-        if known is not None and known.status != "running" and not closed:
-            await self._locks.release([ref_of(lease)])
+        has_ended = known is not None and known.status != "running" and not closed
+        # A store that went back to an older state brings back leases of runs that ended here.
+        if has_ended or self._leases.has_ended(lease.run_id):
+            self._recorder.release(ref_of(lease))
             return
         if not closed:
             # At once, also where the tick has to wait before it can run again.
             self._closed.add(lease.run_id)
             covered = None if lease.tick is None else tracked.covered_by(lease, lease.tick - 1)
             self._close_lease(known, lease, covered)
-        if self._reruns(tracked, lease):
+        self._rerun_or_release(tracked, lease)
+
+    def _rerun_or_release(self, tracked: TrackedJob | None, lease: Lease) -> None:
+        if tracked is not None and self._reruns(tracked, lease):
             self._dispatcher.results.rerun(tracked, lease)
         else:
-            await self._locks.release([ref_of(lease)])
             self._closed.discard(lease.run_id)
+            self._leases.ended(lease.run_id)
+            self._recorder.release(ref_of(lease))
 
-    async def _write_down(self, tracked: TrackedJob, lease: Lease) -> None:
-        """Write down ticks that were let go by a process which died before it could do so itself, or before it said so."""
+    def _record_missed(
+        self, tracked: TrackedJob, lease: Lease, reason: MissedReason, recorded: Sequence[MissedTicks]
+    ) -> None:
+        """Record ticks that were missed in a process which died before it could record them itself, or before it released."""
         assert lease.tick is not None
-        assert lease.missed is not None
-        row = tracked.covered_by(lease, lease.tick)
-        if row is not None and not any(
-            ticks.reason == lease.missed and ticks.first_ts <= row.first and row.last <= ticks.last_ts
-            for ticks in await self._bounded(self._state.missed(lease.job))
+        ticks = tracked.covered_by(lease, lease.tick)
+        if ticks is not None and not any(
+            known.reason == reason and known.first_ts <= ticks.first and ticks.last <= known.last_ts
+            for known in recorded
         ):
-            self._journal.record_missed(tracked.job, row, lease.missed, record_id=lease.run_id)
+            self._journal.record_missed(tracked.job, ticks, reason, record_id=lease.run_id)
         self._recorder.release(ref_of(lease))
 
-    async def _forget(self, lease: Lease) -> None:
-        """The lease of a job that is not known here: left to others who know it, for as long as it would have lasted."""
-        if lease.expires >= self._clock.now():
-            return
-        # Read first: a state store that does not answer must not cost the lease that says what is to be closed.
-        known = await self._bounded(self._state.run(lease.run_id)) if lease.missed is None else None
-        ours = (await self._locks.release([ref_of(lease)]))[0]
-        if ours and lease.missed is None and (known is None or known.status == "running"):
-            self._close_lease(known, lease, None)
+    async def _release_unknown(self, leases: Sequence[Lease], runs: Mapping[str, Run]) -> None:
+        """Release leases of jobs that are unknown here, and close the records of their runs."""
+        released = await self._locks.release([ref_of(lease) for lease in leases]) if leases else []
+        for lease, by_us in zip(leases, released, strict=True):
+            run = runs.get(lease.run_id)
+            if by_us and lease.missed is None and (run is None or run.status == "running"):
+                self._close_lease(run, lease, None)
 
     def _close_lease(self, known: Run | None, lease: Lease, covered: TickRange | None) -> None:
         """Record that the run of a lease was cut off; `known` is what the state store has of it."""
@@ -136,7 +168,7 @@ class Recovery:
         else:
             self._journal.close_run(job, run, why)
 
-    async def _bounded(self, call: Awaitable[T]) -> T:
+    async def _answer(self, call: Awaitable[T]) -> T:
         return await answer_of(call, self._config.store_timeout)
 
     def _reruns(self, tracked: TrackedJob, lease: Lease) -> bool:

@@ -60,14 +60,31 @@ function operations.run()
   return {text or nil, text and log or nil}
 end
 
-function operations.missed()
-  local job, limit = unpack(batch)
-  if not is_kind(MISSED .. job, 'zset') then
-    return {}
+-- Ids, each with its run behind it.
+function operations.runs_by_id()
+  local found = {}
+  local function ask(...)
+    local ids = {...}
+    for index, text in ipairs(records_of(ids)) do
+      if text then
+        found[#found + 1] = ids[index]
+        found[#found + 1] = text
+      end
+    end
   end
-  local found = redis.call('ZREVRANGEBYLEX', MISSED .. job, '+', '-', 'LIMIT', 0, limit)
-  for index, text in ipairs(found) do
-    found[index] = string.sub(text, (string.find(text, ' ', 1, true) or 0) + 1)
+  in_parts(batch, ask)
+  return found
+end
+
+function operations.missed()
+  local jobs, limit = unpack(batch)
+  local found = {}
+  for _, job in ipairs(jobs) do
+    if is_kind(MISSED .. job, 'zset') then
+      for _, text in ipairs(redis.call('ZREVRANGEBYLEX', MISSED .. job, '+', '-', 'LIMIT', 0, limit)) do
+        found[#found + 1] = string.sub(text, (string.find(text, ' ', 1, true) or 0) + 1)
+      end
+    end
   end
   return found
 end
