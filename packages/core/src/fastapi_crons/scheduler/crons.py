@@ -342,7 +342,7 @@ class Crons(Decorators):
             return Health("unhealthy", ("the scheduler is not running",), ("the scheduler is not running",))
         return engine.health()
 
-    def is_at_rest(self, asleep: Collection[asyncio.Task[object]] = (), *, finish_runs: bool = True) -> bool:
+    def is_at_rest(self, asleep: Collection[asyncio.Task[object]], *, finish_runs: bool) -> bool:
         """Whether it has nothing to do before its clock moves on; for clocks of tests, which move on only then.
 
         `asleep` are the tasks that sleep on that clock. `finish_runs` says whether runs have to end first, unless they sleep.
