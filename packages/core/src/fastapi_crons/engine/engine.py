@@ -36,7 +36,6 @@ from fastapi_crons.errors import CronsError, StoreError
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import LeaseTerms
 from fastapi_crons.locking.client import LockClient
-from fastapi_crons.locking.host import Surroundings
 from fastapi_crons.locking.instance import Instance
 from fastapi_crons.locking.leases import LeaseBook
 from fastapi_crons.locking.manager import DistributedLockManager
@@ -162,7 +161,6 @@ class Engine:
         if self.runs_ticks:
             self._parts += [
                 Maintenance(config, clock, self.supervisor, state, self.locks, self.recorder),
-                Surroundings(clock, self.locks.backend.reach),
             ]
         #: How many of them have started.
         self._started = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -10,17 +11,26 @@ from fastapi_crons._elsewhere import KNOWN_BACKENDS, distribution_of, is_install
 from fastapi_crons._util.hiding import without_secrets
 from fastapi_crons._util.text import one_line
 from fastapi_crons.errors import ConfigurationError, CronsError, MissingDistributionError
-from fastapi_crons.locking.host import platform_of_many_hosts
 from fastapi_crons.plugins.backends import BackendSpec, BackendT_co, LockBackendSpec
 
 if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
-    from fastapi_crons.locking.base import LockBackend
+    from fastapi_crons.locking.base import LockBackend, Reach
     from fastapi_crons.locking.manager import DistributedLockManager
     from fastapi_crons.plugins.registry import Plugins
     from fastapi_crons.state.base import StateBackend
 
 logger = logging.getLogger(__name__)
+
+#: Variables by which a platform says that it runs an app on several hosts.
+_PLATFORMS = {
+    "KUBERNETES_SERVICE_HOST": "Kubernetes",
+    "ECS_CONTAINER_METADATA_URI_V4": "Amazon ECS",
+    "ECS_CONTAINER_METADATA_URI": "Amazon ECS",
+    "FLY_APP_NAME": "Fly.io",
+    "K_SERVICE": "Cloud Run",
+    "DYNO": "Heroku",
+}
 
 
 def choose_backends(
@@ -43,9 +53,25 @@ def choose_backends(
     return state, locks
 
 
+def reach_warning(reach: Reach) -> str | None:
+    """What to say where the app seems to run on several hosts, and a lock with this reach can't be shared by them."""
+    platform = _platform()
+    if reach == "fleet" or platform is None:
+        return None
+    return (
+        f"the lock is shared by one {reach} only, and this is {platform}, where an app may run on several hosts: each would "
+        "run every tick (pip install fastapi-crons-redis-lock, and set CRON_REDIS_URL)"
+    )
+
+
+def _platform() -> str | None:
+    """The platform that probably runs this app on several hosts, or None."""
+    return next((name for variable, name in _PLATFORMS.items() if os.environ.get(variable)), None)
+
+
 def _check_reach(config: CronConfig, lock: LockBackend) -> None:
     """Raise `ConfigurationError` where the settings want a lock that reaches further."""
-    platform = platform_of_many_hosts()
+    platform = _platform()
     if config.enable_distributed_locking and lock.reach != "fleet":
         raise ConfigurationError(
             f"CRON_ENABLE_DISTRIBUTED_LOCKING is on, and {type(lock).__name__} reaches no further than one {lock.reach}"

@@ -18,6 +18,7 @@ from fastapi_crons.engine.parts import Parts
 from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.errors import StoreError
 from fastapi_crons.locking.base import Beat, Lease, LeaseRef, LiveInstance
+from fastapi_crons.plugins.choice import reach_warning
 from fastapi_crons.run import short_id
 from fastapi_crons.state.base import Signal
 from fastapi_crons.state.client import answer_of
@@ -41,6 +42,7 @@ class Membership(Part):
         self._recovery = recovery
         self._loop = asyncio.get_running_loop()
         self._shared = parts.locks.backend.reach != "process"
+        self._reach_warning = reach_warning(parts.locks.backend.reach) if parts.runs_ticks else None
         self._recovering = False
         #: The instances that lived at the last heartbeat, by owner.
         self._others: set[str] = set()
@@ -60,6 +62,8 @@ class Membership(Part):
     async def startup(self) -> None:
         """Register the jobs, take a share of the ticks, recover what dead instances left, and begin the heartbeat."""
         if self._runs_ticks:
+            if self._reach_warning is not None:
+                logger.warning("%s", self._reach_warning)
             await self._dispatcher.jobs.register_new()
             await self._join()
             self._supervisor.start("listen", self._listen_forever)
@@ -71,6 +75,8 @@ class Membership(Part):
         await self._supervisor.cancel("listen", timeout)
 
     def findings(self) -> Iterator[Finding]:
+        if self._reach_warning is not None:
+            yield Finding(self._reach_warning)
         silent = self.heartbeat.silent_for
         if silent > 2 * self._config.heartbeat_interval + self._config.store_timeout:
             yield Finding(f"the lock store has answered no heartbeat for {silent:.0f} s")
