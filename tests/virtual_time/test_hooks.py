@@ -430,7 +430,7 @@ def _asks(job: str, context: Any, channel: str = Depends(lambda: "channel")) -> 
 @pytest.mark.parametrize(
     ("hook", "said"),
     [
-        (lambda job, context, channel, text: None, "'channel' and 'text' of '.*<lambda>' would be given nothing"),
+        (lambda job, context, channel, text: None, "'channel' and 'text' of '.*<lambda>' would get no value"),
         (lambda job, context, *, channel: None, "'channel'"),
         (lambda a, b, c, /: None, "'c'"),
         (functools.partial(lambda job, context, channel, text: None, "a"), "'text'"),

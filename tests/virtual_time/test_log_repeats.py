@@ -194,7 +194,7 @@ async def test_a_hook_that_fails_each_time_is_logged_now_and_then(
     assert lines[0].startswith(f"hook after_run {__name__}:test_a_hook_that_fails")
     assert "failed: ConnectionError: no route to the pager" in lines[0]
     if minutes > 1:
-        assert lines[1].endswith("; that is 61 times in 1 minute")
+        assert lines[1].endswith("; 61 times in 1 minute")
     broken = False
     await clock.advance(crons, seconds=5)
     (over,) = said(caplog)

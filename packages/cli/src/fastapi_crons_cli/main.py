@@ -139,7 +139,7 @@ def add_plugin_commands() -> None:
         return
     for call in calls:
         try:
-            call.here(cli=app)
+            call.invoke(cli=app)
         except KeyboardInterrupt:
             raise
         except BaseException as error:

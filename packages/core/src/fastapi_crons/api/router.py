@@ -321,7 +321,7 @@ def _add_routes(
 
     offered = make(True)
     try:
-        call.here(router=offered, crons=crons)
+        call.invoke(router=offered, crons=crons)
     except KeyboardInterrupt:
         raise
     except BaseException as error:

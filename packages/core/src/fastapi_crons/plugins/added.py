@@ -13,18 +13,18 @@ from fastapi_crons.plugins.markers import HookContext, hookimpl
 
 HookFunc = Callable[..., Any]
 
-#: What an added function is given only where it has a parameter of this name: the documented calls have two arguments.
+#: An added function gets this only by name: the documented call has two arguments.
 _ONLY_BY_NAME = "crons"
 
-#: A function of these kinds of parameters alone passes on whatever it is given.
+#: A function that has only parameters of these kinds passes on whatever it is given.
 _PASSED_ON = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
-#: Makes of the arguments of a specification those of one function, by position and by name.
+#: Turns the arguments of a specification into those of one function, by position and by name.
 Bind = Callable[[Mapping[str, object]], tuple[list[object], dict[str, object]]]
 
 
 class AddedHook:
-    """A function added through `crons.add_…_hook`, made into a plugin: there is one way that a hook is called."""
+    """A function that was added as a hook, as a plugin."""
 
     def __init__(self, hook: str, function: HookFunc, job_name: str | None) -> None:
         self.hook = hook
@@ -32,7 +32,7 @@ class AddedHook:
         self.job_name = job_name
 
     def is_once_more(self, former: object, *, moved: bool) -> bool:
-        """Whether the same function was added before, in the same way."""
+        """Whether the former is the same function, added in the same way."""
         if not isinstance(former, AddedHook) or (former.hook, former.job_name) != (self.hook, self.job_name):
             return False
         return same_function(former.function, self.function, moved=moved)
@@ -58,7 +58,7 @@ def added_hook(hook: str, function: HookFunc, job_name: str | None) -> AddedHook
             f"a {hook} hook can't have a parameter {marked[0]!r} with {marked[1]}(…): only FastAPI fills that in"
         )
 
-    # trylast: after the plugins' hooks, and among themselves in the order they were added.
+    # trylast: after the hooks of plugins; among themselves in the order they were added.
     @hookimpl(trylast=True)
     def implementation(self: AddedHook, job_name: str, context: HookContext) -> None:
         self.function(job_name, context)
@@ -69,7 +69,7 @@ def added_hook(hook: str, function: HookFunc, job_name: str | None) -> AddedHook
 
 
 def bind_added(function: HookFunc) -> Bind:
-    """For added functions: a parameter that is named as in the specification is given that, the others in order.
+    """How an added function gets its arguments: a parameter named as in the specification gets that one, the others in order.
 
     Raises `ValueError`, saying which, where it has parameters that the documented call leaves out.
     """
@@ -78,14 +78,14 @@ def bind_added(function: HookFunc) -> Bind:
         return _bind_in_order
     inner = getattr(function, "__wrapped__", None)
     if inner is not None and {parameter.kind for parameter in parameters} == _PASSED_ON:
-        # What it wraps says what it may be given; where it wants more than that, the wrapper fills it in.
+        # The wrapped function says what it takes; where it needs more than that, the wrapper fills it in.
         shown = parameters_of(inner)
         bind = _bind_in_order if shown is None else _bind_by(shown)
         return _bind_in_order if shown is not None and _left_out(shown, bind) else bind
     bind = _bind_by(parameters)
     left_out = _left_out(parameters, bind)
     if left_out:
-        raise ValueError(f"{' and '.join(map(repr, left_out))} of {label(function)!r} would be given nothing")
+        raise ValueError(f"{' and '.join(map(repr, left_out))} of {label(function)!r} would get no value")
     return bind
 
 

@@ -32,15 +32,15 @@ class BackendSpec(Generic[BackendT_co]):
     create: Callable[[CronConfig], BackendT_co]
     """Makes a backend from the environment's settings, unopened."""
     settings: Callable[[], type[BaseSettings]] | None = None
-    """Gives the class of the backend's own settings."""
+    """Returns the class of the backend's own settings."""
     preference: int = -1
-    """With no backend named in the settings, the one with the highest preference is used; below 0: only when named."""
+    """With no backend named in the settings, the one with the highest preference is used; below 0: only where it is named."""
     wanted: Callable[[], bool] | None = None
-    """Says whether the environment tells where this store is: then it goes before those that are only installed."""
+    """Says whether the environment points to this store: then it goes before stores that are only installed."""
     _unusable: Callable[[str], PluginError] = field(init=False, repr=False, compare=False, default=PluginError)
 
     def brought_by(self, unusable: Callable[[str], PluginError]) -> BackendSpec[BackendT_co]:
-        """The same of a plugin, which `unusable` names in what it makes of a fault."""
+        """The same spec, with errors made by `unusable`, which names the plugin."""
         spec = copy(self)
         object.__setattr__(spec, "_unusable", unusable)
         return spec
@@ -54,15 +54,15 @@ class BackendSpec(Generic[BackendT_co]):
         """Whether the environment asks for this backend without naming it."""
         if self.wanted is None:
             return False
-        with self._naming_it(f"failed to say whether {self.class_name} is wanted", self._unusable):
+        with self._errors_named(f"failed to say whether {self.class_name} is wanted", self._unusable):
             return self.wanted()
 
     def make(self, config: CronConfig) -> BackendT_co:
-        """A new backend; raises `ConfigurationError` where it can't be made, without the values of its settings."""
+        """A new backend. Raises `ConfigurationError` where it can't be made, without the values of its settings."""
         from fastapi_crons.locking.base import LockBackend
         from fastapi_crons.state.base import StateBackend
 
-        with self._naming_it(f"{self.class_name} can't be made", ConfigurationError):
+        with self._errors_named(f"{self.class_name} can't be made", ConfigurationError):
             made = self.create(config)
         if not isinstance(made, (StateBackend, LockBackend)):
             raise self._unusable(f"makes an object of class {type(made).__name__} instead of {self.class_name}")
@@ -70,13 +70,13 @@ class BackendSpec(Generic[BackendT_co]):
 
     def load_class(self) -> type[BackendT_co]:
         module, _, name = self.class_path.partition(":")
-        with self._naming_it(f"brings {self.class_path!r}, which can't be imported", self._unusable):
+        with self._errors_named(f"brings {self.class_path!r}, which can't be imported", self._unusable):
             loaded: type[BackendT_co] = getattr(import_module(module), name)
             return loaded
 
     @contextmanager
-    def _naming_it(self, what: str, unusable: Callable[[str], CronsError]) -> Iterator[None]:
-        """Make of what the plugin's code raises an error that says so; what is said in our own words stays."""
+    def _errors_named(self, what: str, unusable: Callable[[str], CronsError]) -> Iterator[None]:
+        """Turn what the plugin's code raises into an error of ours that names it; our own errors stay as they are."""
         try:
             yield
         except (CronsError, KeyboardInterrupt):
@@ -89,7 +89,7 @@ class BackendSpec(Generic[BackendT_co]):
                 raise unusable(f"{what}: {one_line(error)}") from as_cause(error)
             from fastapi_crons.plugins.settings import faults_of
 
-            # What is secret among the values only the author knows.
+            # Without values: only the plugin's author knows which are secret.
             if self.settings is not None:
                 raise ConfigurationError(faults_of(self.settings(), error)) from None
             raise ConfigurationError(f"{self.class_name}: {faults_of(BaseSettings, error)}") from None

@@ -36,14 +36,14 @@ if TYPE_CHECKING:
     from fastapi_crons._util.threads import ThreadPool
     from fastapi_crons.clock import Clock
 
-# A name for log configurations, wherever this module is.
+# A stable name for log configurations, wherever this module is.
 logger = logging.getLogger("fastapi_crons.hooks")
 
-#: What tells plugins of one class apart that were registered without a name.
+#: The end of a plugin's name that tells apart plugins of one class which were registered without a name.
 _ADDRESS = re.compile(r"#[0-9a-f]+(/\d+)?$")
-#: Of so many kinds of failures of one implementation it is remembered how often they come.
+#: How many kinds of failures of one implementation are counted.
 _MAX_KINDS = 20
-#: An implementation of which so many calls hang is not called until one of them ends.
+#: How many calls of one implementation may hang; with so many, it is not called until one of them ends.
 _MAX_HANGING = 4
 
 
@@ -68,7 +68,7 @@ class HookCall:
         self.plugin_name = implementation.plugin_name
         self._job_name: str | None = None
         self._bind: Bind
-        #: What people are told it is.
+        #: How messages name it.
         self.shown = f"hook {hook} of plugin {_ADDRESS.sub('', self.plugin_name)!r}"
         if isinstance(plugin, AddedHook):
             self.function: HookFunc = plugin.function
@@ -80,13 +80,13 @@ class HookCall:
             names = implementation.argnames  # pluggy has refused others than those of the specification
             self._bind = lambda arguments: ([arguments[name] for name in names], {})
         self._is_coroutine_function = is_coroutine_function(self.function)
-        #: How many of its calls exceeded their time limit and still go on.
+        #: How many of its calls have exceeded their time limit and are still running.
         self.hanging = 0
-        #: By kind: the failures of late, and the job that was concerned last.
+        #: By kind: the recent failures, and the job of the last one.
         self._failures: dict[object, tuple[Meter, object]] = {}
 
     def failed(self, now: float, kind: object, job: object) -> Lasting | None:
-        """Note a failure of some kind; returns what is to be logged of it now."""
+        """Note a failure of some kind; returns what to log about it now."""
         if len(self._failures) > _MAX_KINDS:
             self._failures.clear()
         meter, _ = self._failures.get(kind, (Meter(), None))
@@ -94,7 +94,7 @@ class HookCall:
         return meter.failed(now)
 
     def worked(self, now: float, job: object) -> Lasting | None:
-        """Note that it has done what it should for a job; returns what is to be logged where that is news."""
+        """Note a success for a job; returns what to log where a failure was logged before."""
         over = [meter.works(now) for meter, failed in self._failures.values() if failed == job]
         return next((lasting for lasting in over if lasting is not None), None)
 
@@ -105,28 +105,28 @@ class HookCall:
     def concerns(self, job_name: str) -> bool:
         return self._job_name is None or self._job_name == job_name
 
-    def here(self, **arguments: object) -> object:
-        """Call it here and now, with those of the arguments that it takes."""
+    def invoke(self, **arguments: object) -> object:
+        """Call it in this thread, with those of the arguments that it takes."""
         positional, named = self._bind(arguments)
         return self.function(*positional, **named)
 
     async def run(
-        self, pool: ThreadPool, arguments: Mapping[str, object], begins: Callable[[], object] = lambda: None
+        self, pool: ThreadPool, arguments: Mapping[str, object], on_start: Callable[[], object] = lambda: None
     ) -> object:
         """Call it: on the loop when it is a coroutine function, else in the pool; await what can be awaited.
 
-        `begins` is called when it begins, which in a pool may be later, and in the thread there.
+        `on_start` is called when the call on_start: in a pool that may be later, and in its thread.
         """
         positional, named = self._bind(arguments)
         if self._is_coroutine_function:
-            begins()
+            on_start()
             result = self.function(*positional, **named)
         else:
-            result = await self._in_thread(pool, partial(self.function, *positional, **named), begins)
+            result = await self._in_thread(pool, partial(self.function, *positional, **named), on_start)
         return await result if is_awaitable(result) else result
 
     def hangs(self, call: asyncio.Future[Any]) -> None:
-        """Count a call that goes on after its time limit, until it ends."""
+        """Count a call that is still running after its time limit, until it ends."""
 
         def ended(_: asyncio.Future[Any]) -> None:
             self.hanging -= 1
@@ -135,11 +135,11 @@ class HookCall:
         call.add_done_callback(ended)
 
     async def _in_thread(
-        self, pool: ThreadPool, function: Callable[[], object], begins: Callable[[], object]
+        self, pool: ThreadPool, function: Callable[[], object], on_start: Callable[[], object]
     ) -> object:
-        import asyncio  # wanted only where hooks run
+        import asyncio  # imported where hooks run
 
-        future = pool.submit(function, begins)
+        future = pool.submit(function, on_start)
         try:
             ended = await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -161,7 +161,7 @@ class Calls(Protocol):
 
 
 class HookCaller(Part):
-    """Calls the hooks of one scheduler. `crons` is only passed on: it is what hooks get under this name."""
+    """Calls the hooks of one scheduler. `crons` is only passed on: hooks get it under this name."""
 
     def __init__(self, crons: object, clock: Clock, calls: Calls, pool: ThreadPool, timeout: float) -> None:
         self.crons = crons
@@ -169,7 +169,7 @@ class HookCaller(Part):
         self._calls = calls
         self._pool = pool
         self._timeout = timeout
-        self._going_on: set[asyncio.Task[BaseException | None]] = set()
+        self._running: set[asyncio.Task[BaseException | None]] = set()
         self.failures = 0
 
     def findings(self) -> Iterator[Finding]:
@@ -178,14 +178,14 @@ class HookCaller(Part):
             wait = "1 call waits" if waiting == 1 else f"{waiting} calls wait"
             yield Finding(f"the pool of threads for hooks is full, and {wait}: all {self._pool.size} are taken")
 
-    def wanted(self, hook: str, job_name: str) -> bool:
+    def implemented(self, hook: str, job_name: str) -> bool:
         """Whether anything implements the hook for this job."""
         calls = self._calls(hook)
         return any(call.concerns(job_name) for call in calls) if calls else False
 
     def is_call(self, task: asyncio.Task[Any] | None) -> bool:
-        """Whether a task is one in which a hook goes on."""
-        return task in self._going_on
+        """Whether a hook is running in this task."""
+        return task in self._running
 
     async def for_job(self, hook: str, job_name: str, context: HookContext) -> SkipRun | None:
         """Call a hook about a job, one implementation after another; returns the first veto of a `before_run`."""
@@ -197,7 +197,7 @@ class HookCaller(Part):
             if veto is not None and hook == "before_run":
                 return veto
             if veto is not None:
-                self.complain(call, "raised SkipRun, which only a before_run hook may", context=context)
+                self.report_failure(call, "raised SkipRun, which only a before_run hook may", context=context)
         return None
 
     async def for_scheduler(self, hook: str, **arguments: object) -> None:
@@ -205,33 +205,33 @@ class HookCaller(Part):
         for call in self._calls(hook):
             veto = await self._guarded(call, {**arguments, "crons": self.crons})
             if veto is not None:
-                self.complain(call, "raised SkipRun, which only a before_run hook may")
+                self.report_failure(call, "raised SkipRun, which only a before_run hook may")
 
     def redacted(self, job_name: str, field: str, value: str) -> str:
-        """What plugins let be kept of a text."""
+        """A text as the `redact` hooks return it."""
         for call in self._calls("redact"):
             try:
-                kept = call.here(job_name=job_name, field=field, value=value)
+                kept = call.invoke(job_name=job_name, field=field, value=value)
                 if kept is not None and not isinstance(kept, str):
                     raise TypeError(f"redact must return text or None, not {type_name(kept)}")
                 value = value if kept is None else storable(exact_text(kept))
             except BaseException as error:
-                self.complain(call, "failed, so the text is not kept", error, {"job_name": job_name})
+                self.report_failure(call, "failed, so the text is not kept", error, {"job_name": job_name})
                 return f"<not kept: the redact hook of plugin {call.plugin_name!r} failed>"
             if call.has_failed:
                 self._works(call, job_name)
         return value
 
-    def complain(
+    def report_failure(
         self,
         call: HookCall,
         what: str,
         error: BaseException | None = None,
         context: Mapping[str, object] | None = None,
     ) -> None:
-        """Log what an implementation did wrong, in one line: once, and then now and then.
+        """Log what an implementation did wrong, in one line: at once, and where it repeats only now and then.
 
-        `context` is what it was told of a job.
+        `context` is what it was told about a job.
         """
         self.failures += 1
         told = context or {}
@@ -253,7 +253,7 @@ class HookCaller(Part):
         if told.get("run_id"):
             about += f" (run {short_id(str(told['run_id']))})"
         why = "" if error is None else f": {one_line(error)} ({printable(where)})"
-        often = "" if lasting.times == 1 else f"; that is {lasting.times} times in {span(lasting.since)}"
+        often = "" if lasting.times == 1 else f"; {lasting.times} times in {span(lasting.since)}"
         logger.error("%s%s %s%s%s", call.shown, about, what, why, often, extra=fields)
         if error is not None:
             logger.debug("%s\n%s", call.shown, traceback_text(error), extra=fields)
@@ -269,16 +269,16 @@ class HookCaller(Part):
         context = arguments.get("context")
         told = dict(context) if isinstance(context, dict) else None
         if call.hanging >= _MAX_HANGING:
-            self.complain(call, f"is not called: {call.hanging} of its calls hang", context=told)
+            self.report_failure(call, f"is not called: {call.hanging} of its calls hang", context=told)
             return None
 
         loop = asyncio.get_running_loop()
-        begun: asyncio.Future[None] = loop.create_future()
+        started: asyncio.Future[None] = loop.create_future()
 
         async def contained() -> BaseException | None:
-            # SystemExit and KeyboardInterrupt would leave the task and end the loop.
+            # SystemExit and KeyboardInterrupt would leave the task, and end the loop.
             try:
-                await call.run(self._pool, arguments, lambda: loop.call_soon_threadsafe(_done, begun))
+                await call.run(self._pool, arguments, lambda: loop.call_soon_threadsafe(_done, started))
             except asyncio.CancelledError:
                 raise
             except BaseException as error:
@@ -286,11 +286,11 @@ class HookCaller(Part):
             return None
 
         task = asyncio.ensure_future(contained())
-        self._going_on.add(task)
-        task.add_done_callback(self._going_on.discard)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
         try:
-            # All threads may be taken: the time limit begins with the hook, as that of a job does with its function.
-            await asyncio.wait(cast("set[asyncio.Future[Any]]", {task, begun}), return_when=asyncio.FIRST_COMPLETED)
+            # All threads may be taken: like that of a job, a hook's time limit on_start with its function.
+            await asyncio.wait(cast("set[asyncio.Future[Any]]", {task, started}), return_when=asyncio.FIRST_COMPLETED)
             done, _ = await asyncio.wait({task}, timeout=self._timeout)
         except asyncio.CancelledError:
             task.cancel()
@@ -300,17 +300,17 @@ class HookCaller(Part):
             await asyncio.wait({task}, timeout=0)
             if not task.done():
                 call.hangs(task)
-            self.complain(call, f"did not end within {self._timeout:g} s and was left behind", context=told)
+            self.report_failure(call, f"did not end within {self._timeout:g} s and was left behind", context=told)
             return None
         if task.cancelled():
-            self.complain(call, "was cancelled", context=told)
+            self.report_failure(call, "was cancelled", context=told)
             return None
         error = task.result()
         if error is None or is_a(error, SkipRun):
             if call.has_failed:
                 self._works(call, (told or {}).get("job_name"))
             return cast("SkipRun | None", error)
-        self.complain(call, "failed", error, told)
+        self.report_failure(call, "failed", error, told)
         return None
 
 

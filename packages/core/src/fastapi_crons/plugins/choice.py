@@ -70,7 +70,7 @@ def _platform() -> str | None:
 
 
 def _check_reach(config: CronConfig, lock: LockBackend) -> None:
-    """Raise `ConfigurationError` where the settings want a lock that reaches further."""
+    """Raise `ConfigurationError` where the settings demand a lock that reaches further."""
     platform = _platform()
     if config.enable_distributed_locking and lock.reach != "fleet":
         raise ConfigurationError(
@@ -80,7 +80,7 @@ def _check_reach(config: CronConfig, lock: LockBackend) -> None:
 
 
 def _warn_of_difference(state: StateBackend, lock: LockBackend, missing: MissingDistributionError | None) -> None:
-    """One line where history and ticks are not shared by the same; `missing` is the lock that would have fitted."""
+    """Log where history and ticks are shared by different sets of processes; `missing` says how to get the fitting lock."""
     from fastapi_crons.locking.base import REACHES
 
     if not state.durable:
@@ -107,10 +107,10 @@ def _warn_of_difference(state: StateBackend, lock: LockBackend, missing: Missing
 def _lock_beside(
     state: StateBackend, given: bool, config: CronConfig, specs: Mapping[str, LockBackendSpec]
 ) -> tuple[LockBackend, MissingDistributionError | None]:
-    """The lock to use with a state store, and why not the store's own, where another distribution has that.
+    """The lock to use with a state store, and why it is not the store's own, where that one is not available.
 
-    It is the one named; else the own one of a store given in code, where that reaches a whole fleet; else one for a fleet,
-    where that is asked for; else one that the environment tells of; else the store's own.
+    The first that there is: the one that the settings name; the own lock of a store given in code, if it reaches a fleet; one
+    for a fleet, if the settings demand it; one that the environment points to; the store's own lock.
     """
     if config.lock_backend is not None:
         return _chosen(specs, config.lock_backend, "CRON_LOCK_BACKEND").make(config), None
@@ -163,15 +163,15 @@ def _without_plugin(
 
 
 def _chosen(specs: Mapping[str, BackendSpec[BackendT_co]], name: str | None, variable: str) -> BackendSpec[BackendT_co]:
-    """The backend of this name, or with None the one that the environment asks for, or the preferred one.
+    """The backend of this name; with None, the one that the environment points to, or the preferred one.
 
-    Raises `ConfigurationError`, naming the variable and what there is instead.
+    Raises `ConfigurationError`, which names the variable and the backends that there are.
     """
     if name is None:
         offered = [spec for spec in specs.values() if spec.preference >= 0 or spec.is_wanted]
         if not offered:
             raise ConfigurationError(
-                f"no store is left to choose; set {variable} to one of {', '.join(sorted(specs)) or 'those of a plugin'}"
+                f"no store can be chosen; set {variable} to one of {', '.join(sorted(specs)) or 'those of a plugin'}"
             )
         return max(offered, key=lambda spec: (spec.is_wanted, spec.preference))
     spec = specs.get(name)

@@ -37,13 +37,13 @@ def import_plugins(disabled: frozenset[str]) -> dict[str, EntryPoint]:
 
 
 def _fault_of(entry_point: EntryPoint) -> tuple[str, BaseException | None] | None:
-    """Why a plugin can't be loaded, in words, with what it raised; None where it can."""
+    """Why a plugin can't be loaded, as text, and what it raised; None where it can."""
     if entry_point.dist is not None:
         unmet = unmet_requirement(entry_point.dist)
         if unmet is not None:
-            # Before it is imported: what it raises there would only hide the reason.
+            # Checked before it is imported: what it raises would only hide the reason.
             return f"plugin {origin(entry_point)} {unmet}; or {_disable(entry_point)}", None
-    watch = threading.Timer(_LONG_IMPORT, _complain_of_import, [entry_point])
+    watch = threading.Timer(_LONG_IMPORT, _log_long_import, [entry_point])
     watch.daemon = True
     watch.start()
     try:
@@ -54,13 +54,13 @@ def _fault_of(entry_point: EntryPoint) -> tuple[str, BaseException | None] | Non
         return f"plugin {origin(entry_point)} can't be imported: {one_line(error)}; {remedy(entry_point)}", error
     finally:
         watch.cancel()
-        watch.join()  # a process that forks now must have no thread more than it knows of
+        watch.join()  # a process that forks now must have no thread that it does not know of
     return None
 
 
-def _complain_of_import(entry_point: EntryPoint) -> None:
+def _log_long_import(entry_point: EntryPoint) -> None:
     logger.error(
-        "plugin %s has not been imported within %g s, and everything waits for it; if it does not end, %s",
+        "plugin %s has not been imported within %g s, and everything waits for it; if this does not end, %s",
         origin(entry_point),
         _LONG_IMPORT,
         _disable(entry_point),

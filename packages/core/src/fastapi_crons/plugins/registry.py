@@ -1,4 +1,4 @@
-"""Plugins: finding them, and what they implement."""
+"""The plugins of one scheduler, and what they implement."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _BRING_STORES = frozenset({"state_backends", "lock_backends"})
-#: Hooks that are called where their answer is wanted, and awaited nowhere.
+#: Hooks whose answer is needed at once: they are never awaited.
 _PLAIN = _BRING_STORES | {"redact", "run_scope", "routes", "cli_commands", "settings"}
 
 
 @dataclass(frozen=True, slots=True)
 class PluginInfo:
-    """What is known of a loaded plugin."""
+    """A loaded plugin."""
 
     name: str
     distribution: str
@@ -56,18 +56,17 @@ class PluginInfo:
 class Plugins:
     """The plugins of one scheduler.
 
-    Raises `PluginError`, naming distribution and entry point of each plugin that can't be loaded: what it brings may be wanted,
-    a shared lock for one, and going on without would be worse than not starting. `disabled` names entry points that are left
-    alone, unread.
+    Raises `PluginError`, naming distribution and entry point of each plugin that can't be loaded: without what it brings, a
+    shared lock for example, starting would be worse than not starting. `disabled` names entry points that are not loaded.
     """
 
     def __init__(self, disabled: frozenset[str] = frozenset()) -> None:
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(hookspecs)
         self._calls: dict[str, tuple[HookCall, ...]] = {}
-        #: Each with what is known of it, so that a registration does not forget that calls hang.
+        #: Kept when plugins are registered, so that the failures and hanging calls of each are not forgotten.
         self._implementations: dict[pluggy.HookImpl, HookCall] = {}
-        #: The plugins that may be registered once more.
+        #: Registered plugins whose modules are executed again, which may register them again.
         self._again: dict[int, tuple[object, bool]] = {}
         self._brought_by: dict[tuple[str, str], str] = {}
         self._entry_points = import_plugins(disabled)
@@ -78,7 +77,7 @@ class Plugins:
     def register(self, plugin: object, name: str | None = None) -> None:
         """Add a plugin: any object or module with `@hookimpl` functions. Raises `PluginError` where it does not fit."""
         shown = name or label(plugin if callable(plugin) else type(plugin))
-        self._take_back_former(plugin)
+        self._unregister_former(plugin)
         if self._manager.is_registered(plugin):
             raise PluginError(f"plugin {shown!r} is registered already")
         unique = name or f"{shown}#{id(plugin):x}"
@@ -97,7 +96,7 @@ class Plugins:
         self._calls.clear()
 
     def unregister(self, plugin: object) -> None:
-        """Take a plugin out again. Raises `PluginError` for one that is not registered."""
+        """Remove a plugin. Raises `PluginError` for one that is not registered."""
         name = self._manager.get_name(plugin)
         if name is None:
             raise PluginError(f"plugin {label(plugin if callable(plugin) else type(plugin))!r} is not registered")
@@ -110,14 +109,14 @@ class Plugins:
         self._calls.clear()
 
     def expect_again(self, *, moved: bool) -> None:
-        """What registered plugins and functions is done once more, as with `JobRegistry.expect_again`."""
+        """The module that registered plugins is executed again: what it registers replaces them. See `JobRegistry`."""
         brought = {id(self._manager.get_plugin(name)) for name in self._entry_points}
         for plugin in self._manager.get_plugins():
             if id(plugin) not in brought:
                 self._again[id(plugin)] = (plugin, moved)
 
-    def _take_back_former(self, plugin: object) -> None:
-        """Take out the plugin that this one is once more, if there is one."""
+    def _unregister_former(self, plugin: object) -> None:
+        """Unregister the plugin that this one replaces, if there is one."""
         for key, (former, moved) in self._again.items():
             if isinstance(plugin, AddedHook):
                 once_more = plugin.is_once_more(former, moved=moved)
@@ -175,7 +174,7 @@ class Plugins:
         """Every class of settings, each with the distributions that bring it: `CronConfig`, then by distribution.
 
         A plugin that belongs to no distribution stands there by its own name. Raises `PluginError`, naming the plugin,
-        where one can't say which classes it brings.
+        where one fails to say which classes it brings.
         """
         from fastapi_crons.config import CronConfig
 
@@ -189,13 +188,13 @@ class Plugins:
         return {CronConfig: ours, **{settings: tuple(sorted(names)) for settings, names in by_distribution}}
 
     def _settings_sources(self) -> Iterator[tuple[str, Callable[[], object]]]:
-        """What gives a class of settings, or several, with the name of the plugin it belongs to."""
+        """What returns a class of settings, or several, with the name of the plugin it belongs to."""
         for hook, specs in (("state_backends", self.state_backends), ("lock_backends", self.lock_backends)):
             for name, spec in specs.items():
                 if spec.settings is not None:
                     yield self._brought_by[hook, name], spec.settings
         for call in self.calls("settings"):
-            yield call.plugin_name, call.here
+            yield call.plugin_name, call.invoke
 
     def _add_entry_points(self) -> None:
         for name, entry_point in self._entry_points.items():
@@ -207,14 +206,14 @@ class Plugins:
                 logger.warning("plugin %s implements no hook: mark its functions with @hookimpl", origin(entry_point))
 
     def _unusable(self, name: str, what: str) -> PluginError:
-        """What is wrong with a plugin, as an error that says which one it is and what to do."""
+        """An error that says which plugin is faulty, how, and what to do."""
         entry_point = self._entry_points.get(name)
         if entry_point is None:
             return PluginError(f"plugin {name!r} {what}; fix it")
         return PluginError(f"plugin {origin(entry_point)} {what}; {remedy(entry_point)}")
 
     def _add(self, plugin: object, name: str) -> None:
-        """Register a plugin whole, or say in a `PluginError` why not."""
+        """Register a plugin whole, or raise `PluginError`."""
         known = self._manager.get_name(plugin)
         if known is not None:
             raise PluginError(f"it is the same object as plugin {known!r}")
@@ -234,7 +233,7 @@ class Plugins:
             raise PluginError(one_line(error)) from as_cause(error)
 
     def _check(self, plugin: object) -> None:
-        """Refuse what pluggy takes, and we could not call."""
+        """Refuse implementations that pluggy accepts and we could not call."""
         for caller in self._manager.get_hookcallers(plugin) or ():
             for implementation in caller.get_hookimpls():
                 if implementation.plugin is not plugin or isinstance(plugin, AddedHook):
@@ -244,14 +243,14 @@ class Plugins:
                 if caller.name != "run_scope" and is_generator_function(implementation.function):
                     raise PluginError(f"{caller.name} can't be a generator function: nothing of it would run")
                 if caller.name in _PLAIN and is_coroutine_function(implementation.function):
-                    raise PluginError(f"{caller.name} must be a plain function: nobody would await it")
+                    raise PluginError(f"{caller.name} must be a plain function: it is not awaited")
                 _check_call(caller.name, implementation)
 
     def _backends(self, hook: str) -> dict[str, BackendSpec[Any]]:
         backends: dict[str, BackendSpec[Any]] = {}
         for call in self.calls(hook):
             try:
-                offered = call.here()
+                offered = call.invoke()
                 if not isinstance(offered, Mapping):
                     raise TypeError(f"{hook} must return a mapping, not {type(offered).__name__}")
                 for name, spec in offered.items():
@@ -279,7 +278,7 @@ class Plugins:
             offered = ask()
             for settings in offered if isinstance(offered, Sequence) else [offered]:
                 if not (isinstance(settings, type) and issubclass(settings, BaseSettings)):
-                    raise TypeError(f"{settings!r} is no subclass of pydantic_settings.BaseSettings")
+                    raise TypeError(f"{settings!r} is not a subclass of pydantic_settings.BaseSettings")
                 classes.append(settings)
         except KeyboardInterrupt:
             raise
@@ -291,11 +290,11 @@ class Plugins:
 
 
 def _check_call(hook: str, implementation: pluggy.HookImpl) -> None:
-    """Refuse an implementation that can't be called with what pluggy believes that it takes."""
+    """Refuse an implementation that can't be called with what pluggy would pass."""
     function, taken = implementation.function, implementation.argnames
     unknown = [name for name in required_parameters(function) if name not in taken]
     if unknown:
-        raise PluginError(f"{hook} wants {', '.join(unknown)}, which nobody gives")
+        raise PluginError(f"{hook} has parameters that are not in the specification: {', '.join(unknown)}")
     marked = marked_parameter(function)
     if marked is not None:
         raise PluginError(f"{hook} leaves {marked[0]} to {marked[1]}(…), which only FastAPI fills in")
@@ -304,5 +303,5 @@ def _check_call(hook: str, implementation: pluggy.HookImpl) -> None:
         if parameters is not None:
             inspect.Signature(parameters).bind(*taken)
     except TypeError as error:
-        # pluggy looks at what a decorated function wraps, and not at what is called.
+        # pluggy reads the signature of the wrapped function, not of the decorated one that is called.
         raise PluginError(f"{hook} can't be called with {', '.join(taken)} ({error})") from None

@@ -1,17 +1,17 @@
-"""Whether a distribution that brings a plugin fits the core that is installed."""
+"""Whether the distribution of a plugin fits the installed core."""
 
 from __future__ import annotations
 
 from importlib.metadata import Distribution, PackageNotFoundError, version
 
-#: The distributions that plugins state a range of.
+#: The distributions whose versions plugins require.
 _CORE = ("fastapi-crons-core", "fastapi-crons")
 
 
 def unmet_requirement(distribution: Distribution) -> str | None:
-    """What a distribution requires of core that is not so, and what to do; None where all is well.
+    """Which version of core a distribution requires that is not installed, and what to do; None where all is well.
 
-    pip keeps to the ranges when it installs, but not later: `pip install -U fastapi-crons-core` warns, and goes on.
+    pip checks the ranges of what it installs, but not of what is installed: `pip install -U fastapi-crons-core` only warns.
     """
     stated = [line for line in distribution.requires or () if line.lower().startswith("fastapi")]
     if not stated:
@@ -29,7 +29,7 @@ def unmet_requirement(distribution: Distribution) -> str | None:
             continue
         try:
             installed = version(name)
-        except PackageNotFoundError:  # it runs from its sources, or is the one without code
+        except PackageNotFoundError:  # it runs from its sources, or is the distribution without code
             continue
         if not requirement.specifier.contains(installed, prereleases=True):
             wanted = f"{name}{requirement.specifier}"

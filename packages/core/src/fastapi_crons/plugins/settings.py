@@ -49,7 +49,7 @@ class Field(NamedTuple):
 
     @property
     def is_of_a_place(self) -> bool:
-        """A secret whose default is a URL is the place of something: what is secret is the password in it."""
+        """A secret whose default is a URL says where something is: only the password in it is secret."""
         return "://" in revealed(self.default)
 
     def is_read_from(self, key: str) -> bool:
@@ -57,7 +57,7 @@ class Field(NamedTuple):
         return folded(self.owner, key) in {folded(self.owner, variable) for variable in self.variables}
 
     def is_filled_by(self, data: Mapping[str, object]) -> bool:
-        """Whether what a source gives says something of this field."""
+        """Whether a source gives a value for this field."""
         return any(key == self.name or key in _aliases(self.info) for key in data)
 
     def overridden(self) -> bool:
@@ -66,9 +66,9 @@ class Field(NamedTuple):
 
 
 def know_secrets(plugins: BringsSettings) -> None:
-    """Have the secrets that environment and file hold hidden everywhere from now on.
+    """Hide the secrets in the environment and in `.env` everywhere from now on.
 
-    The classes of settings are not made: they may ask sources of their own, and what is wrong with a value is said elsewhere.
+    The classes of settings are not instantiated: they may read sources of their own, and faulty values are reported elsewhere.
     """
     given: dict[type[BaseSettings], list[Mapping[str, object]]] = {}
     with suppress(CronsError):
@@ -82,12 +82,12 @@ def know_secrets(plugins: BringsSettings) -> None:
 
 def _raw_values(owner: type[BaseSettings]) -> Iterator[Mapping[str, object]]:
     for source in (EnvSettingsSource, DotEnvSettingsSource):
-        with suppress(Exception):  # values that are no JSON, a file that can't be read, aliases of some kind
+        with suppress(Exception):  # values that are not JSON, a file that can't be read, unusual aliases
             yield source(owner)()
 
 
 def _know(field: Field, name: str, value: object) -> None:
-    """Learn what is secret in a value of a field; `name` is that of the part of it."""
+    """Remember the secrets in a value of a field, or in the part of it with this name."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             _know(field, str(key), item)
@@ -102,7 +102,7 @@ def _know(field: Field, name: str, value: object) -> None:
 
 
 def fields_of(plugins: BringsSettings) -> Iterator[Field]:
-    """The fields of all classes of settings. Raises `PluginError` where a plugin can't say what it brings."""
+    """The fields of all classes of settings. Raises `PluginError` where a plugin fails to say what it brings."""
     for owner, distributions in plugins.settings_classes().items():
         for name, info in owner.model_fields.items():
             yield Field(owner, name, info, _variables(owner, name, info), distributions)
@@ -126,12 +126,12 @@ def _aliases(info: FieldInfo) -> list[str]:
 
 
 def folded(owner: type[BaseSettings], key: str) -> str:
-    """A variable's name as its class compares it."""
+    """The name of a variable, as its class compares names."""
     return key if owner.model_config.get("case_sensitive") else key.lower()
 
 
 def faults_of(owner: type[BaseSettings], error: ValidationError) -> str:
-    """What is wrong, without values: what is secret among them only the class's author knows."""
+    """What is wrong, without values: only the author of the class knows which are secret."""
     variables = {name: _variables(owner, name, info)[0] for name, info in owner.model_fields.items()}
     variables |= {alias: alias for info in owner.model_fields.values() for alias in _aliases(info)}
     faults = []

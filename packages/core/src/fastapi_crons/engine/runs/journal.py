@@ -80,7 +80,7 @@ class Journal:
         if log:
             self._log_missed(missed)
         hook = "run_skipped" if reason in ("overlap", "vetoed") else "tick_missed"
-        if self._hooks.wanted(hook, job.name):
+        if self._hooks.implemented(hook, job.name):
             self._background.start(self._hooks.for_job(hook, job.name, missed_context(job, missed)))
         if before is not None:
             missed = replace(
@@ -117,7 +117,7 @@ class Journal:
             why,
             extra=log_fields(run),
         )
-        if self._hooks.wanted("on_error", job.name):
+        if self._hooks.implemented("on_error", job.name):
             self._background.start(self._hooks.for_job("on_error", job.name, run_context(job, run)))
 
     def _log_missed(self, ticks: MissedTicks) -> None:

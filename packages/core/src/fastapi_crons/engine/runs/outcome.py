@@ -62,7 +62,7 @@ class OutcomeFilter:
 
     def note(self, job_name: str, text: str | None) -> str | None:
         """The note of a manual run, or of a pause."""
-        if text is None or not self._hooks.wanted("redact", job_name):
+        if text is None or not self._hooks.implemented("redact", job_name):
             return None if text is None else safe_text(text, _NOTE_CHARS)
         return self._redacted(job_name, "note", safe_text(text, self._cut_first(job_name, _NOTE_CHARS)), _NOTE_CHARS)
 
@@ -78,7 +78,7 @@ class OutcomeFilter:
                 outcome = replace(outcome, log=log, log_dropped=run.log.dropped)
         if outcome.result_json is not None and without_known_secrets(outcome.result_json) != outcome.result_json:
             outcome = replace(outcome, result_json=_with_strings(outcome.result_json, without_known_secrets))
-        return self._redacted_outcome(run, outcome) if self._hooks.wanted("redact", run.job.name) else outcome
+        return self._redacted_outcome(run, outcome) if self._hooks.implemented("redact", run.job.name) else outcome
 
     def _redacted_outcome(self, run: ActiveRun, outcome: Run) -> Run:
         name, error, result = run.job.name, outcome.error, outcome.result_json
@@ -119,7 +119,7 @@ class OutcomeFilter:
 
     def _cut_first(self, job_name: str, limit: int) -> int:
         """The limit of a text before redaction: it is cut to `limit` afterwards, so that no half of a secret slips by."""
-        return max(limit + _MORE, _REDACTED) if self._hooks.wanted("redact", job_name) else limit
+        return max(limit + _MORE, _REDACTED) if self._hooks.implemented("redact", job_name) else limit
 
     def _redacted(self, job_name: str, field: str, text: str, limit: int) -> str:
         """A text that was cut by `_cut_first`, redacted and cut to what is stored of it."""

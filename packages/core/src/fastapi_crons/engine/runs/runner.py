@@ -154,7 +154,7 @@ class Runner(Part):
                     extra=run.log_fields,
                 )
             self._end(run, *(run.ending or Ending("interrupted", run.cut_error("interrupted"))))
-            if self._hooks.wanted("on_error", run.job.name):
+            if self._hooks.implemented("on_error", run.job.name):
                 self._background.start(self._hooks.for_job("on_error", run.job.name, run.context()))
         self._release(run)
         if run.task is not None:
@@ -198,7 +198,7 @@ class Runner(Part):
             ending = Ending(*self._after_cancellation(run, None))
         self._end(run, *ending)
         hook = "after_run" if ending.status == "completed" else "on_error"
-        if not run.vetoed and self._hooks.wanted(hook, run.job.name):
+        if not run.vetoed and self._hooks.implemented(hook, run.job.name):
             await self._hooks.for_job(hook, run.job.name, run.context())
 
     async def _settle_lease(self, run: ActiveRun) -> None:
@@ -226,7 +226,7 @@ class Runner(Part):
         try:
             if run.cut is not None:  # before its task had begun
                 raise asyncio.CancelledError
-            if self._hooks.wanted("before_run", run.job.name):
+            if self._hooks.implemented("before_run", run.job.name):
                 await self._ask_before_hooks(run)
                 await self._settle_lease(run)
             value = await self._attempts.call(run)

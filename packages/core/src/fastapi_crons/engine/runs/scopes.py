@@ -67,7 +67,7 @@ class Scopes:
 
     async def _enter(self, call: HookCall, run: ActiveRun) -> _Scope | None:
         try:
-            scope = call.here(job_name=run.job.name, context=run.context(), crons=self._hooks.crons)
+            scope = call.invoke(job_name=run.job.name, context=run.context(), crons=self._hooks.crons)
             if isinstance(scope, AbstractAsyncContextManager):
                 await self._in_time(run, scope.__aenter__())
                 return scope
@@ -81,7 +81,7 @@ class Scopes:
         except BaseException as error:
             if is_a(error, asyncio.CancelledError) and run.is_cancelled:
                 raise
-            self._hooks.complain(call, "failed on entering", error, {"job_name": run.job.name, "run_id": run.id})
+            self._hooks.report_failure(call, "failed on entering", error, {"job_name": run.job.name, "run_id": run.id})
         return None
 
     async def _leave(self, call: HookCall, scope: _Scope, run: ActiveRun, raised: BaseException | None) -> None:
@@ -95,7 +95,9 @@ class Scopes:
             if is_a(error, asyncio.CancelledError) and raised is None and run.is_cancelled:
                 raise
             if error is not raised:
-                self._hooks.complain(call, "failed on leaving", error, {"job_name": run.job.name, "run_id": run.id})
+                self._hooks.report_failure(
+                    call, "failed on leaving", error, {"job_name": run.job.name, "run_id": run.id}
+                )
 
     async def _in_time(self, run: ActiveRun, work: Awaitable[object]) -> None:
         """Await in this task, because a scope may set context variables, within the time limit of hooks."""
