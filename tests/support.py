@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
 from fastapi_crons import Crons, MissedTicks, Run
 from fastapi_crons.state import StateBackend
 
@@ -31,3 +38,50 @@ def at(run: Run) -> str:
 
 async def nothing() -> None:
     """A job that does nothing."""
+
+
+Found = TypeVar("Found")
+#: Where the programs that tests start write what they say; shown when what is waited for does not happen.
+LOGS = ("server.log", "fleet.log", "log.txt")
+
+
+def until(
+    condition: Callable[[], Found],
+    seconds: float = 20,
+    what: str = "something",
+    *,
+    not_yet: type[Exception] | tuple[type[Exception], ...] = (),
+) -> Found:
+    """Wait until a condition holds, and return what it gave. An error of a kind that `not_yet` names counts as not yet."""
+    deadline = time.monotonic() + seconds
+    while True:
+        reason = ""
+        try:
+            if found := condition():
+                return found
+        except not_yet as error:
+            reason = f" ({error!r})"
+        if time.monotonic() > deadline:
+            logs = "".join(f"\n{log}:\n{Path(log).read_text()[-4000:]}" for log in LOGS if Path(log).exists())
+            raise TimeoutError(f"waited {seconds:g} s for {what}{reason}{logs}")
+        time.sleep(0.02)
+
+
+@overload
+async def until_async(condition: Callable[[], Awaitable[Found]], seconds: float = 20) -> Found: ...
+
+
+@overload
+async def until_async(condition: Callable[[], bool], seconds: float = 20) -> bool: ...
+
+
+async def until_async(condition: Callable[[], Any], seconds: float = 20) -> Any:
+    """The same on the event loop; what the condition gives is awaited where it can be."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = condition()
+        found = await answer if inspect.isawaitable(answer) else answer
+        if found:
+            return found
+        assert time.monotonic() < deadline, "it did not happen"
+        await asyncio.sleep(0.01)

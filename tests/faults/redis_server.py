@@ -12,8 +12,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +22,8 @@ import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from tests.support import until
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -67,21 +68,6 @@ def free_port() -> int:
     raise RuntimeError(f"no free port at {HOST}")
 
 
-def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
-    """Wait for something that is to happen by itself; an error of Redis counts as not yet."""
-    deadline = time.monotonic() + seconds
-    while True:
-        reason = ""
-        try:
-            if condition():
-                return
-        except redis.RedisError as error:
-            reason = f" ({error!r})"
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds} s for {what}{reason}")
-        time.sleep(0.02)
-
-
 class _Process:
     """A process of redis-server with a port and a folder of its own; a restart changes neither."""
 
@@ -116,7 +102,7 @@ class _Process:
                 self._config.write_text("".join(f"{line}\n" for line in self._settings()))
             try:
                 self._launch()
-                wait_until(self._answers, 15, "an answer to PING")
+                until(self._answers, 15, "an answer to PING", not_yet=redis.RedisError)
                 self._prepare(first)
             except BaseException:
                 taken = "Address already in use" in self.log()
@@ -313,9 +299,14 @@ class RedisServer(_Process):
             if first:
                 self.cli("CLUSTER", "ADDSLOTS", *range(SLOTS))
             # A restarted primary of a cluster refuses writes for two seconds.
-            wait_until(lambda: "cluster_state:ok" in self._cluster_info(), 15, "a cluster that takes writes")
+            until(
+                lambda: "cluster_state:ok" in self._cluster_info(),
+                15,
+                "a cluster that takes writes",
+                not_yet=redis.RedisError,
+            )
         if self._replica_of is not None and first:
-            wait_until(self.in_step, 15, "a replica in step with its primary")
+            until(self.in_step, 15, "a replica in step with its primary", not_yet=redis.RedisError)
 
     def _cluster_info(self) -> str:
         # By this spelling the client has no parser for the answer.
@@ -373,7 +364,7 @@ class Sentinel(_Process):
     def _prepare(self, first: bool) -> None:
         if first:
             known = int(self._primary.cli("INFO", "replication")["connected_slaves"])
-            wait_until(lambda: self.replicas() >= known, 15, "a sentinel that knows the replicas")
+            until(lambda: self.replicas() >= known, 15, "a sentinel that knows the replicas", not_yet=redis.RedisError)
 
 
 def _quoted(text: str) -> str:

@@ -48,11 +48,11 @@ def test_clocks_that_differ_start_nothing_early_and_nothing_twice(
             fleet.start(SKEW=str(ahead))
         since = time.time() + 1
         time.sleep(7)
-        until = time.time() - 1
+        seen_until = time.time() - 1
         fleet.stop()
         assert min(line.at - line.tick for line in starts(fleet)) > -1.01
-        sums = fleet.sums(since, until, across_hosts.history(fleet))
-        recovered = fleet.recovered_at(since, until=until)
+        sums = fleet.sums(since, seen_until, across_hosts.history(fleet))
+        recovered = fleet.recovered_at(since, until=seen_until)
         report(f"clocks ±{skew} s, Redis", sums, recovered)
         assert recovered == 0, "a tick was late by more than a second"
 
@@ -66,14 +66,14 @@ def test_a_lone_process_whose_clock_is_fast_runs_every_tick_by_the_clock_of_the_
         fleet.start(SKEW=str(skew))
         since = time.time() + 2
         time.sleep(7)
-        until = time.time() - 1
+        seen_until = time.time() - 1
         fleet.stop()
         assert all(line.at - line.tick > -1.01 for line in starts(fleet))
-        sums = fleet.sums(since, until, across_hosts.history(fleet))
+        sums = fleet.sums(since, seen_until, across_hosts.history(fleet))
         report(
             f"clock of the only process +{skew} s, Redis",
             sums,
-            fleet.recovered_at(since, until=until),
+            fleet.recovered_at(since, until=seen_until),
             because="the lock store's clock was behind",
         )
 
@@ -92,13 +92,17 @@ def test_a_clock_that_is_set_in_one_process_leaves_the_ticks_to_the_others(
         other.send_signal(signal.SIGUSR1)
         stepped = time.time()
         time.sleep(6)
-        until = time.time() - 1
+        seen_until = time.time() - 1
         fleet.stop()
         assert min(line.at - line.tick for line in starts(fleet)) > -1.01
         if step < 0:
             assert "the clock was set back by 40 s" in fleet.log.read_text()
-        recovered = fleet.recovered_at(stepped, until=until)
-        report(f"{step:+} s step of one clock, Redis", fleet.sums(since, until, across_hosts.history(fleet)), recovered)
+        recovered = fleet.recovered_at(stepped, until=seen_until)
+        report(
+            f"{step:+} s step of one clock, Redis",
+            fleet.sums(since, seen_until, across_hosts.history(fleet)),
+            recovered,
+        )
         assert recovered == 0, "a tick was late by more than a second"
 
 

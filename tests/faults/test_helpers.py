@@ -20,8 +20,8 @@ from tests.faults.redis_server import (
     RedisServer,
     Sentinel,
     needs_redis,
-    wait_until,
 )
+from tests.support import until
 
 pytestmark = [pytest.mark.slow, needs_redis]
 
@@ -127,7 +127,7 @@ def test_sentinel_makes_the_replica_the_primary() -> None:
             assert replica.cli("GET", "key") == "value"
             assert sentinel.primary() == (HOST, primary.port)
             primary.kill()
-            wait_until(lambda: sentinel.primary() == (HOST, replica.port), 10, "a failover")
+            until(lambda: sentinel.primary() == (HOST, replica.port), 10, "a failover", not_yet=redis.RedisError)
             assert replica.cli("SET", "key", "other")
 
 
@@ -149,7 +149,7 @@ def test_reset(proxy: Proxy, client: redis.Redis) -> None:
     assert proxy.connections == 0
     assert client.ping()
     proxy.reset_every(0.05)
-    wait_until(lambda: proxy.connections == 0, 5, "a reset")
+    until(lambda: proxy.connections == 0, 5, "a reset")
     proxy.reset_every(None)
     client.ping()
     time.sleep(0.2)
@@ -219,4 +219,9 @@ def test_a_pipeline_whose_reply_is_dropped_is_done_to_the_end(
         pipeline.set(f"pipeline:{number % 10}", "x" * 100 + str(number))
     with pytest.raises(redis.ConnectionError):
         pipeline.execute()
-    wait_until(lambda: str(server.cli("GET", "pipeline:9")).endswith("4999"), 5, "all of the pipeline")
+    until(
+        lambda: str(server.cli("GET", "pipeline:9")).endswith("4999"),
+        5,
+        "all of the pipeline",
+        not_yet=redis.RedisError,
+    )

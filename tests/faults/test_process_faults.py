@@ -17,7 +17,8 @@ import pytest
 
 from tests.faults.conftest import Place, Report, place_of
 from tests.faults.fleet import Fleet, Line, long_job
-from tests.faults.redis_server import needs_redis, wait_until
+from tests.faults.redis_server import needs_redis
+from tests.support import until
 from tests.system.server import Server
 
 pytestmark = [pytest.mark.slow, needs_redis]
@@ -60,14 +61,14 @@ def test_processes_share_the_ticks_evenly_and_the_others_take_what_a_killed_one_
         time.sleep(10)
         killed = fleet.kill(fleet.processes[0])
         time.sleep(4)
-        until = time.time() - 1
+        seen_until = time.time() - 1
         fleet.stop()
-        sums = fleet.sums(since, until, place.history(fleet))
+        sums = fleet.sums(since, seen_until, place.history(fleet))
         report("kill -9 of one of four, 50 jobs, SQLite", sums, fleet.recovered_at(killed))
         before = fleet.sums(since, killed, {}).shares
         assert len(before) == 4
         assert all(0.20 <= share / sum(before.values()) <= 0.30 for share in before.values()), before
-        after = fleet.sums(killed + 1, until, {}).shares
+        after = fleet.sums(killed + 1, seen_until, {}).shares
         assert len(after) == 3
 
 
@@ -87,13 +88,13 @@ def test_a_run_that_is_cut_off_by_kill_9_runs_again_in_another_process(place: Pl
         following = fleet.wait_for("long", since=again.at)
         assert following.at - following.tick < 1
         time.sleep(1)
-        until = time.time()
+        seen_until = time.time()
         fleet.stop()
         assert attempts(place, began.tick) == [(1, "interrupted"), (2, "completed")]
         cut_off = next(run for run in place.runs("long") if run.tick_ts == began.tick)
         assert cut_off.ended_ts is not None
         assert cut_off.ended_ts - killed < place.takeover
-        sums = fleet.sums(since, until, place.history(fleet))
+        sums = fleet.sums(since, seen_until, place.history(fleet))
         report(f"kill -9 inside a job, {place.name}", sums, again.at - killed)
         assert fleet.recovered_at(killed) < place.takeover
         tokens = in_order([line for line in fleet.lines() if line.job == "long"])
@@ -122,17 +123,17 @@ def test_a_tick_whose_process_dies_between_claim_and_body_is_recorded_and_runs_i
     with sqlite.fleet(jobs=5, extra=DIES_BEFORE_THE_BODY) as fleet:
         fleet.start(2)
         since = fleet.arm()
-        wait_until(lambda: Path("died").exists() and Path("died").read_text(), 20, "a process that dies")
+        until(lambda: Path("died").exists() and Path("died").read_text(), 20, "a process that dies")
         tick, pid = map(int, Path("died").read_text().split())
         again = fleet.wait_for("job-0", tick=tick, attempt=2)
         assert again.pid != pid
         assert again.at - tick < sqlite.takeover
         time.sleep(2)
-        until = time.time()
+        seen_until = time.time()
         fleet.stop()
         assert attempts(sqlite, tick, "job-0") == [(1, "interrupted"), (2, "completed")]
         assert not any((line.job, line.tick, line.attempt) == ("job-0", tick, 1) for line in fleet.lines())
-        report("kill -9 between claim and body", fleet.sums(since, until, sqlite.history(fleet)), again.at - tick)
+        report("kill -9 between claim and body", fleet.sums(since, seen_until, sqlite.history(fleet)), again.at - tick)
 
 
 @pytest.mark.full
@@ -152,10 +153,10 @@ def test_after_the_death_of_all_processes_the_next_ones_go_on_and_run_again_what
         assert again.at < (killed + place.takeover if place.elsewhere else started + 1)
         fleet.wait_for("long", "end", tick=began.tick, attempt=2)
         time.sleep(1)
-        until = time.time()
+        seen_until = time.time()
         fleet.stop()
         assert attempts(place, began.tick) == [(1, "interrupted"), (2, "completed")]
-        sums = fleet.sums(since, until, place.history(fleet))
+        sums = fleet.sums(since, seen_until, place.history(fleet))
         report(
             f"kill -9 of all, restarted, {place.name}",
             sums,
@@ -220,14 +221,14 @@ def test_a_process_that_was_frozen_for_too_long_gives_up_what_another_host_has_t
             assert following.token > again.token
             time.sleep(2)
         assert attempts(place, began.tick) == [(1, "interrupted"), (2, "running" if works_on else "completed")]
-        until = time.time() - 1
+        seen_until = time.time() - 1
         fleet.stop()
         assert attempts(place, began.tick)[0] == (1, "interrupted")
         starts = [line for line in fleet.lines() if line.pid == frozen.pid and line.at > resumed]
         starts = [line for line in starts if line.event == "start"]
         assert starts, "it takes part again"
         assert [line for line in starts if line.at - line.tick > 1.5 or line.attempt > 1] == []
-        sums = fleet.sums(since, until, place.history(fleet))
+        sums = fleet.sums(since, seen_until, place.history(fleet))
         report(f"SIGSTOP for {resumed - stopped:.0f} s, then SIGCONT, {name}", sums, again.at - stopped)
 
 
@@ -251,10 +252,10 @@ def test_nobody_on_the_same_host_takes_over_from_a_process_that_is_frozen(
         resumed = time.time()
         following = fleet.wait_for("long", since=resumed)
         time.sleep(1)
-        until = time.time()
+        seen_until = time.time()
         fleet.stop()
         assert following.token > began.token
-        report(f"SIGSTOP for 8 s on one host, {name}", fleet.sums(since, until, place.history(fleet)))
+        report(f"SIGSTOP for 8 s on one host, {name}", fleet.sums(since, seen_until, place.history(fleet)))
         # Its leases were in doubt when it went on: the store knew them as its own, so nothing was cancelled.
         assert attempts(place, began.tick) == [(1, "completed")]
         assert [line for line in fleet.lines() if line.event == "cancelled"] == []
@@ -279,7 +280,7 @@ def test_a_process_that_is_told_to_end_leaves_nothing_running_and_its_ticks_to_t
         assert attempts(sqlite, began.tick) == [(1, "completed" if patience == "30" else "cancelled")]
         following = fleet.wait_for("long", since=told)
         assert following.at - following.tick < 1
-        until = time.time() - 1
+        seen_until = time.time() - 1
         fleet.stop()
         assert all(line.at < told + 0.2 for line in fleet.lines() if line.pid == ended.pid and line.event == "start")
         statuses = Counter(run.status for job in ("long", *(f"job-{n}" for n in range(10))) for run in sqlite.runs(job))
@@ -287,7 +288,7 @@ def test_a_process_that_is_told_to_end_leaves_nothing_running_and_its_ticks_to_t
         recovered = fleet.recovered_at(told)
         report(
             f"SIGTERM in the middle of a job, timeout {patience} s",
-            fleet.sums(since, until, sqlite.history(fleet)),
+            fleet.sums(since, seen_until, sqlite.history(fleet)),
             recovered,
         )
         assert recovered == 0, "a tick after the signal was late"
@@ -327,13 +328,13 @@ def test_a_process_that_a_job_blocks_keeps_its_leases(
     with place.fleet(jobs=6, extra=body.replace("SECONDS", str(seconds))) as fleet:
         fleet.start(2)
         since = fleet.arm()
-        wait_until(Path("blocked").exists, 15, "a job that blocks its process")
+        until(Path("blocked").exists, 15, "a job that blocks its process")
         blocked = next(line for line in reversed(fleet.lines()) if line.job == "long" and line.event == "start")
         ended = fleet.wait_for("long", "end", tick=blocked.tick, pid=blocked.pid)
         assert ended.at - blocked.at > seconds - 0.1
         fleet.wait_for("long", since=ended.at)
         time.sleep(1.5)
-        until = time.time() - 1
+        seen_until = time.time() - 1
         fleet.stop()
         starts = [line for line in fleet.lines() if line.job == "long" and line.event == "start"]
         assert [line for line in starts if line.tick == blocked.tick] == [blocked]
@@ -341,7 +342,7 @@ def test_a_process_that_a_job_blocks_keeps_its_leases(
         assert attempts(place, blocked.tick) == [(1, "completed")]
         if body == ONLY_THE_LOOP:
             assert re.search(r"the event loop has been blocked for \d seconds by job 'long'", fleet.log.read_text())
-        sums = fleet.sums(since, until, place.history(fleet))
+        sums = fleet.sums(since, seen_until, place.history(fleet))
         what = "event loop blocked" if body == ONLY_THE_LOOP else "GIL held"
         report(f"{what} for {seconds} s, {name}", sums, fleet.recovered_at(blocked.at))
 
@@ -404,16 +405,18 @@ def test_a_child_that_was_forked_from_a_started_process_leaves_its_scheduler_alo
     with place.fleet(jobs=5, extra=LOOKS) as fleet:
         fleet.start(2)
         since = time.time() + 1
-        wait_until(Path("said.json").exists, 15, "what the child says")
+        until(Path("said.json").exists, 15, "what the child says")
         child = int(Path("child").read_text())
         time.sleep(1)
-        until = time.time() - 1
+        seen_until = time.time() - 1
         fleet.stop()
         said = json.loads(Path("said.json").read_text())
         assert said.pop("run").startswith("can't run job 'job-0': the scheduler has not started")
         assert said == {"running": False, "health": "unhealthy"}
         assert [line for line in fleet.lines() if line.pid == child] == []
-        report(f"fork after start, {name}", fleet.sums(since, until, place.history(fleet)), fleet.recovered_at(since))
+        report(
+            f"fork after start, {name}", fleet.sums(since, seen_until, place.history(fleet)), fleet.recovered_at(since)
+        )
 
 
 @pytest.mark.full
@@ -425,14 +428,14 @@ def test_a_forked_child_that_starts_the_scheduler_is_refused_or_takes_part_and_b
     with place.fleet(jobs=12, extra=STARTS_ITS_OWN) as fleet:
         (parent,) = fleet.start()
         since = time.time() + 1
-        wait_until(Path("child").exists, 10, "a child")
+        until(Path("child").exists, 10, "a child")
         time.sleep(2.5)
         parent.terminate()
         assert parent.wait(10) == 0
         fleet.start()
-        wait_until(Path("said.json").exists, 15, "what the child says")
+        until(Path("said.json").exists, 15, "what the child says")
         time.sleep(2)
-        until = time.time() - 1
+        seen_until = time.time() - 1
         fleet.stop()
         if name == "SQLite":
             with sqlite_rows("PRAGMA integrity_check") as rows:
@@ -441,7 +444,7 @@ def test_a_forked_child_that_starts_the_scheduler_is_refused_or_takes_part_and_b
         assert said.get("started") or "fork" in said["error"], said
         child = int(Path("child").read_text())
         assert bool(said.get("started")) == any(line.pid == child for line in fleet.lines())
-        report(f"fork after start, the child starts too, {name}", fleet.sums(since, until, place.history(fleet)))
+        report(f"fork after start, the child starts too, {name}", fleet.sums(since, seen_until, place.history(fleet)))
 
 
 SAYS_HOW_IT_IS = """
@@ -466,7 +469,7 @@ crons.start = start
 def health_of(pid: int, fits: Callable[[str, list[str]], bool]) -> None:
     """Wait until a process's own view of its health fits."""
     path = Path(f"health-{pid}.json")
-    wait_until(lambda: path.exists() and fits(*json.loads(path.read_text())), 10, f"the health of {pid} {path}")
+    until(lambda: path.exists() and fits(*json.loads(path.read_text())), 10, f"the health of {pid} {path}")
 
 
 def shared(function: str) -> str:
@@ -549,7 +552,7 @@ def test_a_task_of_the_scheduler_that_fails_for_any_reason_goes_on_and_health_sa
     with sqlite.fleet(jobs=1, extra=f"options['fails'] = {task!r}" + FAILS_ONCE) as fleet:
         (process,) = fleet.start()
         since = fleet.arm()
-        wait_until(Path("failed").exists, 15, f"a failure of the {task} task")
+        until(Path("failed").exists, 15, f"a failure of the {task} task")
         failed = time.time()
         if task != "heartbeat":
 
@@ -558,12 +561,12 @@ def test_a_task_of_the_scheduler_that_fails_for_any_reason_goes_on_and_health_sa
 
             health_of(process.pid, tells)
         time.sleep(max(0.0, failed + 4 - time.time()))
-        until = time.time() - 1
+        seen_until = time.time() - 1
         with sqlite_rows("SELECT heartbeat_ts FROM lock_instance") as ((beaten,),):
             assert time.time() - beaten < 2.5
         fleet.stop()
-        sums = fleet.sums(since, until, sqlite.history(fleet))
-        recovered = fleet.recovered_at(failed, until=until)
+        sums = fleet.sums(since, seen_until, sqlite.history(fleet))
+        recovered = fleet.recovered_at(failed, until=seen_until)
         report(f"BaseException in the {task} task", sums, recovered)
         assert recovered < 2
 
@@ -579,18 +582,18 @@ def test_four_workers_of_a_plain_server_run_every_tick_once_with_nothing_configu
     Path("app.py").write_text(QUICK_START)
     server = Server("--workers", "4")
     try:
-        wait_until(lambda: Path("truth.txt").exists(), 20, "the first tick")
+        until(lambda: Path("truth.txt").exists(), 20, "the first tick")
         # Until all four have started.
-        wait_until(lambda: server.output().count("Cron scheduler started with 5 jobs") == 4, 20, "four workers")
+        until(lambda: server.output().count("Cron scheduler started with 5 jobs") == 4, 20, "four workers")
         since = time.time() + 1
         time.sleep(6)
-        until = time.time() - 1
+        seen_until = time.time() - 1
         assert server.end() in (0, -signal.SIGTERM)
     finally:
         server.kill()
     ran = Counter(tuple(line.split()[:2]) for line in Path("truth.txt").read_text().splitlines())
     assert [key for key, times in ran.items() if times > 1] == []
-    ticks = range(int(since), int(until))
+    ticks = range(int(since), int(seen_until))
     assert [(f"job-{n}", tick) for n in range(5) for tick in ticks if not ran[f"job-{n}", str(tick)]] == []
     pids = {line.split()[2] for line in Path("truth.txt").read_text().splitlines()}
     assert len(pids) > 1, "they share the ticks"
@@ -656,17 +659,21 @@ def test_a_schedule_that_is_deployed_by_a_rolling_restart_and_rolled_back_fires_
         for number in range(5):
             ticks = {line.tick for line in starts if line.job == f"job-{number}"}
             # Once a definition was registered, and its instance has said that it started, it alone is in force.
-            for since, until, rest in ((began - 2, changed[0], 0), (deployed, changed[3], 1), (rolled_back, ended, 0)):
-                due = {tick for tick in range(int(since) + 1, int(until)) if tick % 2 == rest}
+            for since, seen_until, rest in (
+                (began - 2, changed[0], 0),
+                (deployed, changed[3], 1),
+                (rolled_back, ended, 0),
+            ):
+                due = {tick for tick in range(int(since) + 1, int(seen_until)) if tick % 2 == rest}
                 assert due <= ticks, f"a tick of the rule in force was lost: {due - ticks}"
-                assert not {tick for tick in ticks if since + 1 < tick < until and tick % 2 != rest}
+                assert not {tick for tick in ticks if since + 1 < tick < seen_until and tick % 2 != rest}
             runs, missed = history[f"job-{number}"]
             assert {row.reason for row in missed} <= {"schedule_changed"}
             assert [run for run in runs if run.missed_ticks] == []
             # What the rule in force had due in each gap ran, or is on record.
             gone = {tick for row in missed for tick in range(row.first_ts, row.last_ts + 1)}
-            for since, until, rest in ((began, deployed, 0), (changed[3], rolled_back, 1)):
-                first_of_other = min(t for t in (*ticks, int(until) + 1) if t > since and t % 2 != rest)
+            for since, seen_until, rest in ((began, deployed, 0), (changed[3], rolled_back, 1)):
+                first_of_other = min(t for t in (*ticks, int(seen_until) + 1) if t > since and t % 2 != rest)
                 due = {tick for tick in range(int(since) + 1, first_of_other - 1) if tick % 2 == rest}
                 assert due <= ticks | gone, "a tick of the rule before was lost"
 
@@ -683,10 +690,10 @@ def test_instances_with_other_lists_of_jobs_each_run_what_they_know(
         half.start(1)
         since = time.time() + 1
         time.sleep(5)
-        until = time.time() - 1
+        seen_until = time.time() - 1
         half.stop()
         all_jobs.stop()
-        sums = all_jobs.sums(since, until, place.history(all_jobs))
+        sums = all_jobs.sums(since, seen_until, place.history(all_jobs))
         recovered = all_jobs.recovered_at(since)
         report(f"other lists of jobs, {name}", sums, recovered)
         assert recovered == 0, "a tick was late by more than a second"

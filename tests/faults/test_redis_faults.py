@@ -31,7 +31,8 @@ from fastapi_crons_redis.settings import RedisSettings
 from tests.faults.conftest import History, Report, redis_history
 from tests.faults.fleet import Fleet, Line, Sums
 from tests.faults.proxy import Proxy
-from tests.faults.redis_server import HOST, RedisServer, Sentinel, free_port, needs_redis, wait_until
+from tests.faults.redis_server import HOST, RedisServer, Sentinel, free_port, needs_redis
+from tests.support import until
 
 pytestmark = [pytest.mark.slow, needs_redis]
 
@@ -94,16 +95,16 @@ class Watch:
         self.fleet = fleet
         self.url = url
         self.since = time.time()
-        self.until = 0.0
+        self.seen_until = 0.0
 
     def ended(self, returned: float | None = None, looks_on: float = LOOKS_ON) -> tuple[Sums, float | None]:
         """Look on after the store's return, and end it all: what became of the ticks, and when they were in time again."""
         if returned is not None:
             time.sleep(max(0.0, returned + looks_on - time.time()))
-        self.until = time.time() - 1
+        self.seen_until = time.time() - 1
         self.fleet.stop()
-        recovery = None if returned is None else self.fleet.recovered_at(returned, until=self.until)
-        return self.fleet.sums(self.since, self.until, self.history()), recovery
+        recovery = None if returned is None else self.fleet.recovered_at(returned, until=self.seen_until)
+        return self.fleet.sums(self.since, self.seen_until, self.history()), recovery
 
     def history(self) -> History:
         return redis_history(self.fleet, self.url)
@@ -116,7 +117,7 @@ class Watch:
 
     def latest(self) -> float:
         """How late (seconds) the latest start was."""
-        return max(line.at - line.tick for line in self.lines("start") if self.since <= line.tick < self.until)
+        return max(line.at - line.tick for line in self.lines("start") if self.since <= line.tick < self.seen_until)
 
 
 @contextmanager
@@ -142,7 +143,7 @@ def watched(
 
 def wait_for_recovery(watch: Watch, returned: float) -> None:
     """A server that is there again is used again: some tick due after its return has run."""
-    wait_until(lambda: any(line.tick > returned for line in watch.lines("start")), 15, "a run after the return")
+    until(lambda: any(line.tick > returned for line in watch.lines("start")), 15, "a run after the return")
 
 
 def assert_no_body_twice(watch: Watch) -> None:
@@ -250,13 +251,13 @@ def test_runs_give_up_their_leases_while_the_server_is_silent_for_too_long(
         assert len(watch.lines("start")) == 5
         own_redis.pause()
         paused = time.time()
-        wait_until(lambda: len(watch.lines("cancelled")) == 5, 10, "runs that were given up")
+        until(lambda: len(watch.lines("cancelled")) == 5, 10, "runs that were given up")
         given_up = time.time() - paused
         time.sleep(max(0.0, paused + 5.5 - time.time()))
         own_redis.resume()
-        wait_until(lambda: len(watch.lines("start")) >= 10, RECOVERS_IN + 1, "the runs' second attempts")
+        until(lambda: len(watch.lines("start")) >= 10, RECOVERS_IN + 1, "the runs' second attempts")
         # What was due meanwhile is written down when those have ended.
-        wait_until(lambda: len(watch.lines("start")) >= 15, 6 + RECOVERS_IN, "runs after them")
+        until(lambda: len(watch.lines("start")) >= 15, 6 + RECOVERS_IN, "runs after them")
         sums, _ = watch.ended()
         report("SIGSTOP of the server, 5.5 s, in runs that take longer", sums)
         # Others may take the runs over 4 s after the last heartbeat, which was at most 1 s old.
@@ -276,7 +277,7 @@ def test_runs_that_end_while_every_write_is_refused_count_and_are_not_run_again(
 ) -> None:
     # In threads, which nobody can end: some end before it is in doubt whose their leases are, some after.
     with watched(own_redis.url, jobs=2, every=6, extra=IN_THREADS, CRON_INSTANCE_TIMEOUT="4") as watch:
-        wait_until(lambda: any(line.job.startswith("thread") for line in watch.lines("start")), 10, "threads")
+        until(lambda: any(line.job.startswith("thread") for line in watch.lines("start")), 10, "threads")
         own_redis.cli("REPLICAOF", HOST, free_port())
         time.sleep(seconds)
         own_redis.cli("REPLICAOF", "NO", "ONE")
@@ -344,7 +345,7 @@ def test_connections_that_are_reset_each_second_cost_no_tick(
 def test_a_claim_whose_answer_is_lost_runs_its_tick_once(own_redis: RedisServer, proxy: Proxy, report: Report) -> None:
     with watched(own_redis.url_at(proxy.port)) as watch:
         proxy.drop_replies(5, to=CLAIM)
-        wait_until(lambda: proxy.dropped == 5, 10, "claims whose answers are lost")
+        until(lambda: proxy.dropped == 5, 10, "claims whose answers are lost")
         time.sleep(2)
         sums, _ = watch.ended()
         report("answers to claims lost", sums)
@@ -361,7 +362,7 @@ def test_whatever_answer_is_lost_no_tick_is(
     seconds = 1.5 if operation == "renew" else 0.0
     with watched(own_redis.url_at(proxy.port), jobs=5, seconds=seconds, CRON_LOCK_RENEWAL_INTERVAL="1") as watch:
         proxy.drop_replies(3, to=f"\r\n{operation}\r\n")
-        wait_until(lambda: proxy.dropped == 3, 15, "answers that are lost")
+        until(lambda: proxy.dropped == 3, 15, "answers that are lost")
         time.sleep(2)
         sums, _ = watch.ended()
         report(f"answers to `{operation}` lost", sums)
@@ -505,8 +506,13 @@ def test_a_failover_by_sentinels_is_followed(report: Report) -> None:
             with watched(url, history_url=replica.url) as watch:
                 time.sleep(1)
                 primary.kill()
-                wait_until(lambda: sentinel.primary() == (HOST, replica.port), 15, "the failover")
-                wait_until(lambda: replica.cli("ROLE")[0] == "master", 15, "a replica that is primary")
+                until(lambda: sentinel.primary() == (HOST, replica.port), 15, "the failover", not_yet=redis.RedisError)
+                until(
+                    lambda: replica.cli("ROLE")[0] == "master",
+                    15,
+                    "a replica that is primary",
+                    not_yet=redis.RedisError,
+                )
                 sums, recovery = watch.ended(time.time())
                 report("failover by sentinels", sums, recovery, because="the lock store did not answer")
                 assert recovery is not None
@@ -680,7 +686,7 @@ def test_an_app_serves_without_its_store_and_its_jobs_begin_when_it_is_there(fau
                 server.password = SECRET
             else:
                 server.start()
-            wait_until(lambda: Path("ran.txt").exists(), RECOVERS_IN + 2, "a run after the store's return")
+            until(lambda: Path("ran.txt").exists(), RECOVERS_IN + 2, "a run after the store's return")
             status, health = asked(port, "/api/scheduler/health")
             assert (status, json.loads(health)["status"]) == (200, "ok"), health
         assert SECRET not in Path("served.log").read_text()
@@ -696,7 +702,7 @@ def served(url: str) -> Iterator[int]:
     with Path("served.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
     try:
-        wait_until(lambda: answers(port), 15, "an app that serves")
+        until(lambda: answers(port), 15, "an app that serves")
         yield port
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) in (0, -signal.SIGTERM)

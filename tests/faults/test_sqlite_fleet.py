@@ -16,7 +16,7 @@ from fastapi_crons.locking.instance import Instance
 from fastapi_crons.run import RunIds
 from tests.faults.conftest import Place, Report
 from tests.faults.fleet import Fleet, Line, long_job
-from tests.faults.redis_server import wait_until
+from tests.support import until
 
 pytestmark = pytest.mark.slow
 
@@ -49,17 +49,17 @@ def test_a_file_that_another_process_locks_stops_the_fleet_for_so_long_and_no_lo
             other.execute("COMMIT")
         unlocked = time.time()
         time.sleep(8)
-        until = time.time() - 1
+        seen_until = time.time() - 1
         fleet.stop()
         first = min(line.at for line in starts(fleet, unlocked))
         assert first - unlocked < 5
         log = fleet.log.read_text()
         assert log.count("the lock store does not answer") >= 2
         assert "the lock store answers again" in log
-        recovered = fleet.recovered_at(unlocked, until=until)
+        recovered = fleet.recovered_at(unlocked, until=seen_until)
         report(
             "SQLite file locked for 12 s",
-            fleet.sums(since, until, PLACE.history(fleet)),
+            fleet.sums(since, seen_until, PLACE.history(fleet)),
             recovered,
             because="database is locked",
         )
@@ -80,14 +80,14 @@ def test_a_file_that_is_deleted_under_a_fleet_is_made_anew_and_nothing_runs_twic
         for path in Path().glob("crons.db*"):
             path.unlink()
         deleted = time.time()
-        wait_until(PATH.exists, 5, "a new file")
+        until(PATH.exists, 5, "a new file")
         time.sleep(8)
-        until = time.time() - 1
+        seen_until = time.time() - 1
         fleet.stop()
         assert "was deleted or replaced while in use" in fleet.log.read_text()
         # What was on record of the time before is gone with the file.
-        sums = fleet.sums(deleted + 2, until - seconds, PLACE.history(fleet))
-        whole = fleet.sums(deleted - 3, until, {})
+        sums = fleet.sums(deleted + 2, seen_until - seconds, PLACE.history(fleet))
+        whole = fleet.sums(deleted - 3, seen_until, {})
         assert whole.doubled == []
         report(
             f"SQLite file deleted, jobs of {seconds:g} s",
@@ -137,12 +137,12 @@ def test_a_full_disk_stops_the_fleet_and_it_goes_on_by_itself_when_there_is_room
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         room = time.time()
         time.sleep(7)
-        until = time.time() - 1
+        seen_until = time.time() - 1
         fleet.stop()
-        recovered = fleet.recovered_at(room, until=until)
+        recovered = fleet.recovered_at(room, until=seen_until)
         report(
             "disk full for 4 s, SQLite",
-            fleet.sums(since, until, PLACE.history(fleet)),
+            fleet.sums(since, seen_until, PLACE.history(fleet)),
             recovered,
             because="the lock store did not answer",
         )
@@ -228,7 +228,7 @@ def test_a_file_of_layout_1_is_migrated_with_all_that_is_in_it(report: Report) -
         again = fleet.wait_for("job-1", tick=now - 4, attempt=2)
         assert again.token > (now - 4) * 1000
         time.sleep(3.5)
-        until = time.time() - 1
+        seen_until = time.time() - 1
         fleet.stop()
         history = PLACE.history(fleet)
         late = next(run for run in reversed(history["job-0"][0]) if run.missed_ticks)
@@ -238,7 +238,7 @@ def test_a_file_of_layout_1_is_migrated_with_all_that_is_in_it(report: Report) -
         assert starts(fleet) != []
         assert not any(line.job == "job-2" for line in fleet.lines()), "a pause is a pause"
         fleet.jobs = 2
-        report("SQLite file of layout 1", fleet.sums(since, until, history), fleet.recovered_at(since))
+        report("SQLite file of layout 1", fleet.sums(since, seen_until, history), fleet.recovered_at(since))
     with database() as new:
         assert new.execute("SELECT version, compatible_from FROM crons_layout").fetchall() == [(4, 1)]
         assert new.execute("PRAGMA user_version").fetchall() == [(4,)]
@@ -278,13 +278,13 @@ def test_a_process_of_layout_1_and_new_ones_live_together_on_a_migrated_file(rep
             following = fleet.wait_for("job-0", since=given_back)
             assert following.at - given_back < 2
             time.sleep(2)
-            until = time.time() - 1
+            seen_until = time.time() - 1
             with database() as connection:
                 assert connection.execute("SELECT count(*) FROM lock_instance").fetchone() == (3,)
         finally:
             stop.set()
             beating.join()
         fleet.stop()
-        sums = fleet.sums(since, until, PLACE.history(fleet))
+        sums = fleet.sums(since, seen_until, PLACE.history(fleet))
         sums.missed = [missed for missed in sums.missed if missed != ("job-0", tick)]
         report("a process of layout 1 beside new ones", sums, fleet.recovered_at(since))

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -22,17 +22,14 @@ from fastapi_crons.state import MemoryStateBackend, SQLiteStateBackend
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
 from tests.integration.api import STRANGER, client_of, path, problem
-from tests.support import runs_of
-
-
-async def _nothing() -> None: ...
+from tests.support import nothing, runs_of, until_async
 
 
 @pytest.fixture
 def crons(make_crons: MakeCrons) -> Crons:
     """On a SQLite file, in virtual time, with a job that is due each minute."""
     crons = make_crons(state_backend=SQLiteStateBackend("jobs.db"), instance_id="worker-001")
-    crons.cron("* * * * *", name="minutely", tags=["often"])(_nothing)
+    crons.cron("* * * * *", name="minutely", tags=["often"])(nothing)
     return crons
 
 
@@ -42,21 +39,13 @@ async def api(crons: Crons) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-async def _until(answer: Callable[[], Awaitable[Any]]) -> Any:
-    while True:
-        found = await answer()
-        if found:
-            return found
-        await asyncio.sleep(0.01)
-
-
 async def test_the_list_can_be_narrowed_by_tag_and_status(crons: Crons, api: AsyncClient, clock: VirtualClock) -> None:
     @crons.cron("0 0 1 1 *", name="fails", tags=["often", "rare"])
     async def fails() -> None:
         raise ValueError("no")
 
-    crons.cron("0 4 * * *", name="nightly", tags=["rare"], timezone="Europe/Berlin")(_nothing)
-    crons.cron("* * * * *", name="off", enabled=False)(_nothing)
+    crons.cron("0 4 * * *", name="nightly", tags=["rare"], timezone="Europe/Berlin")(nothing)
+    crons.cron("* * * * *", name="off", enabled=False)(nothing)
     await crons.start()
     await api.post(path("fails", "run"))
     await api.post(path("nightly", "pause"), json={"note": "not tonight"})
@@ -81,7 +70,7 @@ async def test_the_list_can_be_narrowed_by_tag_and_status(crons: Crons, api: Asy
 async def test_a_job_shows_its_definition_and_its_latest_state(
     crons: Crons, api: AsyncClient, clock: VirtualClock
 ) -> None:
-    crons.cron("0 4 * * *", name="nightly", tags=["a", "b"], timezone="Europe/Berlin")(_nothing)
+    crons.cron("0 4 * * *", name="nightly", tags=["a", "b"], timezone="Europe/Berlin")(nothing)
     await crons.start()
     assert (await api.get(path("nightly"))).json() == {
         "name": "nightly",
@@ -222,7 +211,7 @@ async def test_a_manual_run_that_fails_is_answered_by_a_500(
     assert body["error"] == "ValueError: no such table"
     assert (await api.get(path("broken", "runs", body["run_id"]))).json()["error"]["message"] == "no such table"
     asking = asyncio.create_task(api.post(path("endless", "run"), json={"timeout": 5}))
-    await _until(lambda: _is_active(crons, "endless"))
+    await until_async(lambda: _is_active(crons, "endless"))
     await clock.advance(crons, seconds=5, finish_runs=False)
     answer = await asking
     assert (answer.status_code, answer.json()["message"]) == (500, "Job 'endless' timed out")
@@ -254,9 +243,9 @@ async def test_a_job_that_runs_is_locked_unless_it_is_forced(crons: Crons, api: 
     answer = await api.post(path("long", "run"), json={"wait": False, "force": True})
     assert answer.status_code == 202
     go_on.set()
-    second = await _until(lambda: _ended(api, "long", answer.json()["run_id"]))
+    second = await until_async(lambda: _ended(api, "long", answer.json()["run_id"]))
     assert second["beside"] == first["run_id"]
-    run = await _until(lambda: _ended(api, "long", first["run_id"]))
+    run = await until_async(lambda: _ended(api, "long", first["run_id"]))
     assert (run["status"], run["note"]) == ("completed", "for the audit")
 
 
@@ -284,7 +273,7 @@ async def test_a_client_that_goes_away_cancels_nothing(crons: Crons, api: AsyncC
     asking.cancel()
     await asyncio.wait({asking})
     go_on.set()
-    assert (await _until(lambda: _latest(api, "long")))["status"] == "completed"
+    assert (await until_async(lambda: _latest(api, "long")))["status"] == "completed"
 
 
 async def test_a_stop_answers_who_waits_for_a_manual_run(crons: Crons, api: AsyncClient) -> None:
@@ -318,7 +307,7 @@ async def test_a_run_is_cancelled_here(crons: Crons, api: AsyncClient) -> None:
     assert problem(await api.post(path("minutely", "runs", run_id, "cancel")))[0] == 404, "a run of another job"
     answer = await api.post(path("endless", "runs", run_id, "cancel"))
     assert (answer.status_code, answer.json()["run_id"]) == (202, run_id)
-    run = await _until(lambda: _ended(api, "endless", run_id))
+    run = await until_async(lambda: _ended(api, "endless", run_id))
     assert (run["status"], run["error"]["type"]) == ("cancelled", "CancelledError")
     status, detail = problem(await api.post(path("endless", "runs", run_id, "cancel")))
     assert (status, "cancelled" in detail) == (409, True)
@@ -346,7 +335,7 @@ async def test_a_run_that_was_given_up_has_ended_although_its_thread_goes_on(
         run_id = (await api.post(path("thread", "run"), json={"timeout": 5, "wait": False})).json()["run_id"]
         assert await asyncio.to_thread(begun.wait, 20)  # its time limit begins with it
         await clock.advance(crons, seconds=5, finish_runs=False)
-        assert (await _until(lambda: _ended(api, "thread", run_id)))["status"] == "timed_out"
+        assert (await until_async(lambda: _ended(api, "thread", run_id)))["status"] == "timed_out"
         cancelled = await api.post(path("thread", "runs", run_id, "cancel"))
     finally:
         go_on.set()
@@ -401,7 +390,7 @@ async def test_a_pause_says_who_and_why_and_is_resumed(make_crons: MakeCrons, cl
     crons = make_crons(
         state_backend=SQLiteStateBackend("jobs.db"), api_token="hunter2-of-more-than-32-characters", coalesce=False
     )
-    crons.cron("*/10 * * * *", name="sync")(_nothing)
+    crons.cron("*/10 * * * *", name="sync")(nothing)
     await crons.start()
     async with client_of(crons) as api:
         api.headers["authorization"] = "Bearer hunter2-of-more-than-32-characters"
@@ -449,7 +438,7 @@ async def test_the_fate_of_a_tick_is_told(crons: Crons, api: AsyncClient, clock:
     "name", ["a b", "100%", "what?", "#1", "a+b&c=d;e", "“ü” 🚀 名前", "'\"`<b>", "\\x", "...", "a:b*", "%2F"]
 )
 async def test_a_name_with_any_allowed_character_works_in_urls(name: str, crons: Crons, api: AsyncClient) -> None:
-    crons.cron("0 0 1 1 *", name=name)(_nothing)
+    crons.cron("0 0 1 1 *", name=name)(nothing)
     await crons.start()
     answer = await api.post(path(name, "run"))
     assert (answer.status_code, answer.json()["message"]) == (200, f"Job '{name}' executed successfully")
@@ -488,7 +477,7 @@ async def test_health_is_503_while_the_store_is_down_and_says_why_to_those_who_m
     await asyncio.to_thread(_rename, "job_run", "runs_that_were")
     await asyncio.to_thread(_rename, "lock_job", "jobs_that_were")
     passing = asyncio.create_task(clock.advance(crons, minutes=1))
-    await _until(lambda: _unhealthy(api))
+    await until_async(lambda: _unhealthy(api))
     answer = await api.get("/scheduler/health")
     assert answer.status_code == 503
     assert any("jobs.db" in finding for finding in answer.json()["findings"])
@@ -533,7 +522,7 @@ async def test_a_store_that_fails_in_its_own_way_is_a_503_too(make_crons: MakeCr
     store = _Odd()
     store.hangs = hangs
     crons = make_crons(state_backend=store, store_timeout=0.05)
-    crons.cron("0 0 1 1 *", name="job")(_nothing)
+    crons.cron("0 0 1 1 *", name="job")(nothing)
     await crons.start()
     async with client_of(crons) as api:
         for where in (
@@ -558,7 +547,7 @@ async def test_listing_asks_each_store_once_whatever_the_number_of_jobs(clock: V
     )
     crons = Crons(state_backend=state, lock_manager=DistributedLockManager(lock, config), config=config, clock=clock)
     for number in range(500):
-        crons.cron("* * * * *", name=f"job {number}")(_nothing)
+        crons.cron("* * * * *", name=f"job {number}")(nothing)
     await crons.start()
     await clock.advance(crons, minutes=1)
     async with client_of(crons) as api:

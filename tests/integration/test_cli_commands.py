@@ -24,6 +24,7 @@ from fastapi_crons.testing import VirtualClock, reset
 from fastapi_crons_cli import completion, options
 from fastapi_crons_cli.main import app as cli
 from tests import seam
+from tests.support import nothing
 
 APP = """
 import logging
@@ -744,8 +745,8 @@ def test_why_says_what_became_of_an_instant(fastapi_crons: Cli, project: Path) -
             config=CronConfig(instance_id="worker-1", heartbeat_interval=300, instance_timeout=900),
             clock=clock,
         )
-        crons.cron("0 2 * * *", name="backup_database")(_nothing)
-        crons.cron("*/15 * * * *", name="send_reports", timezone="Europe/Berlin")(_nothing)
+        crons.cron("0 2 * * *", name="backup_database")(nothing)
+        crons.cron("*/15 * * * *", name="send_reports", timezone="Europe/Berlin")(nothing)
         await crons.start()
         await clock.advance(crons, days=1)
         await crons.pause("backup_database", actor="ops", note="the disk is full")
@@ -773,9 +774,6 @@ def test_why_says_what_became_of_an_instant(fastapi_crons: Cli, project: Path) -
     assert "no tick at that instant; the next tick after it is 2026-03-01 03:30:00 CET." in not_due.stdout
     to_come = fastapi_crons("why", "backup_database", "2126-03-01T02:00:00Z")
     assert "It is due in" in to_come.stdout
-
-
-async def _nothing() -> None: ...
 
 
 READS = (

@@ -25,6 +25,7 @@ from fastapi_crons_redis.connection import Connection
 from fastapi_crons_redis.settings import RedisSettings
 from fastapi_crons_sqlite import SQLiteLockBackend
 from tests.faults.redis_server import RedisServer, needs_redis
+from tests.support import nothing
 
 pytestmark = needs_redis
 
@@ -40,7 +41,7 @@ async def two(redis_server: RedisServer) -> AsyncIterator[list[Crons]]:
         state = RedisStateBackend.on(Connection.by_settings(RedisSettings(url=redis_server.url), 5))
         crons = Crons(state_backend=state, lock_manager=DistributedLockManager(lock, config), config=config)
         crons.cron("0 0 1 1 *", name="long")(_long)
-        crons.cron("* * * * * *", name="each_second", overlap="allow")(_nothing)
+        crons.cron("* * * * * *", name="each_second", overlap="allow")(nothing)
         await crons.start()
         made.append(crons)
     await asyncio.sleep(0.5)
@@ -84,9 +85,6 @@ async def test_a_pause_holds_everywhere_and_ends_everywhere(two: list[Crons]) ->
 
 async def _long() -> None:
     await asyncio.sleep(60)
-
-
-async def _nothing() -> None: ...
 
 
 LITTLE_ROOM = """

@@ -29,6 +29,7 @@ from fastapi_crons.testing import LockWalk
 from fastapi_crons_redis import RedisLockBackend
 from fastapi_crons_redis.scripts import LOCK_KEYS, lock_script
 from tests.faults.redis_server import RedisServer, needs_redis
+from tests.support import nothing
 
 pytestmark = needs_redis
 
@@ -160,7 +161,7 @@ async def test_an_idle_instance_costs_the_store_only_its_heartbeat() -> None:
             config=config,
         )
         for number in range(1_000):
-            crons.cron("0 0 1 1 *", name=f"job-{number}")(_nothing)
+            crons.cron("0 0 1 1 *", name=f"job-{number}")(nothing)
         await crons.start()
 
         def scripts() -> int:
@@ -217,6 +218,3 @@ def test_ten_thousand_ticks_at_once_need_no_more_than_a_few_connections(redis_se
         await client.aclose()
 
     asyncio.run(main())
-
-
-async def _nothing() -> None: ...

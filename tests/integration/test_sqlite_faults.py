@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Literal
@@ -32,7 +32,7 @@ from fastapi_crons.state.base import HistoryLimits, Record
 from fastapi_crons.testing import reset
 from fastapi_crons_sqlite import SQLiteLockBackend
 from tests import seam
-from tests.support import runs_of
+from tests.support import runs_of, until_async
 
 PATH = Path("jobs.db")
 
@@ -59,19 +59,11 @@ async def scheduler(**settings: float) -> AsyncIterator[Crons]:
         await crons.stop()
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 15) -> None:
-    """Wait for something that is to happen by itself."""
-    deadline = time.monotonic() + seconds
-    while not await condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        await asyncio.sleep(0.05)
-
-
 async def runs_beyond(crons: Crons, count: int) -> None:
     async def more() -> bool:
         return len(await runs_of(crons, "tick")) > count
 
-    await until(more)
+    await until_async(more)
 
 
 async def _locked(kind: Literal["IMMEDIATE", "EXCLUSIVE"]) -> sqlite3.Connection:
@@ -143,7 +135,7 @@ async def test_a_file_that_is_deleted_while_in_use_is_made_anew_and_no_tick_runs
     for path in Path().glob("jobs.db*"):
         path.unlink()
     await runs_beyond(crons, 0)
-    await until(lambda: asyncio.sleep(0, PATH.exists() and len(ran) > 4))
+    await until_async(lambda: PATH.exists() and len(ran) > 4)
     await crons.stop()
     assert len(ran) == len(set(ran))
     assert "was deleted or replaced while in use" in caplog.text
@@ -155,7 +147,7 @@ async def test_a_file_overwritten_while_in_use_is_noticed_and_left_as_it_is(capl
         for path in (PATH, Path("jobs.db-wal")):
             with path.open("r+b") as file:
                 file.write(os.urandom(path.stat().st_size))
-        await until(lambda: asyncio.sleep(0, "does not answer" in caplog.text))
+        await until_async(lambda: "does not answer" in caplog.text)
     assert PATH.exists()
 
 
@@ -351,7 +343,7 @@ async def test_jobs_run_while_the_state_store_is_down_and_their_records_come_lat
     await runs_beyond(crons, 0)
     state.down = True
     seen = len(ran)
-    await until(lambda: asyncio.sleep(0, len(ran) >= seen + 3))
+    await until_async(lambda: len(ran) >= seen + 3)
     state.down = False
     await runs_beyond(crons, seen + 2)
     await crons.stop()
@@ -373,10 +365,10 @@ async def test_a_file_deleted_under_a_running_job_does_not_start_it_a_second_tim
             live -= 1
 
     await crons.start()
-    await until(lambda: asyncio.sleep(0, live == 1))
+    await until_async(lambda: live == 1)
     for path in Path().glob("jobs.db*"):
         path.unlink()
-    await until(lambda: asyncio.sleep(0, PATH.exists()))
+    await until_async(lambda: PATH.exists())
     await asyncio.sleep(2.2)
     await crons.stop()
     assert most == 1
@@ -401,7 +393,7 @@ async def test_a_manual_claim_whose_answer_was_lost_leaves_nothing_locked() -> N
         except JobLockedError:
             return False
 
-    await until(runs_again)
+    await until_async(runs_again)
     await crons.stop()
 
 
@@ -468,13 +460,13 @@ async def test_leases_are_renewed_and_a_run_that_lost_its_lease_is_cancelled(mon
     async def first() -> bool:
         return await expires() > 0
 
-    await until(first)
+    await until_async(first)
     began = await expires()
 
     async def later() -> bool:
         return await expires() > began + 1
 
-    await until(later)
+    await until_async(later)
     with database() as db:
         # A successor has been given a later token, and has ended.
         db.execute("UPDATE lock_job SET token = token + 10")
@@ -499,7 +491,7 @@ async def test_a_store_that_lost_the_leases_of_runs_takes_them_back() -> None:
 
     await crons.start()
     asked = asyncio.create_task(crons.run_job("long"))
-    await until(lambda: asyncio.sleep(0, bool(crons.engine and crons.engine.runner.active)))
+    await until_async(lambda: bool(crons.engine and crons.engine.runner.active))
     for path in Path().glob("jobs.db*"):
         path.unlink()
 
@@ -510,7 +502,7 @@ async def test_a_store_that_lost_the_leases_of_runs_takes_them_back() -> None:
             tables = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'lock_lease'").fetchall()
             return bool(tables) and db.execute("SELECT count(*) FROM lock_lease").fetchone()[0] == 1
 
-    await until(taken_back)
+    await until_async(taken_back)
     done.set()
     assert (await asked).result == "done"
     await crons.stop()
@@ -534,7 +526,7 @@ async def test_an_outcome_that_waits_for_the_state_store_is_not_closed_by_anothe
     async def on_record() -> bool:
         return [run.status for run in await runs_of(first, "job")] == ["running"]
 
-    await until(on_record)
+    await until_async(on_record)
     state.down = True
     done.set()
     run = await asked
@@ -546,7 +538,7 @@ async def test_an_outcome_that_waits_for_the_state_store_is_not_closed_by_anothe
         async def completed() -> bool:
             return [kept.status for kept in await runs_of(second, "job")] == ["completed"]
 
-        await until(completed)
+        await until_async(completed)
     await first.stop()
     assert run.status == "completed"
 
@@ -580,7 +572,7 @@ async def test_another_function_under_the_same_name_is_noticed_though_the_store_
         crons.cron("0 0 1 1 *", name="shared")(function)
         await crons.start()
         made.append(crons)
-    await until(lambda: asyncio.sleep(0, any("another function" in each for each in made[0].health().findings)))
+    await until_async(lambda: any("another function" in each for each in made[0].health().findings))
     assert "the functions of other instances could not be compared with ours" in caplog.text
     for crons in made:
         await crons.stop()

@@ -7,9 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +53,6 @@ class Server:
         """End it whatever it does, where it has not ended."""
         if self.process.poll() is None:
             self.end(signal.SIGKILL)
-
-
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Wait for something that is to happen by itself."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, Path("server.log").read_text()
-        time.sleep(0.05)
 
 
 def truth(job: str) -> list[list[str]]:

@@ -21,7 +21,8 @@ from unittest.mock import ANY
 import pytest
 
 from tests.faults.redis_server import RedisServer
-from tests.system.server import Server, until
+from tests.support import until
+from tests.system.server import Server
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,8 @@ from schemathesis.generation import GenerationMode
 
 from fastapi_crons import get_cron_router
 from fastapi_crons.testing import reset
-from tests.system.server import Server, until
+from tests.support import until
+from tests.system.server import Server
 
 pytestmark = pytest.mark.slow
 

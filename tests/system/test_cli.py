@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import until
 from tests.system.pages import ROOT, blocks
 
 pytestmark = pytest.mark.slow
@@ -90,13 +91,6 @@ def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
         env={**os.environ, **environment},
         check=False,
     )
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def runs(job: str) -> list[dict[str, Any]]:

@@ -16,8 +16,9 @@ import pytest
 import yaml
 
 from tests.faults.redis_server import RedisServer, needs_redis
+from tests.support import until
 from tests.system.pages import ROOT, Block, PageRun, blocks
-from tests.system.server import Server, until
+from tests.system.server import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.server import Server, until
+from tests.support import until
+from tests.system.server import Server
 
 pytestmark = [
     pytest.mark.slow,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.server import until
+from tests.support import until
 
 pytestmark = pytest.mark.slow
 

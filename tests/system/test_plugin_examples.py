@@ -9,8 +9,7 @@ import shutil
 import signal
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import until
 from tests.system.conftest import EXAMPLES, ROOT, run
 from tests.system.pages import blocks
 from tests.unit.test_names import HEAVY
@@ -62,13 +62,6 @@ def started(*command: str | Path) -> Iterator[subprocess.Popen[bytes]]:
         if process.poll() is None:
             process.kill()
         process.wait(10)
-
-
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, Path("log.txt").read_text()
-        time.sleep(0.05)
 
 
 @pytest.fixture

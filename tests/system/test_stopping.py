@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.server import Server, truth, until
+from tests.support import until
+from tests.system.server import Server, truth
 
 pytestmark = pytest.mark.slow
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import until
 from tests.system.pages import ROOT, blocks
-from tests.system.server import Server, until
+from tests.system.server import Server
 
 pytestmark = pytest.mark.slow
 

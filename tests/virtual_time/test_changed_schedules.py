@@ -14,10 +14,7 @@ from fastapi_crons.run import RunIds
 from fastapi_crons.state import MemoryStateBackend, SQLiteStateBackend
 from fastapi_crons.testing import VirtualClock
 from fastapi_crons_sqlite import SQLiteLockBackend
-from tests.support import at, missed_of, runs_of
-
-
-async def _nothing() -> None: ...
+from tests.support import at, missed_of, nothing, runs_of
 
 
 class Fleet:
@@ -30,7 +27,7 @@ class Fleet:
     async def deploy(self, expr: str, **options: Any) -> Crons:
         locks = DistributedLockManager(self.lock, CronConfig())
         crons = Crons(state_backend=self.state, lock_manager=locks, clock=self.clock)
-        crons.cron(expr, name="sync", **options)(_nothing)
+        crons.cron(expr, name="sync", **options)(nothing)
         await crons.start()
         await self.clock.settle(crons)
         return crons
@@ -119,7 +116,7 @@ async def test_in_a_rolling_deploy_the_last_registration_wins_and_nothing_runs_t
 async def _deployed(clock: VirtualClock, folder: Path, expr: str) -> Crons:
     """An instance with this schedule, on the file in the folder."""
     crons = Crons(state_backend=SQLiteStateBackend(folder / "jobs.db"), clock=clock)
-    crons.cron(expr, name="sync")(_nothing)
+    crons.cron(expr, name="sync")(nothing)
     await crons.start()
     return crons
 
@@ -160,7 +157,7 @@ async def test_what_an_edit_let_go_is_on_record_though_the_process_died_before_i
     await lock.register([Definition("sync", "*/15 * * * *", "UTC", "m:f", nonce=RunIds(clock.now)())])
     here.lives_here(alive=False)  # as if it had been killed here
     crons = Crons(state_backend=SQLiteStateBackend(tmp_path / "jobs.db"), clock=clock)
-    crons.cron("*/15 * * * *", name="sync")(_nothing)
+    crons.cron("*/15 * * * *", name="sync")(nothing)
     await crons.start()
     await clock.settle(crons)
     (row,) = await missed_of(crons, "sync")

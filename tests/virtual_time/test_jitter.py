@@ -6,10 +6,7 @@ import pytest
 
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
-from tests.support import missed_of, runs_of
-
-
-async def _nothing() -> None: ...
+from tests.support import missed_of, nothing, runs_of
 
 
 async def test_ticks_start_within_the_jitter_and_keep_their_scheduled_time(
@@ -17,7 +14,7 @@ async def test_ticks_start_within_the_jitter_and_keep_their_scheduled_time(
 ) -> None:
     crons = make_crons()
     for number in range(20):
-        crons.cron("0 * * * *", name=f"job-{number}", jitter=600)(_nothing)
+        crons.cron("0 * * * *", name=f"job-{number}", jitter=600)(nothing)
     await crons.start()
     await clock.advance(crons, hours=3, minutes=30)
     delays: list[list[float]] = []
@@ -31,7 +28,7 @@ async def test_ticks_start_within_the_jitter_and_keep_their_scheduled_time(
     assert max(map(max, delays)) > 400, "the whole width is used"
 
     again = make_crons()
-    again.cron("0 * * * *", name="job-7", jitter=600)(_nothing)
+    again.cron("0 * * * *", name="job-7", jitter=600)(nothing)
     clock.step(-3600)
     await again.start()
     await clock.advance(again, hours=1)
@@ -45,7 +42,7 @@ async def test_a_jitter_longer_than_the_period_loses_no_tick_and_keeps_their_ord
     make_crons: MakeCrons, clock: VirtualClock
 ) -> None:
     crons = make_crons(coalesce=False)
-    crons.cron("* * * * *", name="job", jitter=300, misfire_grace_time=10, overlap="allow")(_nothing)
+    crons.cron("* * * * *", name="job", jitter=300, misfire_grace_time=10, overlap="allow")(nothing)
     await crons.start()
     await clock.advance(crons, hours=1)
     runs = await runs_of(crons, "job")
@@ -59,7 +56,7 @@ async def test_a_restart_within_the_jitter_neither_loses_nor_hurries_the_tick(
     make_crons: MakeCrons, clock: VirtualClock
 ) -> None:
     crons = make_crons()
-    crons.cron("0 * * * *", name="job", jitter=600)(_nothing)
+    crons.cron("0 * * * *", name="job", jitter=600)(nothing)
     await crons.start()
     await clock.advance(crons, hours=1)
     await crons.stop()
@@ -75,7 +72,7 @@ async def test_a_clock_that_is_stepped_does_not_lose_the_tick_that_jitter_holds_
 ) -> None:
     clock.max_sleep = 1.0
     crons = make_crons()
-    crons.cron("0 1 * * *", name="job", jitter=1200)(_nothing)
+    crons.cron("0 1 * * *", name="job", jitter=1200)(nothing)
     await crons.start()
     await clock.advance(crons, hours=1, seconds=5)
     assert await runs_of(crons, "job") == []
@@ -88,8 +85,8 @@ async def test_a_clock_that_is_stepped_does_not_lose_the_tick_that_jitter_holds_
 async def test_jobs_that_jitter_holds_back_are_in_nobodys_way(make_crons: MakeCrons, clock: VirtualClock) -> None:
     crons = make_crons(max_concurrent_runs=2)
     for number in range(300):
-        crons.cron("* * * * *", name=f"job-{number}", jitter=5)(_nothing)
-    crons.cron("* * * * *", name="plain")(_nothing)
+        crons.cron("* * * * *", name=f"job-{number}", jitter=5)(nothing)
+    crons.cron("* * * * *", name="plain")(nothing)
     await clock.advance(seconds=50)
     await crons.start()
     await clock.advance(crons, seconds=16)

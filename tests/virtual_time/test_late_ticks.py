@@ -19,10 +19,7 @@ from fastapi_crons.locking import (
 from fastapi_crons.state import MemoryStateBackend
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
-from tests.support import at, missed_of, runs_of
-
-
-async def _nothing() -> None: ...
+from tests.support import at, missed_of, nothing, runs_of
 
 
 async def _downtime(clock: VirtualClock, crons: Crons, **length: Any) -> None:
@@ -38,7 +35,7 @@ async def test_after_downtime_the_newest_tick_runs_once_and_names_the_others(
     clock: VirtualClock, make_crons: MakeCrons, expr: str
 ) -> None:
     crons = make_crons()
-    crons.cron(expr, name="sync")(_nothing)
+    crons.cron(expr, name="sync")(nothing)
     await crons.start()
     await clock.advance(crons, minutes=10)
     await _downtime(clock, crons, hours=2, minutes=1)
@@ -52,7 +49,7 @@ async def test_without_coalescing_every_missed_tick_runs_oldest_first(
     clock: VirtualClock, make_crons: MakeCrons
 ) -> None:
     crons = make_crons(coalesce=False)
-    crons.cron("0 * * * *", name="report")(_nothing)
+    crons.cron("0 * * * *", name="report")(nothing)
     await crons.start()
     await clock.advance(crons, hours=1)
     await _downtime(clock, crons, hours=4, minutes=30)
@@ -67,7 +64,7 @@ async def test_at_most_max_catch_up_ticks_run_and_the_rest_is_on_record(
     clock: VirtualClock, make_crons: MakeCrons
 ) -> None:
     crons = make_crons(coalesce=False, max_catch_up=3)
-    crons.cron("0 * * * *", name="report")(_nothing)
+    crons.cron("0 * * * *", name="report")(nothing)
     await crons.start()
     await clock.advance(crons, minutes=1)
     await _downtime(clock, crons, hours=10)
@@ -80,8 +77,8 @@ async def test_a_tick_older_than_its_grace_time_is_recorded_and_not_run(
     clock: VirtualClock, make_crons: MakeCrons
 ) -> None:
     crons = make_crons(misfire_grace_time=3600)
-    crons.cron("0 * * * *", name="mail")(_nothing)
-    crons.cron("0 3 * * *", name="nightly")(_nothing)
+    crons.cron("0 * * * *", name="mail")(nothing)
+    crons.cron("0 3 * * *", name="nightly")(nothing)
     await crons.start()
     await _downtime(clock, crons, hours=5, minutes=30)
     assert [at(run) for run in await runs_of(crons, "mail")] == ["05:00:00"]
@@ -96,7 +93,7 @@ async def test_a_very_long_row_of_missed_ticks_is_counted_up_to_a_bound(
     clock: VirtualClock, make_crons: MakeCrons
 ) -> None:
     crons = make_crons(misfire_grace_time=60)
-    crons.cron("* * * * * *", name="tick")(_nothing)
+    crons.cron("* * * * * *", name="tick")(nothing)
     await crons.start()
     await _downtime(clock, crons, days=700)
     (missed,) = await missed_of(crons, "tick")
@@ -108,7 +105,7 @@ async def test_a_very_long_row_of_missed_ticks_is_counted_up_to_a_bound(
 
 async def test_a_job_seen_for_the_first_time_has_no_past(clock: VirtualClock, make_crons: MakeCrons) -> None:
     crons = make_crons()
-    crons.cron("0 0 * * *", name="daily")(_nothing)
+    crons.cron("0 0 * * *", name="daily")(nothing)
     await crons.start()
     await clock.advance(crons, hours=23)
     assert await runs_of(crons, "daily") == []
@@ -121,7 +118,7 @@ async def test_a_clock_that_jumps_ahead_runs_each_job_once_for_the_gap(
 ) -> None:
     clock.max_sleep = 1.0
     crons = make_crons()
-    crons.cron("*/10 * * * *", name="poll")(_nothing)
+    crons.cron("*/10 * * * *", name="poll")(nothing)
     await crons.start()
     await clock.advance(crons, minutes=15)
     clock.step(3600)
@@ -134,7 +131,7 @@ async def test_a_clock_that_jumps_ahead_runs_each_job_once_for_the_gap(
 async def test_a_clock_that_is_set_back_runs_no_tick_twice(clock: VirtualClock, make_crons: MakeCrons) -> None:
     clock.max_sleep = 1.0
     crons = make_crons()
-    crons.cron("* * * * * */10", name="poll")(_nothing)
+    crons.cron("* * * * * */10", name="poll")(nothing)
     await crons.start()
     await clock.advance(crons, seconds=65)
     clock.step(-40)
@@ -151,8 +148,8 @@ async def test_ticks_run_again_only_where_a_clock_was_set_back_by_more_than_an_h
 ) -> None:
     clock.max_sleep = 60.0
     crons = make_crons()
-    crons.cron("*/5 * * * *", name="often")(_nothing)
-    crons.cron("0 0 * * *", name="daily")(_nothing)
+    crons.cron("*/5 * * * *", name="often")(nothing)
+    crons.cron("0 0 * * *", name="daily")(nothing)
     await crons.start()
     await clock.advance(crons, hours=26)
     clock.step(-seconds)
@@ -171,7 +168,7 @@ async def test_an_edited_schedule_fires_nothing_at_once_and_loses_nothing_silent
     clock: VirtualClock, make_crons: MakeCrons
 ) -> None:
     first = make_crons()
-    first.cron("0 * * * *", name="sync")(_nothing)
+    first.cron("0 * * * *", name="sync")(nothing)
     await first.start()
     await clock.advance(first, hours=2)
     assert first.engine is not None
@@ -181,7 +178,7 @@ async def test_an_edited_schedule_fires_nothing_at_once_and_loses_nothing_silent
     await clock.advance(hours=3, minutes=30)
 
     second = Crons(state_backend=state, lock_manager=locks, config=config, clock=clock)
-    second.cron("*/20 * * * *", name="sync")(_nothing)
+    second.cron("*/20 * * * *", name="sync")(nothing)
     await second.start()
     await clock.settle(second)
     assert len(await runs_of(second, "sync")) == 2
@@ -257,7 +254,7 @@ async def test_a_claim_that_is_answered_too_late_is_let_go_and_the_job_goes_on(
 ) -> None:
     lock = _SlowLock(clock)
     crons = _on(lock, make_crons, coalesce=False, misfire_grace_time=2, store_timeout=5)
-    crons.cron("* * * * * *", name="tick")(_nothing)
+    crons.cron("* * * * * *", name="tick")(nothing)
     await crons.start()
     await clock.advance(crons, seconds=5)
     lock.delay = 3.5
@@ -301,7 +298,7 @@ async def test_marks_that_lie_far_ahead_of_the_clock_are_put_back_and_near_ones_
 ) -> None:
     clock.max_sleep = 1.0
     crons = make_crons()
-    crons.cron("*/10 * * * *", name="poll")(_nothing)
+    crons.cron("*/10 * * * *", name="poll")(nothing)
     await crons.start()
     await clock.advance(crons, minutes=15)
     clock.step(1800)
@@ -327,7 +324,7 @@ async def test_marks_that_lie_far_ahead_of_the_clock_are_put_back_and_near_ones_
 
 async def test_a_store_with_a_mark_of_tomorrow_is_mended_at_start(clock: VirtualClock, make_crons: MakeCrons) -> None:
     crons = make_crons()
-    crons.cron("0 * * * *", name="job")(_nothing)
+    crons.cron("0 * * * *", name="job")(nothing)
     clock.step(100_000)
     await crons.start()
     await clock.advance(crons, hours=2)

@@ -12,10 +12,7 @@ from fastapi_crons.locking import DistributedLockManager, LocalLockBackend
 from fastapi_crons.state import MemoryStateBackend, SQLiteStateBackend
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
-from tests.support import at, missed_of, runs_of
-
-
-async def _nothing() -> None: ...
+from tests.support import at, missed_of, nothing, runs_of
 
 
 async def test_a_paused_job_runs_no_tick_and_goes_on_with_its_next_one(
@@ -30,8 +27,8 @@ async def test_a_paused_job_runs_no_tick_and_goes_on_with_its_next_one(
 
     crons = make_crons()
     crons.plugins.register(Plugin())
-    crons.cron("*/10 * * * *", name="sync")(_nothing)
-    crons.cron("*/10 * * * *", name="other")(_nothing)
+    crons.cron("*/10 * * * *", name="sync")(nothing)
+    crons.cron("*/10 * * * *", name="other")(nothing)
     await crons.start()
     await clock.advance(crons, minutes=10)
     await crons.pause("sync", actor="ops", note="the other side is down")
@@ -55,7 +52,7 @@ async def test_a_pause_can_be_caught_up_with(
     make_crons: MakeCrons, clock: VirtualClock, coalesce: bool, ticks: list[str]
 ) -> None:
     crons = make_crons(coalesce=coalesce)
-    crons.cron("*/10 * * * *", name="sync")(_nothing)
+    crons.cron("*/10 * * * *", name="sync")(nothing)
     await crons.start()
     await clock.advance(crons, minutes=10)
     await crons.pause("sync")
@@ -71,7 +68,7 @@ async def test_a_pause_can_be_caught_up_with(
 async def test_a_pause_holds_over_restarts_and_for_every_instance(clock: VirtualClock, tmp_path: Path) -> None:
     async def started() -> Crons:
         crons = Crons(state_backend=SQLiteStateBackend(tmp_path / "jobs.db"), clock=clock)
-        crons.cron("*/10 * * * *", name="sync")(_nothing)
+        crons.cron("*/10 * * * *", name="sync")(nothing)
         await crons.start()
         return crons
 
@@ -97,7 +94,7 @@ async def test_a_pause_holds_over_restarts_and_for_every_instance(clock: Virtual
 
 async def test_a_paused_job_still_runs_when_somebody_asks(make_crons: MakeCrons) -> None:
     crons = make_crons()
-    crons.cron("*/10 * * * *", name="sync")(_nothing)
+    crons.cron("*/10 * * * *", name="sync")(nothing)
     await crons.start()
     await crons.pause("sync")
     assert (await crons.run_job("sync")).status == "completed"
@@ -109,7 +106,7 @@ async def test_a_scheduler_that_runs_nothing_can_pause(clock: VirtualClock, tmp_
     def made(**settings: Any) -> Crons:
         state = SQLiteStateBackend(tmp_path / "jobs.db")
         crons = Crons(state_backend=state, config=CronConfig(**settings), clock=clock)
-        crons.cron("*/10 * * * *", name="sync")(_nothing)
+        crons.cron("*/10 * * * *", name="sync")(nothing)
         return crons
 
     web_only, worker = made(enabled=False), made()
@@ -132,7 +129,7 @@ async def test_a_job_that_was_disabled_has_no_past_when_it_is_enabled_again(cloc
     async def deployed(**options: Any) -> Crons:
         config = CronConfig()
         crons = Crons(state_backend=state, lock_manager=DistributedLockManager(lock, config), clock=clock)
-        crons.cron("0 * * * *", name="sync", **options)(_nothing)
+        crons.cron("0 * * * *", name="sync", **options)(nothing)
         await crons.start()
         return crons
 
@@ -151,7 +148,7 @@ async def test_a_job_that_was_disabled_has_no_past_when_it_is_enabled_again(cloc
 
 async def test_enabled_false_in_code_wins_over_resume(make_crons: MakeCrons, clock: VirtualClock) -> None:
     crons = make_crons()
-    crons.cron("*/10 * * * *", name="off", enabled=False)(_nothing)
+    crons.cron("*/10 * * * *", name="off", enabled=False)(nothing)
     await crons.start()
     await crons.pause("off")
     await crons.resume("off", catch_up=True)

@@ -43,7 +43,7 @@ async def test_a_scheduler_waits_for_its_store_and_begins_once_when_it_is_there(
 ) -> None:
     caplog.set_level("INFO", "fastapi_crons")
     crons = make_crons(state_backend=Down(call, 3), start_without_store=True)
-    crons.cron("* * * * *", name="job")(_nothing)
+    crons.cron("* * * * *", name="job")(nothing)
     await crons.start()
     assert "Cron scheduler waits for its stores: 1 job will run when it has them" in caplog.messages
     assert not any("started" in message for message in caplog.messages)
@@ -72,7 +72,7 @@ async def test_a_job_that_nobody_registers_any_more_leaves_the_stores(clock: Vir
         reset()
         crons = Crons(state_backend=SQLiteStateBackend(tmp_path / "jobs.db"), config=config, clock=clock)
         for name in jobs:
-            crons.cron("0 * * * *", name=name)(_nothing)
+            crons.cron("0 * * * *", name=name)(nothing)
         await crons.start()
         await clock.advance(crons, hours=hours)
         known = set(await state_of(crons).states())
@@ -82,9 +82,6 @@ async def test_a_job_that_nobody_registers_any_more_leaves_the_stores(clock: Vir
     assert await life("stays", "goes", hours=2) == {"stays", "goes"}
     assert await life("stays", hours=11) == {"stays", "goes"}
     assert await life("stays", hours=3) == {"stays"}
-
-
-async def _nothing() -> None: ...
 
 
 class _Fickle(MemoryStateBackend):
@@ -110,7 +107,7 @@ class _Fickle(MemoryStateBackend):
 async def test_whatever_a_state_store_raises_counts_as_unavailable(make_crons: MakeCrons, clock: VirtualClock) -> None:
     state = _Fickle("open")
     crons = make_crons(state_backend=state, start_without_store=True)
-    crons.cron("* * * * *", name="job")(_nothing)
+    crons.cron("* * * * *", name="job")(nothing)
     await crons.start()
     assert "no route to host" in str(crons.health().findings)
     state.failing = "prune"
@@ -133,7 +130,7 @@ async def test_a_history_that_could_not_be_forgotten_is_forgotten_later(clock: V
         config = CronConfig(forget_after_days=0.5, heartbeat_interval=600)
         state = Slow(tmp_path / "jobs.db")
         crons = Crons(state_backend=state, config=config, clock=clock)
-        crons.cron("0 * * * *", name=job)(_nothing)
+        crons.cron("0 * * * *", name=job)(nothing)
         await crons.start()
         return crons, state
 
