@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from _pytest.terminal import TerminalReporter
 
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.state import MemoryStateBackend
@@ -39,15 +40,23 @@ def redis_server() -> Iterator[RedisServer]:
         yield server
 
 
-#: Where whole processes run by the real clock, a machine that is busy with something else can spoil a measurement once.
-_BY_THE_REAL_CLOCK = ("faults", "system")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What fails twice in a row has failed; the summary names what was repeated."""
+    """Only a test that says why is run a second time when it fails."""
     for item in items:
-        if item.path.parent.name in _BY_THE_REAL_CLOCK:
+        allowed = item.get_closest_marker("second_try")
+        if allowed is not None:
+            (reason,) = allowed.args
+            item.user_properties.append(("second_try", reason))
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    """Name what was run a second time, and why it may be."""
+    used = terminalreporter.stats.get("rerun", [])
+    if used:
+        terminalreporter.section("second tries", red=True, bold=True)
+        for report in used:
+            terminalreporter.write_line(f"{report.nodeid}: {dict(report.user_properties)['second_try']}")
 
 
 MakeCrons = Callable[..., Crons]

@@ -14,10 +14,11 @@ from fastapi_crons import MissedTicks, Run
 from fastapi_crons.engine.dispatch.lateness import NOT_TAKEN
 from fastapi_crons.state import HistoryLimits, SQLiteStateBackend, StateBackend
 from fastapi_crons_redis import RedisStateBackend
-from fastapi_crons_redis.connection import Connection
-from fastapi_crons_redis.settings import RedisSettings
 from tests.faults.fleet import HEAD, Fleet, Sums, history_of
-from tests.faults.redis_server import RedisServer
+from tests.faults.redis_server import RedisServer, connection_to
+
+#: For what measures how late ticks start, to a second of real time.
+on_time = pytest.mark.second_try("another program can hold the machine for a second")
 
 History = dict[str, tuple[list[Run], list[MissedTicks]]]
 
@@ -75,7 +76,7 @@ def redis_history(fleet: Fleet, url: str) -> History:
 
 def redis_state(url: str) -> RedisStateBackend:
     """The state store on a Redis server, not open yet."""
-    return RedisStateBackend.on(Connection.by_settings(RedisSettings(url=url), 5))
+    return RedisStateBackend.on(connection_to(url))
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,12 @@ from urllib.parse import quote
 
 import pytest
 import redis
+from pydantic import SecretStr
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from fastapi_crons_redis.connection import Connection
+from fastapi_crons_redis.settings import RedisSettings
 from tests.support import until
 
 if TYPE_CHECKING:
@@ -66,6 +69,11 @@ def free_port() -> int:
             continue
         return port
     raise RuntimeError(f"no free port at {HOST}")
+
+
+def connection_to(url: str | SecretStr, **settings: str) -> Connection:
+    """What a store of ours has to a server, with further settings of it."""
+    return Connection.by_settings(RedisSettings(url=url, **settings), 5)
 
 
 class _Process:

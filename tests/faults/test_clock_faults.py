@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.faults.conftest import Place, Report, place_of
+from tests.faults.conftest import Place, Report, on_time, place_of
 from tests.faults.fleet import Fleet, Line
 from tests.faults.redis_server import needs_redis
 
@@ -38,6 +38,7 @@ def starts(fleet: Fleet, since: float = 0) -> list[Line]:
     return [line for line in fleet.lines() if line.event == "start" and line.at > since]
 
 
+@on_time
 @pytest.mark.full
 @pytest.mark.parametrize("skew", [2, 15])
 def test_clocks_that_differ_start_nothing_early_and_nothing_twice(
@@ -78,6 +79,7 @@ def test_a_lone_process_whose_clock_is_fast_runs_every_tick_by_the_clock_of_the_
         )
 
 
+@on_time
 @pytest.mark.full
 @pytest.mark.parametrize("step", [3600, -40])
 def test_a_clock_that_is_set_in_one_process_leaves_the_ticks_to_the_others(
@@ -106,6 +108,7 @@ def test_a_clock_that_is_set_in_one_process_leaves_the_ticks_to_the_others(
         assert recovered == 0, "a tick was late by more than a second"
 
 
+@on_time
 @pytest.mark.full
 def test_after_a_step_of_an_hour_each_job_runs_once_for_it_and_goes_on_by_the_new_clock(sqlite: Place) -> None:
     with sqlite.fleet(jobs=10, extra=OTHER_CLOCK) as fleet:
@@ -129,6 +132,7 @@ def test_after_a_step_of_an_hour_each_job_runs_once_for_it_and_goes_on_by_the_ne
         assert len(coalesced) == 1
 
 
+@on_time
 @pytest.mark.full
 def test_after_a_step_back_nothing_runs_twice_and_jobs_go_on_when_the_time_has_passed(sqlite: Place) -> None:
     with sqlite.fleet(jobs=10, extra=OTHER_CLOCK) as fleet:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.conftest import Place, Report, place_of
+from tests.faults.conftest import Place, Report, on_time, place_of
 from tests.faults.fleet import Fleet, Line, long_job
 from tests.faults.redis_server import needs_redis
 from tests.support import until
@@ -72,6 +72,7 @@ def test_processes_share_the_ticks_evenly_and_the_others_take_what_a_killed_one_
         assert len(after) == 3
 
 
+@on_time
 @pytest.mark.full
 def test_a_run_that_is_cut_off_by_kill_9_runs_again_in_another_process(place: Place, report: Report) -> None:
     with place.fleet(jobs=6, extra=long_job("*/3", 1.8)) as fleet:
@@ -136,6 +137,7 @@ def test_a_tick_whose_process_dies_between_claim_and_body_is_recorded_and_runs_i
         report("kill -9 between claim and body", fleet.sums(since, seen_until, sqlite.history(fleet)), again.at - tick)
 
 
+@on_time
 @pytest.mark.full
 def test_after_the_death_of_all_processes_the_next_ones_go_on_and_run_again_what_was_cut_off(
     place: Place, report: Report
@@ -262,6 +264,7 @@ def test_nobody_on_the_same_host_takes_over_from_a_process_that_is_frozen(
         assert {line.pid for line in fleet.lines() if line.job == "long" and line.tick == began.tick} == {frozen.pid}
 
 
+@on_time
 @pytest.mark.parametrize("patience", ["30", pytest.param("0.3", marks=pytest.mark.full)], ids=["patient", "impatient"])
 def test_a_process_that_is_told_to_end_leaves_nothing_running_and_its_ticks_to_the_others(
     patience: str, sqlite: Place, report: Report
@@ -622,6 +625,7 @@ for number in range(5):
 EVEN, ODD = "* * * * * */2", "* * * * * 1-59/2"
 
 
+@on_time
 @pytest.mark.full
 @pytest.mark.parametrize("name", ["SQLite", "Redis across hosts"])
 def test_a_schedule_that_is_deployed_by_a_rolling_restart_and_rolled_back_fires_nothing_at_once_and_nothing_twice(
@@ -678,6 +682,7 @@ def test_a_schedule_that_is_deployed_by_a_rolling_restart_and_rolled_back_fires_
                 assert due <= ticks | gone, "a tick of the rule before was lost"
 
 
+@on_time
 @pytest.mark.parametrize("name", ["SQLite", pytest.param("Redis across hosts", marks=pytest.mark.full)])
 def test_instances_with_other_lists_of_jobs_each_run_what_they_know(
     name: str, request: pytest.FixtureRequest, report: Report

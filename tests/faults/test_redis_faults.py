@@ -26,12 +26,10 @@ from fastapi_crons import CronConfig, Crons, Run
 from fastapi_crons.locking import DistributedLockManager
 from fastapi_crons.state import HistoryLimits
 from fastapi_crons_redis import RedisLockBackend, RedisStateBackend
-from fastapi_crons_redis.connection import Connection
-from fastapi_crons_redis.settings import RedisSettings
-from tests.faults.conftest import History, Report, redis_history
+from tests.faults.conftest import History, Report, on_time, redis_history
 from tests.faults.fleet import Fleet, Line, Sums
 from tests.faults.proxy import Proxy
-from tests.faults.redis_server import HOST, RedisServer, Sentinel, free_port, needs_redis
+from tests.faults.redis_server import HOST, RedisServer, Sentinel, connection_to, free_port, needs_redis
 from tests.support import until
 
 pytestmark = [pytest.mark.slow, needs_redis]
@@ -326,6 +324,7 @@ def test_through_many_faults_on_one_host_nothing_that_ended_runs_again(
         assert_quiet(watch.log())
 
 
+@on_time
 @pytest.mark.full
 def test_connections_that_are_reset_each_second_cost_no_tick(
     own_redis: RedisServer, proxy: Proxy, report: Report
@@ -371,6 +370,7 @@ def test_whatever_answer_is_lost_no_tick_is(
         assert_quiet(watch.log())
 
 
+@on_time
 @pytest.mark.full
 def test_a_run_whose_outcome_cannot_be_written_is_not_run_again(own_redis: RedisServer, report: Report) -> None:
     own_redis.cli("ACL", "SETUSER", "app", "on", f">{SECRET}", "~*", "&*", "+@all")
@@ -412,6 +412,7 @@ def test_connections_that_went_silent_are_not_used_again(own_redis: RedisServer,
         assert_quiet(watch.log())
 
 
+@on_time
 @pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.full)])
 def test_ticks_start_in_time_over_a_way_that_takes_300_ms(
     own_redis: RedisServer, proxy: Proxy, report: Report, every: int
@@ -431,8 +432,7 @@ def test_ticks_start_in_time_over_a_way_that_takes_300_ms(
 @pytest.mark.full
 def test_a_server_that_is_full_starts_nothing_and_says_so_seldom(own_redis: RedisServer, report: Report) -> None:
     async def read_while_full() -> list[Run]:
-        settings = RedisSettings(url=own_redis.url)
-        state = RedisStateBackend.on(Connection.by_settings(settings, 5))
+        state = RedisStateBackend.on(connection_to(own_redis.url))
         await state.open("default", HistoryLimits(10_000, 30))
         own_redis.cli("CONFIG", "SET", "maxmemory", "100kb")
         try:
@@ -591,6 +591,7 @@ def assert_tokens_grow(watch: Watch) -> None:
         assert tokens == sorted(set(tokens))
 
 
+@on_time
 @pytest.mark.full
 def test_a_server_that_forgets_the_scripts_costs_no_tick(own_redis: RedisServer, report: Report) -> None:
     with watched(own_redis.url) as watch:
@@ -778,6 +779,7 @@ def test_keys_of_other_applications_are_not_looked_at(own_redis: RedisServer, re
     assert int(own_redis.cli("EVAL", "return #redis.call('KEYS', 'theirs:*')", 0)) == 10_000
 
 
+@on_time
 @pytest.mark.full
 def test_200_jobs_that_are_due_at_once_start_in_time_over_a_few_connections(
     own_redis: RedisServer, report: Report

@@ -11,10 +11,8 @@ from fastapi_crons.run import RunIds
 from fastapi_crons.state import MemoryStateBackend, StateBackend
 from fastapi_crons.testing import LockContract, LockWalk, StateContract
 from fastapi_crons_redis import RedisLockBackend, RedisStateBackend
-from fastapi_crons_redis.connection import Connection
-from fastapi_crons_redis.settings import RedisSettings
 from fastapi_crons_sqlite import SQLiteLockBackend, SQLiteStateBackend
-from tests.faults.redis_server import RedisServer, needs_redis
+from tests.faults.redis_server import RedisServer, connection_to, needs_redis
 
 
 class TestLocalLock(LockContract, LockWalk):
@@ -34,7 +32,7 @@ class TestRedisLock(LockContract):
         self.url = redis_server.url
 
     def make_store(self) -> LockBackend:
-        return RedisLockBackend.on(Connection.by_settings(RedisSettings(url=self.url), 5))
+        return RedisLockBackend.on(connection_to(self.url))
 
 
 class TestMemoryState(StateContract):
@@ -54,7 +52,7 @@ class TestRedisState(StateContract):
         self.url = redis_server.url
 
     def make_store(self) -> StateBackend:
-        return RedisStateBackend.on(Connection.by_settings(RedisSettings(url=self.url), 5))
+        return RedisStateBackend.on(connection_to(self.url))
 
 
 def test_run_ids_only_grow_whatever_the_clock_does() -> None:

@@ -21,10 +21,8 @@ from fastapi_crons.locking import DistributedLockManager
 from fastapi_crons.management.management import Management
 from fastapi_crons.testing import reset
 from fastapi_crons_redis import RedisLockBackend, RedisStateBackend
-from fastapi_crons_redis.connection import Connection
-from fastapi_crons_redis.settings import RedisSettings
 from fastapi_crons_sqlite import SQLiteLockBackend
-from tests.faults.redis_server import RedisServer, needs_redis
+from tests.faults.redis_server import RedisServer, connection_to, needs_redis
 from tests.support import nothing
 
 pytestmark = needs_redis
@@ -37,8 +35,8 @@ async def two(redis_server: RedisServer) -> AsyncIterator[list[Crons]]:
     for name in ("one", "other"):
         reset()
         config = CronConfig(namespace=namespace, instance_id=name, heartbeat_interval=60)
-        lock = RedisLockBackend.on(Connection.by_settings(RedisSettings(url=redis_server.url), 5))
-        state = RedisStateBackend.on(Connection.by_settings(RedisSettings(url=redis_server.url), 5))
+        lock = RedisLockBackend.on(connection_to(redis_server.url))
+        state = RedisStateBackend.on(connection_to(redis_server.url))
         crons = Crons(state_backend=state, lock_manager=DistributedLockManager(lock, config), config=config)
         crons.cron("0 0 1 1 *", name="long")(_long)
         crons.cron("* * * * * *", name="each_second", overlap="allow")(nothing)
@@ -137,7 +135,7 @@ async def test_a_living_host_is_not_taken_for_dead_because_only_its_history_is_s
     for host in ("one", "other"):
         reset()
         config = CronConfig(namespace="history-only", instance_id=host)
-        state = RedisStateBackend.on(Connection.by_settings(RedisSettings(url=redis_server.url), 5))
+        state = RedisStateBackend.on(connection_to(redis_server.url))
         lock = SQLiteLockBackend(tmp_path / f"{host}.db")
         crons = Crons(state_backend=state, lock_manager=DistributedLockManager(lock, config), config=config)
         crons.cron("0 0 1 1 *", name="long")(_a_second)
@@ -158,7 +156,7 @@ def test_a_client_made_beside_another_is_as_safe_as_that_one(tmp_path: Path) -> 
     trustme.CA().cert_pem.write_to_path(ca_file)
     for scheme in ("rediss", "rediss+sentinel", "rediss+cluster"):
         url = SecretStr(f"{scheme}://u:p@host:6379/{'service' if 'sentinel' in scheme else ''}")
-        connection = Connection.by_settings(RedisSettings(url=url, ca_file=str(ca_file)), 5)
+        connection = connection_to(url, ca_file=str(ca_file))
         beside = connection.clone()
         assert beside is not None
         for client in (connection.client, beside.client):

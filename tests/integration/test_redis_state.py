@@ -20,11 +20,9 @@ from fastapi_crons.errors import StoreUnavailableError, StoreUnusableError
 from fastapi_crons.run import RunIds, RunStatus
 from fastapi_crons.state import Event, HistoryLimits, Signal
 from fastapi_crons_redis import RedisStateBackend
-from fastapi_crons_redis.connection import Connection
 from fastapi_crons_redis.scripts import HISTORY_KEYS
-from fastapi_crons_redis.settings import RedisSettings
 from tests import seam
-from tests.faults.redis_server import RedisServer, needs_redis
+from tests.faults.redis_server import RedisServer, connection_to, needs_redis
 
 pytestmark = needs_redis
 
@@ -43,7 +41,7 @@ def some_missed(job: str = "job") -> MissedTicks:
 
 
 def on(url: str) -> RedisStateBackend:
-    return RedisStateBackend.on(Connection.by_settings(RedisSettings(url=url), 5))
+    return RedisStateBackend.on(connection_to(url))
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ async def test_a_tick_that_waits_for_a_run(clock: VirtualClock, make_crons: Make
 
 async def test_a_tick_that_a_hook_vetoed(clock: VirtualClock, make_crons: MakeCrons) -> None:
     crons = make_crons()
-    crons.cron("* * * * *", name="job")(_nothing)
+    crons.cron("* * * * *", name="job")(nothing)
 
     def veto(job_name: str, context: dict[str, object]) -> None:
         raise SkipRun("maintenance window")
@@ -126,7 +126,7 @@ async def test_a_tick_that_a_hook_vetoed(clock: VirtualClock, make_crons: MakeCr
 
 async def test_the_ticks_of_a_pause_while_it_lasts_and_afterwards(clock: VirtualClock, make_crons: MakeCrons) -> None:
     crons = make_crons()
-    crons.cron("* * * * *", name="job")(_nothing)
+    crons.cron("* * * * *", name="job")(nothing)
     await crons.start()
     await clock.advance(crons, minutes=1, seconds=30)
     await crons.pause("job", actor="ops", note="the other side is down")
@@ -149,8 +149,8 @@ async def test_the_ticks_of_a_downtime(clock: VirtualClock, tmp_path: Path) -> N
         reset()
         config = CronConfig(instance_id="worker-1")
         crons = Crons(state_backend=SQLiteStateBackend(tmp_path / "jobs.db"), config=config, clock=clock)
-        crons.cron("*/10 * * * *", name="coalesced")(_nothing)
-        crons.cron("*/10 * * * *", name="graced", misfire_grace_time=60)(_nothing)
+        crons.cron("*/10 * * * *", name="coalesced")(nothing)
+        crons.cron("*/10 * * * *", name="graced", misfire_grace_time=60)(nothing)
         await crons.start()
         await clock.advance(crons, minutes=minutes)
         return crons
@@ -189,7 +189,7 @@ async def test_ticks_that_were_due_while_the_lock_store_did_not_answer(
 ) -> None:
     store = Unreachable()
     crons = make_crons(lock_manager=DistributedLockManager(store, CronConfig()))
-    crons.cron("* * * * *", name="job")(_nothing)
+    crons.cron("* * * * *", name="job")(nothing)
     await crons.start()
     store.away = True
     await clock.advance(crons, minutes=3, seconds=10)
@@ -203,7 +203,7 @@ async def test_ticks_that_were_due_while_the_lock_store_did_not_answer(
 
 async def test_ticks_that_were_due_while_the_clock_was_behind(clock: VirtualClock, make_crons: MakeCrons) -> None:
     crons = make_crons()
-    crons.cron("* * * * *", name="job")(_nothing)
+    crons.cron("* * * * *", name="job")(nothing)
     await crons.start()
     await clock.advance(crons, minutes=1, seconds=10)
     clock.step(600)
@@ -215,7 +215,7 @@ async def test_ticks_that_were_due_while_the_clock_was_behind(clock: VirtualCloc
 
 async def test_instants_that_are_no_ticks_and_ticks_to_come(clock: VirtualClock, make_crons: MakeCrons) -> None:
     crons = make_crons()
-    crons.cron("30 2 * * *", name="job", timezone="Europe/Berlin")(_nothing)
+    crons.cron("30 2 * * *", name="job", timezone="Europe/Berlin")(nothing)
     await crons.start()
     await clock.advance(crons, minutes=30)
     not_due, to_come = await why(crons, "00:10:00"), await why(crons, "02 01:30:00")
@@ -230,7 +230,7 @@ async def test_instants_that_are_no_ticks_and_ticks_to_come(clock: VirtualClock,
 
 async def test_an_instant_from_before_the_job_was_known(clock: VirtualClock, make_crons: MakeCrons) -> None:
     crons = make_crons()
-    crons.cron("* * * * *", name="job")(_nothing)
+    crons.cron("* * * * *", name="job")(nothing)
     await crons.start()
     await clock.advance(crons, minutes=5)
     fate = await Management(crons).explain_tick("job", MIDNIGHT - timedelta(hours=1))
@@ -242,7 +242,7 @@ async def test_ticks_of_an_older_schedule(clock: VirtualClock, tmp_path: Path) -
     async def life(expr: str, minutes: float) -> Crons:
         reset()
         crons = Crons(state_backend=SQLiteStateBackend(tmp_path / "jobs.db"), config=CronConfig(), clock=clock)
-        crons.cron(expr, name="job")(_nothing)
+        crons.cron(expr, name="job")(nothing)
         await crons.start()
         await clock.advance(crons, minutes=minutes)
         return crons
@@ -261,7 +261,7 @@ async def test_ticks_of_an_older_schedule(clock: VirtualClock, tmp_path: Path) -
 
 async def test_a_tick_that_the_history_does_not_reach_back_to(clock: VirtualClock, make_crons: MakeCrons) -> None:
     crons = make_crons(history_keep=3)
-    crons.cron("* * * * *", name="job")(_nothing)
+    crons.cron("* * * * *", name="job")(nothing)
     await crons.start()
     await clock.advance(crons, minutes=10, seconds=10)
     fate = await why(crons, "00:02:00")
@@ -273,7 +273,7 @@ async def test_a_job_that_nobody_has_and_one_that_no_instance_has_registered(
     clock: VirtualClock, make_crons: MakeCrons
 ) -> None:
     crons = make_crons(enabled=False)
-    crons.cron("* * * * *", name="job")(_nothing)
+    crons.cron("* * * * *", name="job")(nothing)
     await crons.start()
     await clock.advance(crons, minutes=5)
     fate = await why(crons, "00:02:00")
@@ -304,7 +304,7 @@ async def test_ticks_that_were_late_already_when_the_job_was_paused(clock: Virtu
     async def life() -> Crons:
         reset()
         crons = Crons(state_backend=SQLiteStateBackend(tmp_path / "jobs.db"), config=CronConfig(), clock=clock)
-        crons.cron("*/10 * * * *", name="job")(_nothing)
+        crons.cron("*/10 * * * *", name="job")(nothing)
         return crons
 
     crons = await life()
@@ -333,7 +333,7 @@ async def test_a_pause_that_an_operator_ends_whose_job_has_another_zone(clock: V
     async def start(zone: str, role: Role) -> Crons:
         reset()
         crons = Crons(state_backend=SQLiteStateBackend(tmp_path / "jobs.db"), config=CronConfig(), clock=clock)
-        crons.cron("0 * * * *", name="job", timezone=zone)(_nothing)
+        crons.cron("0 * * * *", name="job", timezone=zone)(nothing)
         await crons.start(role)
         return crons
 
@@ -352,7 +352,7 @@ async def test_a_pause_that_an_operator_ends_whose_job_has_another_zone(clock: V
 
 async def test_a_tick_that_jitter_holds_back(clock: VirtualClock, make_crons: MakeCrons) -> None:
     crons = make_crons()
-    crons.cron("0 * * * *", name="job", jitter=300)(_nothing)
+    crons.cron("0 * * * *", name="job", jitter=300)(nothing)
     await crons.start()
     await clock.advance(crons, hours=1, seconds=0.1)
     fate = await why(crons, "01:00:00")
@@ -543,7 +543,7 @@ def test_whatever_is_on_record_is_explained(
         assert not (known is None and tick % 600 == 0)
 
 
-async def _nothing() -> None:
+async def nothing() -> None:
     await asyncio.sleep(0)
 
 
@@ -555,7 +555,7 @@ async def test_an_answer_has_one_format_and_one_zone_for_all_its_instants(
         crons = Crons(
             state_backend=SQLiteStateBackend(tmp_path / "jobs.db"), config=CronConfig(timezone=zone), clock=clock
         )
-        crons.cron("*/10 * * * *", name="often")(_nothing)
+        crons.cron("*/10 * * * *", name="often")(nothing)
         await crons.start()
         await clock.advance(crons, minutes=minutes)
         return crons
