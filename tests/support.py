@@ -47,7 +47,7 @@ LOGS = ("server.log", "fleet.log", "log.txt")
 
 def until(
     condition: Callable[[], Found],
-    seconds: float = 20,
+    seconds: float = 30,
     what: str = "something",
     *,
     not_yet: type[Exception] | tuple[type[Exception], ...] = (),
@@ -68,14 +68,14 @@ def until(
 
 
 @overload
-async def until_async(condition: Callable[[], Awaitable[Found]], seconds: float = 20) -> Found: ...
+async def until_async(condition: Callable[[], Awaitable[Found]], seconds: float = 30) -> Found: ...
 
 
 @overload
-async def until_async(condition: Callable[[], bool], seconds: float = 20) -> bool: ...
+async def until_async(condition: Callable[[], bool], seconds: float = 30) -> bool: ...
 
 
-async def until_async(condition: Callable[[], Any], seconds: float = 20) -> Any:
+async def until_async(condition: Callable[[], Any], seconds: float = 30) -> Any:
     """The same on the event loop; what the condition gives is awaited where it can be."""
     deadline = time.monotonic() + seconds
     while True:
