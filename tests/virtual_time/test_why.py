@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from fastapi_crons.management.tick_records import TickRecords
 from fastapi_crons.run import MissedReason, RunIds, RunStatus
 from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.testing import VirtualClock, reset
+from tests.support import nothing
 
 MakeCrons = Callable[..., Crons]
 MIDNIGHT = datetime(2026, 3, 1, tzinfo=timezone.utc)
@@ -541,10 +541,6 @@ def test_whatever_is_on_record_is_explained(
         assert fate.fate in ("ran", "running", "interrupted", "vetoed")
     elif tick > now and fate.fate == "not_due":
         assert not (known is None and tick % 600 == 0)
-
-
-async def nothing() -> None:
-    await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York"])
