@@ -10,7 +10,6 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from math import inf
 from time import perf_counter
 
@@ -155,14 +154,18 @@ class Dispatcher(Part):
 
     def start(self, run: ActiveRun) -> None:
         """Start a manual run whose lease is held."""
-        tracked = self.jobs.get(run.job.name) or self.jobs.unregistered(run.job)
-        tracked.run_started(run)
-        self._start(run, tracked)
+        tracked = self.jobs.get(run.job.name)
+        if tracked is not None:
+            tracked.run_started(run)
+        self._start(run)
 
-    def _start(self, run: ActiveRun, tracked: TrackedJob) -> None:
-        self._runner.start(run, partial(self._run_ended, tracked))
+    def _start(self, run: ActiveRun) -> None:
+        self._runner.start(run, self._run_ended)
 
-    def _run_ended(self, tracked: TrackedJob, run: ActiveRun) -> None:
+    def _run_ended(self, run: ActiveRun) -> None:
+        tracked = self.jobs.get(run.job.name)
+        if tracked is None or run not in tracked.runs:
+            return  # a manual run of a job that is not registered here, or a run from before the job was registered again
         if tracked.skipped is not None and tracked.skipped.holder == run.id:
             self.results.log_skips(tracked)
         if tracked.run_ended(run, int(self._store_clock.now())):

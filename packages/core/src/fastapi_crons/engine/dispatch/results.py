@@ -39,7 +39,7 @@ class Results:
         queue: JobQueue,
         delays: Delays,
         run_ids: RunIds,
-        start_run: Callable[[ActiveRun, TrackedJob], None],
+        start_run: Callable[[ActiveRun], None],
         on_early: Callable[[], None],
         wake: Callable[[], None],
     ) -> None:
@@ -124,7 +124,7 @@ class Results:
             if want.late or run.missed is not None or now - tick > LATE_AFTER + job.jitter:
                 run.delay = self._delay_since(tracked, tick if run.missed is None else run.missed.first)
         tracked.run_started(run, more_due=want.more and job.overlap != "allow")
-        self._start_run(run, tracked)
+        self._start_run(run)
         if want.more and job.overlap == "allow":
             self._queue.put(tracked, late=want.late)
 

@@ -185,6 +185,9 @@ class Runner(Part):
         finally:
             if run.id in self.active:
                 self._give_back(run)
+            # No cycle of task, context and run is left to the garbage collector.
+            run.task = None
+            root_task.set(None)
 
     async def _carry_out(self, run: ActiveRun) -> None:
         ending = await self._call(run)
