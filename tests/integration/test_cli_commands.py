@@ -348,7 +348,7 @@ def test_an_unknown_job_is_one_sentence(fastapi_crons: Cli, project: Path) -> No
     for command in ("pause", "resume", "cancel"):
         assert "there is no job named 'nope'" in refused(fastapi_crons(command, "nope"))
     assert "there is no job named 'nope'" in refused(fastapi_crons("why", "nope", "2026-03-01T00:00:00Z"))
-    assert "there is no job named 'nope'" in refused(fastapi_crons("next", "nope"))
+    assert "'nope' is neither a job nor a cron expression" in refused(fastapi_crons("next", "nope"))
 
 
 @pytest.mark.parametrize("place", ["main.py", "app.py", "app/main.py"])
@@ -520,7 +520,7 @@ def test_next_of_expressions(fastapi_crons: Cli) -> None:
     assert "0 9 * * 1 (UTC): At 09:00" in fastapi_crons("next", "0", "9", "*", "*", "1").stdout
     assert "Every minute, at second 20" in fastapi_crons("next", "* * * * * 20").stdout
     assert "minute field '61' can't be used" in refused(fastapi_crons("next", "61 * * * *"))
-    assert "timezone 'Mars' is not known" in refused(fastapi_crons("next", "* * * * *", "-z", "Mars"))
+    assert "timezone 'Mars' is unknown" in refused(fastapi_crons("next", "* * * * *", "-z", "Mars"))
 
 
 def test_check_warns_of_a_short_token(fastapi_crons: Cli, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

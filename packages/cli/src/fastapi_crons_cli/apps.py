@@ -1,4 +1,4 @@
-"""Which app a command is about: named by option, variable or pyproject.toml, else found the way `fastapi dev` finds it."""
+"""Finds the app of a command: named by option, variable or pyproject.toml, else as `fastapi dev` finds it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _HOW_TO_NAME_IT = (
 
 
 class AppError(CronsError):
-    """An app that was named, or found, can't be used."""
+    """The named or found app can't be used."""
 
 
 class NoAppError(CronsError):
@@ -40,7 +40,7 @@ class NoAppError(CronsError):
 
 @dataclass(frozen=True, slots=True)
 class FoundApp:
-    """A scheduler, and the app that it belongs to, where there is one."""
+    """A scheduler, and its app, where it has one."""
 
     name: str
     """As `module:attribute`."""
@@ -49,9 +49,9 @@ class FoundApp:
 
 
 def find_app(option: str | None, *, only_used: bool = False) -> FoundApp:
-    """Import the app. `option` is what `--app` says; `only_used` refuses one that no command has imported before.
+    """Import the app. `option` is the value of `--app`; `only_used` refuses an app that no command has imported before.
 
-    Raises `AppError` for one that can't be used, and `NoAppError` where none is named and none is found.
+    Raises `AppError` for an app that can't be used, and `NoAppError` where none is named and none is found.
     """
     for name, named_by in _names(option):
         if name is not None:
@@ -60,7 +60,7 @@ def find_app(option: str | None, *, only_used: bool = False) -> FoundApp:
 
 
 def _names(option: str | None) -> Iterator[tuple[str | None, str]]:
-    """What may name the app, first things first."""
+    """The possible names of the app and their origins, in order of precedence."""
     yield option, "--app"
     from pydantic import ValidationError
 
@@ -144,7 +144,7 @@ def _discovered(*, only_used: bool) -> FoundApp:
 
 
 def _app_in(module: ModuleType, path: Path) -> tuple[object, str]:
-    """The app in a module that nobody has said the name of, and its name; else the scheduler that was made on the way."""
+    """The app in a module and its name, as `fastapi dev` finds it; else the scheduler that the module made."""
     from fastapi_cli.discover import ModuleData, get_app_name
     from fastapi_cli.exceptions import FastAPICLIException
 
@@ -161,7 +161,7 @@ def _app_in(module: ModuleType, path: Path) -> tuple[object, str]:
 
 
 def _resolved(found: object, name: str) -> FoundApp:
-    """The scheduler that something leads to: a FastAPI app, a Crons, or a factory of either."""
+    """The scheduler of a FastAPI app, a Crons, or a factory of either."""
     from fastapi import FastAPI
 
     from fastapi_crons.scheduler import Crons
@@ -208,7 +208,7 @@ def _imported(name: str, folder: Path, *, only_used: bool) -> ModuleType:
 
 
 def _guarded(call: Callable[[], T], what: str, failed: str = "can't be imported") -> T:
-    """What a piece of the user's code gives; what it raises as one sentence that says where."""
+    """The result of a call of the user's code; its errors become one sentence with file and line."""
     from fastapi_crons._util.text import one_line
 
     try:
@@ -216,13 +216,13 @@ def _guarded(call: Callable[[], T], what: str, failed: str = "can't be imported"
     except (KeyboardInterrupt, BrokenPipeError):
         raise
     except BaseException as error:  # SystemExit too
-        # A syntax error says by itself where it is, in words of its own.
+        # The text of a SyntaxError contains its place already.
         said = f"SyntaxError: {error.msg}" if isinstance(error, SyntaxError) else one_line(error)
         raise AppError(f"{what} {failed}: {said} ({_where(error)})") from error
 
 
 def _where(error: BaseException) -> str:
-    """File and line of the user's own code that an error comes from."""
+    """File and line of the user's own code that raised an error."""
     if isinstance(error, SyntaxError) and error.filename:
         return _short(error.filename, error.lineno)
     frames = traceback.extract_tb(error.__traceback__)

@@ -1,4 +1,4 @@
-"""Completion of job names in a shell: never prints anything, never fails, and runs no app that no command has run."""
+"""Completion of job names in a shell: prints nothing, never fails, and imports only apps that a command has imported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import redirect_stderr, redirect_stdout
 
 
 def job_names() -> list[str]:
-    """The names of the jobs, as far as they can be had."""
+    """The names of the jobs; none where they can't be read."""
     kept = sys.stdout, sys.stderr
     logging.disable()
     try:
@@ -25,6 +25,6 @@ def job_names() -> list[str]:
 def _job_names() -> list[str]:
     from fastapi_crons_cli.apps import find_app
 
-    if os.path.exists(".env") and not os.path.isfile(".env"):  # a pipe would be waited for
+    if os.path.exists(".env") and not os.path.isfile(".env"):  # reading a pipe would block
         return []
     return [job.name for job in find_app(None, only_used=True).crons.get_jobs()]

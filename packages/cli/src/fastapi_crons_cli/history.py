@@ -1,4 +1,4 @@
-"""Commands that show what has become of ticks: `logs`, `why`."""
+"""Commands that show what has happened: `logs`, `why`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def logs(
     status: Annotated[
         list[RunStatus] | None, typer.Option("--status", help="Only runs with this status; may be repeated.")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens, until Ctrl-C.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing what happens, until Ctrl-C.")] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -76,34 +76,34 @@ def logs(
 async def _follow(
     session: Session, printer: _RunPrinter, jobs: Sequence[str], limit: int, statuses: Sequence[Status]
 ) -> None:
-    """The newest runs, and then what happens. Ends with Ctrl-C, or with the stores."""
+    """Print the newest runs, and then what happens. Ends with Ctrl-C, or with the events."""
     import asyncio
     from contextlib import aclosing
 
     async with aclosing(session.management.events(jobs or None)) as events:
-        # What happens from here on is heard, and what has happened before is on record.
+        # Subscribe before reading the history, so that nothing is missed in between.
         coming = asyncio.ensure_future(anext(events, None))
         try:
             await asyncio.sleep(0)
             runs = await session.management.runs(*jobs, limit=limit, statuses=statuses)
             session.progress.end()
-            told = {(run.id, run.status) for run in runs}
+            printed = {(run.id, run.status) for run in runs}
             for run in runs[::-1]:
                 await printer.print(run)
             while (record := await coming) is not None:
                 coming = asyncio.ensure_future(anext(events, None))
                 kind = getattr(record, "status", None)
-                if (not statuses or kind in statuses) and (record.id, kind) not in told:
+                if (not statuses or kind in statuses) and (record.id, kind) not in printed:
                     await printer.print(record)
         except asyncio.CancelledError:
-            pass  # that is how it is meant to end
+            pass  # the usual end
         finally:
             coming.cancel()
             await asyncio.gather(coming, return_exceptions=True)
 
 
 class _RunPrinter:
-    """Prints runs, and ticks that were let go, line by line: as JSON to `json_out`, where that is given."""
+    """Prints runs and missed ticks, line by line; as JSON to `json_out`, where that is given."""
 
     def __init__(self, session: Session, json_out: TextIO | None, *, verbose: bool) -> None:
         self._session = session
@@ -143,13 +143,13 @@ class _RunPrinter:
 
 
 def run_line(run: Run, zone: str) -> str:
-    """A run as one line: when, which job, how it went and for how long, why it ran, where, which one, and what it raised."""
+    """A run as one line: start, status, duration, job, trigger, instance, id and error."""
     from fastapi_crons.run import SHORTEST_WAIT, short_id
 
     took = "-" if run.duration is None else f"{run.duration:.2f}s"
     trigger = shown(run.trigger) + (f" (attempt {run.attempt})" if run.attempt > 1 else "")
     if run.beside is not None:
-        trigger += f" (beside run {shown(run.beside)})"
+        trigger += f" (overlaps with run {shown(run.beside)})"
     if run.waited >= SHORTEST_WAIT:
         trigger += f" (waited {run.waited:.2f}s for a thread)"
     line = (
@@ -187,7 +187,7 @@ def why(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Say what became of a job at an instant, and why: it ran, was skipped, paused, missed, or was not due."""
+    """Explain what happened to a job at an instant: it ran, was skipped, paused, missed, or was not due."""
     from fastapi_crons_cli.session import with_stores
 
     given = _instant(time)
@@ -220,5 +220,5 @@ def _instant(text: str) -> datetime:
         return datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in ("Z", "z") else text)
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} is no time; give one as 2026-03-01T12:00:00, with an offset or Z where it is not in the job's zone"
+            f"{text!r} is not a time; give one like 2026-03-01T12:00:00, with an offset or Z if it is not in the job's zone"
         ) from None

@@ -1,4 +1,4 @@
-"""Commands that show how things are: `list-jobs`, `status`."""
+"""Commands that show the current state: `list-jobs`, `status`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ if TYPE_CHECKING:
     from fastapi_crons.management.views import JobFilter, JobView, SchedulerView
     from fastapi_crons_cli.session import Session
 
-#: What `status` shows whatever the figures are.
+#: The statuses that `status` shows even if no job has them.
 _ALWAYS_SHOWN = ("running", "completed", "failed")
 
 
 def list_jobs(
     app: App = None,
     tag: Annotated[
-        list[str] | None, typer.Option("--tag", help="Only jobs that have this tag; of several, all of them.")
+        list[str] | None,
+        typer.Option("--tag", help="Only jobs with this tag; with several, jobs that have all of them."),
     ] = None,
     status: Annotated[
         list[JobStatus] | None, typer.Option("--status", help="Only jobs with this status; may be repeated.")
@@ -37,7 +38,7 @@ def list_jobs(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show all jobs: when each ran last, how that ended and where, and when it is due next."""
+    """Show all jobs with their latest run, its status and instance, and the next run."""
     from fastapi_crons_cli.session import with_stores
 
     wanted: list[JobFilter] = [each.value for each in status or []]
@@ -46,9 +47,7 @@ def list_jobs(
         if tag and not session.has_app:
             from fastapi_crons_cli.apps import NoAppError
 
-            raise NoAppError(
-                "tags are known to the app only, and none was found here; name it with --app module:attribute"
-            )
+            raise NoAppError("only the app knows tags, and no app was found here; name it with --app module:attribute")
         return session.zone, await session.management.jobs(tags=tag or (), statuses=wanted)
 
     with json_only(as_json):
@@ -79,7 +78,7 @@ def _status_of(view: JobView) -> str:
 
 
 def job_json(view: JobView) -> dict[str, Any]:
-    """A job as the management API shows it."""
+    """A job as in the management API."""
     from fastapi_crons.api.models import JobModel
 
     return JobModel.of(view, details=True).model_dump(mode="json")

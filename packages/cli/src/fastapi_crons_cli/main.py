@@ -1,4 +1,4 @@
-"""`fastapi-crons`: the command line as a whole: its commands, those of plugins, and how errors are shown."""
+"""`fastapi-crons`: its commands, those of plugins, and how errors are shown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from fastapi_crons_cli import history, listing, steering, upcoming
+from fastapi_crons_cli import actions, history, listing, upcoming
 from fastapi_crons_cli.configuration import check, commands
 from fastapi_crons_cli.options import Verbose, is_verbose
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     from fastapi_crons.plugins.calls import HookCall
 
-#: What typer shows by itself, as wrong usage: the base of `BadParameter`.
+#: Errors that typer shows itself, as wrong usage: the base of `BadParameter`.
 _UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
 _INTERRUPTED = 130
 _TRACEBACK_CHARS = 100_000
 
 
 class Commands(TyperGroup):
-    """Shows errors as one sentence, and says with the exit code that there was one."""
+    """Shows an error as one sentence, and exits with 1."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -58,7 +58,7 @@ def _show(error: Exception, *, verbose: bool) -> None:
 
 app = typer.Typer(
     name="fastapi-crons",
-    help="See and steer cron jobs of FastAPI apps.",
+    help="See and control cron jobs of FastAPI apps.",
     cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -81,20 +81,20 @@ def options(
     ] = False,
     verbose: Verbose = False,
 ) -> None:
-    """See and steer cron jobs of FastAPI apps."""
+    """See and control cron jobs of FastAPI apps."""
 
 
 _COMMANDS: dict[str, Callable[..., None]] = {
     "list-jobs": listing.list_jobs,
-    "run-job": steering.run_job,
+    "run-job": actions.run_job,
     "status": listing.status,
-    "start-scheduler": steering.start_scheduler,
+    "start-scheduler": actions.start_scheduler,
     "logs": history.logs,
     "next": upcoming.next_ticks,
     "why": history.why,
-    "pause": steering.pause,
-    "resume": steering.resume,
-    "cancel": steering.cancel,
+    "pause": actions.pause,
+    "resume": actions.resume,
+    "cancel": actions.cancel,
     "check": check.check,
     "config-show": commands.config_show,
     "config-set": commands.config_set,
@@ -106,11 +106,11 @@ for _name, _command in _COMMANDS.items():
 
 def main() -> None:
     """Run the command line."""
-    # Who has closed them does not want to read.
+    # Streams that were closed before the start take no output.
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that can't show a character must not stop the command.
+        # A character that the terminal can't show must not stop the command.
         with suppress(AttributeError, ValueError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     if _wanted(sys.argv[1:]) not in _COMMANDS:
@@ -124,18 +124,18 @@ def main() -> None:
 
 
 def _wanted(arguments: Sequence[str]) -> str | None:
-    """The command that is asked for; None where it is help, or completion."""
+    """The given command; None for help or completion."""
     return next((argument for argument in arguments if not argument.startswith("-")), None)
 
 
 def add_plugin_commands() -> None:
-    """Add the commands that plugins bring. One that fails is told of, and stands in nobody's way."""
+    """Add the commands of plugins. A plugin that fails gets a warning, and does not stop the others."""
     from fastapi_crons.errors import CronsError
 
     try:
         calls = _plugin_calls()
     except CronsError as error:
-        _warn_of(f"plugins bring no commands: {error}")
+        _warn_of(f"the commands of plugins are missing: {error}")
         return
     for call in calls:
         try:
@@ -145,7 +145,7 @@ def add_plugin_commands() -> None:
         except BaseException as error:
             from fastapi_crons._util.text import one_line
 
-            _warn_of(f"plugin {call.plugin_name!r} brings no commands: {one_line(error)}")
+            _warn_of(f"the commands of plugin {call.plugin_name!r} are missing: {one_line(error)}")
 
 
 def _plugin_calls() -> Sequence[HookCall]:
@@ -155,10 +155,10 @@ def _plugin_calls() -> Sequence[HookCall]:
 
 
 def _disabled_plugins() -> frozenset[str]:
-    """Those that the settings name. Settings cost more to read than all the rest: only where they may name any."""
+    """The disabled plugins. Reads the settings, which takes longer than all the rest, only where they may name any."""
     named = any(variable.upper() == "CRON_DISABLED_PLUGINS" for variable in os.environ)
     with suppress(OSError, ValueError):
-        # A pipe, as some keepers of secrets put there, would be emptied.
+        # Reading a pipe, which some secret managers put there, would empty it.
         named = named or (Path(".env").is_file() and "CRON_DISABLED_PLUGINS" in Path(".env").read_text("utf-8").upper())
     if not named:
         return frozenset()
@@ -176,7 +176,7 @@ def _warn_of(text: str) -> None:
 
 
 def _flush() -> None:
-    """Whoever reads the output may have gone: that is no fault of ours."""
+    """Flush the output. That its reader has gone is not an error."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:

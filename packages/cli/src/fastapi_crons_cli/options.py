@@ -28,7 +28,7 @@ def _complete_job(incomplete: str) -> list[str]:
 
 
 class RunStatus(str, Enum):
-    """How a run can be, as an option takes it."""
+    """The statuses of runs, as values of an option."""
 
     RUNNING = "running"
     COMPLETED = "completed"
@@ -39,7 +39,7 @@ class RunStatus(str, Enum):
 
 
 class JobStatus(str, Enum):
-    """How a job can be, as an option takes it."""
+    """The statuses of jobs, as values of an option."""
 
     RUNNING = "running"
     COMPLETED = "completed"
@@ -74,4 +74,4 @@ SomeJobs = Annotated[
     list[str] | None,
     typer.Option("--job", metavar="NAME", help="Only this job; may be repeated.", autocompletion=_complete_job),
 ]
-Note = Annotated[str | None, typer.Option("--note", help="Why; kept on record.")]
+Note = Annotated[str | None, typer.Option("--note", help="Why; stored with the request.")]

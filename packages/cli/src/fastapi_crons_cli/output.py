@@ -1,4 +1,4 @@
-"""What is shown: text that is safe on a terminal, tables, JSON, and progress."""
+"""Output: text that is safe on a terminal, tables, JSON, and progress."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.table import Table
 
-#: How long (seconds) something may take before it is said what is being done.
+#: Seconds after which the progress of a step is shown.
 PATIENCE = 1.0
-#: Columns whose cells are short, and not folded where room is scarce.
+#: Columns with short cells, which are never folded.
 _NOT_FOLDED = frozenset({"Last Run", "Next Run", "Status", "Source", "Version"})
-#: The width of tables that are not for a terminal: nothing is cut.
+#: The width of tables that are not for a terminal, wide enough for all.
 _WIDE = 100_000
 
 
 def shown(value: object) -> str:
-    """A text as one line, with everything escaped that a terminal could take for more than text."""
+    """A text as one line, with control characters and the like escaped."""
     from fastapi_crons._util.text import printable
 
     return printable(str(value))
 
 
 def said(error: object) -> str:
-    """What an error says, as one line without secrets."""
+    """The message of an error, as one line without secrets."""
     from fastapi_crons._util.hiding import without_secrets
 
     return shown(without_secrets(str(error)))
@@ -58,12 +58,12 @@ def warn(text: str) -> None:
 
 
 def _safe(text: str) -> str:
-    """The lines with everything escaped that a terminal could take for more than text, whatever they are made of."""
+    """The lines with control characters and the like escaped, whatever they are made of."""
     return "\n".join(map(shown, text.split("\n")))
 
 
 def show_cursor() -> None:
-    """On a terminal: what turns there may have hidden it, and has no time any more to undo that."""
+    """Show the cursor of a terminal, which a spinner may have hidden and can't show any more."""
     if sys.stderr.isatty():
         sys.stderr.write("\x1b[?25h")
 
@@ -81,12 +81,12 @@ def clock_time(instant: datetime | None, zone: str) -> str:
 
 
 def with_z(instant: datetime | None) -> str | None:
-    """An instant as JSON has it."""
+    """An instant as in JSON: ISO 8601 in UTC with `Z`."""
     return None if instant is None else instant.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
 
 
 def duration(seconds: float) -> str:
-    """A length of time for people."""
+    """A duration in its largest unit."""
     for limit, size, unit in ((120, 1, "s"), (7_200, 60, "min"), (172_800, 3_600, "h")):
         if seconds < limit:
             return f"{seconds / size:.0f} {unit}"
@@ -94,7 +94,7 @@ def duration(seconds: float) -> str:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], caption: str | None = None) -> Table:
-    """A table of texts, as the documentation draws them. Long cells are folded, not cut."""
+    """A table of texts. Long cells are folded, not cut."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -108,7 +108,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], caption: str
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console as wide as the terminal, or as wide as it takes where there is none."""
+    """A console as wide as the terminal, or very wide where there is none."""
     from rich.console import Console
 
     is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
@@ -116,7 +116,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def print_table(made: Table, narrower: Callable[[], Table] | None = None) -> None:
-    """Print a table to standard output, or a narrower one where a terminal would have to fold it."""
+    """Print a table to standard output, or the narrower one if the terminal is too narrow."""
     target = console()
     with Progress() as progress:
         progress.begin("drawing the table")
@@ -135,10 +135,7 @@ def _fits(made: Table, target: Console) -> bool:
 
 @contextmanager
 def json_only(wanted: bool) -> Iterator[TextIO]:
-    """While this holds, whatever is printed, here or in a child process, goes to standard error.
-
-    Gives what standard output was.
-    """
+    """Redirect whatever this process and its children print to standard error; yields the former standard output."""
     out = sys.stdout
     if not wanted:
         yield out
@@ -161,9 +158,9 @@ def json_only(wanted: bool) -> Iterator[TextIO]:
 
 
 class Progress:
-    """Says on standard error what is being done, where that takes longer than a second.
+    """Shows on standard error which step is being done, where it takes longer than a second.
 
-    On a terminal something turns meanwhile; elsewhere it is one line.
+    On a terminal with a spinner, elsewhere as one line.
     """
 
     def __init__(self) -> None:
@@ -180,14 +177,14 @@ class Progress:
         self.end()
 
     def begin(self, what: str) -> None:
-        """From now on this is done, and nothing else."""
+        """Begin the next step, and end the one before."""
         self.end()
         self._timer = Timer(PATIENCE, self._show, [what])
         self._timer.daemon = True
         self._timer.start()
 
     def end(self) -> None:
-        """What was done is done."""
+        """End the current step."""
         if self._timer is not None:
             self._timer.cancel()
         with self._lock:
@@ -207,7 +204,7 @@ class Progress:
             from rich.spinner import Spinner
             from rich.text import Text
 
-            # What a job prints goes above the line that turns, where both are on the same terminal.
+            # Where both are on the same terminal, what a job prints goes above the spinner.
             above = sys.stdout.isatty()
             self._live = Live(
                 Spinner("dots", Text(what)),

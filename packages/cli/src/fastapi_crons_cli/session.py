@@ -1,4 +1,4 @@
-"""What goes on around a command: its app is imported, the stores are opened and closed, signals are heard."""
+"""Session: imports the app of a command, opens and closes the stores around it, and handles signals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class ToBeDone(Exception):  # noqa: N818 - a signal, not an error
-    """Raised by a command that has looked, and found that there is something to be done."""
+    """Raised by a command that has only read so far, where it has something to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Session:
     management: Management
     progress: Progress
     has_app: bool
-    """False where the jobs are those that the store knows, for want of an app."""
+    """False where there is no app, and the jobs are those that the lock store knows."""
 
     @property
     def zone(self) -> str:
@@ -48,8 +48,8 @@ class Session:
 
 
 def load_app(option: str | None) -> FoundApp:
-    """Import the app, and say so where that takes long."""
-    # What is to be known the command says itself. An app that has set up logging gets the records all the same.
+    """Import the app, with progress where that takes long."""
+    # The command prints itself what matters. An app that has set up logging still gets the records.
     package = logging.getLogger("fastapi_crons")
     if not package.handlers:
         package.addHandler(logging.NullHandler())
@@ -59,9 +59,9 @@ def load_app(option: str | None) -> FoundApp:
 
 
 def in_app(command: Callable[[Session], Awaitable[T]], *, app: str | None, job: str) -> T:
-    """Run a command about a job inside the lifespan of the app, as one who may run jobs."""
+    """Run a command about a job inside the lifespan of the app, as an operator."""
     found = load_app(app)
-    check_name(found.crons, job)  # before a store is opened, which may have to be made for that
+    check_name(found.crons, job)  # before opening a store, which may create it
     return run(_opened(found, None, command, "operator", job, lifespan=True))
 
 
@@ -73,11 +73,10 @@ def with_stores(
     act: Callable[[Session], Awaitable[T]] | None = None,
     hooks: Sequence[str] = (),
 ) -> T:
-    """Run a command that needs no more than the stores: without an app, on what these know of the jobs.
+    """Run a command that needs only the stores; without an app, on the jobs that the lock store knows.
 
-    It reads, and makes no store; where it is to go on with `act` it raises `ToBeDone`, and the stores are opened to be
-    written to; where the app has one of `hooks` for the job, its lifespan is open meanwhile. Raises `UnknownJobError` where
-    there is no job of the given name.
+    It reads, and creates no store. Where it raises `ToBeDone`, `act` is run with stores that are open for writing, and inside
+    the lifespan of the app if that has one of `hooks` for the job. Raises `UnknownJobError` for an unknown job.
     """
     try:
         found, why_not = load_app(app), None
@@ -91,32 +90,32 @@ def with_stores(
     try:
         return run(_opened(found, why_not, command, "observer", job, lifespan=False, steers=True))
     except ToBeDone:
-        # Without an app the jobs are registered by now.
+        # Without an app, the jobs have been registered from the lock store above.
         lifespan = any(call.concerns(job or "") for hook in hooks for call in found.crons.plugins.calls(hook))
         return run(_opened(found, None, act, "operator", job, lifespan=lifespan, steers=True))
 
 
 def run(command: Coroutine[Any, Any, T]) -> T:
-    """Run a command until it ends, or the process is told to end: then it is cancelled, and the exit code says by what."""
-    return asyncio.run(_until_told(command))
+    """Run a command. A signal to end the process cancels it, and the exit code names the signal."""
+    return asyncio.run(_until_signal(command))
 
 
 def actor() -> str | None:
-    """Who uses this command line: the system's name of the user."""
+    """The user of this command line, by the name in the system."""
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):  # a user without a name, in a container
         return None
 
 
-async def _until_told(command: Coroutine[Any, Any, T]) -> T:
+async def _until_signal(command: Coroutine[Any, Any, T]) -> T:
     from fastapi_crons._util.signals import EndSignals
 
-    told: list[int] = []
+    received: list[int] = []
     task = asyncio.get_running_loop().create_task(command)
 
     def end(number: int) -> None:
-        told.append(number)
+        received.append(number)
         show_cursor()
         task.cancel()
 
@@ -125,8 +124,8 @@ async def _until_told(command: Coroutine[Any, Any, T]) -> T:
     try:
         return await task
     except asyncio.CancelledError:
-        if told:
-            raise typer.Exit(128 + told[0]) from None
+        if received:
+            raise typer.Exit(128 + received[0]) from None
         raise
     finally:
         signals.stop()
@@ -164,7 +163,7 @@ async def _opened(
         if lifespan and found.app is not None:
             progress.begin("starting the app")
             await stack.enter_async_context(served(found.app))
-            # Hooks that are under way end before what they use is closed.
+            # Hooks that are still running end before the app closes what they use.
             stack.push_async_callback(crons.stop)
         progress.begin("asking the stores")
         try:
@@ -184,7 +183,7 @@ class _Warnings(logging.Handler):
 
 @contextmanager
 def _failing_hooks_shown() -> Iterator[None]:
-    """Say which hooks fail in this process: nobody reads its log."""
+    """Show the failures of hooks in this process, whose log is not shown."""
     handler = _Warnings(logging.ERROR)
     hooks = logging.getLogger("fastapi_crons.hooks")
     hooks.addHandler(handler)
@@ -196,7 +195,7 @@ def _failing_hooks_shown() -> Iterator[None]:
 
 @asynccontextmanager
 async def served(app: FastAPI) -> AsyncIterator[None]:
-    """The lifespan of an app as a server holds it: whatever happens inside, it ends in its own way."""
+    """The lifespan of an app, as in a server: an error inside the block does not reach it."""
     context = app.router.lifespan_context(app)
     try:
         await context.__aenter__()
@@ -208,7 +207,7 @@ async def served(app: FastAPI) -> AsyncIterator[None]:
         try:
             await context.__aexit__(None, None, None)
         except Exception as error:
-            # What the command ended with is what matters.
+            # The error of the command matters more than this one.
             warn(f"the app's lifespan failed at its end, too: {type(error).__name__}: {said(error)}")
         raise
     await context.__aexit__(None, None, None)
@@ -227,16 +226,14 @@ def check_lock_is_shared(management: Management) -> None:
 
 
 def check_name(crons: Crons, name: str) -> None:
-    """Raises `UnknownJobError`, with the names that come near."""
+    """Raises `UnknownJobError`, with similar names."""
     from difflib import get_close_matches
 
     from fastapi_crons.errors import UnknownJobError
 
     if crons.get_job(name) is None:
         near = get_close_matches(name, crons.jobs.names())
-        hint = (
-            f"did you mean {' or '.join(map(repr, near))}?" if near else "fastapi-crons list-jobs shows those there are"
-        )
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "fastapi-crons list-jobs shows all jobs"
         raise UnknownJobError(f"there is no job named {name!r}; {hint}")
 
 

@@ -1,4 +1,4 @@
-"""A scheduler in a process of its own, with a live view on a terminal."""
+"""`start-scheduler`: a scheduler without a web server, with a live view on a terminal."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ if TYPE_CHECKING:
     from fastapi_crons.scheduler import Crons
     from fastapi_crons_cli.apps import FoundApp
 
-#: How often (seconds) the live view is drawn anew.
+#: How often (seconds) the live view is redrawn.
 _VIEW_INTERVAL = 1.0
-#: How often (seconds) it is looked whether the scheduler has been stopped by its own app.
+#: How often (seconds) to check whether the app has stopped the scheduler.
 _LOOK_INTERVAL = 1.0
 #: How many of the latest runs it shows.
 _RUNS_SHOWN = 5
-#: How many lines of the terminal are left for other things than jobs.
+#: How many lines of the terminal are not used for jobs.
 _OTHER_LINES = 14
 
 
 def serve(found: FoundApp, *, live: bool) -> None:
-    """Run a scheduler until the process is told to end; a second signal ends it at once."""
+    """Run a scheduler until the process is stopping to end; a second signal ends it at once."""
     asyncio.run(_serve(found, live=live))
 
 
 async def _serve(found: FoundApp, *, live: bool) -> None:
     from fastapi_crons._util.signals import EndSignals
 
-    told = asyncio.Event()
-    task = asyncio.ensure_future(_started(found, told, live=live))
+    stopping = asyncio.Event()
+    task = asyncio.ensure_future(_started(found, stopping, live=live))
 
     def end(number: int) -> None:
         show_cursor()
-        told.set()
+        stopping.set()
 
     signals = EndSignals(end)
     signals.start()
-    waiting = asyncio.ensure_future(told.wait())
+    waiting = asyncio.ensure_future(stopping.wait())
     try:
         await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done() and not found.crons.running:
-            task.cancel()  # told to end while it was starting
+            task.cancel()  # the signal came during the start
         await asyncio.wait({task})
         if not task.cancelled():
             task.result()
@@ -64,12 +64,12 @@ async def _serve(found: FoundApp, *, live: bool) -> None:
         signals.stop()
 
 
-async def _started(found: FoundApp, told: asyncio.Event, *, live: bool) -> None:
+async def _started(found: FoundApp, stopping: asyncio.Event, *, live: bool) -> None:
     from fastapi_crons_cli.session import served
 
     crons = found.crons
     async with AsyncExitStack() as stack:
-        # The view comes first: what is logged is to go above it.
+        # Start the view first, so that log lines go above it.
         started = asyncio.Event()
         if live:
             await stack.enter_async_context(_live_view(crons, started))
@@ -78,19 +78,19 @@ async def _started(found: FoundApp, told: asyncio.Event, *, live: bool) -> None:
             progress.begin("starting the scheduler")
             if found.app is not None:
                 await stack.enter_async_context(served(found.app))
-            # An app that is not the scheduler's own does not start it.
+            # Without effect where the app has started it.
             await crons.start()
             stack.push_async_callback(crons.stop)
         started.set()
-        while crons.running and not told.is_set():
+        while crons.running and not stopping.is_set():
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(told.wait(), _LOOK_INTERVAL)
-        # No tick is claimed any more while the app shuts down.
+                await asyncio.wait_for(stopping.wait(), _LOOK_INTERVAL)
+        # Stop claiming ticks before the app shuts down.
         await crons.stop()
 
 
 def _log_to_stderr() -> None:
-    """Show log records, unless the app sees to that itself; the scheduler's own from INFO on."""
+    """Show log records, unless the app has set up logging; the scheduler's own from INFO on."""
     if not logging.getLogger().handlers:
         logging.basicConfig(
             stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -102,7 +102,7 @@ def _log_to_stderr() -> None:
 
 @asynccontextmanager
 async def _live_view(crons: Crons, started: asyncio.Event) -> AsyncIterator[None]:
-    """Jobs and latest runs at the foot of the terminal; what is logged and printed goes above."""
+    """Jobs and latest runs at the bottom of the terminal; log lines and output go above."""
     from rich.live import Live
 
     with Live(console=console(stderr=True), auto_refresh=False, transient=True) as view:

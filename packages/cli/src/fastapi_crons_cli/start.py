@@ -1,4 +1,4 @@
-"""Where `fastapi-crons` begins: Ctrl-C ends it without a traceback from the first moment on."""
+"""The entry point of `fastapi-crons`: Ctrl-C ends it without a traceback from the start."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import FrameType
 
 def main() -> None:
     """Run the command line."""
-    _on_interrupt(signal.SIG_DFL)  # nothing is to be cleaned up while modules are imported
+    _on_interrupt(signal.SIG_DFL)  # nothing needs cleaning up while modules are imported
     from fastapi_crons_cli.main import main as run
 
     _on_interrupt(interrupted)
@@ -18,7 +18,7 @@ def main() -> None:
 
 
 def interrupted(number: int, frame: FrameType | None) -> None:
-    """Ctrl-C: what is open is closed; another one ends the process at once."""
+    """The handler of Ctrl-C: raises, so that everything is closed; another Ctrl-C ends the process at once."""
     signal.signal(number, signal.SIG_DFL)
     raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""The command that shows what is to come: `next`."""
+"""The command that shows the next ticks: `next`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def next_ticks(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show when a job, or any cron expression, is due next, and say in words when that is."""
+    """Show when a job, or any cron expression, is due next, with a description in words."""
     with json_only(as_json):
         schedules = _schedules(what, zone, app)
     now = datetime.now(timezone.utc)
@@ -62,7 +62,7 @@ def next_ticks(
 
 
 def _schedules(what: list[str], zone: str | None, app: str | None) -> list[tuple[str | None, Schedule]]:
-    """What is asked for: the schedules of jobs by name, and expressions, also one that is not in quotes."""
+    """The given schedules: of jobs by name, and expressions, also one that is not in quotes."""
     from fastapi_crons.config import CronConfig
     from fastapi_crons.errors import ScheduleError, UnknownJobError
     from fastapi_crons.schedule import CronSchedule
@@ -84,7 +84,7 @@ def _schedules(what: list[str], zone: str | None, app: str | None) -> list[tuple
                 raise
         jobs = _jobs(app) if jobs is None else jobs
         if text not in jobs:
-            raise UnknownJobError(f"there is no job named {text!r}, and it is no cron expression either")
+            raise UnknownJobError(f"{text!r} is neither a job nor a cron expression")
         found.append((text, jobs[text].schedule))
     return found
 
@@ -125,7 +125,7 @@ def _in_zone(instant: datetime, schedule: Schedule) -> datetime:
 
 
 def _described(schedule: Schedule) -> str | None:
-    """What an expression means, in words; None for a schedule of another kind."""
+    """The description of a cron expression; None for another kind of schedule."""
     from fastapi_crons.schedule import CronSchedule
     from fastapi_crons.schedule.english import in_words
 

@@ -1,7 +1,7 @@
-"""Used: which modules of which folders were run by a command before, so that completion runs no others.
+"""Remembers which modules of which folders a command has imported, so that completion imports no others.
 
-A shell completes while somebody looks around, perhaps in what was just unpacked: importing an app there would run it. For
-each module that a command has imported, the user's cache folder has an empty file, named by a digest.
+A user may press Tab in a folder of unknown code, and importing an app runs it. For each module that a command has imported,
+the user's cache folder has an empty file, named by a digest.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def remember(folder: Path, module: str) -> None:
-    """A command has imported this module. Where that can't be kept, completion gives no names."""
+    """Remember that a command has imported this module. Where that fails, completion offers no names."""
     with suppress(OSError, RuntimeError):
         mark = _mark(folder, module)
         mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -32,13 +32,13 @@ def is_remembered(folder: Path, module: str) -> bool:
 
 def _mark(folder: Path, module: str) -> Path:
     place = folder.resolve()
-    # A folder that somebody else has put in its place is another one.
+    # A folder of another owner in the same place counts as another folder.
     key = f"{place}\0{module}\0{place.stat().st_uid}"
     return _cache() / "fastapi-crons" / "used" / hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _cache() -> Path:
-    """The folder for what programs may keep for a user, and the user may delete."""
+    """The user's cache folder."""
     named = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME", "")
     if os.path.isabs(named):
         return Path(named)

@@ -42,7 +42,7 @@ def run_job(
     from fastapi_crons_cli.session import in_app
 
     async def run(session: Session) -> Run:
-        _say_to_whoever_reads(f"🚀 Running job '{shown(name)}' manually...", wanted=not as_json)
+        _say_if_read(f"🚀 Running job '{shown(name)}' manually...", wanted=not as_json)
         try:
             ended = await _run(session, name, force=force, timeout=timeout, note=note)
         except asyncio.CancelledError:
@@ -55,7 +55,7 @@ def run_job(
         if as_json:
             print(json.dumps(run_json(ended), indent=2), file=out, flush=True)
         else:
-            _tell(ended, session.zone, verbose=verbose)
+            _print_end(ended, session.zone, verbose=verbose)
         session.progress.begin(f"the thread of job {shown(name)!r} is still running; Ctrl-C leaves it behind")
         await session.management.wait_for_thread(ended.id)
         return ended
@@ -66,8 +66,8 @@ def run_job(
         raise typer.Exit(1)
 
 
-def _say_to_whoever_reads(text: str, *, wanted: bool) -> None:
-    """A job runs also where nobody reads what is said of it."""
+def _say_if_read(text: str, *, wanted: bool) -> None:
+    """Print a line, if the output is still read."""
     if wanted:
         with suppress(BrokenPipeError):
             say(text)
@@ -86,7 +86,7 @@ async def _run(session: Session, name: str, *, force: bool, timeout: float | Non
         raise JobLockedError(str(error).replace("force=True", "--force")) from error
 
 
-def _tell(run: Run, zone: str, *, verbose: bool) -> None:
+def _print_end(run: Run, zone: str, *, verbose: bool) -> None:
     from fastapi_crons.run import short_id
 
     if verbose:
@@ -104,7 +104,7 @@ def _tell(run: Run, zone: str, *, verbose: bool) -> None:
         return
     if run.status == "running":
         warn(
-            f"❌ Job '{shown(run.job)}' does not end although it was cancelled, and is left behind "
+            f"❌ Job '{shown(run.job)}' does not end although it was cancelled, and was left running "
             f"(run {shown(short_id(run.id))})"
         )
         return
@@ -120,7 +120,7 @@ def _tell(run: Run, zone: str, *, verbose: bool) -> None:
 
 
 def pause(name: JobName, app: App = None, note: Note = None, verbose: Verbose = False) -> None:
-    """Let no tick of a job run, on any instance, until it is resumed. Runs that have begun go on."""
+    """Run no tick of a job, on any instance, until it is resumed. Current runs are left alone."""
     from fastapi_crons_cli.session import ToBeDone, actor, with_stores
 
     async def look(session: Session) -> str:
@@ -137,11 +137,11 @@ def resume(
     name: JobName,
     app: App = None,
     catch_up: Annotated[
-        bool, typer.Option("--catch-up", help="Treat the ticks of the pause as late ones; else they are missed.")
+        bool, typer.Option("--catch-up", help="Treat the ticks of the pause as late ticks; else they are missed.")
     ] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Let a paused job run again, from its next tick on."""
+    """Resume a paused job with its next tick."""
     from fastapi_crons_cli.session import ToBeDone, with_stores
 
     async def look(session: Session) -> str:
@@ -158,7 +158,7 @@ def resume(
         why = "its schedule has no more ticks" if view.job.enabled else "it is disabled in code"
         return f"Resumed '{shown(name)}'; no run follows: {why}"
 
-    # The ticks of the pause are put on record here, and the hooks are told of them.
+    # This process records the missed ticks of the pause, and calls the hooks for them.
     say(with_stores(look, app=app, job=name, act=ask, hooks=("tick_missed",)))
 
 
@@ -198,9 +198,7 @@ def cancel(
 
 def start_scheduler(
     app: App = None,
-    live: Annotated[
-        bool, typer.Option("--live/--no-live", help="Show jobs and runs as they go, on a terminal.")
-    ] = True,
+    live: Annotated[bool, typer.Option("--live/--no-live", help="Show jobs and runs live, on a terminal.")] = True,
     verbose: Verbose = False,
 ) -> None:
     """Start the app's scheduler in this process, inside the app's lifespan, without a web server, until SIGTERM or Ctrl-C."""
