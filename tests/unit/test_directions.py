@@ -30,14 +30,6 @@ ROOMS = (
 EXCEPTIONS = {
     ("plugins.specs", "scheduler.crons"): "plugin authors read the type of `crons` in the hook specifications",
 }
-#: Imports that point up, or close a circle, and are to be cured.
-WRONG = {
-    ("engine.dispatch.dispatcher", "engine.parts"),
-    ("engine.dispatch.registration", "engine.parts"),
-    ("engine.dispatch.results", "engine.parts"),
-    ("engine.fleet.membership", "engine.parts"),
-    ("engine.fleet.recovery", "engine.parts"),
-}
 
 
 def modules() -> dict[str, Path]:
@@ -92,12 +84,12 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
 
 def test_imports_point_down() -> None:
     up = {(one, other) for one, other in imports() if height(other) < height(one)}
-    assert up == EXCEPTIONS.keys() | WRONG, sorted(up ^ (EXCEPTIONS.keys() | WRONG))
+    assert up == EXCEPTIONS.keys(), sorted(up ^ EXCEPTIONS.keys())
 
 
 def test_no_circle_of_imports() -> None:
     graph: dict[str, set[str]] = {}
-    for one, other in set(imports()) - EXCEPTIONS.keys() - WRONG:
+    for one, other in set(imports()) - EXCEPTIONS.keys():
         if one != other:
             graph.setdefault(one, set()).add(other)
     assert len(graph) > 50

@@ -9,37 +9,16 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 from fastapi_crons._util.backoff import Backoff, Meter
-from fastapi_crons._util.life import Finding, Part
-from fastapi_crons._util.signals import Signals
-from fastapi_crons._util.tasks import Background, Supervisor
+from fastapi_crons._util.life import Finding
 from fastapi_crons._util.text import one_line, span
-from fastapi_crons._util.threads import ThreadPool
 from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
-from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
-from fastapi_crons.engine.dispatch.lateness import Delays
-from fastapi_crons.engine.dispatch.timeline import Timeline
-from fastapi_crons.engine.events import Feed
-from fastapi_crons.engine.fleet.heartbeat import Prompt
-from fastapi_crons.engine.fleet.membership import Membership
-from fastapi_crons.engine.fleet.recovery import Recovery
 from fastapi_crons.engine.health import Health, health_of
-from fastapi_crons.engine.maintenance import Maintenance
 from fastapi_crons.engine.manual import Requests
 from fastapi_crons.engine.parts import Parts
-from fastapi_crons.engine.runs.journal import Journal
-from fastapi_crons.engine.runs.recorder import Recorder
-from fastapi_crons.engine.runs.run import ActiveRun
-from fastapi_crons.engine.runs.runner import Runner
-from fastapi_crons.engine.stores import Stores
 from fastapi_crons.errors import CronsError, StoreError
 from fastapi_crons.job import CronJob
-from fastapi_crons.locking.base import LeaseTerms
-from fastapi_crons.locking.client import LockClient
-from fastapi_crons.locking.instance import Instance
-from fastapi_crons.locking.leases import LeaseBook
 from fastapi_crons.locking.manager import DistributedLockManager
-from fastapi_crons.plugins.calls import HookCaller
 from fastapi_crons.plugins.registry import Plugins
 from fastapi_crons.registry import JobRegistry
 from fastapi_crons.state.base import StateBackend
@@ -51,8 +30,6 @@ Role = Literal["scheduler", "operator", "observer"]
 
 #: How long (seconds) a stop waits for a store that did not answer before.
 _IMPATIENCE = 1.0
-#: How many plain functions of hooks are called at a time.
-_HOOK_THREADS = 8
 
 
 class Engine:
@@ -78,103 +55,39 @@ class Engine:
         self.clock = clock
         self._plugins = plugins
         self.state = state
-        terms = LeaseTerms(lock_manager.config.lock_timeout, lock_manager.config.instance_timeout)
-        leases = LeaseBook(lock_manager.backend.reach, terms, config.heartbeat_interval, clock.monotonic)
-        self._timeline, delays = Timeline(), Delays()
-        self.locks = LockClient(
-            lock_manager.backend,
-            lock_manager.config,
-            clock,
-            leases,
-            count_ticks=self._count_ticks,
-            on_outage=delays.note,
-        )
-        self.instance = Instance.of_this_process(config.given_instance_id)
         self.pid = os.getpid()
         self.loop = asyncio.get_running_loop()
-        self.supervisor = Supervisor()
-        pool = ThreadPool(_HOOK_THREADS, "fastapi-crons-hook")
-        self.hooks = HookCaller(crons, clock, plugins.calls, pool, config.hook_timeout)
-        self.background = Background(clock, config.hook_timeout)
-        self._signals = Signals(watch_interrupts=config.enabled and role != "observer")
-        self.recorder = Recorder(
-            state,
-            self.locks,
-            leases,
-            clock,
-            self.supervisor,
-            store_timeout=config.store_timeout,
-            max_buffered=config.max_buffered_records,
-        )
-        journal = Journal(clock, self.hooks, self.recorder, self.background, self.instance.id)
-        prompt = Prompt(clock.monotonic)
-        self.runner = Runner(
+        parts = Parts(
+            crons,
             config,
             clock,
             plugins,
-            self.hooks,
-            self.recorder,
-            journal,
-            leases,
-            self.background,
-            self.instance.id,
-            self._signals.interrupts,
-            ask_about_leases=prompt.renew,
-            on_lost=self._lost,
-        )
-        parts = Parts(
-            config,
-            clock,
-            self.instance,
-            self.runs_ticks,
             state,
-            self.locks,
-            leases,
-            self.recorder,
-            journal,
-            self.runner,
-            self.background,
-            self.supervisor,
+            lock_manager,
+            jobs.get,
+            self._registered,
+            runs_ticks=self.runs_ticks,
+            to_read=role == "observer",
         )
-        self.leases = leases
-        self.dispatcher = Dispatcher(
-            parts, self._timeline, delays, on_registered=self._registered, on_early=prompt.beat_for_early_tick
-        )
-        self.membership = Membership(parts, self.dispatcher, Recovery(parts, self.dispatcher, jobs.get), prompt)
-        self._requests = Requests(parts, self.dispatcher, self.membership)
-        self.feed = Feed(state, config.max_event_streams)
-        to_read = role == "observer"
-        stores = Stores(
-            config, clock, self.instance, state, self.locks, self.membership, self.recorder, to_read=to_read
-        )
-        #: In the order in which they are started; they are stopped in the reverse one.
-        self._parts: list[Part] = [self.supervisor, self.hooks, stores, self.feed, self._signals]
-        if not to_read:
-            self._parts += [
-                self.recorder,
-                self.membership,
-                self.background,
-                self.runner,
-                self.dispatcher,
-                self._requests,
-            ]
-        if self.runs_ticks:
-            self._parts += [
-                Maintenance(config, clock, self.supervisor, state, self.locks, self.recorder),
-            ]
+        self.instance = parts.instance
+        self.locks = parts.locks
+        self.leases = parts.leases
+        self.hooks = parts.hooks
+        self.supervisor = parts.supervisor
+        self.background = parts.background
+        self.recorder = parts.recorder
+        self.runner = parts.runner
+        self.dispatcher = parts.dispatcher
+        self.membership = parts.membership
+        self.feed = parts.feed
+        self._requests = parts.requests
+        self._signals = parts.signals
+        self._parts = parts.in_order
         #: How many of them have started.
         self._started = 0
         #: Why the stores could not be had at the start, while they are waited for.
         self.waits_for_stores: str | None = None
         self._missing = Meter()
-
-    def _lost(self, run: ActiveRun) -> None:
-        self.membership.lost(run)
-
-    def _count_ticks(self, seconds: float) -> tuple[int, bool]:
-        """How many ticks became due in the last so many seconds, and whether there are more."""
-        now = self.clock.now()
-        return self._timeline.count(now - seconds - 1, now)  # a tick is claimed within a second
 
     @property
     def runs_ticks(self) -> bool:
@@ -218,7 +131,6 @@ class Engine:
         """
         self.quiesce()
         await self.supervisor.cancel("open", self._store_patience())
-        self.leases.stop()
         # A part whose start failed is stopped as well.
         for part in reversed(self._parts[: self._started + 1]):
             await part.shutdown(self._store_patience())

@@ -6,16 +6,21 @@ import asyncio
 import logging
 
 from fastapi_crons._util.life import Part
+from fastapi_crons._util.tasks import Background
 from fastapi_crons._util.text import printable, safe_text
-from fastapi_crons.clock import iso_utc
+from fastapi_crons.clock import Clock, iso_utc
+from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.dispatch.claims import definition_of, manual_request
 from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
 from fastapi_crons.engine.fleet.membership import Membership
-from fastapi_crons.engine.parts import Parts
+from fastapi_crons.engine.runs.journal import Journal
+from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.engine.runs.run import ActiveRun, Asked
+from fastapi_crons.engine.runs.runner import Runner
 from fastapi_crons.errors import CronsError, JobLockedError, NotInForceError, StoreUnavailableError
 from fastapi_crons.job import CronJob, ManualRun
 from fastapi_crons.locking.base import ClaimRequest, LeaseRef, Pause, PauseRequest, Resumed, ResumeRequest
+from fastapi_crons.locking.client import LockClient
 from fastapi_crons.run import Run, short_id
 from fastapi_crons.schedule.due import TickRange, range_of_text, tick_range, tick_source
 from fastapi_crons.state.base import Signal
@@ -30,14 +35,29 @@ _LATE_ALREADY = "it was already late when the pause began"
 class Requests(Part):
     """Performed by one scheduler. Raises `StoreUnavailableError` where the lock store does not answer."""
 
-    def __init__(self, parts: Parts, dispatcher: Dispatcher, membership: Membership) -> None:
-        self._config, self._clock, self._locks = parts.config, parts.clock, parts.locks
-        self._recorder, self._journal, self._runner = parts.recorder, parts.journal, parts.runner
-        self._background = parts.background
+    def __init__(
+        self,
+        config: CronConfig,
+        clock: Clock,
+        background: Background,
+        locks: LockClient,
+        recorder: Recorder,
+        journal: Journal,
+        runner: Runner,
+        dispatcher: Dispatcher,
+        membership: Membership,
+        *,
+        registers: bool,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._background = background
+        self._locks = locks
+        self._recorder, self._journal, self._runner = recorder, journal, runner
         self._dispatcher = dispatcher
         self._membership = membership
         #: Whether this instance registers its jobs, as every instance does that runs ticks.
-        self._registers = parts.runs_ticks
+        self._registers = registers
         #: Set once the scheduler claims nothing more.
         self._stopping = asyncio.Event()
         #: Tasks that claim and start manual runs.

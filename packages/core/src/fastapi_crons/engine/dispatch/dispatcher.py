@@ -14,8 +14,10 @@ from math import inf
 from time import perf_counter
 
 from fastapi_crons._util.life import Finding, Part, listed
+from fastapi_crons._util.tasks import Background, Supervisor
 from fastapi_crons._util.text import one_line
-from fastapi_crons.clock import utc_datetime
+from fastapi_crons.clock import Clock, utc_datetime
+from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.dispatch.claims import Wanted, claims_of
 from fastapi_crons.engine.dispatch.jitter import HeldBack
 from fastapi_crons.engine.dispatch.lateness import NOT_TAKEN, PAUSED, Delay, Delays
@@ -26,10 +28,13 @@ from fastapi_crons.engine.dispatch.sharing import Due, Sharing
 from fastapi_crons.engine.dispatch.store_clock import StoreClock
 from fastapi_crons.engine.dispatch.timeline import Timeline
 from fastapi_crons.engine.dispatch.tracked import Phase, TrackedJob
-from fastapi_crons.engine.parts import Parts
+from fastapi_crons.engine.runs.journal import Journal
+from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.engine.runs.run import ActiveRun
+from fastapi_crons.engine.runs.runner import Runner
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import ClaimResult
+from fastapi_crons.locking.client import LockClient
 from fastapi_crons.locking.rule import MAX_HANDLED_AHEAD
 from fastapi_crons.run import RunIds
 from fastapi_crons.schedule.due import MAX_COUNTING
@@ -50,27 +55,57 @@ class Dispatcher(Part):
 
     def __init__(
         self,
-        parts: Parts,
+        config: CronConfig,
+        clock: Clock,
+        owner: str,
+        supervisor: Supervisor,
+        background: Background,
+        locks: LockClient,
+        recorder: Recorder,
+        journal: Journal,
+        runner: Runner,
         timeline: Timeline,
         delays: Delays,
+        *,
+        runs_ticks: bool,
         on_registered: Callable[[list[CronJob]], None],
         on_early: Callable[[], None],
     ) -> None:
-        """`on_early` is called when the store says that a tick is claimed too early."""
-        self._config, self._clock, self._owner = parts.config, parts.clock, parts.instance.owner
-        self._locks, self._runner, self._background = parts.locks, parts.runner, parts.background
-        self._supervisor, self._runs_ticks = parts.supervisor, parts.runs_ticks
+        """Without `runs_ticks` jobs are only started by hand. `on_early` is called where a claim is too early for the store."""
+        self._config = config
+        self._clock = clock
+        self._owner = owner
+        self._supervisor, self._background = supervisor, background
+        self._locks = locks
+        self._runner = runner
+        self._runs_ticks = runs_ticks
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._store_clock = StoreClock(self._clock)
         self._timeline = timeline
         self._sharing = Sharing()
         self._held_back: HeldBack[TrackedJob] = HeldBack()
-        self._queue = JobQueue(parts.recorder, self._store_clock.now)
+        self._queue = JobQueue(recorder, self._store_clock.now)
         self.delays = delays
         self.new_run_id = RunIds(self._clock.now)
-        self.jobs = RegisteredJobs(parts, self._timeline, self.new_run_id, self._registered, on_registered)
+        self.jobs = RegisteredJobs(
+            config,
+            clock,
+            owner,
+            locks,
+            recorder,
+            journal,
+            runner,
+            self._timeline,
+            self.new_run_id,
+            self._registered,
+            on_registered,
+        )
         self.results = Results(
-            parts,
+            clock,
+            owner,
+            recorder,
+            journal,
+            runner,
             self._store_clock,
             self.jobs,
             self._queue,
@@ -324,7 +359,7 @@ class Dispatcher(Part):
         return claims
 
     async def _claim_and_start(self, wanted: list[Wanted]) -> None:
-        asked_ts = self._store_clock.asked_ts = self._clock.now()
+        asked_ts = self._store_clock.ask()
         try:
             results = await self._locks.claim([want.request for want in wanted])
             self.delays.store_answered(asked_ts, self._clock.now())

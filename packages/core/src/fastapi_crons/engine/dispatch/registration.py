@@ -13,15 +13,19 @@ from fastapi_crons._util.damage import LATEST
 from fastapi_crons._util.gc_pause import collector_paused
 from fastapi_crons._util.life import Finding, listed
 from fastapi_crons._util.text import counted, printable
-from fastapi_crons.clock import utc_datetime
+from fastapi_crons.clock import Clock, utc_datetime
+from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.dispatch.claims import definition_of, probe_of
 from fastapi_crons.engine.dispatch.timeline import Timeline
 from fastapi_crons.engine.dispatch.tracked import TrackedJob
-from fastapi_crons.engine.parts import Parts
+from fastapi_crons.engine.runs.journal import Journal
+from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.engine.runs.run import ActiveRun
+from fastapi_crons.engine.runs.runner import Runner
 from fastapi_crons.errors import StoreError
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import Definition, Lease, LeaseRef, Registered, Replaced
+from fastapi_crons.locking.client import LockClient
 from fastapi_crons.run import RunIds
 from fastapi_crons.schedule.due import MAX_COUNTING, Policy, range_of_text
 
@@ -38,15 +42,23 @@ class RegisteredJobs:
 
     def __init__(
         self,
-        parts: Parts,
+        config: CronConfig,
+        clock: Clock,
+        owner: str,
+        locks: LockClient,
+        recorder: Recorder,
+        journal: Journal,
+        runner: Runner,
         timeline: Timeline,
         run_ids: RunIds,
         on_placed: Callable[[list[TrackedJob]], None],
         on_registered: Callable[[list[CronJob]], None],
     ) -> None:
-        self._config, self._clock, self._owner = parts.config, parts.clock, parts.instance.owner
-        self._locks, self._recorder, self._runner = parts.locks, parts.recorder, parts.runner
-        self._journal = parts.journal
+        self._config = config
+        self._clock = clock
+        self._owner = owner
+        self._locks = locks
+        self._recorder, self._journal, self._runner = recorder, journal, runner
         self._timeline = timeline
         self._run_ids = run_ids
         self._on_placed = on_placed

@@ -6,14 +6,17 @@ import logging
 from collections.abc import Callable
 
 from fastapi_crons._util.text import one_line
+from fastapi_crons.clock import Clock
 from fastapi_crons.engine.dispatch.claims import Wanted, ref_of, rerun_of
 from fastapi_crons.engine.dispatch.lateness import PAUSED, Delay, Delays
 from fastapi_crons.engine.dispatch.queue import JobQueue
 from fastapi_crons.engine.dispatch.registration import RegisteredJobs, warn_of_reset
 from fastapi_crons.engine.dispatch.store_clock import StoreClock
 from fastapi_crons.engine.dispatch.tracked import Phase, TrackedJob
-from fastapi_crons.engine.parts import Parts
+from fastapi_crons.engine.runs.journal import Journal
+from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.engine.runs.run import ActiveRun
+from fastapi_crons.engine.runs.runner import Runner
 from fastapi_crons.locking.base import ClaimResult, Lease, LeaseRef
 from fastapi_crons.run import RunIds, Trigger
 from fastapi_crons.schedule.due import NOTHING, TickRange
@@ -33,8 +36,12 @@ class Results:
 
     def __init__(
         self,
-        parts: Parts,
-        clock: StoreClock,
+        clock: Clock,
+        owner: str,
+        recorder: Recorder,
+        journal: Journal,
+        runner: Runner,
+        store_clock: StoreClock,
         jobs: RegisteredJobs,
         queue: JobQueue,
         delays: Delays,
@@ -43,9 +50,10 @@ class Results:
         on_early: Callable[[], None],
         wake: Callable[[], None],
     ) -> None:
-        self._clock, self._owner = parts.clock, parts.instance.owner
-        self._recorder, self._journal, self._runner = parts.recorder, parts.journal, parts.runner
-        self._store_clock = clock
+        self._clock = clock
+        self._owner = owner
+        self._recorder, self._journal, self._runner = recorder, journal, runner
+        self._store_clock = store_clock
         self._jobs = jobs
         self._queue = queue
         self._delays = delays

@@ -19,7 +19,7 @@ class StoreClock:
         #: The last call of `look`, on the wall clock and on the monotonic clock.
         self._seen, self._seen_monotonic = clock.now(), clock.monotonic()
         #: When ticks were claimed last.
-        self.asked_ts = 0.0
+        self._asked_ts = 0.0
 
     def now(self) -> float:
         """The instant up to which ticks can be claimed."""
@@ -27,10 +27,15 @@ class StoreClock:
             self._ahead = 0.0
         return self._clock.now() - self._ahead
 
+    def ask(self) -> float:
+        """Note that ticks are claimed now; returns when that is, by our clock."""
+        self._asked_ts = self._clock.now()
+        return self._asked_ts
+
     def refused_as_early(self, store_now: int) -> bool:
         """Learn from a claim that the store refused as too early. Returns whether the store's clock is behind ours."""
         # Counted from before the request, since the answer may have taken long. Most of what the store allows is used.
-        ahead = self.asked_ts - store_now - 0.9 * MAX_AHEAD
+        ahead = self._asked_ts - store_now - 0.9 * MAX_AHEAD
         if ahead <= MAX_AHEAD / 2:
             return False
         self._ahead, self._ahead_until = ahead, self._clock.monotonic() + _BEHIND_LASTS

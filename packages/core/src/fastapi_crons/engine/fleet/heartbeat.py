@@ -80,8 +80,16 @@ class Prompt:
 
     def renew(self) -> None:
         """Ask now whose the leases are."""
-        self.renewal_wanted = True
+        self.renew_later()
         self.beat()
+
+    def renew_later(self) -> None:
+        """Ask with the next heartbeat whose the leases are."""
+        self.renewal_wanted = True
+
+    def renewing(self) -> None:
+        """The store is being asked whose the leases are."""
+        self.renewal_wanted = False
 
     def listen(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """The heartbeat waits on this loop from now on; with None, on none."""
@@ -247,11 +255,11 @@ class Heartbeat:
         return beat
 
     async def _renew(self, locks: LockClient) -> None:
-        self._prompt.renewal_wanted = False
+        self._prompt.renewing()
         try:
             refused = await locks.renew_held()
         except BaseException:
-            self._prompt.renewal_wanted = True
+            self._prompt.renew_later()
             raise
         if refused:
             self._call(partial(self._listener.refused, refused))

@@ -10,17 +10,24 @@ from contextlib import aclosing, contextmanager
 
 from fastapi_crons._util.backoff import Backoff, Meter
 from fastapi_crons._util.life import Finding, Part
+from fastapi_crons._util.tasks import Background, Supervisor
 from fastapi_crons._util.text import counted, one_line, span
+from fastapi_crons.clock import Clock
+from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
 from fastapi_crons.engine.fleet.heartbeat import Heartbeat, Prompt
 from fastapi_crons.engine.fleet.recovery import Recovery
-from fastapi_crons.engine.parts import Parts
+from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.engine.runs.run import ActiveRun
+from fastapi_crons.engine.runs.runner import Runner
 from fastapi_crons.errors import StoreError
 from fastapi_crons.locking.base import Beat, Lease, LeaseRef, LiveInstance
+from fastapi_crons.locking.client import LockClient
+from fastapi_crons.locking.instance import Instance
+from fastapi_crons.locking.leases import LeaseBook
 from fastapi_crons.plugins.choice import reach_warning
 from fastapi_crons.run import short_id
-from fastapi_crons.state.base import Signal
+from fastapi_crons.state.base import Signal, StateBackend
 from fastapi_crons.state.client import answer_of
 
 logger = logging.getLogger(__name__)
@@ -32,17 +39,38 @@ _RETRY_AFTER = 1.0
 class Membership(Part):
     """What one scheduler has to do with others. Its heartbeat calls it, partly from a thread of its own."""
 
-    def __init__(self, parts: Parts, dispatcher: Dispatcher, recovery: Recovery, prompt: Prompt) -> None:
-        self._config, self._clock, self._instance = parts.config, parts.clock, parts.instance
-        self._runs_ticks = parts.runs_ticks
-        self._state, self._locks, self._leases = parts.state, parts.locks, parts.leases
-        self._supervisor = parts.supervisor
-        self._recorder, self._runner, self._background = parts.recorder, parts.runner, parts.background
+    def __init__(
+        self,
+        config: CronConfig,
+        clock: Clock,
+        instance: Instance,
+        supervisor: Supervisor,
+        background: Background,
+        state: StateBackend,
+        locks: LockClient,
+        leases: LeaseBook,
+        recorder: Recorder,
+        runner: Runner,
+        dispatcher: Dispatcher,
+        recovery: Recovery,
+        prompt: Prompt,
+        *,
+        runs_ticks: bool,
+    ) -> None:
+        """Without `runs_ticks` the instance takes no share of the ticks, and recovers nothing."""
+        self._config = config
+        self._clock = clock
+        self._instance = instance
+        self._supervisor, self._background = supervisor, background
+        self._state = state
+        self._locks, self._leases = locks, leases
+        self._recorder, self._runner = recorder, runner
+        self._runs_ticks = runs_ticks
         self._dispatcher = dispatcher
         self._recovery = recovery
         self._loop = asyncio.get_running_loop()
-        self._shared = parts.locks.backend.reach != "process"
-        self._reach_warning = reach_warning(parts.locks.backend.reach) if parts.runs_ticks else None
+        self._shared = locks.backend.reach != "process"
+        self._reach_warning = reach_warning(locks.backend.reach) if runs_ticks else None
         self._recovering = False
         #: The instances that lived at the last heartbeat, by owner.
         self._others: set[str] = set()
@@ -51,9 +79,7 @@ class Membership(Part):
         self._failures: defaultdict[str, Meter] = defaultdict(Meter)
         self._blocked = Meter()
         self._prompt = prompt
-        self.heartbeat = Heartbeat(
-            parts.config, parts.clock, parts.instance, parts.locks, parts.leases, prompt, listener=self
-        )
+        self.heartbeat = Heartbeat(config, clock, instance, locks, leases, prompt, listener=self)
 
     async def announce(self) -> None:
         """Make this instance known to the lock store. Raises `StoreError`."""
@@ -244,7 +270,7 @@ class Membership(Part):
     def _share(self, beat: Beat) -> None:
         digest = self.jobs_digest()
         peers = sorted(other.instance.owner for other in beat.instances if other.jobs == digest)
-        self._recovery.met |= {other.instance.id for other in beat.instances}
+        self._recovery.meet(other.instance.id for other in beat.instances)
         owners = {other.instance.owner for other in beat.instances}
         if self._others - owners:
             self._background.start(self._see_to_what_is_left())

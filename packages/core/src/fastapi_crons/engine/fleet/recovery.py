@@ -6,16 +6,23 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from dataclasses import replace
 from typing import TypeVar
 
+from fastapi_crons.clock import Clock
+from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.dispatch.claims import interrupted, ref_of
 from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
 from fastapi_crons.engine.dispatch.tracked import TrackedJob
-from fastapi_crons.engine.parts import Parts
+from fastapi_crons.engine.runs.journal import Journal
+from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.engine.runs.run import ActiveRun
+from fastapi_crons.engine.runs.runner import Runner
 from fastapi_crons.errors import StoreError
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import REACHES, Lease
+from fastapi_crons.locking.client import LockClient
+from fastapi_crons.locking.leases import LeaseBook
 from fastapi_crons.run import INTERRUPTED, MissedReason, MissedTicks, Run, RunError
 from fastapi_crons.schedule.due import TickRange
+from fastapi_crons.state.base import StateBackend
 from fastapi_crons.state.client import answer_of
 
 T = TypeVar("T")
@@ -30,18 +37,38 @@ _NEVER_BEGAN = "the answer to its claim never arrived"
 class Recovery:
     """Closes records, writes down ticks, and has cut-off runs run again, for one scheduler."""
 
-    def __init__(self, parts: Parts, dispatcher: Dispatcher, job_of: Callable[[str], CronJob | None]) -> None:
-        self._config, self._clock, self._owner = parts.config, parts.clock, parts.instance.owner
-        self._state, self._locks, self._leases = parts.state, parts.locks, parts.leases
-        self._recorder, self._journal, self._runner = parts.recorder, parts.journal, parts.runner
+    def __init__(
+        self,
+        config: CronConfig,
+        clock: Clock,
+        owner: str,
+        state: StateBackend,
+        locks: LockClient,
+        leases: LeaseBook,
+        recorder: Recorder,
+        journal: Journal,
+        runner: Runner,
+        dispatcher: Dispatcher,
+        job_of: Callable[[str], CronJob | None],
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._owner = owner
+        self._state = state
+        self._locks, self._leases = locks, leases
+        self._recorder, self._journal, self._runner = recorder, journal, runner
         self._dispatcher = dispatcher
         self._job_of = job_of
         #: Runs whose records were closed here, and whose ticks are still to run again.
         self._closed: set[str] = set()
         self._batch = MAX_BATCH
         #: Whether the history is shared by more than the lock store is; and the instances that share the lock store, or did.
-        self._sees_further = REACHES.index(parts.state.reach) > REACHES.index(parts.locks.backend.reach)
-        self.met: set[str] = set()
+        self._sees_further = REACHES.index(state.reach) > REACHES.index(locks.backend.reach)
+        self._met: set[str] = set()
+
+    def meet(self, instances: Iterable[str]) -> None:
+        """These instances share the lock store."""
+        self._met.update(instances)
 
     async def recover(self, dead: Iterable[Lease]) -> None:
         """See to the leases of dead holders: close the records of their runs, record missed ticks, and rerun ticks."""
@@ -73,7 +100,7 @@ class Recovery:
         alive = {other.id for other in living if other.owner != self._owner}
         if self._sees_further:
             # Other lock stores share this history: theirs are none of our business, whether they live or not.
-            unfinished = {run_id: run for run_id, run in unfinished.items() if run.instance in self.met}
+            unfinished = {run_id: run for run_id, run in unfinished.items() if run.instance in self._met}
         leased = await self._locks.leased(unfinished.keys())
         error = RunError(INTERRUPTED, "its process died before it could say how the run ended")
         for run in unfinished.values():

@@ -95,6 +95,7 @@ class Runner(Part):
 
     async def shutdown(self, timeout: float) -> None:
         """Let runs finish within `shutdown_timeout`, cut off the rest, and let their hooks end in the time that hooks have."""
+        self._leases.stop()
         await self._wait_for_runs(self._shutdown_timeout)
         for run in list(self.active.values()):
             run.cut_off("cancelled" if run.job.is_async else "interrupted", "the stop of its scheduler")
