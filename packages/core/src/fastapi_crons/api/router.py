@@ -225,7 +225,7 @@ async def scheduler(asked: Asking) -> SchedulerModel:
 @_endpoints.get("/scheduler/health", responses={503: {"model": HealthModel, "description": "It does not do its work"}})
 async def health(asked: Asking, response: Response) -> HealthModel:
     """Whether the scheduler does its work: 200, or 503 where it does not. Asks no store."""
-    found = asked.management.crons.health()
+    found = asked.management.health()
     response.status_code = 503 if found.status == "unhealthy" else 200
     return HealthModel.of(found, details=asked.details)
 
@@ -238,8 +238,8 @@ async def _listening(
         raise HTTPException(
             403, "only clients that may change things can listen to events; set CRON_API_TOKEN, and send it"
         )
-    with asked.management.subscribe(job) as heard:
-        yield heard
+    with asked.management.subscribe(job) as records:
+        yield records
 
 
 def _event(record: Record) -> ServerSentEvent:
@@ -256,15 +256,15 @@ def _event(record: Record) -> ServerSentEvent:
     responses={200: {"description": "`run` with a run as it starts or ends, `missed` with missed ticks"}},
 )
 async def events(
-    heard: Annotated[AsyncIterator[Published], Depends(_listening)],
+    records: Annotated[AsyncIterator[Published], Depends(_listening)],
 ) -> AsyncGenerator[ServerSentEvent, None]:
     """Runs as they start and end, without logs, and missed ticks, of all instances that share the state store.
 
     Only for clients that may see results.
     """
     yield ServerSentEvent(comment="listening")
-    async for one in heard:
-        yield one.shown_by(_event)
+    async for published in records:
+        yield published.shown_by(_event)
 
 
 def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[DependsParameter] | None = None) -> APIRouter:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from fastapi_crons.engine.events import Published
+from fastapi_crons.engine.health import Health
 from fastapi_crons.errors import CronsError, RunEndedError
 from fastapi_crons.job import CronJob, ManualRun
 from fastapi_crons.locking.base import REACHES, KnownJob, LiveInstance
@@ -194,7 +195,7 @@ class Management:
         lock = engine.locks.backend
         return SchedulerView(
             instance_id=None if engine.role == "observer" else engine.instance.id,
-            health=self.crons.health() if engine.role == "scheduler" else health_of_others(instances),
+            health=self.health() if engine.role == "scheduler" else health_of_others(instances),
             version=engine.instance.version,
             namespace=config.namespace,
             timezone=config.timezone,
@@ -206,6 +207,10 @@ class Management:
             jobs=len(views),
             paused=sum(view.pause is not None for view in views),
         )
+
+    def health(self) -> Health:
+        """Whether the scheduler does its work. Asks no store, and works before the start, too."""
+        return self.crons.health()
 
     async def instances(self) -> list[LiveInstance]:
         """The running instances that share the lock store, by name; this one, too, unless it only reads. One query."""
@@ -227,8 +232,8 @@ class Management:
     async def events(self, jobs: Collection[str] | None = None) -> AsyncGenerator[Record, None]:
         """As `subscribe`, from the moment that the first event is asked for."""
         with self.subscribe(jobs) as records:
-            async for heard in records:
-                yield heard.record
+            async for published in records:
+                yield published.record
 
     async def known_jobs(self) -> list[KnownJob]:
         """The jobs that the lock store knows, by name, whether they are defined in this process or not."""
