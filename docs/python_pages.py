@@ -160,7 +160,14 @@ def stores() -> str:
                     Entry("fastapi_crons.locking.transactional:without_waiting"),
                     *(
                         Entry(f"fastapi_crons.locking.text:{name}")
-                        for name in ("record_to_text", "record_from_text", "instance_to_text", "instance_from_text")
+                        for name in (
+                            "record_to_text",
+                            "record_from_text",
+                            "lease_to_text",
+                            "lease_from_text",
+                            "instance_to_text",
+                            "instance_from_text",
+                        )
                     ),
                 ),
             ),

@@ -24,9 +24,10 @@ PACKAGES = {
 EXAMPLES = {
     "fastapi_crons_webhook_alerts": "examples/plugins/webhook_alerts",
     "fastapi_crons_jsonl": "examples/plugins/jsonl",
+    "fastapi_crons_plain_sql": "examples/plugins/plain_sql",
 }
 #: What runs the tests of the examples, and apps.
-_TOOLS = ("pytest", "uvicorn")
+_TOOLS = ("pytest", "hypothesis", "uvicorn")
 
 Once = Callable[[str, Callable[[Path], None]], Path]
 

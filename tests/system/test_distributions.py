@@ -161,7 +161,17 @@ def test_the_command_line_works_in_a_project_folder(with_everything: Path, tmp_p
     program = with_everything.parent / "fastapi-crons"
     assert re.fullmatch(r"fastapi-crons \d+\.\d+\.\d+\n", run(program, "--version").stdout)
     listed = run(with_everything, "-m", "fastapi_crons", "plugins").stdout
-    for name in ("webhook-alerts", "jsonl", "memory", "local", "sqlite", "redis-state", "redis-lock", "cli"):
+    for name in (
+        "webhook-alerts",
+        "jsonl",
+        "plain-sql",
+        "memory",
+        "local",
+        "sqlite",
+        "redis-state",
+        "redis-lock",
+        "cli",
+    ):
         assert name in listed
     (tmp_path / "main.py").write_text(
         "from fastapi import FastAPI\nfrom fastapi_crons import Crons\n"

@@ -20,7 +20,7 @@ from tests.system.pages import ROOT, PageRun, check_distributions, check_languag
 
 REDIS = "redis://localhost:6379"
 #: Written from the code, or followed by tests of their own.
-APART = {*generate.PAGES, "plugins/hook-plugin.md", "plugins/backend.md"}
+APART = {*generate.PAGES, "plugins/hook-plugin.md", "plugins/backend.md", "plugins/lock-store.md"}
 PAGES = sorted(
     path.relative_to(ROOT / "docs").as_posix()
     for path in (ROOT / "docs").rglob("*.md")

@@ -47,7 +47,7 @@ def test_loading_every_plugin_imports_nothing_before_it_is_needed(with_everythin
         "import sys; from fastapi_crons.plugins import Plugins; found = Plugins().list()\n"
         f"print(len(found), [*{HEAVY} & sys.modules.keys()])"
     )
-    assert run(with_everything, "-c", code).stdout == "8 []\n"
+    assert run(with_everything, "-c", code).stdout == "9 []\n"
 
 
 @contextmanager
@@ -176,3 +176,33 @@ def test_a_history_of_json_lines_goes_on_after_a_kill(with_everything: Path, mon
     assert before.items() <= statuses("tick").items()
     shown = run(with_everything, "-m", "fastapi_crons", "logs", "--job", "tick", "--json").stdout
     assert {run["id"] for run in json.loads(shown)} >= {id for id, status in before.items() if status == "completed"}
+
+
+_SHARED = """
+import os
+from fastapi_crons import Crons, JobContext
+
+crons = Crons()
+
+@crons.cron("* * * * * *", name="tick")
+def tick(context: JobContext):
+    with open("ticks.txt", "a") as file:
+        file.write(f"{int(context.scheduled_time.timestamp())} {os.getpid()}\\n")
+"""
+
+
+def test_processes_share_the_ticks_through_a_lock_store_in_tables(
+    with_everything: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRON_LOCK_BACKEND", "plain-sql")
+    Path("app.py").write_text(_SHARED)
+    ticks = Path("ticks.txt")
+
+    def runs() -> list[list[str]]:
+        return [line.split() for line in ticks.read_text().splitlines()] if ticks.exists() else []
+
+    command = (with_everything, "-m", "fastapi_crons", "start-scheduler")
+    with started(*command), started(*command):
+        until(lambda: len({pid for _, pid in runs()}) == 2 and len(runs()) >= 8)
+    handled = [int(tick) for tick, _ in runs()]
+    assert sorted(handled) == list(range(min(handled), min(handled) + len(handled)))

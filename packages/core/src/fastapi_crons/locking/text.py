@@ -10,7 +10,14 @@ from fastapi_crons.locking.base import Lease, LiveInstance, Pause
 from fastapi_crons.locking.instance import Instance
 from fastapi_crons.locking.rule import JobRecord
 
-__all__ = ["instance_from_text", "instance_to_text", "record_from_text", "record_to_text"]
+__all__ = [
+    "instance_from_text",
+    "instance_to_text",
+    "lease_from_text",
+    "lease_to_text",
+    "record_from_text",
+    "record_to_text",
+]
 
 _FIELDS = [field.name for field in fields(JobRecord)]
 
@@ -18,7 +25,8 @@ _FIELDS = [field.name for field in fields(JobRecord)]
 def record_to_text(record: JobRecord) -> str:
     """The record of a job with its leases."""
     values = {field: getattr(record, field) for field in _FIELDS}
-    return _dump({**values, "leases": list(record.leases.values()) if record.leases else []})
+    leases = record.leases.values() if record.leases else ()
+    return _dump({**values, "leases": [lease._asdict() for lease in leases]})
 
 
 def record_from_text(text: object) -> JobRecord:
@@ -27,11 +35,25 @@ def record_from_text(text: object) -> JobRecord:
         values = json.loads(cast("str", text))
         record = JobRecord(**{field: values[field] for field in _FIELDS if field in values})
         record.registrars = tuple(record.registrars)
-        record.pause = None if record.pause is None else Pause(*record.pause)
-        record.leases = {lease[1]: Lease(*lease[: len(Lease._fields)]) for lease in values["leases"]}
+        record.pause = None if record.pause is None else Pause(*cast("Any", record.pause))
+        leases = [_lease(lease) for lease in values["leases"]]
+        record.leases = {lease.run_id: lease for lease in leases} or None
     except _UNREADABLE:
         return JobRecord(*(cast("Any", None),) * 4, registrars=(), last_handled=0, since=0)
     return record
+
+
+def lease_to_text(lease: Lease) -> str:
+    """A lease, for stores that keep leases apart from their records."""
+    return _dump(lease._asdict())
+
+
+def lease_from_text(text: object) -> Lease:
+    """The lease that a text holds. Never raises: what can't be read makes a lease that no backend accepts as sound."""
+    try:
+        return _lease(json.loads(cast("str", text)))
+    except _UNREADABLE:
+        return Lease(*(cast("Any", None),) * 7)
 
 
 def instance_to_text(found: LiveInstance) -> str:
@@ -50,6 +72,10 @@ def instance_from_text(text: object) -> LiveInstance:
 
 
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+
+
+def _lease(values: dict[str, Any]) -> Lease:
+    return Lease(**{field: values[field] for field in Lease._fields if field in values})
 
 
 def _dump(values: dict[str, Any]) -> str:

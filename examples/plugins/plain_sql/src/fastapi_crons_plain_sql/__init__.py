@@ -1,0 +1,1 @@
+"""A lock store in three tables of a SQLite file."""
