@@ -187,7 +187,7 @@ crons = Crons()
 @crons.cron("* * * * * *", name="tick")
 def tick(context: JobContext):
     with open("ticks.txt", "a") as file:
-        file.write(f"{int(context.scheduled_time.timestamp())} {os.getpid()}\\n")
+        file.write(f"{int(context.tick.timestamp())} {os.getpid()}\\n")
 """
 
 
