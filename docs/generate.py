@@ -29,7 +29,7 @@ settings can be left unset. Settings that can't be used stop the start; the mess
 
 `fastapi-crons config-show` lists every setting with its value and where that comes from, without secrets.
 `fastapi-crons config-set` changes `.env`; it refuses what could not be used, and keeps all other variables, and comments
-on lines of their own. What the environment sets goes before the file.
+on lines of their own. What the environment sets takes precedence over the file.
 
 Installed plugins can bring settings of their own; `config-show` lists them, too.
 

@@ -58,7 +58,7 @@ OWNER_PIECE = Inside("fastapi_crons.api.owners", "_PIECE")
 ATTEMPTS_SLEEP = Inside("fastapi_crons.api.attempts", "sleep")
 ATTEMPTS_MONOTONIC = Inside("fastapi_crons.api.attempts", "monotonic")
 #: A job as `list-jobs --json` prints it.
-JOB_JSON = Inside("fastapi_crons_cli.listing", "job_json")
+JOB_JSON = Inside("fastapi_crons_cli.commands.listing", "job_json")
 #: The time by which SQLite's listeners are taken for dead; what takes over a file of 2.x.
 SQLITE_EVENT_TIME = Inside("fastapi_crons_sqlite._events", "time")
 SQLITE_TAKE_OVER = Inside("fastapi_crons_sqlite._schema", "_take_over")

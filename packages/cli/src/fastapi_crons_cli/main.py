@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from fastapi_crons_cli import actions, history, listing, upcoming
-from fastapi_crons_cli.configuration import check, commands
+from fastapi_crons_cli.commands import actions, check, configuration, history, listing, upcoming
 from fastapi_crons_cli.options import Verbose, is_verbose
 
 if TYPE_CHECKING:
@@ -96,9 +95,9 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "resume": actions.resume,
     "cancel": actions.cancel,
     "check": check.check,
-    "config-show": commands.config_show,
-    "config-set": commands.config_set,
-    "plugins": commands.plugins,
+    "config-show": configuration.config_show,
+    "config-set": configuration.config_set,
+    "plugins": configuration.plugins,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)

@@ -1,1 +1,1 @@
-"""Settings and plugins: showing, changing and checking them."""
+"""Settings: all of them with their sources, and changing one in a `.env` file."""

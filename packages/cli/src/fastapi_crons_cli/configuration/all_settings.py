@@ -24,7 +24,7 @@ from fastapi_crons.plugins.settings import SECRET_NAME, Field, faults_of, fields
 
 Source = Literal["default", "environment", ".env", "code"]
 
-#: Hosts with their ports, behind which nothing but a user part could hold a password.
+#: Hosts with their ports: nothing in them can be a password.
 _HOSTS = re.compile(r"(?:(?:[\w.-]+|\[[\w:.%]+\])(?::[0-9]+)?(?:,|\Z))*")
 _UP_TO_PATH = re.compile(r"[^/?#]*")
 _TYPE_NAMES = {Path: "path", timedelta: "duration"}
@@ -32,32 +32,32 @@ _TYPE_NAMES = {Path: "path", timedelta: "duration"}
 
 @dataclass(frozen=True, slots=True)
 class SettingInfo:
-    """One setting, and its value in this process. Texts are for people; none holds a password."""
+    """One setting, and its value in this process, as texts for people, without passwords."""
 
     name: str
-    """Of the field."""
+    """The name of the field."""
     variable: str
     type: str
     default: str
     """Empty where there is none."""
     meaning: str
     distributions: tuple[str, ...]
-    """Those that bring it."""
+    """The distributions that bring it."""
     value: str
     source: Source
     """Where the value comes from."""
 
 
 def default_settings(plugins: Plugins) -> list[SettingInfo]:
-    """Everything that can be set, as it is where nothing is. Raises `PluginError` as `describe_settings`."""
+    """Every setting with its default. Raises `PluginError` as `describe_settings`."""
     return _merged(_described(field, field.default, "default") for field in fields_of(plugins))
 
 
 def describe_settings(plugins: Plugins, config: CronConfig | None = None) -> list[SettingInfo]:
-    """Everything that can be set, with its value in this process and where that comes from.
+    """Every setting with its value in this process, and where that comes from.
 
-    `config` is the one that an app has made: what in it differs from environment and file comes from code. Raises
-    `ConfigurationError` with all faults of what is set, and `PluginError` where a plugin can't say what it brings.
+    `config` is that of an app: what differs in it from environment and file comes from code. Raises `ConfigurationError`
+    with all faults of the settings, and `PluginError` where a plugin fails to say what it brings.
     """
     settings = read_all(plugins.settings_classes())
     from_environment = {owner: EnvSettingsSource(owner)() for owner in settings}
@@ -72,7 +72,7 @@ def describe_settings(plugins: Plugins, config: CronConfig | None = None) -> lis
             return _described(field, value, "environment")
         if field.is_filled_by(from_file[owner]):
             return _described(field, value, ".env")
-        # A class can have sources of its own.
+        # The class may have sources of its own.
         return _described(field, value, "code" if field.name in settings[owner].model_fields_set else "default")
 
     return _merged(with_source(field) for field in fields_of(plugins))
@@ -108,7 +108,7 @@ def without_passwords(value: str) -> str:
 
 
 def _is_place(url: str) -> bool:
-    """Whether nothing in a URL whose user part is hidden can be a password: where its hosts stand are hosts."""
+    """Whether a URL whose user part is hidden has hosts where hosts belong, so that nothing in it can be a password."""
     _, separator, rest = url.partition("://")
     hosts = _UP_TO_PATH.match(rest.removeprefix(f"{HIDDEN}@"))
     return bool(separator and hosts and _HOSTS.fullmatch(hosts.group()))
@@ -117,9 +117,9 @@ def _is_place(url: str) -> bool:
 def read_all(
     owners: Iterable[type[BaseSettings]], env_file: Path | None = None
 ) -> dict[type[BaseSettings], BaseSettings]:
-    """An instance of each class, from this file instead of the usual one where it is given."""
+    """An instance of each class; where a file is given, it is read instead of `.env`."""
     found: dict[type[BaseSettings], BaseSettings] = {}
-    faults: dict[str, None] = {}  # what two classes say of the same variable is said once
+    faults: dict[str, None] = {}  # two classes may report the same fault of one variable
     for owner in owners:
         try:
             usual = env_file is None or owner.model_config.get("env_file") is None
@@ -128,7 +128,7 @@ def read_all(
             faults[str(error)] = None
         except ValidationError as error:
             faults[faults_of(owner, error)] = None
-        except ValueError as error:  # what pydantic-settings says of values that are no JSON
+        except ValueError as error:  # values that are not JSON, as pydantic-settings reports them
             faults[f"settings can't be used: {owner.__name__}: {one_line(error)}"] = None
     if faults:
         raise ConfigurationError("; ".join(faults))
@@ -136,7 +136,7 @@ def read_all(
 
 
 def _merged(described: Iterable[SettingInfo]) -> list[SettingInfo]:
-    """The same without what differs in nothing but the distribution; the first stands for the others."""
+    """The settings, with those that differ only in the distribution merged into one."""
     alike: dict[SettingInfo, list[str]] = {}
     for info in described:
         alike.setdefault(replace(info, distributions=()), []).extend(info.distributions)

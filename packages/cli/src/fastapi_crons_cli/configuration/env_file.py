@@ -45,22 +45,22 @@ class SettingChange:
     variable: str
     env_file: Path
     changed: bool
-    """False where the file said so already."""
+    """False where the file had this value already."""
     overridden: bool
-    """True where the environment of this process sets the variable, too: it goes before the file."""
+    """True where the environment of this process sets the variable, too: it takes precedence over the file."""
     readable_by: str | None
-    """Who besides its owner may read the file."""
+    """Who may read the file besides its owner."""
 
 
 def check_env_file(env_file: Path = Path(".env")) -> None:
-    """Raises `ConfigurationError` for what is no file: a pipe, which would be waited for, a device, a folder."""
+    """Raises `ConfigurationError` for what is not a file: a folder, a device, or a pipe, which would block."""
     try:
         mode = env_file.stat().st_mode
     except OSError:
         return
     if not stat.S_ISREG(mode):
         kind = next((kind for is_one, kind in _OTHER_KINDS if is_one(mode)), "special file")
-        raise ConfigurationError(f"{env_file} can't be changed: it is a {kind}, and no file")
+        raise ConfigurationError(f"{env_file} can't be changed: it is a {kind}, not a file")
 
 
 def _readable_by(env_file: Path) -> str | None:
@@ -74,9 +74,9 @@ def _readable_by(env_file: Path) -> str | None:
 def change_setting(plugins: Plugins, name: str, value: str | None, env_file: Path = Path(".env")) -> SettingChange:
     """Write a value to a `.env` file, or with None take it out; every other variable stays as it is.
 
-    `name` is a variable, or the name of a field that no other class of settings has. All settings are checked as they
+    `name` is a variable, or the name of a field that only one class of settings has. All settings are checked as they
     would be read from the changed file, and it is replaced as a whole. Raises `ConfigurationError`, and leaves the
-    file alone, for a name that is unknown or means several, a value that can't be used or kept, settings that
+    file alone, for a name that is unknown or means several, a value that can't be used or written, settings that
     contradict each other, and a file that can't be written.
     """
     check_env_file(env_file)
@@ -85,7 +85,7 @@ def change_setting(plugins: Plugins, name: str, value: str | None, env_file: Pat
         raise ConfigurationError(f"{variable} is read from the environment only, not from a file; set it there")
     if value is not None and any(char in "\n\r\0" or "\ud800" <= char <= "\udfff" for char in value):
         raise ConfigurationError(f"{variable} can't have line breaks, NUL or broken characters in a file")
-    # What a link leads to is replaced, not the link.
+    # The target of a link is replaced, not the link.
     target = Path(os.path.realpath(env_file))
     try:
         read = dotenv_values(target, interpolate=False, encoding="utf-8")
@@ -173,7 +173,7 @@ def _check(plugins: Plugins, field: Field, variable: str, value: str | None, pat
         if kept != ([] if value is None else [value]):
             raise ConfigurationError(
                 f"{variable} would not be read as it is written: ${{…}} stands for another variable, and a quote left open "
-                "takes in what follows; fix the file, or set the variable in the environment"
+                "includes what follows; fix the file, or set the variable in the environment"
             )
         owners = plugins.settings_classes()
         known = _faults_in(owners, before)
@@ -195,7 +195,7 @@ def _faults_in(owners: Iterable[type[BaseSettings]], env_file: Path) -> list[str
 
 
 def _unknown_backends(plugins: Plugins, field: Field, variable: str, value: str | None) -> list[str]:
-    """A backend is a name among those that plugins bring, which no class of settings can know."""
+    """A fault where the name of a backend is not one that a plugin brings, which the class of settings can't check."""
     backends = {"state_backend": plugins.state_backends, "lock_backend": plugins.lock_backends}.get(field.name)
     if field.owner is not CronConfig or backends is None or value is None or value in backends:
         return []

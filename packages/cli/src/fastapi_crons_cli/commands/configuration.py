@@ -35,7 +35,7 @@ def config_show(app: App = None, as_json: AsJson = False, verbose: Verbose = Fal
 
 
 def _plugins_and_config(app: str | None) -> tuple[Plugins, CronConfig | None]:
-    """Those of the app; without one, those of the environment."""
+    """The plugins and settings of the app; without an app, those of the environment."""
     from fastapi_crons.config import CronConfig
     from fastapi_crons.plugins import Plugins
     from fastapi_crons_cli.apps import AppError, NoAppError
@@ -46,7 +46,7 @@ def _plugins_and_config(app: str | None) -> tuple[Plugins, CronConfig | None]:
     except (NoAppError, AppError) as error:
         if app is not None:
             raise
-        # What keeps an app from being imported may be a setting.
+        # The app may fail to import because of a setting.
         if isinstance(error, AppError):
             warn(f"without what the app sets in code: {said(error)}")
         return Plugins(CronConfig().disabled_plugins), None
@@ -55,8 +55,8 @@ def _plugins_and_config(app: str | None) -> tuple[Plugins, CronConfig | None]:
 
 def config_set(
     name: Annotated[str, typer.Argument(help="The variable, or the setting's name.")],
-    value: Annotated[str | None, typer.Argument(help="What to set; - reads it from standard input.")] = None,
-    unset: Annotated[bool, typer.Option("--unset", help="Take the setting out of the file.")] = False,
+    value: Annotated[str | None, typer.Argument(help="The new value; - reads it from standard input.")] = None,
+    unset: Annotated[bool, typer.Option("--unset", help="Remove the setting from the file.")] = False,
     verbose: Verbose = False,
 ) -> None:
     """Check a setting, and write it to the .env file in this folder."""
@@ -69,10 +69,10 @@ def config_set(
         value = sys.stdin.readline().rstrip("\r\n")
     check_env_file()
     change = change_setting(Plugins(_disabled_plugins()), name, value)
-    done = ("is set in" if value is not None else "is taken out of") if change.changed else "is left as it was in"
+    done = ("is set in" if value is not None else "is removed from") if change.changed else "is unchanged in"
     say(f"{change.variable} {done} {change.env_file}")
     if change.overridden:
-        warn(f"{change.variable} is set in the environment, too, which goes before the file")
+        warn(f"{change.variable} is set in the environment, too, which takes precedence over the file")
     if change.readable_by:
         warn(
             f"{change.env_file} can be read by {change.readable_by}, and may hold secrets; close it with: "
@@ -81,7 +81,7 @@ def config_set(
 
 
 def _disabled_plugins() -> frozenset[str]:
-    """Those that the settings name; settings that can't be used must not keep anybody from mending them."""
+    """The plugins that the settings disable; faulty settings must not prevent their own repair."""
     from fastapi_crons.config import CronConfig
     from fastapi_crons.errors import ConfigurationError
 

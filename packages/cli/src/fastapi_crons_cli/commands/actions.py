@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastapi_crons_cli.history import log_lines, run_json
+from fastapi_crons_cli.commands.history import log_lines, run_json
 from fastapi_crons_cli.options import App, AsJson, JobName, Note, Verbose
 from fastapi_crons_cli.output import Progress, clock_time, json_only, say, shown, shown_lines, warn
 
@@ -203,7 +203,7 @@ def start_scheduler(
 ) -> None:
     """Start the app's scheduler in this process, inside the app's lifespan, without a web server, until SIGTERM or Ctrl-C."""
     from fastapi_crons_cli.apps import find_app
-    from fastapi_crons_cli.standalone import serve
+    from fastapi_crons_cli.commands.standalone import serve
 
     with Progress() as progress:
         progress.begin("importing the app")

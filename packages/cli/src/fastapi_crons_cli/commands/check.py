@@ -23,7 +23,7 @@ _MARKS = {"ok": "✓", "warning": "!", "failed": "✗"}
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something that was checked."""
+    """One thing that was checked."""
 
     name: str
     outcome: Literal["ok", "warning", "failed"]
@@ -31,9 +31,9 @@ class Step:
 
 
 def check(app: App = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
-    """Check that the app can be imported, its jobs and settings are sound, and its stores can be reached.
+    """Check that the app can be imported, its jobs and settings are valid, and its stores can be reached.
 
-    What is wrong (✗) ends it with exit code 1; what only looks wrong (!) does not.
+    A fault (✗) ends it with exit code 1; a warning (!) does not.
     """
     with json_only(as_json):
         steps = []
@@ -69,7 +69,7 @@ def _steps(app: str | None) -> Iterator[Step]:
         yield Step(
             "hooks", "failed", f"added for jobs that do not exist: {unknown}; check job_name, or register the job"
         )
-        return  # with these the stores are not opened
+        return  # a scheduler with these does not start, so the stores are not opened
     yield from _store_steps(crons)
 
 
@@ -111,7 +111,7 @@ def _job_steps(crons: Crons) -> Iterator[Step]:
         name, rule = f"job {job.name}", f"{job.schedule.text} ({job.schedule_zone or 'no zone'})"
         try:
             tick = job.schedule.next_after(now)
-        except Exception as error:  # a schedule of somebody else's
+        except Exception as error:  # a foreign schedule
             yield Step(name, "failed", f"{rule}: its schedule failed with {one_line(error)}")
             continue
         if tick is None:
@@ -163,7 +163,7 @@ def _store_steps(crons: Crons) -> Iterator[Step]:
 
 
 async def _ask_stores(crons: Crons) -> list[Step]:
-    """Open both stores as a reader, and put a question to each."""
+    """Open both stores to read, and query each."""
     from fastapi_crons.management.management import Management
     from fastapi_crons_cli.output import Progress
 
