@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from fastapi_crons import CronConfig, Crons, PluginError, get_cron_router, hookimpl
+from fastapi_crons.locking import LocalLockBackend
 from fastapi_crons.plugins import Plugins
 from fastapi_crons.plugins.choice import choose_backends
+from fastapi_crons.state import MemoryStateBackend
 from tests import seam
 from tests.conftest import Install
 
@@ -290,3 +292,15 @@ def test_our_own_plugins_fit_and_are_not_warned_of(caplog: pytest.LogCaptureFixt
     assert caplog.messages == []
     assert {"memory", "local", "sqlite", "redis-state", "redis-lock", "cli"} <= names(found)
     assert all(plugin.hooks for plugin in found.list())
+
+
+def test_the_built_in_stores_are_plugins_and_can_be_disabled() -> None:
+    found = {info.name: info for info in Plugins().list()}
+    assert found["memory"].hooks == ("state_backends",)
+    assert found["local"].hooks == ("lock_backends",)
+    config = CronConfig()
+    assert isinstance(Plugins().state_backends["memory"].make(config), MemoryStateBackend)
+    assert isinstance(Plugins().lock_backends["local"].make(config), LocalLockBackend)
+    without = Plugins(frozenset({"memory", "local"}))
+    assert "memory" not in without.state_backends
+    assert "local" not in without.lock_backends

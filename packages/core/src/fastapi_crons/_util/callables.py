@@ -28,10 +28,10 @@ def is_coroutine_function(function: Callable[..., object]) -> bool:
 
 
 def is_awaitable(value: object) -> TypeGuard[Awaitable[object]]:
-    """Whether a value can be awaited, whatever it does when it is looked at."""
+    """Whether a value can be awaited, whatever its code does when asked."""
     try:
         return inspect.isawaitable(value)
-    except BaseException:  # a stand-in for an object that is not there
+    except BaseException:  # a proxy whose object is not there
         return False
 
 
@@ -58,7 +58,7 @@ def label(function: Callable[..., object]) -> str:
 
 
 def _module_name(module: object) -> str:
-    """The name that a module has for everybody: a script is `__main__` only for the process that runs it."""
+    """The name of a module in every process: a script is `__main__` only where it is run."""
     if module not in ("__main__", "__mp_main__"):
         return module if isinstance(module, str) else "?"
     script = sys.modules.get("__main__")
@@ -73,13 +73,13 @@ def _module_name(module: object) -> str:
 def parameters_of(function: Callable[..., object]) -> list[inspect.Parameter] | None:
     """What a call of this very object takes, in order; None where a callable does not say.
 
-    Raises `ValueError` for a partial that gives what its function does not take.
+    Raises `ValueError` for a partial that passes what its function does not take.
     """
     try:
         return list(inspect.signature(_bare(function), follow_wrapped=False).parameters.values())
     except (TypeError, ValueError, NameError):
         if isinstance(function, functools.partial) and parameters_of(function.func) is not None:
-            raise ValueError(f"it gives what {label(function)} does not take") from None
+            raise ValueError(f"it passes what {label(function)} does not take") from None
         return None  # some built-in callables have no signature
 
 
@@ -99,13 +99,13 @@ def required_parameters(function: Callable[..., object]) -> list[str]:
     named = {parameter.name for parameter in own}
     return required + [
         parameter.name
-        for parameter in _said_of_the_rest(function, own)
+        for parameter in _declared_for_the_rest(function, own)
         if _is_required(parameter) and parameter.name not in named
     ]
 
 
 def takes(function: Callable[..., object], name: str) -> bool:
-    """Whether a parameter of this name is open to be given by name, here or to what it is passed on to."""
+    """Whether an argument of this name can be passed: to the function, or to what it passes its arguments on to."""
     if isinstance(function, functools.partial) and name in function.keywords:
         return False
     for _, parameters in reached(function):
@@ -116,17 +116,17 @@ def takes(function: Callable[..., object], name: str) -> bool:
 
 
 def reached(function: Callable[..., object]) -> Iterator[tuple[Callable[..., object], list[inspect.Parameter]]]:
-    """The functions that a call reaches as far as can be seen, each with its parameters that the call leaves to it.
+    """The functions that a call reaches, as far as can be seen, each with the parameters that the caller fills.
 
-    The object itself, and what it wraps where it passes on whatever it is given.
+    They are the object itself, and what it wraps where it passes on whatever it is given.
     """
     seen: set[int] = set()
     while id(function) not in seen:
         seen.add(id(function))
         own = parameters_of(function)
-        said = _said_of_the_rest(function, own or [])
-        yield function, [*(own or ()), *said]
-        if said or (own is not None and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own)):
+        declared = _declared_for_the_rest(function, own or [])
+        yield function, [*(own or ()), *declared]
+        if declared or (own is not None and not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own)):
             return
         function = getattr(unwrapped(function), "__wrapped__", function)
 
@@ -136,20 +136,20 @@ def _is_required(parameter: inspect.Parameter) -> bool:
     return parameter.default is parameter.empty and parameter.kind not in kinds
 
 
-def _said_of_the_rest(function: Callable[..., object], own: list[inspect.Parameter]) -> list[inspect.Parameter]:
-    """What a function says by a `__signature__` of its own about what its `*args, **kwargs` must hold."""
+def _declared_for_the_rest(function: Callable[..., object], own: list[inspect.Parameter]) -> list[inspect.Parameter]:
+    """The parameters that the `__signature__` of a function declares for its `*args, **kwargs`."""
     inner = unwrapped(function)
-    said = getattr(inner, "__signature__", None)
+    declared = getattr(inner, "__signature__", None)
     open_ended = any(parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD) for parameter in own)
-    if not open_ended or not isinstance(said, inspect.Signature) or inner is not function:
+    if not open_ended or not isinstance(declared, inspect.Signature) or inner is not function:
         return []
-    # `functools.wraps` copies that of the wrapped function, too: then it says nothing of the wrapper.
-    copied = said is getattr(getattr(inner, "__wrapped__", None), "__signature__", None)
-    return [] if copied else list(said.parameters.values())
+    # `functools.wraps` copies that of the wrapped function, too: then it says nothing about the wrapper.
+    copied = declared is getattr(getattr(inner, "__wrapped__", None), "__signature__", None)
+    return [] if copied else list(declared.parameters.values())
 
 
 def _bare(function: Callable[..., object]) -> Callable[..., object]:
-    """The same for a call, without the `__signature__` by which a function says something else of itself."""
+    """The same callable without a `__signature__`, which may claim something else."""
     if isinstance(function, functools.partial):
         inner = _bare(function.func)
         if inner is function.func:
@@ -170,13 +170,13 @@ def _bare(function: Callable[..., object]) -> Callable[..., object]:
 
 
 def marked_parameter(function: Callable[..., object]) -> tuple[str, str] | None:
-    """A parameter that a plain call would leave to a marker, with the marker's name; None where there is none.
+    """A parameter that only FastAPI fills in, with the name of its marker; None where there is none.
 
-    A `Query()` in `Annotated` beside a default leaves nothing to it: the function is called with the default, as FastAPI
-    would. A dependency is left to it in every case.
+    A `Query()` in `Annotated` next to a default does not count: a plain call uses the default, as FastAPI would. A dependency
+    always counts.
     """
     if "pydantic.fields" not in sys.modules:
-        return None  # nobody can have made one
+        return None  # then there are no markers
     from pydantic.fields import FieldInfo
 
     params = sys.modules.get("fastapi.params")
@@ -200,14 +200,14 @@ def marked_parameter(function: Callable[..., object]) -> tuple[str, str] | None:
 
 
 def _given(function: Callable[..., object]) -> dict[str, object]:
-    """What a partial gives its function."""
+    """The arguments that a partial passes."""
     if not isinstance(function, functools.partial):
         return {}
     return {**{f"{number}.": value for number, value in enumerate(function.args, start=1)}, **function.keywords}
 
 
 def _marks(function: Callable[..., object], annotation: object) -> tuple[object, ...]:
-    """What stands beside the type in an annotation by `Annotated`."""
+    """The metadata of an `Annotated` annotation."""
     if isinstance(annotation, str):
         inner = inspect.unwrap(unwrapped(function))
         code, names = getattr(inner, "__code__", None), dict(getattr(inner, "__globals__", {}))
@@ -219,7 +219,7 @@ def _marks(function: Callable[..., object], annotation: object) -> tuple[object,
             except ValueError:
                 continue  # not bound yet
         try:
-            # As FastAPI does it; what can't be found, a name for type checkers alone, holds no marker.
+            # As FastAPI does it. A name that can't be found, for type checkers alone, is no marker.
             annotation = eval(annotation, names)
         except Exception:
             return ()

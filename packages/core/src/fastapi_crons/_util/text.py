@@ -17,7 +17,7 @@ def traceback_text(error: BaseException, limit: int = 10_000) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with everything escaped that could break a line or hide in it."""
+    """The text with everything escaped that is not printable, line breaks included."""
     if text.isprintable():
         return text
     return "".join(
@@ -26,12 +26,12 @@ def printable(text: str) -> str:
 
 
 def one_line(error: BaseException, limit: int = 500) -> str:
-    """What an exception is and says, as one line of at most about `limit` characters."""
+    """The type and the message of an exception, as one line of at most about `limit` characters."""
     return f"{type_name(error)}: {printable(safe_text(error, limit))}"
 
 
 def type_name(value: object) -> str:
-    """The name of an object's class, fit to be kept and shown."""
+    """The name of an object's class, safe to keep and to show."""
     return cut(printable(class_name(value)), 200)
 
 
@@ -59,7 +59,7 @@ def cut(text: str, limit: int) -> str:
 
 
 def storable(text: str) -> str:
-    """A text with NUL and lone surrogates, which no store could take, spelt out."""
+    """A text with NUL and lone surrogates escaped, which no store could take."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
 
 

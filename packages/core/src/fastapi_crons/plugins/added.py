@@ -31,7 +31,7 @@ class AddedHook:
         self.function = function
         self.job_name = job_name
 
-    def is_once_more(self, former: object, *, moved: bool) -> bool:
+    def is_again(self, former: object, *, moved: bool) -> bool:
         """Whether the former is the same function, added in the same way."""
         if not isinstance(former, AddedHook) or (former.hook, former.job_name) != (self.hook, self.job_name):
             return False

@@ -119,12 +119,10 @@ class Plugins:
         """Unregister the plugin that this one replaces, if there is one."""
         for key, (former, moved) in self._again.items():
             if isinstance(plugin, AddedHook):
-                once_more = plugin.is_once_more(former, moved=moved)
+                same = plugin.is_again(former, moved=moved)
             else:
-                once_more = former is plugin or (
-                    type(former) is not AddedHook and label(type(former)) == label(type(plugin)) != label(ModuleType)
-                )
-            if once_more:
+                same = former is plugin or label(type(former)) == label(type(plugin)) != label(ModuleType)
+            if same:
                 del self._again[key]
                 self.unregister(former)
                 return
