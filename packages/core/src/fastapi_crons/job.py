@@ -26,7 +26,6 @@ from fastapi_crons._util.text import brief
 from fastapi_crons.clock import UTC
 from fastapi_crons.errors import JobDefinitionError, ScheduleError
 from fastapi_crons.run import Trigger
-from fastapi_crons.schedule._parser import MAX_LENGTH
 from fastapi_crons.schedule.cron import CronSchedule, Schedule, cron_schedule, zone_name
 from fastapi_crons.schedule.english import doubts
 from fastapi_crons.schedule.foreign import fault_of
@@ -341,7 +340,11 @@ def _schedule(name: str, expr: object, timezone: str | None) -> Schedule:
         raise JobDefinitionError(
             f"timezone of job {brief(name)} can't be set: it is for cron expressions, and this job has a Schedule"
         )
-    _check_schedule(name, expr)
+    if not isinstance(expr, CronSchedule):
+        # Try it over a year, so that a faulty one fails here and not in the scheduler.
+        fault = fault_of(expr, int(time.time()))
+        if fault is not None:
+            raise ScheduleError(f"expr of job {brief(name)}: its Schedule can't be used: {fault}")
     return expr
 
 
@@ -349,25 +352,6 @@ def _zone_of(schedule: Schedule) -> str:
     """The schedule's time zone; empty for a `Schedule` without one."""
     zone = getattr(schedule, "timezone", "")
     return zone if isinstance(zone, str) else ""
-
-
-def _check_schedule(name: str, schedule: Schedule) -> None:
-    """Try another kind of schedule over a year, so that a faulty one fails here and not in the scheduler."""
-    if isinstance(schedule, CronSchedule):
-        return
-    text = schedule.text
-    if not isinstance(text, str) or not text.strip() or len(text) > MAX_LENGTH or not text.isprintable():
-        raise ScheduleError(
-            f"expr of job {brief(name)}: a Schedule's text must be 1 to {MAX_LENGTH} printable characters, "
-            f"not {brief(text)}"
-        )
-    try:
-        hash(schedule)
-    except Exception as error:
-        raise ScheduleError(f"expr of job {brief(name)}: its Schedule failed with {brief(error)}") from error
-    fault = fault_of(schedule, int(time.time()))
-    if fault is not None:
-        raise ScheduleError(f"expr of job {brief(name)}: its Schedule can't be used: {fault}")
 
 
 def _parameters(parameters: list[str]) -> str:

@@ -15,8 +15,9 @@ from time import perf_counter, thread_time
 from weakref import WeakKeyDictionary
 from zoneinfo import ZoneInfo
 
-from fastapi_crons._util.text import one_line
+from fastapi_crons._util.text import brief, one_line
 from fastapi_crons.clock import utc_datetime
+from fastapi_crons.schedule._parser import MAX_LENGTH
 from fastapi_crons.schedule.cron import Schedule
 
 _HOUR, _DAY = 3_600, 86_400
@@ -152,6 +153,13 @@ class _Limit:
 
 def fault_of(schedule: Schedule, now: int) -> str | None:
     """How a schedule breaks the protocol; None where about 0.02 s of trying find nothing."""
+    text = schedule.text
+    if not isinstance(text, str) or not text.strip() or len(text) > MAX_LENGTH or not text.isprintable():
+        return f"its text must be 1 to {MAX_LENGTH} printable characters, not {brief(text)}"
+    try:
+        hash(schedule)
+    except Exception as error:
+        return f"its hash failed with {one_line(error)}"
     zone = getattr(schedule, "timezone", None)
     changes = _all_changes(zone if isinstance(zone, str) else _ZONES[0], now // _DAY * _DAY)
     limit = _Limit(type(schedule))
