@@ -60,7 +60,7 @@ async def test_a_schedule_that_breaks_the_protocol_later_stops_its_jobs_and_no_o
     assert "the schedule of 'one', 'two' can't be used, so it runs nothing any more" in errors[0].getMessage()
     health = crons.health()
     assert health.status == "degraded"
-    assert health.findings == ("the schedule fails or breaks its protocol, so nothing is run by it, of 'one', 'two'",)
+    assert health.findings == ("a schedule fails or breaks its protocol, so its job does not run: 'one', 'two'",)
     views = {view.job.name: view.next_run for view in await Management(crons).jobs()}
     assert views["one"] is None
     assert views["other"] is not None
@@ -98,7 +98,7 @@ async def test_a_schedule_that_fails_is_named_in_health_until_it_answers_again(
     await crons.start()
     schedule.change = _raises
     await clock.advance(crons, minutes=3)
-    assert "so nothing is run by it, of 'one'" in crons.health().findings[0]
+    assert "so its job does not run: 'one'" in crons.health().findings[0]
     assert [view.next_run for view in await Management(crons).jobs()] == [None]
     schedule.change = None
     await clock.advance(crons, minutes=3)

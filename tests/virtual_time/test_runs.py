@@ -223,7 +223,7 @@ async def test_a_row_of_skipped_ticks_is_one_record(make_crons: MakeCrons, clock
     first, second = await missed_of(crons, "slow")
     assert (first.reason, first.count, first.first.minute, first.last.minute) == ("overlap", 10, 2, 11)
     assert (second.count, second.first.minute, second.last.minute) == (3, 13, 15)
-    assert crons.health().findings == ("a run goes on for more than 3 periods of 'slow'",)
+    assert crons.health().findings == ("a run has taken more than 3 periods of its schedule: 'slow'",)
 
 
 async def test_at_most_max_concurrent_runs_go_on_at_a_time(make_crons: MakeCrons, clock: VirtualClock) -> None:

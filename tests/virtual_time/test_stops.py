@@ -230,3 +230,26 @@ async def test_another_event_loop_is_told_so(make_crons: MakeCrons) -> None:
         with pytest.raises(CronsError, match="another event loop"):
             await asyncio.to_thread(lambda call=call: asyncio.run(call()))  # type: ignore[misc]
     assert (await crons.run_job("job")).status == "completed"
+
+
+async def test_a_stop_is_waited_for_while_an_abandoned_thread_holds_its_job(make_crons: MakeCrons) -> None:
+    crons = make_crons(shutdown_timeout=0.05)
+    entered, leave = threading.Event(), threading.Event()
+
+    @crons.cron("0 0 1 1 *", name="stuck")
+    def stuck() -> None:
+        entered.set()
+        leave.wait()
+
+    await crons.start()
+    asked = asyncio.create_task(crons.run_job("stuck"))
+    await asyncio.to_thread(entered.wait)
+    assert crons.engine is not None
+    (run_id,) = crons.engine.runner.active
+    await crons.cancel_run(run_id)
+    assert (await asked).status == "cancelled"
+    try:
+        await crons.stop()
+        assert not crons.running
+    finally:
+        leave.set()

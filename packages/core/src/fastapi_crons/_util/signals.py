@@ -104,7 +104,7 @@ class Signals(Part):
             self.interrupts.start()
 
     def on_stop(self, call: Callable[[], object]) -> None:
-        """Call this on the loop when the process is told to end; it takes the place of an earlier one."""
+        """Call this on the loop when the process gets a signal to end. It replaces an earlier call."""
         if self._stop_signals is not None:
             self._stop_signals.stop()
         self._stop_signals = StopSignals(lambda: self._loop.call_soon_threadsafe(call))

@@ -1,4 +1,4 @@
-"""Tasks that have an owner: those that run until they are stopped, and those that nobody waits for."""
+"""Tasks that have an owner: those that run until they are stopped, and those in the background."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Supervisor(Part):
 
 
 class Background(Part):
-    """Tasks that nobody waits for, owned until they end. At a stop they get `grace` seconds to do so."""
+    """Tasks whose results no caller waits for. At a stop they get `grace` seconds to end."""
 
     def __init__(self, clock: Clock, grace: float) -> None:
         self._clock = clock

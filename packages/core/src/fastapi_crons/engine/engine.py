@@ -1,4 +1,4 @@
-"""Engine: a scheduler from its start to its stop: its stores, its tasks, its runs."""
+"""Engine: starts and stops the parts of a scheduler, and waits for its stores where they are not there yet."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from fastapi_crons.state.base import StateBackend
 
 logger = logging.getLogger(__name__)
 
-#: What is started: a scheduler; what only steers others (runs by hand, pauses); or what only reads their stores.
+#: What is started: a scheduler; an operator, which only performs requests (manual runs, pauses); an observer, which only reads.
 Role = Literal["scheduler", "operator", "observer"]
 
-#: How long (seconds) a stop waits for a store that did not answer before.
+#: How long (seconds) a stop waits for a store that is known not to answer.
 _IMPATIENCE = 1.0
 
 
 class Engine:
-    """Everything that lives between `start()` and `stop()`. Made, used and stopped on one event loop.
+    """A scheduler between its start and its stop. Made, used and stopped on one event loop.
 
     `crons` is only passed on: it is what hooks get under this name.
     """
@@ -114,7 +114,7 @@ class Engine:
             await self.background.drain(self._config.hook_timeout)
             await self._call_plugins("scheduler_started")
         except BaseException:
-            # Also where the caller gave up waiting: nothing is left behind that nobody can stop.
+            # Also where the caller was cancelled: nothing is left running that could not be stopped.
             await asyncio.shield(asyncio.ensure_future(self.stop(call_plugins=False)))
             raise
 
@@ -146,7 +146,7 @@ class Engine:
         self.dispatcher.add(jobs)
 
     def heed_signals(self, heard: Callable[[], object]) -> None:
-        """From the moment that the process is told to end, claim nothing more; and call `heard` on the loop."""
+        """When the process gets a signal to end, claim nothing more, and call `heard` on the loop."""
 
         def stop() -> None:
             self.quiesce()
@@ -155,9 +155,9 @@ class Engine:
         self._signals.on_stop(stop)
 
     def waits_for(self, task: asyncio.Task[object] | None, root: asyncio.Task[object] | None) -> bool:
-        """Whether a stop would wait for this task: it is part of a run (of which `root` is the task), or a hook."""
+        """Whether a stop would wait for this task: it is a call of a hook, or belongs to a run, whose task is then `root`."""
         own = {run.task for run in self.runner.active.values()} | self.background.tasks
-        return root in own or self.hooks.is_call(task)
+        return (root is not None and root in own) or self.hooks.is_call(task)
 
     def requests_for(self, action: str) -> Requests:
         """What performs requests. Raises `CronsError`, naming the action, where this was started as an observer."""
@@ -167,7 +167,7 @@ class Engine:
 
     def _findings(self) -> Iterator[Finding]:
         if self.role != "scheduler":
-            yield Finding(f"this was started as an {self.role}: no tick is run here")
+            yield Finding(f"the scheduler was started as an {self.role}, so no ticks run here")
         if self.waits_for_stores is not None:
             yield Finding(
                 "the scheduler waits for its stores, and runs nothing until it has them",

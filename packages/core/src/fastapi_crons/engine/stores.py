@@ -1,4 +1,4 @@
-"""Stores: opens the two stores of a scheduler and announces this instance to others, and closes them."""
+"""Stores: opens the two stores of a scheduler, announces this instance in them, and closes them at a stop."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class Stores(Part):
-    """The stores of one scheduler. With `to_read` nothing is created in them, and other instances don't see this one."""
+    """The stores of one scheduler. With `to_read` nothing is written to them, and other instances don't see this one."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Stores(Part):
             yield Finding("the lock store does not answer, nothing is started", failure=True, cause=self._locks.fault)
         damaged = sorted({*self._locks.backend.damaged(), *self._state.damaged()})
         if damaged:
-            yield Finding(f"what is on record is damaged, and is passed over: {listed(damaged)}")
+            yield Finding(f"damaged records are skipped: {listed(damaged)}")
 
     async def _close(self, timeout: float) -> None:
         await asyncio.gather(self._close_state(timeout), self._locks.close(timeout))

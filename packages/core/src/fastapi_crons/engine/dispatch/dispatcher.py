@@ -134,14 +134,14 @@ class Dispatcher(Part):
             silent = self._store_clock.seconds_since_look()
             if silent > self._clock.max_sleep + _STUCK_AFTER:
                 yield Finding(
-                    f"no due tick was looked for in {silent:.0f} s",
+                    f"the scheduler has not looked for due ticks for {silent:.0f} s",
                     failure=True,
-                    cause="something holds the event loop, or the lock store is slow",
+                    cause="the event loop is blocked, or the lock store is slow",
                 )
         yield from self.jobs.findings()
         names = self._timeline.unfit()
         if names:
-            yield Finding(f"the schedule fails or breaks its protocol, so nothing is run by it, of {listed(names)}")
+            yield Finding(f"a schedule fails or breaks its protocol, so its job does not run: {listed(names)}")
         yield from self._full_pool()
 
     def _full_pool(self) -> Iterator[Finding]:

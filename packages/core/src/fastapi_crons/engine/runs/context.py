@@ -1,4 +1,4 @@
-"""The context that hooks and jobs are given: the one place where it is made."""
+"""Context: makes what hooks and jobs are given as their context."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class JobContext(Mapping[str, Any]):
         self._job = job
         self._run = run
         self._asked_ts = asked_ts
-        # Made when they are wanted: most jobs ask for one thing or two.
+        # Made when they are first needed: most jobs read one value or two.
         self._mapping: HookContext | None = None
         self._logger: RunLogger | None = None
 
@@ -89,7 +89,7 @@ class JobContext(Mapping[str, Any]):
 
 
 def log_fields(run: Run) -> dict[str, object]:
-    """What log records about a run carry beside their message. `tick` is ISO 8601 text with offset."""
+    """The fields of log records about a run. `tick` is ISO 8601 text with offset."""
     tick = None if run.tick_ts is None else iso_utc(run.tick_ts)
     return {"job": run.job, "run_id": run.id, "tick": tick, "attempt": run.attempt}
 
@@ -127,7 +127,7 @@ def run_context(job: CronJob, run: Run, asked_ts: float | None = None) -> HookCo
 
 
 def missed_context(job: CronJob, ticks: MissedTicks) -> HookContext:
-    """What hooks learn of ticks that were let go."""
+    """The context of hooks about missed ticks."""
     return {
         **_job_context(job, ticks.instance),
         "first": iso_utc(ticks.first_ts),

@@ -1,7 +1,7 @@
-"""Recorder: writes what happens to runs into the state store, and gives leases back.
+"""Recorder: writes records of runs and missed ticks into the state store, and then releases leases.
 
-Everything noted in one turn of the loop goes out as one batch; while it is on its way the next one gathers. While the
-state store is down, records wait in memory, bounded.
+What is noted in one turn of the event loop is written as one batch; what is noted during a write is the next one. While the
+state store is down, records wait in memory, up to a limit.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from fastapi_crons.state.base import Record, StateBackend
 
 logger = logging.getLogger(__name__)
 
-#: What a backend raises about a record that it can't express. Its batch is written in parts, down to the one to blame.
+#: What a store raises about a record that it can't store. The batch is halved until that record is alone, and dropped.
 _ABOUT_DATA = (UnicodeError, OverflowError, TypeError)
-#: Larger batches would hold the event loop while they are put together.
+#: How many records a batch has at most: larger ones would block the event loop while they are put together.
 MAX_BATCH = 1000
-#: A store that takes longer than this (seconds) for a write is far away.
+#: A store that takes longer than this (seconds) for a write is slow.
 _SLOW = 0.1
-#: For how long (seconds) leases wait while records can't be written.
+#: How long (seconds) leases wait for a record that can't be written.
 _HOLD_LEASES = 0.1
 
 
 class Ongoing(Protocol):
-    """A run that goes on, and can say how far it is."""
+    """A run that is running, of which a record can be made at any time."""
 
     def snapshot(self) -> Run: ...
 
@@ -62,14 +62,14 @@ class Recorder(Part):
         self._supervisor = supervisor
         self._store_timeout = store_timeout
         self._max_buffered = max_buffered
-        #: By id: runs that have begun in this turn of the loop, and in the one before. Those that end at once are written once.
-        self._begun: dict[str, Ongoing] = {}
-        self._going_on: dict[str, Ongoing] = {}
-        #: By id. A run that was vetoed has a record of each kind.
+        #: By id: runs that started in this turn of the event loop, and in the last one. One that ends at once is written once.
+        self._started: dict[str, Ongoing] = {}
+        self._running: dict[str, Ongoing] = {}
+        #: What is to be written, by id. A run that was vetoed has a record of each kind.
         self._pending: dict[str, Ongoing | Record] = {}
-        #: The batch that is on its way.
+        #: The batch that is being written.
         self._writing: dict[str, Ongoing | Record] = {}
-        #: Leases to give back: those whose outcome is still to be written, and those that are only to be given back.
+        #: Leases to release: those whose outcome is still to be written, and those that can be released now.
         self._releases: list[tuple[LeaseRef, Callable[[], None]]] = []
         self._written: list[tuple[LeaseRef, Callable[[], None]]] = []
         self._wake = asyncio.Event()
@@ -78,7 +78,7 @@ class Recorder(Part):
         self._batch_size = MAX_BATCH
         self._dropped = 0
         self._outage, self._overflow = Meter(), Meter()
-        #: Whether the store is far away, by how long it took last.
+        #: Whether the last write took so long that outcomes and leases are sent at the same time.
         self.slow = False
         #: Why the state store does not answer at the moment; None while it does.
         self.fault: str | None = None
@@ -101,50 +101,50 @@ class Recorder(Part):
 
     @property
     def idle(self) -> bool:
-        """Whether everything noted so far is written and given back."""
+        """Whether everything noted so far is written, and all leases are released."""
         return not (self._has_work or self._written or self._busy)
 
     def noted(self, run_id: str) -> Run | None:
-        """A run that the state store may not have yet, or not as it is by now."""
+        """A run whose latest record may not be in the state store yet."""
         found = (
             self._pending.get(run_id)
-            or self._begun.get(run_id)
-            or self._going_on.get(run_id)
+            or self._started.get(run_id)
+            or self._running.get(run_id)
             or self._writing.get(run_id)
         )
         return None if found is None or isinstance(found, MissedTicks) else _as_run(found)
 
     def noted_runs(self) -> list[Run]:
-        """The runs that the state store may not have yet, or not as they are by now."""
-        found = {**self._writing, **self._going_on, **self._begun, **self._pending}
+        """The runs whose latest records may not be in the state store yet."""
+        found = {**self._writing, **self._running, **self._started, **self._pending}
         return [_as_run(noted) for noted in found.values() if not isinstance(noted, MissedTicks)]
 
     def expect(self, latency: float) -> None:
-        """Learn how long (seconds) an answer of the stores takes, before the first write shows it."""
+        """Note how long (seconds) a store took to answer, before the first write shows it."""
         self.slow = latency > _SLOW
 
     def started(self, run_id: str, run: Ongoing) -> None:
-        """Note that a run goes on. One that has ended by the time of the write is written once."""
-        self._begun[run_id] = run
+        """Note that a run has started. Where it has ended by the time of the write, it is written once."""
+        self._started[run_id] = run
         self._wake.set()
 
     def ended(self, run: Run) -> None:
         """Note a run's outcome."""
-        if self._begun.pop(run.id, None) is None:
-            self._going_on.pop(run.id, None)
+        if self._started.pop(run.id, None) is None:
+            self._running.pop(run.id, None)
         self._pending[run.id] = run
         self._wake.set()
 
     def missed(self, ticks: MissedTicks) -> None:
-        """Note ticks that were let go."""
+        """Note missed ticks."""
         self._pending[f"{ticks.id} missed"] = ticks
         self._wake.set()
 
     def release(self, lease: LeaseRef, released: Callable[[], None] = lambda: None) -> None:
-        """Give a lease back, once what was noted of it is written; `released` is called when it is done."""
+        """Release a lease once its record is written; `released` is called after that."""
         self._leases.releasing(lease)
         if self.slow:
-            # Over a long way outcomes and leases travel side by side, or a job would be locked for several of its ways.
+            # Outcome and lease are sent at the same time, or the job would stay locked for two long calls.
             self._written.append((lease, released))
             self._release_wake.set()
         else:
@@ -152,15 +152,15 @@ class Recorder(Part):
             self._wake.set()
 
     async def _write_forever(self) -> None:
-        """Write batches as they gather; the scheduler's recorder task."""
+        """Write batches as they gather."""
         backoff = Backoff()
         while True:
             if not self._has_work:
                 self._wake.clear()
                 await self._wake.wait()
-            self._note_the_begun()
+            self._take_started()
             await asyncio.sleep(0)
-            self._note_those_that_go_on()
+            self._take_running()
             if not (self._pending or self._releases):
                 continue
             if await self._write_batch():
@@ -169,7 +169,7 @@ class Recorder(Part):
                 await self._hold_records(backoff.next())
 
     async def _release_forever(self) -> None:
-        """Give leases back as they come; the scheduler's release task."""
+        """Release leases as they come."""
         while True:
             if not self._written:
                 await self._release_wake.wait()
@@ -189,18 +189,18 @@ class Recorder(Part):
                         released()
                     except Exception as error:
                         logger.error(
-                            "job %r: what follows its run failed\n%s",
+                            "job %r: an error occurred after its run\n%s",
                             lease.job,
                             traceback_text(error),
                             extra={"job": lease.job},
                         )
 
     async def _flush(self, timeout: float) -> None:
-        """Write and give back what is left, at a stop, after the two tasks have ended. Bounded, in seconds."""
+        """Write and release what is left at a stop, within so many seconds, after the two tasks have ended."""
         loop, backoff = asyncio.get_running_loop(), Backoff()
         deadline = loop.time() + timeout
-        self._note_the_begun()
-        self._note_those_that_go_on()
+        self._take_started()
+        self._take_running()
         while self._pending or self._releases:
             try:
                 if await asyncio.wait_for(self._write_batch(), timeout):
@@ -221,18 +221,18 @@ class Recorder(Part):
 
     @property
     def _has_work(self) -> bool:
-        return bool(self._begun or self._going_on or self._pending or self._releases)
+        return bool(self._started or self._running or self._pending or self._releases)
 
-    def _note_the_begun(self) -> None:
-        self._going_on.update(self._begun)
-        self._begun.clear()
+    def _take_started(self) -> None:
+        self._running.update(self._started)
+        self._started.clear()
 
-    def _note_those_that_go_on(self) -> None:
-        self._pending.update(self._going_on)
-        self._going_on.clear()
+    def _take_running(self) -> None:
+        self._pending.update(self._running)
+        self._running.clear()
 
     async def _write_batch(self) -> bool:
-        """Write one batch; False where the store did not take it."""
+        """Write one batch; returns whether the store answers."""
         batch = dict(islice(self._pending.items(), self._batch_size))
         for key in batch:
             del self._pending[key]
@@ -243,17 +243,17 @@ class Recorder(Part):
         try:
             await self._write([_record(noted) for noted in batch.values()])
         except (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit):
-            self._put_back(batch)
+            self._requeue(batch)
             raise
         except _ABOUT_DATA as error:
             if len(batch) == 1:
                 logger.error("a record was dropped, which the state store can't keep: %s", one_line(error))
                 self._dropped += 1
             else:
-                self._put_back(batch)
+                self._requeue(batch)
                 self._batch_size = len(batch) // 2
         except Exception as error:
-            self._put_back(batch)
+            self._requeue(batch)
             self._report(error, began)
             if isinstance(error, asyncio.TimeoutError):
                 # It may be the batch that is too large for the way to the store.
@@ -265,29 +265,30 @@ class Recorder(Part):
         finally:
             self._busy -= 1
             self._writing = {}
-        self._pass_on(releases)
+        self._release_written(releases)
         return self.fault is None
 
     async def _hold_records(self, delay: float) -> None:
-        """Wait with the records, while the store does not take them, but not with the leases."""
+        """Wait until the next attempt to write. Leases don't wait that long."""
         until = self._clock.monotonic() + delay
         while (left := until - self._clock.monotonic()) > 0:
             await self._clock.sleep(min(left, _HOLD_LEASES))
-            self._pass_on(len(self._releases))
+            self._release_written(len(self._releases))
 
-    def _pass_on(self, releases: int) -> None:
-        """Have leases given back, so many of them.
+    def _release_written(self, releases: int) -> None:
+        """Release the first so many leases.
 
-        Outcomes first, then the leases: a crash in between leaves a lease whose run is known to have ended. While the store
-        is down that order has to give way, or jobs would stay locked; ticks that were let go lock none.
+        Outcomes are written before their leases are released: a crash in between leaves a lease whose run is known to have
+        ended. While the store is down leases are released all the same, or jobs would stay locked. The leases of missed ticks
+        lock no job, and wait.
         """
-        going, self._releases = self._releases[:releases], self._releases[releases:]
+        due, self._releases = self._releases[:releases], self._releases[releases:]
         if self._pending:
-            waiting = [release for release in going if self._has_to_wait(release[0].run_id)]
+            waiting = [release for release in due if self._has_to_wait(release[0].run_id)]
             if waiting:
-                going = [release for release in going if not self._has_to_wait(release[0].run_id)]
+                due = [release for release in due if not self._has_to_wait(release[0].run_id)]
                 self._releases[:0] = waiting
-        self._written += going
+        self._written += due
         self._release_wake.set()
 
     def _has_to_wait(self, record_id: str) -> bool:
@@ -306,7 +307,7 @@ class Recorder(Part):
                     "the state store answers again, after %s; %s still to be written", span(lasting.seconds), waiting
                 )
 
-    def _put_back(self, batch: dict[str, Ongoing | Record]) -> None:
+    def _requeue(self, batch: dict[str, Ongoing | Record]) -> None:
         self._pending = {**batch, **self._pending}
         excess = len(self._pending) - self._max_buffered
         if excess > 0:

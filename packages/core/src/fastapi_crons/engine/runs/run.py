@@ -1,4 +1,4 @@
-"""ActiveRun: a run that goes on in this instance."""
+"""ActiveRun: a run of this instance, from its claim to the release of its lease, and how far it is."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Ending(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """Who asked for a run by hand, when (Unix seconds), and what was said about it."""
+    """The request for a manual run: when (Unix seconds), by whom, and with which note."""
 
     ts: float
     actor: str | None
@@ -47,7 +47,7 @@ class Asked(NamedTuple):
 
 
 class ActiveRun:
-    """A run, from its claim to the release of its lease."""
+    """A run and its state. The runner, the attempts and whoever starts it write down here how far it is."""
 
     __slots__ = (
         "after",
@@ -101,51 +101,56 @@ class ActiveRun:
         self.tick_ts = tick_ts
         self.trigger: Trigger = trigger
         self.attempt = attempt
-        #: For a run by hand; None for one of a tick.
+        #: Of a manual run; None for the run of a tick.
         self.asked = asked
         self.timeout = job.timeout
-        #: What its claim brought: the fencing token, what the job's mark was before, and the run that goes on beside this
-        #: one, where it was forced.
+        #: From the answer to its claim: the fencing token, and the last handled tick before this one.
         self.token = self.after = 0
+        #: The run that was running already when this one was forced.
         self.beside: str | None = None
+        #: Earlier ticks that this run stands for.
         self.missed: TickRange | None = None
         #: Why the tick was claimed late.
         self.delay: str | None = None
         self.instance = ""
         self.started_ts = 0.0
-        #: How the function ended, while the store is still to say whose the lease is.
+        #: How the function ended, while the store has yet to say whose the lease is.
         self.ending: Ending | None = None
         self.log: RunLog | None = None
         self.max_log_chars = self.max_line_chars = 0
         self.task: asyncio.Task[None] | None = None
-        #: Whether its task has begun: one that is cancelled before never does.
+        #: Whether its task has begun: a task that is cancelled before that never begins.
         self.begun = False
-        #: Whether it waits for a thread, and for how long (seconds) it did.
+        #: Whether it waits for a thread.
         self.waits = False
+        #: How long (seconds) it has waited for threads.
         self.waited = 0.0
         #: The thread's future, while a sync function runs.
         self.thread: asyncio.Future[Ended] | None = None
-        #: Why the run was cut off, on whose word, and whether its function had ended before that.
+        #: Why the run was cut off, and by whom.
         self.cut: Cut | None = None
         self.cut_by: str | None = None
+        #: How often its task was cancelled by us.
         self.cuts = 0
+        #: Whether the function has ended: from then on the run is not cut off.
         self.function_ended = False
-        #: Whether the function, or the thread that it left behind, is what the run waits for.
+        #: Whether the run waits for the function, or for the thread that it left behind.
         self.in_function = False
-        #: Whether a before-run hook did not let it run.
+        #: Whether a before-run hook vetoed it.
         self.vetoed = False
+        #: Its final record, once it has ended.
         self.outcome: Run | None = None
-        #: What the function returned, as JSON text, for hooks: also where it is not to be kept.
+        #: What the function returned, as JSON text, for hooks: also where the result is not stored.
         self.result_json: str | None = None
         #: Whether the run has ended, and only waits for its lease to be released.
         self.releasing = False
-        #: Called when the run has ended and its lease is released. Whoever starts the run says what it is.
+        #: Called when the run has ended and its lease is released: see `Runner.start`.
         self.on_end: Callable[[ActiveRun], None]
-        #: Set when the run has ended and its lease is released, for those who wait for it.
+        #: Set when the run has ended and its lease is released, for callers that wait for it.
         self.ended: asyncio.Event | None = None
 
     def granted(self, result: ClaimResult) -> None:
-        """Its claim was granted."""
+        """Take over the answer to its claim, which was granted."""
         self.token, self.after, self.beside = result.token, result.last_handled, result.holder or None
 
     def keep_log(self) -> RunLog:
@@ -155,7 +160,7 @@ class ActiveRun:
         return self.log
 
     def lease(self, owner: str, expires: float) -> Lease:
-        """The lease of this run, as a store has it."""
+        """The lease of this run, as a store keeps it."""
         schedule, zone = self.job.schedule.text, self.job.schedule_zone
         return Lease(
             self.job.name,
@@ -195,19 +200,19 @@ class ActiveRun:
         return False
 
     def cut_error(self, cut: Cut) -> RunError:
-        """What is kept of a run that was cut off."""
+        """The error that is stored with a run that was cut off."""
         message = _CUT_MESSAGES[cut]
         if cut == "timed_out" and self.timeout is not None:
             message += f" of {self.timeout:g} s"
         if cut == "cancelled" and self.cut_by:
             message += f" by {self.cut_by}"
         if self.thread_lives:
-            message += "; its thread can't be ended: it goes on, and holds the job until it ends by itself"
+            message += "; its thread can't be ended, and holds the job until it ends by itself"
         return RunError(_CUT_ERRORS.get(cut, "CancelledError"), message)
 
     @property
     def ref(self) -> LeaseRef:
-        """Names the run's lease."""
+        """The name of the run's lease."""
         return LeaseRef(self.job.name, self.id, self.token)
 
     @property
@@ -217,7 +222,7 @@ class ActiveRun:
 
     @property
     def log_fields(self) -> dict[str, object]:
-        """What log records about this run carry beside their message."""
+        """The fields of log records about this run."""
         return log_fields(self.snapshot())
 
     def context(self) -> HookContext:

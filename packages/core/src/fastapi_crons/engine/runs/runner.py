@@ -1,6 +1,6 @@
-"""Runner: the one path of a run, whoever asked for it.
+"""Runner: the path of a run, whether a tick or a person asked for it.
 
-before hooks → function (retried, timed) → record → after or error hooks → lease given back
+before hooks → function (retried, within its time limit) → record → after or error hooks → lease released
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fastapi_crons.engine.runs.run import ActiveRun, Ending
 from fastapi_crons.errors import SkipRun
 from fastapi_crons.job import CronJob
 from fastapi_crons.logs import log_error, shortened
-from fastapi_crons.run import RunError, RunStatus, current_run, short_id
+from fastapi_crons.run import Run, RunError, RunStatus, current_run, short_id
 from fastapi_crons.schedule.due import TickRange, tick_source
 
 if TYPE_CHECKING:
@@ -43,14 +43,14 @@ logger = logging.getLogger("fastapi_crons.runner")
 _LOOK_AGAIN_AFTER = 0.1
 #: How long (seconds) cancelled runs get to end at a stop before they are abandoned.
 CANCEL_GRACE = 1.0
-#: A run that goes on over so many ticks of its job is worth a look.
+#: A run that takes longer than so many periods of its schedule is reported by health.
 _PERIODS = 3
-#: How many characters of an error message go into a log line; the whole is kept with the run.
+#: How many characters of an error message are logged; all of it is stored with the run.
 _LOGGED = 500
 
 
 class Runner(Part):
-    """Executes runs, and tells recorder and hooks what became of them."""
+    """Executes runs, has their outcomes recorded, and calls their hooks."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Runner(Part):
         ask_about_leases: Callable[[], None],
         on_lost: Callable[[ActiveRun], None],
     ) -> None:
-        """`ask_about_leases` has the store asked now whose they are; `on_lost` is called after a run that lost its lease."""
+        """`ask_about_leases` makes the heartbeat ask the store now; `on_lost` is called after a run that lost its lease."""
         self._clock = clock
         self._max_log_chars = config.max_log_chars if config.enabled else 0
         self._shutdown_timeout, self._hook_timeout = config.shutdown_timeout, config.hook_timeout
@@ -85,7 +85,7 @@ class Runner(Part):
         self._interrupts = interrupts
         self._create_task = asyncio.get_running_loop().create_task
         self.active: dict[str, ActiveRun] = {}
-        #: How many of these run in a thread, and how many are late ticks.
+        #: How many of the active runs are in a thread, and how many are runs of late ticks.
         self.in_threads = 0
         self.catching_up = 0
 
@@ -94,7 +94,7 @@ class Runner(Part):
             capture_records()
 
     async def shutdown(self, timeout: float) -> None:
-        """Let runs finish within `shutdown_timeout`, cut off the rest, and let their hooks end in the time that hooks have."""
+        """Let runs finish within `shutdown_timeout`, cancel the rest, and give their hooks as long as hooks may take."""
         self._leases.stop()
         await self._wait_for_runs(self._shutdown_timeout)
         for run in list(self.active.values()):
@@ -103,7 +103,7 @@ class Runner(Part):
         for run in list(self.active.values()):
             if run.outcome is None:
                 self._abandon(run)
-        # What is left has ended, and calls its hooks.
+        # The runs that are left have ended, and their hooks are running.
         await self._wait_for_runs(self._hook_timeout)
         for run in list(self.active.values()):
             self._abandon(run)
@@ -111,16 +111,16 @@ class Runner(Part):
     def findings(self) -> Iterator[Finding]:
         names = [run.job.name for run in self.active.values() if run.outcome is not None and run.thread_lives]
         if names:
-            yield Finding(f"a thread goes on after its run was given up, and holds {listed(names)}")
+            yield Finding(f"a thread is still running after its run was given up, and holds {listed(names)}")
         names = list(self._long_runs())
         if names:
-            yield Finding(f"a run goes on for more than {_PERIODS} periods of {listed(names)}")
+            yield Finding(f"a run has taken more than {_PERIODS} periods of its schedule: {listed(names)}")
 
     def _long_runs(self) -> Iterator[str]:
         now = self._clock.now()
         for run in self.active.values():
             if run.outcome is None:
-                with suppress(Exception):  # a schedule of somebody else's, which is reported elsewhere
+                with suppress(Exception):  # a schedule of the app's own, whose failures are reported elsewhere
                     ticks = tick_source(run.job.schedule).ticks_between(int(run.started_ts), int(now))
                     if sum(1 for _, _ in zip(range(_PERIODS), ticks, strict=False)) == _PERIODS:
                         yield run.job.name
@@ -141,11 +141,11 @@ class Runner(Part):
         run.task = self._create_task(self._execute(run))
 
     def note(self, job: CronJob, text: str | None) -> str | None:
-        """What somebody said of a run by hand or a pause, fit to be kept."""
+        """The note of a manual run or a pause, cut and redacted."""
         return self._filter.note(job.name, text)
 
     def _abandon(self, run: ActiveRun) -> None:
-        """Leave a run behind that does not end, at a stop: its record is closed and its lease given back."""
+        """Give up a run that does not end at a stop: close its record and release its lease."""
         if run.outcome is None:
             if run.ending is None:
                 logger.error(
@@ -159,12 +159,12 @@ class Runner(Part):
                 self._background.start(self._hooks.for_job("on_error", run.job.name, run.context()))
         self._release(run)
         if run.task is not None:
-            # `asyncio.run` waits at its end for every task it can see, and this one swallows its cancellation. It stays
-            # pending, and does nothing more for the run should it go on.
+            # At its end `asyncio.run` waits for every registered task, and this one swallows its cancellation. It stays
+            # pending, and does nothing more for the run if it resumes.
             asyncio._unregister_task(run.task)  # documented under "Extending asyncio"
 
     async def _execute(self, run: ActiveRun) -> None:
-        """The run's task. Whatever happens in it, the run gets an outcome and its lease goes back."""
+        """The run's task. Whatever is raised in it, the run gets an outcome, and its lease is released."""
         run.begun = True
         root_task.set(run.task)
         current_run.set(run)
@@ -175,17 +175,17 @@ class Runner(Part):
             await self._carry_out(run)
         except BaseException as error:
             if run.outcome is None:
-                run.log = None  # it may be what can't be kept
-                self._end(run, "failed", RunError(type_name(error), "its outcome can't be kept"), None)
-            # A task does not keep any other: the event loop would look at it.
+                run.log = None  # the log may be what can't be stored
+                self._end(run, "failed", RunError(type_name(error), "its outcome can't be stored"), None)
+            # Other exceptions don't leave the task, or the event loop would report them.
             if is_a(error, asyncio.CancelledError) or self._is_interrupt(error):
                 raise
             logger.error(
-                "job %r: what follows its run failed\n%s", run.job.name, traceback_text(error), extra=run.log_fields
+                "job %r: an error occurred after its run\n%s", run.job.name, traceback_text(error), extra=run.log_fields
             )
         finally:
             if run.id in self.active:
-                self._give_back(run)
+                self._release_after_thread(run)
             # No cycle of task, context and run is left to the garbage collector.
             run.task = None
             root_task.set(None)
@@ -193,11 +193,11 @@ class Runner(Part):
     async def _carry_out(self, run: ActiveRun) -> None:
         ending = await self._call(run)
         if run.cut == "lease_lost" and ending.error is None and not self._leases.is_lost(run.id):
-            run.take_back_cuts()  # it came to its end all the same
+            run.take_back_cuts()  # the function ended by itself before it was cancelled
         if run.cut is None and not self._leases.trusts(run.id):
             ending = await self._settled(run, ending)
         if run.outcome is not None:
-            return  # it was left behind at a stop, and that is its record
+            return  # it was abandoned at a stop, and has its record
         if run.cut is not None and ending.error is None and not run.function_ended:
             ending = Ending(*self._after_cancellation(run, None))
         self._end(run, *ending)
@@ -206,7 +206,7 @@ class Runner(Part):
             await self._hooks.for_job(hook, run.job.name, run.context())
 
     async def _settle_lease(self, run: ActiveRun) -> None:
-        """Where the lease of a run is in doubt, wait until the store has said whose it is. A stop does not wait for it."""
+        """Where the lease of a run is in doubt, wait until the store has said whose it is, or until a stop."""
         if self._leases.is_open(run.id):
             self._ask_about_leases()
             while self._leases.is_open(run.id):
@@ -215,7 +215,7 @@ class Runner(Part):
     async def _settled(self, run: ActiveRun, ending: Ending) -> Ending:
         """The outcome of a run that ended while its lease was in doubt: it counts unless another instance has the lease."""
         run.ending, run.function_ended = ending, True
-        with suppress(asyncio.CancelledError):  # there is nothing left to cancel
+        with suppress(asyncio.CancelledError):  # the function has ended: nothing is left to cancel
             await self._settle_lease(run)
         if not self._leases.is_lost(run.id):
             return ending
@@ -224,11 +224,11 @@ class Runner(Part):
         return Ending("interrupted", run.cut_error("lease_lost"))
 
     async def _call(self, run: ActiveRun) -> Ending:
-        """Call the function, unless a before-run hook vetoes it."""
+        """Call the before-run hooks, and the function unless they veto it."""
         status: RunStatus
         error: RunError | None
         try:
-            if run.cut is not None:  # before its task had begun
+            if run.cut is not None:  # it was cut off before its task began
                 raise asyncio.CancelledError
             if self._hooks.implemented("before_run", run.job.name):
                 await self._ask_before_hooks(run)
@@ -250,7 +250,7 @@ class Runner(Part):
         return Ending(status, error)
 
     def _is_interrupt(self, raised: BaseException) -> bool:
-        """Whether this is a real Ctrl-C, as opposed to a job's own."""
+        """Whether this is a real Ctrl-C, as opposed to one that a job raised."""
         return self._interrupts.seen and is_a(raised, KeyboardInterrupt)
 
     async def _ask_before_hooks(self, run: ActiveRun) -> None:
@@ -260,7 +260,7 @@ class Runner(Part):
             raise veto
 
     def _end(self, run: ActiveRun, status: RunStatus, error: RunError | None, result: str | None) -> None:
-        """Keep the outcome. From here on nothing runs the function again."""
+        """Record the outcome. From here on the function is not called again."""
         run.function_ended = True
         if run.cut != "lease_lost":
             self._leases.ended(run.id)
@@ -270,6 +270,12 @@ class Runner(Part):
             outcome = replace(outcome, result_json=None)
         run.outcome = outcome
         self._recorder.ended(outcome)
+        if run.vetoed:
+            self._log_veto(run, "" if outcome.error is None else outcome.error.message)
+        else:
+            self._log_end(run, outcome)
+
+    def _log_end(self, run: ActiveRun, outcome: Run) -> None:
         if outcome.error is None:
             if logger.isEnabledFor(logging.INFO):
                 logger.info(
@@ -279,36 +285,36 @@ class Runner(Part):
                     short_id(run.id),
                     extra=run.log_fields,
                 )
-        elif not run.vetoed:
-            log_error(
-                logger,
-                shortened(outcome.error.traceback, self._log_tracebacks),
-                "job %r %s (run %s): %s: %s",
-                run.job.name,
-                status.replace("_", " "),
-                short_id(run.id),
-                outcome.error.type,
-                printable(cut(outcome.error.message, _LOGGED)),
-                extra={**run.log_fields, "status": status},
-            )
-        elif run.tick_ts is not None:
-            row = (
-                TickRange(run.tick_ts, run.tick_ts, 1)
-                if run.missed is None
-                else run.missed._replace(last=run.tick_ts, number=run.missed.number + 1)
-            )
-            self._journal.record_missed(run.job, row, "vetoed", outcome.error.message, record_id=run.id)
-        else:
+            return
+        log_error(
+            logger,
+            shortened(outcome.error.traceback, self._log_tracebacks),
+            "job %r %s (run %s): %s: %s",
+            run.job.name,
+            outcome.status.replace("_", " "),
+            short_id(run.id),
+            outcome.error.type,
+            printable(cut(outcome.error.message, _LOGGED)),
+            extra={**run.log_fields, "status": outcome.status},
+        )
+
+    def _log_veto(self, run: ActiveRun, reason: str) -> None:
+        if run.tick_ts is None:
             logger.warning(
                 "job %r was vetoed (run %s): %s",
                 run.job.name,
                 short_id(run.id),
-                printable(outcome.error.message),
+                printable(reason),
                 extra=run.log_fields,
             )
+            return
+        ticks = TickRange(run.tick_ts, run.tick_ts, 1)
+        if run.missed is not None:
+            ticks = run.missed._replace(last=run.tick_ts, number=run.missed.number + 1)
+        self._journal.record_missed(run.job, ticks, "vetoed", reason, record_id=run.id)
 
-    def _give_back(self, run: ActiveRun) -> None:
-        """Give the lease back when the function has really ended."""
+    def _release_after_thread(self, run: ActiveRun) -> None:
+        """Release the lease, once the thread that the function may have left behind has ended."""
         if run.thread is None or not run.thread_lives:
             self._release(run)
             return
@@ -325,13 +331,13 @@ class Runner(Part):
         run.thread.add_done_callback(lambda _: self._thread_ended(run))
 
     def _thread_ended(self, run: ActiveRun) -> None:
-        """A function has come to its end after its run."""
+        """A function has ended after its run."""
         self._leases.ended(run.id)
         self._release(run)
 
     def _release(self, run: ActiveRun) -> None:
         if self.active.pop(run.id, None) is None:
-            return  # it was left behind at a stop
+            return  # it was abandoned at a stop
         self.in_threads -= not run.job.is_async
         self.catching_up -= run.trigger == "catch_up"
         run.releasing = True
