@@ -94,14 +94,14 @@ FAULTS = {
     "unix://": "path of the socket",
     "unix://run/redis.sock": "path of the socket",
     "unix:///run/redis.sock?socket_keepalive=yes": "'socket_keepalive'",
-    "redis://h:0": "no URL",
-    "redis://h:port": "no URL",
-    "redis://h:99999": "no URL",
-    "redis://h/0#1": "no URL",
-    "http://h": "no URL",
-    "h:6379": "no URL",
-    '"redis://h"': "no URL",
-    "redis://u:p@ss/word@h": "no URL",
+    "redis://h:0": "not the URL",
+    "redis://h:port": "not the URL",
+    "redis://h:99999": "not the URL",
+    "redis://h/0#1": "not the URL",
+    "http://h": "not the URL",
+    "h:6379": "not the URL",
+    '"redis://h"': "not the URL",
+    "redis://u:p@ss/word@h": "not the URL",
 }
 
 

@@ -177,7 +177,7 @@ def test_a_place_is_shown_without_its_password(
     "url", ["redis://:p@w/hunter2@host", "redis://:hunter2", "redis://host:hunter2/0", "hunter2", "https://hunter2"]
 )
 def test_what_leads_to_no_redis_server_is_refused_and_not_shown(plugins: Plugins, env_file: Path, url: str) -> None:
-    with pytest.raises(ConfigurationError, match="no URL of a Redis server") as refused:
+    with pytest.raises(ConfigurationError, match="not the URL of a Redis server") as refused:
         change_setting(plugins, "CRON_REDIS_URL", url)
     assert "hunter2" not in str(refused.value)
     assert not env_file.exists()

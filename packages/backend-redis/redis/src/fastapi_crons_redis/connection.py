@@ -1,4 +1,4 @@
-"""Connection: how a Redis store reaches its server: clients with deadlines, scripts, and errors in our terms."""
+"""Connection: how a store calls its server: few calls at a time, scripts by their hash, and errors as store errors."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _ROOM_INTERVAL = 0.02
 class Connection:
     """A client with few calls at a time, each of which is repeated once where its connection turns out to be broken.
 
-    `open` raises `StoreUnusableError` where the server refuses us. Everything else raises `StoreUnavailableError`.
+    `open` raises `StoreUnusableError` where the server refuses the connection. Everything else raises `StoreUnavailableError`.
     """
 
     def __init__(self, client: Client, *, owned: bool, patience: float = 4.0, url: str | None = None) -> None:
         if not inspect.iscoroutinefunction(getattr(client, "execute_command", None)):
             raise ConfigurationError(
                 f"a client of redis.asyncio is needed, not {type(client).__name__}: "
-                "import redis.asyncio as redis; redis.from_url(…); or give its URL"
+                "write redis.asyncio.from_url(…), or pass the URL itself"
             )
         self.client = client
         #: The URL that the client was made from, where it was made here.
@@ -219,7 +219,7 @@ class Connection:
             error, (exceptions.ClusterDownError, exceptions.ReadOnlyError, exceptions.OutOfMemoryError)
         ):
             return StoreUnusableError(
-                f"{self.name} refuses us: {reason_of(error)}; check {PREFIX}URL, user and password"
+                f"{self.name} refuses the connection: {reason_of(error)}; check {PREFIX}URL, user and password"
             )
         advice = _about_certificate(error)
         # A server without TLS does not answer its handshake; one with TLS closes on anything else.
@@ -227,7 +227,7 @@ class Connection:
         if advice is None and (unanswered or "SSL" in str(error) or "Connection closed by server" in str(error)):
             advice = "rediss:// is for servers with TLS, redis:// for others"
         if advice is not None:
-            return StoreUnusableError(f"{self.name} can't be talked to: {reason_of(error)}; {advice}")
+            return StoreUnusableError(f"{self.name} can't be used: {reason_of(error)}; {advice}")
         return self._unavailable(error)
 
     def _unavailable(self, error: Exception) -> StoreError:

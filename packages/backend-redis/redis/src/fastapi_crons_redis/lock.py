@@ -38,7 +38,7 @@ from .clients import Client
 from .connection import Connection
 from .scripts import LOCK_KEYS, lock_script
 
-#: The layout that this version writes, and the oldest version of the layout that may work on it.
+#: The layout that this version writes, and the oldest version that may use it.
 VERSION = 1
 COMPATIBLE_FROM = 1
 #: How many fields of a lease its record has. The others are kept elsewhere.

@@ -16,7 +16,7 @@ PREFIX = "CRON_REDIS_"
 
 
 class RedisSettings(BaseSettings):
-    """Where Redis is, and how to get in. Raises `ConfigurationError`, listing every fault."""
+    """Where Redis is, and how to log in. Raises `ConfigurationError`, which lists every fault."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
@@ -25,14 +25,18 @@ class RedisSettings(BaseSettings):
     url: SecretStr = Field(
         SecretStr("redis://localhost:6379/0"),
         description="redis://, rediss:// (TLS), unix://, redis+sentinel://host:port,host:port/service[/db] (rediss+sentinel:// "
-        "with TLS) or redis+cluster://host:port; each with user:password@ in front of the host where wanted.",
+        "with TLS) or redis+cluster://host:port; user and password go before the host, as user:password@.",
     )
-    username: str | None = Field(None, min_length=1, description="User, where the URL names none.")
-    password: SecretStr | None = Field(None, min_length=1, description="Password, where the URL has none.")
+    username: str | None = Field(None, min_length=1, description="User, if the URL has none.")
+    password: SecretStr | None = Field(None, min_length=1, description="Password, if the URL has none.")
     sentinel_password: SecretStr | None = Field(None, min_length=1, description="Password of the sentinels themselves.")
-    ca_file: str | None = Field(None, min_length=1, description="Certificates that a TLS server is checked against.")
+    ca_file: str | None = Field(
+        None,
+        min_length=1,
+        description="File with certificates of authorities that may have signed a TLS server's.",
+    )
     connect_timeout: Annotated[float, Field(gt=0, le=60)] = Field(
-        2.0, description="Deadline (seconds) of making a connection."
+        2.0, description="Time limit (seconds) for making a connection."
     )
 
     @field_validator("url")

@@ -1,4 +1,4 @@
-"""The Redis state store: job states and the history of runs for a fleet, and events as they happen."""
+"""The Redis state store: job states, the history of runs, and events, for a fleet."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from .subscription import messages
 if TYPE_CHECKING:
     from fastapi_crons.locking.base import LockBackend
 
-#: The layout that this version writes, and the oldest version of the layout that may work on it.
+#: The layout that this version writes, and the oldest version that may use it.
 VERSION = 1
 COMPATIBLE_FROM = 1
-#: For how long (seconds) what has ended outlives `HistoryLimits.days` where nobody prunes.
+#: Seconds after `HistoryLimits.days` at which ended runs expire, where they have not been pruned.
 _MARGIN = 86_400
-#: Servers refuse an expiry that overflows.
+#: The longest expiry (seconds): servers refuse one that overflows.
 _LONGEST = 100 * 366 * 86_400
-#: How many runs are looked at in one step, about, for a list of the runs of all jobs; and of how many jobs at most.
+#: For a list of the runs of all jobs: about how many runs one step reads, and of how many jobs at most.
 _RUNS_AT_A_TIME, _JOBS_AT_A_TIME = 2_000, 100
-#: How many jobs are forgotten in one step.
+#: How many jobs one step deletes.
 _FORGOTTEN_AT_A_TIME = 50
 
 
@@ -68,7 +68,7 @@ class RedisStateBackend(StateBackend):
         self._script = history_script()
         self._prefix = ""
         self._limits = HistoryLimits(100, 30)
-        #: Whether jobs may have more runs than they should, because the limits were others once.
+        #: Whether jobs may have more runs than the limits allow, because the limits have changed.
         self._limits_are_new = True
 
     async def open(self, namespace: str, limits: HistoryLimits) -> None:
@@ -88,7 +88,7 @@ class RedisStateBackend(StateBackend):
         await self._connection.close()
 
     def companion_lock(self) -> LockBackend:
-        # Another distribution's: where it is not installed, this says which.
+        # Another distribution registers it: where that is not installed, the import says what to install.
         from fastapi_crons.locking import RedisLockBackend
 
         lock: LockBackend = RedisLockBackend(self._connection.url or self._connection.client)
@@ -115,9 +115,9 @@ class RedisStateBackend(StateBackend):
     async def runs(
         self, job: str | None, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
     ) -> list[Run]:
-        """For all jobs: asked for the latest run of each, then for the runs of those that ran last, until there is enough.
+        """For all jobs, reads the latest run of each, then the runs of those that ran last, until there are enough.
 
-        A `status` that is rare can lead through the runs of all jobs, in many short steps: the server is never kept busy.
+        A rare `status` can lead through the runs of all jobs, in many short steps: none keeps the server busy for long.
         """
         if job is not None:
             return await self._runs_of_one(job, limit, before, status)
@@ -150,7 +150,7 @@ class RedisStateBackend(StateBackend):
 
     async def _runs_of_one(self, job: str, limit: int, before: str | None, status: RunStatus | None) -> list[Run]:
         found: list[Run] = []
-        # That a run can't be read must not look as if there were no more.
+        # A run that can't be read must not look like the end of the list.
         while (wanted := limit - len(found)) > 0:
             texts = await self._texts("runs", [[job], wanted, before, None, status])
             found += self._sound_runs(texts, [job])
@@ -160,7 +160,7 @@ class RedisStateBackend(StateBackend):
         return found
 
     def _sound_runs(self, texts: Sequence[bytes | None], jobs: Collection[str] | None = None) -> list[Run]:
-        """The runs that can be read, of a list of ids, each with its run behind it; of these jobs, where some are named."""
+        """The readable runs of a list of ids, each followed by its run; only of these jobs, where some are named."""
 
         def read(run_id: bytes | None, text: bytes) -> Run:
             run = sound_run(run_of(*parsed(text)))
@@ -203,7 +203,7 @@ class RedisStateBackend(StateBackend):
         return self._damage.names()
 
     async def prune(self, now: float) -> None:
-        """Delete what is too old. The number of records is held at each write; only new limits need a look at all jobs."""
+        """Delete what is too old. Each write keeps to the number of records; only new limits need a look at all jobs."""
         cutoff = max(0, int((now - self._limits.days * 86_400) * 1000))
         if self._limits_are_new:
             cursor = await self._do("prune_all", [cutoff, "0"])

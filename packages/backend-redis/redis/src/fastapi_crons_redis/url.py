@@ -1,4 +1,4 @@
-"""The URL of a Redis server, read whole: what can't be used in it is refused, and nothing is passed over."""
+"""The URL of a Redis server: each part is used, or refused by its name; no part is ignored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 NO_URL = (
-    "this is no URL of a Redis server; write redis://localhost:6379/0, rediss://…, unix://…, "
+    "this is not the URL of a Redis server; write redis://localhost:6379/0, rediss://…, unix://…, "
     "redis+sentinel://host:26379/service or redis+cluster://host:6379, with special characters of user and password "
     "percent-encoded"
 )
@@ -39,7 +39,7 @@ class RedisUrl:
     secure: bool
     places: tuple[tuple[str, int], ...]
     path: str
-    """Of the socket, or the name of the sentinels' service."""
+    """The path of the socket, or the name of the sentinels' service."""
     database: int
     username: str | None
     password: str | None
@@ -48,7 +48,7 @@ class RedisUrl:
 
 
 def parse(url: str) -> RedisUrl:
-    """What a URL says; raises `ValueError`, which names the part and quotes nothing that may be of a password."""
+    """Read a URL. Raises `ValueError`, which names the part and quotes nothing that may belong to a password."""
     try:
         parts = urlsplit(url)
     except ValueError:  # its text may quote a password that was taken for a host
@@ -91,7 +91,7 @@ def _path_and_database(parts: SplitResult, kind: Kind) -> tuple[str, int | None]
         if not service:
             raise ValueError("the name of the service is missing; write redis+sentinel://host:26379/service")
     if number and not re.fullmatch(r"[0-9]{1,9}", number):
-        raise ValueError("the database, at the end of the path, is no number; write redis://localhost:6379/0")
+        raise ValueError("the database at the end of the path is not a number; write redis://localhost:6379/0")
     return service, int(number) if number else None
 
 
@@ -122,18 +122,18 @@ def _options(query: str, kind: Kind, secure: bool) -> dict[str, Option]:
     options: dict[str, Option] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         read = _OPTIONS.get(name)
-        # A password with a ? in it ends up here.
+        # The rest of a password with a ? in it is taken for an option.
         shown = f"option {name!r}" if read or re.fullmatch(r"[a-z_]{3,40}", name) else "an option behind the ?"
         if read is None:
             raise ValueError(
-                f"{shown} is none of ours; there are {', '.join(_OPTIONS)}; for anything else, make a client in code"
+                f"{shown} is unknown; the options are {', '.join(_OPTIONS)}; for any other, make a client in code"
             )
         if name in options:
-            raise ValueError(f"{shown} is there twice")
+            raise ValueError(f"{shown} is given twice")
         if name.startswith("ssl_") and not secure:
-            raise ValueError(f"{shown} is for TLS; write rediss:// instead of redis://")
+            raise ValueError(f"{shown} is only for TLS; write rediss:// instead of redis://")
         if name == "socket_keepalive" and kind == "socket":
-            raise ValueError(f"{shown} is for a host, not for a socket")
+            raise ValueError(f"{shown} is only for a host, not for a socket")
         try:
             options[name] = read(value)
         except ValueError as error:
@@ -178,7 +178,7 @@ def _not_empty(value: str) -> str:
 
 
 def existing_file(value: str) -> str:
-    """A file that can be read; raises `ValueError`."""
+    """A file that can be read. Raises `ValueError`."""
     try:
         with Path(value).open("rb"):
             return value
@@ -187,7 +187,7 @@ def existing_file(value: str) -> str:
 
 
 def authorities(value: str) -> str:
-    """A file with certificates of authorities; raises `ValueError`."""
+    """A file with certificates of authorities. Raises `ValueError`."""
     existing_file(value)
     try:
         ssl.create_default_context(cafile=value)
@@ -196,7 +196,7 @@ def authorities(value: str) -> str:
     return value
 
 
-#: What may stand behind the ?, and how it is read.
+#: The options after the ?, and how each is read.
 _OPTIONS: Mapping[str, Callable[[str], Option]] = {
     "db": _whole(0),
     "username": _not_empty,
