@@ -35,7 +35,7 @@ def claims_of(tracked: TrackedJob, step: Step, new_run_id: RunIds) -> list[Wante
     job, late = tracked.job, tracked.late
     # Late ticks wait for a running job: the policy for late ticks decides about them, not the one for overlap.
     # So do ticks that meet a run of this instance which has ended, and whose lease is about to be released.
-    waits = job.overlap == "skip" and (late or any(run.releasing for run in tracked.runs))
+    waits = job.overlap == "skip" and (late or (bool(tracked.runs) and any(run.releasing for run in tracked.runs)))
     overlap: Overlap = "queue" if waits else job.overlap
     text, zone = job.schedule.text, job.schedule_zone
     claims: list[Wanted] = []

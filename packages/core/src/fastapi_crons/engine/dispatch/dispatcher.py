@@ -111,7 +111,7 @@ class Dispatcher(Part):
             self._queue,
             self.delays,
             self.new_run_id,
-            self._start,
+            self._run_ended,
             on_early,
             self.wake,
         )
@@ -192,9 +192,6 @@ class Dispatcher(Part):
         tracked = self.jobs.get(run.job.name)
         if tracked is not None:
             tracked.run_started(run)
-        self._start(run)
-
-    def _start(self, run: ActiveRun) -> None:
         self._runner.start(run, self._run_ended)
 
     def _run_ended(self, run: ActiveRun) -> None:
@@ -277,11 +274,9 @@ class Dispatcher(Part):
         left: list[Due] = []
         for tick, group in self._timeline.pop_due(now):
             for tracked in group.jobs:
-                if tracked.pending:
-                    continue
                 if self._sharing.is_ours(tracked.job, tick, now):
                     self._queue.put(tracked, late=now - tick > LATE_AFTER + tracked.job.jitter)
-                else:
+                elif not tracked.pending:
                     left.append((tracked, tick))
         self._sharing.leave(left, now)
         for due, tracked in self._held_back.pop_due(now):
@@ -354,7 +349,9 @@ class Dispatcher(Part):
             return []
         if due_later is not None:
             self._held_back.add(tracked, due_later)
-        claims = [claim for step in steps for claim in claims_of(tracked, step, self.new_run_id)]
+        claims: list[Wanted] = []
+        for step in steps:
+            claims += claims_of(tracked, step, self.new_run_id)
         tracked.claim(len(claims))
         return claims
 

@@ -46,7 +46,7 @@ class Results:
         queue: JobQueue,
         delays: Delays,
         run_ids: RunIds,
-        start_run: Callable[[ActiveRun], None],
+        on_end: Callable[[ActiveRun], None],
         on_early: Callable[[], None],
         wake: Callable[[], None],
     ) -> None:
@@ -58,7 +58,7 @@ class Results:
         self._queue = queue
         self._delays = delays
         self._run_ids = run_ids
-        self._start_run = start_run
+        self._on_end = on_end
         self._on_early = on_early
         self._wake = wake
         #: The jobs for which a timer runs until they are tried again.
@@ -103,7 +103,8 @@ class Results:
     def _granted(self, want: Wanted, result: ClaimResult, now: float) -> None:
         tracked, tick = want.tracked, want.request.tick
         assert tick is not None
-        tracked.set_in_force(True)
+        if not tracked.in_force:
+            tracked.set_in_force(True)
         known_before = tracked.last_handled
         tracked.handled(tick)
         grace = tracked.policy.grace
@@ -120,7 +121,8 @@ class Results:
     def _start(self, want: Wanted, result: ClaimResult, now: float, tick: int, *, alone: bool) -> None:
         """Start the run of a tick; `alone` where it covers no other tick."""
         tracked, job = want.tracked, want.tracked.job
-        self.log_skips(tracked)
+        if tracked.skipped is not None:
+            self.log_skips(tracked)
         trigger: Trigger = "catch_up" if want.late else "schedule"
         run = ActiveRun(job, want.request.run_id, tick, trigger, attempt=want.request.attempt)
         run.granted(result)
@@ -132,7 +134,7 @@ class Results:
             if want.late or run.missed is not None or now - tick > LATE_AFTER + job.jitter:
                 run.delay = self._delay_since(tracked, tick if run.missed is None else run.missed.first)
         tracked.run_started(run, more_due=want.more and job.overlap != "allow")
-        self._start_run(run)
+        self._runner.start(run, self._on_end)
         if want.more and job.overlap == "allow":
             self._queue.put(tracked, late=want.late)
 
