@@ -76,9 +76,21 @@ def test_counting_and_the_newest_agree_with_looking_at_each(
         assert tick_range(source, after, until) == (TickRange(ticks[0], ticks[-1], len(ticks)) if ticks else None)
         step = next_step(source, after, until, Policy(False, None, most))
     assert step.run == (ticks[-most:][0] if ticks else None)
-    let_go = ticks[: max(0, len(ticks) - most)]
-    assert step.missed == (((let_go[-1], "max_catch_up"),) if let_go else ())
+    missed = ticks[: max(0, len(ticks) - most)]
+    assert step.missed == (((missed[-1], "max_catch_up"),) if missed else ())
     assert step.more == (min(most, len(ticks)) > 1 and not step.alone)
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_a_tick_at_the_very_end_of_a_range_belongs_to_it_and_one_at_its_beginning_does_not(foreign: bool) -> None:
+    schedule = CronSchedule("* * * * *")
+    source = tick_source(Foreign(schedule) if foreign else schedule)
+    assert [newest_tick(source, 60, until) for until in (119, 120, 121)] == [None, 120, 120]
+    assert [tick_range(source, 60, until) for until in (119, 120)] == [None, TickRange(120, 120, 1)]
+    assert [tick_range(source, 60, until) for until in (179, 180)] == [
+        TickRange(120, 120, 1),
+        TickRange(120, 180, 2),
+    ]
 
 
 @pytest.mark.parametrize("number", [MAX_COUNT - 1, MAX_COUNT, MAX_COUNT + 1])

@@ -84,7 +84,7 @@ class Dispatcher(Part):
         self._timeline = timeline
         self._sharing = Sharing()
         self._held_back: HeldBack[TrackedJob] = HeldBack()
-        self._queue = JobQueue(recorder, self._store_clock.now)
+        self._queue = JobQueue(lambda: recorder.slow, self._store_clock.now)
         self.delays = delays
         self.new_run_id = RunIds(self._clock.now)
         self.jobs = RegisteredJobs(

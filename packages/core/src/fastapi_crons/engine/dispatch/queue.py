@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from fastapi_crons.engine.dispatch.claims import Wanted
 from fastapi_crons.engine.dispatch.tracked import Phase, TrackedJob
-from fastapi_crons.engine.runs.recorder import Recorder
 
 
 @dataclass(slots=True)
@@ -31,8 +30,9 @@ class Room:
 class JobQueue:
     """Late ticks have lanes of their own, and ordinary ones go first. No coroutine function waits for a thread."""
 
-    def __init__(self, recorder: Recorder, now: Callable[[], float]) -> None:
-        self._recorder = recorder
+    def __init__(self, slow_releases: Callable[[], bool], now: Callable[[], float]) -> None:
+        """`slow_releases` says whether the release of a lease takes long, because the stores are far away."""
+        self._slow_releases = slow_releases
         self._now = now
         #: Jobs that run here already. As a rule they are refused their tick, so they need no room.
         self._running: deque[TrackedJob] = deque()
@@ -62,7 +62,7 @@ class JobQueue:
             tracked.look_again()
             return
         exclusive = bool(tracked.runs) and tracked.job.overlap != "allow"
-        if exclusive and not self._recorder.slow and all(run.releasing for run in tracked.runs):
+        if exclusive and all(run.releasing for run in tracked.runs) and not self._slow_releases():
             # The release is on its way. Asked now, the store would say that the job still runs.
             tracked.wait_for_runs()
             return

@@ -133,10 +133,8 @@ class Results:
                 run.missed = tracked.ticks.range(result.last_handled, tick - 1)
             if want.late or run.missed is not None or now - tick > LATE_AFTER + job.jitter:
                 run.delay = self._delay_since(tracked, tick if run.missed is None else run.missed.first)
-        tracked.run_started(run, more_due=want.more and job.overlap != "allow")
+        tracked.run_started(run, more_due=want.more)
         self._runner.start(run, self._on_end)
-        if want.more and job.overlap == "allow":
-            self._queue.put(tracked, late=want.late)
 
     def _record_missed(self, want: Wanted, result: ClaimResult) -> None:
         """Record ticks that are not to be run."""

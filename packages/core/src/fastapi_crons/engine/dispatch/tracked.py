@@ -178,11 +178,13 @@ class TrackedJob:
             self.phase = RETRYING
 
     def run_started(self, run: ActiveRun, *, more_due: bool = False) -> None:
-        """A run of the job starts in this instance; with `more_due`, further ticks wait for it."""
+        """A run of the job starts in this instance. Further ticks that are due wait for its end, or overlap with it."""
         if run in self.runs:
             raise self._illegal(f"start run {run.id} twice")
         self.runs = (*self.runs, run)
-        if more_due:
+        if more_due and self.job.overlap == "allow":
+            self._look_again, self.late = True, self.late or run.trigger == "catch_up"
+        elif more_due:
             self.phase, self._awaited = WAITING_FOR_RUN, run
 
     def wait_for_runs(self, *, late: bool = False) -> None:
@@ -267,18 +269,19 @@ class TrackedJob:
     def steps(self, now: float) -> list[Step]:
         """What to claim next, in this order; empty where nothing is due.
 
-        Late ticks waited for runs to end. What fell due meanwhile overlapped with these runs.
+        Where late ticks waited for runs to end, what fell due between these two overlapped with the runs.
         """
-        if self.late and self.job.overlap == "skip":
-            late, since = self._late_step(now), max(self.last_handled, self.late_until)
-            overlapped = None if late.more else newest_tick(self.ticks.source, since, min(int(now), self.busy_until))
-            steps = [late] if late is not NOTHING else []
+        if self.late and self.job.overlap == "skip" and self.busy_until > self.late_until:
+            since = max(self.last_handled, self.late_until)
+            overlapped = newest_tick(self.ticks.source, since, min(int(now), self.busy_until))
             if overlapped is not None:
-                steps.append(Step(None, ((overlapped, "overlap"),)))
-            if steps:
-                return steps
+                late = self._late_step(now)
+                if late.more:
+                    return [late]
+                skipped = Step(None, ((overlapped, "overlap"),))
+                return [skipped] if late is NOTHING else [late, skipped]
         step = self.step(now)
-        return [step] if step is not NOTHING else []
+        return [] if step is NOTHING else [step]
 
     def step(self, now: float) -> Step:
         """What to claim next of the ticks in (last handled, now], except those that jitter holds back."""
