@@ -14,7 +14,6 @@ VALUES = {
     "run": "ActiveRun: whoever starts, calls or ends a run notes in it how far it is",
     "run.log": "the log of a run is closed with its outcome",
     "unlogged": "a private class of the journal",
-    "held": "a private class of the lease book",
     "group.ticks": "SharedTicks: the timeline, which orders them, notes their next tick",
     "found": "`fastapi_crons.job` becomes a logger of our own class",
     "Feed": "the number of listeners is counted for the whole process",

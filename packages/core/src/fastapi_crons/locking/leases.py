@@ -35,17 +35,6 @@ class Trust(Enum):
     ASKED = "asked"  #: The store was asked, and has not answered yet.
 
 
-class _Held:
-    """A lease that is held: when the store was asked that said last that it is ours; and whether it is lost for good."""
-
-    __slots__ = ("lost", "ref", "since")
-
-    def __init__(self, ref: LeaseRef, since: float) -> None:
-        self.ref = ref
-        self.since = since
-        self.lost = False
-
-
 class LeaseBook:
     """The leases of one instance, by run id. Does no I/O.
 
@@ -72,10 +61,13 @@ class LeaseBook:
         self._trust = Trust.GIVEN
         #: When the store answered last after we had been silent, or suspended, for longer than an instance may be.
         self._back_at = -inf
-        #: Claims on their way by run id, and when those were sent that the store has granted; -inf before its answer.
-        self._claims: dict[str, float] = {}
-        self._held: dict[str, _Held] = {}
+        #: By run id, from the claim to the release: when the store was asked that said last that the lease is ours; -inf before
+        #: its first answer, and where it has said since that the lease is not ours.
+        self._since: dict[str, float] = {}
+        self._held: dict[str, LeaseRef] = {}
         self._releasing: dict[str, LeaseRef] = {}
+        #: Held leases that are not ours any more, and can't be had back.
+        self._lost: set[str] = set()
         #: Leases on record as ours that are in none of these, by when they were first seen.
         self._strays: dict[str, float] = {}
         #: The runs that ended here last. Two sets, of which the older one is dropped when the newer is full.
@@ -87,24 +79,25 @@ class LeaseBook:
 
     def claiming(self, run_ids: Iterable[str]) -> None:
         """Leases are being claimed."""
-        self._claims.update(dict.fromkeys(run_ids, -inf))
+        self._since.update(dict.fromkeys(run_ids, -inf))
 
     def answered(self, sent: float, requests: Sequence[ClaimRequest], results: Sequence[ClaimResult]) -> None:
-        """The store has answered claims that were sent then. What it granted is to be held or released."""
+        """The store has answered claims that were sent then. The leases that it granted are to be held or released."""
+        since = self._since
         for request, result in zip(requests, results, strict=True):
-            if result.outcome == "granted" or result.skipped:
-                self._claims[request.run_id] = sent
+            if result.token:
+                since[request.run_id] = sent
             else:
-                self._claims.pop(request.run_id, None)
+                since.pop(request.run_id, None)
 
     def unanswered(self, run_ids: Iterable[str]) -> None:
         """The answer to claims is no longer waited for."""
         for run_id in run_ids:
-            self._claims.pop(run_id, None)
+            self._since.pop(run_id, None)
 
     def hold(self, lease: LeaseRef) -> None:
         """A run starts under a lease that was granted."""
-        self._held[lease.run_id] = _Held(lease, self._claims.pop(lease.run_id, -inf))
+        self._held[lease.run_id] = lease
 
     def releasing(self, lease: LeaseRef) -> None:
         """A lease is to be released."""
@@ -118,12 +111,14 @@ class LeaseBook:
 
     def drop(self, run_id: str) -> None:
         """A lease is neither claimed nor held any more."""
-        if self._held.pop(run_id, None) is None:
-            self._claims.pop(run_id, None)
+        self._held.pop(run_id, None)
+        self._since.pop(run_id, None)
+        if self._lost:
+            self._lost.discard(run_id)
 
     def held(self) -> list[LeaseRef]:
         """The leases of the runs that are running here."""
-        return [held.ref for held in list(self._held.values())]
+        return list(self._held.values())
 
     def __len__(self) -> int:
         """How many leases are held or being released."""
@@ -134,7 +129,7 @@ class LeaseBook:
 
         Claims and releases on their way look the same for a moment: only what is seen for longer counts.
         """
-        now, known = self._monotonic(), {*self._claims, *self._held, *self._releasing}
+        now, known = self._monotonic(), {*self._since, *self._held, *self._releasing}
         unknown = [lease for lease in own if lease.run_id not in known]
         self._strays = {lease.run_id: self._strays.get(lease.run_id, now) for lease in unknown}
         return [lease for lease in unknown if now - self._strays[lease.run_id] > self._heartbeat_interval / 2]
@@ -157,23 +152,21 @@ class LeaseBook:
         """Whether the lease of a run is still ours, as far as we can know."""
         if not self.can_end:
             return True
-        held = self._held.get(run_id)
-        return held is not None and held.since >= self._doubted_at and self._monotonic() < self.trusted_until
+        since = self._since.get(run_id)
+        return since is not None and since >= self._doubted_at and self._monotonic() < self.trusted_until
 
     def is_open(self, run_id: str) -> bool:
         """Whether the store has yet to say whose a lease is, and its answer is worth waiting for."""
-        return not (self._stopping or self.is_lost(run_id) or self.trusts(run_id))
+        return not (self._stopping or run_id in self._lost or self.trusts(run_id))
 
     def is_lost(self, run_id: str) -> bool:
         """Whether the lease of a run that is running here is not ours any more."""
-        held = self._held.get(run_id)
-        return held is not None and held.lost
+        return run_id in self._lost
 
     def lose(self, run_id: str) -> None:
         """The lease of a run is not ours any more, and can't be had back."""
-        held = self._held.get(run_id)
-        if held is not None:
-            held.lost = True
+        if run_id in self._held:
+            self._lost.add(run_id)
 
     def stop(self) -> None:
         """From now on the outcomes of runs are taken as they are, whatever the store may say of their leases."""
@@ -230,14 +223,12 @@ class LeaseBook:
         refused = []
         with self._lock:
             for lease, is_ours in zip(leases, ours, strict=True):
-                held = self._held.get(lease.run_id)
-                if held is None or held.lost:
-                    continue
-                if is_ours:
-                    held.since = max(held.since, sent)
-                else:
-                    # Not trusted until it is found out whether it can be had back.
-                    held.since = -inf
+                run_id = lease.run_id
+                # One that is refused is not trusted until it is found out whether it can be had back.
+                self._since[run_id] = max(self._since.get(run_id, -inf), sent) if is_ours else -inf
+                if run_id not in self._held:  # looked at last: it may be dropped at this moment
+                    self._since.pop(run_id, None)
+                elif not (is_ours or run_id in self._lost):
                     refused.append(lease)
         return refused
 

@@ -72,6 +72,7 @@ class ActiveRun:
         "missed",
         "on_end",
         "outcome",
+        "ref",
         "releasing",
         "result_json",
         "started_ts",
@@ -108,6 +109,8 @@ class ActiveRun:
         self.token = self.after = 0
         #: The run that was running already when this one was forced.
         self.beside: str | None = None
+        #: Names its lease, once that is granted.
+        self.ref: LeaseRef
         #: Earlier ticks that this run stands for.
         self.missed: TickRange | None = None
         #: Why the tick was claimed late.
@@ -152,6 +155,7 @@ class ActiveRun:
     def granted(self, result: ClaimResult) -> None:
         """Take over the answer to its claim, which was granted."""
         self.token, self.after, self.beside = result.token, result.last_handled, result.holder or None
+        self.ref = LeaseRef(self.job.name, self.id, result.token)
 
     def keep_log(self) -> RunLog:
         if self.log is None:
@@ -209,11 +213,6 @@ class ActiveRun:
         if self.thread_lives:
             message += "; its thread can't be ended, and holds the job until it ends by itself"
         return RunError(_CUT_ERRORS.get(cut, "CancelledError"), message)
-
-    @property
-    def ref(self) -> LeaseRef:
-        """The name of the run's lease."""
-        return LeaseRef(self.job.name, self.id, self.token)
 
     @property
     def thread_lives(self) -> bool:
