@@ -159,7 +159,7 @@ def _moved(name: str, advice: str) -> MovedNameError:
 
 
 class FormerModules:
-    """The last of `sys.meta_path`: asked for modules that nobody else has found."""
+    """The last of `sys.meta_path`: asked for modules that no other finder has found."""
 
     @staticmethod
     def find_spec(fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:

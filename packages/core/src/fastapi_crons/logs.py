@@ -127,7 +127,7 @@ def log_error(
 
 
 def shortened(traceback: str, how: Tracebacks) -> str:
-    """As much of a traceback as is wanted in the log: all, the innermost frame, or nothing."""
+    """The part of a traceback that goes into the log: all of it, the innermost frame, or nothing."""
     if how == "short":
         lines = traceback.splitlines()
         innermost = max((number for number, line in enumerate(lines) if line.startswith(_FRAME)), default=0)

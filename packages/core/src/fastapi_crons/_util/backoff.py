@@ -88,8 +88,8 @@ class Meter:
             if self._failing:
                 return None
             self._worked_at = now
-            told, self._logged = self._logged, False
-            return self._lasting(now, first=False) if told else None
+            logged, self._logged = self._logged, False
+            return self._lasting(now, first=False) if logged else None
 
     def forget(self) -> None:
         """Forget every failure."""

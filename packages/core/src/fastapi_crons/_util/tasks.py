@@ -76,7 +76,7 @@ class Supervisor(Part):
             except (asyncio.CancelledError, GeneratorExit):
                 raise
             except BaseException as error:
-                # KeyboardInterrupt and SystemExit too: whoever runs the loop gets them by signals.
+                # KeyboardInterrupt and SystemExit too: the code that runs the loop gets them by signals.
                 self._faults[name] = loop.time(), one_line(error)
                 lasting = failures.failed(loop.time())
                 if lasting is not None:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LockBackendSpec", "PluginInfo", "Plugins", "StateBackendSpec"]
 
-#: Imported when wanted: every plugin imports the hook specifications, which are in this package.
+#: Imported when asked for: every plugin imports the hook specifications, which are in this package.
 _LATER = {
     "LockBackendSpec": "fastapi_crons.plugins.backends",
     "PluginInfo": "fastapi_crons.plugins.registry",

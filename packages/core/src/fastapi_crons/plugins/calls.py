@@ -231,27 +231,27 @@ class HookCaller(Part):
     ) -> None:
         """Log what an implementation did wrong, in one line: at once, and where it repeats only now and then.
 
-        `context` is what it was told about a job.
+        `context` is the one that it was called with, if any.
         """
         self.failures += 1
-        told = context or {}
+        job_context = context or {}
         where = "" if error is None else where_raised(error)
         lasting = call.failed(
             self._clock.monotonic(),
             (what, None if error is None else type_name(error), where),
-            told.get("job_name"),
+            job_context.get("job_name"),
         )
         if lasting is None:
             return
         fields = {
-            "job": told.get("job_name"),
-            "run_id": told.get("run_id"),
-            "tick": told.get("scheduled_time"),
-            "attempt": told.get("attempt"),
+            "job": job_context.get("job_name"),
+            "run_id": job_context.get("run_id"),
+            "tick": job_context.get("scheduled_time"),
+            "attempt": job_context.get("attempt"),
         }
-        about = f" about job {told['job_name']!r}" if "job_name" in told else ""
-        if told.get("run_id"):
-            about += f" (run {short_id(str(told['run_id']))})"
+        about = f" about job {job_context['job_name']!r}" if "job_name" in job_context else ""
+        if job_context.get("run_id"):
+            about += f" (run {short_id(str(job_context['run_id']))})"
         why = "" if error is None else f": {one_line(error)} ({printable(where)})"
         often = "" if lasting.times == 1 else f"; {lasting.times} times in {span(lasting.since)}"
         logger.error("%s%s %s%s%s", call.shown, about, what, why, often, extra=fields)
@@ -267,9 +267,9 @@ class HookCaller(Part):
         import asyncio
 
         context = arguments.get("context")
-        told = dict(context) if isinstance(context, dict) else None
+        job_context = dict(context) if isinstance(context, dict) else None
         if call.hanging >= _MAX_HANGING:
-            self.report_failure(call, f"is not called: {call.hanging} of its calls hang", context=told)
+            self.report_failure(call, f"is not called: {call.hanging} of its calls hang", context=job_context)
             return None
 
         loop = asyncio.get_running_loop()
@@ -300,17 +300,19 @@ class HookCaller(Part):
             await asyncio.wait({task}, timeout=0)
             if not task.done():
                 call.hangs(task)
-            self.report_failure(call, f"did not end within {self._timeout:g} s and was left behind", context=told)
+            self.report_failure(
+                call, f"did not end within {self._timeout:g} s and was left behind", context=job_context
+            )
             return None
         if task.cancelled():
-            self.report_failure(call, "was cancelled", context=told)
+            self.report_failure(call, "was cancelled", context=job_context)
             return None
         error = task.result()
         if error is None or is_a(error, SkipRun):
             if call.has_failed:
-                self._works(call, (told or {}).get("job_name"))
+                self._works(call, (job_context or {}).get("job_name"))
             return cast("SkipRun | None", error)
-        self.report_failure(call, "failed", error, told)
+        self.report_failure(call, "failed", error, job_context)
         return None
 
 

@@ -44,7 +44,7 @@ def choose_backends(
         state = _chosen(plugins.state_backends, config.state_backend, "CRON_STATE_BACKEND").make(config)
     missing: MissingDistributionError | None = None
     if locks is None:
-        lock, missing = _lock_beside(state, not chosen, config, plugins.lock_backends)
+        lock, missing = _lock_for(state, not chosen, config, plugins.lock_backends)
         locks = DistributedLockManager(lock, config)
     _check_reach(config, locks.backend)
     if not state.durable and chosen and config.state_backend is None:
@@ -104,7 +104,7 @@ def _warn_of_difference(state: StateBackend, lock: LockBackend, missing: Missing
         )
 
 
-def _lock_beside(
+def _lock_for(
     state: StateBackend, given: bool, config: CronConfig, specs: Mapping[str, LockBackendSpec]
 ) -> tuple[LockBackend, MissingDistributionError | None]:
     """The lock to use with a state store, and why it is not the store's own, where that one is not available.

@@ -11,5 +11,5 @@ PROJECT = "fastapi_crons"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
-#: What hooks are told about a run or about missed ticks: JSON-serialisable values. Each implementation gets its own copy.
+#: What hooks get about a run or about missed ticks: JSON-serialisable values. Each implementation gets its own copy.
 HookContext = dict[str, Any]
