@@ -68,6 +68,7 @@ class Dead:
         await self._locks.open(self._instance, CronConfig().namespace, TERMS, self._clock)
         await self._state.open(CronConfig().namespace, LIMITS)
         jobs = [*running, *ended, *missed]
+        await self._locks.beat()
         await self._locks.register([Definition(job, SCHEDULE, "UTC", "module:function") for job in jobs])
         tick = int(self._clock.now()) + 60
         await self._clock.advance(seconds=60)
