@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fastapi_crons.locking import LocalLockBackend, LockBackend
+from fastapi_crons.locking import LocalLockBackend, LockBackend, TransactionalLockBackend
 from fastapi_crons.run import RunIds
 from fastapi_crons.state import MemoryStateBackend, StateBackend
 from fastapi_crons.testing import LockContract, LockWalk, StateContract
@@ -35,9 +35,35 @@ class TestRedisLock(LockContract):
         return RedisLockBackend.on(connection_to(self.url))
 
 
+class PlainLock(SQLiteLockBackend):
+    """Whatever a lock store need not write itself."""
+
+    pauses, last_handled, leased = LockBackend.pauses, LockBackend.last_handled, LockBackend.leased
+    release, renew = TransactionalLockBackend.release, TransactionalLockBackend.renew
+
+
+class TestPlainLock(LockContract, LockWalk):
+    walks = 10
+
+    def make_store(self) -> LockBackend:
+        return PlainLock()
+
+
 class TestMemoryState(StateContract):
     def make_store(self) -> StateBackend:
         return MemoryStateBackend()
+
+
+class PlainState(SQLiteStateBackend):
+    """Whatever a state store need not write itself."""
+
+    states, unfinished = StateBackend.states, StateBackend.unfinished
+    runs_by_id, missed_by_job = StateBackend.runs_by_id, StateBackend.missed_by_job
+
+
+class TestPlainState(StateContract):
+    def make_store(self) -> StateBackend:
+        return PlainState()
 
 
 class TestSQLiteState(StateContract):

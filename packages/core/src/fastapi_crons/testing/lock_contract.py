@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from fastapi_crons.testing._lock_claims import ClaimTests
-from fastapi_crons.testing._lock_instances import InstanceTests
+import asyncio
+from dataclasses import replace
+
+from fastapi_crons.clock import SystemClock
+from fastapi_crons.locking import (
+    ClaimResult,
+    LeaseRef,
+    LockBackend,
+    PauseRequest,
+)
+from fastapi_crons.locking.rule import QUARANTINE
+from fastapi_crons.testing._contract import on_a_shared_store, on_a_store
+from fastapi_crons.testing._lock_claims import SCHEDULE, ClaimTests, define, request
 
 
-class LockContract(ClaimTests, InstanceTests):
+class LockContract(ClaimTests):
     """Inherit from this in a test module, and say how your store is made; the rest is pytest's.
 
         class TestMyLock(LockContract):
@@ -15,3 +26,184 @@ class LockContract(ClaimTests, InstanceTests):
 
     Each call must lead to the same store, as if it were made by another instance. The tests keep to namespaces of their own.
     """
+
+    @on_a_shared_store
+    async def test_of_several_instances_that_want_a_tick_one_gets_it(self, lock: LockBackend) -> None:
+        stores = [lock, await self.another(), await self.another(elsewhere=True)]
+        marks: list[int] = []
+        for store in stores:
+            marks = [
+                enrolment.last_handled
+                for enrolment in await store.register([define(f"job-{each}") for each in range(50)])
+            ]
+        answers: list[list[ClaimResult]] = await asyncio.gather(
+            *(
+                store.claim(
+                    [
+                        request(f"{number}-{each}", mark + 1, job=f"job-{each}")._replace(overlap="allow")
+                        for each, mark in enumerate(marks)
+                    ]
+                )
+                for number, store in enumerate(stores)
+            )
+        )
+        for of_one_job in zip(*answers, strict=True):
+            assert sorted(answer.outcome for answer in of_one_job) == ["granted", "stale", "stale"]
+
+    @on_a_shared_store
+    async def test_the_instances_that_live_are_known_with_what_they_say_of_themselves(self, lock: LockBackend) -> None:
+        other = await self.another(elsewhere=True)
+        await other.beat(3, "digest")
+        beat = await lock.beat(1, "digest")
+        about = [replace(found.instance, started_ts=0) for found in beat.instances]
+        assert sorted(about, key=str) == sorted((replace(each, started_ts=0) for _, each in self.opened), key=str)
+        seen = {found.instance.owner: found for found in await lock.instances()}
+        assert {found.running for found in seen.values()} == {1, 3}
+        assert {found.jobs for found in seen.values()} == {"digest"}
+        assert all(abs(found.heartbeat_ts - SystemClock().now()) < 3 for found in seen.values())
+        await other.leave()
+        assert [found.instance.owner for found in await lock.instances()] == [self.opened[0][1].owner]
+
+    @on_a_shared_store
+    async def test_what_an_instance_that_died_has_left_behind_is_taken_over_once(self, lock: LockBackend) -> None:
+        dead, third = await self.another(), await self.another()
+        mark = (await dead.register([define()]))[0].last_handled
+        (granted,) = await dead.claim([request("r1", mark + 1)])
+        assert [lease.run_id for lease in (await lock.beat()).dead] == []
+        await self.dies(dead)
+        (lease,) = (await lock.beat()).dead
+        assert (await lock.known(["job"]))[0].leases == (lease,)
+        assert lease[:3] == ("job", "r1", mark + 1)
+        assert (lease.token, lease.attempt, lease.after, lease.missed) == (granted.token, 1, mark, None)
+        assert (lease.schedule, lease.timezone, lease.cancelled) == (SCHEDULE, "UTC", False)
+        again = [request(f"again-{number}", mark + 1)._replace(replaces="r1", attempt=2) for number in range(2)]
+        answers = [*await lock.claim(again[:1]), *await third.claim(again[1:])]
+        assert [answer.outcome for answer in answers] == ["granted", "stale"]
+        assert answers[0].token > granted.token
+        assert answers[0].last_handled == mark
+        assert await lock.release([LeaseRef("job", "r1", granted.token)]) == [False]
+        assert list((await third.beat()).dead) == []
+
+    @on_a_shared_store
+    async def test_an_instance_of_another_host_is_dead_once_it_is_silent_for_too_long(self, lock: LockBackend) -> None:
+        silent = await self.another(elsewhere=True, timeout=0.5)
+        judge = await self.another(elsewhere=True, timeout=0.5)
+        mark = (await silent.register([define()]))[0].last_handled
+        (granted,) = await silent.claim([request("r1", mark + 1)])
+        assert granted.outcome == "granted"
+        await silent.beat()
+        assert list((await judge.beat()).dead) == []
+        await asyncio.sleep(0.6)
+        (lease,) = (await judge.beat()).dead
+        assert lease.run_id == "r1"
+        # Nobody has taken it over, so it may still go on.
+        await silent.beat()
+        assert list((await judge.beat()).dead) == []
+        assert await silent.renew([LeaseRef("job", "r1", granted.token)]) == [True]
+
+    @on_a_shared_store
+    async def test_who_claims_or_registers_lives(self, lock: LockBackend) -> None:
+        busy = await self.another(elsewhere=True, timeout=0.8)
+        judge = await self.another(elsewhere=True, timeout=0.8)
+        mark = (await busy.register([define()]))[0].last_handled
+        (granted,) = await busy.claim([request("r1", mark + 1)])
+        assert granted.outcome == "granted"
+        for ask in (lambda: busy.claim([request("r2", mark + 1)]), lambda: busy.register([define()])):
+            await asyncio.sleep(0.5)
+            await ask()
+            assert list((await judge.beat()).dead) == []
+        await asyncio.sleep(0.9)
+        assert [lease.run_id for lease in (await judge.beat()).dead] == ["r1"]
+
+    @on_a_shared_store
+    async def test_an_instance_learns_what_the_store_knows_of_it(self, lock: LockBackend) -> None:
+        assert not (await lock.beat()).unknown
+        await lock.leave()
+        assert (await lock.beat()).unknown
+        mark = (await lock.register([define()]))[0].last_handled
+        await lock.claim([request("r1", mark + 1)])
+        assert [lease.run_id for lease in (await lock.beat(leases=0)).own] == ["r1"]
+        assert list((await lock.beat(leases=1)).own) == []
+
+    @on_a_store
+    async def test_a_store_that_lost_its_records_grants_nothing_before_others_had_their_say(
+        self, lock: LockBackend
+    ) -> None:
+        now = int(SystemClock().now())
+        (enrolment,) = await lock.register([define(mark=now - 60)])
+        assert enrolment.last_handled == now - 60, "what was due since then is not lost with the records"
+        (early,) = await lock.claim([request("r1", now)])
+        assert early.outcome == "early"
+        assert abs(early.last_handled - now) < 3
+        (manual,) = await lock.claim([request("r2", None)])
+        assert manual.outcome == "granted"
+        await lock.release([LeaseRef("job", "r2", manual.token)])
+        (again,) = await lock.register([define(mark=now - 5)])
+        assert again.last_handled == now - 5
+        (stale,) = await lock.claim([request("r3", now - 5)])
+        assert stale.outcome == "stale"
+        await asyncio.sleep(QUARANTINE)
+        (granted,) = await lock.claim([request("r4", now)])
+        assert (granted.outcome, granted.last_handled) == ("granted", now - 5)
+
+    @on_a_store
+    async def test_a_holder_that_gave_its_lease_up_may_take_its_own_tick_again(self, lock: LockBackend) -> None:
+        mark = (await lock.register([define()]))[0].last_handled
+        (granted,) = await lock.claim([request("r1", mark + 1)])
+        (again,) = await lock.claim([request("r2", mark + 1)._replace(replaces="r1", attempt=2)])
+        assert (again.outcome, again.last_handled) == ("granted", mark)
+        assert again.token > granted.token
+        assert await lock.leased(["r1", "r2"]) == {"r2"}
+
+    @on_a_shared_store
+    async def test_the_holder_of_a_run_learns_that_it_is_to_be_cancelled(self, lock: LockBackend) -> None:
+        holder = await self.another()
+        mark = (await holder.register([define()]))[0].last_handled
+        (granted,) = await holder.claim([request("r1", mark + 1)])
+        assert await lock.cancel(["r1", "no such run"], "ops") == {"r1"}
+        assert list((await lock.beat()).cancelled) == []
+        assert [lease.cancelled for found in await lock.known() for lease in found.leases] == [True]
+        assert [tuple(found) for found in (await holder.beat()).cancelled] == [("r1", "ops")]
+        assert await holder.release([LeaseRef("job", "r1", granted.token)]) == [True]
+        assert list((await holder.beat()).cancelled) == []
+
+    @on_a_shared_store
+    async def test_a_definition_is_orphaned_when_nobody_lives_who_registered_it(self, lock: LockBackend) -> None:
+        newer = await self.another()
+        mark = (await lock.register([define()]))[0].last_handled
+        await newer.register([define(schedule="0 * * * *")])
+        (refused,) = await lock.claim([request("r1", mark + 1)])
+        assert (refused.outcome, refused.orphaned) == ("not_in_force", False)
+        await newer.leave()
+        (refused,) = await lock.claim([request("r2", mark + 1)])
+        assert (refused.outcome, refused.orphaned) == ("not_in_force", True)
+
+    @on_a_shared_store
+    async def test_namespaces_share_a_store_and_nothing_else(self, lock: LockBackend) -> None:
+        staging = await self.another(namespace=f"{self.namespace}.staging")
+        for number, store in enumerate((lock, staging)):
+            mark = (await store.register([define()]))[0].last_handled
+            (granted,) = await store.claim([request(f"r{number}", mark + 1)])
+            assert granted.outcome == "granted"
+        await lock.pause([PauseRequest("job")])
+        assert await staging.pauses() == {}
+        for store, run_id in ((lock, "r0"), (staging, "r1")):
+            (found,) = await store.known()
+            assert (found.job, *(lease[:2] for lease in found.leases)) == ("job", ("job", run_id))
+        assert len(await staging.instances()) == 1
+        assert await staging.cancel(["r0"], None) == set()
+        assert list((await staging.beat()).dead) == []
+
+    @on_a_shared_store
+    async def test_jobs_that_nobody_registers_any_more_are_forgotten(self, lock: LockBackend) -> None:
+        other = await self.another()
+        kept = (await lock.register([define("kept"), define("both")]))[0]
+        held = (await other.register([define("both"), define("gone"), define("held")]))[2]
+        (granted,) = await other.claim([request("r1", held.last_handled + 1, job="held")])
+        assert granted.outcome == "granted"
+        assert await lock.forget(0) == []
+        await other.leave()
+        assert await lock.forget(1_000) == []
+        await asyncio.sleep(1.1)
+        assert await lock.forget(1) == ["gone"]
+        assert await lock.last_handled(["gone", "kept", "held"]) == [None, kept.last_handled, held.last_handled + 1]
