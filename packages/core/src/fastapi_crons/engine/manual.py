@@ -12,7 +12,7 @@ from fastapi_crons.clock import Clock, iso_utc
 from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.dispatch.claims import definition_of, manual_request
 from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
-from fastapi_crons.engine.fleet.membership import Membership
+from fastapi_crons.engine.fleet.signals import FleetSignals
 from fastapi_crons.engine.runs.journal import Journal
 from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.engine.runs.run import ActiveRun, Asked
@@ -45,7 +45,7 @@ class Requests(Part):
         journal: Journal,
         runner: Runner,
         dispatcher: Dispatcher,
-        membership: Membership,
+        signals: FleetSignals,
         *,
         registers: bool,
     ) -> None:
@@ -55,7 +55,7 @@ class Requests(Part):
         self._locks = locks
         self._recorder, self._journal, self._runner = recorder, journal, runner
         self._dispatcher = dispatcher
-        self._membership = membership
+        self._signals = signals
         #: Whether this instance registers its jobs, as every instance does that runs ticks.
         self._registers = registers
         #: Set once the scheduler claims nothing more.
@@ -224,14 +224,14 @@ class Requests(Part):
         if resumed.token:
             self._recorder.release(LeaseRef(job.name, record_id, resumed.token))
         self._dispatcher.resumed(job.name, resumed.last_handled)
-        self._membership.tell(Signal("resume", job.name))
+        self._signals.publish(Signal("resume", job.name))
 
     async def cancel_run(self, run_id: str, actor: str | None) -> bool:
         """Cancel a run, here or on its instance; False where no run of this id is running."""
         run = self._runner.active.get(run_id)
         if run is None:
             found = await self._locks.cancel(run_id, _limited(actor))
-            self._membership.tell(Signal("cancel", run_id=run_id, actor=_limited(actor)))
+            self._signals.publish(Signal("cancel", run_id=run_id, actor=_limited(actor)))
             return found
         run.cut_off("cancelled", _limited(actor))
         return True

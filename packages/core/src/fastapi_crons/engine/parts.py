@@ -14,9 +14,10 @@ from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
 from fastapi_crons.engine.dispatch.lateness import Delays
 from fastapi_crons.engine.dispatch.timeline import Timeline
 from fastapi_crons.engine.events import Feed
-from fastapi_crons.engine.fleet.heartbeat import Prompt
 from fastapi_crons.engine.fleet.membership import Membership
+from fastapi_crons.engine.fleet.prompt import Prompt
 from fastapi_crons.engine.fleet.recovery import Recovery
+from fastapi_crons.engine.fleet.signals import FleetSignals
 from fastapi_crons.engine.maintenance import Maintenance
 from fastapi_crons.engine.manual import Requests
 from fastapi_crons.engine.runs.journal import Journal
@@ -132,7 +133,7 @@ class Parts:
         )
 
     def _make_fleet(self, job_of: Callable[[str], CronJob | None], *, runs_ticks: bool) -> None:
-        recovery = Recovery(
+        self.recovery = Recovery(
             self.config,
             self.clock,
             self.instance.owner,
@@ -145,19 +146,29 @@ class Parts:
             self.dispatcher,
             job_of,
         )
+        self.fleet_signals = FleetSignals(
+            self.clock,
+            self.supervisor,
+            self.background,
+            self.state,
+            self.dispatcher,
+            self.prompt,
+            store_timeout=self.config.store_timeout,
+            publishes=self.locks.backend.reach != "process",
+            listens=runs_ticks,
+        )
         self.membership = Membership(
             self.config,
             self.clock,
             self.instance,
-            self.supervisor,
             self.background,
-            self.state,
             self.locks,
             self.leases,
             self.recorder,
             self.runner,
             self.dispatcher,
-            recovery,
+            self.recovery,
+            self.fleet_signals,
             self.prompt,
             runs_ticks=runs_ticks,
         )
@@ -170,7 +181,7 @@ class Parts:
             self.journal,
             self.runner,
             self.dispatcher,
-            self.membership,
+            self.fleet_signals,
             registers=runs_ticks,
         )
 
@@ -180,13 +191,14 @@ class Parts:
         stores = Stores(config, clock, self.instance, state, locks, self.membership, self.recorder, to_read=to_read)
         parts: list[Part] = [self.supervisor, self.hooks, stores, self.feed, self.signals]
         if not to_read:
-            parts += [self.recorder, self.membership, self.background, self.runner, self.dispatcher, self.requests]
+            parts += [self.recorder, self.membership, self.fleet_signals, self.background, self.runner]
+            parts += [self.dispatcher, self.requests]
         if runs_ticks:
             parts.append(Maintenance(config, clock, self.supervisor, state, locks, self.recorder))
         return parts
 
     def _on_lost(self, run: ActiveRun) -> None:
-        self.membership.lost(run)
+        self.recovery.recover_own(run)
 
     def _count_ticks(self, seconds: float) -> tuple[int, bool]:
         """How many ticks became due in the last so many seconds, and whether there are more."""

@@ -6,18 +6,18 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from functools import partial
-from math import inf
 from typing import Protocol
 
 from fastapi_crons._util.backoff import Backoff, Meter
 from fastapi_crons._util.text import counted, one_line
 from fastapi_crons.clock import Clock, SystemClock
 from fastapi_crons.config import CronConfig
+from fastapi_crons.engine.fleet.lost import LostLeases
+from fastapi_crons.engine.fleet.prompt import Prompt
 from fastapi_crons.errors import StoreError
-from fastapi_crons.locking.base import Beat, LeaseRef
+from fastapi_crons.locking.base import Beat
 from fastapi_crons.locking.client import LockClient
 from fastapi_crons.locking.instance import Instance
 from fastapi_crons.locking.leases import ANSWER_WITHIN, LeaseBook
@@ -30,87 +30,19 @@ _ASK_AGAIN_AFTER = 0.1
 _BLOCKED_AFTER = 2.0
 #: How often (seconds), at most, it is checked whether leases are in doubt.
 _SHORTEST_WATCH = 0.05
-#: How often (seconds), at most, a heartbeat is sent because ticks are claimed too early.
-_EARLY_BEATS = 1.0
 
 
 class Listener(Protocol):
-    """Who is told what the store answers. All but `blocked` and `jobs_digest` are called on the listener's loop."""
+    """Is called with what the store answers."""
 
     def jobs_digest(self) -> str:
         """A digest of the jobs that run here. Called from the heartbeat's thread."""
 
     def beaten(self, beat: Beat) -> None:
-        """The store has answered a heartbeat."""
-
-    def refused(self, leases: Sequence[LeaseRef]) -> None:
-        """The store does not know these leases as ours, though we hold them."""
-
-    def trust_lost(self) -> None:
-        """The store did not say in time whose the leases in doubt are: see `LeaseBook.trusts`."""
+        """The store has answered a heartbeat. Called on the scheduler's loop."""
 
     def blocked(self, seconds: float) -> None:
-        """The listener's loop has not turned for so long. Called from the heartbeat's thread."""
-
-
-class Prompt:
-    """Has the heartbeat ask the store at once. Safe to use from any thread; without effect while there is no heartbeat."""
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
-        self._early_again_at = -inf
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._wake = asyncio.Event()
-        #: Whether somebody waits for a renewal.
-        self.renewal_wanted = False
-
-    def beat(self) -> None:
-        """Ask now whether there is something to see to."""
-        loop = self._loop
-        if loop is not None:
-            with suppress(RuntimeError):  # it has just ended
-                loop.call_soon_threadsafe(self._wake.set)
-
-    def beat_for_early_tick(self) -> None:
-        """Ask now, because the store says that a tick is claimed too early; at most once a second."""
-        now = self._monotonic()
-        if now >= self._early_again_at:
-            self._early_again_at = now + _EARLY_BEATS
-            self.beat()
-
-    def renew(self) -> None:
-        """Ask now whose the leases are."""
-        self.renew_later()
-        self.beat()
-
-    def renew_later(self) -> None:
-        """Ask with the next heartbeat whose the leases are."""
-        self.renewal_wanted = True
-
-    def renewing(self) -> None:
-        """The store is being asked whose the leases are."""
-        self.renewal_wanted = False
-
-    def listen(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """The heartbeat waits on this loop from now on; with None, on none."""
-        self._wake, self._loop = asyncio.Event(), loop
-
-    async def wait(self, clock: Clock, seconds: float) -> bool:
-        """Wait so many seconds, or until prompted; whether it was the latter."""
-        over = False
-
-        def end() -> None:
-            nonlocal over
-            over = True
-            self._wake.set()
-
-        timer = clock.call_later(seconds, end)
-        try:
-            await self._wake.wait()
-        finally:
-            timer.cancel()
-            self._wake.clear()
-        return not over
+        """The scheduler's loop has not turned for so long. Called from the heartbeat's thread."""
 
 
 class Heartbeat:
@@ -124,6 +56,7 @@ class Heartbeat:
         locks: LockClient,
         leases: LeaseBook,
         prompt: Prompt,
+        lost: LostLeases,
         listener: Listener,
     ) -> None:
         self._config = config
@@ -132,6 +65,7 @@ class Heartbeat:
         self._locks = locks
         self._leases = leases
         self._prompt = prompt
+        self._lost = lost
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         #: When the last heartbeat was sent that the store has answered, on the monotonic clock.
@@ -262,7 +196,7 @@ class Heartbeat:
             self._prompt.renew_later()
             raise
         if refused:
-            self._call(partial(self._listener.refused, refused))
+            self._call(partial(self._lost.refused, refused))
 
     async def _watch(self, locks: LockClient) -> None:
         leases = self._leases
@@ -286,7 +220,7 @@ class Heartbeat:
             except Exception as error:  # also: no answer in time
                 logger.debug("leases in doubt: the lock store was asked in vain: %s", one_line(error))
                 await self._clock.sleep(min(_ASK_AGAIN_AFTER, max(0.0, until - self._clock.monotonic())))
-        self._call(self._listener.trust_lost)
+        self._call(self._lost.trust_lost)
 
     def _look_at_loop(self) -> None:
         since, now = self._owed_since, self._clock.monotonic()

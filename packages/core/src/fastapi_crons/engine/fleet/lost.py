@@ -1,0 +1,103 @@
+"""LostLeases: what becomes of runs whose leases the lock store does not know as ours, or can't be asked about in time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from fastapi_crons._util.tasks import Background
+from fastapi_crons.clock import Clock
+from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
+from fastapi_crons.engine.fleet.prompt import Prompt
+from fastapi_crons.engine.runs.run import ActiveRun
+from fastapi_crons.engine.runs.runner import Runner
+from fastapi_crons.errors import StoreError
+from fastapi_crons.locking.base import LeaseRef
+from fastapi_crons.locking.client import LockClient
+from fastapi_crons.locking.leases import LeaseBook
+from fastapi_crons.run import short_id
+
+logger = logging.getLogger(__name__)
+
+#: Seconds until the store is asked again about leases that it could not be asked about.
+_RETRY_AFTER = 1.0
+
+
+class LostLeases:
+    """Has leases put on record again where the store has lost them, and cancels the runs of those that can't be had back."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        background: Background,
+        locks: LockClient,
+        leases: LeaseBook,
+        runner: Runner,
+        dispatcher: Dispatcher,
+        prompt: Prompt,
+        log_failure: Callable[[str, StoreError], None],
+    ) -> None:
+        self._clock = clock
+        self._background = background
+        self._locks, self._leases = locks, leases
+        self._runner = runner
+        self._dispatcher = dispatcher
+        self._prompt = prompt
+        self._log_failure = log_failure
+
+    def refused(self, leases: Sequence[LeaseRef]) -> None:
+        """The store does not know these leases as ours, though we hold them."""
+        runs = [run for lease in leases if (run := self._runner.active.get(lease.run_id)) is not None]
+        if runs:
+            self._background.start(self.restore(runs))
+
+    async def restore(self, runs: Sequence[ActiveRun]) -> None:
+        """Put leases on record again that the store has lost. It refuses where it has granted a later one of the job."""
+        try:
+            refused = await self._renew(runs)
+            if not refused:
+                return
+            await self._dispatcher.jobs.register_jobs_of(refused)
+            lost = await self._renew(refused)
+        except StoreError as error:
+            self._log_failure("can't renew leases, and will try again", error)
+            self._clock.call_later(_RETRY_AFTER, self._prompt.renew)
+            return
+        for run in lost:
+            self._lose(run)
+
+    async def _renew(self, runs: Sequence[ActiveRun]) -> list[ActiveRun]:
+        """Renew the leases of runs; returns the runs whose leases are not ours for the store."""
+        refused = {lease.run_id for lease in await self._locks.renew([run.ref for run in runs])}
+        return [run for run in runs if run.id in refused]
+
+    def _lose(self, run: ActiveRun) -> None:
+        self._leases.lose(run.id)
+        if not run.function_ended:
+            logger.error(
+                "job %r: run %s lost its lease, and is cancelled", run.job.name, short_id(run.id), extra=run.log_fields
+            )
+            run.cut_off("lease_lost")
+
+    def trust_lost(self) -> None:
+        """The store did not answer in time: another instance may have recovered what runs here."""
+        for run in list(self._runner.active.values()):
+            if not (run.function_ended or run.cut or self._leases.trusts(run.id)):
+                self._cut_off(run)
+
+    def _cut_off(self, run: ActiveRun) -> None:
+        """Cancel a run that another instance may run by now; a thread can't be cancelled."""
+        if run.thread_lives and not run.waits:
+            consequence = (
+                "its thread can't be ended, and its outcome counts unless another instance has the lease by then"
+            )
+        else:
+            consequence = "it is cancelled"
+            run.cut_off("lease_lost")
+        logger.error(
+            "job %r: the lock store does not answer whether run %s still has its lease; %s",
+            run.job.name,
+            short_id(run.id),
+            consequence,
+            extra=run.log_fields,
+        )

@@ -1,0 +1,82 @@
+"""FleetSignals: publishes what other instances should know at once, and acts on what they publish."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import aclosing
+
+from fastapi_crons._util.backoff import Backoff
+from fastapi_crons._util.life import Part
+from fastapi_crons._util.tasks import Background, Supervisor
+from fastapi_crons._util.text import one_line
+from fastapi_crons.clock import Clock
+from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
+from fastapi_crons.engine.fleet.prompt import Prompt
+from fastapi_crons.errors import StoreError
+from fastapi_crons.state.base import Signal, StateBackend
+from fastapi_crons.state.client import answer_of
+
+logger = logging.getLogger(__name__)
+
+
+class FleetSignals(Part):
+    """The signals of one instance. An instance that receives none learns the same from the lock store, a little later."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        supervisor: Supervisor,
+        background: Background,
+        state: StateBackend,
+        dispatcher: Dispatcher,
+        prompt: Prompt,
+        *,
+        store_timeout: float,
+        publishes: bool,
+        listens: bool,
+    ) -> None:
+        self._clock = clock
+        self._supervisor, self._background = supervisor, background
+        self._state = state
+        self._dispatcher = dispatcher
+        self._prompt = prompt
+        self._store_timeout = store_timeout
+        self._publishes, self._listens = publishes, listens
+
+    async def startup(self) -> None:
+        if self._listens:
+            self._supervisor.start("listen", self._listen_forever)
+
+    async def shutdown(self, timeout: float) -> None:
+        await self._supervisor.cancel("listen", timeout)
+
+    def publish(self, signal: Signal) -> None:
+        """Publish a signal, without waiting for it."""
+        if self._publishes:
+            self._background.start(self._publish(signal))
+
+    async def _publish(self, signal: Signal) -> None:
+        try:
+            await answer_of(self._state.publish(signal), self._store_timeout)
+        except StoreError as error:
+            logger.debug("can't publish the signal %s: %s", signal.kind, one_line(error))
+
+    async def _listen_forever(self) -> None:
+        backoff = Backoff()
+        while (events := self._state.events(records=False)) is not None:
+            try:
+                async with aclosing(events):
+                    async for event in events:
+                        backoff = Backoff()
+                        if isinstance(event, Signal):
+                            self._act_on(event)
+            except Exception as error:  # whatever a store raises
+                logger.debug("can't listen to signals: %s", one_line(error))
+                await self._clock.sleep(backoff.next())
+
+    def _act_on(self, signal: Signal) -> None:
+        # The lock store has the last word: a signal only says that there is something to ask it.
+        if signal.kind in ("cancel", "join", "leave", "lost"):
+            self._prompt.beat()
+        elif signal.kind == "resume" and signal.job is not None:
+            self._dispatcher.resumed(signal.job, 0)
