@@ -11,7 +11,7 @@ import pytest
 from _pytest.terminal import TerminalReporter
 
 from fastapi_crons import MissedTicks, Run
-from fastapi_crons.engine.dispatch.lateness import NOT_TAKEN
+from fastapi_crons.engine.dispatch.lateness import NOT_CLAIMED
 from fastapi_crons.state import HistoryLimits, SQLiteStateBackend, StateBackend
 from fastapi_crons_redis import RedisStateBackend
 from tests.faults.fleet import HEAD, Fleet, Sums, history_of
@@ -50,8 +50,8 @@ def report(record_property: Callable[[str, object], None]) -> Report:
         if because is not None:
             let_go = [fate.text for fate in sums.fates.values() if fate.fate in ("covered", "missed")]
             # An instance that takes what another left need not know what kept that.
-            assert [text for text in let_go if because not in text and NOT_TAKEN not in text] == []
-            assert because in sums.explained() or NOT_TAKEN in sums.explained()
+            assert [text for text in let_go if because not in text and NOT_CLAIMED not in text] == []
+            assert because in sums.explained() or NOT_CLAIMED in sums.explained()
 
     return add
 

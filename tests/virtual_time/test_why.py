@@ -106,7 +106,7 @@ async def test_a_tick_that_waits_for_a_run(clock: VirtualClock, make_crons: Make
     ran = await why(crons, "00:02:00")
     assert ran.fate == "running"
     assert "It started late: run" in ran.text
-    assert "of the job went on until 2026-03-01 00:02:40 UTC" in ran.text
+    assert "of the job was running until 2026-03-01 00:02:40 UTC" in ran.text
 
 
 async def test_a_tick_that_a_hook_vetoed(clock: VirtualClock, make_crons: MakeCrons) -> None:

@@ -16,14 +16,14 @@ from time import perf_counter
 from fastapi_crons._util.life import Finding, Part, listed
 from fastapi_crons._util.tasks import Background, Supervisor
 from fastapi_crons._util.text import one_line
-from fastapi_crons.clock import Clock, utc_datetime
+from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.dispatch.claims import Wanted, claims_of
 from fastapi_crons.engine.dispatch.jitter import HeldBack
-from fastapi_crons.engine.dispatch.lateness import NOT_TAKEN, PAUSED, Delay, Delays
+from fastapi_crons.engine.dispatch.lateness import LATE_AFTER, PAUSED, Delay, Delays
 from fastapi_crons.engine.dispatch.queue import JobQueue, Room
 from fastapi_crons.engine.dispatch.registration import RegisteredJobs
-from fastapi_crons.engine.dispatch.results import LATE_AFTER, Results
+from fastapi_crons.engine.dispatch.results import Results
 from fastapi_crons.engine.dispatch.sharing import Due, Sharing
 from fastapi_crons.engine.dispatch.store_clock import StoreClock
 from fastapi_crons.engine.dispatch.timeline import Timeline
@@ -74,15 +74,13 @@ class Dispatcher(Part):
         """Without `runs_ticks` jobs are only started by hand. `on_early` is called where a claim is too early for the store."""
         self._config = config
         self._clock = clock
-        self._owner = owner
-        self._supervisor, self._background = supervisor, background
+        self._supervisor = supervisor
         self._locks = locks
         self._runner = runner
         self._runs_ticks = runs_ticks
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._store_clock = StoreClock(self._clock)
         self._timeline = timeline
-        self._sharing = Sharing()
         self._held_back: HeldBack[TrackedJob] = HeldBack()
         self._queue = JobQueue(lambda: recorder.slow, self._store_clock.now)
         self.delays = delays
@@ -100,6 +98,7 @@ class Dispatcher(Part):
             self._registered,
             on_registered,
         )
+        self._sharing = Sharing(owner, clock, locks, background, self.jobs, self._queue, self.wake)
         self.results = Results(
             clock,
             owner,
@@ -118,8 +117,6 @@ class Dispatcher(Part):
         #: Whether jobs are queued for which there was no room; and whether there was no time to decide about all.
         self._crowded = False
         self._undecided = False
-        #: Claims the ticks that other instances have left.
-        self._claims_left: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._sleeping = False
         self._stopping = False
@@ -178,14 +175,13 @@ class Dispatcher(Part):
     def quiesce(self) -> None:
         """Claim nothing more. What is claimed already is started, so that it has a record."""
         self._stopping = True
-        if self._claims_left is not None:
-            self._claims_left.cancel()
+        self._sharing.stop()
         self.jobs.stop()
         self.wake()
 
     def share(self, peers: list[str]) -> None:
         """Share the ticks with these instances, which have the same jobs. The list is sorted, and has this instance in it."""
-        self._sharing.share(self._owner, peers)
+        self._sharing.share(peers)
 
     def start(self, run: ActiveRun) -> None:
         """Start a manual run whose lease is held."""
@@ -202,7 +198,7 @@ class Dispatcher(Part):
             self.results.log_skips(tracked)
         if tracked.run_ended(run, int(self._store_clock.now())):
             ended = run.outcome.ended_ts if run.outcome is not None else None
-            tracked.delayed(Delay(run.started_ts, ended or self._clock.now(), f"run {run.id} of the job went on"))
+            tracked.delayed(Delay(run.started_ts, ended or self._clock.now(), f"run {run.id} of the job was running"))
             self.results.look_again(tracked, late=tracked.late)
         elif self._crowded:
             self._wake.set()
@@ -223,7 +219,7 @@ class Dispatcher(Part):
             await self.jobs.register_new()
             self._watch_clock()
             now = self._store_clock.now()
-            self._claim_what_others_left(now)
+            self._sharing.queue_unclaimed(now)
             self._notice(now)
             wanted = self._decide(now)
             if wanted:
@@ -231,7 +227,7 @@ class Dispatcher(Part):
                 # The runs that were just started have their turn.
                 began = self._clock.monotonic()
                 await asyncio.sleep(0)
-                self.delays.held_up(self._clock.now(), self._clock.monotonic() - began)
+                self.delays.event_loop_late(self._clock.now(), self._clock.monotonic() - began)
             elif self._undecided:
                 await asyncio.sleep(0)
             elif not self._wake.is_set() and not self._stopping:
@@ -255,8 +251,7 @@ class Dispatcher(Part):
         if now >= expected - 1:
             self.delays.clock_went_on(expected, now)
             return
-        _log_set_back(now, expected)
-        self._store_clock.was_set_back()
+        self._store_clock.was_set_back(now, expected)
         self._timeline.clock_set_back(now)
         # When these are due has changed.
         changed = [tracked for _, tracked in self._held_back.pop_due(inf)]
@@ -283,31 +278,6 @@ class Dispatcher(Part):
             if self.jobs.get(tracked.job.name) is tracked:
                 self._queue.put(tracked, late=now - due > LATE_AFTER)
 
-    def _claim_what_others_left(self, now: float) -> None:
-        """Claim the ticks that other instances did not claim in their turn. One task at a time, however slow the store is."""
-        over = self._sharing.next_over
-        if over is not None and over <= now and self._claims_left is None:
-            self._claims_left = self._background.start(self._queue_left(self._sharing.pop_over(now)))
-
-    async def _queue_left(self, ticks: list[Due]) -> None:
-        """Queue the ticks that were not claimed: the instance whose turn it was is busy, or gone."""
-        try:
-            for start in range(0, len(ticks), MAX_CLAIMS):
-                part = ticks[start : start + MAX_CLAIMS]
-                handled = await self._locks.last_handled([tracked.job.name for tracked, _ in part])
-                for (tracked, tick), last_handled in zip(part, handled, strict=True):
-                    if last_handled is not None:
-                        tracked.handled(last_handled)
-                    left = last_handled is None or last_handled < tick
-                    if left and not tracked.pending and self.jobs.get(tracked.job.name) is tracked:
-                        now = self._clock.now()  # the store may have taken long to answer
-                        tracked.delayed(Delay(tick, now, NOT_TAKEN))
-                        self._queue.put(tracked, late=now - tick > LATE_AFTER + tracked.job.jitter)
-                await asyncio.sleep(0)
-        finally:
-            self._claims_left = None
-            self._wake.set()
-
     def _decide(self, now: float) -> list[Wanted]:
         """What to claim now, as far as there is room to run it."""
         until = perf_counter() + MAX_DECIDING
@@ -325,7 +295,7 @@ class Dispatcher(Part):
                 break
         self._crowded = bool(self._queue)
         self._undecided = self._crowded and out_of_time
-        self.delays.waits_for_room(now, somebody=self._crowded)
+        self.delays.waits_for_room(now, waits=self._crowded)
         return wanted
 
     def _room(self) -> Room:
@@ -393,7 +363,7 @@ class Dispatcher(Part):
         waiting_for = (
             self._timeline.next_tick,
             self._held_back.next_due,
-            None if self._claims_left is not None else self._sharing.next_over,
+            self._sharing.next_over,
         )
         for due in waiting_for:
             if due is not None:
@@ -406,25 +376,7 @@ class Dispatcher(Part):
         finally:
             self._sleeping = False
             timer.cancel()
-        self.delays.held_up(self._clock.now(), self._clock.monotonic() - began - delay)
-
-
-def _log_set_back(now: float, expected: float) -> None:
-    """Say what becomes of the ticks that come a second time. The bound is the one of the lock stores."""
-    if expected - now <= MAX_HANDLED_AHEAD:
-        logger.warning(
-            "the clock was set back by %.0f s; nothing runs a second time: jobs wait until it has passed %s",
-            expected - now,
-            utc_datetime(expected).isoformat(timespec="seconds"),
-        )
-    else:
-        logger.warning(
-            "the clock was set back by %.0f s, which is more than an hour; where the lock store's clock was, too, jobs that "
-            "are due while their newest tick lies more than an hour ahead go on, and their ticks up to %s run a second time; "
-            "the others go on when their newest tick has passed",
-            expected - now,
-            utc_datetime(expected).isoformat(timespec="seconds"),
-        )
+        self.delays.event_loop_late(self._clock.now(), self._clock.monotonic() - began - delay)
 
 
 def _log_failed_schedule(tracked: TrackedJob, error: Exception) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from fastapi_crons._util.text import one_line
 from fastapi_crons.clock import Clock
 from fastapi_crons.engine.dispatch.claims import Wanted, ref_of, rerun_of
-from fastapi_crons.engine.dispatch.lateness import PAUSED, Delay, Delays
+from fastapi_crons.engine.dispatch.lateness import LATE_AFTER, PAUSED, Delay, Delays
 from fastapi_crons.engine.dispatch.queue import JobQueue
 from fastapi_crons.engine.dispatch.registration import RegisteredJobs, warn_of_reset
 from fastapi_crons.engine.dispatch.store_clock import StoreClock
@@ -23,8 +23,6 @@ from fastapi_crons.schedule.due import NOTHING, TickRange
 
 logger = logging.getLogger(__name__)
 
-#: A tick that is noticed later than this (seconds) is a late one.
-LATE_AFTER = 5.0
 #: How long (seconds) a refused claim waits until it is made again.
 RETRY_AFTER = 0.5
 #: How often a rerun is tried of a run whose lease was lost here, while another run holds the job.
@@ -194,7 +192,7 @@ class Results:
         if result.outcome == "early":
             self._early(result.last_handled, tick)
         elif result.holder:
-            tracked.delayed(Delay(tick, self._clock.now(), f"run {result.holder} of the job went on elsewhere"))
+            tracked.delayed(Delay(tick, self._clock.now(), f"run {result.holder} of the job was running elsewhere"))
 
         def again() -> None:
             self._retries.discard(tracked)
@@ -218,9 +216,9 @@ class Results:
     def _early(self, store_now: int, tick: int) -> None:
         """The store's clock is behind ours, or the store has lost its records."""
         if self._store_clock.refused_as_early(store_now):
-            why = "the lock store's clock was behind that of this instance"
+            why = "the lock store's clock was behind ours"
         else:
-            why = "the lock store had lost its records, and waited for what all instances know of them"
+            why = "the lock store had lost its records"
         self._on_early()
         self._delays.note(tick, self._clock.now(), why)
 

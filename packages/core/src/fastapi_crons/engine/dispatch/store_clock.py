@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi_crons.clock import Clock
-from fastapi_crons.locking.rule import MAX_AHEAD
+import logging
+
+from fastapi_crons.clock import Clock, utc_datetime
+from fastapi_crons.locking.rule import MAX_AHEAD, MAX_HANDLED_AHEAD
+
+logger = logging.getLogger(__name__)
 
 #: How long (seconds) the store's clock is taken to be behind ours, once it was found to be.
 _BEHIND_LASTS = 60.0
@@ -48,9 +52,24 @@ class StoreClock:
         self._seen, self._seen_monotonic = now, monotonic
         return now, expected
 
-    def was_set_back(self) -> None:
-        """Our clock was set back: how far it is ahead of the store's is unknown."""
-        self._ahead = 0.0
+    def was_set_back(self, now: float, expected: float) -> None:
+        """Our clock was set back. What that means for ticks which come a second time depends on the lock stores' bound."""
+        self._ahead = 0.0  # how far it is ahead of the store's clock is unknown
+        back, until = expected - now, utc_datetime(expected).isoformat(timespec="seconds")
+        if back <= MAX_HANDLED_AHEAD:
+            logger.warning(
+                "the clock was set back by %.0f s; no tick runs a second time: jobs wait until the clock has passed %s",
+                back,
+                until,
+            )
+        else:
+            logger.warning(
+                "the clock was set back by %.0f s, which is more than an hour; if the lock store's clock was, too, jobs that "
+                "are due while their last handled tick lies more than an hour ahead run again, and their ticks up to %s run "
+                "a second time; the others run again when the clock has passed their last handled tick",
+                back,
+                until,
+            )
 
     def seconds_since_look(self) -> float:
         """Seconds since the last call of `look`."""
