@@ -32,7 +32,7 @@ _EXPORTS = """What `fastapi_crons` exports. These names are kept stable, as are 
 everything else is private. Times are aware datetimes in UTC, durations are seconds."""
 _TESTING = """`fastapi_crons.testing` offers virtual time, a fresh start between tests, and the contracts of stores. How tests
 of jobs are written: [testing](../how-to/testing.md)."""
-_HOOK_CONTEXT = "What hooks are told of a run or of ticks; [hooks](../plugins/hooks.md) has its keys."
+_HOOK_CONTEXT = "[Hooks](../plugins/hooks.md) lists its keys."
 
 
 def python() -> str:
