@@ -177,8 +177,8 @@ class Runner(Part):
             if run.outcome is None:
                 run.log = None  # the log may be what can't be stored
                 self._end(run, "failed", RunError(type_name(error), "its outcome can't be stored"), None)
-            # Other exceptions don't leave the task, or the event loop would report them.
-            if is_a(error, asyncio.CancelledError) or self._is_interrupt(error):
+            # Other exceptions don't leave the task, or the event loop would report them. An abandoned task is closed some day.
+            if is_a(error, (asyncio.CancelledError, GeneratorExit)) or self._is_interrupt(error):
                 raise
             logger.error(
                 "job %r: an error occurred after its run\n%s", run.job.name, traceback_text(error), extra=run.log_fields
