@@ -39,6 +39,11 @@ def run_of(tracked: TrackedJob, tick: int | None = None, late: bool = False) -> 
     return ActiveRun(tracked.job, f"run of {tick}", tick, "catch_up" if late else "schedule")
 
 
+def _clock(seconds: int = 0) -> Callable[[], float]:
+    """A clock that shows so many seconds after the start."""
+    return lambda: START + seconds
+
+
 def _reach(phase: Phase) -> TrackedJob:
     """A job in this phase."""
     tracked = tracked_job()
@@ -94,9 +99,9 @@ def test_a_run_starts_and_ends_once() -> None:
     with pytest.raises(IllegalTransitionError, match="twice"):
         tracked.run_started(run)
     assert tracked.runs == (run,)
-    assert not tracked.run_ended(run, START)
+    assert not tracked.run_ended(run, _clock())
     with pytest.raises(IllegalTransitionError, match="none of its"):
-        tracked.run_ended(run, START)
+        tracked.run_ended(run, _clock())
 
 
 def test_it_waits_for_one_run_whichever_others_end() -> None:
@@ -104,8 +109,8 @@ def test_it_waits_for_one_run_whichever_others_end() -> None:
     (awaited,) = tracked.runs
     manual = run_of(tracked)
     tracked.run_started(manual)
-    assert (tracked.run_ended(manual, START), tracked.phase) == (False, Phase.WAITING_FOR_RUN)
-    assert (tracked.run_ended(awaited, START), tracked.phase) == (True, Phase.IDLE)
+    assert (tracked.run_ended(manual, _clock()), tracked.phase) == (False, Phase.WAITING_FOR_RUN)
+    assert (tracked.run_ended(awaited, _clock()), tracked.phase) == (True, Phase.IDLE)
 
 
 def test_it_waits_for_all_runs_and_knows_how_long_they_kept_it_busy() -> None:
@@ -113,8 +118,8 @@ def test_it_waits_for_all_runs_and_knows_how_long_they_kept_it_busy() -> None:
     (first,) = tracked.runs
     second = run_of(tracked)
     tracked.run_started(second)
-    assert not tracked.run_ended(first, START + 5)
-    assert tracked.run_ended(second, START + 7)
+    assert not tracked.run_ended(first, _clock(5))
+    assert tracked.run_ended(second, _clock(7))
     assert (tracked.phase, tracked.busy_until) == (Phase.IDLE, START + 7)
 
 
@@ -144,7 +149,7 @@ def test_late_ticks_end_where_they_were_late_and_what_fell_due_since_overlapped(
     run = run_of(tracked)
     tracked.run_started(run)
     tracked.wait_for_runs()
-    assert tracked.run_ended(run, START + 25)
+    assert tracked.run_ended(run, _clock(25))
     assert tracked.steps(START + 30) == [Step(START + 10), Step(None, ((START + 25, "overlap"),))]
 
 
@@ -154,7 +159,7 @@ def test_a_late_run_leaves_what_waited_for_it_late() -> None:
     tracked.claim(1)
     run = run_of(tracked, START + 1, late=True)
     tracked.run_started(run, more_due=True)
-    assert tracked.run_ended(run, START + 2)
+    assert tracked.run_ended(run, _clock(2))
     assert tracked.late
 
 
@@ -302,7 +307,7 @@ class Ways(RuleBasedStateMachine):
     @rule()
     def a_run_releases_its_lease(self) -> None:
         run = next(run for run in self.tracked.runs if run.releasing)
-        if self.tracked.run_ended(run, self.now):
+        if self.tracked.run_ended(run, lambda: self.now):
             self.queue.put(self.tracked, late=self.tracked.late)
 
     @precondition(lambda self: self.timers)

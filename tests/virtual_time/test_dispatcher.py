@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 
 import pytest
 
 from fastapi_crons import CronConfig, Crons
+from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.locking import ClaimRequest, ClaimResult, DistributedLockManager, LocalLockBackend
 from fastapi_crons.state import MemoryStateBackend
 from fastapi_crons.testing import VirtualClock
@@ -112,3 +114,22 @@ async def test_late_ticks_of_a_job_that_allows_overlap_run_beside_each_other(
     await crons.start()
     await clock.advance(crons, minutes=4)
     assert (most, len(await runs_of(crons, "job"))) == (3, 3)
+
+
+async def test_runs_that_have_ended_are_freed_without_the_garbage_collector(
+    clock: VirtualClock, make_crons: MakeCrons
+) -> None:
+    crons = make_crons()
+    crons.cron("* * * * * *", name="on the loop")(nothing)
+    crons.cron("* * * * * *", name="in a thread")(lambda: None)
+    await crons.start()
+    gc.collect()
+    before = sum(isinstance(each, ActiveRun) for each in gc.get_objects())
+    gc.disable()
+    try:
+        await clock.advance(crons, seconds=20)
+        left = sum(isinstance(each, ActiveRun) for each in gc.get_objects()) - before
+    finally:
+        gc.enable()
+    assert len(await runs_of(crons, "on the loop")) == 20
+    assert left <= 2, "none but the last of each job, which a worker thread may hold"

@@ -196,7 +196,7 @@ class Dispatcher(Part):
             return  # a manual run of a job that is not registered here, or a run from before the job was registered again
         if tracked.skipped is not None and tracked.skipped.holder == run.id:
             self.results.log_skips(tracked)
-        if tracked.run_ended(run, int(self._store_clock.now())):
+        if tracked.run_ended(run, self._store_clock.now):
             ended = run.outcome.ended_ts if run.outcome is not None else None
             tracked.delayed(Delay(run.started_ts, ended or self._clock.now(), f"run {run.id} of the job was running"))
             self.results.look_again(tracked, late=tracked.late)

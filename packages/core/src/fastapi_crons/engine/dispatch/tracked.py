@@ -9,6 +9,7 @@ idle ──► queued ──► claiming ──► idle                  nothing
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
@@ -135,12 +136,14 @@ class TrackedJob:
 
     def leave_queue(self) -> None:
         """Its turn has come, and what is due can't be found out: its schedule failed."""
-        self._must_be_queued()
+        if self.phase is not QUEUED:
+            raise self._illegal("leave the queue")
         self.phase = IDLE
 
     def claim(self, number: int) -> None:
         """Its turn has come, and this many claims are made; none where nothing is due after all."""
-        self._must_be_queued()
+        if self.phase is not QUEUED:
+            raise self._illegal("claim before its turn")
         if self._claims:
             raise self._illegal(f"claim while {self._claims} claims have no answer")
         self.phase = CLAIMING if number else IDLE
@@ -195,7 +198,7 @@ class TrackedJob:
             self.phase = WAITING_FOR_RUNS
         self.late = self.late or late
 
-    def run_ended(self, run: ActiveRun, now: int) -> bool:
+    def run_ended(self, run: ActiveRun, now: Callable[[], float]) -> bool:
         """A run has ended, and its lease is released. Returns whether the job waited for it, and is to be queued again."""
         if run not in self.runs:
             raise self._illegal(f"end run {run.id}, which is none of its")
@@ -206,7 +209,7 @@ class TrackedJob:
             others.remove(run)
             self.runs = tuple(others)
         if self.phase is WAITING_FOR_RUNS and not self.runs:
-            self.busy_until = now
+            self.busy_until = int(now())
         elif self.phase is not WAITING_FOR_RUN or run is not self._awaited:
             return False
         # The late ticks end where they were to end. What falls due meanwhile is not late.
@@ -224,10 +227,6 @@ class TrackedJob:
             return False
         self.phase = IDLE
         return True
-
-    def _must_be_queued(self) -> None:
-        if self.phase is not QUEUED:
-            raise self._illegal("leave the queue")
 
     def _illegal(self, what: str) -> IllegalTransitionError:
         return IllegalTransitionError(f"job {self.job.name!r} is {self.phase.value} and can't {what}")
