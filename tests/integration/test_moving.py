@@ -84,10 +84,10 @@ async def test_a_file_of_version_2_is_taken_over_with_the_last_run_of_each_job(
         assert str(views["fine"].last_run)[:21] == "2026-01-09 02:00:00.2"
         await crons.run_job("cut off")
         assert (await seen(crons))["cut off"].status == "completed"
-    assert caplog.text.count("taken over from an earlier version") == 1
+    assert caplog.text.count("converted from an earlier version") == 1
     async with scheduler() as crons:
         assert (await seen(crons))["broken"].status == "failed"
-    assert caplog.text.count("taken over from an earlier version") == 1
+    assert caplog.text.count("converted from an earlier version") == 1
 
 
 async def test_a_file_that_was_taken_over_still_serves_version_2_with_all_that_it_had() -> None:

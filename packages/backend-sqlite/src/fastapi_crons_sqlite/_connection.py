@@ -34,7 +34,7 @@ class _TakesFunctions(sqlite3.Connection):
 
 
 class Connection:
-    """Does one piece of work after another. Transactions are begun and ended by the work."""
+    """Does one piece of work after another; the work begins and ends its transactions."""
 
     def __init__(self, connection: aiosqlite.Connection) -> None:
         self._connection = connection

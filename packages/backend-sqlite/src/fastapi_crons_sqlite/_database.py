@@ -34,7 +34,7 @@ _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakValueDictionary[str, as
 
 
 class Database:
-    """Connections to one file: one that writes, and one that reads beside it; or only the latter, for those who only read.
+    """Connections to one file: one that writes and one that reads, or the latter alone for a backend that is opened to read.
 
     Raises `StoreUnusableError` from `open` for a file that can't be used as it is, and `StoreUnavailableError` from
     everything else. `synchronous` is SQLite's: FULL survives a power cut, NORMAL may lose the last transactions then.
@@ -126,11 +126,11 @@ class Database:
 
     @property
     def is_there(self) -> bool:
-        """Whether there is a file, which those who only read do not make."""
+        """Whether there is a file: a backend that is opened to read does not make one."""
         return self._reader is not None or os.path.exists(self.path)
 
     def obstacle(self) -> str | None:
-        """What keeps this process from writing to the file, or from making it; None where nothing does."""
+        """Why this process can't write to the file, or make it; None where nothing prevents it."""
         if all(os.access(f"{self.path}{end}", os.W_OK) for end in ("", "-wal", "-shm")):
             return None  # nothing is to be made in the folder
         why = why_not(self.path)
@@ -139,7 +139,7 @@ class Database:
         return f"{self.path} can't be {'written to' if os.path.exists(self.path) else 'made'}{why}"
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
-        """Do `work`, which reads, beside a transaction that writes. Where there is no file, it finds no rows."""
+        """Do `work`, which reads, while others may write. Where there is no file, it finds no rows."""
 
         async def whole() -> T:
             if self._only_reads and self._writer is None:
@@ -159,7 +159,7 @@ class Database:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            # The transaction goes on; nobody is left to hear how it ends.
+            # The transaction is finished all the same; its answer has no reader any more.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
             raise
         except UnicodeError:
@@ -180,7 +180,7 @@ class Database:
     async def _connect(self) -> None:
         self._check_fork()
         make_file(self.path)
-        # Before anything is written: another program's file is left as it is, and so is a damaged one.
+        # Before anything is written: another program's file, and a damaged one, stay as they are.
         await self._look()
         self._writer = await Connection.open(uri_of(self.path), busy_timeout=self._busy_timeout)
         if os.path.getsize(self.path) <= _CHECKED_BYTES:
@@ -192,7 +192,7 @@ class Database:
         mode = await self._log_ahead(self._writer)
         if mode != "wal":
             logger.warning(
-                "%s: write-ahead logging can't be had (%s): readers and writers wait for each other", self.path, mode
+                "%s: no write-ahead logging (journal mode %s): readers and writers wait for each other", self.path, mode
             )
         _warn_of_network(self.path)
         await self._writer.do(self._prepare)
@@ -221,7 +221,7 @@ class Database:
         except sqlite3.OperationalError as error:
             if _is_passing(error):
                 raise
-            # What belongs beside the file can't be made there: nobody of these rights writes to it either.
+            # SQLite's other files can't be made there: no process with these rights writes to it either.
             await self._disconnect()
             snapshot = not has_log(self.path)
             await self._open_reader(uri_of(self.path, snapshot=snapshot), snapshot=snapshot)
@@ -261,7 +261,7 @@ class Database:
         return await self._look()
 
     async def _follow_file_to_read(self) -> None:
-        """Take up a file that was made or replaced since; or changed, where that is not seen by itself."""
+        """Open a file that was made or replaced since; or changed, where the connection does not see that."""
         if self._found() == self._identity:
             return
         async with self._open_turn():
@@ -273,14 +273,14 @@ class Database:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-        told = prepare(connection, self.path)
-        if told is not None:
-            logger.info("%s: %s", self.path, told)
+        message = prepare(connection, self.path)
+        if message is not None:
+            logger.info("%s: %s", self.path, message)
 
     async def _log_ahead(self, writer: Connection) -> object:
-        """Switch to write-ahead logging; returns the mode that was had.
+        """Switch to write-ahead logging; returns the journal mode that SQLite chose.
 
-        Where another process opens the file at the same moment SQLite does not wait, as one of the two would for ever.
+        SQLite does not wait here for another process that opens the file at the same moment: two could wait for ever.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._busy_timeout
@@ -293,7 +293,7 @@ class Database:
             await asyncio.sleep(random.uniform(0.01, 0.1))
 
     def _check_fork(self) -> None:
-        """SQLite's locks are its process's: what a fork inherits of them would let two processes write at a time."""
+        """Refuse a file that the parent process has open: SQLite's locks belong to a process, a fork would write beside it."""
         place = os.path.realpath(self.path)
         if any(other.is_open_elsewhere and os.path.realpath(other.path) == place for other in _databases):
             raise StoreUnusableError(
@@ -305,7 +305,7 @@ class Database:
 
     @property
     def is_open_elsewhere(self) -> bool:
-        """Whether this was opened by the process that this one was forked from, and not closed before."""
+        """Whether the process that this one was forked from opened it, and did not close it before."""
         return self._writer is not None and self._pid != os.getpid()
 
     async def _disconnect(self) -> None:
@@ -318,15 +318,13 @@ class Database:
         self._writer = self._reader = None
 
     async def _follow_file(self) -> None:
-        """A file that was deleted or replaced while we have it open would take our writes to nowhere."""
+        """Open the file anew where it was deleted or replaced: our writes would be lost."""
         if self._only_reads and not os.path.exists(self.path):
-            raise StoreUnavailableError(f"{self.path} is not there, and is not made to be read")
+            raise StoreUnavailableError(f"{self.path} does not exist, and a command that only reads does not make it")
         if self._writer is not None and self._found() == self._identity:
             return
         if self._writer is not None:
-            logger.warning(
-                "%s was deleted or replaced while in use; it is opened again, or made where it is missing", self.path
-            )
+            logger.warning("%s was deleted or replaced while in use; it is opened again, or made", self.path)
         await self._disconnect()
         check_path(self.path)
         await self._connect()
@@ -372,7 +370,7 @@ def _warn_of_network(path: str) -> None:
 
 
 def _file_system(path: str) -> str:
-    """The type of the file system that holds a path, where Linux says so."""
+    """The type of a path's file system, on Linux."""
     best, kind = "", ""
     try:
         mounts = Path("/proc/self/mountinfo").read_text()

@@ -1,7 +1,7 @@
 """Events across the processes of a host, through the file.
 
-Who listens says so in the file; while somebody does, writers leave there what they wrote, and listeners look for it.
-Transactions follow one another, so what is left there has the order in which it was committed, and nothing is overtaken.
+Subscribers have a row in the file. While there is one, each write adds the ids of its records to a table that subscribers read.
+Transactions never overlap, so the ids are in the order in which the records were committed.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from fastapi_crons_sqlite._transaction import Row, Transaction, as_json
 
 logger = logging.getLogger("fastapi_crons.sqlite")
 
-#: How often (seconds) a listener looks.
+#: How often (seconds) a subscriber reads.
 _INTERVAL = 0.5
-#: For how long (seconds) a listener is told after it has said that it listens, and after how long it says so again.
-_LASTS, _SAID_AGAIN = 30.0, 10.0
-#: For how long (seconds) what was told is kept.
+#: How long (seconds) the row of a subscriber is valid, and after how long it is renewed.
+_VALID, _RENEWED = 30.0, 10.0
+#: How long (seconds) events are kept.
 _KEPT = 60.0
 _AT_A_TIME = 1_000
-#: Numbers beyond are damaged. Behind the last number that there is SQLite would take the disk for full.
+#: Greater numbers are damaged. After the greatest number of all SQLite would take the disk for full.
 _LAST = 2**62
 
-_TELL = """
+_PUBLISH = """
     INSERT INTO job_event (namespace, record_id, told_ts) SELECT ?, value, ? FROM json_each(?)
     WHERE EXISTS (SELECT 1 FROM job_listener WHERE namespace = ? AND until_ts > ?)"""
 
@@ -41,12 +41,12 @@ def _of(table: str, columns: str) -> str:
     return ", ".join(f"{table}.{column}" for column in columns.split(", "))
 
 
-_TOLD = f"""
+_PUBLISHED = f"""
     SELECT event.seq, event.record_id, {_of("run", RUN_COLUMNS)}, {_of("missed", MISSED_COLUMNS)} FROM job_event AS event
     LEFT JOIN job_run AS run ON run.id = event.record_id LEFT JOIN job_missed AS missed ON missed.id = event.record_id
     WHERE event.seq > ? AND event.namespace = ? ORDER BY event.seq LIMIT {_AT_A_TIME}"""
 _MISSED_AT = 2 + len(RUN_COLUMNS.split(", "))
-#: What a file holds at first, in the form of `_TOLD`. Ids are in the order of time.
+#: All that a new file holds, in the form of `_PUBLISHED`. Ids are in the order of time.
 _WRITTEN = f"""
     SELECT 0, noted.id, {_of("run", RUN_COLUMNS)}, {_of("missed", MISSED_COLUMNS)}
     FROM (SELECT id FROM job_run UNION SELECT id FROM job_missed) AS noted
@@ -54,45 +54,45 @@ _WRITTEN = f"""
     ORDER BY noted.id LIMIT {_AT_A_TIME}"""
 
 
-def tell(transaction: Transaction, namespace: str, ids: Sequence[str]) -> None:
-    """Tell whoever listens in this namespace of the records that are written in this transaction."""
+def publish(transaction: Transaction, namespace: str, ids: Sequence[str]) -> None:
+    """Let subscribers of this namespace know of the records that this transaction writes."""
     now = time()
     transaction.execute("DELETE FROM job_event WHERE seq > ?", _LAST)
     transaction.execute("UPDATE sqlite_sequence SET seq = 0 WHERE name = 'job_event' AND seq > ?", _LAST)
-    transaction.execute(_TELL, namespace, now, as_json(ids), namespace, now)
+    transaction.execute(_PUBLISH, namespace, now, as_json(ids), namespace, now)
 
 
 def clean_up(transaction: Transaction) -> None:
-    """Delete what nobody will ask for any more: those who were killed while they listened leave it behind."""
+    """Delete what no subscriber will ask for: processes that were killed leave it."""
     now = time()
-    # A clock that was put back leaves instants far ahead.
-    transaction.execute("DELETE FROM job_listener WHERE abs(until_ts - ?) > ?", now, _LASTS)
+    # A clock that was set back leaves instants far ahead.
+    transaction.execute("DELETE FROM job_listener WHERE abs(until_ts - ?) > ?", now, _VALID)
     transaction.execute(
         "DELETE FROM job_event WHERE abs(told_ts - ?) > ? OR NOT EXISTS (SELECT 1 FROM job_listener)", now, _KEPT
     )
 
 
-async def listen(database: Database, namespace: str, damage: Damage) -> AsyncGenerator[Event, None]:
+async def subscribe(database: Database, namespace: str, damage: Damage) -> AsyncGenerator[Event, None]:
     """What is written from now on. Raises `StoreUnavailableError`."""
-    listener, names = str(uuid4()), Names(namespace)
+    subscriber, names = str(uuid4()), Names(namespace)
 
     def begin(transaction: Transaction) -> tuple[float, int, Sequence[Row]]:
-        until = time() + _LASTS
-        transaction.insert("INSERT INTO job_listener (id, namespace, until_ts)", [[listener, namespace, until]])
+        until = time() + _VALID
+        transaction.insert("INSERT INTO job_listener (id, namespace, until_ts)", [[subscriber, namespace, until]])
         ((newest,),) = transaction.plain_rows("SELECT coalesce(max(seq), 0) FROM job_event")
-        # All that is in a file that was not there is new, though nobody was told: nobody could say that they listen.
+        # In a file that was not there before all is new, though none of it was published.
         return until, newest, () if was_there else transaction.plain_rows(_WRITTEN)
 
-    def go_on(transaction: Transaction) -> float:
+    def renew(transaction: Transaction) -> float:
         now = time()
-        until = now + _LASTS
-        if not transaction.execute("UPDATE job_listener SET until_ts = ? WHERE id = ?", until, listener):
-            raise StoreUnavailableError(f"{database.path} can't be listened to: it is not the file that it was")
+        until = now + _VALID
+        if not transaction.execute("UPDATE job_listener SET until_ts = ? WHERE id = ?", until, subscriber):
+            raise StoreUnavailableError(f"events of {database.path} have ended: the file was replaced")
         clean_up(transaction)
         return until
 
     def end(transaction: Transaction) -> None:
-        transaction.execute("DELETE FROM job_listener WHERE id = ?", listener)
+        transaction.execute("DELETE FROM job_listener WHERE id = ?", subscriber)
         clean_up(transaction)
 
     was_there = database.is_there
@@ -100,24 +100,24 @@ async def listen(database: Database, namespace: str, damage: Damage) -> AsyncGen
         await asyncio.sleep(_INTERVAL)
     seen = None
     try:
-        until, heard, written = await database.write(begin)
+        until, newest, written = await database.write(begin)
         for event in _events(written, names, damage):
             yield event
         while True:
             left = until - time()
             if left < 0:
                 raise StoreUnavailableError(
-                    f"{database.path} can't be listened to: the listener was too slow, it did not ask for {_LASTS:g} s"
+                    f"events of {database.path} have ended: the subscriber was too slow, it did not ask for {_VALID:g} s"
                 )
-            if not _LASTS - _SAID_AGAIN <= left <= _LASTS:
-                until = await database.write(go_on)
+            if not _VALID - _RENEWED <= left <= _VALID:
+                until = await database.write(renew)
             # Costs next to nothing, and changes whenever another connection has written.
             ((version,),) = await database.plain_rows("PRAGMA data_version")
             if version != seen:
-                rows = await database.plain_rows(_TOLD, heard, namespace)
+                rows = await database.plain_rows(_PUBLISHED, newest, namespace)
                 for event in _events(rows, names, damage):
                     yield event
-                heard = rows[-1][0] if rows else heard
+                newest = rows[-1][0] if rows else newest
                 if len(rows) == _AT_A_TIME:
                     continue
                 seen = version
@@ -126,7 +126,7 @@ async def listen(database: Database, namespace: str, damage: Damage) -> AsyncGen
         try:
             await database.write(end)
         except StoreError as error:
-            logger.debug("a listener did not say that it has gone: %s", error)
+            logger.debug("the row of a subscriber was not deleted: %s", error)
 
 
 def _events(rows: Sequence[Row], names: Names, damage: Damage) -> Iterator[Event]:
@@ -135,7 +135,7 @@ def _events(rows: Sequence[Row], names: Names, damage: Damage) -> Iterator[Event
         run, missed = row[2:_MISSED_AT], row[_MISSED_AT:]
         job = names.own(run[1] or missed[1] or "")
         # A run that was vetoed has a record of each kind.
-        if job and run[0] and (told := run_of(run, job, damage)) is not None:
-            yield told
-        if job and missed[0] and (let_go := missed_of(missed, job, damage)) is not None:
-            yield let_go
+        if job and run[0] and (found := run_of(run, job, damage)) is not None:
+            yield found
+        if job and missed[0] and (ticks := missed_of(missed, job, damage)) is not None:
+            yield ticks

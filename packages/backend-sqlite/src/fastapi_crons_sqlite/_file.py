@@ -1,4 +1,4 @@
-"""The file of a database: whether its path can be used, how it is made, who may write to it."""
+"""The file of a database: whether its path can be used, how it is made, and who may write to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from threading import Lock
 
 from fastapi_crons.errors import StoreUnavailableError, StoreUnusableError
 
-#: What is in the database may be secret: results, error texts, log lines.
+#: The database may hold secrets: results, error texts, log lines.
 _MODE = 0o600
 #: Held while a file is made. Closing a descriptor drops the locks that this process holds on the file (POSIX `fcntl`), so
 #: nothing may open a file that is still being made.
@@ -43,7 +43,7 @@ _ELSEWHERE = "set CRON_SQLITE_PATH to a file elsewhere"
 
 
 def make_file(path: str) -> None:
-    """Make the file where there is none, for its owner alone; what SQLite puts beside it gets the same mode."""
+    """Make the file where there is none, for its owner alone; SQLite's other files get the same mode."""
     try:
         # Exclusively: a link that leads nowhere is not followed.
         with _making, suppress(FileExistsError):
@@ -66,9 +66,9 @@ def has_log(path: str) -> bool:
 
 
 def uri_of(path: str, *, snapshot: bool | None = None) -> str:
-    """A file as SQLite is to open it, without making one: to write, or to read; as a snapshot where nobody writes.
+    """The URI by which SQLite opens a file, without making one: to write, to read, or as a snapshot where no process writes.
 
-    Only a snapshot of a database with a write-ahead log can be read without files being made beside it.
+    With a write-ahead log, only a snapshot can be read without SQLite making other files in the folder.
     """
     mode = "mode=rw" if snapshot is None else "mode=ro&immutable=1" if snapshot else "mode=ro"
     return f"{Path(path).as_uri()}?{mode}"

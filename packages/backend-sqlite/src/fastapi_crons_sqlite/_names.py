@@ -1,4 +1,4 @@
-"""How job names of several namespaces share tables that are keyed by name."""
+"""Names: the keys of jobs, in tables that several namespaces share."""
 
 from __future__ import annotations
 

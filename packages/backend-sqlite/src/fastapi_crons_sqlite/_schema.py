@@ -1,7 +1,7 @@
 """The layout of the database file, and the migrations that lead to it.
 
-Layout versions live together: a change is additive first, and what it replaces goes a version later. The file says which
-version wrote it and which is the oldest that may still work on it.
+Processes of different versions share a file: a change is additive first, and what it replaces is removed a version later. The
+file says which version wrote it, and which is the oldest that may still work on it.
 """
 
 from __future__ import annotations
@@ -105,16 +105,16 @@ class Found(NamedTuple):
 
 
 def prepare(connection: sqlite3.Connection, path: str) -> str | None:
-    """Bring the file to our layout, in one transaction; returns what is to be told of that.
+    """Bring the file to our layout, in one transaction; returns a message where something changed.
 
     Raises `StoreUnusableError` where that can't be done.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
         found = look(connection, path).layout
-        # Written even when there is nothing to do: a file that can't be written is found out now.
+        # Written even when there is nothing to do: a file that can't be written must fail now.
         connection.execute(f"PRAGMA user_version = {_number(connection, 'user_version')}")
-        told = _take_over(connection) if found == 0 else None
+        message = _convert(connection) if found == 0 else None
         for version in range(found + 1, VERSION + 1):
             for statement in _MIGRATIONS[version]:
                 connection.execute(statement)
@@ -124,14 +124,14 @@ def prepare(connection: sqlite3.Connection, path: str) -> str | None:
         if _layout_row(connection) is None:
             connection.execute("DELETE FROM crons_layout")
             connection.execute("INSERT INTO crons_layout VALUES (?, ?)", (VERSION, COMPATIBLE_FROM))
-            told = "its layout was written down anew: what it said of that could not be read"
+            message = "its layout version was written anew: it could not be read"
         elif 0 < found < VERSION:
-            told = f"migrated from layout {found} to {VERSION}"
+            message = f"migrated from layout {found} to {VERSION}"
         connection.execute("COMMIT")
     except BaseException:
         roll_back(connection)
         raise
-    return told
+    return message
 
 
 def roll_back(connection: sqlite3.Connection) -> None:
@@ -144,7 +144,7 @@ def roll_back(connection: sqlite3.Connection) -> None:
 
 
 def look(connection: sqlite3.Connection, path: str) -> Found:
-    """What is in the file; changes nothing. Raises `StoreUnusableError` for what is another program's, or too new."""
+    """What is in the file; changes nothing. Raises `StoreUnusableError` where it is another program's, or too new."""
     names = (name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"))
     tables = frozenset(str(name) for name in names if not str(name).startswith("sqlite_"))
     if _LAYOUT in tables and _columns(connection, _LAYOUT).keys() >= {"version", "compatible_from"}:
@@ -191,8 +191,8 @@ def _columns(connection: sqlite3.Connection, table: str) -> dict[str, int]:
     return {row[1]: row[5] for row in connection.execute(f"PRAGMA table_info({table})")}
 
 
-def _take_over(connection: sqlite3.Connection) -> str | None:
-    """Make the documented tables that an earlier version has left complete; returns what is to be told of that."""
+def _convert(connection: sqlite3.Connection) -> str | None:
+    """Complete the documented tables of an earlier version; returns a message where there are some."""
     left = {}
     for table, columns in _DOCUMENTED.items():
         there = _columns(connection, table)
@@ -207,10 +207,10 @@ def _take_over(connection: sqlite3.Connection) -> str | None:
             "INSERT INTO job_status (name, status, started_at) SELECT name, 'completed', last_run FROM job_state"
         )
     if left["job_status"]:
-        # Nothing else would ever end them: what ran them has no record of its life.
+        # The instances that ran them have no record here, so nothing else would ever end them.
         connection.execute("UPDATE job_status SET status = 'interrupted' WHERE status = 'running'")
     if any(left.values()):
-        return "taken over from an earlier version of fastapi-crons, with the last run of each job"
+        return "converted from an earlier version of fastapi-crons, with the last run of each job"
     return None
 
 

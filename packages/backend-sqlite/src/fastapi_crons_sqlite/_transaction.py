@@ -1,8 +1,8 @@
 """Transaction: statements for whole batches, on one connection.
 
-`sqlite3` gives the interpreter lock away around every single step, and a batch that is taken row by row would crawl while
-the event loop is busy. So rows are written by the hundred in one statement, names travel as one JSON parameter, and many rows
-come back as one JSON value.
+`sqlite3` releases the interpreter lock around every step, so that a batch done row by row would crawl while the event loop is
+busy. So hundreds of rows are written by one statement, names are passed as one JSON parameter, and many rows are read as one
+JSON value.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 Value = str | int | float | None
 Row = Sequence[Any]
 
-# Few different statements, so that SQLite's prepared ones serve again. At most 32,766 parameters go with one.
+# Few different statements, so that SQLite's prepared ones are used again. One takes at most 32,766 parameters.
 _ROWS_AT_A_TIME = (256, 32, 4, 1)
 
 
@@ -29,17 +29,17 @@ class Transaction:
         self._connection = connection
 
     def rows(self, columns: str, rest: str, *parameters: Value) -> list[Row]:
-        """The rows of `SELECT columns rest`, for many: they come as one JSON value, which gives numbers 15 digits."""
+        """The rows of `SELECT columns rest`, for many: they are read as one JSON value, in which numbers have 15 digits."""
         try:
             (found,) = self._connection.execute(f"SELECT json_group_array(json_array({columns})) {rest}", parameters)
             rows: list[Row] = json.loads(found[0])
         except (sqlite3.OperationalError, ValueError):
-            # Somewhere is what JSON can't hold: a blob, an infinite number, text that is none.
+            # There is something that JSON can't hold: a blob, an infinite number, text that is not UTF-8.
             return self.plain_rows(f"SELECT {columns} {rest}", *parameters)
         return rows
 
     def plain_rows(self, sql: str, *parameters: Value) -> list[Row]:
-        """The rows of a query, for few, and exact. Text that is none comes as bytes."""
+        """The rows of a query, for few, with exact numbers. Text that is not UTF-8 comes as bytes."""
         try:
             return self._connection.execute(sql, parameters).fetchall()
         except sqlite3.OperationalError as error:
@@ -66,7 +66,7 @@ class Transaction:
 
 
 class NoRows(Transaction):
-    """What is read of a file that is not there."""
+    """Reads from a file that does not exist."""
 
     def __init__(self) -> None: ...
 
@@ -91,5 +91,5 @@ def _insertion(head: str, columns: int, rows: int, tail: str) -> str:
 
 
 def as_json(rows: Sequence[object]) -> str:
-    """A batch as the one parameter that it travels as."""
+    """A batch as one parameter."""
     return json.dumps(rows, ensure_ascii=False)

@@ -13,7 +13,7 @@ from fastapi_crons.run import MissedTicks, Run, RunStatus
 from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, StateBackend
 from fastapi_crons.state.sound import sound_state
 from fastapi_crons_sqlite._database import Database
-from fastapi_crons_sqlite._events import clean_up, listen, tell
+from fastapi_crons_sqlite._events import clean_up, publish, subscribe
 from fastapi_crons_sqlite._names import Names
 from fastapi_crons_sqlite._rows import MISSED_COLUMNS, RUN_COLUMNS, log_of, missed_of, missed_row, run_of, run_row
 from fastapi_crons_sqlite._transaction import Row, Transaction, as_json
@@ -27,7 +27,7 @@ def _iso(column: str) -> str:
 
 
 def _may_follow(column: str) -> str:
-    """Whether any instant is newer than what a column has: it is none, or lies so far ahead that nobody can have written it."""
+    """Whether any instant counts as newer than that of a column: it is not readable, or lies more than a day ahead."""
     return f"coalesce(julianday({column}) > julianday('now', '+1 day'), true)"
 
 
@@ -126,14 +126,14 @@ class SQLiteStateBackend(StateBackend):
             transaction.execute(_WRITE_STATUS, newest_ids)
             transaction.execute(_WRITE_STATE, newest_ids)
             transaction.insert(_INSERT_MISSED, missed)
-            tell(transaction, self._namespace, [record.id for record in records])
+            publish(transaction, self._namespace, [record.id for record in records])
 
         await self._database.write(work)
         if self._grown is not None:
             self._grown.update(newest, skipped)
 
     def events(self, *, records: bool = True) -> AsyncGenerator[Event, None] | None:
-        return listen(self._database, self._namespace, self._damage) if records else None
+        return subscribe(self._database, self._namespace, self._damage) if records else None
 
     def damaged(self) -> Collection[str]:
         return self._damage.names()
@@ -163,7 +163,7 @@ class SQLiteStateBackend(StateBackend):
         self, job: str | None, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
     ) -> list[Run]:
         found: list[Run] = []
-        # That a run can't be read must not look as if there were no more.
+        # A run that can't be read must not look like the end of the list.
         while (wanted := limit - len(found)) > 0:
             rows = await self._rows_of_runs(job, wanted, before, status)
             found += self._runs_of(rows)

@@ -1,4 +1,4 @@
-"""What the lines say, put together in memory: each record as it is by now, and where the line is that says so."""
+"""The history in memory: each record as it is by now, and where its newest line is in the file."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class History:
         return [job for kind, job in self.ids if kind is Run and job is not None]
 
     def prune(self, limits: HistoryLimits, now: float) -> None:
-        """Drop what is beyond the limits; runs that go on are kept."""
+        """Drop what exceeds the limits; runs that are running are kept."""
         oldest = now - limits.days * 86_400
 
         def is_beyond(rank: int, record: Record) -> bool:
@@ -76,7 +76,7 @@ class History:
         self.drop(is_beyond)
 
     def drop(self, is_beyond: Callable[[int, Record], bool]) -> None:
-        """Drop the records of which this is true; it is told how many of the same kind and job are newer."""
+        """Drop the records for which this is true; its argument is how many of the same kind and job are newer."""
         gone: set[Key] = set()
         for (kind, job), ids in self.ids.items():
             ranked = enumerate(reversed(ids) if job is not None else ())

@@ -37,7 +37,7 @@ class PlainSqlLockBackend(TransactionalLockBackend):
             raise
 
     def _connect(self, to_read: bool) -> None:
-        # Whoever only reads makes no file: one that is not there reads as empty, and is held in memory.
+        # A file that is not there reads as empty, and is not made: an empty one in memory takes its place.
         place = ":memory:" if to_read and not self._path.exists() else self._path
         self._connection = sqlite3.connect(place, timeout=self._timeout, isolation_level=None, check_same_thread=False)
         try:

@@ -25,14 +25,14 @@ _TEXTS = {
 
 
 def message(event: str, context: HookContext, failures: int | None, *, error_text: bool) -> dict[str, object]:
-    """An alert as JSON-serialisable values. `failures` is how many there were in a row; None where nobody knows."""
+    """An alert as JSON-serialisable values. `failures` is how many there were in a row; None where that is unknown."""
     status = context["status"].replace("_", " ")
     text = _TEXTS[event].format(job=context["job_name"], status=status, failures=failures)
     error = without_secrets(context["error"])[:_LONGEST] if error_text and context["error"] else None
     if context["error_type"] is not None:
         text += f": {context['error_type']}" + (f": {error}" if error else "")
     return {
-        # The same for every try, and for two instances that tell of the same end.
+        # The same for every try, and for two instances that report the same end.
         "id": f"{context['run_id']}/{event}",
         "event": event,
         "text": text,

@@ -29,14 +29,14 @@ def settings() -> Sequence[type[BaseSettings]]:
 
 @hookimpl
 def scheduler_started() -> None:
-    """Settings that can't be used are told of now, and not at the first failure."""
+    """Read the settings now, so that a wrong one is reported at the start and not at the first failure."""
     _options()
 
 
 @hookimpl
 async def on_error(job_name: str, context: HookContext, crons: Crons) -> None:
     options = _options()
-    if options.url is None or context["status"] == "cancelled":  # somebody wanted that
+    if options.url is None or context["status"] == "cancelled":  # it was asked for
         return
     from fastapi_crons import StoreError
     from fastapi_crons_webhook_alerts.history import failures_before

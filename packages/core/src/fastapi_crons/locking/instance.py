@@ -1,4 +1,4 @@
-"""Instance: one running scheduler, and the evidence of whether its process still lives."""
+"""Instance: one running scheduler, and whether its process is alive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 _PROC = Path("/proc")
-#: The owners that live in this process.
+#: The owners that are alive in this process.
 _OWNERS: set[str] = set()
 
 
@@ -21,24 +21,24 @@ class Instance:
     """One running scheduler, as the lock store knows it. `started_ts` in Unix seconds (UTC)."""
 
     id: str
-    """Its name, as people see it. One that was set by hand serves again after a restart."""
+    """Its name, as people see it. One that was set by hand is used again after a restart."""
     owner: str
-    """Names this one life of it, in the lock store: the name and something that no other life has."""
+    """Identifies it in the lock store from its start to its stop: the name and something random."""
     host: str
     boot: str
-    """Tells one boot, and one pid namespace, of a host from another; empty where the system does not say."""
+    """Identifies the boot and the pid namespace of its host; empty where the system does not say."""
     pid: int
     pid_started: str
-    """When the process began, in the system's own terms; tells a process from a later one with the same pid."""
+    """When the process began, in the system's own unit: a later process with the same pid has another value."""
     started_ts: float
     version: str = ""
     """The version of fastapi-crons-core that it runs."""
 
     @classmethod
     def of_this_process(cls, instance_id: str | None = None) -> Instance:
-        """The instance that this process is, under the name that was made up for the process unless one is given.
+        """A new instance in this process, under the name that was made up for the process unless one is given.
 
-        A second scheduler that lives here at the same time has a number behind the made-up name.
+        A second scheduler in this process gets the made-up name with a number.
         """
         from fastapi_crons.config import made_up_id  # costs more than all the rest
 
@@ -56,13 +56,13 @@ class Instance:
         )
 
     def lives_here(self, *, alive: bool) -> None:
-        """Say that this instance works in this process, or does no more."""
+        """Note that this instance is alive in this process, or is no more."""
         (_OWNERS.add if alive else _OWNERS.discard)(self.owner)
 
     def process_alive(self, here: Instance) -> bool | None:
-        """Whether this instance's process lives, as `here` can see it; None where `here` can't know.
+        """Whether this instance's process is alive, as `here` sees it; None where `here` can't know.
 
-        A process can be judged only from the same boot and pid namespace. Elsewhere the heartbeat has to tell.
+        A process can be seen only from the same boot and pid namespace. From elsewhere the heartbeat decides.
         """
         if not self.boot or (self.host, self.boot) != (here.host, here.boot):
             return None
@@ -78,7 +78,7 @@ def _untaken(name: str) -> str:
 
 
 def name_of(owner: str) -> str:
-    """The name of the instance that this is a life of."""
+    """The name of the instance with this owner."""
     return owner.rpartition("~")[0] or owner
 
 

@@ -1,4 +1,4 @@
-"""The local lock: one process, nothing kept after it."""
+"""The local lock store: for one process, gone with it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class LocalLockBackend(LockBackend):
-    """Records in this process's memory. A lease here lasts as long as its holder keeps it."""
+    """Job records in this process's memory. A lease lasts until it is released."""
 
     reach: ClassVar[Reach] = "process"
 
@@ -47,7 +47,7 @@ class LocalLockBackend(LockBackend):
         self._instance, self._owner, self._term, self._clock = instance, instance.owner, terms.lease, clock
 
     async def close(self) -> None:
-        """Keeps what it has: a scheduler that is started again goes on with it."""
+        """Keeps its records, for a scheduler that is started again."""
 
     async def leave(self) -> None:
         for record in self._records.values():
@@ -71,7 +71,7 @@ class LocalLockBackend(LockBackend):
         return [rule.resume(self._records, request, self._owner, now, self._term) for request in requests]
 
     async def cancel(self, run_ids: Collection[str], actor: str | None) -> set[str]:
-        return set()  # every run is this process's own, and cancelled without asking
+        return set()  # all runs are this process's own: it cancels them itself
 
     async def release(self, leases: Sequence[LeaseRef]) -> list[bool]:
         return [rule.release(self._records, lease) for lease in leases]
@@ -88,11 +88,11 @@ class LocalLockBackend(LockBackend):
         return Beat()
 
     async def instances(self) -> list[LiveInstance]:
-        # Whoever else uses this process's memory has left before it is used again.
+        # One instance at a time has this store.
         return [] if self._instance is None else [LiveInstance(self._instance, self._clock.now())]
 
     async def forget(self, seconds: float) -> list[str]:
-        return []  # what is here was registered by this process
+        return []  # this process registered all that is here
 
     async def pauses(self) -> dict[str, Pause]:
         return {name: record.pause for name, record in self._records.items() if record.pause is not None}

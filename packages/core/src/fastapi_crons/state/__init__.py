@@ -1,4 +1,4 @@
-"""State stores: what became of jobs, and the history of their runs."""
+"""State stores: the states of jobs, and the history of their runs."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The memory state: a history within this process, gone with it."""
+"""The memory state store: a history within this process, gone with it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fastapi_crons.locking.base import LockBackend, Reach
 
 
-#: How many events wait for a listener before it counts as one that does not listen.
+#: How many events wait for a subscriber before it counts as too slow.
 _MAX_WAITING = 10_000
 
 
@@ -32,20 +32,20 @@ class MemoryStateBackend(StateBackend):
         # By job, each oldest first.
         self._runs: dict[str, dict[str, Run]] = {}
         self._missed: dict[str, dict[str, MissedTicks]] = {}
-        self._listeners: set[asyncio.Queue[Event]] = set()
+        self._subscribers: set[asyncio.Queue[Event]] = set()
 
     async def open(self, namespace: str, limits: HistoryLimits) -> None:
         self._limits = limits
 
     async def close(self) -> None:
-        """Keeps what it has: a scheduler that is started again goes on with it."""
+        """Keeps its history, for a scheduler that is started again."""
 
     async def write(self, records: Sequence[Record]) -> None:
         keep, by_job = self._limits.keep, self._runs
         for record in records:
             if isinstance(record, MissedTicks):
-                if self._listeners:
-                    self._tell(record)
+                if self._subscribers:
+                    self._publish(record)
                 missed = self._missed.setdefault(record.job, {})
                 missed[record.id] = record
                 if len(missed) > keep:
@@ -56,33 +56,33 @@ class MemoryStateBackend(StateBackend):
                 runs = by_job[record.job] = {}
             known = runs.get(record.id)
             if known is None or known.status == "running":
-                if self._listeners:
-                    self._tell(record)
+                if self._subscribers:
+                    self._publish(record)
                 runs[record.id] = record
                 if len(runs) > keep:
                     del runs[next(iter(runs))]
 
     def events(self, *, records: bool = True) -> AsyncGenerator[Event, None] | None:
-        return self._listen() if records else None
+        return self._subscribe() if records else None
 
-    async def _listen(self) -> AsyncGenerator[Event, None]:
-        from asyncio import Queue  # the plugin is loaded by commands that want nothing of it
+    async def _subscribe(self) -> AsyncGenerator[Event, None]:
+        from asyncio import Queue  # commands import this module without an event loop
 
-        told: Queue[Event] = Queue(_MAX_WAITING)
-        self._listeners.add(told)
+        queue: Queue[Event] = Queue(_MAX_WAITING)
+        self._subscribers.add(queue)
         try:
-            while told in self._listeners:
-                yield await told.get()
-            raise StoreUnavailableError(f"the listener was too slow: {_MAX_WAITING} events waited for it")
+            while queue in self._subscribers:
+                yield await queue.get()
+            raise StoreUnavailableError(f"the subscriber was too slow: {_MAX_WAITING} events waited for it")
         finally:
-            self._listeners.discard(told)
+            self._subscribers.discard(queue)
 
-    def _tell(self, record: Record) -> None:
-        for told in [*self._listeners]:
-            if told.full():
-                self._listeners.discard(told)
+    def _publish(self, record: Record) -> None:
+        for queue in [*self._subscribers]:
+            if queue.full():
+                self._subscribers.discard(queue)
             else:
-                told.put_nowait(replace(record, log=()) if isinstance(record, Run) else record)
+                queue.put_nowait(replace(record, log=()) if isinstance(record, Run) else record)
 
     async def states(self, jobs: Collection[str] | None = None) -> dict[str, JobState]:
         states = {}

@@ -1,4 +1,4 @@
-"""What the contracts of stores have in common: each test has an open store, on an event loop of its own."""
+"""What the contracts of stores share: each test has an open store, on an event loop of its own."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ ContractT = TypeVar("ContractT", bound="Contract[Any]")
 
 
 class Contract(Generic[StoreT]):
-    """Tests of a store. The tests keep to namespaces of their own."""
+    """Tests of a store, each in a namespace of its own."""
 
-    #: What a test has opened, and the namespace that it does so in.
+    #: What a test has opened, and in which namespace.
     opened: list[Any]
     namespace: str
 
@@ -39,9 +39,9 @@ class Contract(Generic[StoreT]):
 
 
 def skip_unless(applies: bool, why: str) -> None:
-    """Leave a test out that asks for what a store does not claim."""
+    """Skip a test of something that a store does not claim."""
     if not applies:
-        import pytest  # whose tests these are; the rest of this package goes without
+        import pytest  # only needed by those who run these tests
 
         pytest.skip(why)
 

@@ -27,20 +27,20 @@ def request(run_id: str, tick: int | None, *, job: str = "job", schedule: str = 
     return ClaimRequest(job, run_id, tick, schedule, "UTC")
 
 
-def define(job: str = "job", schedule: str = SCHEDULE, mark: int = 0) -> Definition:
+def define(job: str = "job", schedule: str = SCHEDULE, last_handled: int = 0) -> Definition:
     """A definition as an instance registers it."""
-    return Definition(job, schedule, "UTC", "module:function", mark)
+    return Definition(job, schedule, "UTC", "module:function", last_handled)
 
 
 class LockStoreTests(Contract[LockBackend]):
-    """Opens the store as often as a test wants."""
+    """Opens the store as several instances."""
 
     opened: list[tuple[LockBackend, Instance]]
 
     async def another(
         self, *, elsewhere: bool = False, namespace: str | None = None, timeout: float = 30
     ) -> LockBackend:
-        """The store as another instance opens it: of this process, or of a host that can only be judged by its heartbeat."""
+        """The store as another instance opens it: in this process, or on a host where only its heartbeat can judge it."""
         store, instance = self.make_store(), Instance.of_this_process()
         if elsewhere:
             instance = replace(instance, host="elsewhere", boot="")
@@ -51,7 +51,7 @@ class LockStoreTests(Contract[LockBackend]):
         return store
 
     async def dies(self, store: LockBackend) -> None:
-        """The end of an instance that could not say good-bye."""
+        """The end of an instance that had no time to leave."""
         (found,) = [pair for pair in self.opened if pair[0] is store]
         found[1].lives_here(alive=False)
         self.opened.remove(found)
@@ -69,11 +69,11 @@ class ClaimTests(LockStoreTests):
 
     @on_a_store
     async def test_a_tick_is_claimed_once_and_the_job_is_busy_until_released(self, lock: LockBackend) -> None:
-        mark = (await lock.register([define()]))[0].last_handled
-        assert abs(mark - SystemClock().now()) < 3
-        (granted,) = await lock.claim([request("r1", mark + 1)])
-        assert (granted.outcome, granted.last_handled) == ("granted", mark)
-        stale, busy = await lock.claim([request("r2", mark + 1), request("manual", None)])
+        last = (await lock.register([define()]))[0].last_handled
+        assert abs(last - SystemClock().now()) < 3
+        (granted,) = await lock.claim([request("r1", last + 1)])
+        assert (granted.outcome, granted.last_handled) == ("granted", last)
+        stale, busy = await lock.claim([request("r2", last + 1), request("manual", None)])
         assert (stale.outcome, busy.outcome, busy.holder) == ("stale", "busy", "r1")
         assert await lock.leased(["r1", "r2"]) == {"r1"}
         assert await lock.release([LeaseRef("job", "r1", granted.token + 1)]) == [False]
@@ -85,57 +85,57 @@ class ClaimTests(LockStoreTests):
 
     @on_a_store
     async def test_a_claim_that_is_asked_again_gets_the_same_answer(self, lock: LockBackend) -> None:
-        mark = (await lock.register([define()]))[0].last_handled
-        first = await lock.claim([request("r1", mark + 1)])
-        assert await lock.claim([request("r1", mark + 1)]) == first
+        last = (await lock.register([define()]))[0].last_handled
+        first = await lock.claim([request("r1", last + 1)])
+        assert await lock.claim([request("r1", last + 1)]) == first
 
     @on_a_store
     async def test_a_paused_job_grants_no_tick_until_it_is_resumed(self, lock: LockBackend) -> None:
-        mark = (await lock.register([define(), define("other")]))[0].last_handled
+        last = (await lock.register([define(), define("other")]))[0].last_handled
         assert await lock.pause([PauseRequest("nope")]) == [None]
         (pause,) = await lock.pause([PauseRequest("job", "ops", "why")])
         assert pause is not None
         assert abs(pause.since - SystemClock().now()) < 3
         assert set(await lock.pauses()) == {"job"}
         assert (await lock.pauses())["job"][1:] == ("ops", "why")
-        answers = await lock.claim([request("r1", mark + 1), request("r2", mark + 1, job="other"), request("r3", None)])
+        answers = await lock.claim([request("r1", last + 1), request("r2", last + 1, job="other"), request("r3", None)])
         assert [answer.outcome for answer in answers] == ["paused", "granted", "granted"]
         await lock.release([LeaseRef("job", "r3", answers[2].token)])
         (resumed, none) = await lock.resume([ResumeRequest("job", "n1", catch_up=True), ResumeRequest("other", "n2")])
         assert resumed is not None
         assert resumed.pause[1:] == pause[1:]
         assert abs(resumed.pause.since - pause.since) < 0.01
-        assert (resumed.after, resumed.last_handled, resumed.token, none) == (mark, mark, 0, None)
+        assert (resumed.after, resumed.last_handled, resumed.token, none) == (last, last, 0, None)
         assert await lock.pauses() == {}
-        (granted,) = await lock.claim([request("r4", mark + 1)])
-        assert (granted.outcome, granted.last_handled) == ("granted", mark)
+        (granted,) = await lock.claim([request("r4", last + 1)])
+        assert (granted.outcome, granted.last_handled) == ("granted", last)
 
     @on_a_store
     async def test_a_skipped_tick_leaves_a_lease_until_it_is_on_record(self, lock: LockBackend) -> None:
-        mark = (await lock.register([define()]))[0].last_handled
-        (granted,) = await lock.claim([request("r1", mark + 1)])
+        last = (await lock.register([define()]))[0].last_handled
+        (granted,) = await lock.claim([request("r1", last + 1)])
         assert granted.outcome == "granted"
-        (again,) = await lock.register([define(mark=mark - 10)])
-        assert again.last_handled == mark + 1
+        (again,) = await lock.register([define(last_handled=last - 10)])
+        assert again.last_handled == last + 1
         (forced,) = await lock.claim([request("forced", None)._replace(force=True)])
         assert (forced.outcome, forced.holder) == ("granted", "r1")
-        (let_go,) = await lock.claim([request("r2", mark + 1)._replace(missed="misfire_grace_time")])
-        assert let_go.outcome == "stale"
+        (missed,) = await lock.claim([request("r2", last + 1)._replace(missed="misfire_grace_time")])
+        assert missed.outcome == "stale"
         assert await lock.leased(["r1", "forced", "r2"]) == {"r1", "forced"}
         await asyncio.sleep(1)
-        (skipped,) = await lock.claim([request("r3", mark + 2)])
-        assert (skipped.outcome, skipped.skipped, skipped.last_handled) == ("busy", True, mark + 1)
+        (skipped,) = await lock.claim([request("r3", last + 2)])
+        assert (skipped.outcome, skipped.skipped, skipped.last_handled) == ("busy", True, last + 1)
         assert skipped.holder in ("r1", "forced")
         assert await lock.leased(["r3"]) == {"r3"}
         assert await lock.release([LeaseRef("job", "r3", skipped.token)]) == [True]
 
     @on_a_store
-    async def test_a_store_that_lost_its_records_takes_leases_back(self, lock: LockBackend) -> None:
+    async def test_a_store_that_lost_its_records_restores_leases(self, lock: LockBackend) -> None:
         now = SystemClock().now()
         token = int(now * 1000)
         owner = self.opened[0][1].owner
         held = Lease("job", "r1", int(now) - 5, owner, token, 1, now + 300, int(now) - 65, None, SCHEDULE, "UTC")
-        (enrolment,) = await lock.register([define(mark=int(now) - 5)._replace(held=(held,))])
+        (answer,) = await lock.register([define(last_handled=int(now) - 5)._replace(held=(held,))])
         assert await lock.leased(["r1"]) == {"r1"}
         (stale,) = await lock.claim([request("r2", int(now) - 5)])
         assert stale.outcome == "stale"
@@ -143,60 +143,60 @@ class ClaimTests(LockStoreTests):
         assert await lock.release([LeaseRef("job", "r1", token)]) == [True]
         (granted,) = await lock.claim([request("r3", None)])
         assert granted.token > token
-        assert enrolment.last_handled >= int(now) - 5
+        assert answer.last_handled >= int(now) - 5
 
     @on_a_store
     async def test_unknown_jobs_other_schedules_and_the_future_are_refused(self, lock: LockBackend) -> None:
-        mark = (await lock.register([define()]))[0].last_handled
+        last = (await lock.register([define()]))[0].last_handled
         answers = await lock.claim(
             [
-                request("r1", mark, job="unknown"),
-                request("r2", mark + 1, schedule="0 * * * *"),
-                request("r3", mark + 60),
+                request("r1", last, job="unknown"),
+                request("r2", last + 1, schedule="0 * * * *"),
+                request("r3", last + 60),
             ]
         )
         assert [answer.outcome for answer in answers] == ["unknown", "not_in_force", "early"]
-        assert await lock.last_handled(["job", "unknown"]) == [mark, None]
+        assert await lock.last_handled(["job", "unknown"]) == [last, None]
 
     @on_a_store
     async def test_what_is_on_record_of_jobs_is_known_with_all_their_leases(self, lock: LockBackend) -> None:
         assert await lock.known() == []
         off = define("off", "0 * * * *")._replace(enabled=False, function="module:other")
-        mark = (await lock.register([define(), define("plain"), off]))[0].last_handled
-        (run, forced) = await lock.claim([request("r1", mark + 1), request("r2", None)._replace(force=True)])
-        (let_go,) = await lock.claim([request("r3", mark + 1, job="plain")._replace(missed="max_catch_up")])
+        last = (await lock.register([define(), define("plain"), off]))[0].last_handled
+        (run, forced) = await lock.claim([request("r1", last + 1), request("r2", None)._replace(force=True)])
+        (missed,) = await lock.claim([request("r3", last + 1, job="plain")._replace(missed="max_catch_up")])
         await lock.pause([PauseRequest("job", "ops", "why")])
         known = {found.job: found for found in await lock.known()}
         assert set(known) == {"job", "plain", "off"}
-        assert known["job"][1:6] == (SCHEDULE, "UTC", "module:function", True, mark + 1)
-        assert known["off"][1:6] == ("0 * * * *", "UTC", "module:other", False, mark)
+        assert known["job"][1:6] == (SCHEDULE, "UTC", "module:function", True, last + 1)
+        assert known["off"][1:6] == ("0 * * * *", "UTC", "module:other", False, last)
         assert all(abs(found.since - SystemClock().now()) < 3 for found in known.values())
         assert known["job"].pause is not None
         assert known["job"].pause[1:] == ("ops", "why")
         assert (known["plain"].pause, known["off"].pause, known["off"].leases) == (None, None, ())
         owner = self.opened[0][1].owner
         assert {lease.run_id: lease._replace(expires=0) for lease in known["job"].leases} == {
-            "r1": Lease("job", "r1", mark + 1, owner, run.token, 1, 0, mark, None, SCHEDULE, "UTC"),
-            "r2": Lease("job", "r2", None, owner, forced.token, 1, 0, mark + 1, None, SCHEDULE, "UTC"),
+            "r1": Lease("job", "r1", last + 1, owner, run.token, 1, 0, last, None, SCHEDULE, "UTC"),
+            "r2": Lease("job", "r2", None, owner, forced.token, 1, 0, last + 1, None, SCHEDULE, "UTC"),
         }
         assert all(abs(lease.expires - SystemClock().now() - 300) < 3 for lease in known["job"].leases)
         (lease,) = known["plain"].leases
-        assert (lease.job, lease.run_id, lease.token, lease.missed) == ("plain", "r3", let_go.token, "max_catch_up")
+        assert (lease.job, lease.run_id, lease.token, lease.missed) == ("plain", "r3", missed.token, "max_catch_up")
         assert await lock.known(["plain", "unknown"]) == [known["plain"]]
         assert await lock.known([]) == []
 
     @on_a_store
     async def test_a_batch_of_thousands_is_decided_in_order(self, lock: LockBackend) -> None:
-        enrolments = await lock.register([define(f"job-{number}") for number in range(3_000)])
+        registered = await lock.register([define(f"job-{number}") for number in range(3_000)])
         results = await lock.claim(
             [
-                request(f"r{number}", enrolment.last_handled + 1, job=f"job-{number}")
-                for number, enrolment in enumerate(enrolments)
+                request(f"r{number}", answer.last_handled + 1, job=f"job-{number}")
+                for number, answer in enumerate(registered)
             ]
         )
         assert {result.outcome for result in results} == {"granted"}
         names = [f"job-{number}" for number in range(3_000)]
-        assert await lock.last_handled(names) == [enrolment.last_handled + 1 for enrolment in enrolments]
+        assert await lock.last_handled(names) == [answer.last_handled + 1 for answer in registered]
         assert {lease.run_id for found in await lock.known() for lease in found.leases} == {
             f"r{number}" for number in range(3_000)
         }
@@ -207,19 +207,19 @@ class ClaimTests(LockStoreTests):
 
     @on_a_store
     async def test_a_new_schedule_comes_into_force_and_names_the_old_one(self, lock: LockBackend) -> None:
-        mark = (await lock.register([define()]))[0].last_handled
+        last = (await lock.register([define()]))[0].last_handled
         (changed,) = await lock.register([define(schedule="0 * * * *")])
         assert changed.replaced is not None
-        assert changed.replaced[:4] == (SCHEDULE, "UTC", mark, "schedule_changed")
-        (raised,) = await lock.register([define(schedule="0 * * * *", mark=mark + 500)])
-        assert raised.last_handled == mark + 500
+        assert changed.replaced[:4] == (SCHEDULE, "UTC", last, "schedule_changed")
+        (raised,) = await lock.register([define(schedule="0 * * * *", last_handled=last + 500)])
+        assert raised.last_handled == last + 500
 
     @on_a_store
     async def test_names_of_any_kind_are_kept_apart(self, lock: LockBackend) -> None:
         names = ["a:b", "a", "a*", "{a}", "a b", "ä\u2009🚀", "%41", "a\\b", '"quoted"', "'", "x" * 200]
-        marks = [enrolment.last_handled for enrolment in await lock.register([define(name) for name in names])]
+        lasts = [answer.last_handled for answer in await lock.register([define(name) for name in names])]
         results = await lock.claim(
-            [request(f"r{name}", mark + 1, job=name) for name, mark in zip(names, marks, strict=True)]
+            [request(f"r{name}", last + 1, job=name) for name, last in zip(names, lasts, strict=True)]
         )
         assert {result.outcome for result in results} == {"granted"}
         assert await lock.leased([f"r{name}" for name in names]) == {f"r{name}" for name in names}

@@ -28,20 +28,19 @@ class LockContract(ClaimTests):
     """
 
     @on_a_shared_store
-    async def test_of_several_instances_that_want_a_tick_one_gets_it(self, lock: LockBackend) -> None:
+    async def test_one_of_several_instances_gets_a_tick(self, lock: LockBackend) -> None:
         stores = [lock, await self.another(), await self.another(elsewhere=True)]
-        marks: list[int] = []
+        lasts: list[int] = []
         for store in stores:
-            marks = [
-                enrolment.last_handled
-                for enrolment in await store.register([define(f"job-{each}") for each in range(50)])
+            lasts = [
+                answer.last_handled for answer in await store.register([define(f"job-{each}") for each in range(50)])
             ]
         answers: list[list[ClaimResult]] = await asyncio.gather(
             *(
                 store.claim(
                     [
-                        request(f"{number}-{each}", mark + 1, job=f"job-{each}")._replace(overlap="allow")
-                        for each, mark in enumerate(marks)
+                        request(f"{number}-{each}", last + 1, job=f"job-{each}")._replace(overlap="allow")
+                        for each, last in enumerate(lasts)
                     ]
                 )
                 for number, store in enumerate(stores)
@@ -51,7 +50,7 @@ class LockContract(ClaimTests):
             assert sorted(answer.outcome for answer in of_one_job) == ["granted", "stale", "stale"]
 
     @on_a_shared_store
-    async def test_the_instances_that_live_are_known_with_what_they_say_of_themselves(self, lock: LockBackend) -> None:
+    async def test_living_instances_are_known_with_what_their_heartbeats_said(self, lock: LockBackend) -> None:
         other = await self.another(elsewhere=True)
         await other.beat(3, "digest")
         beat = await lock.beat(1, "digest")
@@ -65,22 +64,22 @@ class LockContract(ClaimTests):
         assert [found.instance.owner for found in await lock.instances()] == [self.opened[0][1].owner]
 
     @on_a_shared_store
-    async def test_what_an_instance_that_died_has_left_behind_is_taken_over_once(self, lock: LockBackend) -> None:
+    async def test_what_a_dead_instance_left_is_recovered_once(self, lock: LockBackend) -> None:
         dead, third = await self.another(), await self.another()
-        mark = (await dead.register([define()]))[0].last_handled
-        (granted,) = await dead.claim([request("r1", mark + 1)])
+        last = (await dead.register([define()]))[0].last_handled
+        (granted,) = await dead.claim([request("r1", last + 1)])
         assert [lease.run_id for lease in (await lock.beat()).dead] == []
         await self.dies(dead)
         (lease,) = (await lock.beat()).dead
         assert (await lock.known(["job"]))[0].leases == (lease,)
-        assert lease[:3] == ("job", "r1", mark + 1)
-        assert (lease.token, lease.attempt, lease.after, lease.missed) == (granted.token, 1, mark, None)
+        assert lease[:3] == ("job", "r1", last + 1)
+        assert (lease.token, lease.attempt, lease.after, lease.missed) == (granted.token, 1, last, None)
         assert (lease.schedule, lease.timezone, lease.cancelled) == (SCHEDULE, "UTC", False)
-        again = [request(f"again-{number}", mark + 1)._replace(replaces="r1", attempt=2) for number in range(2)]
+        again = [request(f"again-{number}", last + 1)._replace(replaces="r1", attempt=2) for number in range(2)]
         answers = [*await lock.claim(again[:1]), *await third.claim(again[1:])]
         assert [answer.outcome for answer in answers] == ["granted", "stale"]
         assert answers[0].token > granted.token
-        assert answers[0].last_handled == mark
+        assert answers[0].last_handled == last
         assert await lock.release([LeaseRef("job", "r1", granted.token)]) == [False]
         assert list((await third.beat()).dead) == []
 
@@ -88,27 +87,27 @@ class LockContract(ClaimTests):
     async def test_an_instance_of_another_host_is_dead_once_it_is_silent_for_too_long(self, lock: LockBackend) -> None:
         silent = await self.another(elsewhere=True, timeout=0.5)
         judge = await self.another(elsewhere=True, timeout=0.5)
-        mark = (await silent.register([define()]))[0].last_handled
-        (granted,) = await silent.claim([request("r1", mark + 1)])
+        last = (await silent.register([define()]))[0].last_handled
+        (granted,) = await silent.claim([request("r1", last + 1)])
         assert granted.outcome == "granted"
         await silent.beat()
         assert list((await judge.beat()).dead) == []
         await asyncio.sleep(0.6)
         (lease,) = (await judge.beat()).dead
         assert lease.run_id == "r1"
-        # Nobody has taken it over, so it may still go on.
+        # No instance has recovered it, so it may still be running.
         await silent.beat()
         assert list((await judge.beat()).dead) == []
         assert await silent.renew([LeaseRef("job", "r1", granted.token)]) == [True]
 
     @on_a_shared_store
-    async def test_who_claims_or_registers_lives(self, lock: LockBackend) -> None:
+    async def test_a_claim_and_a_registration_count_as_heartbeats(self, lock: LockBackend) -> None:
         busy = await self.another(elsewhere=True, timeout=0.8)
         judge = await self.another(elsewhere=True, timeout=0.8)
-        mark = (await busy.register([define()]))[0].last_handled
-        (granted,) = await busy.claim([request("r1", mark + 1)])
+        last = (await busy.register([define()]))[0].last_handled
+        (granted,) = await busy.claim([request("r1", last + 1)])
         assert granted.outcome == "granted"
-        for ask in (lambda: busy.claim([request("r2", mark + 1)]), lambda: busy.register([define()])):
+        for ask in (lambda: busy.claim([request("r2", last + 1)]), lambda: busy.register([define()])):
             await asyncio.sleep(0.5)
             await ask()
             assert list((await judge.beat()).dead) == []
@@ -120,25 +119,23 @@ class LockContract(ClaimTests):
         assert not (await lock.beat()).unknown
         await lock.leave()
         assert (await lock.beat()).unknown
-        mark = (await lock.register([define()]))[0].last_handled
-        await lock.claim([request("r1", mark + 1)])
+        last = (await lock.register([define()]))[0].last_handled
+        await lock.claim([request("r1", last + 1)])
         assert [lease.run_id for lease in (await lock.beat(leases=0)).own] == ["r1"]
         assert list((await lock.beat(leases=1)).own) == []
 
     @on_a_store
-    async def test_a_store_that_lost_its_records_grants_nothing_before_others_had_their_say(
-        self, lock: LockBackend
-    ) -> None:
+    async def test_a_store_that_lost_its_records_waits_for_what_other_instances_know(self, lock: LockBackend) -> None:
         now = int(SystemClock().now())
-        (enrolment,) = await lock.register([define(mark=now - 60)])
-        assert enrolment.last_handled == now - 60, "what was due since then is not lost with the records"
+        (answer,) = await lock.register([define(last_handled=now - 60)])
+        assert answer.last_handled == now - 60, "what was due since then is not lost with the records"
         (early,) = await lock.claim([request("r1", now)])
         assert early.outcome == "early"
         assert abs(early.last_handled - now) < 3
         (manual,) = await lock.claim([request("r2", None)])
         assert manual.outcome == "granted"
         await lock.release([LeaseRef("job", "r2", manual.token)])
-        (again,) = await lock.register([define(mark=now - 5)])
+        (again,) = await lock.register([define(last_handled=now - 5)])
         assert again.last_handled == now - 5
         (stale,) = await lock.claim([request("r3", now - 5)])
         assert stale.outcome == "stale"
@@ -147,19 +144,19 @@ class LockContract(ClaimTests):
         assert (granted.outcome, granted.last_handled) == ("granted", now - 5)
 
     @on_a_store
-    async def test_a_holder_that_gave_its_lease_up_may_take_its_own_tick_again(self, lock: LockBackend) -> None:
-        mark = (await lock.register([define()]))[0].last_handled
-        (granted,) = await lock.claim([request("r1", mark + 1)])
-        (again,) = await lock.claim([request("r2", mark + 1)._replace(replaces="r1", attempt=2)])
-        assert (again.outcome, again.last_handled) == ("granted", mark)
+    async def test_a_holder_that_lost_trust_in_its_lease_may_rerun_its_own_tick(self, lock: LockBackend) -> None:
+        last = (await lock.register([define()]))[0].last_handled
+        (granted,) = await lock.claim([request("r1", last + 1)])
+        (again,) = await lock.claim([request("r2", last + 1)._replace(replaces="r1", attempt=2)])
+        assert (again.outcome, again.last_handled) == ("granted", last)
         assert again.token > granted.token
         assert await lock.leased(["r1", "r2"]) == {"r2"}
 
     @on_a_shared_store
     async def test_the_holder_of_a_run_learns_that_it_is_to_be_cancelled(self, lock: LockBackend) -> None:
         holder = await self.another()
-        mark = (await holder.register([define()]))[0].last_handled
-        (granted,) = await holder.claim([request("r1", mark + 1)])
+        last = (await holder.register([define()]))[0].last_handled
+        (granted,) = await holder.claim([request("r1", last + 1)])
         assert await lock.cancel(["r1", "no such run"], "ops") == {"r1"}
         assert list((await lock.beat()).cancelled) == []
         assert [lease.cancelled for found in await lock.known() for lease in found.leases] == [True]
@@ -168,22 +165,22 @@ class LockContract(ClaimTests):
         assert list((await holder.beat()).cancelled) == []
 
     @on_a_shared_store
-    async def test_a_definition_is_orphaned_when_nobody_lives_who_registered_it(self, lock: LockBackend) -> None:
+    async def test_a_definition_is_orphaned_when_no_living_instance_registered_it(self, lock: LockBackend) -> None:
         newer = await self.another()
-        mark = (await lock.register([define()]))[0].last_handled
+        last = (await lock.register([define()]))[0].last_handled
         await newer.register([define(schedule="0 * * * *")])
-        (refused,) = await lock.claim([request("r1", mark + 1)])
+        (refused,) = await lock.claim([request("r1", last + 1)])
         assert (refused.outcome, refused.orphaned) == ("not_in_force", False)
         await newer.leave()
-        (refused,) = await lock.claim([request("r2", mark + 1)])
+        (refused,) = await lock.claim([request("r2", last + 1)])
         assert (refused.outcome, refused.orphaned) == ("not_in_force", True)
 
     @on_a_shared_store
     async def test_namespaces_share_a_store_and_nothing_else(self, lock: LockBackend) -> None:
         staging = await self.another(namespace=f"{self.namespace}.staging")
         for number, store in enumerate((lock, staging)):
-            mark = (await store.register([define()]))[0].last_handled
-            (granted,) = await store.claim([request(f"r{number}", mark + 1)])
+            last = (await store.register([define()]))[0].last_handled
+            (granted,) = await store.claim([request(f"r{number}", last + 1)])
             assert granted.outcome == "granted"
         await lock.pause([PauseRequest("job")])
         assert await staging.pauses() == {}
@@ -195,7 +192,7 @@ class LockContract(ClaimTests):
         assert list((await staging.beat()).dead) == []
 
     @on_a_shared_store
-    async def test_jobs_that_nobody_registers_any_more_are_forgotten(self, lock: LockBackend) -> None:
+    async def test_jobs_that_no_instance_registers_any_more_are_forgotten(self, lock: LockBackend) -> None:
         other = await self.another()
         kept = (await lock.register([define("kept"), define("both")]))[0]
         held = (await other.register([define("both"), define("gone"), define("held")]))[2]

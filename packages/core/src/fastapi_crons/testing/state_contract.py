@@ -273,9 +273,9 @@ class StateContract(Contract[StateBackend]):
         assert set(await kept[".prod"].states()) == {"job"}
 
     @on_a_store
-    async def test_who_listens_hears_what_is_written_and_told(self, state: StateBackend) -> None:
+    async def test_a_subscriber_gets_what_is_written_and_published(self, state: StateBackend) -> None:
         events = state.events()
-        skip_unless(events is not None, "the store tells of no events")
+        skip_unless(events is not None, "the store publishes no events")
         assert events is not None
         other = await self.another() if self.shared() else state
         await other.write([a_run("before")])
@@ -288,9 +288,9 @@ class StateContract(Contract[StateBackend]):
             await other.write([run])
             assert await asyncio.wait_for(listening, 5) == replace(run, log=())
             await state.write([ended, ticks])
-            heard = [await asyncio.wait_for(anext(events), 5) for _ in range(2)]
-            assert replace(ended, log=()) in heard
-            assert ticks in heard
+            received = [await asyncio.wait_for(anext(events), 5) for _ in range(2)]
+            assert replace(ended, log=()) in received
+            assert ticks in received
             if state.events(records=False) is not None:
                 signal = Signal("cancel", "job", run.id, "ops")
                 await other.publish(signal)
@@ -299,9 +299,9 @@ class StateContract(Contract[StateBackend]):
             assert await asyncio.wait_for(anext(events), 5) == replace(ticks, count=4)
 
     @on_a_shared_store
-    async def test_several_listen_each_in_its_namespace(self, state: StateBackend) -> None:
+    async def test_several_subscribe_each_in_its_namespace(self, state: StateBackend) -> None:
         first = state.events()
-        skip_unless(first is not None, "the store tells of no events")
+        skip_unless(first is not None, "the store publishes no events")
         assert first is not None
         stranger = await self.another(namespace=f"{self.namespace}.staging")
         second, third = (await self.another()).events(), stranger.events()
