@@ -119,7 +119,7 @@ async def test_a_listener_of_a_file_that_was_replaced_hears_that_it_has_to_begin
         path.unlink()
     later = time.time() + 15
     seam.SQLITE_EVENT_TIME.replace(monkeypatch, lambda: later)
-    with pytest.raises(StoreUnavailableError, match="not the file that it was"):
+    with pytest.raises(StoreUnavailableError, match="the file was replaced"):
         await anext(events)
 
 
