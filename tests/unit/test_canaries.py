@@ -216,6 +216,24 @@ def test_logging_a_record_is_made_of_its_parts_and_shows_a_traceback_that_is_tex
     assert lines.getvalue() == "it went\nTraceback of ours\n"
 
 
+def test_logging_a_logger_whose_class_is_changed_asks_that_which_records_it_makes() -> None:
+    """`engine.runs.log`"""
+    handled: list[str] = []
+
+    class Eager(logging.Logger):
+        def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
+            return True
+
+        def handle(self, record: logging.LogRecord) -> None:
+            handled.append(record.getMessage())
+
+    logger = logging.getLogger("canary of classes")
+    logger.setLevel(logging.ERROR)
+    logger.__class__ = Eager
+    logger.info("it %s", "works")
+    assert handled == ["it works"]
+
+
 def test_python_keeps_what_a_class_can_not_hide() -> None:
     """`_util.exceptions`, `_util.callables`"""
     assert type.__dict__["__name__"].__get__(KeyError) == "KeyError"

@@ -221,7 +221,7 @@ async def test_a_job_that_skips_each_second_says_so_once_for_each_run_in_its_way
         line, end = lines[number : number + 2]
         assert line.startswith("job 'slow': the tick of 2026-03-01T00:0")
         assert f"was not run: the job was still running: run {run.id} held the job" in line
-        assert end.startswith("job 'slow': 298 ticks more up to ")
+        assert end.startswith("job 'slow': 298 more ticks up to ")
 
 
 async def test_a_job_that_skips_one_tick_says_so_in_one_line(

@@ -1,4 +1,4 @@
-"""Calls to stores: within their deadline, and with errors that say what a store did."""
+"""Calls to a state store: each has a deadline, and whatever else a store raises becomes `StoreUnavailableError`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 async def answer_of(call: Awaitable[T], seconds: float, store: str = "the state store") -> T:
-    """The answer of a store. What it raises besides our own errors counts as unavailable."""
+    """The answer of a store within so many seconds. Raises `StoreUnavailableError` for whatever it raises besides our own errors."""
     try:
         return await asyncio.wait_for(call, seconds)
     except CronsError:

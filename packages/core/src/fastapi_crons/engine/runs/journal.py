@@ -95,19 +95,12 @@ class Journal:
         return missed
 
     def log_skipped(self, ticks: MissedTicks, number: int) -> None:
-        """Log how many more ticks than the first were skipped for a run that was in their way."""
+        """Log how many more ticks were skipped for a run, after the first ones were logged."""
         last = iso_utc(ticks.last_ts)
-        logger.warning(
-            "job %r: %s more up to %s not run: %s",
-            ticks.job,
-            counted(number, "tick"),
-            f"{last} {'was' if number == 1 else 'were'}",
-            _why(ticks),
-            extra={"job": ticks.job, "tick": last, "reason": ticks.reason},
-        )
+        _warn(ticks, f"{counted(number, 'more tick')} up to {last} {'was' if number == 1 else 'were'}")
 
     def close_run(self, job: CronJob, run: Run, why: str) -> None:
-        """Record the outcome of a run whose process did not, log it with the reason, and call the hooks."""
+        """Record that a run was interrupted whose own process did not record its end; log the reason, and call the hooks."""
         self._recorder.ended(run)
         logger.error(
             "job %r: run %s of instance %s was cut off: %s",
@@ -132,14 +125,15 @@ class Journal:
             number, more = unlogged.number, unlogged.more
             unlogged.number, unlogged.more = 0, False
         last = iso_utc(ticks.last_ts)
-        logger.warning(
-            "job %r: %s not run: %s",
-            ticks.job,
-            f"the tick of {last} was" if number == 1 else f"{counted(number, 'tick', more=more)} up to {last} were",
-            _why(ticks),
-            extra={"job": ticks.job, "tick": last, "reason": ticks.reason},
-        )
+        shown = f"the tick of {last} was" if number == 1 else f"{counted(number, 'tick', more=more)} up to {last} were"
+        _warn(ticks, shown)
 
 
-def _why(ticks: MissedTicks) -> str:
-    return REASONS[ticks.reason] + (f": {printable(ticks.detail)}" if ticks.detail else "")
+def _warn(ticks: MissedTicks, shown: str) -> None:
+    logger.warning(
+        "job %r: %s not run: %s",
+        ticks.job,
+        shown,
+        REASONS[ticks.reason] + (f": {printable(ticks.detail)}" if ticks.detail else ""),
+        extra={"job": ticks.job, "tick": iso_utc(ticks.last_ts), "reason": ticks.reason},
+    )
