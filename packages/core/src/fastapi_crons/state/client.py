@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 async def answer_of(call: Awaitable[T], seconds: float, store: str = "the state store") -> T:
-    """The answer of a store within so many seconds. Raises `StoreUnavailableError` for whatever it raises besides our own errors."""
+    """The answer of a store within so many seconds. Raises our own errors; any other becomes `StoreUnavailableError`."""
     try:
         return await asyncio.wait_for(call, seconds)
     except CronsError:
