@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from operator import attrgetter
 
-from fastapi_crons._util.damage import Damage, DamagedError
 from fastapi_crons.run import LogLine, MissedTicks, Run, RunError
-from fastapi_crons.state.sound import sound_log, sound_missed, sound_run
+from fastapi_crons.state.sound import Damage, DamagedError, sound_log, sound_missed, sound_run
 from fastapi_crons_sqlite._transaction import Row, as_json
 
 #: In the order of a `Run`, but for its log: that is the last, and only fetched where it is wanted.

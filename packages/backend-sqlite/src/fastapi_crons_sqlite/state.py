@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from fastapi_crons._util.damage import Damage
 from fastapi_crons.locking.base import Reach
 from fastapi_crons.run import MissedTicks, Run, RunStatus
 from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, StateBackend
-from fastapi_crons.state.sound import sound_state
+from fastapi_crons.state.sound import Damage, sound_state
 from fastapi_crons_sqlite._database import Database
 from fastapi_crons_sqlite._events import clean_up, publish, subscribe
 from fastapi_crons_sqlite._names import Names

@@ -1,6 +1,7 @@
-"""What a state store may hand out: records that are what they should be, whatever is on record. See `damage`.
+"""What a state store may hand out: records that are what they should be, whatever is on record.
 
-Each function returns what it is given, and raises `DamagedError` where that can't be.
+Each function `sound_…` returns the record that it is given, and raises `DamagedError` where a field is not what it should be. A
+store makes its records inside `Damage.sound`, which leaves out what raises, and notes it for `StateBackend.damaged`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import get_args
 from fastapi_crons._util.damage import (
     LATEST,
     Check,
+    Damage,
     DamagedError,
     check,
     instant,
@@ -23,6 +25,8 @@ from fastapi_crons._util.damage import (
 )
 from fastapi_crons.run import LogLine, MissedReason, MissedTicks, Run, RunStatus, Trigger
 from fastapi_crons.state.base import JobState
+
+__all__ = ["Damage", "DamagedError", "sound_log", "sound_missed", "sound_run", "sound_state"]
 
 _RUN: dict[str, Check] = {
     "id": name,
