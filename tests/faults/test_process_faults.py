@@ -501,7 +501,7 @@ def test_two_apps_that_give_a_name_to_different_functions_are_told_of_each_other
             return status == "degraded" and any("another function" in each and "'shared'" in each for each in findings)
 
         health_of(second.pid, names_it)
-        told = "'shared' is __main__:theirs here and __main__:mine in another instance that is running"
+        told = "'shared' is __main__:theirs here and __main__:mine in another running instance"
         assert told in mine.log.read_text()
         health_of(first.pid, names_it)
 

@@ -57,7 +57,7 @@ async def test_a_schedule_that_breaks_the_protocol_later_stops_its_jobs_and_no_o
     assert len(await runs_of(crons, "other")) == 35
     errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
     assert len(errors) == 1, [record.getMessage() for record in errors]
-    assert "the schedule of 'one', 'two' can't be used, so it runs nothing any more" in errors[0].getMessage()
+    assert "the schedule of 'one', 'two' can't be used, and runs nothing any more" in errors[0].getMessage()
     health = crons.health()
     assert health.status == "degraded"
     assert health.findings == ("a schedule fails or breaks its protocol, so its job does not run: 'one', 'two'",)
@@ -79,7 +79,7 @@ async def test_a_schedule_that_goes_on_failing_is_logged_now_and_then_and_when_i
     await clock.advance(crons, minutes=3)
     said = [record.getMessage() for record in caplog.records if record.name == "fastapi_crons.engine.dispatch.timeline"]
     beginnings = [
-        "the schedule of 'one' failed, and is asked again each 60 s: LookupError: no rule",
+        "the schedule of 'one' failed, and is asked again every 60 s: LookupError: no rule",
         "the schedule of 'one' has failed for 1 minute",
         "the schedule of 'one' has failed for 5 minutes",
         "the schedule of 'one' has failed for 15 minutes",

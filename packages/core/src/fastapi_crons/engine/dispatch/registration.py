@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 #: How many jobs are registered with the store at a time.
 MAX_REGISTRATIONS = 5_000
-#: After how many jobs the time is looked at.
+#: After how many jobs the clock is read.
 _LOOKS = 50
 
 
@@ -67,7 +67,7 @@ class RegisteredJobs:
         self._turn = asyncio.Lock()
         self._policies: dict[tuple[bool, float | None], Policy] = {}
         self._tracked: dict[str, TrackedJob] = {}
-        #: Jobs whose name stands for another function elsewhere.
+        #: Jobs that another instance has registered with another function.
         self._other_functions: set[str] = set()
         self._digest = 0
         self._stopping = False
@@ -77,7 +77,7 @@ class RegisteredJobs:
 
     @property
     def digest(self) -> str:
-        """The same for instances that have the same jobs, in whatever order they were registered."""
+        """A digest that is equal for instances with the same jobs, in any order of registration."""
         return f"{self._digest & 0xFFFFFFFFFFFFFFFF:x}"
 
     def get(self, name: str) -> TrackedJob | None:
@@ -89,7 +89,7 @@ class RegisteredJobs:
         return list(self._tracked.values())
 
     def add(self, jobs: Iterable[CronJob]) -> None:
-        """Have jobs registered at the next turn. Safe to call from any thread."""
+        """Register these jobs with the next call of `register_new`. Safe to call from any thread."""
         self._new_jobs.extend(jobs)
 
     def stop(self) -> None:
@@ -107,8 +107,8 @@ class RegisteredJobs:
                 await asyncio.sleep(0)
 
     async def register_all_again(self) -> None:
-        """The store has lost its records: register all jobs again."""
-        logger.warning("the lock store has lost its records; %s registered again", counted(len(self), "job"))
+        """Register all jobs again, because the store has lost its records."""
+        logger.warning("the lock store has lost its records; registering %s again", counted(len(self), "job"))
         await self.register_again(self.all())
 
     async def register_again(self, jobs: Iterable[TrackedJob]) -> None:
@@ -144,9 +144,9 @@ class RegisteredJobs:
             self._close_past(job, answer.replaced, nonce, self._clock.now())
 
     async def register_orphaned(self) -> None:
-        """An instance is gone: register those of our jobs again whose definition in force no living instance has.
+        """Register those of our jobs again whose definition in force belongs to no living instance, after one has gone.
 
-        Otherwise the next tick of each would find this out, and be lost.
+        Otherwise the next tick of each such job would be refused, and lost.
         """
         superseded = [tracked for tracked in self._tracked.values() if not tracked.in_force]
         for start in range(0, len(superseded), MAX_REGISTRATIONS):
@@ -160,13 +160,13 @@ class RegisteredJobs:
         await self.register_new()
 
     def refused(self, tracked: TrackedJob, *, orphaned: bool) -> None:
-        """The store has another definition in force; `orphaned` where no living instance has registered that one."""
+        """The store has another definition of a job in force; `orphaned` if no living instance has registered that one."""
         name = tracked.job.name
         if self._tracked.get(name) is not tracked:
             return  # a second refusal: the job is registered again already
         if orphaned:
             logger.warning(
-                "job %r: the instances with another definition than %r are gone; it is registered again",
+                "job %r: no running instance has a definition other than %r any more; registering it again",
                 name,
                 tracked.job.schedule.text,
                 extra={"job": name},
@@ -186,12 +186,12 @@ class RegisteredJobs:
             )
 
     def has_other_function(self, job: CronJob, function: str) -> None:
-        """A job's name stands for another function where it was registered before, or since."""
+        """Another instance has registered another function under the name of a job."""
         if job.name not in self._other_functions:
             self._other_functions.add(job.name)
             logger.warning(
-                "job %r is %s here and %s in another instance that is running: deploy the same code to both, or give each app "
-                "a CRON_NAMESPACE of its own (its jobs begin with an empty history there)",
+                "job %r is %s here and %s in another running instance: deploy the same code to both, or give each app a "
+                "CRON_NAMESPACE of its own (where the history of its jobs is empty at first)",
                 job.name,
                 printable(job.function_name),
                 printable(function),
@@ -199,18 +199,20 @@ class RegisteredJobs:
             )
 
     def all_agree(self) -> None:
-        """All instances that live have the same jobs and functions."""
+        """All living instances have the same jobs and functions."""
         self._other_functions.clear()
 
     def findings(self) -> Iterator[Finding]:
-        """What an operator should look at: jobs of which this instance and the store know different things."""
+        """What an operator should look at: jobs that do not run here, and why."""
         now, jobs = self._clock.now(), self._tracked.items()
         names = [name for name, tracked in jobs if not tracked.in_force]
         if names:
-            yield Finding(f"another definition was registered since, so this instance does not run {listed(names)}")
+            yield Finding(
+                f"another instance has registered a newer definition, so this one does not run {listed(names)}"
+            )
         if self._other_functions:
             names = sorted(self._other_functions)
-            yield Finding(f"another function is registered under the same name for {listed(names)}")
+            yield Finding(f"another instance has registered another function under the same name for {listed(names)}")
         names = [name for name, tracked in jobs if tracked.last_handled > now + 1]
         if names:
             yield Finding(
@@ -220,7 +222,7 @@ class RegisteredJobs:
     async def _register(self, jobs: list[CronJob]) -> None:
         try:
             with collector_paused():
-                # Ids of one series, told apart by their last digits: a fresh one for each of very many jobs takes long.
+                # The ids differ in their last digits only, since making many independent ids takes long.
                 series = self._run_ids()[:24]
                 definitions = [definition_of(job, f"{series}{number:012x}") for number, job in enumerate(jobs)]
             answers = await self._locks.register(definitions)
@@ -229,7 +231,7 @@ class RegisteredJobs:
             raise
         now = self._clock.now()
         answered = zip(jobs, definitions, answers, strict=True)
-        while self._place_some(answered, now):  # noqa: ASYNC110 - others have their turn, nothing is waited for
+        while self._place_some(answered, now):  # noqa: ASYNC110 - lets other tasks run, and waits for nothing
             await asyncio.sleep(0)
         self._on_registered(jobs)
         moved = [
@@ -239,13 +241,13 @@ class RegisteredJobs:
             await self._note_moved(moved)
 
     async def _note_moved(self, moved: list[tuple[CronJob, str]]) -> None:
-        """Jobs were registered for other functions before: by instances that live, or by code that is no more."""
+        """Jobs were registered with other functions before: by a living instance, or by code that has changed."""
         try:
             others = [
                 found for found in await self._locks.instances() if found.instance.owner != self._owner and found.jobs
             ]
         except StoreError:
-            others = []  # what they have is compared at the next heartbeat
+            others = []  # the next heartbeat compares the functions
         for job, former in moved:
             if others:
                 self.has_other_function(job, former)
@@ -253,7 +255,7 @@ class RegisteredJobs:
                 logger.info("job %r moved from %s to %s", job.name, former, job.function_name, extra={"job": job.name})
 
     def _place_some(self, answered: Iterator[tuple[CronJob, Definition, Registered]], now: float) -> bool:
-        """Place jobs for a few milliseconds: some have long ranges of ticks to count. Whether there may be more."""
+        """Place jobs for a few milliseconds, since some have many ticks to count. Returns whether there may be more jobs."""
         placed: list[TrackedJob] = []
         until = thread_time() + MAX_COUNTING
         with collector_paused():
@@ -284,7 +286,7 @@ class RegisteredJobs:
         return tracked
 
     def _policy(self, job: CronJob) -> Policy:
-        # A tick that jitter holds back is not late by that.
+        # The delay by jitter does not count as being late.
         grace = None if job.misfire_grace_time is None else job.misfire_grace_time + job.jitter
         policy = self._policies.get((job.coalesce is not False, grace))
         if policy is None:
@@ -293,9 +295,9 @@ class RegisteredJobs:
         return policy
 
     def _close_past(self, job: CronJob, old: Replaced, nonce: str, now: float) -> None:
-        """Record what an older definition of this job had due while nobody was there to run it."""
+        """Record the ticks of an older definition that fell due while no instance ran the job."""
         logger.info(
-            "job %r: it was %r in %s until now, and is %r in %s%s",
+            "job %r: its schedule was %r in %s until now, and is %r in %s%s",
             job.name,
             old.schedule,
             printable(old.timezone) or "no zone",
@@ -308,7 +310,7 @@ class RegisteredJobs:
         if ticks is not None:
             detail = f"the schedule was {old.schedule!r}" if old.reason == "schedule_changed" else None
             if old.reason == "disabled" and not job.enabled:
-                detail = "it was late already when that happened"
+                detail = "it was late already at that time"
             self._journal.record_missed(job, ticks, old.reason, detail, record_id=nonce)
         if old.token:
             self._recorder.release(LeaseRef(job.name, nonce, old.token))

@@ -19,11 +19,11 @@ from fastapi_crons.schedule.due import SharedTicks, tick_source
 
 logger = logging.getLogger(__name__)
 
-#: After how long (seconds) a schedule that failed is asked again.
+#: How long (seconds) until a schedule that failed is asked again.
 _ASK_AGAIN = 60
-#: How long (seconds) ticks are counted for a message.
+#: How long (seconds) ticks are counted for a log message.
 _COUNTING = 0.008
-#: After how many ticks the time is looked at meanwhile.
+#: After how many ticks the clock is read while counting.
 _LOOKS = 20
 
 
@@ -51,7 +51,7 @@ class Group:
     def _stopped(self, fault: str) -> None:
         self.fault = fault
         logger.error(
-            "the schedule of %s can't be used, so it runs nothing any more: %s",
+            "the schedule of %s can't be used, and runs nothing any more: %s",
             _listed(self.names),
             fault,
         )
@@ -64,7 +64,7 @@ class Group:
         lasting = self.failures.failed(now)
         if lasting is not None:
             logger.error(
-                "the schedule of %s %s, and is asked again each %d s: %s",
+                "the schedule of %s %s, and is asked again every %d s: %s",
                 _listed(self.names),
                 "failed" if lasting.first else f"has failed for {span(lasting.seconds)}",
                 _ASK_AGAIN,
@@ -72,7 +72,7 @@ class Group:
             )
 
     def works(self, now: float) -> None:
-        """The schedule, which has failed before, gave its next tick."""
+        """The schedule, which failed before, returned its next tick."""
         self.broken = False
         lasting = None if self.failures is None else self.failures.works(now)
         if lasting is not None:
@@ -112,7 +112,7 @@ class Timeline:
         return group
 
     def count(self, after: float, until: float) -> tuple[int, bool]:
-        """How many ticks of all jobs lie in (after, until], and whether there are more than could be counted in time.
+        """How many ticks of all jobs lie in (after, until], and whether counting stopped early.
 
         Safe to call from any thread.
         """
@@ -125,11 +125,11 @@ class Timeline:
                     if count % _LOOKS == 0 and thread_time() > stop_at:
                         return number, True
             except Exception:
-                continue  # a schedule of somebody else's, which is told of elsewhere
+                continue  # raised by a schedule that is not ours, and logged elsewhere
         return number, False
 
     def pop_due(self, now: float) -> Iterable[tuple[int, Group]]:
-        """The groups that have become due with their earliest new tick; each is placed at its next one after now."""
+        """The groups that have become due, each with its earliest tick since. They are placed at their next tick after now."""
         due = []
         while self._heap and self._heap[0][0] <= now:
             tick, _, group = heapq.heappop(self._heap)
@@ -145,7 +145,7 @@ class Timeline:
         return sorted(tracked.job.name for group in groups for tracked in group.jobs)
 
     def clock_set_back(self, now: float) -> None:
-        """Place every schedule anew at its next tick after now."""
+        """Place every schedule again, at its next tick after now."""
         self._heap.clear()
         for group in self._groups.values():
             self._place(group, now)
@@ -155,7 +155,7 @@ class Timeline:
             group.ticks.next_tick = group.ticks.source.next_tick(int(now))
             if group.failures is not None:
                 group.works(now)
-        except Exception as error:  # a schedule of somebody else's
+        except Exception as error:  # raised by a schedule that is not ours
             group.failed(now, error)
             group.ticks.next_tick = int(now) + _ASK_AGAIN
         if group.ticks.next_tick is not None:
