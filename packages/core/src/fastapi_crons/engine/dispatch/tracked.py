@@ -1,10 +1,12 @@
 """TrackedJob: what this instance knows of one job that it has registered.
 
-idle ──► queued ──► claiming ──► idle                  nothing is left to do before the next tick
-  ▲        ▲           ├───────► queued                something else has become due
-  │        │           ├───────► retrying ──► queued   refused; tried again in a moment
-  │        │           └───────► waiting  ──► queued   for a run, for all runs, or for the release of a lease
-  └────────┴─ every way back to `queued` asks anew which ticks are due: none is forgotten
+idle     → queued     something is due
+queued   → claiming   its turn has come; → idle where nothing is due after all
+claiming → idle       all claims are answered; → queued where something else has become due meanwhile
+         → retrying   a claim was refused; → queued in a moment
+         → waiting    for a run, for all runs, or for the release of a lease; → queued when that has ended
+
+Whenever a job leaves `queued`, it is found out again which of its ticks are due. So no tick is forgotten on the way.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from fastapi_crons.schedule.due import (
 
 
 class Phase(Enum):
-    """What happens to a job's ticks at the moment. Runs of the job may go on in each of these phases."""
+    """What happens to a job's ticks. The job may also be running in any of these phases."""
 
     IDLE = "idle"
     """Nothing is due."""
@@ -41,11 +43,11 @@ class Phase(Enum):
     CLAIMING = "claiming"
     """The lock store has been asked for ticks."""
     WAITING_FOR_RUN = "waiting for a run"
-    """More ticks are due when one certain run has ended."""
+    """Ticks are due that can be claimed when one certain run has ended."""
     WAITING_FOR_RUNS = "waiting for all runs"
-    """More ticks are due when no run of the job is left in this instance."""
+    """Ticks are due that can be claimed when no run of the job is left in this instance."""
     WAITING_FOR_RELEASE = "waiting for the release of a lease"
-    """The lock store holds the job for running until a lease is released."""
+    """For the lock store, the job is running until a lease is released."""
     RETRYING = "retrying"
     """A claim was refused. It is made again in a moment."""
 
@@ -101,10 +103,10 @@ class TrackedJob:
         self.in_force = True
         #: The runs of this job in this instance whose leases are not released yet.
         self.runs: tuple[ActiveRun, ...] = ()
-        #: Whether ticks were late when they were noticed, and until when (Unix seconds) they were due.
+        #: Whether ticks were late when they were noticed, and when (Unix seconds) that was.
         self.late = False
         self.late_until = 0
-        #: When the runs ended (Unix seconds) that ticks waited for last.
+        #: When (Unix seconds) the last of the runs ended that ticks waited for.
         self.busy_until = 0
         #: What last delayed this job alone.
         self.delay: Delay | None = None
@@ -123,7 +125,7 @@ class TrackedJob:
 
     @property
     def pending(self) -> bool:
-        """Whether it is queued or waits: then what falls due is seen to without a further notice."""
+        """Whether it is queued or waits. Ticks that fall due meanwhile need not be noticed."""
         return self.phase is QUEUED or self.phase in _WAITING
 
     # Transitions.
@@ -135,13 +137,13 @@ class TrackedJob:
         self.phase = QUEUED
 
     def leave_queue(self) -> None:
-        """Its turn has come, and what is due can't be found out: its schedule failed."""
+        """Its turn has come, but its schedule failed, so that it is unknown what is due."""
         if self.phase is not QUEUED:
             raise self._illegal("leave the queue")
         self.phase = IDLE
 
     def claim(self, number: int) -> None:
-        """Its turn has come, and this many claims are made; none where nothing is due after all."""
+        """Its turn has come, and this many claims are made: none where nothing is due."""
         if self.phase is not QUEUED:
             raise self._illegal("claim before its turn")
         if self._claims:
@@ -156,7 +158,7 @@ class TrackedJob:
         self._look_again = True
 
     def answered(self) -> bool:
-        """One claim was answered, and everything done that follows. Returns whether the job is to be queued again."""
+        """A claim was answered, and what follows was done. Returns whether the job is to be queued again."""
         if not self._claims:
             raise self._illegal("be answered without a claim")
         self._claims -= 1
@@ -166,7 +168,7 @@ class TrackedJob:
         return self._look_again
 
     def claims_failed(self) -> bool:
-        """No answer will come. Returns whether the job is to be queued again."""
+        """The claims get no answer. Returns whether the job is to be queued again."""
         asked, self._claims = self._claims, 0
         if not asked or self.phase is not CLAIMING:
             return False
@@ -212,7 +214,7 @@ class TrackedJob:
             self.busy_until = int(now())
         elif self.phase is not WAITING_FOR_RUN or run is not self._awaited:
             return False
-        # The late ticks end where they were to end. What falls due meanwhile is not late.
+        # Late ticks stay late. `late_until` stays, too: what fell due since then is not late.
         self.phase, self._awaited, self.late = IDLE, None, self.late or run.trigger == "catch_up"
         return True
 
@@ -238,7 +240,7 @@ class TrackedJob:
         self.last_handled = max(self.last_handled, tick)
 
     def reset_last_handled(self, tick: int) -> None:
-        """The last handled tick is another one than was known, by the lock store or by a clock that was set back."""
+        """The lock store has another last handled tick, or a clock was set back."""
         self.last_handled = tick
 
     def noticed_late(self, now: int) -> None:
@@ -268,7 +270,7 @@ class TrackedJob:
     def steps(self, now: float) -> list[Step]:
         """What to claim next, in this order; empty where nothing is due.
 
-        Where late ticks waited for runs to end, what fell due between these two overlapped with the runs.
+        Where late ticks waited for runs to end, the ticks that fell due meanwhile overlapped with these runs.
         """
         if self.late and self.job.overlap == "skip" and self.busy_until > self.late_until:
             since = max(self.last_handled, self.late_until)
