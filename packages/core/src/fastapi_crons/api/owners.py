@@ -21,7 +21,7 @@ _KERNEL = Path("/proc")
 _TABLES = _KERNEL / "net"
 #: The size of the range of user numbers outside of user namespaces.
 _ALL_USERS = 2**32 - 1
-#: The number of users that have none in a user namespace, unless the kernel has another one configured.
+#: The user id that stands for users not mapped into the namespace, unless the kernel has another one configured.
 _NOBODY = 65_534
 #: How many bytes of such a list are read at a time.
 _PIECE = 1 << 20

@@ -43,7 +43,7 @@ _LATE_AFTER = 1.0
 
 
 def patient(request: ClaimRequest) -> ClaimRequest:
-    """The claim of a tick that is not skipped for a run that goes on: where there is one, it is refused, and asked again."""
+    """The same claim, but where another run is going on it is refused and repeated, not skipped."""
     return request._replace(overlap="queue") if request.overlap == "skip" else request
 
 

@@ -61,7 +61,7 @@ class LeaseBook:
         self._trust = Trust.GIVEN
         #: When the store answered last after we had been silent, or suspended, for longer than an instance may be.
         self._back_at = -inf
-        #: By run id, from the claim to the release: when the store was asked that said last that the lease is ours; -inf before
+        #: By run id, from the claim to the release: when the latest request that confirmed the lease was sent; -inf before
         #: its first answer, and where it has said since that the lease is not ours.
         self._since: dict[str, float] = {}
         self._held: dict[str, LeaseRef] = {}

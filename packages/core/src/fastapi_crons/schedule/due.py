@@ -1,4 +1,4 @@
-"""Which ticks of a job lie in (last handled tick, now], and what its policy makes of them.
+"""Which ticks of a job lie in (last handled tick, now], and which of them its policy runs, and which it records as missed.
 
 Pure functions of (schedule, last handled tick, now, policy). Start-up, ordinary wake-ups, stalls, clock steps and late ticks
 all go through them. Instants are whole Unix seconds (UTC).

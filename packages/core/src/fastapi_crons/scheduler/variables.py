@@ -1,4 +1,4 @@
-"""Warns of variables that nothing reads: misspelt ones, those of fastapi-crons 2.x, and those of missing distributions."""
+"""Warns of environment variables that nothing reads: misspelt, of fastapi-crons 2.x, or of missing distributions."""
 
 from __future__ import annotations
 

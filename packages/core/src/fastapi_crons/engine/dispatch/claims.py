@@ -49,7 +49,7 @@ def claims_of(tracked: TrackedJob, step: Step, new_run_id: RunIds) -> list[Wante
 
 
 def rerun_of(tracked: TrackedJob, interrupted: Lease, run_id: str, tries: int) -> Wanted:
-    """The claim that reruns the tick of an interrupted run. It was refused `tries` times before."""
+    """The claim that reruns the tick of an interrupted run; `tries`: how often it was refused already."""
     request = _request(tracked.job, run_id, interrupted.tick)
     request = request._replace(replaces=interrupted.run_id, attempt=interrupted.attempt + 1)
     return Wanted(tracked, request, True, interrupted=interrupted, tries=tries)

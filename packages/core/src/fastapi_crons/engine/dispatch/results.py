@@ -82,7 +82,7 @@ class Results:
             self._queue.put(tracked, late=tracked.late)
 
     def rerun(self, tracked: TrackedJob, interrupted: Lease, tries: int = 0) -> None:
-        """Rerun the tick of an interrupted run; this was refused `tries` times before."""
+        """Rerun the tick of an interrupted run; `tries`: how often this was refused already."""
         self._queue.put_rerun(interrupted.run_id, rerun_of(tracked, interrupted, self._run_ids(), tries))
         self._wake()
 

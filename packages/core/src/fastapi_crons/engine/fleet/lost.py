@@ -1,4 +1,4 @@
-"""LostLeases: what becomes of runs whose leases the lock store does not know as ours, or can't be asked about in time."""
+"""LostLeases: what becomes of runs whose leases the lock store no longer has under our name, or does not answer for in time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _RETRY_AFTER = 1.0
 
 
 class LostLeases:
-    """Has leases put on record again where the store has lost them, and cancels the runs of those that can't be had back."""
+    """Has leases put on record again where the store has lost them, and cancels the runs whose leases can't be restored."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Prompt: has the heartbeat ask the lock store at once."""
+"""Prompt: wakes the heartbeat, so that it asks the lock store now."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Prompt:
             self.beat()
 
     def renew(self) -> None:
-        """Ask now whose the leases are."""
+        """Ask now which leases are still ours."""
         self.renew_later()
         self.beat()
 

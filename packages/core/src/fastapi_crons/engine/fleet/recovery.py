@@ -1,4 +1,4 @@
-"""Recovery: sees to what processes that died have left unfinished."""
+"""Recovery: finishes what dead processes left behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Journal: records ticks that are not run and runs that ended without us, logs them, and calls their hooks."""
+"""Journal: records ticks that are not run, and runs whose process died before recording them, with logs and hooks."""
 
 from __future__ import annotations
 

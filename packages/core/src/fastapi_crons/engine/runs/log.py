@@ -1,4 +1,4 @@
-"""Keeps the log records that are made inside a run with the run.
+"""Stores with each run what was logged during it.
 
 A record factory sees every record, so that no logger, handler or level of the app has to be changed. A context variable says
 which run a record belongs to. The run's tasks and its thread inherit it; threads that a job starts by itself do not. What
@@ -34,7 +34,7 @@ _LINE_COST = 40
 #: How many characters `cut` adds to a text at most.
 _CUT_MARK = 40
 
-#: The run that records belong to which are made in the current task or thread.
+#: The run to which records made in this task or thread belong.
 current_log: ContextVar[HasLog | None] = ContextVar("fastapi_crons_run_log", default=None)
 
 

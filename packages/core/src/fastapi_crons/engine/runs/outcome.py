@@ -35,7 +35,7 @@ _NOTE_CHARS = 1_000
 
 
 class OutcomeFilter:
-    """Makes of what a run returned, raised and logged, and of people's notes, what is stored."""
+    """Turns what a run returned, raised and logged, and people's notes, into what is stored."""
 
     def __init__(self, config: CronConfig, hooks: HookCaller) -> None:
         self._max_error_chars = config.max_error_chars
