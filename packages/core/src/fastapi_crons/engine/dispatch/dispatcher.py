@@ -84,19 +84,9 @@ class Dispatcher(Part):
         self._held_back: HeldBack[TrackedJob] = HeldBack()
         self._queue = JobQueue(lambda: recorder.slow, self._store_clock.now)
         self.delays = delays
-        self.new_run_id = RunIds(self._clock.now)
+        run_ids = self.new_run_id = RunIds(clock.now)
         self.jobs = RegisteredJobs(
-            config,
-            clock,
-            owner,
-            locks,
-            recorder,
-            journal,
-            runner,
-            self._timeline,
-            self.new_run_id,
-            self._registered,
-            on_registered,
+            config, clock, owner, locks, recorder, journal, runner, timeline, run_ids, self._registered, on_registered
         )
         self._sharing = Sharing(owner, clock, locks, background, self.jobs, self._queue, self.wake)
         self.results = Results(

@@ -86,6 +86,10 @@ class ActiveRun:
         "waited",
         "waits",
     )
+    #: Names its lease, once that is granted.
+    ref: LeaseRef
+    #: Called when the run has ended and its lease is released: see `Runner.start`.
+    on_end: Callable[[ActiveRun], None]
 
     def __init__(
         self,
@@ -109,8 +113,6 @@ class ActiveRun:
         self.token = self.after = 0
         #: The run that was running already when this one was forced.
         self.beside: str | None = None
-        #: Names its lease, once that is granted.
-        self.ref: LeaseRef
         #: Earlier ticks that this run stands for.
         self.missed: TickRange | None = None
         #: Why the tick was claimed late.
@@ -147,8 +149,6 @@ class ActiveRun:
         self.result_json: str | None = None
         #: Whether the run has ended, and only waits for its lease to be released.
         self.releasing = False
-        #: Called when the run has ended and its lease is released: see `Runner.start`.
-        self.on_end: Callable[[ActiveRun], None]
         #: Set when the run has ended and its lease is released, for callers that wait for it.
         self.ended: asyncio.Event | None = None
 
