@@ -22,6 +22,8 @@ from fastapi_crons.state.base import Record
 from fastapi_crons.testing import VirtualClock
 
 STORE_TIMEOUT = 5.0
+#: More turns of the event loop than the recorder needs for what is to be done at one instant.
+_TURNS = 200
 
 
 class State(MemoryStateBackend):
@@ -94,7 +96,8 @@ class Fixture:
     async def pass_time(self, seconds: float = 0) -> None:
         """Let the recorder's tasks do what is to be done until then."""
         await self.clock.advance(seconds=seconds)
-        await asyncio.sleep(0.01)
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
 
     def finish(self, run_id: str) -> None:
         """A run ends: its outcome is noted, then its lease is to be released."""
