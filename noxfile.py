@@ -151,6 +151,13 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Change the modules that decide, one operator at a time; at least 95 % of the changes must fail a test."""
+    session.install("-r", "tests/requirements.txt", "mutmut>=3.8,<4")
+    session.run("python", "tests/mutants.py", session.create_tmp(), *session.posargs)
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Build every distribution, install each wheel alone with core in a fresh environment, and find its plugin."""
     session.install("build", "hatchling>=1.27")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import inspect
+import sqlite3
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from importlib.metadata import distribution
 from pathlib import Path
@@ -69,6 +74,43 @@ def _on_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     reset()
     yield
     reset()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind(request: pytest.FixtureRequest, _on_its_own: None) -> Iterator[None]:
+    """Fail where a test leaves a task, a thread of ours, or a lease in a file; `leaves(what, reason)` allows it one of them."""
+    allowed = {mark.args[0] for mark in request.node.iter_markers("leaves")}
+    if "task" not in allowed and inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
+        request.getfixturevalue("_no_task_left")
+    threads = set(threading.enumerate())
+    yield
+    if "thread" not in allowed:
+        ours = [each for each in threading.enumerate() if each.name.startswith("fastapi-crons") and each not in threads]
+        for thread in ours:
+            thread.join(5)
+        assert [thread.name for thread in ours if thread.is_alive()] == []
+    if "lease" not in allowed:
+        assert [path.name for path in Path().glob("*.db") if _has_leases(path)] == []
+
+
+@pytest_asyncio.fixture
+async def _no_task_left() -> AsyncIterator[None]:
+    before = asyncio.all_tasks()
+    yield
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    if left:
+        await asyncio.wait(left, timeout=1)
+    assert [str(task) for task in left if not task.done()] == []
+
+
+def _has_leases(file: Path) -> bool:
+    """Whether a lease is in a store of ours; in another file there is none."""
+    with (
+        contextlib.suppress(sqlite3.DatabaseError),
+        contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as db,
+    ):
+        return bool(db.execute("SELECT 1 FROM lock_lease").fetchall())
+    return False
 
 
 @pytest.fixture

@@ -514,6 +514,9 @@ def test_a_function_that_was_renamed_since_the_last_start_is_no_lasting_concern(
         before.stop()
     with sqlite.fleet(jobs=0, extra=shared("theirs")) as after:
         (process,) = after.start()
+        # Two heartbeats later the functions of all instances have been compared.
+        after.wait_for("shared", since=time.time() + 2.5)
+        Path(f"health-{process.pid}.json").unlink()
         health_of(process.pid, lambda status, _: status == "ok")
 
 

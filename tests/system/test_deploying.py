@@ -120,12 +120,16 @@ def test_variables_are_settings_and_secrets_are_made() -> None:
 
 def test_probes_ask_for_endpoints_that_the_app_has() -> None:
     text = _shown("app.py").text
-    for path in re.findall(r"httpGet: {path: (\S+),", _shown("shop.yaml").text):
+    paths = re.findall(r"httpGet: {path: (\S+),", _shown("shop.yaml").text)
+    assert paths
+    for path in paths:
         assert f'@app.get("{path}"' in text
 
 
 def test_pods_are_found_by_their_labels() -> None:
-    for deployment in _deployments():
+    deployments = _deployments()
+    assert deployments
+    for deployment in deployments:
         assert deployment["spec"]["selector"]["matchLabels"] == deployment["spec"]["template"]["metadata"]["labels"]
 
 

@@ -76,17 +76,21 @@ def test_every_block_is_followed_or_meant_to_be_shown(page: Path) -> None:
     check_languages(page)
 
 
-@pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_what_is_installed_in_passing_can_be(page: Path) -> None:
-    for command in re.findall(r"`(pip install [^`…]+)`", page.read_text(encoding="utf-8")):
+def on_pages(pattern: str) -> list[tuple[Path, str]]:
+    """What is found on all pages: where, and what. There is always something."""
+    found = [(page, match) for page in EVERY_PAGE for match in re.findall(pattern, page.read_text(encoding="utf-8"))]
+    assert found, pattern
+    return found
+
+
+def test_what_is_installed_in_passing_can_be() -> None:
+    for _, command in on_pages(r"`(pip install [^`…]+)`"):
         check_distributions(shlex.split(command)[2:])
 
 
-@pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_links_to_files_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-        if not re.match(r"\w+:", target):
-            assert (page.parent / target).exists(), target
+def test_links_to_files_lead_somewhere() -> None:
+    links = on_pages(r"\]\((?!\w+:)([^)#\s]+)(?:#[^)]*)?\)")
+    assert [(page.name, target) for page, target in links if not (page.parent / target).exists()] == []
 
 
 @pytest.mark.parametrize("page", generate.PAGES)
@@ -107,5 +111,6 @@ def test_the_pages_written_from_the_code_are_up_to_date(page: str) -> None:
 )
 def test_every_public_name_is_in_the_reference(module: ModuleType, page: str) -> None:
     text = (ROOT / "docs/reference" / page).read_text(encoding="utf-8")
+    assert module.__all__
     for name in module.__all__:
         assert f"\n### {name}\n" in text, name
