@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import re
 import sqlite3
 import sys
 import threading
@@ -78,17 +79,17 @@ def _on_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 @pytest.fixture(autouse=True)
 def _nothing_left_behind(request: pytest.FixtureRequest, _on_its_own: None) -> Iterator[None]:
-    """Fail where a test leaves a task, a thread of ours, or a lease in a file; `leaves(what, reason)` allows it one of them."""
+    """Fail where a test leaves a task, a thread of ours, or a lease in a file. `leaves(what, reason)` allows one of them."""
     allowed = {mark.args[0] for mark in request.node.iter_markers("leaves")}
     if "task" not in allowed and inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
         request.getfixturevalue("_no_task_left")
     threads = set(threading.enumerate())
     yield
     if "thread" not in allowed:
-        ours = [each for each in threading.enumerate() if each.name.startswith("fastapi-crons") and each not in threads]
-        for thread in ours:
-            thread.join(5)
-        assert [thread.name for thread in ours if thread.is_alive()] == []
+        left = [thread for thread in set(threading.enumerate()) - threads if _has_to_end(thread)]
+        for thread in left:
+            thread.join(2)
+        assert [thread.name for thread in left if thread.is_alive()] == []
     if "lease" not in allowed:
         assert [path.name for path in Path().glob("*.db") if _has_leases(path)] == []
 
@@ -101,6 +102,11 @@ async def _no_task_left() -> AsyncIterator[None]:
     if left:
         await asyncio.wait(left, timeout=1)
     assert [str(task) for task in left if not task.done()] == []
+
+
+def _has_to_end(thread: threading.Thread) -> bool:
+    """Whether a thread is ours, and none of a pool: those end when they have been idle for a while."""
+    return thread.name.startswith("fastapi-crons") and not re.search(r"-\d+$", thread.name)
 
 
 def _has_leases(file: Path) -> bool:
