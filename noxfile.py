@@ -1,4 +1,4 @@
-"""Checks, tests, builds and benchmarks: `nox -l` lists them, `nox` runs all but the faults and the benchmarks."""
+"""Checks, tests, builds and benchmarks: `nox -l` lists them, `nox` runs all but the faults, the mutants and the benchmarks."""
 
 from __future__ import annotations
 
@@ -59,6 +59,8 @@ HERE = "none" if Path(sys.prefix).resolve() == (ROOT / ".venv").resolve() else N
 OTHERS = [python for python in interpreters() if python != sys.executable]
 #: Most tests wait for something; a file's tests share what they have set up.
 TOGETHER = ["-n", "4", "--dist", "loadfile"]
+#: What other interpreters and other versions of dependencies may change.
+LIGHT = ["-m", "not slow and not full and not once", "--hypothesis-profile", "light"]
 #: The tests of the code itself, in this process; the others run whole programs.
 OF_THE_CODE = ["tests/unit", "tests/virtual_time", "tests/integration"]
 # The oldest and the newest of the others stand for those in between, which can be asked for by name.
@@ -100,7 +102,7 @@ def tests(session: nox.Session) -> None:
 def tests_elsewhere(session: nox.Session) -> None:
     """On another interpreter, the tests of the code itself, but for the slow ones; whole programs are run on this one."""
     session.install("-r", "tests/requirements.txt")
-    session.run("pytest", *OF_THE_CODE, *TOGETHER, "-m", "not slow and not full", *session.posargs)
+    session.run("pytest", *OF_THE_CODE, *TOGETHER, *LIGHT, *session.posargs)
 
 
 @nox.session
@@ -109,7 +111,7 @@ def lowest(session: nox.Session) -> None:
     constraints = Path(session.create_tmp()) / "lowest.txt"
     constraints.write_text("".join(f"{line}\n" for line in lowest_versions()), encoding="utf-8")
     session.install("-r", "tests/requirements.txt", "-c", str(constraints))
-    session.run("pytest", *OF_THE_CODE, *TOGETHER, "-m", "not slow and not full", *session.posargs)
+    session.run("pytest", *OF_THE_CODE, *TOGETHER, *LIGHT, *session.posargs)
 
 
 def lowest_versions() -> list[str]:

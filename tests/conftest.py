@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from _pytest.terminal import TerminalReporter
+from hypothesis import settings
 
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.state import MemoryStateBackend
@@ -27,6 +28,10 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+#: For interpreters and dependencies other than those that decide: the same tests, with a tenth of the examples.
+settings.register_profile("light", max_examples=10)
 
 
 def pytest_configure() -> None:

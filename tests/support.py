@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
+from hypothesis import settings
+
 from fastapi_crons import Crons, MissedTicks, Run
 from fastapi_crons.state import StateBackend
 
@@ -85,3 +87,8 @@ async def until_async(condition: Callable[[], Any], seconds: float = 30) -> Any:
             return found
         assert time.monotonic() < deadline, "it did not happen"
         await asyncio.sleep(0.01)
+
+
+def examples(number: int) -> int:
+    """So many examples for hypothesis; a tenth of them by the profile `light`."""
+    return max(5, number * settings().max_examples // 100)

@@ -37,7 +37,7 @@ from fastapi_crons_redis import RedisLockBackend, RedisStateBackend
 from fastapi_crons_sqlite import SQLiteLockBackend
 from tests.faults.redis_server import RedisServer, needs_redis
 from tests.integration.api import client_of, path
-from tests.support import nothing
+from tests.support import examples, nothing
 
 TEMPLATE, PATH = Path("template.db"), Path("crons.db")
 #: When the store was left, and when a scheduler takes it up again.
@@ -253,7 +253,7 @@ def store_with(template: Path, table: str, key: str, row: object, column: str, d
 
 
 @settings(
-    max_examples=30,
+    max_examples=examples(30),
     deadline=None,
     phases=[Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from time import thread_time
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from fastapi_crons import CronSchedule
 from fastapi_crons.schedule.due import MAX_COUNT, Policy, TickRange, newest_tick, next_step, tick_range, tick_source
 from tests import seam
+from tests.support import examples
 from tests.unit.test_schedule_laws import expressions, seconds, zones_and_starts
 
 
@@ -40,7 +42,7 @@ def _in_no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("foreign", [False, True])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     expr=st.tuples(expressions, seconds).map("".join)
     | st.sampled_from(["* * 1 * *", "*/7 2 * * * */9", "0 0 29 2 *", "0,30 2 * 3,10 0", "* * * 2 * *"]),
@@ -111,14 +113,19 @@ def test_no_step_takes_long_however_long_the_downtime_was(expr: str, zone: str, 
     schedule = CronSchedule(expr, zone)
     source = tick_source(Foreign(schedule) if foreign else schedule)
     mark, until = int((now - timedelta(days=365 * years)).timestamp()), int(now.timestamp())
-    for policy in (Policy(True, None, 100), Policy(False, None, 100), Policy(False, 60.0, 10_000)):
-        began = thread_time()
-        next_step(source, mark, until, policy)
-        # Of this thread's own time, and with room for a slow machine; it was seconds where every tick was looked at.
-        assert thread_time() - began < 0.1
+    policies = (Policy(True, None, 100), Policy(False, None, 100), Policy(False, 60.0, 10_000))
+    calls: list[Callable[[], object]] = [partial(next_step, source, mark, until, policy) for policy in policies]
+    calls.append(partial(tick_range, source, mark, until))
+    for call in calls:
+        # Looking at every tick would take seconds. A busy machine can slow down one try, but not all.
+        assert min(_seconds_of(call) for _ in range(5)) < 0.1
+
+
+def _seconds_of(call: Callable[[], object]) -> float:
+    """How much of this thread's own time a call takes."""
     began = thread_time()
-    tick_range(source, mark, until)
-    assert thread_time() - began < 0.1
+    call()
+    return thread_time() - began
 
 
 @pytest.mark.parametrize("expr", DENSE)

@@ -6,7 +6,11 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import fastapi_crons
+
+pytestmark = pytest.mark.once
 
 ROOT = Path(fastapi_crons.__file__).parent
 #: The rooms, from the top down. What stands in one line may import each other, as long as no circle comes of it.

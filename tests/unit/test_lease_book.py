@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from fastapi_crons.locking import ClaimRequest, ClaimResult, Lease, LeaseRef, LeaseTerms, Reach
 from fastapi_crons.locking.leases import _REMEMBERED, LeaseBook
+from tests.support import examples
 
 BEAT = 1.0
 
@@ -426,4 +427,4 @@ class Walk(RuleBasedStateMachine):
 
 
 TestWalk = Walk.TestCase
-TestWalk.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TestWalk.settings = settings(max_examples=examples(60), stateful_step_count=60, deadline=None)

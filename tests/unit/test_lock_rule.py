@@ -19,6 +19,7 @@ from fastapi_crons.locking import (
 from fastapi_crons.locking import rule as lock_rule
 from fastapi_crons.locking.rule import JobRecord
 from fastapi_crons.run import MissedReason
+from tests.support import examples
 
 START = 1_000_000
 instances = st.sampled_from(["a", "b", "c"])
@@ -201,7 +202,7 @@ class Claims(RuleBasedStateMachine):
 
 
 TestClaims = Claims.TestCase
-TestClaims.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestClaims.settings = settings(max_examples=examples(100), stateful_step_count=40, deadline=None)
 
 
 def registered(definition: Definition) -> dict[str, JobRecord]:

@@ -11,6 +11,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[2]
 LIST = Path(__file__).with_name("messages.txt")
 LEVELS = ("debug", "info", "warning", "error", "exception", "critical")

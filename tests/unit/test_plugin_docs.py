@@ -15,6 +15,8 @@ from fastapi_crons.plugins import specs as hookspecs
 from fastapi_crons.plugins.markers import PROJECT
 from fastapi_crons.run import MissedTicks, Run
 
+pytestmark = pytest.mark.once
+
 DOCS = Path(__file__).parents[2] / "docs" / "plugins"
 HOOKS = {
     name: function

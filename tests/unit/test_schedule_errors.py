@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastapi_crons import CronSchedule, ScheduleError
+from tests.support import examples
 
 FIELDS = ["minute", "hour", "day of month", "month", "day of week", "second"]
 GOOD = {
@@ -60,7 +61,7 @@ def expressions_with_one_bad_field(draw: st.DrawFn) -> tuple[str, str]:
     return " ".join(values.values()), bad
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=examples(1_000), deadline=None)
 @given(expressions_with_one_bad_field())
 def test_the_one_field_that_is_bad_is_the_one_that_is_blamed(case: tuple[str, str]) -> None:
     expr, bad = case

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from fastapi_crons import ScheduleError
 from fastapi_crons.schedule import CronSchedule
 from tests.oracle import Oracle
+from tests.support import examples
 
 UTC = timezone.utc
 
@@ -81,7 +82,7 @@ def zones_and_starts(draw: st.DrawFn) -> tuple[str, datetime]:
     return zone, day + timedelta(seconds=draw(st.integers(-30 * 3600, 6 * 3600)))
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(80), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(expressions, seconds, zones_and_starts())
 @example("30 2 * * *", "", ("America/New_York", datetime(2026, 3, 7, 20, tzinfo=UTC)))
 @example("30 1 * * *", "", ("America/New_York", datetime(2026, 11, 1, 0, tzinfo=UTC)))
@@ -107,7 +108,7 @@ special_weekdays = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     st.tuples(st.just("30 2"), special_days, st.sampled_from(["*", "feb", "JAN-MAR", "1,6,12"]), special_weekdays),
     st.sampled_from(sorted(CHANGES)),
@@ -133,7 +134,7 @@ def test_days_are_those_of_the_calendar(fields: tuple[str, ...], zone: str, day:
         assert list(CronSchedule(expr, zone).between(start, until)) == sorted(set(expected))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(expressions, zones_and_starts(), st.integers(1, 40 * 24 * 3600))
 def test_between_is_next_after_repeated(expr: str, zone_and_start: tuple[str, datetime], length: int) -> None:
     zone, start = zone_and_start
@@ -148,7 +149,7 @@ def test_between_is_next_after_repeated(expr: str, zone_and_start: tuple[str, da
     assert all(earlier < later for earlier, later in pairwise(in_one_go))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(expressions, zones_and_starts(), st.integers(0, 10**6), st.integers(0, 10**6))
 def test_an_interval_is_the_sum_of_its_parts(
     expr: str, zone_and_start: tuple[str, datetime], first: int, second: int
@@ -161,7 +162,7 @@ def test_an_interval_is_the_sum_of_its_parts(
     assert parts == whole
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.tuples(minutes, hours, month_days, field(1, 12, (3,)), weekdays).map(" ".join),
     st.datetimes(datetime(2000, 1, 1), datetime(2090, 1, 1)),

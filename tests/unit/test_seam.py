@@ -10,6 +10,8 @@ import pytest
 
 from tests import seam
 
+pytestmark = pytest.mark.once
+
 TESTS = Path(__file__).parents[1]
 
 

@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 from fastapi_crons import CronJob, CronSchedule, ScheduleError
 from fastapi_crons.schedule.english import doubts, in_words
 from tests.oracle import nearest_weekday
+from tests.support import examples
+
+pytestmark = pytest.mark.once
 
 UTC = timezone.utc
 Matches = Callable[[datetime], bool]
@@ -190,7 +193,9 @@ def first_ticks(schedule: CronSchedule, start: datetime, count: int) -> list[dat
     ]
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(
+    max_examples=examples(400), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+)
 @given(expressions, st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)), st.data())
 def test_the_words_read_back_are_the_ticks(expr: str, naive: datetime, data: st.DataObject) -> None:
     schedule = readable(expr)
@@ -210,7 +215,9 @@ def test_the_words_read_back_are_the_ticks(expr: str, naive: datetime, data: st.
         assert matches(instant) == is_due, (in_words(expr), instant)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(
+    max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+)
 @given(whole)
 def test_words_that_say_how_often_differ_from_those_that_say_when(expr: str) -> None:
     """The two differ where clocks change (see the rule for time)."""
@@ -221,7 +228,9 @@ def test_words_that_say_how_often_differ_from_those_that_say_when(expr: str) -> 
     assert says_when is not says_how_often, words
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@settings(
+    max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+)
 @given(expressions, st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)))
 @example("*/45 * * * *", datetime(2026, 1, 1))
 @example("*/7 */5 * * * 30", datetime(2026, 1, 1))

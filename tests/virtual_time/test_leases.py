@@ -19,7 +19,7 @@ from fastapi_crons.run import Run
 from fastapi_crons.state import MemoryStateBackend, Record
 from fastapi_crons.testing import VirtualClock
 from tests.fleet_lock import Fleet, FleetLock
-from tests.support import runs_of
+from tests.support import examples, runs_of
 
 
 class SuspendedClock(VirtualClock):
@@ -59,7 +59,7 @@ def told(runs: list[Run]) -> list[tuple[int, str]]:
     instance_timeout=st.floats(1, 20),
     heartbeat=st.floats(0.05, 0.6),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_in_a_healthy_fleet_no_accepted_combination_of_settings_loses_a_lease(
     lock_timeout: float, renewal: float, instance_timeout: float, heartbeat: float
 ) -> None:
