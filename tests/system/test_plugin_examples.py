@@ -25,6 +25,7 @@ from tests.unit.test_names import HEAVY
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("folder", EXAMPLES.values())
 def test_an_example_passes_its_own_tests(with_everything: Path, tmp_path: Path, folder: str) -> None:
     shutil.copytree(ROOT / folder / "tests", tmp_path / "tests")

@@ -19,6 +19,8 @@ from fastapi_crons_plain_sql.lock import PlainSqlLockBackend
 
 
 class TestPlainSql(LockContract, LockWalk):
+    walks = 10
+
     @pytest.fixture(autouse=True)
     def _path(self, tmp_path: Path) -> None:
         self.path = tmp_path / "locks.db"
