@@ -38,12 +38,12 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: A tick that waited for the store for so long (seconds) is late.
+#: A tick whose claim has waited this long (seconds) for the store is late.
 _LATE_AFTER = 1.0
 
 
 def patient(request: ClaimRequest) -> ClaimRequest:
-    """The same claim, but where another run is going on it is refused and repeated, not skipped."""
+    """The claim of a tick that is not skipped for a running run. It is refused instead, and made again later."""
     return request._replace(overlap="queue") if request.overlap == "skip" else request
 
 
@@ -61,7 +61,7 @@ class LockClient:
         on_outage: Callable[[float, float, str], None],
         outage: Meter | None = None,
     ) -> None:
-        """`count_ticks` says how many ticks became due in the last so many seconds, and whether there are more.
+        """`count_ticks` is given seconds; it returns how many ticks became due in these, and whether there are more.
 
         `on_outage` is called after each outage: from when to when (Unix seconds) the store did not answer, and why.
         """
@@ -71,16 +71,16 @@ class LockClient:
         self._leases = leases
         self._count_ticks = count_ticks
         self._on_outage = on_outage
-        #: Why the store does not answer at the moment; None while it does.
+        #: Why the store does not answer at the moment; None while it answers.
         self.fault: str | None = None
-        #: Whether calls fail that are made again and again; one for all clients of this store.
+        #: Decides when an outage is logged; one for this client and its clones.
         self._outage = outage or Meter()
         self._open = False
 
     async def open(self, instance: Instance, *, to_read: bool = False) -> None:
-        """Connect. Raises `StoreUnusableError` or `StoreUnavailableError`; nothing is tried again here.
+        """Connect, in one attempt. Raises `StoreUnusableError` or `StoreUnavailableError`.
 
-        `to_read` creates nothing in the store: see `LockBackend.open_to_read`.
+        With `to_read` nothing is created in the store: see `LockBackend.open_to_read`.
         """
         self._open = False
         connect = self.backend.open_to_read if to_read else self.backend.open
@@ -107,17 +107,17 @@ class LockClient:
         )
 
     async def leave(self, timeout: float) -> None:
-        """Take this instance off the store, within `timeout` seconds; without effect where nothing is open."""
+        """Take this instance off the store, within `timeout` seconds. Does nothing while the client is not open."""
         if self._open:
             try:
                 await self._bounded(self.backend.leave(), timeout)
             except Exception as error:
                 logger.warning(
-                    "this instance could not leave the lock store, and will time out there: %s", one_line(error)
+                    "can't take this instance off the lock store, where it will time out: %s", one_line(error)
                 )
 
     async def close(self, timeout: float | None = None) -> None:
-        """Disconnect, within `timeout` seconds or the store's deadline; without effect where nothing is open."""
+        """Disconnect, within `timeout` seconds or the store's deadline. Does nothing while the client is not open."""
         if not self._open:
             return
         self._open = False
@@ -136,8 +136,8 @@ class LockClient:
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
         """Claim ticks; waits while the store is down.
 
-        A tick that waited for the store is late, and waits for a run that is in its way: that run may have ended long ago,
-        and may itself be waiting for the store to release its lease.
+        A claim that waited for the store is not skipped for a running run: that run may have ended long ago, and may itself be
+        waiting for the store to release its lease.
         """
         asked = self._clock.monotonic()
 
@@ -158,18 +158,16 @@ class LockClient:
         return released
 
     async def release_now(self, leases: Sequence[LeaseRef], timeout: float) -> None:
-        """Release leases at a stop: one attempt of `timeout` seconds, a store that is down is only logged."""
+        """Release leases at a stop, in one attempt of `timeout` seconds. A failure is only logged."""
         try:
             await self._bounded(self.backend.release(leases), timeout)
         except Exception as error:
-            logger.warning(
-                "%s could not be released, and will expire: %s", counted(len(leases), "lease"), one_line(error)
-            )
+            logger.warning("can't release %s, which will expire: %s", counted(len(leases), "lease"), one_line(error))
         else:
             self._leases.released(leases)
 
     async def renew(self, leases: Sequence[LeaseRef]) -> list[LeaseRef]:
-        """Renew leases; returns those that are held but are not ours for the store. One attempt.
+        """Renew leases; returns those that we hold, but that the store does not know as ours. One attempt.
 
         Raises `StoreUnavailableError` where the store is down.
         """
@@ -177,7 +175,7 @@ class LockClient:
         return self._leases.confirm(sent, leases, await self._watched("renewal", self.backend.renew(leases)))
 
     async def renew_held(self) -> list[LeaseRef]:
-        """Renew all leases that are held, as `renew` does."""
+        """Renew all leases that we hold, as `renew` does."""
         sent, leases = self._clock.monotonic(), self._leases.held()
         refused = await self.renew(leases) if leases else []
         self._leases.renewed(sent)
@@ -198,7 +196,7 @@ class LockClient:
         return (await self._bounded(self.backend.resume([request])))[0]
 
     async def resume_until_answered(self, request: ResumeRequest) -> Resumed | None:
-        """End a job's pause; waits while the store is down. Asked again, a request gets the answer it got before."""
+        """End a job's pause; waits while the store is down. A repeated request gets the same answer."""
         return (await self._until_answered(lambda: self.backend.resume([request])))[0]
 
     async def pauses(self) -> dict[str, Pause]:
@@ -206,7 +204,7 @@ class LockClient:
         return await self._bounded(self.backend.pauses())
 
     async def cancel(self, run_id: str, actor: str | None) -> bool:
-        """Ask the holder of a run to cancel it; whether it has a lease on record. One attempt."""
+        """Ask the holder of a run to cancel it; returns whether the run has a lease on record. One attempt."""
         return run_id in await self._bounded(self.backend.cancel([run_id], actor))
 
     async def last_handled(self, jobs: Sequence[str]) -> list[int | None]:
@@ -218,16 +216,16 @@ class LockClient:
         return await self._bounded(self.backend.known(jobs))
 
     async def beat(self, jobs: str) -> Beat:
-        """Say that this instance lives and has jobs with this digest; returns what it is to see to. One attempt."""
+        """Send a heartbeat with a digest of our jobs; returns what this instance is to see to. One attempt."""
         beat = self.backend.beat(len(self._leases.held()), jobs, len(self._leases))
         return await self._watched("heartbeat", self._alive(beat))
 
     async def instances(self) -> list[LiveInstance]:
-        """The instances that live. One attempt."""
+        """The instances that are alive. One attempt."""
         return await self._bounded(self.backend.instances())
 
     async def forget(self, seconds: float) -> list[str]:
-        """Delete the records of jobs that nobody has registered for so long; returns their names. One attempt."""
+        """Delete the records of jobs that no instance has registered for so long; returns their names. One attempt."""
         return await self._bounded(self.backend.forget(seconds))
 
     async def leased(self, run_ids: Collection[str]) -> set[str]:
@@ -276,7 +274,7 @@ class LockClient:
             return answer
 
     async def _watched(self, caller: str, call: Awaitable[T]) -> T:
-        """The answer to one of the calls that are made again and again; an outage is logged."""
+        """The answer to a call that its caller repeats for ever; an outage is logged."""
         asked = self._clock.monotonic()
         try:
             answer = await self._bounded(call)
@@ -289,9 +287,9 @@ class LockClient:
         return answer
 
     def fails(self, caller: str, asked: float, cause: str) -> None:
-        """Log that the store does not answer a caller that asks again and again: once, and then now and then.
+        """Log that the store does not answer a caller that repeats its call: at once, and then now and then.
 
-        `asked` says when it was asked, on the monotonic clock.
+        `asked` is when the store was called, on the monotonic clock.
         """
         lasting = self._outage.failed(self._clock.monotonic(), caller, asked=asked)
         if lasting is None:

@@ -1,4 +1,4 @@
-"""DistributedLockManager: a lock store and the settings that it is used with, as users hand them to a scheduler."""
+"""DistributedLockManager: a lock store and its settings, as users hand them to a scheduler."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fastapi_crons.locking.base import LockBackend
 
 
 class DistributedLockManager:
-    """The leases of one scheduler in one lock store."""
+    """A lock store and the settings that it is used with. A started scheduler calls the store; this only names it."""
 
     def __init__(self, lock_backend: LockBackend, config: CronConfig | None = None) -> None:
         self.backend = lock_backend

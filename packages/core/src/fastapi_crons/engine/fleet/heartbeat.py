@@ -1,4 +1,4 @@
-"""Heartbeat: says that this instance lives, and renews its leases, in a thread that no job can block."""
+"""Heartbeat: tells the lock store that this instance lives, and renews its leases, in a thread that no job can block."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from fastapi_crons.locking.leases import ANSWER_WITHIN, LeaseBook
 
 logger = logging.getLogger(__name__)
 
-#: How long (seconds) until the store is asked again about leases in doubt, when the call failed.
+#: Seconds until the store is asked again about leases in doubt, after a call that failed.
 _ASK_AGAIN_AFTER = 0.1
-#: A loop that has not turned for so long (seconds) is blocked.
+#: An event loop that has not turned for so many seconds is blocked.
 _BLOCKED_AFTER = 2.0
-#: How often (seconds), at most, it is checked whether leases are in doubt.
+#: Seconds, at least, between two checks whether leases are in doubt.
 _SHORTEST_WATCH = 0.05
 
 
@@ -75,20 +75,20 @@ class Heartbeat:
         self._tasks: list[asyncio.Task[None]] = []
         self._thread: threading.Thread | None = None
         self._thread_ended = asyncio.Event()
-        #: Since when the listener has been owed a call that its loop has not made yet.
+        #: Since when the listener's loop has a call to make that it has not made yet.
         self._owed_since: float | None = None
 
     @property
     def silent_for(self) -> float:
-        """Seconds since the last heartbeat that the store answered; 0 where none is due by this clock."""
+        """Seconds since the last heartbeat that the store answered; 0 where there is no thread for heartbeats."""
         return 0.0 if self._thread is None else self._clock.monotonic() - self._beaten_at
 
     async def beat_now(self) -> Beat:
-        """Say that the instance lives, on the listener's loop. Raises `StoreError`."""
+        """Send one heartbeat from the listener's loop. Raises `StoreError`."""
         return await self._beat(self._locks)
 
     def start(self) -> None:
-        """Beat from now on, in a thread where the store can be cloned for it, else on this loop."""
+        """Begin: in a thread of its own where the store can be cloned for it, else on this loop."""
         clone = self._locks.clone() if isinstance(self._clock, SystemClock) else None
         if clone is None:
             self._prompt.listen(self._loop)
@@ -110,7 +110,7 @@ class Heartbeat:
             try:
                 await asyncio.wait_for(self._thread_ended.wait(), timeout)
             except asyncio.TimeoutError:
-                logger.warning("the thread that keeps the leases did not end within %g s, and is left behind", timeout)
+                logger.warning("the heartbeat's thread did not end within %g s, and is abandoned", timeout)
 
     # What follows runs in the heartbeat's thread, where there is one.
 
@@ -123,7 +123,7 @@ class Heartbeat:
                 lasting = self._failures.failed(self._clock.monotonic())
                 if lasting is not None:
                     failed = counted(lasting.times, "time")
-                    logger.exception("the thread that keeps the leases failed (%s so far), and starts again", failed)
+                    logger.exception("the heartbeat's thread failed (%s so far), and starts again", failed)
                 time.sleep(backoff.next())
         self._on_listeners_loop(self._thread_ended.set)
 
@@ -160,12 +160,12 @@ class Heartbeat:
             try:
                 if prompted or due == beat_at:
                     self._call(partial(self._listener.beaten, await self._beat(locks)))
-                # After a long silence others may have taken over what is not to be seen from where they are.
+                # After a long silence other instances may have recovered runs of ours.
                 silent = self._beaten_at - before >= self._config.instance_timeout
                 renewal_is_due = self._clock.monotonic() >= renew_at or (due == renew_at and not prompted)
                 if silent or renewal_is_due or self._prompt.renewal_wanted or self._leases.is_in_doubt:
                     await self._renew(locks)
-            except Exception as error:  # of whatever kind: beating must go on
+            except Exception as error:  # whatever it is, the heartbeat must continue
                 self._log_failure(error)
                 backoff = backoff or Backoff()
                 beat_at = self._clock.monotonic() + min(interval, backoff.next())
@@ -177,7 +177,7 @@ class Heartbeat:
             logger.debug("no heartbeat: %s", one_line(error))  # the client has logged the outage
         elif (lasting := self._failures.failed(self._clock.monotonic())) is not None:
             logger.error(
-                "no heartbeat could be left in the lock store, %s so far",
+                "can't send a heartbeat to the lock store (%s so far)",
                 counted(lasting.times, "time"),
                 exc_info=error,
             )
@@ -209,16 +209,16 @@ class Heartbeat:
                 await self._ask(locks, ANSWER_WITHIN if late else leases.asked_before)
 
     async def _ask(self, locks: LockClient, seconds: float) -> None:
-        """Ask the store whose the leases in doubt are, for so long."""
+        """Ask the store whose the leases in doubt are, for so many seconds."""
         until = self._clock.monotonic() + seconds
         while (left := until - self._clock.monotonic()) > 0 and not self._stopping:
             try:
-                # A heartbeat first: once the store has it, nobody takes over what a renewal finds to be ours.
+                # The heartbeat goes first: once the store has it, no other instance recovers what a renewal finds to be ours.
                 self._call(partial(self._listener.beaten, await asyncio.wait_for(self._beat(locks), left)))
                 await asyncio.wait_for(self._renew(locks), max(0.0, until - self._clock.monotonic()))
                 return
             except Exception as error:  # also: no answer in time
-                logger.debug("leases in doubt: the lock store was asked in vain: %s", one_line(error))
+                logger.debug("leases in doubt: the lock store does not say whose they are: %s", one_line(error))
                 await self._clock.sleep(min(_ASK_AGAIN_AFTER, max(0.0, until - self._clock.monotonic())))
         self._call(self._lost.trust_lost)
 

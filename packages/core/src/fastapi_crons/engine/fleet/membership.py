@@ -66,10 +66,10 @@ class Membership(Part):
         self._loop = asyncio.get_running_loop()
         self._shared = locks.backend.reach != "process"
         self._reach_warning = reach_warning(locks.backend.reach) if runs_ticks else None
+        #: Whether a recovery is under way.
         self._recovering = False
-        #: The instances that lived at the last heartbeat, by owner.
+        #: The owners of the instances that were alive at the last heartbeat, and the digests of their jobs.
         self._others: set[str] = set()
-        #: The lists of jobs that they had.
         self._digests: set[str] = set()
         self._failures: defaultdict[str, Meter] = defaultdict(Meter)
         self._blocked = Meter()
@@ -102,7 +102,7 @@ class Membership(Part):
             yield Finding(f"the lock store has answered no heartbeat for {silent:.0f} s")
 
     async def _join(self) -> None:
-        beat = await self.heartbeat.beat_now()  # now that the jobs are registered, others are to know which
+        beat = await self.heartbeat.beat_now()  # others learn which jobs are registered now
         self._share(beat)
         began = self._clock.now()
         self._dispatcher.delays.began(
@@ -113,8 +113,10 @@ class Membership(Part):
         self._signals.publish(Signal("join"))
 
     def _active_peers(self, beat: Beat) -> list[LiveInstance]:
-        """The others that have the same jobs, but for those who have been silent for so long that they may be dead."""
-        now = max((found.heartbeat_ts for found in beat.instances), default=0.0)  # by the store's clock: that is ours
+        """The other instances with the same jobs, without those that have been silent for so long that they may be dead."""
+        now = max(
+            (found.heartbeat_ts for found in beat.instances), default=0.0
+        )  # by the store's clock: our own heartbeat
         digest, late = self.jobs_digest(), now - 2 * self._config.heartbeat_interval
         return [
             found
@@ -149,18 +151,18 @@ class Membership(Part):
                 run.cut_off("cancelled", actor)
         if self._runs_ticks:
             self._share(beat)
-            # Who seems dead after an outage may only not have reached the store yet.
+            # After an outage, an instance that seems dead may just not have reached the store again.
             dead = () if self._leases.is_just_back else beat.dead
             abandoned = [*dead, *self._leases.strays(beat.own)]
             if abandoned and not self._recovering:
-                # Beating must not wait for the state store.
+                # The heartbeat must not wait for the state store.
                 self._recovering = True
                 self._background.start(self._recover(abandoned))
             if beat.unknown:
                 self._background.start(self._restore_records())
 
     async def _restore_records(self) -> None:
-        """The store did not know this instance: where it has lost the records of its jobs, they are registered again."""
+        """The store did not know this instance. Where it has lost the records of our jobs, register them again."""
         jobs = self._dispatcher.jobs.all()
         handled = await self._locks.last_handled([tracked.job.name for tracked in jobs])
         lost = [tracked for tracked, tick in zip(jobs, handled, strict=True) if tick is None]
@@ -170,20 +172,20 @@ class Membership(Part):
                 "the lock store has lost its records of %s; they are registered again", counted(len(lost), "job")
             )
             await self._dispatcher.jobs.register_again(lost)
-        # Another instance may have been first to register a job, and knows nothing of our runs.
+        # Another instance may have registered a job again first, without the leases of our runs.
         runs = [run for run in self._runner.active.values() if run.outcome is None]
         if runs:
             await self._lost.restore(runs)
 
     def blocked(self, seconds: float) -> None:
-        """The event loop has not turned for so long."""
+        """The event loop has not turned for so many seconds."""
         what = self._what_blocks()
         self._dispatcher.delays.blame(self._clock.now(), what)
         now = self._clock.monotonic()
         if self._blocked.failed(now, asked=now - seconds) is not None:
             logger.warning(
-                "the event loop has been blocked for %s by %s, and no job starts meanwhile; make a function that takes "
-                "long without awaiting a plain def: it then runs in a thread",
+                "the event loop has been blocked for %s by %s, and no job starts meanwhile; a function that works long "
+                "without awaiting should be a plain def, which runs in a thread",
                 span(seconds),
                 what,
             )
@@ -196,7 +198,7 @@ class Membership(Part):
         for run in list(self._runner.active.values()):
             if task is not None and run.task is task:
                 return f"job {run.job.name!r}"
-        return "something that is no job of this scheduler"
+        return "something that is not a job of this scheduler"
 
     def _share(self, beat: Beat) -> None:
         digest = self.jobs_digest()
@@ -222,13 +224,13 @@ class Membership(Part):
             self._recovering = False
 
     async def _compare_functions(self) -> None:
-        """Another instance has other jobs, or other functions for them."""
+        """Another instance has other jobs than we have, or other functions for the same jobs."""
         jobs = {tracked.job.name: tracked.job for tracked in self._dispatcher.jobs.all()}
         try:
             known = await self._locks.known(list(jobs))
         except StoreError as error:
             self._log_failure("can't compare the functions of other instances with ours", error)
-            self._digests = set()  # the next heartbeat finds the others new, and they are compared again
+            self._digests = set()  # so that they are compared again after the next heartbeat
             return
         for found in known:
             if found.function != jobs[found.job].function_name:

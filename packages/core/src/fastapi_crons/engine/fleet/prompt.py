@@ -21,18 +21,18 @@ class Prompt:
         self._early_again_at = -inf
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
-        #: Whether somebody waits for a renewal.
+        #: Whether a run waits for a renewal.
         self.renewal_wanted = False
 
     def beat(self) -> None:
-        """Ask now whether there is something to see to."""
+        """Send a heartbeat now, which brings what this instance is to see to."""
         loop = self._loop
         if loop is not None:
             with suppress(RuntimeError):  # it has just ended
                 loop.call_soon_threadsafe(self._wake.set)
 
     def beat_for_early_tick(self) -> None:
-        """Ask now, because the store says that a tick is claimed too early; at most once a second."""
+        """Send a heartbeat because the store says that a tick is claimed too early; at most once a second."""
         now = self._monotonic()
         if now >= self._early_again_at:
             self._early_again_at = now + _EARLY_BEATS

@@ -30,12 +30,12 @@ T = TypeVar("T")
 #: For how many leases the state store is read at a time.
 MAX_BATCH = 500
 _PROCESS_DIED = "its process died, or lost its lease"
-#: Of a lease that this instance has without knowing of it.
+#: Of a lease that was granted to this instance, which never learned of it.
 _NEVER_BEGAN = "the answer to its claim never arrived"
 
 
 class Recovery:
-    """Closes records, writes down ticks, and has cut-off runs run again, for one scheduler."""
+    """Closes the records of interrupted runs, records missed ticks, and reruns ticks, for one scheduler."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Recovery:
         self._recorder, self._journal, self._runner = recorder, journal, runner
         self._dispatcher = dispatcher
         self._job_of = job_of
-        #: Runs whose records were closed here, and whose ticks are still to run again.
+        #: Runs whose records were closed here, and whose ticks are to be rerun.
         self._closed: set[str] = set()
         self._batch = MAX_BATCH
         #: Whether the history is shared by more than the lock store is; and the instances that share the lock store, or did.
@@ -91,21 +91,21 @@ class Recovery:
         self._rerun_or_release(self._dispatcher.jobs.get(run.job.name), lease)
 
     async def close_orphans(self) -> None:
-        """Close the records of runs that nobody holds a lease for: their process died between release and record."""
+        """Close the records of runs without a lease: their process died after the release, before it recorded the outcome."""
         unfinished = {run.id: run for run in await self._answer(self._state.unfinished())}
         if not unfinished:
             return
-        # While its state store is down, an instance gives leases back before it can say how the runs ended.
+        # While the state store is down, an instance releases leases before it can record how the runs ended.
         living = [found.instance for found in await self._locks.instances()]
         alive = {other.id for other in living if other.owner != self._owner}
         if self._sees_further:
-            # Other lock stores share this history: theirs are none of our business, whether they live or not.
+            # Instances with other lock stores share this history. Their runs are left alone.
             unfinished = {run_id: run for run_id, run in unfinished.items() if run.instance in self._met}
         leased = await self._locks.leased(unfinished.keys())
-        error = RunError(INTERRUPTED, "its process died before it could say how the run ended")
+        error = RunError(INTERRUPTED, "its process died before it recorded how the run ended")
         for run in unfinished.values():
             known = run.id in leased or run.id in self._runner.active or run.id in self._closed
-            # The outcome of a run that ended here waits for the state store, or is on its way.
+            # The outcome of a run that ended here waits to be recorded, or is being recorded.
             if not known and run.instance not in alive and not self._leases.has_ended(run.id):
                 closed = replace(run, status="interrupted", ended_ts=self._clock.now(), error=error)
                 self._close(run.job, closed, "its process is gone")
@@ -139,7 +139,7 @@ class Recovery:
         return await self._answer(self._state.missed_by_job(jobs)) if jobs else {}
 
     def _recover_run(self, tracked: TrackedJob, lease: Lease, known: Run | None) -> None:
-        """See to the run of a dead holder; `known` is its record in the state store."""
+        """Recover the run of a dead holder; `known` is its record in the state store."""
         closed = lease.run_id in self._closed or _was_cut_off(known)
         has_ended = known is not None and known.status != "running" and not closed
         # A store that went back to an older state brings back leases of runs that ended here.
@@ -147,7 +147,7 @@ class Recovery:
             self._recorder.release(ref_of(lease))
             return
         if not closed:
-            # At once, also where the tick has to wait before it can run again.
+            # At once, although the rerun may have to wait.
             self._closed.add(lease.run_id)
             covered = None if lease.tick is None else tracked.covered_by(lease, lease.tick - 1)
             self._close_lease(known, lease, covered)
@@ -164,7 +164,7 @@ class Recovery:
     def _record_missed(
         self, tracked: TrackedJob, lease: Lease, reason: MissedReason, recorded: Sequence[MissedTicks]
     ) -> None:
-        """Record ticks that were missed in a process which died before it could record them itself, or before it released."""
+        """Record missed ticks for a process that died before it recorded them, or before it released their lease."""
         assert lease.tick is not None
         ticks = tracked.covered_by(lease, lease.tick)
         if ticks is not None and not any(
@@ -183,7 +183,7 @@ class Recovery:
                 self._close_lease(run, lease, None)
 
     def _close_lease(self, known: Run | None, lease: Lease, covered: TickRange | None) -> None:
-        """Record that the run of a lease was cut off; `known` is what the state store has of it."""
+        """Record that the run of a lease was interrupted; `known` is its record in the state store."""
         why = _NEVER_BEGAN if lease.instance == self._owner else _PROCESS_DIED
         run = interrupted(known, lease, covered, self._clock.now(), why)
         self._close(lease.job, run, why if lease.instance == self._owner else "its process is gone")
@@ -212,7 +212,7 @@ class Recovery:
 
 
 def _was_cut_off(run: Run | None) -> bool:
-    """Whether this is the record of a run that was closed because its process died, as opposed to one that ended."""
+    """Whether this record was closed by another process, because the run's own had died."""
     return (
         run is not None
         and run.status in ("interrupted", "cancelled")

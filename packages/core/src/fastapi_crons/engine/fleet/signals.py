@@ -75,7 +75,7 @@ class FleetSignals(Part):
                 await self._clock.sleep(backoff.next())
 
     def _act_on(self, signal: Signal) -> None:
-        # The lock store has the last word: a signal only says that there is something to ask it.
+        # The lock store has the last word: a signal only says that it should be asked.
         if signal.kind in ("cancel", "join", "leave", "lost"):
             self._prompt.beat()
         elif signal.kind == "resume" and signal.job is not None:
