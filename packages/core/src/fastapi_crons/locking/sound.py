@@ -56,6 +56,16 @@ def sound_record(record: JobRecord, now: float) -> list[str]:
     check(record, _JOB)
     for owner in record.registrars:
         text(owner, "registrars")
+    if (
+        type(record.last_handled) is type(record.token) is int
+        and 0 <= record.last_handled <= UNREADABLE_TICK
+        and 0 <= record.token <= MAX_TOKEN
+        and is_between(record.since, 0, LATEST)
+        and is_between(record.settled_at, 0, LATEST)
+        and is_between(record.registered_at, 0, now + MAX_HANDLED_AHEAD)
+        and record.pause is None
+    ):
+        return []  # nearly always, and quick
     repaired = {
         "last_handled": sound_last_handled(record.last_handled),
         "since": _number(record.since, LATEST),
