@@ -27,15 +27,18 @@ class Group(NamedTuple):
 
 
 GROUPS = {
-    "due": Group(("schedule/due.py", "schedule/cron.py"), ("unit/test_counting.py", "unit/test_schedule_laws.py")),
+    "due": Group(
+        ("schedule/due.py", "schedule/cron.py"),
+        ("unit/test_next_step.py", "unit/test_counting.py", "unit/test_schedule_laws.py"),
+    ),
     "parser": Group(
         ("schedule/_parser.py", "schedule/_zones.py"),
         ("unit/test_schedule_errors.py", "unit/test_schedule_laws.py", "unit/test_words.py"),
     ),
     "foreign": Group(("schedule/foreign.py",), ("unit/test_foreign_schedules.py",)),
-    "rule": Group(("locking/rule.py",), ("unit/test_lock_rule.py", "unit/test_rule_cases.py")),
+    "rule": Group(("locking/rule.py",), ("unit/test_lock_rule.py",)),
     "leases": Group(("locking/leases.py",), ("unit/test_lease_book.py",)),
-    "tracked": Group(("engine/dispatch/tracked.py",), ("unit/test_tracked_job.py",)),
+    "tracked": Group(("engine/dispatch/tracked.py",), ("unit/test_tracked.py",)),
     "dispatch": Group(
         (
             "engine/dispatch/claims.py",
@@ -45,6 +48,7 @@ GROUPS = {
         ),
         (
             "unit/test_turns.py",
+            "virtual_time/test_dispatcher.py",
             "virtual_time/test_late_ticks.py",
             "virtual_time/test_runs.py",
             "virtual_time/test_turns.py",

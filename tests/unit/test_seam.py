@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import seam
+from tests import mutants, seam
 
 pytestmark = pytest.mark.once
 
@@ -58,3 +58,10 @@ def test_no_unit_test_starts_a_scheduler() -> None:
         read += len(calls)
         assert not {"crons.start", "make_crons"} & set(calls), path.name
     assert read > 1000
+
+
+def test_the_groups_of_mutants_name_what_there_is() -> None:
+    core = mutants.ROOT / "packages/core/src/fastapi_crons"
+    for name, group in mutants.GROUPS.items():
+        named = [*(core / module for module in group.modules), *(TESTS / test for test in group.tests)]
+        assert [str(path) for path in named if not path.exists()] == [], name
