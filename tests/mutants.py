@@ -19,6 +19,10 @@ ROOT = Path(__file__).parents[1]
 ENOUGH = 0.95
 
 
+#: What mutmut says of a mutant that a test noticed.
+KILLED = ("killed", "timeout", "segfault")
+
+
 class Group(NamedTuple):
     """Modules of core, and the tests that name what they decide."""
 
@@ -68,7 +72,7 @@ class Mutant(NamedTuple):
 def known() -> set[Mutant]:
     """The mutants that change nothing that can be seen: see `mutants.txt`."""
     text = (ROOT / "tests" / "mutants.txt").read_text(encoding="utf-8")
-    blocks = re.findall(r"^([a-z_.A-Z]+)\n- (.*)\n\+ (.*)$", text, re.MULTILINE)
+    blocks = re.findall(r"^(\S+)\n- (.*)\n\+ (.*)$", text, re.MULTILINE)
     return {Mutant(*block) for block in blocks}
 
 
@@ -105,7 +109,8 @@ def mutant_of(folder: Path, name: str) -> Mutant:
     lines = mutmut(folder, "show", name).splitlines()
     old = " ".join(line[1:].strip() for line in lines if re.match(r"-(?!--)", line))
     new = " ".join(line[1:].strip() for line in lines if re.match(r"\+(?!\+\+)", line))
-    return Mutant(re.sub(r"__mutmut_\d+$", "", name), old, new)
+    module, _, function = re.sub(r"__mutmut_\d+$", "", name).rpartition(".")
+    return Mutant(f"{module}.{re.sub('^x_?', '', function).strip('ǁ').replace('ǁ', '.')}", old, new)
 
 
 def run(folder: Path, name: str, group: Group) -> bool:
@@ -113,7 +118,7 @@ def run(folder: Path, name: str, group: Group) -> bool:
     prepare(folder, group)
     mutmut(folder, "run", "--max-children", "1")
     found = dict(re.findall(r"^\s+(\S+): (.+)$", mutmut(folder, "results", "--all", "true"), re.MULTILINE))
-    living = {each: mutant_of(folder, each) for each, what in found.items() if what in ("survived", "no tests")}
+    living = {each: mutant_of(folder, each) for each, what in found.items() if what not in KILLED}
     equal = {each for each, mutant in living.items() if mutant in known()}
     changed, alive = len(found) - len(equal), len(living) - len(equal)
     share = (changed - alive) / changed if changed else 0.0
