@@ -6,6 +6,7 @@ store makes its records inside `Damage.sound`, which leaves out what raises, and
 
 from __future__ import annotations
 
+import re
 from typing import get_args
 
 from fastapi_crons._util.damage import (
@@ -28,8 +29,19 @@ from fastapi_crons.state.base import JobState
 
 __all__ = ["Damage", "DamagedError", "sound_log", "sound_missed", "sound_run", "sound_state"]
 
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def _run_id(value: object, field: str) -> str:
+    """An id as `RunIds` makes them, by which a run can be asked for."""
+    found = name(value, field)
+    if _ID.fullmatch(found) is None:
+        raise DamagedError(f"{field} is not the id of a run")
+    return found
+
+
 _RUN: dict[str, Check] = {
-    "id": name,
+    "id": _run_id,
     "job": name,
     "trigger": one_of(get_args(Trigger)),
     "status": one_of(get_args(RunStatus)),
