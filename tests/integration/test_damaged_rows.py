@@ -44,8 +44,6 @@ TEMPLATE, PATH = Path("template.db"), Path("crons.db")
 LEFT, TAKEN_UP = "2026-03-01T00:00:00Z", "2026-03-01T00:05:00Z"
 LIMITS = HistoryLimits(100, 30)
 #: A job whose rows are damaged, one that must not mind, and one that is paused.
-pytestmark = pytest.mark.leaves("lease", "stores are left as damage and other namespaces leave them")
-
 VICTIM, OTHER, PAUSED = "victim", "other", "paused"
 SCHEDULE = "* * * * *"
 
