@@ -213,7 +213,104 @@ def test_once_a_stop_has_begun_no_answer_is_worth_waiting_for(time: Time) -> Non
     assert not book.trusts("run")
 
 
+def test_a_lease_that_the_store_refused_after_the_end_of_trust_stays_in_doubt(time: Time) -> None:
+    book = book_of(time)
+    hold(book, "run", 100)
+    time.now = 109
+    book.doubt()
+    assert book.confirm(109, [ref("run")], [False]) == [ref("run")]
+    book.renewed(109)
+    book.lived(109)
+    assert (book.is_in_doubt, book.trusts("run"), book.is_open("run")) == (False, False, True)
+
+
+def test_an_answer_that_was_overtaken_takes_no_trust_away(time: Time) -> None:
+    book = book_of(time)
+    hold(book, "run", 100)
+    time.now = 109
+    book.lived(109)
+    assert book.confirm(109, [ref("run")], [True]) == []
+    assert book.confirm(107, [ref("run")], [True]) == []
+    assert book.trusts("run")
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+def test_a_held_lease_that_is_claimed_again_is_in_doubt_until_the_store_has_said_that_it_is_ours(
+    time: Time, given_up: bool
+) -> None:
+    book = book_of(time)
+    hold(book, "run", 100)
+    time.now = 109
+    book.lived(109)
+    book.claiming(["run"])
+    if given_up:
+        book.unanswered(["run"])
+    assert not book.trusts("run")
+    assert book.confirm(110, [ref("run")], [True]) == []
+    assert book.trusts("run")
+    time.now = 118
+    book.lived(118)
+    assert not book.trusts("run"), "trust has ended again"
+
+
+def test_each_end_of_trust_is_doubted_once(time: Time) -> None:
+    book = book_of(time)
+    hold(book, "run", 100)
+    time.now = 108
+    book.doubt()
+    assert book.ask()
+    book.confirm(108, [ref("run")], [True])
+    book.renewed(108)  # the answer to the heartbeat is still on its way
+    book.doubt()
+    assert (book.is_in_doubt, book.ask()) == (False, False)
+
+
+@pytest.mark.parametrize("ours", [False, True])
+def test_what_the_store_says_of_leases_that_are_not_held_is_forgotten(time: Time, ours: bool) -> None:
+    book = book_of(time)
+    assert book.confirm(100, [ref("over by now")], [ours]) == []
+    assert not book.trusts("over by now")
+    book.strays([on_record("over by now")])
+    time.now += BEAT
+    assert book.strays([on_record("over by now")])
+
+
+def test_a_lease_may_be_dropped_while_its_confirmation_is_written_down(
+    time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = book_of(time)
+    hold(book, "run", 100)
+
+    class Held(dict[str, LeaseRef]):
+        def __contains__(self, run_id: object) -> bool:
+            book.drop("run")  # as the event loop may, while the heartbeat's thread is here
+            return super().__contains__(run_id)
+
+    monkeypatch.setattr(book, "_held", Held(run=ref("run")))
+    assert book.confirm(101, [ref("run")], [False]) == []
+    assert not book.trusts("run")
+
+
+def test_an_answer_for_more_or_fewer_leases_than_were_asked_for_is_an_error(time: Time) -> None:
+    book = book_of(time)
+    with pytest.raises(ValueError, match="shorter"):
+        book.answered(100, [request("one"), request("two")], [ClaimResult("granted", token=1)])
+    with pytest.raises(ValueError, match="shorter"):
+        book.confirm(100, [ref("one"), ref("two")], [True])
+
+
 # Claimed, held, released
+
+
+def test_what_is_not_known_is_refused_given_up_released_and_dropped_without_effect(time: Time) -> None:
+    book = book_of(time)
+    book.claiming(["run"])
+    book.unanswered(["run"])
+    book.unanswered(["run"])
+    book.answered(100, [request("run")], [ClaimResult("busy", holder="other")])
+    book.drop("run")
+    book.released([ref("run")])
+    assert (len(book), book.held(), book.trusts("run"), book.has_ended("run")) == (0, [], False, False)
 
 
 def test_a_lease_is_known_from_its_claim_to_its_release_and_a_stray_after_that(time: Time) -> None:
@@ -303,14 +400,14 @@ def test_a_lease_that_was_dropped_is_neither_held_nor_being_released(time: Time)
     assert not book.is_lost("run")
 
 
-def test_what_ended_here_is_remembered_for_thousands_of_runs(time: Time) -> None:
+def test_what_ended_here_is_remembered_for_thousands_of_runs_and_then_forgotten(time: Time) -> None:
     book = book_of(time)
     for number in range(3 * _REMEMBERED):
         book.ended(f"run {number}")
     last = 3 * _REMEMBERED - 1
     assert book.has_ended(f"run {last}")
     assert book.has_ended(f"run {last - _REMEMBERED + 1}")
-    assert not book.has_ended("run 0")
+    assert not book.has_ended(f"run {last - 2 * _REMEMBERED + 1}")
     assert not book.has_ended("another")
 
 
