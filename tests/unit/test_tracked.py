@@ -16,13 +16,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 import fastapi_crons
 from fastapi_crons import CronJob
 from fastapi_crons.engine.dispatch.claims import Wanted, claims_of
+from fastapi_crons.engine.dispatch.jitter import due_time
 from fastapi_crons.engine.dispatch.queue import JobQueue, Room
 from fastapi_crons.engine.dispatch.timeline import Timeline
-from fastapi_crons.engine.dispatch.tracked import IllegalTransitionError, Phase, TrackedJob
+from fastapi_crons.engine.dispatch.tracked import IllegalTransitionError, Phase, Skipped, TrackedJob
 from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.job import Overlap
-from fastapi_crons.run import RunIds
-from fastapi_crons.schedule.due import Policy, SharedTicks, Step, tick_source
+from fastapi_crons.locking import Lease
+from fastapi_crons.run import MissedTicks, RunIds
+from fastapi_crons.schedule.due import Policy, SharedTicks, Step, TickRange, tick_source
 from tests.support import nothing
 
 START = 1_772_323_200
@@ -79,6 +81,18 @@ LEGAL: dict[str, tuple[Callable[[TrackedJob], object], set[Phase]]] = {
 }
 
 
+#: How the refusal of each ends.
+REFUSALS = {
+    "queue": "can't be queued",
+    "leave_queue": "can't leave the queue",
+    "claim": "can't claim before its turn",
+    "look_again": "can't look again after its claims",
+    "retry": "can't be tried again without a claim",
+    "wait_for_runs": "can't wait for runs: there are none",
+    "answered": "can't be answered without a claim",
+}
+
+
 @pytest.mark.parametrize("phase", list(Phase))
 @pytest.mark.parametrize("step", LEGAL)
 def test_what_a_phase_does_not_allow_is_refused_and_changes_nothing(step: str, phase: Phase) -> None:
@@ -87,7 +101,7 @@ def test_what_a_phase_does_not_allow_is_refused_and_changes_nothing(step: str, p
     if phase in phases:
         do(tracked)
     else:
-        with pytest.raises(IllegalTransitionError, match=f"job 'job' is {phase.value}"):
+        with pytest.raises(IllegalTransitionError, match=f"^job 'job' is {phase.value} and {REFUSALS[step]}$"):
             do(tracked)
         assert tracked.phase is phase
 
@@ -174,6 +188,38 @@ def test_a_job_that_allows_overlap_claims_further_ticks_at_once_and_only_where_t
     tracked.run_started(run_of(tracked, START + 1, late), more_due=more_due)
     assert (tracked.answered(), tracked.phase) == (more_due, Phase.IDLE)
     assert tracked.late == (late and more_due)
+
+
+def test_ticks_that_jitter_holds_back_are_due_later() -> None:
+    job = CronJob(nothing, "* * * * * *", "job", overlap="skip", jitter=3)
+    tracked = TrackedJob(job, SharedTicks(tick_source(job.schedule)), Policy(True, None, 5), START)
+    now = START + 20.0
+    oldest = next(tick for tick in range(START + 1, START + 21) if due_time(job, tick) > now)
+    assert tracked.due_later(now) == due_time(job, oldest)
+    assert tracked.step(now).run == oldest - 1
+    assert tracked.is_due(START + 1)
+    assert not tracked.is_due(START + 0.5)
+    tracked.handled(START + 20)
+    assert tracked.due_later(now) is None
+
+
+@pytest.mark.parametrize("schedule", ["* * * * * *", "* * * * * */2"])
+def test_a_lease_answers_for_ticks_of_the_schedule_under_which_it_was_claimed(schedule: str) -> None:
+    tracked = tracked_job()
+    lease = Lease("job", "run", START + 4, "other", 1, 1, START + 60, START, None, schedule, tracked.job.schedule_zone)
+    step = 1 if schedule == "* * * * * *" else 2
+    assert tracked.covered_by(lease, START + 4) == TickRange(START + step, START + 4, 4 // step)
+
+
+def test_skipped_ticks_are_known_with_how_many_the_log_has_not_mentioned() -> None:
+    tracked = tracked_job()
+    tracked.all_skips_logged()
+    assert tracked.skipped is None
+    record = MissedTicks("id", "job", START, START + 1, 2, "overlap", START, "us")
+    tracked.skip("run", record, 2)
+    assert tracked.skipped == Skipped("run", record, 2)
+    tracked.all_skips_logged()
+    assert tracked.skipped == Skipped("run", record, 0)
 
 
 def test_the_last_handled_tick_goes_back_only_where_it_is_reset() -> None:
