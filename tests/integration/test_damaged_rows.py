@@ -270,7 +270,6 @@ def test_a_damaged_value_in_a_sqlite_store_costs_its_row(template: Path, data: s
 
 
 NAMED = [
-    ("job_run", "job", VICTIM, "id", "-9e999", "run -Inf"),
     ("lock_lease", "job", VICTIM, "run_id", "-9e999", None),
     ("job_run", "job", VICTIM, "status", "'exploded'", "run 019"),
     ("job_run", "job", VICTIM, "started_ts", "9e999", "run 019"),

@@ -103,7 +103,7 @@ def test_instances_that_share_a_redis_server_run_each_tick_once(
 
 
 def test_the_files_for_docker_name_what_there_is() -> None:
-    lines = (DISTRIBUTED / "Dockerfile").read_text().splitlines()
+    lines = (DISTRIBUTED / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
     instructions = [line.split(None, 1) for line in lines if line and not line.startswith("#")]
     given = [rest for name, rest in instructions if name == "COPY"]
     for copied in given:
@@ -120,7 +120,7 @@ def test_the_files_for_docker_name_what_there_is() -> None:
     assert (DISTRIBUTED / app["build"]["context"]).resolve() == ROOT
     assert ROOT / app["build"]["dockerfile"] == DISTRIBUTED / "Dockerfile"
     for block in blocks(DISTRIBUTED / "README.md"):
-        for line in block.text.splitlines():
+        for line in block.text.replace("\\\n", " ").splitlines():
             program, *words = shlex.split(line)
             assert program in ("docker", "export") or (program, words[:1]) == ("uvicorn", ["app:app"]), line
 

@@ -16,7 +16,7 @@ from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.health import Health, health_of
 from fastapi_crons.engine.manual import Requests
 from fastapi_crons.engine.parts import Parts
-from fastapi_crons.errors import CronsError, StoreError
+from fastapi_crons.errors import CronsError, StoreError, StoreUnavailableError
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.manager import DistributedLockManager
 from fastapi_crons.plugins.registry import Plugins
@@ -160,9 +160,15 @@ class Engine:
         return (root is not None and root in own) or self.hooks.is_call(task)
 
     def requests_for(self, action: str) -> Requests:
-        """What performs requests. Raises `CronsError`, naming the action, where this was started as an observer."""
+        """What performs requests.
+
+        Raises `CronsError`, naming the action, where this was started as an observer, and `StoreUnavailableError` while the
+        stores are waited for.
+        """
         if self.role == "observer":
             raise CronsError(f"can't {action}: the scheduler was started as an observer; use start('operator')")
+        if self.waits_for_stores is not None:
+            raise StoreUnavailableError(f"can't {action}: the scheduler waits for its stores: {self.waits_for_stores}")
         return self._requests
 
     def _findings(self) -> Iterator[Finding]:

@@ -88,10 +88,15 @@ class Requests(Part):
             run.ended = asyncio.Event()
             starting = asyncio.create_task(self._claim_and_start(run, force=wanted.force))
             self._starting.add(starting)
-            starting.add_done_callback(self._starting.discard)
+            starting.add_done_callback(self._started)
             return await asyncio.shield(starting)
         finally:
             self.starting -= 1
+
+    def _started(self, starting: asyncio.Task[ActiveRun]) -> None:
+        self._starting.discard(starting)
+        if not starting.cancelled():
+            starting.exception()  # the caller may have stopped waiting; asyncio would report it as never retrieved
 
     async def _ensure_registered(self, job: CronJob) -> None:
         """Register a job that is new, where this instance registers its jobs."""
