@@ -380,8 +380,9 @@ def test_following_in_json_gives_one_object_a_line(start: Start) -> None:
 
 def test_what_takes_long_is_told_of() -> None:
     Path("main.py").write_text(f"import time\ntime.sleep(1.5)\n{APP}")
-    answer = call("list-jobs")
-    assert (answer.returncode, answer.stderr) == (0, "importing the app …\n")
+    answer = subprocess.run([*MODULE, "list-jobs"], capture_output=True, encoding="utf-8", timeout=60, check=False)
+    assert answer.returncode == 0
+    assert "importing the app …\n" in answer.stderr
 
 
 #: A lifespan as most are written, and jobs that are hard to end.
