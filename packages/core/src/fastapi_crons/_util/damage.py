@@ -33,6 +33,10 @@ class DamagedError(ValueError):
     """A stored value can't be right; the message names the field."""
 
 
+#: What an attempt to read a damaged row raises.
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+
+
 class Damage:
     """The rows of one store that could not be read. Safe to use from any thread."""
 
@@ -45,7 +49,7 @@ class Damage:
         """What `make` returns; None where it fails, which is noted under the name of the row."""
         try:
             return make()
-        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        except UNREADABLE as error:
             self.note(row, error)
             return None
 

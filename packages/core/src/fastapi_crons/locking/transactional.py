@@ -8,7 +8,7 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fastapi_crons._util.damage import Damage
+from fastapi_crons._util.damage import UNREADABLE, Damage
 from fastapi_crons.clock import Clock, SystemClock
 from fastapi_crons.locking import rule
 from fastapi_crons.locking.base import (
@@ -290,20 +290,27 @@ class TransactionalLockBackend(LockBackend):
 
     def _is_sound(self, job: str, record: JobRecord, now: float) -> bool:
         """Whether a record can be read; what can't be in it is repaired, or left out."""
-        row = f"record of job {job!r}"
-        repaired = self.damage.sound(row, partial(sound_record, record, now))
+        # Each record of each batch comes by here: a row has a name only where there is something to say of it.
+        try:
+            repaired = sound_record(record, now)
+        except UNREADABLE as error:
+            self.damage.note(f"record of job {job!r}", error)
+            return False
         if repaired:
-            self.damage.note(row, f"{', '.join(repaired)} can't be what is on record")
+            self.damage.note(f"record of job {job!r}", f"{', '.join(repaired)} can't be what is on record")
         if record.leases:
             leases = [self._sound_lease(lease, now) for lease in record.leases.values()]
             record.leases = {lease.run_id: lease for lease in leases if lease is not None}
-        return repaired is not None
+        return True
 
     def _sound_lease(self, lease: Lease, now: float) -> Lease | None:
-        row = f"lease {lease.run_id!r}"
-        found = self.damage.sound(row, partial(sound_lease, lease, now, self.terms.lease))
-        if found is not None and found != lease:
-            self.damage.note(row, "its end, or who cancelled it, can't be what is on record")
+        try:
+            found = sound_lease(lease, now, self.terms.lease)
+        except UNREADABLE as error:
+            self.damage.note(f"lease {lease.run_id!r}", error)
+            return None
+        if found is not lease:
+            self.damage.note(f"lease {lease.run_id!r}", "its end, or who cancelled it, can't be what is on record")
         return found
 
     async def _leases(
