@@ -71,7 +71,11 @@ async def test_a_manual_run_is_passed_whole(make_crons: MakeCrons, clock: Virtua
 
 async def test_a_run_that_nobody_waits_for_is_cancelled_once(make_crons: MakeCrons, clock: VirtualClock) -> None:
     crons = make_crons()
-    crons.cron("0 0 1 1 *", name="long")(lambda: clock.sleep(3_600))
+
+    @crons.cron("0 0 1 1 *")
+    async def long() -> None:
+        await clock.sleep(3_600)
+
     await crons.start()
     management = Management(crons)
     run = await management.run_job(ManualRun(management.definition("long")), wait=False)
@@ -83,14 +87,16 @@ async def test_a_run_that_nobody_waits_for_is_cancelled_once(make_crons: MakeCro
         await management.cancel_run("long", run.id)
 
 
-# The wait that is cancelled with its caller may not have begun.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::RuntimeWarning")
 @pytest.mark.parametrize("owned", [False, True])
 async def test_an_owned_run_ends_with_its_caller_and_others_do_not(
     make_crons: MakeCrons, clock: VirtualClock, owned: bool
 ) -> None:
     crons = make_crons()
-    crons.cron("0 0 1 1 *", name="long")(lambda: clock.sleep(3_600))
+
+    @crons.cron("0 0 1 1 *")
+    async def long() -> None:
+        await clock.sleep(3_600)
+
     await crons.start()
     management = Management(crons)
     caller = asyncio.create_task(management.run_job(ManualRun(management.definition("long")), owned=owned))
