@@ -39,7 +39,7 @@ GROUPS = {
         ("schedule/_parser.py", "schedule/_zones.py"),
         ("unit/test_schedule_errors.py", "unit/test_schedule_laws.py", "unit/test_words.py"),
     ),
-    "foreign": Group(("schedule/foreign.py",), ("unit/test_foreign_schedules.py",)),
+    "foreign": Group(("schedule/checks.py",), ("unit/test_foreign_schedules.py",)),
     "rule": Group(("locking/rule.py",), ("unit/test_lock_rule.py",)),
     "leases": Group(("locking/leases.py",), ("unit/test_lease_book.py",)),
     "tracked": Group(("engine/dispatch/tracked.py",), ("unit/test_tracked.py",)),
@@ -47,7 +47,7 @@ GROUPS = {
         (
             "engine/dispatch/claims.py",
             "engine/dispatch/queue.py",
-            "engine/dispatch/results.py",
+            "engine/dispatch/claim_results.py",
             "engine/dispatch/sharing.py",
         ),
         (

@@ -55,8 +55,8 @@ IS_OURS = Inside("fastapi_crons.api.owners", "is_ours")
 OWNER_DEADLINE = Inside("fastapi_crons.api.locality", "_DEADLINE")
 OWNER_PIECE = Inside("fastapi_crons.api.owners", "_PIECE")
 #: The time and the delay by which wrong tokens are slowed down.
-ATTEMPTS_SLEEP = Inside("fastapi_crons.api.attempts", "sleep")
-ATTEMPTS_MONOTONIC = Inside("fastapi_crons.api.attempts", "monotonic")
+THROTTLE_SLEEP = Inside("fastapi_crons.api.throttle", "sleep")
+THROTTLE_MONOTONIC = Inside("fastapi_crons.api.throttle", "monotonic")
 #: A job as `list-jobs --json` prints it.
 JOB_JSON = Inside("fastapi_crons_cli.commands.listing", "job_json")
 #: The time by which SQLite's listeners are taken for dead; what takes over a file of 2.x.

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from starlette.requests import HTTPConnection
 
 from fastapi_crons import CronConfig, Crons, get_cron_router
-from fastapi_crons.api.attempts import ADDRESSES, DELAY, WAITING, WITHIN, WRONG, Attempts
+from fastapi_crons.api.throttle import ADDRESSES, DELAY, WAITING, WITHIN, WRONG, Throttle
 from fastapi_crons.errors import ConfigurationError
 from fastapi_crons.state import MemoryStateBackend
 from tests import seam
@@ -87,8 +87,8 @@ class Slept:
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> Slept:
     slept = Slept()
-    seam.ATTEMPTS_SLEEP.replace(monkeypatch, slept.sleep)
-    seam.ATTEMPTS_MONOTONIC.replace(monkeypatch, lambda: slept.now)
+    seam.THROTTLE_SLEEP.replace(monkeypatch, slept.sleep)
+    seam.THROTTLE_MONOTONIC.replace(monkeypatch, lambda: slept.now)
     return slept
 
 
@@ -168,7 +168,7 @@ ALIKE = {
 
 @pytest.mark.parametrize(("first", "second", "alike"), ALIKE.values(), ids=ALIKE)
 async def test_whoever_has_an_ipv6_address_has_a_network(first: str, second: str, alike: bool, slept: Slept) -> None:
-    known = Attempts()
+    known = Throttle()
     for _ in range(WRONG):
         known.was_wrong(first)
     await known.wait(second)
@@ -176,7 +176,7 @@ async def test_whoever_has_an_ipv6_address_has_a_network(first: str, second: str
 
 
 async def test_guesses_from_everywhere_do_not_fill_the_memory(slept: Slept) -> None:
-    known = Attempts()
+    known = Throttle()
     for number in range(ADDRESSES + 100):
         known.was_wrong(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
     assert len(known._wrong) == ADDRESSES

@@ -19,7 +19,7 @@ import pytest
 
 from fastapi_crons._util.hiding import forget_all, know, without_secrets
 from fastapi_crons._util.text import cut, printable
-from fastapi_crons.engine.runs.results import result_json
+from fastapi_crons.engine.runs.result_json import result_json
 from fastapi_crons_cli.configuration.all_settings import without_passwords
 
 # It takes a minute, and is the same on each interpreter.

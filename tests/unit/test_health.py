@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi_crons._util.life import Finding, listed
+from fastapi_crons._util.part import Finding, listed
 from fastapi_crons.engine.health import health_of
 
 

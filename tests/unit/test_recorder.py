@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from fastapi_crons import CronConfig, MissedTicks, Run
-from fastapi_crons._util.life import Finding
+from fastapi_crons._util.part import Finding
 from fastapi_crons._util.tasks import Supervisor
 from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.locking import LeaseRef, LeaseTerms, LocalLockBackend

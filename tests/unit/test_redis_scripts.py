@@ -44,5 +44,5 @@ def test_the_rule_in_lua_has_the_functions_of_the_one_in_python_in_the_same_orde
 
 
 def test_the_rule_in_lua_asks_the_server_nothing_by_itself() -> None:
-    for name in ("lock/rule.lua", "lock/sound.lua"):
+    for name in ("lock/rule.lua", "lock/checks.lua"):
         assert "redis." not in code_of((PARTS / name).read_text(encoding="utf-8"))

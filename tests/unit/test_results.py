@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import AnyUrl, BaseModel, Field, RootModel, SecretStr, computed_field
 
-from fastapi_crons.engine.runs.results import result_json
+from fastapi_crons.engine.runs.result_json import result_json
 
 LIMIT = 65_536
 

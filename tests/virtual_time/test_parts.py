@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fastapi_crons import CronConfig, StoreUnavailableError
-from fastapi_crons._util.life import Part
+from fastapi_crons._util.part import Part
 from fastapi_crons.engine.engine import Role
 from fastapi_crons.locking import Beat, DistributedLockManager, LocalLockBackend
 from tests.conftest import MakeCrons

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from fastapi_crons.errors import StoreError, StoreUnavailableError
 from fastapi_crons.state.base import Event
-from fastapi_crons.state.sound import Damage
+from fastapi_crons.state.checks import Damage
 from fastapi_crons_sqlite._database import Database
 from fastapi_crons_sqlite._names import Names
 from fastapi_crons_sqlite._rows import MISSED_COLUMNS, RUN_COLUMNS, missed_of, run_of

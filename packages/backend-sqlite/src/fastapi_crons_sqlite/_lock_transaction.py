@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from fastapi_crons._util.damage import DamagedError
 from fastapi_crons.clock import Clock
 from fastapi_crons.locking import Lease, LeaseRef, LiveInstance, LockTransaction, Pause
+from fastapi_crons.locking.checks import checked_lease
 from fastapi_crons.locking.instance import Instance
 from fastapi_crons.locking.rule import JobRecord
-from fastapi_crons.locking.sound import sound_lease
 from fastapi_crons_sqlite._names import Names
 from fastapi_crons_sqlite._transaction import Row, Transaction, Value, as_json
 
@@ -171,7 +171,7 @@ class SQLiteLockTransaction(LockTransaction):
 
 def _can_be_read(lease: Lease) -> bool:
     try:
-        sound_lease(lease, 0, 0)
+        checked_lease(lease, 0, 0)
     except DamagedError:
         return False
     return True

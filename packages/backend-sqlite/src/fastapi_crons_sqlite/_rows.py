@@ -6,7 +6,7 @@ import json
 from operator import attrgetter
 
 from fastapi_crons.run import LogLine, MissedTicks, Run, RunError
-from fastapi_crons.state.sound import Damage, DamagedError, sound_log, sound_missed, sound_run
+from fastapi_crons.state.checks import Damage, DamagedError, checked_log, checked_missed, checked_run
 from fastapi_crons_sqlite._transaction import Row, as_json
 
 #: In the order of a `Run`, but for its log: that is the last, and only fetched where it is wanted.
@@ -38,16 +38,16 @@ def run_of(row: Row, job: str, damage: Damage) -> Run | None:
 
     def make() -> Run:
         error = None if row[10] is None else RunError(*row[10:13])
-        return sound_run(Run(*(row[0], job, *row[2:10], error, *row[13:19], (), *row[19:])))
+        return checked_run(Run(*(row[0], job, *row[2:10], error, *row[13:19], (), *row[19:])))
 
-    return damage.sound(f"run {row[0]}", make)
+    return damage.noted(f"run {row[0]}", make)
 
 
 def log_of(text: str | None, run_id: str, damage: Damage) -> tuple[LogLine, ...]:
     """The log that a row has; empty where it can't be read."""
     if text is None:
         return ()
-    log = damage.sound(f"log of run {run_id}", lambda: sound_log(tuple(LogLine(*line) for line in json.loads(text))))
+    log = damage.noted(f"log of run {run_id}", lambda: checked_log(tuple(LogLine(*line) for line in json.loads(text))))
     return log or ()
 
 
@@ -58,11 +58,11 @@ def missed_of(row: Row, job: str, damage: Damage) -> MissedTicks | None:
     def make() -> MissedTicks:
         if more not in (0, 1):
             raise DamagedError("more is neither 0 nor 1")
-        return sound_missed(
+        return checked_missed(
             MissedTicks(record_id, job, first, last, count, reason, recorded, instance, bool(more), detail)
         )
 
-    return damage.sound(f"missed ticks {record_id}", make)
+    return damage.noted(f"missed ticks {record_id}", make)
 
 
 def missed_row(ticks: MissedTicks, job: str) -> Row:

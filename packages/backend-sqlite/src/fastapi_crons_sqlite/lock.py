@@ -15,8 +15,8 @@ from fastapi_crons.locking import (
     TransactionalLockBackend,
     without_waiting,
 )
+from fastapi_crons.locking.checks import checked_last_handled, checked_pause
 from fastapi_crons.locking.rule import LIMITS, is_credible
-from fastapi_crons.locking.sound import sound_last_handled, sound_pause
 from fastapi_crons_sqlite._database import Database
 from fastapi_crons_sqlite._lock_transaction import NAMED, SQLiteLockTransaction
 from fastapi_crons_sqlite._names import Names
@@ -81,12 +81,12 @@ class SQLiteLockBackend(TransactionalLockBackend):
         rows = await self._database.plain_rows(
             "SELECT name, paused_since, paused_by, paused_note FROM lock_job WHERE paused_since IS NOT NULL"
         )
-        return {job: sound_pause(*row[1:]) for row in rows if (job := names.own(row[0])) is not None}
+        return {job: checked_pause(*row[1:]) for row in rows if (job := names.own(row[0])) is not None}
 
     async def last_handled(self, jobs: Sequence[str]) -> list[int | None]:
         names = Names(self.namespace)
         keys = [names.key(job) for job in jobs]
         rows = await self._database.rows("name, mark", f"FROM lock_job WHERE name {NAMED}", as_json(keys))
         now = self.clock.now()
-        ticks = {key: tick for key, mark in rows if is_credible(tick := sound_last_handled(mark), now)}
+        ticks = {key: tick for key, mark in rows if is_credible(tick := checked_last_handled(mark), now)}
         return [ticks.get(key) for key in keys]

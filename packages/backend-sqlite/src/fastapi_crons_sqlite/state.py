@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from fastapi_crons.locking.base import Reach
 from fastapi_crons.run import MissedTicks, Run, RunStatus
 from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, StateBackend
-from fastapi_crons.state.sound import Damage, sound_state
+from fastapi_crons.state.checks import Damage, checked_state
 from fastapi_crons_sqlite._database import Database
 from fastapi_crons_sqlite._events import clean_up, publish, subscribe
 from fastapi_crons_sqlite._names import Names
@@ -151,7 +151,7 @@ class SQLiteStateBackend(StateBackend):
         return {state.job: state for state in states if state is not None}
 
     def _state_of(self, row: Row, job: str) -> JobState | None:
-        return self._damage.sound(f"state of job {job!r}", lambda: sound_state(JobState(job, *row[1:])))
+        return self._damage.noted(f"state of job {job!r}", lambda: checked_state(JobState(job, *row[1:])))
 
     def _runs_of(self, rows: Sequence[Row]) -> list[Run]:
         """The runs of rows, as far as they are this namespace's, and can be read."""

@@ -20,7 +20,7 @@ from fastapi_crons.schedule.cron import check_timezone, zone_name
 PREFIX = "CRON_"
 _SHORTEST_TOKEN = 16
 _ADVISED_TOKEN = 32
-#: Stores take a lease that lasts longer than a leap year (`locking.sound`) for damaged.
+#: Stores take a lease that lasts longer than a leap year (`locking.checks`) for damaged.
 _LONGEST_LEASE = 365 * 86_400
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -31,8 +31,8 @@ from fastapi_crons.locking.base import (
     Resumed,
     ResumeRequest,
 )
+from fastapi_crons.locking.checks import checked_instance, checked_known, checked_pause
 from fastapi_crons.locking.instance import Instance
-from fastapi_crons.locking.sound import sound_instance, sound_known, sound_pause
 
 from .clients import Client
 from .connection import Connection
@@ -134,7 +134,7 @@ class RedisLockBackend(LockBackend):
         return [None if row is None else Resumed(Pause(*row[0]), *row[1:]) for row in rows]
 
     async def pauses(self) -> dict[str, Pause]:
-        return {job: sound_pause(*pause) for job, pause in await self._do("pauses")}
+        return {job: checked_pause(*pause) for job, pause in await self._do("pauses")}
 
     async def cancel(self, run_ids: Collection[str], actor: str | None) -> set[str]:
         return set(await self._do("cancel", [list(run_ids), actor]))
@@ -146,7 +146,7 @@ class RedisLockBackend(LockBackend):
         records, cancelled = await self._do("known", jobs)
         to_cancel = frozenset(cancelled)
         found = (
-            self._damage.sound(f"record of job {job}", partial(_known, job, record, to_cancel))
+            self._damage.noted(f"record of job {job}", partial(_known, job, record, to_cancel))
             for job, record in records.items()
         )
         return [known for known in found if known is not None]
@@ -196,7 +196,7 @@ class RedisLockBackend(LockBackend):
         instances = [
             (found, is_alive)
             for about, heartbeat, is_alive in known
-            if (found := self._damage.sound(f"instance {about[1]}", partial(_instance, about, heartbeat))) is not None
+            if (found := self._damage.noted(f"instance {about[1]}", partial(_instance, about, heartbeat))) is not None
         ]
         self._neighbours.remember(self._me(), [found.instance for found, _ in instances])
         return [found for found, is_alive in instances if is_alive]
@@ -216,15 +216,15 @@ def _known(job: str, record: Sequence[Any], cancelled: Collection[str]) -> Known
         enabled,
         int(last_handled),
         since,
-        sound_pause(*pause) if pause else None,
+        checked_pause(*pause) if pause else None,
         tuple(_lease(lease, lease[1] in cancelled) for lease in leases),
     )
-    return sound_known(known)
+    return checked_known(known)
 
 
 def _instance(about: Sequence[Any], heartbeat: float) -> LiveInstance:
     # The script has checked the heartbeat, by the server's clock.
-    return sound_instance(LiveInstance(Instance(*about[:-2]), heartbeat, about[-2], about[-1]), LATEST)
+    return checked_instance(LiveInstance(Instance(*about[:-2]), heartbeat, about[-2], about[-1]), LATEST)
 
 
 class Neighbours:

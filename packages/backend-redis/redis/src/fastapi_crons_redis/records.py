@@ -10,7 +10,7 @@ from fastapi_crons._util.damage import Damage
 from fastapi_crons._util.damage import text as checked_text
 from fastapi_crons.run import MissedTicks, Run, RunError
 from fastapi_crons.state.base import Event, Record, Signal
-from fastapi_crons.state.sound import sound_missed, sound_run
+from fastapi_crons.state.checks import checked_missed, checked_run
 
 from .connection import text_of
 
@@ -76,16 +76,16 @@ def events_in(text: str | bytes, damage: Damage) -> Iterator[Event]:
     """The events in a message, of the kinds that this version knows; those that can't be read are passed over."""
     what = "a published event"
     readers: dict[str, Callable[..., Event]] = {
-        "runs": lambda *parts: sound_run(run_of(*parts)),
-        "missed": lambda *parts: sound_missed(missed_of(*parts)),
+        "runs": lambda *parts: checked_run(run_of(*parts)),
+        "missed": lambda *parts: checked_missed(missed_of(*parts)),
         "signals": _signal,
     }
-    message = damage.sound(what, lambda: parsed(text if isinstance(text, bytes) else text.encode()))
+    message = damage.noted(what, lambda: parsed(text if isinstance(text, bytes) else text.encode()))
     kinds = message if isinstance(message, dict) else {}
     for kind, reader in readers.items():
         parts = kinds.get(kind)
         for part in parts if isinstance(parts, list) else ():
-            event = damage.sound(what, lambda: reader(*part))  # noqa: B023 - called at once
+            event = damage.noted(what, lambda: reader(*part))  # noqa: B023 - called at once
             if event is not None:
                 yield event
 

@@ -16,7 +16,7 @@ from fastapi_crons._util.damage import Damage, DamagedError, name
 from fastapi_crons.locking.base import Reach
 from fastapi_crons.run import LogLine, MissedTicks, Run, RunStatus
 from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, Signal, StateBackend
-from fastapi_crons.state.sound import sound_log, sound_missed, sound_run, sound_state
+from fastapi_crons.state.checks import checked_log, checked_missed, checked_run, checked_state
 
 from .clients import Client
 from .connection import Connection, text_of
@@ -106,10 +106,10 @@ class RedisStateBackend(StateBackend):
 
         def read(text: bytes | None) -> tuple[str, JobState]:
             run_id, status, job, instance, started = parsed(text)
-            return name(run_id, "id"), sound_state(JobState(job, status, instance, started))
+            return name(run_id, "id"), checked_state(JobState(job, status, instance, started))
 
         texts = await self._texts("states", None if jobs is None else list(jobs))
-        found = (self._damage.sound(f"state of a job, {_shown(text)}", partial(read, text)) for text in texts)
+        found = (self._damage.noted(f"state of a job, {_shown(text)}", partial(read, text)) for text in texts)
         return [head for head in found if head is not None]
 
     async def runs(
@@ -132,72 +132,72 @@ class RedisStateBackend(StateBackend):
             if after is not None and latest[done][0] < after:
                 break
             jobs = [state.job for _, state in latest[done : done + size]]
-            found += self._sound_runs(await self._texts("runs", [jobs, limit, before, after, status]), jobs)
+            found += self._readable_runs(await self._texts("runs", [jobs, limit, before, after, status]), jobs)
             found = sorted(found, key=attrgetter("id"), reverse=True)[:limit]
             done, size = done + size, min(2 * size, _JOBS_AT_A_TIME)
         return found
 
     async def run(self, run_id: str) -> Run | None:
         text, log, *_ = (*await self._texts("run", run_id), None, None)
-        found = self._sound_runs([run_id.encode(), text])
+        found = self._readable_runs([run_id.encode(), text])
         if not found or not log:
             return found[0] if found else None
 
         def read() -> tuple[LogLine, ...]:
-            return sound_log(tuple(LogLine(*line) for line in parsed(log)))
+            return checked_log(tuple(LogLine(*line) for line in parsed(log)))
 
-        return replace(found[0], log=self._damage.sound(f"log of run {run_id}", read) or ())
+        return replace(found[0], log=self._damage.noted(f"log of run {run_id}", read) or ())
 
     async def _runs_of_one(self, job: str, limit: int, before: str | None, status: RunStatus | None) -> list[Run]:
         found: list[Run] = []
         # A run that can't be read must not look like the end of the list.
         while (wanted := limit - len(found)) > 0:
             texts = await self._texts("runs", [[job], wanted, before, None, status])
-            found += self._sound_runs(texts, [job])
+            found += self._readable_runs(texts, [job])
             if len(texts) < 2 * wanted:
                 break
             before = (texts[-2] or b"").decode("utf-8", "replace")
         return found
 
-    def _sound_runs(self, texts: Sequence[bytes | None], jobs: Collection[str] | None = None) -> list[Run]:
+    def _readable_runs(self, texts: Sequence[bytes | None], jobs: Collection[str] | None = None) -> list[Run]:
         """The readable runs of a list of ids, each followed by its run; only of these jobs, where some are named."""
 
         def read(run_id: bytes | None, text: bytes) -> Run:
-            run = sound_run(run_of(*parsed(text)))
+            run = checked_run(run_of(*parsed(text)))
             if run.id.encode() != run_id:
                 raise DamagedError(f"it says that it is run {run.id}")
             _check_job(run.job, jobs)
             return run
 
         found = (
-            self._damage.sound(f"run {_shown(run_id)}", partial(read, run_id, text))
+            self._damage.noted(f"run {_shown(run_id)}", partial(read, run_id, text))
             for run_id, text in zip(texts[::2], texts[1::2], strict=True)
             if text
         )
         return [run for run in found if run is not None]
 
     async def runs_by_id(self, run_ids: Collection[str]) -> dict[str, Run]:
-        return {run.id: run for run in self._sound_runs(await self._texts("runs_by_id", list(run_ids)))}
+        return {run.id: run for run in self._readable_runs(await self._texts("runs_by_id", list(run_ids)))}
 
     async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:
         return (await self.missed_by_job([job], limit=limit))[job]
 
     async def missed_by_job(self, jobs: Collection[str], *, limit: int = 50) -> dict[str, list[MissedTicks]]:
         def read(text: bytes | None) -> MissedTicks:
-            missed = sound_missed(missed_of(*parsed(text)))
+            missed = checked_missed(missed_of(*parsed(text)))
             _check_job(missed.job, jobs)
             return missed
 
         found: dict[str, list[MissedTicks]] = {job: [] for job in jobs}
         for text in await self._texts("missed", [list(jobs), limit]):
-            missed = self._damage.sound(f"missed ticks {_shown(text)}", partial(read, text))
+            missed = self._damage.noted(f"missed ticks {_shown(text)}", partial(read, text))
             if missed is not None:
                 found[missed.job].append(missed)
         return found
 
     async def unfinished(self) -> list[Run]:
         # What is listed as running may be on record as ended.
-        return [run for run in self._sound_runs(await self._texts("unfinished")) if run.status == "running"]
+        return [run for run in self._readable_runs(await self._texts("unfinished")) if run.status == "running"]
 
     def damaged(self) -> Collection[str]:
         return self._damage.names()

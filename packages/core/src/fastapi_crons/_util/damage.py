@@ -1,6 +1,6 @@
 """Damaged rows of a store. Each is left out and logged once, and affects nothing else.
 
-Stores check what they have read with the functions `sound_…` of `state.sound` and `locking.sound`, which raise
+Stores check what they have read with the functions `checked_…` of `state.checks` and `locking.checks`, which raise
 `DamagedError`, and note what they leave out.
 """
 
@@ -45,7 +45,7 @@ class Damage:
         #: When each was last read, on the monotonic clock.
         self._read_at: dict[str, float] = {}
 
-    def sound(self, row: str, make: Callable[[], T]) -> T | None:
+    def noted(self, row: str, make: Callable[[], T]) -> T | None:
         """What `make` returns; None where it fails, which is noted under the name of the row."""
         try:
             return make()
@@ -75,8 +75,8 @@ class Damage:
 
 def check(record: object, checks: Mapping[str, Check]) -> None:
     """Check fields of a record. Raises `DamagedError`."""
-    for field, is_sound in checks.items():
-        is_sound(getattr(record, field), field)
+    for field, check_field in checks.items():
+        check_field(getattr(record, field), field)
 
 
 def text(value: object, field: str) -> str:

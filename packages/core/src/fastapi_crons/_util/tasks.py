@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 from fastapi_crons._util.backoff import Backoff, Meter
-from fastapi_crons._util.life import Finding, Part
+from fastapi_crons._util.part import Finding, Part
 from fastapi_crons._util.text import counted, one_line, traceback_text
 from fastapi_crons.clock import Clock, begin_root_task
 

@@ -13,8 +13,8 @@ from fastapi import HTTPException
 from starlette.requests import HTTPConnection
 
 from fastapi_crons._util.text import printable, safe_text
-from fastapi_crons.api.attempts import Attempts
 from fastapi_crons.api.locality import why_not_local
+from fastapi_crons.api.throttle import Throttle
 from fastapi_crons.config import CronConfig
 
 #: How many characters of `X-Actor` are used.
@@ -36,7 +36,7 @@ class Access:
         """Whether neither a token nor dependencies nor `CRON_API_OPEN` were set."""
         return self._token is None and not self._guarded and not self._open
 
-    async def admit(self, connection: HTTPConnection, attempts: Attempts) -> bool:
+    async def admit(self, connection: HTTPConnection, attempts: Throttle) -> bool:
         """Whether a client may see results, error texts, notes and log lines.
 
         Raises a 401 for a missing or wrong token, and a 429 after too many wrong ones; for a request that may change something,
@@ -57,7 +57,7 @@ class Access:
         behind_credentials = self._token is not None or self._guarded
         return safe_text(printable(given), _ACTOR_CHARS) if given and behind_credentials else None
 
-    async def _check_token(self, connection: HTTPConnection, attempts: Attempts) -> None:
+    async def _check_token(self, connection: HTTPConnection, attempts: Throttle) -> None:
         given = connection.headers.get("authorization")
         address = "" if connection.client is None else connection.client.host
         if given is not None:

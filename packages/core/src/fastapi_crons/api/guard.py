@@ -9,9 +9,9 @@ from fastapi.security.base import SecurityBase
 from starlette.requests import HTTPConnection
 
 from fastapi_crons.api.access import Access
-from fastapi_crons.api.attempts import Attempts
-from fastapi_crons.api.notices import Notices
+from fastapi_crons.api.access_notices import Notices
 from fastapi_crons.api.owners import ip_address
+from fastapi_crons.api.throttle import Throttle
 from fastapi_crons.management.management import Management
 from fastapi_crons.scheduler.crons import Crons
 
@@ -47,7 +47,7 @@ class Guard:
         self._crons = crons
         self._guarded = guarded
         self._notices = notices
-        self._attempts = Attempts()
+        self._attempts = Throttle()
 
     async def __call__(self, connection: HTTPConnection) -> None:
         asked = connection.scope.get(_ASKED)

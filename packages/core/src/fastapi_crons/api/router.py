@@ -14,6 +14,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import AwareDatetime, BeforeValidator, Field
 
 from fastapi_crons._util.text import one_line
+from fastapi_crons.api.access_notices import Notices
 from fastapi_crons.api.guard import Asked, Guard, ShownBearer
 from fastapi_crons.api.models import (
     CancelAnswer,
@@ -29,7 +30,6 @@ from fastapi_crons.api.models import (
     SchedulerModel,
     TickModel,
 )
-from fastapi_crons.api.notices import Notices
 from fastapi_crons.api.plugin_routes import PluginRoutes
 from fastapi_crons.api.problems import ManagementRoute, problems
 from fastapi_crons.engine.events import Published

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 from fastapi_crons._util.backoff import Backoff, Meter
-from fastapi_crons._util.life import Finding
+from fastapi_crons._util.part import Finding
 from fastapi_crons._util.text import one_line, span
 from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig

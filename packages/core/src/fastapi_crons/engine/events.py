@@ -9,7 +9,7 @@ from contextlib import aclosing, contextmanager
 from typing import TypeVar, cast
 
 from fastapi_crons._util.backoff import Backoff, Meter
-from fastapi_crons._util.life import Part
+from fastapi_crons._util.part import Part
 from fastapi_crons._util.text import counted, one_line, traceback_text
 from fastapi_crons.errors import CronsError, StoreError, TooManyListenersError
 from fastapi_crons.run import MissedTicks, Run

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from fastapi_crons._util.life import Finding
+from fastapi_crons._util.part import Finding
 
 Status = Literal["ok", "degraded", "unhealthy"]
 

@@ -6,7 +6,7 @@ import logging
 from math import inf
 
 from fastapi_crons._util.backoff import Meter
-from fastapi_crons._util.life import Part
+from fastapi_crons._util.part import Part
 from fastapi_crons._util.tasks import Supervisor
 from fastapi_crons._util.text import counted, one_line, printable
 from fastapi_crons.clock import Clock

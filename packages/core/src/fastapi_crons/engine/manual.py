@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from fastapi_crons._util.life import Part
+from fastapi_crons._util.part import Part
 from fastapi_crons._util.tasks import Background
 from fastapi_crons._util.text import printable, safe_text
 from fastapi_crons.clock import Clock, iso_utc

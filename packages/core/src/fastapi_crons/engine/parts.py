@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fastapi_crons._util.life import Part
-from fastapi_crons._util.signals import Signals
+from fastapi_crons._util.os_signals import Signals
+from fastapi_crons._util.part import Part
 from fastapi_crons._util.tasks import Background, Supervisor
 from fastapi_crons._util.threads import ThreadPool
 from fastapi_crons.clock import Clock
@@ -15,9 +15,9 @@ from fastapi_crons.engine.dispatch.lateness import Delays
 from fastapi_crons.engine.dispatch.timeline import Timeline
 from fastapi_crons.engine.events import Feed
 from fastapi_crons.engine.fleet.membership import Membership
-from fastapi_crons.engine.fleet.prompt import Prompt
 from fastapi_crons.engine.fleet.recovery import Recovery
 from fastapi_crons.engine.fleet.signals import FleetSignals
+from fastapi_crons.engine.fleet.waker import HeartbeatWaker
 from fastapi_crons.engine.maintenance import Maintenance
 from fastapi_crons.engine.manual import Requests
 from fastapi_crons.engine.runs.journal import Journal
@@ -88,7 +88,7 @@ class Parts:
 
     def _make_runs(self, plugins: Plugins) -> None:
         config, clock = self.config, self.clock
-        self.prompt = Prompt(clock.monotonic)
+        self.waker = HeartbeatWaker(clock.monotonic)
         self.recorder = Recorder(
             self.state,
             self.locks,
@@ -110,7 +110,7 @@ class Parts:
             self.background,
             self.instance.id,
             self.signals.interrupts,
-            ask_about_leases=self.prompt.renew,
+            ask_about_leases=self.waker.renew,
             on_lost=self._on_lost,
         )
 
@@ -129,7 +129,7 @@ class Parts:
             self.delays,
             runs_ticks=runs_ticks,
             on_registered=on_registered,
-            on_early=self.prompt.beat_for_early_tick,
+            on_early=self.waker.beat_for_early_tick,
         )
 
     def _make_fleet(self, job_of: Callable[[str], CronJob | None], *, runs_ticks: bool) -> None:
@@ -152,7 +152,7 @@ class Parts:
             self.background,
             self.state,
             self.dispatcher,
-            self.prompt,
+            self.waker,
             store_timeout=self.config.store_timeout,
             publishes=self.locks.backend.reach != "process",
             listens=runs_ticks,
@@ -169,7 +169,7 @@ class Parts:
             self.dispatcher,
             self.recovery,
             self.fleet_signals,
-            self.prompt,
+            self.waker,
             runs_ticks=runs_ticks,
         )
         self.requests = Requests(

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 
-from fastapi_crons._util.life import Finding, Part, listed
+from fastapi_crons._util.part import Finding, Part, listed
 from fastapi_crons._util.text import one_line
 from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig

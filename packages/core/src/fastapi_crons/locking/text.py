@@ -30,7 +30,7 @@ def record_to_text(record: JobRecord) -> str:
 
 
 def record_from_text(text: object) -> JobRecord:
-    """The record that a text holds. Never raises: what can't be read makes a record that no backend accepts as sound."""
+    """The record that a text holds. Never raises: what can't be read makes a record that no backend accepts."""
     try:
         values = json.loads(cast("str", text))
         record = JobRecord(**{field: values[field] for field in _FIELDS if field in values})
@@ -49,7 +49,7 @@ def lease_to_text(lease: Lease) -> str:
 
 
 def lease_from_text(text: object) -> Lease:
-    """The lease that a text holds. Never raises: what can't be read makes a lease that no backend accepts as sound."""
+    """The lease that a text holds. Never raises: what can't be read makes a lease that no backend accepts."""
     try:
         return _lease(json.loads(cast("str", text)))
     except _UNREADABLE:
@@ -62,7 +62,7 @@ def instance_to_text(found: LiveInstance) -> str:
 
 
 def instance_from_text(text: object) -> LiveInstance:
-    """The instance that a text holds. Never raises: what can't be read makes an instance that no backend accepts as sound."""
+    """The instance that a text holds. Never raises: what can't be read makes an instance that no backend accepts."""
     try:
         values = json.loads(cast("str", text))
         instance = Instance(**values["instance"])

@@ -28,7 +28,7 @@ from fastapi_crons.locking.base import (
     Resumed,
     ResumeRequest,
 )
-from fastapi_crons.locking.sound import sound_instance, sound_lease, sound_record
+from fastapi_crons.locking.checks import checked_instance, checked_lease, checked_record
 
 if TYPE_CHECKING:
     from fastapi_crons.locking.instance import Instance
@@ -286,26 +286,26 @@ class TransactionalLockBackend(LockBackend):
     ) -> dict[str, JobRecord]:
         """The records that can be read."""
         found = await transaction.load(jobs)
-        return {job: record for job, record in found.items() if self._is_sound(job, record, now)}
+        return {job: record for job, record in found.items() if self._is_readable(job, record, now)}
 
-    def _is_sound(self, job: str, record: JobRecord, now: float) -> bool:
+    def _is_readable(self, job: str, record: JobRecord, now: float) -> bool:
         """Whether a record can be read; what can't be in it is repaired, or left out."""
         # Each record of each batch comes by here: a row has a name only where there is something to say of it.
         try:
-            repaired = sound_record(record, now)
+            repaired = checked_record(record, now)
         except UNREADABLE as error:
             self.damage.note(f"record of job {job!r}", error)
             return False
         if repaired:
             self.damage.note(f"record of job {job!r}", f"{', '.join(repaired)} can't be what is on record")
         if record.leases:
-            leases = [self._sound_lease(lease, now) for lease in record.leases.values()]
+            leases = [self._readable_lease(lease, now) for lease in record.leases.values()]
             record.leases = {lease.run_id: lease for lease in leases if lease is not None}
         return True
 
-    def _sound_lease(self, lease: Lease, now: float) -> Lease | None:
+    def _readable_lease(self, lease: Lease, now: float) -> Lease | None:
         try:
-            found = sound_lease(lease, now, self.terms.lease)
+            found = checked_lease(lease, now, self.terms.lease)
         except UNREADABLE as error:
             self.damage.note(f"lease {lease.run_id!r}", error)
             return None
@@ -317,16 +317,16 @@ class TransactionalLockBackend(LockBackend):
         self, transaction: LockTransaction, now: float, living: Collection[str] | None = None
     ) -> list[Lease]:
         """The leases that can be read. Others are deleted unless an instance of `living` holds them, or that is None."""
-        sound, damaged = [], []
+        readable, damaged = [], []
         for lease in await transaction.leases():
-            found = self._sound_lease(lease, now)
+            found = self._readable_lease(lease, now)
             if found is not None:
-                sound.append(found)
+                readable.append(found)
             elif living is not None and lease.instance not in living:
                 damaged.append(lease)
         if damaged:
             await transaction.delete_leases(damaged)
-        return sound
+        return readable
 
     async def _instances(
         self, transaction: LockTransaction, now: float, *, repair: bool = False
@@ -335,7 +335,7 @@ class TransactionalLockBackend(LockBackend):
         instances = {}
         for read in await transaction.instances():
             row = f"instance {read.instance.owner!r}"
-            found = self.damage.sound(row, partial(sound_instance, read, now))
+            found = self.damage.noted(row, partial(checked_instance, read, now))
             if found is None:
                 continue
             instances[found.instance.owner] = found

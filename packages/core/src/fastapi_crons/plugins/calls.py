@@ -14,7 +14,7 @@ import pluggy
 from fastapi_crons._util.backoff import Lasting, Meter
 from fastapi_crons._util.callables import is_awaitable, is_coroutine_function, label
 from fastapi_crons._util.exceptions import exact_text, is_a
-from fastapi_crons._util.life import Finding, Part
+from fastapi_crons._util.part import Finding, Part
 from fastapi_crons._util.text import (
     counted,
     one_line,

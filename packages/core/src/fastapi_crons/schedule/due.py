@@ -13,8 +13,8 @@ from typing import NamedTuple, Protocol
 
 from fastapi_crons.errors import ScheduleError
 from fastapi_crons.run import MissedReason
+from fastapi_crons.schedule.checks import ForeignTicks
 from fastapi_crons.schedule.cron import CronSchedule, Schedule, cron_schedule
-from fastapi_crons.schedule.foreign import ForeignTicks
 
 #: Counting the ticks of a range stops here: "or more".
 MAX_COUNT = 10_000

@@ -17,11 +17,11 @@ from fastapi_crons.job import CronJob, ManualRun
 from fastapi_crons.plugins.registry import Plugins
 from fastapi_crons.registry import JobRegistry
 from fastapi_crons.run import Run, RunStatus, Trigger
+from fastapi_crons.scheduler.arguments import Arguments
 from fastapi_crons.scheduler.decorators import Decorators
-from fastapi_crons.scheduler.given import Given
 from fastapi_crons.scheduler.lifespan import attach
-from fastapi_crons.scheduler.notices import Notices
 from fastapi_crons.scheduler.schedulers import Schedulers
+from fastapi_crons.scheduler.start_notices import Notices
 from fastapi_crons.scheduler.start_stop import StartStop
 from fastapi_crons.state.client import answer_of
 
@@ -73,7 +73,7 @@ class Crons(Decorators):
         clock: Clock | None = None,
     ) -> Crons:
         with cls._schedulers.lock:
-            given = Given(state_backend, lock_manager, config, clock)
+            given = Arguments(state_backend, lock_manager, config, clock)
             return cls._schedulers.meant_by(app, given) or super().__new__(cls)
 
     def __init__(
@@ -89,7 +89,7 @@ class Crons(Decorators):
         with schedulers.lock:
             if app is not None and schedulers.of_app(app) is self:
                 return
-            given, place = Given(state_backend, lock_manager, config, clock), caller()
+            given, place = Arguments(state_backend, lock_manager, config, clock), caller()
             if not hasattr(self, "jobs"):
                 self._set_up(given, adoptable=app is None)
             elif given.anything:
@@ -107,7 +107,7 @@ class Crons(Decorators):
                 schedulers.attach(app, self)
                 attach(app, self)
 
-    def _set_up(self, given: Given, *, adoptable: bool) -> None:
+    def _set_up(self, given: Arguments, *, adoptable: bool) -> None:
         logs.adopt_server_handlers()  # what is logged before the start is to show its level, too
         self.given = given
         self.adoptable = given if adoptable else None
@@ -131,7 +131,7 @@ class Crons(Decorators):
         self._entered: list[object] = []
         Crons._schedulers.add(self)
 
-    def _take(self, given: Given) -> None:
+    def _take(self, given: Arguments) -> None:
         """Use what is given now in place of what was given or chosen before; the scheduler is not running."""
         both = self.given.with_newer(given)
         config = both.settings or self.config
@@ -347,7 +347,7 @@ class Crons(Decorators):
 
         `asleep` are the tasks that sleep on that clock. `finish_runs` says whether runs have to end first, unless they sleep.
         """
-        from fastapi_crons.engine.rest import is_at_rest
+        from fastapi_crons.engine.at_rest import is_at_rest
 
         return self.engine is None or is_at_rest(self.engine, asleep, finish_runs=finish_runs)
 

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary, ref
 
 from fastapi_crons._util.executions import Caller, caller
 from fastapi_crons.registry import JobRegistry
-from fastapi_crons.scheduler.given import Given
+from fastapi_crons.scheduler.arguments import Arguments
 from fastapi_crons.scheduler.lifespan import refuse_inside_lifespan
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ class Scheduler(Protocol):
     """What this module asks of a `Crons`."""
 
     jobs: JobRegistry
-    given: Given
+    given: Arguments
     """What it was given so far."""
-    adoptable: Given | None
+    adoptable: Arguments | None
     """What it was made with, where it was made without an app: then an app may adopt it."""
     made_at: list[Caller]
     """Where in the app's code it was made, and attached to apps."""
@@ -66,7 +66,7 @@ class Schedulers(Generic[SchedulerT]):
         """The scheduler that starts and stops with an app."""
         return self._of_apps.get(app)
 
-    def meant_by(self, app: FastAPI | None, given: Given) -> SchedulerT | None:
+    def meant_by(self, app: FastAPI | None, given: Arguments) -> SchedulerT | None:
         """The scheduler that `Crons(app, …)` with these arguments means; None for a new one.
 
         Raises `ConfigurationError` where that one was given something else, and inside the running lifespan of the app.

@@ -44,7 +44,7 @@ def lock_script() -> str:
         **_positions("L_", Lease._fields),
         **_positions("C_", ClaimRequest._fields),
     }
-    return _joined(names, "shared", "lock/rule", "lock/sound", "lock/store", "lock/operations")
+    return _joined(names, "shared", "lock/rule", "lock/checks", "lock/store", "lock/operations")
 
 
 @cache

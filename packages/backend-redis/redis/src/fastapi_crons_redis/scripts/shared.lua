@@ -18,8 +18,8 @@ end
 
 -- The list or mapping that a text holds as JSON; nil where it is damaged.
 local function decoded(text)
-  local sound, value = pcall(cjson.decode, text)
-  return sound and type(value) == 'table' and value or nil
+  local decoded_well, value = pcall(cjson.decode, text)
+  return decoded_well and type(value) == 'table' and value or nil
 end
 
 -- What was passed over or repaired because it was damaged, by name. Python logs it.

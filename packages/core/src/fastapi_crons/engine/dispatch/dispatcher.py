@@ -13,17 +13,17 @@ from collections.abc import Callable, Iterable, Iterator
 from math import inf
 from time import perf_counter
 
-from fastapi_crons._util.life import Finding, Part, listed
+from fastapi_crons._util.part import Finding, Part, listed
 from fastapi_crons._util.tasks import Background, Supervisor
 from fastapi_crons._util.text import one_line
 from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
+from fastapi_crons.engine.dispatch.claim_results import ClaimResults
 from fastapi_crons.engine.dispatch.claims import Wanted, claims_of
 from fastapi_crons.engine.dispatch.jitter import HeldBack
 from fastapi_crons.engine.dispatch.lateness import LATE_AFTER, PAUSED, Delay, Delays
 from fastapi_crons.engine.dispatch.queue import JobQueue, Room
 from fastapi_crons.engine.dispatch.registration import RegisteredJobs
-from fastapi_crons.engine.dispatch.results import Results
 from fastapi_crons.engine.dispatch.sharing import Due, Sharing
 from fastapi_crons.engine.dispatch.store_clock import StoreClock
 from fastapi_crons.engine.dispatch.timeline import Timeline
@@ -89,7 +89,7 @@ class Dispatcher(Part):
             config, clock, owner, locks, recorder, journal, runner, timeline, run_ids, self._registered, on_registered
         )
         self._sharing = Sharing(owner, clock, locks, background, self.jobs, self._queue, self.wake)
-        self.results = Results(
+        self.results = ClaimResults(
             clock,
             owner,
             recorder,

@@ -11,7 +11,7 @@ from zlib import adler32, crc32
 
 from fastapi_crons._util.damage import LATEST
 from fastapi_crons._util.gc_pause import collector_paused
-from fastapi_crons._util.life import Finding, listed
+from fastapi_crons._util.part import Finding, listed
 from fastapi_crons._util.text import counted, printable
 from fastapi_crons.clock import Clock, utc_datetime
 from fastapi_crons.config import CronConfig

@@ -15,7 +15,7 @@ from fastapi_crons._util.text import counted, one_line
 from fastapi_crons.clock import Clock, SystemClock
 from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.fleet.lost import LostLeases
-from fastapi_crons.engine.fleet.prompt import Prompt
+from fastapi_crons.engine.fleet.waker import HeartbeatWaker
 from fastapi_crons.errors import StoreError
 from fastapi_crons.locking.base import Beat
 from fastapi_crons.locking.client import LockClient
@@ -55,7 +55,7 @@ class Heartbeat:
         instance: Instance,
         locks: LockClient,
         leases: LeaseBook,
-        prompt: Prompt,
+        waker: HeartbeatWaker,
         lost: LostLeases,
         listener: Listener,
     ) -> None:
@@ -64,7 +64,7 @@ class Heartbeat:
         self._instance = instance
         self._locks = locks
         self._leases = leases
-        self._prompt = prompt
+        self._waker = waker
         self._lost = lost
         self._listener = listener
         self._loop = asyncio.get_running_loop()
@@ -91,7 +91,7 @@ class Heartbeat:
         """Begin: in a thread of its own where the store can be cloned for it, else on this loop."""
         clone = self._locks.clone() if isinstance(self._clock, SystemClock) else None
         if clone is None:
-            self._prompt.listen(self._loop)
+            self._waker.listen(self._loop)
             work = [self._beat_forever(self._locks), self._watch(self._locks)]
             self._tasks = [self._loop.create_task(each, name="fastapi-crons leases") for each in work]
         else:
@@ -106,7 +106,7 @@ class Heartbeat:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout)
         if self._thread is not None:
-            self._prompt.beat()
+            self._waker.beat()
             try:
                 await asyncio.wait_for(self._thread_ended.wait(), timeout)
             except asyncio.TimeoutError:
@@ -128,7 +128,7 @@ class Heartbeat:
         self._on_listeners_loop(self._thread_ended.set)
 
     async def _keep(self, locks: LockClient) -> None:
-        self._prompt.listen(asyncio.get_running_loop())
+        self._waker.listen(asyncio.get_running_loop())
         watch = asyncio.create_task(self._watch(locks))
         backoff = Backoff()
         try:
@@ -138,10 +138,10 @@ class Heartbeat:
                     break
                 except StoreError as error:
                     locks.fails("heartbeat", self._clock.monotonic(), one_line(error))
-                    await self._prompt.wait(self._clock, backoff.next())
+                    await self._waker.wait(self._clock, backoff.next())
             await self._beat_forever(locks)
         finally:
-            self._prompt.listen(None)
+            self._waker.listen(None)
             watch.cancel()
             await locks.close()
 
@@ -152,7 +152,7 @@ class Heartbeat:
         while not self._stopping:
             renew_at = self._leases.renewed_at + renewal_interval
             due = beat_at if backoff is not None else min(beat_at, renew_at)
-            prompted = await self._prompt.wait(self._clock, max(0.0, due - self._clock.monotonic()))
+            prompted = await self._waker.wait(self._clock, max(0.0, due - self._clock.monotonic()))
             if self._stopping:
                 return
             self._look_at_loop()
@@ -163,7 +163,7 @@ class Heartbeat:
                 # After a long silence other instances may have recovered runs of ours.
                 silent = self._beaten_at - before >= self._config.instance_timeout
                 renewal_is_due = self._clock.monotonic() >= renew_at or (due == renew_at and not prompted)
-                if silent or renewal_is_due or self._prompt.renewal_wanted or self._leases.is_in_doubt:
+                if silent or renewal_is_due or self._waker.renewal_wanted or self._leases.is_in_doubt:
                     await self._renew(locks)
             except Exception as error:  # whatever it is, the heartbeat must continue
                 self._log_failure(error)
@@ -189,11 +189,11 @@ class Heartbeat:
         return beat
 
     async def _renew(self, locks: LockClient) -> None:
-        self._prompt.renewing()
+        self._waker.renewing()
         try:
             refused = await locks.renew_held()
         except BaseException:
-            self._prompt.renew_later()
+            self._waker.renew_later()
             raise
         if refused:
             self._call(partial(self._lost.refused, refused))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from fastapi_crons._util.tasks import Background
 from fastapi_crons.clock import Clock
 from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
-from fastapi_crons.engine.fleet.prompt import Prompt
+from fastapi_crons.engine.fleet.waker import HeartbeatWaker
 from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.engine.runs.runner import Runner
 from fastapi_crons.errors import StoreError
@@ -34,7 +34,7 @@ class LostLeases:
         leases: LeaseBook,
         runner: Runner,
         dispatcher: Dispatcher,
-        prompt: Prompt,
+        waker: HeartbeatWaker,
         log_failure: Callable[[str, StoreError], None],
     ) -> None:
         self._clock = clock
@@ -42,7 +42,7 @@ class LostLeases:
         self._locks, self._leases = locks, leases
         self._runner = runner
         self._dispatcher = dispatcher
-        self._prompt = prompt
+        self._waker = waker
         self._log_failure = log_failure
 
     def refused(self, leases: Sequence[LeaseRef]) -> None:
@@ -61,7 +61,7 @@ class LostLeases:
             lost = await self._renew(refused)
         except StoreError as error:
             self._log_failure("can't renew leases, and will try again", error)
-            self._clock.call_later(_RETRY_AFTER, self._prompt.renew)
+            self._clock.call_later(_RETRY_AFTER, self._waker.renew)
             return
         for run in lost:
             self._lose(run)

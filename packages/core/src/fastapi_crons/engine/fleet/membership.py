@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from fastapi_crons._util.backoff import Meter
-from fastapi_crons._util.life import Finding, Part
+from fastapi_crons._util.part import Finding, Part
 from fastapi_crons._util.tasks import Background
 from fastapi_crons._util.text import counted, one_line, span
 from fastapi_crons.clock import Clock
@@ -17,9 +17,9 @@ from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
 from fastapi_crons.engine.fleet.heartbeat import Heartbeat
 from fastapi_crons.engine.fleet.lost import LostLeases
-from fastapi_crons.engine.fleet.prompt import Prompt
 from fastapi_crons.engine.fleet.recovery import Recovery
 from fastapi_crons.engine.fleet.signals import FleetSignals
+from fastapi_crons.engine.fleet.waker import HeartbeatWaker
 from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.engine.runs.runner import Runner
 from fastapi_crons.errors import StoreError
@@ -49,7 +49,7 @@ class Membership(Part):
         dispatcher: Dispatcher,
         recovery: Recovery,
         signals: FleetSignals,
-        prompt: Prompt,
+        waker: HeartbeatWaker,
         *,
         runs_ticks: bool,
     ) -> None:
@@ -74,8 +74,8 @@ class Membership(Part):
         self._failures: defaultdict[str, Meter] = defaultdict(Meter)
         self._blocked = Meter()
         self._signals = signals
-        self._lost = LostLeases(clock, background, locks, leases, runner, dispatcher, prompt, self._log_failure)
-        self.heartbeat = Heartbeat(config, clock, instance, locks, leases, prompt, self._lost, listener=self)
+        self._lost = LostLeases(clock, background, locks, leases, runner, dispatcher, waker, self._log_failure)
+        self.heartbeat = Heartbeat(config, clock, instance, locks, leases, waker, self._lost, listener=self)
 
     async def announce(self) -> None:
         """Make this instance known to the lock store. Raises `StoreError`."""

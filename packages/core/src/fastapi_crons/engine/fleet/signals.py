@@ -6,12 +6,12 @@ import logging
 from contextlib import aclosing
 
 from fastapi_crons._util.backoff import Backoff
-from fastapi_crons._util.life import Part
+from fastapi_crons._util.part import Part
 from fastapi_crons._util.tasks import Background, Supervisor
 from fastapi_crons._util.text import one_line
 from fastapi_crons.clock import Clock
 from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
-from fastapi_crons.engine.fleet.prompt import Prompt
+from fastapi_crons.engine.fleet.waker import HeartbeatWaker
 from fastapi_crons.errors import StoreError
 from fastapi_crons.state.base import Signal, StateBackend
 from fastapi_crons.state.client import answer_of
@@ -29,7 +29,7 @@ class FleetSignals(Part):
         background: Background,
         state: StateBackend,
         dispatcher: Dispatcher,
-        prompt: Prompt,
+        waker: HeartbeatWaker,
         *,
         store_timeout: float,
         publishes: bool,
@@ -39,7 +39,7 @@ class FleetSignals(Part):
         self._supervisor, self._background = supervisor, background
         self._state = state
         self._dispatcher = dispatcher
-        self._prompt = prompt
+        self._waker = waker
         self._store_timeout = store_timeout
         self._publishes, self._listens = publishes, listens
 
@@ -77,6 +77,6 @@ class FleetSignals(Part):
     def _act_on(self, signal: Signal) -> None:
         # The lock store has the last word: a signal only says that it should be asked.
         if signal.kind in ("cancel", "join", "leave", "lost"):
-            self._prompt.beat()
+            self._waker.beat()
         elif signal.kind == "resume" and signal.job is not None:
             self._dispatcher.resumed(signal.job, 0)

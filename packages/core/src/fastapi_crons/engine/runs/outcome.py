@@ -12,7 +12,7 @@ from fastapi_crons._util.exceptions import formatted
 from fastapi_crons._util.hiding import without_known_secrets
 from fastapi_crons._util.text import FRAMES, cut, safe_text, type_name
 from fastapi_crons.engine.runs.log import longest_line
-from fastapi_crons.engine.runs.results import REASON_CHARS, json_or_text, result_json
+from fastapi_crons.engine.runs.result_json import REASON_CHARS, json_or_text, result_json
 from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.errors import SkipRun
 from fastapi_crons.logs import without_our_frames

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Protocol
 
 from fastapi_crons._util.backoff import Backoff, Meter
-from fastapi_crons._util.life import Finding, Part
+from fastapi_crons._util.part import Finding, Part
 from fastapi_crons._util.tasks import Supervisor
 from fastapi_crons._util.text import counted, one_line, span, traceback_text
 from fastapi_crons.clock import Clock

@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastapi_crons._util.exceptions import is_a
-from fastapi_crons._util.life import Finding, Part, listed
-from fastapi_crons._util.signals import InterruptWatch
+from fastapi_crons._util.os_signals import InterruptWatch
+from fastapi_crons._util.part import Finding, Part, listed
 from fastapi_crons._util.tasks import Background
 from fastapi_crons._util.text import cut, printable, traceback_text, type_name
 from fastapi_crons.clock import Clock, root_task

@@ -43,7 +43,7 @@ function operations.cancel()
   local found = {}
   for _, run_id in ipairs(run_ids) do
     local text = redis.call('HGET', LEASES, run_id)
-    local job = text and sound_index(run_id, text)
+    local job = text and checked_index(run_id, text)
     local record = job and load_record(job)
     if record and cancel(record, run_id, actor) then
       found[#found + 1] = run_id
@@ -68,14 +68,14 @@ function operations.known()
   local found = {}
   local function add(job, record)
     -- Fields of a later version may hold what JSON can't.
-    local sound, text = pcall(cjson.encode, record)
-    if record and sound then
+    local encoded, text = pcall(cjson.encode, record)
+    if record and encoded then
       found[#found + 1] = cjson.encode(job) .. ':' .. text
     end
   end
   if batch == null then
     for job, text in pairs(pairs_of(JOBS)) do
-      add(job, sound_record(job, text))
+      add(job, checked_record(job, text))
     end
   else
     load_records(batch)
@@ -89,7 +89,7 @@ end
 function operations.pauses()
   local found = {}
   for job, text in pairs(pairs_of(PAUSES)) do
-    found[#found + 1] = {job, sound_pause(decoded(text))}
+    found[#found + 1] = {job, checked_pause(decoded(text))}
   end
   return found
 end

@@ -45,7 +45,7 @@ local function load_records(names)
   in_parts(missing, function(...)
     local part = {...}
     for index, text in ipairs(redis.call('HMGET', JOBS, ...)) do
-      records[part[index]] = text and sound_record(part[index], text)
+      records[part[index]] = text and checked_record(part[index], text)
     end
   end)
 end
@@ -242,7 +242,7 @@ local function leases_of_the_dead()
   redis.call('HSET', LAYOUT, 'swept', now)
   local dead, cancels = {}, pairs_of(CANCELS)
   for run_id, text in pairs(pairs_of(LEASES)) do
-    local job, holder = sound_index(run_id, text)
+    local job, holder = checked_index(run_id, text)
     local lease = job and holder ~= owner and lease_on_record(job, run_id)
     if lease and not alive(holder, lease[L_EXPIRES]) then
       truncate(lease, L_TIMEZONE)
@@ -268,7 +268,7 @@ local function own_cancels()
   for run_id, actor in pairs(pairs_of(CANCELS)) do
     local text = redis.call('HGET', LEASES, run_id)
     if text then
-      local job, holder = sound_index(run_id, text)
+      local job, holder = checked_index(run_id, text)
       if job and holder == owner then
         found[#found + 1] = {run_id, actor_of(actor)}
       end
@@ -280,7 +280,7 @@ end
 local function own_leases()
   local found = {}
   for run_id, text in pairs(pairs_of(LEASES)) do
-    local job, holder = sound_index(run_id, text)
+    local job, holder = checked_index(run_id, text)
     local lease = job and holder == owner and lease_on_record(job, run_id)
     if lease then
       found[#found + 1] = lease

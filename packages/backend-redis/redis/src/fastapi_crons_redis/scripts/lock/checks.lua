@@ -1,4 +1,4 @@
--- What may be read of a record, as in fastapi_crons.locking.sound: what is damaged is passed over or repaired, and noted.
+-- What may be read of a record, as in fastapi_crons.locking.checks: what is damaged is passed over or repaired, and noted.
 
 local function is_text(value)
   return type(value) == 'string'
@@ -23,7 +23,7 @@ local function number_or(text, least, most, default)
 end
 
 -- The lease, or nil; and whether its end was repaired: one that can't be right is as far away as that of a new lease.
-local function sound_lease(lease, job)
+local function checked_lease(lease, job)
   if type(lease) ~= 'table' or lease[L_JOB] ~= job or not is_name(lease[L_RUN_ID]) or not is_text(lease[L_INSTANCE])
     or not is_whole(lease[L_TOKEN], 0, MAX_TOKEN) or not is_whole(lease[L_ATTEMPT], 0, UNREADABLE_TICK)
     or not is_whole(lease[L_AFTER], EARLIEST, LATEST) or not is_text(lease[L_SCHEDULE]) or not is_text(lease[L_TIMEZONE])
@@ -40,7 +40,7 @@ local function sound_lease(lease, job)
 end
 
 -- A damaged pause still pauses its job.
-local function sound_pause(pause_on_record)
+local function checked_pause(pause_on_record)
   local since, actor, note_of_pause = unpack(type(pause_on_record) == 'table' and pause_on_record or {})
   return {
     is_between(since, 0, LATEST) and since or 0, is_text(actor) and actor or null,
@@ -65,7 +65,7 @@ local function drop_unwritable(record)
 end
 
 -- The record of a job; false where it can't be used at all.
-local function sound_record(job, text)
+local function checked_record(job, text)
   local record = decoded(text)
   if not record or not is_text(record[SCHEDULE]) or not is_text(record[TIMEZONE]) or not is_text(record[FUNCTION])
     or type(record[ENABLED]) ~= 'boolean' or type(record[HELD]) ~= 'table'
@@ -74,8 +74,8 @@ local function sound_record(job, text)
     return false
   end
   local repaired = false
-  local function repair(field, sound, instead)
-    if not sound then
+  local function repair(field, holds, instead)
+    if not holds then
       record[field], repaired = instead, true
     end
   end
@@ -85,12 +85,12 @@ local function sound_record(job, text)
   local settled_at = record[SETTLED_AT]
   repair(SETTLED_AT, settled_at == nil or is_between(settled_at, 0, now + MAX_HANDLED_AHEAD), 0)
   if record[PAUSE] then
-    record[PAUSE] = record[PAUSE] ~= null and sound_pause(record[PAUSE])
+    record[PAUSE] = record[PAUSE] ~= null and checked_pause(record[PAUSE])
   end
   local leases = {}
   for _, lease in pairs(record[HELD]) do
-    local sound, changed_lease = sound_lease(lease, job)
-    leases[#leases + 1] = sound
+    local readable, changed_lease = checked_lease(lease, job)
+    leases[#leases + 1] = readable
     repaired = repaired or changed_lease
   end
   record[HELD] = leases
@@ -101,7 +101,7 @@ local function sound_record(job, text)
 end
 
 -- The job and the owner of a lease, from the index of leases.
-local function sound_index(run_id, text)
+local function checked_index(run_id, text)
   local found = decoded(text)
   if found and is_text(found[1]) and is_text(found[2]) then
     return found[1], found[2]

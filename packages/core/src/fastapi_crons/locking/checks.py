@@ -40,7 +40,7 @@ _LEASE: dict[str, Check] = {
 _JOB: dict[str, Check] = {"schedule": text, "timezone": text, "function": text}
 
 
-def sound_lease(lease: Lease, now: float, term: float) -> Lease:
+def checked_lease(lease: Lease, now: float, term: float) -> Lease:
     """The lease; one whose end can't be believed lasts as long as its holder's heartbeat. Raises `DamagedError`."""
     check(lease, _LEASE)
     whole(lease.token, "token", most=MAX_TOKEN)
@@ -51,7 +51,7 @@ def sound_lease(lease: Lease, now: float, term: float) -> Lease:
     return lease if is_between(lease.expires, 0, now + MAX_TERM) else lease._replace(expires=now + term)
 
 
-def sound_record(record: JobRecord, now: float) -> list[str]:
+def checked_record(record: JobRecord, now: float) -> list[str]:
     """Repair the record of a job, its leases aside; returns the names of repaired fields. Raises `DamagedError`."""
     check(record, _JOB)
     for owner in record.registrars:
@@ -67,12 +67,12 @@ def sound_record(record: JobRecord, now: float) -> list[str]:
     ):
         return []  # nearly always, and quick
     repaired = {
-        "last_handled": sound_last_handled(record.last_handled),
+        "last_handled": checked_last_handled(record.last_handled),
         "since": _number(record.since, LATEST),
-        "token": sound_token(record.token),
+        "token": checked_token(record.token),
         "settled_at": _number(record.settled_at, LATEST),
         "registered_at": _number(record.registered_at, now + MAX_HANDLED_AHEAD),
-        "pause": record.pause and sound_pause(*record.pause),
+        "pause": record.pause and checked_pause(*record.pause),
     }
     wrong = [field for field, value in repaired.items() if value != getattr(record, field)]
     for field in wrong:
@@ -80,29 +80,29 @@ def sound_record(record: JobRecord, now: float) -> list[str]:
     return wrong
 
 
-def sound_last_handled(tick: object) -> int:
+def checked_last_handled(tick: object) -> int:
     """The last handled tick, or what stands for one that can't be read."""
     return tick if type(tick) is int and 0 <= tick <= UNREADABLE_TICK else UNREADABLE_TICK
 
 
-def sound_token(token: object) -> int:
+def checked_token(token: object) -> int:
     """The token that was given out last; 0, from which on they follow the clock, for what can't be one."""
     return token if type(token) is int and 0 <= token <= MAX_TOKEN else 0
 
 
-def sound_pause(since: object, actor: object, note: object) -> Pause:
+def checked_pause(since: object, actor: object, note: object) -> Pause:
     """A pause, which holds whatever of it can be read."""
     return Pause(_number(since, LATEST), *(said if isinstance(said, str) else None for said in (actor, note)))
 
 
-def sound_known(known: KnownJob) -> KnownJob:
+def checked_known(known: KnownJob) -> KnownJob:
     """A job as it is on record. Raises `DamagedError`."""
     text(known.job, "job")
     check(known, _JOB)
-    return known._replace(last_handled=sound_last_handled(known.last_handled), since=_number(known.since, LATEST))
+    return known._replace(last_handled=checked_last_handled(known.last_handled), since=_number(known.since, LATEST))
 
 
-def sound_instance(found: LiveInstance, now: float) -> LiveInstance:
+def checked_instance(found: LiveInstance, now: float) -> LiveInstance:
     """An instance; one whose heartbeat can't be believed has sent it just now. Raises `DamagedError`."""
     about = found.instance
     owner = text(about.owner, "owner")

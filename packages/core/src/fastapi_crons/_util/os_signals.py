@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 
-from fastapi_crons._util.life import Part
+from fastapi_crons._util.part import Part
 
 Handler = Callable[[int, FrameType | None], object]
 

@@ -1,4 +1,4 @@
-"""Results: what follows from each answer of the lock store to a claim."""
+"""ClaimResults: what follows from each answer of the lock store to a claim."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RETRY_AFTER = 0.5
 _RERUN_TRIES = 20
 
 
-class Results:
+class ClaimResults:
     """Starts the runs that were granted, records missed ticks, and has refused claims made again."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Attempts: slows down clients that guess tokens."""
+"""Throttle: slows down clients that guess tokens."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WAITING = 10
 ADDRESSES = 10_000
 
 
-class Attempts:
+class Throttle:
     """Recent wrong tokens by address; for IPv6 by network of 64 bits, whose addresses all belong to one client."""
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """What a state store may hand out: records that are what they should be, whatever is on record.
 
-Each function `sound_…` returns the record that it is given, and raises `DamagedError` where a field is not what it should be. A
-store makes its records inside `Damage.sound`, which leaves out what raises, and notes it for `StateBackend.damaged`.
+Each function `checked_…` returns the record that it is given, and raises `DamagedError` where a field is not what it should be.
+A store makes its records inside `Damage.noted`, which leaves out what raises, and notes it for `StateBackend.damaged`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from fastapi_crons._util.damage import (
 from fastapi_crons.run import LogLine, MissedReason, MissedTicks, Run, RunStatus, Trigger
 from fastapi_crons.state.base import JobState
 
-__all__ = ["Damage", "DamagedError", "sound_log", "sound_missed", "sound_run", "sound_state"]
+__all__ = ["Damage", "DamagedError", "checked_log", "checked_missed", "checked_run", "checked_state"]
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -76,7 +76,7 @@ _MISSED: dict[str, Check] = {
 _STATE: dict[str, Check] = {"job": name, "status": _RUN["status"], "instance": text, "last_run_ts": instant}
 
 
-def sound_run(run: Run) -> Run:
+def checked_run(run: Run) -> Run:
     """A run with its log."""
     check(run, _RUN)
     if run.error is not None:
@@ -85,18 +85,18 @@ def sound_run(run: Run) -> Run:
         raise DamagedError("waited is no duration")
     if run.status != "running" and run.ended_ts is None:
         raise DamagedError("ended_ts is missing")
-    sound_log(run.log)
+    checked_log(run.log)
     return run
 
 
-def sound_log(log: tuple[LogLine, ...]) -> tuple[LogLine, ...]:
+def checked_log(log: tuple[LogLine, ...]) -> tuple[LogLine, ...]:
     """The log of a run."""
     for line in log:
         check(line, _LOG_LINE)
     return log
 
 
-def sound_missed(ticks: MissedTicks) -> MissedTicks:
+def checked_missed(ticks: MissedTicks) -> MissedTicks:
     """A record of missed ticks."""
     check(ticks, _MISSED)
     if not isinstance(ticks.more, bool):
@@ -104,7 +104,7 @@ def sound_missed(ticks: MissedTicks) -> MissedTicks:
     return ticks
 
 
-def sound_state(state: JobState) -> JobState:
+def checked_state(state: JobState) -> JobState:
     """The state of a job."""
     check(state, _STATE)
     return state

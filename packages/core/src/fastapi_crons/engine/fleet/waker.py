@@ -1,4 +1,4 @@
-"""Prompt: wakes the heartbeat, so that it asks the lock store now."""
+"""HeartbeatWaker: wakes the heartbeat, so that it asks the lock store now."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastapi_crons.clock import Clock
 _EARLY_BEATS = 1.0
 
 
-class Prompt:
+class HeartbeatWaker:
     """Has the heartbeat ask the store at once. Safe to use from any thread; without effect while there is no heartbeat."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:

@@ -1,4 +1,4 @@
-"""Given: the arguments of `Crons(…)` besides the app."""
+"""Arguments: the arguments of `Crons(…)` besides the app."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fastapi_crons.state.base import StateBackend
 
 
-class Given(NamedTuple):
+class Arguments(NamedTuple):
     """None stands for what was left out."""
 
     state_backend: StateBackend | None = None
@@ -31,11 +31,11 @@ class Given(NamedTuple):
         """The given settings; else those of the given lock manager."""
         return self.config or (self.lock_manager.config if self.lock_manager else None)
 
-    def with_newer(self, newer: Given) -> Given:
+    def with_newer(self, newer: Arguments) -> Arguments:
         """Both together; a newer value replaces an older one."""
         return self._replace(**{name: new for name, new in newer._asdict().items() if new is not None})
 
-    def check_same(self, newer: Given, scheduler: str) -> None:
+    def check_same(self, newer: Arguments, scheduler: str) -> None:
         """Raises `ConfigurationError` where a newer value differs from one that was given before."""
         for name, old, new in zip(self._fields, self, newer, strict=True):
             if old is not None and new is not None and old is not new and not (name == "config" and old == new):
@@ -44,7 +44,7 @@ class Given(NamedTuple):
                     f"({type(new).__name__}); give it once"
                 )
 
-    def check_includes(self, newer: Given) -> None:
+    def check_includes(self, newer: Arguments) -> None:
         """Raises `ConfigurationError` where the newer one has a value that this one does not have."""
         if any(new is not None and old is not new for old, new in zip(self, newer, strict=True)):
             raise ConfigurationError(
