@@ -26,7 +26,7 @@ ROOMS = (
     ("plugins",),
     ("state",),  # a state store may name the lock that goes with it
     ("locking",),
-    ("job", "registry", "config", "logs"),
+    ("job", "registry", "config", "logs", "parameters"),
     ("schedule",),
     ("run", "errors", "clock", "_util", "_elsewhere"),
 )

@@ -86,7 +86,7 @@ def mixed(request: Request, other: int, context: Any) -> None: ...
         (functools.cache(wants_session), "'session'"),
         (says_less, "'session'"),
         (says_more, "'session'"),
-        (mixed, "parameters 'request' and 'other' have no default; a job gets only 'context'"),
+        (mixed, "'request'"),
         (lambda context, /: None, "'context'"),
         (functools.partial(wants_session, "a", "b"), "does not take"),  # type: ignore[call-arg]
         (functools.partial(wants_session, nothing=1), "does not take"),  # type: ignore[call-arg]

@@ -9,22 +9,20 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi_crons._elsewhere import former_names_of
 from fastapi_crons._util.callables import (
+    dependency_of,
     is_coroutine_function,
     is_generator_function,
     label,
-    marked_parameter,
-    required_parameters,
-    takes,
     unwrapped,
 )
 from fastapi_crons._util.text import brief
 from fastapi_crons.clock import UTC
 from fastapi_crons.errors import JobDefinitionError, ScheduleError
+from fastapi_crons.parameters import Parameters, parameters_of_job
 from fastapi_crons.run import Trigger
 from fastapi_crons.schedule.checks import fault_of
 from fastapi_crons.schedule.cron import CronSchedule, Schedule, cron_schedule, zone_name
@@ -104,9 +102,10 @@ class CronJob:
     """When the job is due: made from `expr` and `timezone`."""
     schedule_zone: str = field(init=False, repr=False)
     """The schedule's time zone; empty for a `Schedule` without one."""
+    parameters: Parameters = field(init=False, repr=False)
+    """What the function asks for."""
     _defaulted: tuple[str, ...] = field(init=False, repr=False)
     _is_async: bool | None = field(init=False, repr=False)
-    _takes_context: bool | None = field(init=False, repr=False)
 
     def __init__(
         self,
@@ -149,7 +148,6 @@ class CronJob:
         zone = timezone if isinstance(expr, str) else expr  # a Schedule has a zone of its own, or needs none
         put(self, "_defaulted", _defaulted(zone, coalesce, misfire_grace_time, timeout))
         put(self, "_is_async", None)
-        put(self, "_takes_context", None)
         self._check_options()
         if isinstance(self.schedule, CronSchedule) and "/" in self.schedule.text:
             for doubt in doubts(self.schedule.text):
@@ -159,27 +157,27 @@ class CronJob:
         if is_generator_function(self.func):
             raise self._error("func", self.func, "calling a generator function runs nothing; iterate inside a job")
         try:
-            required = required_parameters(self.func)
+            parameters = parameters_of_job(self.func)
         except ValueError as error:
             raise self._error("func", self.func, f"{error}; a job is called without arguments") from None
-        if (
-            not required
-            and self.func.__class__ is FunctionType
-            and not (self.func.__defaults__ or self.func.__kwdefaults__ or self.func.__dict__)
-        ):
-            return  # most jobs: nothing else to check
-        marked = marked_parameter(self.func)
+        marked = parameters.marked or next(
+            (
+                (name, type(dependency_of(each) or each.annotation).__name__)
+                for name, each in parameters.dependencies.items()
+            ),
+            None,
+        )
         if marked is not None:
             raise JobDefinitionError(
                 f"job {brief(self.name)}: parameter {brief(marked[0])} is a {marked[1]}(…), which FastAPI resolves only in "
                 "endpoints; a job gets only 'context', so create what it needs inside the job"
             )
-        unknown = [name for name in required if name != "context" or not takes(self.func, name)]
-        if unknown:
+        if parameters.required:
             raise JobDefinitionError(
-                f"job {brief(self.name)}: {_parameters(unknown)} no default; a job gets only 'context', by name; "
-                "give defaults, or a functools.partial"
+                f"job {brief(self.name)}: {_parameters(list(parameters.required))} no default; a job gets only 'context', by "
+                "name; give defaults, or a functools.partial"
             )
+        object.__setattr__(self, "parameters", parameters)
 
     def _check_options(self) -> None:
         if self.overlap not in _OVERLAPS:
@@ -229,10 +227,8 @@ class CronJob:
 
     @property
     def takes_context(self) -> bool:
-        """Whether the function has a parameter named `context`."""
-        if self._takes_context is None:
-            object.__setattr__(self, "_takes_context", takes(self.func, "context"))
-        return self._takes_context is True
+        """Whether the function has a parameter for the `JobContext`."""
+        return bool(self.parameters.context)
 
     def with_defaults(self, config: CronConfig) -> CronJob:
         """This job with its unset options taken from the settings; the same object where nothing changes."""

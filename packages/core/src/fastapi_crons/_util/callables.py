@@ -169,22 +169,22 @@ def _bare(function: Callable[..., object]) -> Callable[..., object]:
     return MethodType(_bare(call), function) if type(call) is FunctionType else function
 
 
-def marked_parameter(function: Callable[..., object]) -> tuple[str, str] | None:
-    """A parameter that only FastAPI fills in, with the name of its marker; None where there is none.
+def marked_parameter(function: Callable[..., object], *, dependencies: bool = True) -> tuple[str, str] | None:
+    """A parameter that only FastAPI fills in (`Query()`, `Depends()`, …), with the name of its marker; None for none.
 
     A `Query()` in `Annotated` next to a default does not count: a plain call uses the default, as FastAPI would. A dependency
-    always counts.
+    always counts, or with `dependencies=False` never.
     """
     if "pydantic.fields" not in sys.modules:
         return None  # then there are no markers
     from pydantic.fields import FieldInfo
 
     params = sys.modules.get("fastapi.params")
-    depends: tuple[type, ...] = () if params is None else (params.Depends,)
+    depends: tuple[type, ...] = (params.Depends,) if params is not None and dependencies else ()
     fields: tuple[type, ...] = () if params is None else (params.Param, params.Body)
-    given = _given(function)
+    given = passed_by_partial(function)
     for name, value in given.items():
-        if isinstance(value, (FieldInfo, *depends)):
+        if isinstance(value, (FieldInfo, *(() if params is None else (params.Depends,)))):
             return name, type(value).__name__
     for inner, parameters in reached(function):
         for parameter in parameters:
@@ -193,36 +193,49 @@ def marked_parameter(function: Callable[..., object]) -> tuple[str, str] | None:
             if isinstance(parameter.default, (FieldInfo, *depends)):
                 return parameter.name, type(parameter.default).__name__
             wanted = depends if parameter.default is not parameter.empty else (*depends, *fields)
-            for mark in _marks(inner, parameter.annotation) if wanted else ():
+            for mark in _marks(annotation_of(inner, parameter)) if wanted else ():
                 if isinstance(mark, wanted):
                     return parameter.name, type(mark).__name__
     return None
 
 
-def _given(function: Callable[..., object]) -> dict[str, object]:
-    """The arguments that a partial passes."""
+def dependency_of(parameter: inspect.Parameter) -> object:
+    """The `Depends(…)` of a parameter, whose annotation is evaluated: its default, or in `Annotated`; None for none."""
+    params = sys.modules.get("fastapi.params")
+    if params is None:
+        return None
+    marks = (parameter.default, *_marks(parameter.annotation))
+    return next((mark for mark in marks if isinstance(mark, params.Depends)), None)
+
+
+def passed_by_partial(function: Callable[..., object]) -> dict[str, object]:
+    """The arguments that a partial passes; those by position under their number."""
     if not isinstance(function, functools.partial):
         return {}
     return {**{f"{number}.": value for number, value in enumerate(function.args, start=1)}, **function.keywords}
 
 
-def _marks(function: Callable[..., object], annotation: object) -> tuple[object, ...]:
-    """The metadata of an `Annotated` annotation."""
-    if isinstance(annotation, str):
-        inner = inspect.unwrap(unwrapped(function))
-        code, names = getattr(inner, "__code__", None), dict(getattr(inner, "__globals__", {}))
-        for name, cell in zip(
-            getattr(code, "co_freevars", ()), getattr(inner, "__closure__", None) or (), strict=False
-        ):
-            try:
-                names[name] = cell.cell_contents
-            except ValueError:
-                continue  # not bound yet
+def annotation_of(function: Callable[..., object], parameter: inspect.Parameter) -> object:
+    """The annotation of a parameter. One that is text is evaluated as FastAPI does it; it stays text where that fails."""
+    annotation: object = parameter.annotation
+    if not isinstance(annotation, str):
+        return annotation
+    inner = inspect.unwrap(unwrapped(function))
+    code, names = getattr(inner, "__code__", None), dict(getattr(inner, "__globals__", {}))
+    for name, cell in zip(getattr(code, "co_freevars", ()), getattr(inner, "__closure__", None) or (), strict=False):
         try:
-            # As FastAPI does it. A name that can't be found, for type checkers alone, is no marker.
-            annotation = eval(annotation, names)
-        except Exception:
-            return ()
+            names[name] = cell.cell_contents
+        except ValueError:
+            continue  # not bound yet
+    try:
+        evaluated: object = eval(annotation, names)
+    except Exception:
+        return annotation  # a name for type checkers alone
+    return evaluated
+
+
+def _marks(annotation: object) -> tuple[object, ...]:
+    """The metadata of an `Annotated` annotation."""
     if get_origin(annotation) is not Annotated:
         return ()
     return tuple(get_args(annotation)[1:])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastapi_crons._util.callables import is_awaitable
@@ -116,25 +116,33 @@ class Attempts:
         return self._scopes.around(run, self._function) if self._scopes.wanted else self._function(run)
 
     async def _function(self, run: ActiveRun) -> object:
-        context = {"context": JobContext(run.job, run.snapshot(), run.asked_ts)} if run.job.takes_context else {}
-        limit = None if run.timeout is None else TimeLimit(self._clock, run, run.timeout)
+        arguments: dict[str, object] = {}
+        if run.job.takes_context:
+            context = JobContext(run.job, run.snapshot(), run.asked_ts)
+            arguments = dict.fromkeys(run.job.parameters.context, context)
         run.in_function = True
         try:
-            if run.job.is_async:
-                if limit is not None:
-                    limit.begin()
-                value: object = await run.job.func(**context)
-            else:
-                value = await self._call_in_thread(run, context, limit)
+            value = await self._invoke(run, arguments)
         finally:
             run.in_function = False
-            if limit is not None:
-                limit.end()
         if run.cut is None:
             run.function_ended = True
         return value
 
-    async def _call_in_thread(self, run: ActiveRun, context: dict[str, JobContext], limit: TimeLimit | None) -> object:
+    async def _invoke(self, run: ActiveRun, arguments: Mapping[str, object]) -> object:
+        """Call the function with these arguments within its time limit, on the loop or in a thread."""
+        limit = None if run.timeout is None else TimeLimit(self._clock, run, run.timeout)
+        try:
+            if not run.job.is_async:
+                return await self._call_in_thread(run, arguments, limit)
+            if limit is not None:
+                limit.begin()
+            return await run.job.func(**arguments)
+        finally:
+            if limit is not None:
+                limit.end()
+
+    async def _call_in_thread(self, run: ActiveRun, arguments: Mapping[str, object], limit: TimeLimit | None) -> object:
         """Call a sync function in a thread. A cancelled run leaves it behind in `run.thread`."""
         clock, loop = self._clock, asyncio.get_running_loop()
         waits_since, waited_before = clock.monotonic(), run.waited
@@ -145,7 +153,7 @@ class Attempts:
                 loop.call_soon_threadsafe(limit.begin)
 
         run.waits = True
-        run.thread = self._pool.submit(lambda: drained(run.job.func(**context), self._max_result_bytes), begins)
+        run.thread = self._pool.submit(lambda: drained(run.job.func(**arguments), self._max_result_bytes), begins)
         try:
             ended = await asyncio.shield(run.thread)
         except asyncio.CancelledError:

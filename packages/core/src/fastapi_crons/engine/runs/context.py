@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi_crons.clock import iso_utc
 from fastapi_crons.engine.runs.log import RunLogger, job_logger
+from fastapi_crons.parameters import GivenAsContext
 from fastapi_crons.plugins.markers import HookContext
 from fastapi_crons.run import MissedTicks, Run
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 _MANUAL = frozenset({"cli", "api", "code"})
 
 
-class JobContext(Mapping[str, Any]):
-    """What a job's function is given when it has a parameter named `context`.
+class JobContext(GivenAsContext, Mapping[str, Any]):
+    """What a job's function is given for a parameter named `context`, or annotated `JobContext`.
 
     Reads like the mapping that a before-run hook gets, and says the essentials by name.
     """

@@ -1,0 +1,95 @@
+"""Parameters: what a job's function asks for. Looked at once, when the job is defined, on what a call will really reach."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from types import FunctionType, MappingProxyType
+from typing import NamedTuple
+
+from fastapi_crons._util.callables import (
+    annotation_of,
+    dependency_of,
+    marked_parameter,
+    passed_by_partial,
+    reached,
+    required_parameters,
+)
+
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_NO_PARAMETERS: Mapping[str, inspect.Parameter] = MappingProxyType({})
+
+
+class GivenAsContext:
+    """Base class of `JobContext`: a parameter with this annotation is given the context of its run, whatever its name."""
+
+    __slots__ = ()
+
+
+class Parameters(NamedTuple):
+    """What a call of a job's function takes. Annotations are evaluated, as far as their names can be found."""
+
+    context: tuple[str, ...] = ()
+    """The parameters that are given the `JobContext`: those named `context`, or annotated with it."""
+    dependencies: Mapping[str, inspect.Parameter] = _NO_PARAMETERS
+    """The parameters that FastAPI fills in: `Depends(…)`, and a `Request`."""
+    arguments: Mapping[str, inspect.Parameter] = _NO_PARAMETERS
+    """The other parameters that can be passed by name."""
+    any_arguments: bool = False
+    """Whether arguments of any other name are taken, too (`**kwargs`)."""
+    required: tuple[str, ...] = ()
+    """The arguments that a call can't leave out."""
+    marked: tuple[str, str] | None = None
+    """A parameter that only a request of a client can fill in, such as `Query()`, with the name of its marker."""
+
+
+NONE = Parameters()
+
+
+def parameters_of_job(function: Callable[..., object]) -> Parameters:
+    """What a job's function asks for. Raises `ValueError` for a partial that passes what its function does not take."""
+    required = required_parameters(function)
+    if (
+        not required
+        and type(function) is FunctionType
+        and not (function.__defaults__ or function.__kwdefaults__ or function.__dict__)
+        and not function.__code__.co_flags & (inspect.CO_VARKEYWORDS | inspect.CO_VARARGS)
+    ):
+        return NONE  # most jobs, of which there may be very many
+    given = passed_by_partial(function)
+    context: list[str] = []
+    dependencies: dict[str, inspect.Parameter] = {}
+    arguments: dict[str, inspect.Parameter] = {}
+    open_ended = False
+    for inner, parameters in reached(function):
+        open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+        for parameter in parameters:
+            name = parameter.name
+            known = name in given or name in context or name in dependencies or name in arguments
+            if known or parameter.kind not in _BY_NAME:
+                continue
+            evaluated = parameter.replace(annotation=annotation_of(inner, parameter))
+            if dependency_of(evaluated) is not None or _is_request(evaluated.annotation):
+                dependencies[name] = evaluated
+            elif name == "context" or _is_context(evaluated.annotation):
+                context.append(name)
+            else:
+                arguments[name] = evaluated
+    return Parameters(
+        tuple(context),
+        dependencies,
+        arguments,
+        open_ended,
+        tuple(name for name in required if name not in context and name not in dependencies),
+        marked_parameter(function, dependencies=False),
+    )
+
+
+def _is_context(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, GivenAsContext)
+
+
+def _is_request(annotation: object) -> bool:
+    requests = sys.modules.get("starlette.requests")
+    return requests is not None and isinstance(annotation, type) and issubclass(annotation, requests.HTTPConnection)
