@@ -132,7 +132,7 @@ async def test_variables_of_version_2_that_are_not_read_are_named_with_what_took
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("CRON_SQLITE_DB_PATH", "old.db")
-    monkeypatch.setenv("CRON_DEFAULT_MAX_RETRIES", "2")
+    monkeypatch.setenv("CRON_RETRY_BACKOFF_MULTIPLIER", "2")
     monkeypatch.setenv("CRON_LOCK_TTL", "300")
     monkeypatch.setenv("CRON_LOCK_TIMEOUT", "300")
     async with scheduler():
@@ -140,10 +140,10 @@ async def test_variables_of_version_2_that_are_not_read_are_named_with_what_took
     (line,) = [record.getMessage() for record in caplog.records if "2.x" in record.getMessage()]
     assert line == (
         "variables of fastapi-crons 2.x are set, but no longer read: CRON_SQLITE_DB_PATH (CRON_SQLITE_PATH), "
-        "CRON_DEFAULT_MAX_RETRIES (retries are set per job)"
+        "CRON_RETRY_BACKOFF_MULTIPLIER (the delay doubles)"
     )
     caplog.clear()
-    monkeypatch.delenv("CRON_DEFAULT_MAX_RETRIES")
+    monkeypatch.delenv("CRON_RETRY_BACKOFF_MULTIPLIER")
     monkeypatch.setenv("CRON_SQLITE_PATH", "new.db")
     async with scheduler():
         pass

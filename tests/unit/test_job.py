@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from fastapi_crons import (
+    ConfigurationError,
     CronConfig,
     CronJob,
     Crons,
@@ -225,6 +226,40 @@ def test_open_options_take_the_schedulers_settings() -> None:
     own = crons.get_job("own")
     assert own is not None
     assert (own.timezone, own.coalesce, own.timeout, own.misfire_grace_time) == ("UTC", True, 1, 5)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, (3, 20.0)),
+        ({"max_retries": None, "retry_delay": None}, (3, 20.0)),
+        ({"max_retries": 0}, (0, 20.0)),
+        ({"retry_delay": 1.0}, (3, 1.0)),
+        ({"retry_delay": 0, "max_retries": 1}, (1, 0)),
+    ],
+)
+def test_retries_that_a_job_leaves_open_are_a_setting(
+    monkeypatch: pytest.MonkeyPatch, given: Any, expected: tuple[int, float]
+) -> None:
+    monkeypatch.setenv("CRON_DEFAULT_MAX_RETRIES", "3")
+    monkeypatch.setenv("CRON_DEFAULT_RETRY_DELAY", "20")
+    crons = Crons()
+    crons.cron("0 0 * * *", name="decorated", **given)(job)
+    crons.jobs.append(CronJob(job, "0 0 * * *", **given))
+    for known in crons.jobs:
+        assert (known.max_retries, known.retry_delay) == expected
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("MAX_RETRIES", "-1"), ("MAX_RETRIES", "1.5"), ("RETRY_DELAY", "-1"), ("RETRY_DELAY", "inf")],
+)
+def test_a_setting_for_retries_that_can_not_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(f"CRON_DEFAULT_{variable}", value)
+    with pytest.raises(ConfigurationError, match=f"CRON_DEFAULT_{variable}='{value}'"):
+        CronConfig()
 
 
 def test_crons_without_arguments_is_the_scheduler_of_the_process() -> None:

@@ -49,8 +49,9 @@ def test_unset_options_follow_the_settings_and_the_given_job_is_still_found() ->
     assert (made.jobs.named("job").timezone, made.jobs.named("job").timeout) == ("Asia/Tokyo", 7.0)
     assert job in made.jobs
     assert CronJob(nothing, "0 8 * * *", "job") not in made.jobs
-    made.jobs.use_settings(CronConfig(timezone="Europe/Berlin"))
+    made.jobs.use_settings(CronConfig(timezone="Europe/Berlin", default_max_retries=2, default_retry_delay=0))
     assert (made.jobs.named("job").schedule_zone, made.jobs.named("job").timeout) == ("Europe/Berlin", None)
+    assert (made.jobs.named("job").max_retries, made.jobs.named("job").retry_delay) == (2, 0)
 
 
 @pytest.mark.parametrize("running", [False, True])

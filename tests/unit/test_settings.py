@@ -99,6 +99,8 @@ def test_a_setting_is_described(plugins: Plugins) -> None:
         ("CRON_HISTORY_KEEP", "int", "100"),
         ("CRON_TIMEZONE", "str", "UTC"),
         ("CRON_DEFAULT_TIMEOUT", "float, optional", ""),
+        ("CRON_DEFAULT_MAX_RETRIES", "int", "0"),
+        ("CRON_DEFAULT_RETRY_DELAY", "float", "1"),
         ("CRON_API_TOKEN", "secret, optional", ""),
         ("CRON_DISABLED_PLUGINS", "list of names", ""),
         ("CRON_REDIS_URL", "secret", "redis://localhost:6379/0"),

@@ -73,6 +73,24 @@ async def test_failures_are_retried_with_growing_delays(make_crons: MakeCrons, c
     assert 30 <= third <= 50
 
 
+async def test_retries_that_a_job_leaves_open_follow_the_settings(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons(default_max_retries=2, default_retry_delay=100)
+    attempts: list[float] = []
+
+    @crons.cron("0 * * * *", name="shaky")
+    async def shaky() -> None:
+        attempts.append(clock.now())
+        raise ConnectionError("not yet")
+
+    await crons.start()
+    await clock.advance(crons, hours=1, minutes=10)
+    (run,) = await runs_of(crons, "shaky")
+    assert (run.status, run.attempt) == ("failed", 3)
+    first, second = (later - earlier for earlier, later in pairwise(attempts))
+    assert 75 <= first <= 125
+    assert 150 <= second <= 250
+
+
 async def test_only_the_named_errors_are_retried(make_crons: MakeCrons) -> None:
     calls: list[int] = []
 

@@ -24,6 +24,7 @@ _ADVISED_TOKEN = 32
 _LONGEST_LEASE = 365 * 86_400
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 #: The name that was made up for this process; a child that was forked from it has another pid.
@@ -99,15 +100,19 @@ class CronConfig(BaseSettings):
     max_reruns: int = Field(1, ge=0, description="How often an interrupted tick is rerun, at most.")
 
     default_timeout: Seconds | None = Field(None, description="Time limit of runs whose job has none of its own.")
+    default_max_retries: int = Field(
+        0, ge=0, description="How often a failed run is retried whose job has no max_retries of its own."
+    )
+    default_retry_delay: NotNegative = Field(
+        1.0, description="Seconds before the first retry of runs whose job has no retry_delay of its own."
+    )
     max_concurrent_runs: int = Field(
         1000, ge=1, description="How many runs this instance has at a time, not counting manual ones."
     )
     max_threads: int = Field(40, ge=1, description="How many sync functions run at a time.")
     max_retry_delay: Seconds = Field(300.0, description="No delay between retries is longer.")
     hook_timeout: Seconds = Field(10.0, description="Time limit of one hook.")
-    shutdown_timeout: float = Field(
-        30.0, ge=0, allow_inf_nan=False, description="How long a stop waits for running jobs."
-    )
+    shutdown_timeout: NotNegative = Field(30.0, description="How long a stop waits for running jobs.")
 
     history_keep: int = Field(100, ge=1, description="How many runs are kept per job.")
     history_days: Seconds = Field(30.0, description="For how many days runs are kept.")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi_crons._elsewhere import former_names_of
@@ -52,8 +53,13 @@ _DEFAULTED = {
     "coalesce": "coalesce",
     "misfire_grace_time": "misfire_grace_time",
     "timeout": "default_timeout",
+    "max_retries": "default_max_retries",
+    "retry_delay": "default_retry_delay",
 }
 _ALL_DEFAULTED = tuple(_DEFAULTED)
+_NONE_GIVEN = (None,) * len(_DEFAULTED)
+_options_but_timezone = attrgetter(*_ALL_DEFAULTED[1:])
+_settings = attrgetter(*_DEFAULTED.values())
 _ANY_ERROR: tuple[type[BaseException], ...] = (Exception,)
 
 
@@ -84,10 +90,10 @@ class CronJob:
     overlap: Overlap
     """What happens to a tick while the job is still running: `skip` it, `queue` one, or `allow` both to run."""
     max_retries: int
-    """How often a failed run is retried."""
+    """How often a failed run is retried; default `CRON_DEFAULT_MAX_RETRIES`: never."""
     retry_delay: float
     """Seconds before the first retry, doubled for each further one, varied by up to a quarter, and at most
-    `CRON_MAX_RETRY_DELAY`."""
+    `CRON_MAX_RETRY_DELAY`; default `CRON_DEFAULT_RETRY_DELAY`: 1."""
     retry_on: tuple[type[BaseException], ...]
     """The exceptions that are retried: one class, or several."""
     timeout: float | None
@@ -118,8 +124,8 @@ class CronJob:
         coalesce: bool | None = None,
         misfire_grace_time: float | None = None,
         overlap: Overlap = "skip",
-        max_retries: int = 0,
-        retry_delay: float = 1.0,
+        max_retries: int | None = None,
+        retry_delay: float | None = None,
         retry_on: type[BaseException] | Iterable[type[BaseException]] = (Exception,),
         timeout: float | None = None,
         jitter: float = 0.0,
@@ -136,8 +142,8 @@ class CronJob:
         put(self, "coalesce", True if coalesce is None else coalesce)
         put(self, "misfire_grace_time", misfire_grace_time)
         put(self, "overlap", overlap)
-        put(self, "max_retries", max_retries)
-        put(self, "retry_delay", retry_delay)
+        put(self, "max_retries", 0 if max_retries is None else max_retries)
+        put(self, "retry_delay", 1.0 if retry_delay is None else retry_delay)
         put(self, "retry_on", _checked_retry_on(self.name, retry_on))
         put(self, "timeout", timeout)
         put(self, "jitter", jitter)
@@ -146,7 +152,7 @@ class CronJob:
         put(self, "schedule", _schedule(self.name, expr, self.timezone))
         put(self, "schedule_zone", _zone_of(self.schedule))
         zone = timezone if isinstance(expr, str) else expr  # a Schedule has a zone of its own, or needs none
-        put(self, "_defaulted", _defaulted(zone, coalesce, misfire_grace_time, timeout))
+        put(self, "_defaulted", _defaulted(zone, coalesce, misfire_grace_time, timeout, max_retries, retry_delay))
         put(self, "_is_async", None)
         self._check_options()
         if isinstance(self.schedule, CronSchedule) and "/" in self.schedule.text:
@@ -232,8 +238,7 @@ class CronJob:
 
     def with_defaults(self, config: CronConfig) -> CronJob:
         """This job with its unset options taken from the settings; the same object where nothing changes."""
-        current = (self.timezone or "UTC", self.coalesce, self.misfire_grace_time, self.timeout)
-        if current == (config.timezone, config.coalesce, config.misfire_grace_time, config.default_timeout):
+        if (self.timezone or "UTC", *_options_but_timezone(self)) == _settings(config):
             return self  # most jobs
         wanted = {option: getattr(config, _DEFAULTED[option]) for option in self._defaulted}
         if "timezone" in wanted and wanted["timezone"] == (self.timezone or "UTC"):
@@ -250,12 +255,11 @@ class CronJob:
         return job
 
 
-def _defaulted(timezone: object, coalesce: object, grace: object, timeout: object) -> tuple[str, ...]:
-    """The options that take the scheduler's settings."""
-    if timezone is coalesce is grace is timeout is None:
+def _defaulted(*given: object) -> tuple[str, ...]:
+    """Those of the options in `_DEFAULTED`, given in this order, that take the scheduler's settings."""
+    if given == _NONE_GIVEN:
         return _ALL_DEFAULTED  # most jobs, which share this object
-    given = {"timezone": timezone, "coalesce": coalesce, "misfire_grace_time": grace, "timeout": timeout}
-    return tuple(option for option in _ALL_DEFAULTED if given[option] is None)
+    return tuple(option for option, value in zip(_ALL_DEFAULTED, given, strict=True) if value is None)
 
 
 def _default_name(func: JobFunc) -> str:

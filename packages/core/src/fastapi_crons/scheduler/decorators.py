@@ -35,8 +35,8 @@ class JobOptions(TypedDict, total=False):
     coalesce: bool | None
     misfire_grace_time: float | None
     overlap: Overlap
-    max_retries: int
-    retry_delay: float
+    max_retries: int | None
+    retry_delay: float | None
     retry_on: type[BaseException] | Iterable[type[BaseException]]
     timeout: float | None
     jitter: float

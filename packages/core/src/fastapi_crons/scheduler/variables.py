@@ -21,7 +21,6 @@ logger = logging.getLogger(__name__)
 #: How similar to ours (0 to 1, without the prefix) a name must be: other programs have variables that begin with CRON_, too.
 _SIMILAR = 0.8
 _URL = "CRON_REDIS_URL"
-_PER_JOB = "retries are set per job"
 #: Variables of fastapi-crons 2.x; each with the variable that replaces it, or a sentence where there is none.
 _SUCCESSORS = {
     "CRON_SQLITE_DB_PATH": "CRON_SQLITE_PATH",
@@ -31,8 +30,6 @@ _SUCCESSORS = {
     "CRON_LOCK_TTL": "CRON_LOCK_TIMEOUT",
     "CRON_LOCK_KEY_PREFIX": "CRON_NAMESPACE",
     "CRON_DEFAULT_JOB_TIMEOUT": "CRON_DEFAULT_TIMEOUT",
-    "CRON_DEFAULT_MAX_RETRIES": _PER_JOB,
-    "CRON_DEFAULT_RETRY_DELAY": _PER_JOB,
     "CRON_RETRY_BACKOFF_MULTIPLIER": "the delay doubles",
 }
 
