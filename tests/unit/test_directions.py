@@ -26,7 +26,7 @@ ROOMS = (
     ("plugins",),
     ("state",),  # a state store may name the lock that goes with it
     ("locking",),
-    ("job", "registry", "config", "logs", "parameters"),
+    ("job", "registry", "config", "logs", "parameters", "dependencies"),
     ("schedule",),
     ("run", "errors", "clock", "_util", "_elsewhere"),
 )

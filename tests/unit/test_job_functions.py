@@ -79,14 +79,14 @@ def mixed(request: Request, other: int, context: Any) -> None: ...
 @pytest.mark.parametrize(
     ("func", "named"),
     [
-        (wants_session, "parameter 'session' has no default"),
-        (asking(lambda: None), "parameter 'tenant' has no default"),
+        (wants_session, "no value is given for parameter 'session'; a job gets only 'context'"),
+        (asking(lambda: None), "no value is given for parameter 'tenant'"),
         (Traced(asking(lambda: None)).func, "'tenant'"),
         (functools.partial(asking(lambda: None)), "'tenant'"),
         (functools.cache(wants_session), "'session'"),
         (says_less, "'session'"),
         (says_more, "'session'"),
-        (mixed, "'request'"),
+        (mixed, "'other'"),
         (lambda context, /: None, "'context'"),
         (functools.partial(wants_session, "a", "b"), "does not take"),  # type: ignore[call-arg]
         (functools.partial(wants_session, nothing=1), "does not take"),  # type: ignore[call-arg]
@@ -123,7 +123,7 @@ def of_annotated_query(limit: Annotated[int, Query(le=10)]) -> None: ...
 def of_here() -> Callable[..., None]:
     local = Annotated[str, Depends(session)]
 
-    def inner(value: local = "") -> None:
+    def inner(value: local) -> None:
         assert local is not None  # else it is not known in here
 
     return inner
@@ -136,26 +136,14 @@ class Method:
 @pytest.mark.parametrize(
     ("func", "parameter", "marker"),
     [
-        (by_default, "session", "Depends"),
-        (by_security, "user", "Security"),
-        (by_annotation, "session", "Depends"),
-        (by_alias, "session", "Depends"),
-        (by_annotation_and_default, "session", "Depends"),
-        (by_name_only, "session", "Depends"),
         (of_query, "limit", "Query"),
         (of_header, "agent", "Header"),
         (of_body, "text", "Body"),
         (of_file, "text", "File"),
         (of_field, "limit", "FieldInfo"),
         (of_annotated_query, "limit", "Query"),
-        (of_here(), "value", "Depends"),
-        (Method().run, "session", "Depends"),
         (functools.partial(wants_session, session=Depends(session)), "session", "Depends"),
         (functools.partial(wants_both, Depends(session)), "1.", "Depends"),
-        (functools.partial(by_default), "session", "Depends"),
-        (passing_on(by_default), "session", "Depends"),
-        (passing_on(passing_on(by_alias)), "session", "Depends"),
-        (Traced(by_default), "session", "Depends"),
     ],
 )
 def test_what_only_fastapi_fills_in_is_refused_with_a_sentence(
@@ -164,6 +152,27 @@ def test_what_only_fastapi_fills_in_is_refused_with_a_sentence(
     with pytest.raises(JobDefinitionError) as caught:
         CronJob(func, "* * * * *", "job")
     assert f"parameter {parameter!r} is a {marker}(…), which FastAPI resolves only in endpoints" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("func", "name"),
+    [
+        (by_default, "session"),
+        (by_security, "user"),
+        (by_annotation, "session"),
+        (by_alias, "session"),
+        (by_annotation_and_default, "session"),
+        (by_name_only, "session"),
+        (of_here(), "value"),
+        (Method().run, "session"),
+        (functools.partial(by_default), "session"),
+        (passing_on(by_default), "session"),
+        (passing_on(passing_on(by_alias)), "session"),
+        (Traced(by_default), "session"),
+    ],
+)
+def test_dependencies_are_found_however_they_are_written(func: Callable[..., Any], name: str) -> None:
+    assert list(CronJob(func, "* * * * *", "job").parameters.dependencies) == [name]
 
 
 def limited(limit: Annotated[int, Query(le=10)] = 5) -> int:

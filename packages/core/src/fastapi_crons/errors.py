@@ -60,6 +60,10 @@ class NotInForceError(CronsError):
     """A manual run was refused because running instances have registered a newer definition of the job."""
 
 
+class DependencyError(CronsError):
+    """A dependency of a job asks for what only a client's request has; the message names it."""
+
+
 class ConfigurationError(CronsError, ValueError):
     """Settings that can't be used; the message lists every fault with its variable."""
 

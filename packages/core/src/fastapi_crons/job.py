@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi_crons._elsewhere import former_names_of
 from fastapi_crons._util.callables import (
-    dependency_of,
     is_coroutine_function,
     is_generator_function,
     label,
@@ -22,6 +21,7 @@ from fastapi_crons._util.callables import (
 )
 from fastapi_crons._util.text import brief
 from fastapi_crons.clock import UTC
+from fastapi_crons.dependencies import fault_of as dependency_fault_of
 from fastapi_crons.errors import JobDefinitionError, ScheduleError
 from fastapi_crons.parameters import Parameters, parameters_of_job
 from fastapi_crons.run import Trigger
@@ -166,22 +166,22 @@ class CronJob:
             parameters = parameters_of_job(self.func)
         except ValueError as error:
             raise self._error("func", self.func, f"{error}; a job is called without arguments") from None
-        marked = parameters.marked or next(
-            (
-                (name, type(dependency_of(each) or each.annotation).__name__)
-                for name, each in parameters.dependencies.items()
-            ),
-            None,
-        )
-        if marked is not None:
+        if parameters.marked is not None:
+            name, marker = parameters.marked
             raise JobDefinitionError(
-                f"job {brief(self.name)}: parameter {brief(marked[0])} is a {marked[1]}(…), which FastAPI resolves only in "
-                "endpoints; a job gets only 'context', so create what it needs inside the job"
+                f"job {brief(self.name)}: parameter {brief(name)} is a {marker}(…), which FastAPI resolves only in "
+                "endpoints; a job has no client's request, so give it a default"
+            )
+        fault = dependency_fault_of(parameters.dependencies) if parameters.dependencies else None
+        if fault is not None:
+            raise JobDefinitionError(
+                f"job {brief(self.name)} can't have its dependencies ({_parameters(list(parameters.dependencies))}): {fault}"
             )
         if parameters.required:
             raise JobDefinitionError(
-                f"job {brief(self.name)}: {_parameters(list(parameters.required))} no default; a job gets only 'context', by "
-                "name; give defaults, or a functools.partial"
+                f"job {brief(self.name)}: no value is given for {_parameters(list(parameters.required))}; a job "
+                f"gets only 'context', by name, and its dependencies{_not_evaluated(parameters)}; give defaults, or a "
+                "functools.partial"
             )
         object.__setattr__(self, "parameters", parameters)
 
@@ -356,7 +356,16 @@ def _zone_of(schedule: Schedule) -> str:
 
 def _parameters(parameters: list[str]) -> str:
     names = " and ".join(map(repr, parameters))
-    return f"parameter {names} has" if len(parameters) == 1 else f"parameters {names} have"
+    return f"parameter {names}" if len(parameters) == 1 else f"parameters {names}"
+
+
+def _not_evaluated(parameters: Parameters) -> str:
+    """Names the parameter whose annotation is text that can't be evaluated: it might say `Depends`."""
+    for name in parameters.required:
+        annotation = parameters.arguments[name].annotation if name in parameters.arguments else None
+        if isinstance(annotation, str):
+            return f" (the annotation {brief(annotation)} of {name!r} has names that its module doesn't have)"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from fastapi_crons._util.part import Finding
 from fastapi_crons._util.text import one_line, span
 from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
+from fastapi_crons.dependencies import Served
 from fastapi_crons.engine.health import Health, health_of
 from fastapi_crons.engine.manual import Requests
 from fastapi_crons.engine.parts import Parts
@@ -47,6 +48,7 @@ class Engine:
         plugins: Plugins,
         state: StateBackend,
         lock_manager: DistributedLockManager,
+        served: Callable[[], Served],
         role: Role,
     ) -> None:
         self._jobs = jobs
@@ -64,6 +66,7 @@ class Engine:
             plugins,
             state,
             lock_manager,
+            served,
             jobs.get,
             self._registered,
             runs_ticks=self.runs_ticks,

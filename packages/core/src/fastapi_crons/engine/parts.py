@@ -10,6 +10,7 @@ from fastapi_crons._util.tasks import Background, Supervisor
 from fastapi_crons._util.threads import ThreadPool
 from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
+from fastapi_crons.dependencies import Served
 from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
 from fastapi_crons.engine.dispatch.lateness import Delays
 from fastapi_crons.engine.dispatch.timeline import Timeline
@@ -50,6 +51,7 @@ class Parts:
         plugins: Plugins,
         state: StateBackend,
         lock_manager: DistributedLockManager,
+        served: Callable[[], Served],
         job_of: Callable[[str], CronJob | None],
         on_registered: Callable[[list[CronJob]], None],
         *,
@@ -67,7 +69,7 @@ class Parts:
         self.hooks = HookCaller(crons, clock, plugins.calls, pool, config.hook_timeout)
         self.timeline, self.delays = Timeline(), Delays()
         self._make_locks(lock_manager)
-        self._make_runs(plugins)
+        self._make_runs(plugins, served)
         self._make_dispatch(on_registered, runs_ticks=runs_ticks)
         self._make_fleet(job_of, runs_ticks=runs_ticks)
         self.feed = Feed(state, config.max_event_streams)
@@ -86,7 +88,7 @@ class Parts:
             on_outage=self.delays.note,
         )
 
-    def _make_runs(self, plugins: Plugins) -> None:
+    def _make_runs(self, plugins: Plugins, served: Callable[[], Served]) -> None:
         config, clock = self.config, self.clock
         self.waker = HeartbeatWaker(clock.monotonic)
         self.recorder = Recorder(
@@ -110,6 +112,7 @@ class Parts:
             self.background,
             self.instance.id,
             self.signals.interrupts,
+            served,
             ask_about_leases=self.waker.renew,
             on_lost=self._on_lost,
         )

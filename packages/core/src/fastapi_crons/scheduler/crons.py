@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from fastapi_crons import logs
@@ -12,6 +12,7 @@ from fastapi_crons._util.hiding import forget_all
 from fastapi_crons._util.text import counted
 from fastapi_crons.clock import Clock, SystemClock
 from fastapi_crons.config import CronConfig
+from fastapi_crons.dependencies import Served
 from fastapi_crons.errors import ConfigurationError
 from fastapi_crons.job import CronJob, ManualRun
 from fastapi_crons.plugins.registry import Plugins
@@ -117,6 +118,7 @@ class Crons(Decorators):
         self.config = given.settings or CronConfig()
         self.clock = given.clock or SystemClock()
         self.app = None
+        self._app_state: Mapping[str, object] = {}
         self._executions = Executions()
         self.jobs = JobRegistry(
             self.config,
@@ -176,6 +178,11 @@ class Crons(Decorators):
         return self._start_stop.engine
 
     @property
+    def served(self) -> Served:
+        """What the requests belong to that dependencies of its jobs are given."""
+        return Served(self.app, self._app_state)
+
+    @property
     def running(self) -> bool:
         """Whether the scheduler has started and not stopped."""
         return self.engine is not None
@@ -210,11 +217,16 @@ class Crons(Decorators):
     async def __aexit__(self, *_: object) -> None:
         await self.end_for(self._entered.pop())
 
-    async def begin_for(self, user: object, app: FastAPI | None = None) -> None:
-        """Start for a user, who calls `end_for` in the end; without effect where it has started for another."""
+    async def begin_for(
+        self, user: object, app: FastAPI | None = None, state: Mapping[str, object] | None = None
+    ) -> None:
+        """Start for a user, who calls `end_for` in the end; without effect where it has started for another.
+
+        `state` is what the lifespan of `app` has yielded.
+        """
+        if app is not None and not self._start_stop.users:
+            self.app, self._app_state = app, state or {}
         await self._start_stop.begin_for(user)
-        if app is not None and self._start_stop.users == 1:
-            self.app = app
 
     async def end_for(self, user: object) -> None:
         """Stop for a user, unless others on this event loop still use the scheduler."""
@@ -239,7 +251,7 @@ class Crons(Decorators):
         know_secrets(self.plugins)
         # A scheduler that is started again uses the stores it had.
         self._stores = state, locks = choose_backends(self.config, self.plugins, *self._stores)
-        return Engine(self, self.jobs, self.config, self.clock, self.plugins, state, locks, role)
+        return Engine(self, self.jobs, self.config, self.clock, self.plugins, state, locks, lambda: self.served, role)
 
     def _started(self, engine: Engine) -> None:
         if engine.role == "scheduler":

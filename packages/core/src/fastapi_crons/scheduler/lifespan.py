@@ -38,7 +38,9 @@ class Startable(Protocol):
     @property
     def running(self) -> bool: ...
 
-    async def begin_for(self, user: object, app: FastAPI | None = None) -> None: ...
+    async def begin_for(
+        self, user: object, app: FastAPI | None = None, state: Mapping[str, object] | None = None
+    ) -> None: ...
 
     async def end_for(self, user: object) -> None: ...
 
@@ -100,7 +102,7 @@ def attach(app: FastAPI, crons: Startable) -> None:
                 yield state
                 return
             holder = object()
-            await crons.begin_for(holder, app)
+            await crons.begin_for(holder, app, state)
             try:
                 yield state
             finally:
@@ -112,7 +114,7 @@ def attach(app: FastAPI, crons: Startable) -> None:
 
         async def started_before(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
-                await crons.begin_for(holder, app)
+                await crons.begin_for(holder, app, scope.get("state"))
                 crons.heed_signals()
             await send(message)
 

@@ -13,10 +13,12 @@ from fastapi_crons._util.exceptions import is_a
 from fastapi_crons._util.text import cut, printable, safe_text, type_name
 from fastapi_crons._util.threads import ThreadPool
 from fastapi_crons.clock import Clock, Timer
+from fastapi_crons.dependencies import Resolver, Served
 from fastapi_crons.engine.runs.context import JobContext
 from fastapi_crons.engine.runs.result_json import drained
 from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.engine.runs.scopes import Scopes
+from fastapi_crons.job import CronJob
 from fastapi_crons.run import short_id
 
 if TYPE_CHECKING:
@@ -28,22 +30,34 @@ logger = logging.getLogger(__name__)
 
 
 class TimeLimit:
-    """The time limit of one call of a run's function. It begins when the function does, not while a thread is waited for."""
+    """The time limit of one attempt. It begins when the function does, or what it depends on is opened.
 
-    __slots__ = ("_clock", "_over", "_run", "_seconds", "_timer")
+    While a thread is waited for, it stands still.
+    """
+
+    __slots__ = ("_began", "_clock", "_over", "_run", "_seconds", "_timer")
 
     def __init__(self, clock: Clock, run: ActiveRun, seconds: float) -> None:
         self._clock, self._run, self._seconds = clock, run, seconds
         self._timer: Timer | None = None
+        self._began = 0.0
         self._over = False
 
     def begin(self) -> None:
-        """The function begins."""
-        if not self._over:
+        """Begin, or go on after a pause; no effect where it has begun."""
+        if not self._over and self._timer is None:
+            self._began = self._clock.monotonic()
             self._timer = self._clock.call_later(self._seconds, lambda: self._run.cut_off("timed_out"))
 
+    def pause(self) -> None:
+        """Stand still until it begins again."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._seconds = max(0.0, self._seconds - (self._clock.monotonic() - self._began))
+
     def end(self) -> None:
-        """The function has ended, or is no longer waited for."""
+        """The attempt has ended, or is no longer waited for."""
         self._over = True
         if self._timer is not None:
             self._timer.cancel()
@@ -58,6 +72,7 @@ class Attempts:
         clock: Clock,
         plugins: Plugins,
         hooks: HookCaller,
+        served: Callable[[], Served],
         settle_lease: Callable[[ActiveRun], Awaitable[None]],
     ) -> None:
         self._max_retry_delay = config.max_retry_delay
@@ -67,6 +82,9 @@ class Attempts:
         self._scopes = Scopes(plugins, hooks, config.hook_timeout)
         self._pool = ThreadPool(config.max_threads, "fastapi-crons-job")
         self._settle_lease = settle_lease
+        self._served = served
+        #: By the job's name, with the definition that it was made for.
+        self._resolvers: dict[str, tuple[CronJob, Resolver]] = {}
 
     def call(self, run: ActiveRun) -> Coroutine[Any, Any, object]:
         """Call the function of a run as its job says. Returns what it returns, and raises what the last attempt raises.
@@ -120,31 +138,47 @@ class Attempts:
         if run.job.takes_context:
             context = JobContext(run.job, run.snapshot(), run.asked_ts)
             arguments = dict.fromkeys(run.job.parameters.context, context)
+        limit = None if run.timeout is None else TimeLimit(self._clock, run, run.timeout)
         run.in_function = True
         try:
-            value = await self._invoke(run, arguments)
+            if run.job.parameters.dependencies:
+                value = await self._with_dependencies(run, arguments, limit)
+            else:
+                value = await self._invoke(run, arguments, limit)
         finally:
             run.in_function = False
+            if limit is not None:
+                limit.end()
         if run.cut is None:
             run.function_ended = True
         return value
 
-    async def _invoke(self, run: ActiveRun, arguments: Mapping[str, object]) -> object:
-        """Call the function with these arguments within its time limit, on the loop or in a thread."""
-        limit = None if run.timeout is None else TimeLimit(self._clock, run, run.timeout)
-        try:
-            if not run.job.is_async:
-                return await self._call_in_thread(run, arguments, limit)
-            if limit is not None:
-                limit.begin()
-            return await run.job.func(**arguments)
-        finally:
-            if limit is not None:
-                limit.end()
+    async def _with_dependencies(
+        self, run: ActiveRun, arguments: Mapping[str, object], limit: TimeLimit | None
+    ) -> object:
+        """Call the function with what it depends on. To open and to close that is part of the attempt and its time."""
+        job, resolver = self._resolvers.get(run.job.name, (None, None))
+        if resolver is None or job is not run.job:
+            resolver = Resolver(run.job.parameters.dependencies, self._served)
+            self._resolvers[run.job.name] = run.job, resolver
+        if limit is not None:
+            limit.begin()
+        return await resolver.around(lambda given: self._invoke(run, {**arguments, **given}, limit))
+
+    async def _invoke(self, run: ActiveRun, arguments: Mapping[str, object], limit: TimeLimit | None) -> object:
+        """Call the function with these arguments, on the loop or in a thread."""
+        if not run.job.is_async:
+            return await self._call_in_thread(run, arguments, limit)
+        if limit is not None:
+            limit.begin()
+        value: object = await run.job.func(**arguments)
+        return value
 
     async def _call_in_thread(self, run: ActiveRun, arguments: Mapping[str, object], limit: TimeLimit | None) -> object:
         """Call a sync function in a thread. A cancelled run leaves it behind in `run.thread`."""
         clock, loop = self._clock, asyncio.get_running_loop()
+        if limit is not None:
+            limit.pause()
         waits_since, waited_before = clock.monotonic(), run.waited
 
         def begins() -> None:

@@ -18,6 +18,7 @@ from fastapi_crons._util.part import Finding, Part, listed
 from fastapi_crons._util.tasks import Background
 from fastapi_crons._util.text import cut, printable, traceback_text, type_name
 from fastapi_crons.clock import Clock, root_task
+from fastapi_crons.dependencies import Served
 from fastapi_crons.engine.runs.attempt import Attempts
 from fastapi_crons.engine.runs.log import capture_records, current_log
 from fastapi_crons.engine.runs.outcome import OutcomeFilter
@@ -64,6 +65,7 @@ class Runner(Part):
         background: Background,
         instance_id: str,
         interrupts: InterruptWatch,
+        served: Callable[[], Served],
         ask_about_leases: Callable[[], None],
         on_lost: Callable[[ActiveRun], None],
     ) -> None:
@@ -81,7 +83,7 @@ class Runner(Part):
         self._on_lost = on_lost
         self._background = background
         self._instance_id = instance_id
-        self._attempts = Attempts(config, clock, plugins, hooks, self._settle_lease)
+        self._attempts = Attempts(config, clock, plugins, hooks, served, self._settle_lease)
         self._interrupts = interrupts
         self._create_task = asyncio.get_running_loop().create_task
         self.active: dict[str, ActiveRun] = {}
