@@ -346,6 +346,27 @@ def test_hooks_of_a_run_by_hand_that_fail_are_shown(fastapi_crons: Cli, project:
     assert "ZeroDivisionError: division by zero (" in result.stderr
 
 
+def test_a_run_by_hand_may_have_other_arguments(fastapi_crons: Cli, project: Path) -> None:
+    project.write_text(
+        f"""{APP}
+@crons.cron("0 0 1 1 *", name="report", kwargs={{"regions": ["eu"], "limit": 5}})
+async def report(regions: list[str], limit: int, title: str = "none"):
+    return [regions, limit, title]
+"""
+    )
+    ended = json_of(
+        fastapi_crons(
+            "run-job", "report", "--set", 'regions=["us"]', "--set", "limit=7", "--set", "title=5 = V", "--json"
+        )
+    )
+    assert ended["result"] == [["us"], 7, "5 = V"]
+    assert ended["kwargs"] == {"regions": ["us"], "limit": 7, "title": "5 = V"}
+    assert 'with {"regions": ["us"], "limit": 7' in fastapi_crons("logs", "--job", "report").stdout
+    assert "argument 'limit' can't be 'many'" in refused(fastapi_crons("run-job", "report", "--set", "limit=many"))
+    assert "did you mean 'limit'?" in refused(fastapi_crons("run-job", "report", "--set", "limits=1"))
+    assert "as NAME=VALUE" in fastapi_crons("run-job", "report", "--set", "limit").stderr
+
+
 def test_an_unknown_job_is_one_sentence(fastapi_crons: Cli, project: Path) -> None:
     assert "did you mean 'endless'?" in refused(fastapi_crons("run-job", "endles"))
     for command in ("pause", "resume", "cancel"):

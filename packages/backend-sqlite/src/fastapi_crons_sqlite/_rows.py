@@ -12,7 +12,7 @@ from fastapi_crons_sqlite._transaction import Row, as_json
 #: In the order of a `Run`, but for its log: that is the last, and only fetched where it is wanted.
 RUN_COLUMNS = (
     "id, job, tick_ts, trigger, attempt, instance, token, status, started_ts, ended_ts, error_type, error_message, "
-    "error_traceback, result, missed_ticks, missed_since_ts, actor, note, beside, log_dropped, delay, waited"
+    "error_traceback, result, missed_ticks, missed_since_ts, actor, note, beside, log_dropped, delay, waited, arguments_json"
 )
 MISSED_COLUMNS = "id, job, first_ts, last_ts, count, reason, recorded_ts, instance, more, detail"
 _BEFORE_ERROR = attrgetter(*RUN_COLUMNS.split(", ")[2:10])

@@ -37,7 +37,8 @@ _OR_CLOSE_RUNS = """
         status = excluded.status, attempt = excluded.attempt, ended_ts = excluded.ended_ts,
         error_type = excluded.error_type, error_message = excluded.error_message,
         error_traceback = excluded.error_traceback, result = excluded.result, log = excluded.log,
-        log_dropped = excluded.log_dropped, delay = excluded.delay, waited = excluded.waited
+        log_dropped = excluded.log_dropped, delay = excluded.delay, waited = excluded.waited,
+        arguments_json = excluded.arguments_json
     WHERE job_run.status = 'running'"""
 _INSERT_MISSED = f"INSERT OR REPLACE INTO job_missed ({MISSED_COLUMNS})"
 _WRITE_STATUS = f"""

@@ -36,6 +36,10 @@ class JobDefinitionError(CronsError, ValueError):
     """A job that can't be defined as asked; the message names the parameter and the value."""
 
 
+class InvalidArgumentError(CronsError, ValueError):
+    """An argument that a job's function does not take; the message names it and its value."""
+
+
 class DuplicateJobError(JobDefinitionError):
     """A job with this name is registered already."""
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from operator import attrgetter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi_crons._elsewhere import former_names_of
@@ -20,9 +21,10 @@ from fastapi_crons._util.callables import (
     unwrapped,
 )
 from fastapi_crons._util.text import brief
+from fastapi_crons.arguments import arguments_text, checked_arguments
 from fastapi_crons.clock import UTC
 from fastapi_crons.dependencies import fault_of as dependency_fault_of
-from fastapi_crons.errors import JobDefinitionError, ScheduleError
+from fastapi_crons.errors import InvalidArgumentError, JobDefinitionError, ScheduleError
 from fastapi_crons.parameters import Parameters, parameters_of_job
 from fastapi_crons.run import Trigger
 from fastapi_crons.schedule.checks import fault_of
@@ -61,14 +63,15 @@ _NONE_GIVEN = (None,) * len(_DEFAULTED)
 _options_but_timezone = attrgetter(*_ALL_DEFAULTED[1:])
 _settings = attrgetter(*_DEFAULTED.values())
 _ANY_ERROR: tuple[type[BaseException], ...] = (Exception,)
+_NO_ARGUMENTS: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, eq=False, init=False)
 class CronJob:
     """An immutable definition of a job.
 
-    `func` is called without arguments, on the event loop if it is a coroutine function, else in a thread; where it has a
-    parameter named `context`, it is given a `JobContext`.
+    `func` is called on the event loop if it is a coroutine function, else in a thread: with `kwargs`, with a `JobContext` for a
+    parameter named `context` or annotated with it, and with its dependencies (`Depends(…)`), which FastAPI resolves.
     `expr` is a cron expression or any object that implements the `Schedule` protocol. `name` defaults to the
     function's name: 1 to 200 printable characters without `/`. Durations are seconds. An option left at None
     takes the scheduler's setting (`CRON_TIMEZONE`, `CRON_COALESCE`, …) when the job is registered.
@@ -104,6 +107,10 @@ class CronJob:
     """Whether ticks are run. A manual run is possible either way."""
     store_result: bool
     """Whether the function's return value is stored with the run."""
+    kwargs: Mapping[str, object]
+    """What the function is called with, by name, checked against its annotations and converted to what they say."""
+    arguments_json: str | None = field(init=False, repr=False)
+    """The same as JSON text, without secrets; None for a job without arguments."""
     schedule: Schedule = field(init=False, repr=False)
     """When the job is due: made from `expr` and `timezone`."""
     schedule_zone: str = field(init=False, repr=False)
@@ -131,12 +138,15 @@ class CronJob:
         jitter: float = 0.0,
         enabled: bool = True,
         store_result: bool = True,
+        kwargs: Mapping[str, object] | None = None,
     ) -> None:
         put = object.__setattr__
         put(self, "func", func)
         put(self, "expr", expr)
         put(self, "name", _checked_name(func, name))
         self._check_function()
+        put(self, "kwargs", self._checked_kwargs(kwargs))
+        put(self, "arguments_json", arguments_text(self.kwargs) if self.kwargs else None)
         put(self, "tags", () if tags is None else _checked_tags(self.name, tags))
         put(self, "timezone", None if timezone is None else zone_name(timezone))
         put(self, "coalesce", True if coalesce is None else coalesce)
@@ -165,7 +175,7 @@ class CronJob:
         try:
             parameters = parameters_of_job(self.func)
         except ValueError as error:
-            raise self._error("func", self.func, f"{error}; a job is called without arguments") from None
+            raise self._error("func", self.func, f"{error}; give it as kwargs=… instead") from None
         if parameters.marked is not None:
             name, marker = parameters.marked
             raise JobDefinitionError(
@@ -177,13 +187,25 @@ class CronJob:
             raise JobDefinitionError(
                 f"job {brief(self.name)} can't have its dependencies ({_parameters(list(parameters.dependencies))}): {fault}"
             )
-        if parameters.required:
-            raise JobDefinitionError(
-                f"job {brief(self.name)}: no value is given for {_parameters(list(parameters.required))}; a job "
-                f"gets only 'context', by name, and its dependencies{_not_evaluated(parameters)}; give defaults, or a "
-                "functools.partial"
-            )
         object.__setattr__(self, "parameters", parameters)
+
+    def _checked_kwargs(self, kwargs: object) -> Mapping[str, object]:
+        parameters = self.parameters
+        if kwargs is None and not parameters.required:
+            return _NO_ARGUMENTS  # most jobs
+        if kwargs is not None and not isinstance(kwargs, Mapping):
+            raise self._error("kwargs", kwargs, "give a mapping of names to values")
+        try:
+            checked = checked_arguments(parameters, kwargs or {})
+        except InvalidArgumentError as error:
+            raise JobDefinitionError(f"kwargs of job {brief(self.name)}: {error}") from None
+        missing = [name for name in parameters.required if name not in checked]
+        if missing:
+            raise JobDefinitionError(
+                f"job {brief(self.name)}: no value is given for {_parameters(missing)}{_not_evaluated(parameters)}; give "
+                "kwargs=…, or defaults"
+            )
+        return MappingProxyType(checked)
 
     def _check_options(self) -> None:
         if self.overlap not in _OVERLAPS:
@@ -370,7 +392,10 @@ def _not_evaluated(parameters: Parameters) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ManualRun:
-    """A request to run a job now; see `Crons.run_job`. Raises `ValueError` for a timeout or trigger that can't be used."""
+    """A request to run a job now; see `Crons.run_job`. Raises `ValueError` for a timeout or trigger that can't be used.
+
+    Raises `InvalidArgumentError` (a `ValueError`) for arguments that the function does not take.
+    """
 
     job: CronJob
     force: bool = False
@@ -383,11 +408,15 @@ class ManualRun:
     """Why they ask for it."""
     trigger: Trigger = "code"
     """Where the request comes from."""
+    kwargs: Mapping[str, object] = field(default_factory=dict)
+    """Arguments of this run, in place of the job's own, or in addition to them."""
 
     def __post_init__(self) -> None:
         number = isinstance(self.timeout, (int, float)) and not isinstance(self.timeout, bool)
         if self.timeout is not None and not (number and 0 < self.timeout <= LONGEST):
             raise ValueError(f"timeout can't be {self.timeout!r}; give seconds, more than 0")
+        if self.kwargs:
+            object.__setattr__(self, "kwargs", MappingProxyType(checked_arguments(self.job.parameters, self.kwargs)))
         if self.trigger not in _TRIGGERS:
             raise ValueError(f"triggered_by can't be {self.trigger!r}; choose one of {', '.join(_TRIGGERS)}")
 

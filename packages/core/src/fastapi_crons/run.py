@@ -111,6 +111,9 @@ class Run:
     waited: float = 0.0
     """For how many seconds, after its start, it waited for a free thread; its time limit begins after that."""
 
+    arguments_json: str | None = None
+    """What the function was called with, as JSON text without secrets; None for a job without arguments."""
+
     @property
     def result(self) -> JsonValue:
         """What the function returned, as hooks get it: read from its JSON text. None where nothing is kept."""

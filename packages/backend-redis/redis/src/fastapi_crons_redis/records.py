@@ -15,8 +15,8 @@ from fastapi_crons.state.checks import checked_missed, checked_run
 from .connection import text_of
 
 # Later versions may add fields at the end; earlier ones lack some of those of a run.
-_RUN_FIELDS, _MISSED_FIELDS = 15, 6
-_LATER_FIELDS = (None, 0.0)
+_RUN_FIELDS, _MISSED_FIELDS = 16, 6
+_LATER_FIELDS = (None, 0.0, None)
 as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -49,6 +49,7 @@ def lines_of(record: Record) -> tuple[str, str, str]:
         record.log_dropped,
         record.delay,
         record.waited,
+        record.arguments_json,
     )
     log = [(line.ts, line.level, line.logger, line.message) for line in record.log]
     return as_json(head), as_json(more), as_json(log) if log else ""

@@ -34,6 +34,12 @@ def run_job(
     timeout: Annotated[
         float | None, typer.Option("--timeout", min=0.001, help="Set execution timeout in seconds; else the job's own.")
     ] = None,
+    arguments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help="Argument of this run, in place of the job's own. Repeatable."
+        ),
+    ] = None,
     note: Note = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -41,10 +47,12 @@ def run_job(
     """Run a job now, here, inside the app's lifespan, and wait for its end. Ctrl-C cancels the run."""
     from fastapi_crons_cli.session import in_app
 
+    given = _named(arguments or [])
+
     async def run(session: Session) -> Run:
         _say_if_read(f"🚀 Running job '{shown(name)}' manually...", wanted=not as_json)
         try:
-            ended = await _run(session, name, force=force, timeout=timeout, note=note)
+            ended = await _run(session, name, given, force=force, timeout=timeout, note=note)
         except asyncio.CancelledError:
             warn(
                 f"❌ Cancelled job '{shown(name)}'; see how it ended with: fastapi-crons logs --job {shown(quote(name))}"
@@ -73,12 +81,26 @@ def _say_if_read(text: str, *, wanted: bool) -> None:
             say(text)
 
 
-async def _run(session: Session, name: str, *, force: bool, timeout: float | None, note: str | None) -> Run:
+def _named(arguments: list[str]) -> dict[str, str]:
+    """The texts `NAME=VALUE`, by name."""
+    pairs = [argument.partition("=") for argument in arguments]
+    for name, equals, value in pairs:
+        if not name or not equals:
+            raise typer.BadParameter(f"write {name + value!r} as NAME=VALUE", param_hint="--set")
+    return {name: value for name, _, value in pairs}
+
+
+async def _run(
+    session: Session, name: str, given: dict[str, str], *, force: bool, timeout: float | None, note: str | None
+) -> Run:
+    from fastapi_crons.arguments import arguments_from_texts
     from fastapi_crons.errors import JobLockedError
     from fastapi_crons.job import ManualRun
     from fastapi_crons_cli.session import actor
 
-    wanted = ManualRun(session.management.definition(name), force, timeout, actor(), note, "cli")
+    job = session.management.definition(name)
+    kwargs = arguments_from_texts(job.parameters, given)
+    wanted = ManualRun(job, force, timeout, actor(), note, "cli", kwargs)
     session.progress.begin(f"job {shown(name)!r} is running")
     try:
         return await session.management.run_job(wanted, owned=True)

@@ -152,6 +152,8 @@ def run_line(run: Run, zone: str) -> str:
         trigger += f" (overlaps with run {shown(run.beside)})"
     if run.waited >= SHORTEST_WAIT:
         trigger += f" (waited {run.waited:.2f}s for a thread)"
+    if run.arguments_json is not None:
+        trigger += f" with {shown(run.arguments_json)}"
     line = (
         f"{clock_time(run.started, zone)}  {shown(run.status):11}  {took:>8}  {shown(run.job)}  {trigger}  "
         f"{shown(run.instance)}  run {shown(short_id(run.id))}"

@@ -47,6 +47,10 @@ class JobModel(BaseModel):
     expr: str = Field(description="Cron expression", examples=["*/5 * * * *"])
     timezone: str | None = Field(description="The time zone of the expression", examples=["Europe/Berlin"])
     tags: list[str] = Field(description="The tags it has in code", examples=[["maintenance"]])
+    kwargs: dict[str, JsonValue] = Field(
+        description="What its function is called with, without secrets; empty for clients that are not shown details",
+        examples=[{"region": "eu"}],
+    )
     enabled: bool = Field(description="False for a job that is switched off in code")
     paused: PauseModel | None = Field(description="None for a job that is not paused")
     status: JobStatus = Field(description="Of the latest run; `pending` for a job that never ran")
@@ -64,6 +68,7 @@ class JobModel(BaseModel):
             expr=job.schedule.text,
             timezone=job.schedule_zone or None,
             tags=list(job.tags),
+            kwargs=_arguments(job.arguments_json) if details else {},
             enabled=job.enabled,
             paused=None if view.pause is None else PauseModel.of(view.pause, details=details),
             status=view.status,
@@ -112,6 +117,9 @@ class RunModel(BaseModel):
     waited: float = Field(description="Seconds that it waited for a free thread; its time limit begins after that")
     result: JsonValue = Field(description="What the function returned; None for clients that are not shown details")
     error: ErrorModel | None = Field(description="Why the run did not succeed")
+    kwargs: dict[str, JsonValue] = Field(
+        description="What the function was called with, without secrets; empty for clients that are not shown details"
+    )
     actor: str | None = Field(description="Who asked for a manual run, where that is known", examples=["ops"])
     note: str | None = Field(description="Why it was requested; None for clients that are not shown details")
     beside: str | None = Field(description="The run that was already running when this one was forced")
@@ -146,6 +154,7 @@ class RunModel(BaseModel):
             waited=run.waited,
             result=_shown(run.result_json) if run.result_json is not None and details else None,
             error=error,
+            kwargs=_arguments(run.arguments_json) if details else {},
             actor=run.actor,
             note=run.note if details else None,
             beside=run.beside,
@@ -157,6 +166,11 @@ class RunModel(BaseModel):
             ],
             log_dropped=run.log_dropped,
         )
+
+
+def _arguments(text: str | None) -> dict[str, JsonValue]:
+    shown = None if text is None else _shown(text)
+    return shown if isinstance(shown, dict) else {}
 
 
 class RunPage(BaseModel):
@@ -177,6 +191,9 @@ class RunRequest(BaseModel):
     )
     wait: bool = Field(default=True, description="False: answer 202 as soon as the run has started", strict=True)
     note: Note | None = Field(default=None, description="Stored with the run")
+    kwargs: dict[str, JsonValue] = Field(
+        default={}, description="Arguments of this run, in place of the job's own", examples=[{"region": "us"}]
+    )
 
 
 class RunAnswer(BaseModel):

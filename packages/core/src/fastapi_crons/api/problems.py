@@ -21,6 +21,7 @@ from fastapi_crons._util.hiding import without_secrets
 from fastapi_crons._util.text import one_line
 from fastapi_crons.errors import (
     CronsError,
+    InvalidArgumentError,
     JobLockedError,
     NotInForceError,
     RunEndedError,
@@ -48,6 +49,7 @@ _STATUSES: Mapping[type[CronsError], int] = {
     JobLockedError: 409,
     NotInForceError: 409,
     RunEndedError: 409,
+    InvalidArgumentError: 422,
 }
 
 

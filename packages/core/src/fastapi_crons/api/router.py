@@ -178,7 +178,7 @@ async def run_job(asked: Asking, response: Response, job_name: Name, body: RunRe
     """
     wanted = body or RunRequest()
     job = asked.management.definition(job_name)
-    manual_run = ManualRun(job, wanted.force, wanted.timeout, asked.actor, wanted.note, "api")
+    manual_run = ManualRun(job, wanted.force, wanted.timeout, asked.actor, wanted.note, "api", wanted.kwargs)
     run = await asked.management.run_job(manual_run, wait=wanted.wait)
     # Without `wait`, the answer is 202 even if the run has ended by now.
     response.status_code = {"completed": 200, "running": 202}.get(run.status, 500) if wanted.wait else 202

@@ -85,6 +85,7 @@ class Requests(Part):
             await self._ensure_registered(job)
             run = ActiveRun(job, self._dispatcher.new_run_id(), None, wanted.trigger, asked=asked)
             run.timeout = job.timeout if wanted.timeout is None else wanted.timeout
+            run.override(wanted.kwargs)
             run.ended = asyncio.Event()
             starting = asyncio.create_task(self._claim_and_start(run, force=wanted.force))
             self._starting.add(starting)

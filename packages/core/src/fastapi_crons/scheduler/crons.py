@@ -286,18 +286,22 @@ class Crons(Decorators):
         triggered_by: Trigger = "code",
         actor: str | None = None,
         note: str | None = None,
+        kwargs: Mapping[str, object] | None = None,
     ) -> Run:
         """Run a job now, in the same way as a scheduled run, and wait for its end; the run says how it went.
 
         `force` runs it although it is already running; the run then names the other one. `timeout` (seconds) replaces the
-        job's own. `actor` and `note` are stored with the run.
+        job's own, `kwargs` its arguments of the same names. `actor`, `note` and the arguments are stored with the run.
 
         Raises `UnknownJobError`, `JobLockedError` (it is running, and `force` was not given), `NotInForceError` (running
-        instances have registered another definition since), `StoreUnavailableError`, `ValueError` for a timeout that can't
-        be used, or `CronsError` where the scheduler is not running.
+        instances have registered another definition since), `StoreUnavailableError`, `InvalidArgumentError` for arguments that
+        the function does not take, `ValueError` for a timeout that can't be used, or `CronsError` where the scheduler is not
+        running.
         """
         requests = self._start_stop.requests_for(f"run job {name!r}")
-        run = await requests.start_run(ManualRun(self.jobs.named(name), force, timeout, actor, note, triggered_by))
+        run = await requests.start_run(
+            ManualRun(self.jobs.named(name), force, timeout, actor, note, triggered_by, kwargs or {})
+        )
         return await requests.finished(run, or_stopping=False)
 
     async def runs(

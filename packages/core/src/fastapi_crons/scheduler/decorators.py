@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import tzinfo
 from enum import Enum
 from typing import TYPE_CHECKING, TypedDict, TypeVar, overload
@@ -42,6 +42,7 @@ class JobOptions(TypedDict, total=False):
     jitter: float
     enabled: bool
     store_result: bool
+    kwargs: Mapping[str, object] | None
 
 
 class Decorators(ABC):

@@ -59,6 +59,7 @@ _RUN: dict[str, Check] = {
     "note": optional(text),
     "beside": optional(text),
     "delay": optional(text),
+    "arguments_json": optional(text),
 }
 _ERROR: dict[str, Check] = {"type": text, "message": text, "traceback": text}
 _LOG_LINE: dict[str, Check] = {"ts": instant, "level": text, "logger": text, "message": text}

@@ -69,6 +69,7 @@ class StateContract(Contract[StateBackend]):
             f"note {_LINE_ENDS}",
             delay="why",
             waited=1.5,
+            arguments_json='{"region": "eü"}',
         )
         await state.write([run])
         assert await state.run(run.id) == run

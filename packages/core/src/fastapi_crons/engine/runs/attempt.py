@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from fastapi_crons._util.callables import is_awaitable
@@ -134,10 +135,11 @@ class Attempts:
         return self._scopes.around(run, self._function) if self._scopes.wanted else self._function(run)
 
     async def _function(self, run: ActiveRun) -> object:
-        arguments: dict[str, object] = {}
+        # A copy for each attempt, which may change what it is given.
+        arguments: dict[str, object] = deepcopy(dict(run.arguments)) if run.arguments else {}
         if run.job.takes_context:
             context = JobContext(run.job, run.snapshot(), run.asked_ts)
-            arguments = dict.fromkeys(run.job.parameters.context, context)
+            arguments.update(dict.fromkeys(run.job.parameters.context, context))
         limit = None if run.timeout is None else TimeLimit(self._clock, run, run.timeout)
         run.in_function = True
         try:

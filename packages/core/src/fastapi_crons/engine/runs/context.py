@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +112,7 @@ def run_context(job: CronJob, run: Run, asked_ts: float | None = None) -> HookCo
         "manual_trigger": manual,
         "trigger_time": iso_utc(run.started_ts if asked_ts is None else asked_ts) if manual else None,
         "triggered_by": run.trigger if manual else "schedule",
+        "arguments": {} if run.arguments_json is None else json.loads(run.arguments_json),
         "actor": run.actor,
         "note": run.note,
         "scheduled_time": None if run.tick_ts is None else iso_utc(run.tick_ts),

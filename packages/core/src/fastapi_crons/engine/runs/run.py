@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from fastapi_crons._util.tasks import uncancel
 from fastapi_crons._util.threads import Ended
+from fastapi_crons.arguments import arguments_text
 from fastapi_crons.engine.runs.context import log_fields, run_context
 from fastapi_crons.engine.runs.log import RunLog
 from fastapi_crons.job import CronJob
@@ -51,6 +52,8 @@ class ActiveRun:
 
     __slots__ = (
         "after",
+        "arguments",
+        "arguments_json",
         "asked",
         "attempt",
         "begun",
@@ -109,6 +112,9 @@ class ActiveRun:
         #: Of a manual run; None for the run of a tick.
         self.asked = asked
         self.timeout = job.timeout
+        #: What the function is called with, and the same as it is stored; None for a job without arguments.
+        self.arguments = job.kwargs
+        self.arguments_json = job.arguments_json
         #: From the answer to its claim: the fencing token, and the last handled tick before this one.
         self.token = self.after = 0
         #: The run that was running already when this one was forced.
@@ -151,6 +157,12 @@ class ActiveRun:
         self.releasing = False
         #: Set when the run has ended and its lease is released, for callers that wait for it.
         self.ended: asyncio.Event | None = None
+
+    def override(self, arguments: Mapping[str, object]) -> None:
+        """Call the function with these arguments instead of the job's own ones of the same names."""
+        if arguments:
+            self.arguments = {**self.arguments, **arguments}
+            self.arguments_json = arguments_text(self.arguments)
 
     def granted(self, result: ClaimResult) -> None:
         """Take over the answer to its claim, which was granted."""
@@ -264,4 +276,5 @@ class ActiveRun:
             self.beside,
             delay=self.delay,
             waited=self.waited,
+            arguments_json=self.arguments_json,
         )

@@ -1,0 +1,128 @@
+"""Arguments: what a job's function is called with besides its context and its dependencies."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from inspect import Parameter
+from typing import Any
+
+from fastapi_crons._util.hiding import HIDDEN, without_secrets
+from fastapi_crons._util.text import brief, storable
+from fastapi_crons.errors import InvalidArgumentError
+from fastapi_crons.parameters import Parameters
+
+#: The longest text (characters) of a job's arguments, as JSON.
+MAX_CHARS = 10_000
+_SECRET_NAME = re.compile(
+    r"pass(word|wd|phrase)|\bpass\b|pwd|secret|token|credential|authorization|api_?key|(access|private)_?key",
+    re.IGNORECASE,
+)
+
+
+def checked_arguments(parameters: Parameters, given: Mapping[str, object]) -> dict[str, object]:
+    """The arguments, converted to what the annotations of their parameters say, as FastAPI converts a request's.
+
+    Raises `InvalidArgumentError` for a name that the function does not take, for a value that its annotation does not allow,
+    and for one that JSON can't hold.
+    """
+    return _checked(parameters, given, lambda adapter, value: adapter.validate_python(value))
+
+
+def arguments_from_texts(parameters: Parameters, given: Mapping[str, str]) -> dict[str, object]:
+    """As `checked_arguments`, of values that are all text: as it is where the annotation allows that, else read as JSON."""
+
+    def convert(adapter: Any, value: object) -> object:
+        try:
+            return adapter.validate_python(value)
+        except ValueError:
+            return adapter.validate_json(value)
+
+    return _checked(parameters, given, convert)
+
+
+def arguments_text(arguments: Mapping[str, object]) -> str:
+    """Arguments as JSON text, to be stored and shown: without secrets, such as the value of an argument `api_key`."""
+    from pydantic_core import to_jsonable_python
+
+    return storable(json.dumps(_without_secrets(to_jsonable_python(dict(arguments))), ensure_ascii=False))
+
+
+def _checked(
+    parameters: Parameters, given: Mapping[str, object], convert: Callable[[Any, object], object]
+) -> dict[str, object]:
+    from pydantic import ValidationError
+
+    checked: dict[str, object] = {}
+    for name, value in given.items():
+        parameter = _parameter(parameters, name)
+        adapter = _adapter(parameter)
+        try:
+            checked[name] = value if adapter is None else convert(adapter, value)
+        except ValidationError as error:
+            fault = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, (name, *fault["loc"])))
+            shown = HIDDEN if _SECRET_NAME.search(name) else brief(value)
+            raise InvalidArgumentError(f"argument {brief(place)} can't be {shown}: {fault['msg']}") from None
+    _check_text(checked)
+    return checked
+
+
+def _parameter(parameters: Parameters, name: object) -> Parameter | None:
+    """The parameter of an argument; None for one of `**kwargs`."""
+    if isinstance(name, str):
+        parameter = parameters.arguments.get(name)
+        if parameter is not None:
+            return parameter
+        if name in parameters.context or name in parameters.dependencies:
+            raise InvalidArgumentError(f"argument {brief(name)} can't be given: it is filled in by the scheduler")
+        if parameters.any_arguments and name.isidentifier():
+            return None
+        close = get_close_matches(name, parameters.arguments, 1)
+        if close:
+            raise InvalidArgumentError(f"there is no parameter named {brief(name)}; did you mean {close[0]!r}?")
+    names = ", ".join(map(repr, parameters.arguments)) or "none"
+    raise InvalidArgumentError(f"there is no parameter named {brief(name)}; the function takes {names}")
+
+
+def _adapter(parameter: Parameter | None) -> Any:
+    """What checks a value; None for a parameter whose annotation says nothing."""
+    from pydantic import TypeAdapter
+
+    if parameter is None or parameter.annotation is Parameter.empty or isinstance(parameter.annotation, str):
+        return None
+    try:
+        return TypeAdapter(parameter.annotation)
+    except Exception as error:
+        raise InvalidArgumentError(
+            f"argument {parameter.name!r} can't be checked: pydantic does not know its annotation "
+            f"{brief(parameter.annotation)} ({type(error).__name__})"
+        ) from None
+
+
+def _check_text(arguments: Mapping[str, object]) -> None:
+    from pydantic_core import PydanticSerializationError, to_json
+
+    for name, value in arguments.items():
+        try:
+            length = len(to_json(value))
+        except (PydanticSerializationError, ValueError) as error:
+            raise InvalidArgumentError(
+                f"argument {name!r} must be what JSON can hold, since it is stored and shown: {error}"
+            ) from None
+        if length > MAX_CHARS:
+            raise InvalidArgumentError(
+                f"argument {name!r} is too long: {length} bytes as JSON, and at most {MAX_CHARS} are stored; pass a reference"
+            )
+
+
+def _without_secrets(value: object, name: str = "") -> object:
+    if isinstance(value, dict):
+        return {key: _without_secrets(item, key) for key, item in value.items()}
+    if _SECRET_NAME.search(name) and value is not None:
+        return HIDDEN
+    if isinstance(value, list):
+        return [_without_secrets(item) for item in value]
+    return without_secrets(value) if isinstance(value, str) else value
