@@ -77,6 +77,7 @@ async def test_a_job_shows_its_definition_and_its_latest_state(
         "expr": "0 4 * * *",
         "timezone": "Europe/Berlin",
         "tags": ["a", "b"],
+        "kwargs": {},
         "enabled": True,
         "paused": None,
         "status": "pending",

@@ -26,7 +26,7 @@ ROOMS = (
     ("plugins",),
     ("state",),  # a state store may name the lock that goes with it
     ("locking",),
-    ("job", "registry", "config", "logs", "parameters", "dependencies", "arguments"),
+    ("job", "registry", "config", "logs", "functions"),
     ("schedule",),
     ("run", "errors", "clock", "_util", "_elsewhere"),
 )

@@ -79,7 +79,7 @@ def mixed(request: Request, other: int, context: Any) -> None: ...
 @pytest.mark.parametrize(
     ("func", "named"),
     [
-        (wants_session, "no value is given for parameter 'session'; a job gets only 'context'"),
+        (wants_session, "no value is given for parameter 'session'; give kwargs=…"),
         (asking(lambda: None), "no value is given for parameter 'tenant'"),
         (Traced(asking(lambda: None)).func, "'tenant'"),
         (functools.partial(asking(lambda: None)), "'tenant'"),

@@ -21,11 +21,11 @@ from fastapi_crons._util.callables import (
     unwrapped,
 )
 from fastapi_crons._util.text import brief
-from fastapi_crons.arguments import arguments_text, checked_arguments
 from fastapi_crons.clock import UTC
-from fastapi_crons.dependencies import fault_of as dependency_fault_of
 from fastapi_crons.errors import InvalidArgumentError, JobDefinitionError, ScheduleError
-from fastapi_crons.parameters import Parameters, parameters_of_job
+from fastapi_crons.functions.arguments import arguments_text, checked_arguments
+from fastapi_crons.functions.dependencies import fault_of as dependency_fault_of
+from fastapi_crons.functions.parameters import Parameters, parameters_of_job
 from fastapi_crons.run import Trigger
 from fastapi_crons.schedule.checks import fault_of
 from fastapi_crons.schedule.cron import CronSchedule, Schedule, cron_schedule, zone_name

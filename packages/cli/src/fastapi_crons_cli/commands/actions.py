@@ -93,8 +93,8 @@ def _named(arguments: list[str]) -> dict[str, str]:
 async def _run(
     session: Session, name: str, given: dict[str, str], *, force: bool, timeout: float | None, note: str | None
 ) -> Run:
-    from fastapi_crons.arguments import arguments_from_texts
     from fastapi_crons.errors import JobLockedError
+    from fastapi_crons.functions.arguments import arguments_from_texts
     from fastapi_crons.job import ManualRun
     from fastapi_crons_cli.session import actor
 

@@ -13,11 +13,11 @@ from fastapi_crons._util.part import Finding
 from fastapi_crons._util.text import one_line, span
 from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
-from fastapi_crons.dependencies import Served
 from fastapi_crons.engine.health import Health, health_of
 from fastapi_crons.engine.manual import Requests
 from fastapi_crons.engine.parts import Parts
 from fastapi_crons.errors import CronsError, StoreError, StoreUnavailableError
+from fastapi_crons.functions.dependencies import Served
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.manager import DistributedLockManager
 from fastapi_crons.plugins.registry import Plugins

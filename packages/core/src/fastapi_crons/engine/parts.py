@@ -10,7 +10,6 @@ from fastapi_crons._util.tasks import Background, Supervisor
 from fastapi_crons._util.threads import ThreadPool
 from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
-from fastapi_crons.dependencies import Served
 from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
 from fastapi_crons.engine.dispatch.lateness import Delays
 from fastapi_crons.engine.dispatch.timeline import Timeline
@@ -26,6 +25,7 @@ from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.engine.runs.runner import Runner
 from fastapi_crons.engine.stores import Stores
+from fastapi_crons.functions.dependencies import Served
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import LeaseTerms
 from fastapi_crons.locking.client import LockClient

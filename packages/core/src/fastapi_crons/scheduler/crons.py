@@ -12,8 +12,8 @@ from fastapi_crons._util.hiding import forget_all
 from fastapi_crons._util.text import counted
 from fastapi_crons.clock import Clock, SystemClock
 from fastapi_crons.config import CronConfig
-from fastapi_crons.dependencies import Served
 from fastapi_crons.errors import ConfigurationError
+from fastapi_crons.functions.dependencies import Served
 from fastapi_crons.job import CronJob, ManualRun
 from fastapi_crons.plugins.registry import Plugins
 from fastapi_crons.registry import JobRegistry

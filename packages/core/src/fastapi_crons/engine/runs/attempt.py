@@ -14,11 +14,11 @@ from fastapi_crons._util.exceptions import is_a
 from fastapi_crons._util.text import cut, printable, safe_text, type_name
 from fastapi_crons._util.threads import ThreadPool
 from fastapi_crons.clock import Clock, Timer
-from fastapi_crons.dependencies import Resolver, Served
 from fastapi_crons.engine.runs.context import JobContext
 from fastapi_crons.engine.runs.result_json import drained
 from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.engine.runs.scopes import Scopes
+from fastapi_crons.functions.dependencies import Resolver, Served
 from fastapi_crons.job import CronJob
 from fastapi_crons.run import short_id
 

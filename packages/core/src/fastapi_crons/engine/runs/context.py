@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi_crons.clock import iso_utc
 from fastapi_crons.engine.runs.log import RunLogger, job_logger
-from fastapi_crons.parameters import GivenAsContext
+from fastapi_crons.functions.parameters import GivenAsContext
 from fastapi_crons.plugins.markers import HookContext
 from fastapi_crons.run import MissedTicks, Run
 

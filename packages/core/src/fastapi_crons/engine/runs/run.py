@@ -10,9 +10,9 @@ from typing import Literal, NamedTuple
 
 from fastapi_crons._util.tasks import uncancel
 from fastapi_crons._util.threads import Ended
-from fastapi_crons.arguments import arguments_text
 from fastapi_crons.engine.runs.context import log_fields, run_context
 from fastapi_crons.engine.runs.log import RunLog
+from fastapi_crons.functions.arguments import arguments_text
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import ClaimResult, Lease, LeaseRef
 from fastapi_crons.plugins.markers import HookContext

@@ -18,12 +18,12 @@ from fastapi_crons._util.part import Finding, Part, listed
 from fastapi_crons._util.tasks import Background
 from fastapi_crons._util.text import cut, printable, traceback_text, type_name
 from fastapi_crons.clock import Clock, root_task
-from fastapi_crons.dependencies import Served
 from fastapi_crons.engine.runs.attempt import Attempts
 from fastapi_crons.engine.runs.log import capture_records, current_log
 from fastapi_crons.engine.runs.outcome import OutcomeFilter
 from fastapi_crons.engine.runs.run import ActiveRun, Ending
 from fastapi_crons.errors import SkipRun
+from fastapi_crons.functions.dependencies import Served
 from fastapi_crons.job import CronJob
 from fastapi_crons.logs import log_error, shortened
 from fastapi_crons.run import Run, RunError, RunStatus, current_run, short_id

@@ -12,7 +12,7 @@ from typing import Any
 from fastapi_crons._util.hiding import HIDDEN, without_secrets
 from fastapi_crons._util.text import brief, storable
 from fastapi_crons.errors import InvalidArgumentError
-from fastapi_crons.parameters import Parameters
+from fastapi_crons.functions.parameters import Parameters
 
 #: The longest text (characters) of a job's arguments, as JSON.
 MAX_CHARS = 10_000
