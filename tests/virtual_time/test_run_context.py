@@ -72,9 +72,7 @@ async def test_each_attempt_sees_its_number_and_a_manual_run_has_no_tick(
 def test_a_function_that_needs_arguments_is_refused_at_once() -> None:
     def needs(path: str, *, mode: int, context: object, size: int = 3) -> None: ...
 
-    with pytest.raises(
-        JobDefinitionError, match="no value is given for parameters 'path' and 'mode'; a job gets only 'context'"
-    ):
+    with pytest.raises(JobDefinitionError, match="no value is given for parameters 'path' and 'mode'; give kwargs=…"):
         CronJob(needs, "* * * * *")
     with pytest.raises(JobDefinitionError, match="no value is given for parameter 'mode'"):
         CronJob(functools.partial(needs, "here"), "* * * * *")
