@@ -46,7 +46,18 @@ def python() -> str:
                 (
                     Entry(
                         "fastapi_crons.scheduler.crons:Crons",
-                        without=("engine", "begin_for", "end_for", "check_hook_names"),
+                        without=(
+                            "engine",
+                            "begin_for",
+                            "end_for",
+                            "check_hooks",
+                            "jobs_missing_for_hooks",
+                            "placements",
+                            "place",
+                            "check_group_hook",
+                            "add_group_hook",
+                            "drop_group_hook",
+                        ),
                         base="fastapi_crons.scheduler.decorators:Decorators",
                     ),
                     Entry("fastapi_crons.engine.engine:Role", about=_ROLE),

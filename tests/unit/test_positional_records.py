@@ -16,7 +16,7 @@ from fastapi_crons.state import base as state
 
 FIELDS = {
     locking.Lease: "job run_id tick instance token attempt expires after missed schedule timezone cancelled cancelled_by",
-    locking.Definition: "job schedule timezone function last_handled enabled nonce held",
+    locking.Definition: "job schedule timezone function last_handled enabled nonce held withdrawn",
     locking.Replaced: "schedule timezone last_handled reason token",
     locking.Registered: "last_handled replaced other_function reset_from",
     locking.ClaimRequest: "job run_id tick schedule timezone overlap force missed replaces attempt",
@@ -35,7 +35,7 @@ FIELDS = {
     state.JobState: "job status instance last_run_ts",
 }
 #: How many fields each had at 3.0: what was appended since has a default.
-FIRST = {record: len(fields.split()) for record, fields in FIELDS.items()} | {locking.Lease: 12}
+FIRST = {record: len(fields.split()) for record, fields in FIELDS.items()} | {locking.Lease: 12, locking.Definition: 8}
 
 
 @pytest.mark.parametrize("record", FIELDS, ids=lambda record: record.__name__)

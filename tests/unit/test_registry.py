@@ -23,6 +23,7 @@ class Made:
             CronConfig(**settings),
             before_append=lambda: self.calls.append("before"),
             on_append=lambda job: self.calls.append(job.name),
+            on_change=lambda name: self.calls.append(f"changed {name}"),
             is_running=lambda: self.running,
         )
 
@@ -31,11 +32,11 @@ def test_jobs_are_kept_in_order_and_named_once() -> None:
     made = Made()
     made.jobs.extend([CronJob(nothing, "* * * * *", "b"), CronJob(nothing, "* * * * *", "a")])
     assert [job.name for job in made.jobs] == ["b", "a"]
-    assert made.calls == ["before", "b", "before", "a"]
+    assert made.calls == ["before", "b", "a"]
     with pytest.raises(DuplicateJobError, match="'a'"):
         made.jobs.append(CronJob(print, "* * * * *", "a"))
     assert made.jobs.named("a").func is nothing
-    assert made.calls == ["before", "b", "before", "a", "before"], "a job that is refused is not announced"
+    assert made.calls == ["before", "b", "a", "before"], "a job that is refused is not announced"
     with pytest.raises(UnknownJobError, match="no job named 'c'"):
         made.jobs.named("c")
     with pytest.raises(JobDefinitionError, match="only a CronJob"):

@@ -483,7 +483,7 @@ async def test_a_hook_for_a_job_that_does_not_exist_is_refused_while_running(mak
         add(lambda job, context: None, "job")
         with pytest.raises(ConfigurationError, match="'jbo'"):
             add(lambda job, context: None, "jbo")
-    assert crons.plugins.jobs_named_by_functions() == {"job"}
+    assert {added.job_name for added in crons.plugins.added()} == {"job"}
 
 
 async def test_hooks_share_nothing_of_a_result(make_crons: MakeCrons) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from fastapi_crons.run import LogLine, MissedTicks, Run, RunError, RunStatus
     from fastapi_crons.schedule.cron import CronSchedule, Schedule
     from fastapi_crons.scheduler.crons import Crons
+    from fastapi_crons.scheduler.groups import JobGroup
 
 __all__ = [
     "ConfigurationError",
@@ -48,6 +49,7 @@ __all__ = [
     "InvalidArgumentError",
     "JobDefinitionError",
     "JobContext",
+    "JobGroup",
     "JobLockedError",
     "LogLine",
     "MissedTicks",
@@ -79,6 +81,7 @@ _MODULES = {
     "Crons": "scheduler.crons",
     "HookContext": "plugins.markers",
     "JobContext": "engine.runs.context",
+    "JobGroup": "scheduler.groups",
     "LogLine": "run",
     "MissedTicks": "run",
     "Run": "run",

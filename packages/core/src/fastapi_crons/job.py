@@ -258,6 +258,15 @@ class CronJob:
         """Whether the function has a parameter for the `JobContext`."""
         return bool(self.parameters.context)
 
+    def renamed(self, name: str, tags: Sequence[str]) -> CronJob:
+        """This job under another name and with other tags, which are checked as those of a new job."""
+        if name == self.name and tuple(tags) == self.tags:
+            return self
+        job = copy(self)
+        object.__setattr__(job, "name", _checked_name(self.func, name))
+        object.__setattr__(job, "tags", _checked_tags(name, tags))
+        return job
+
     def with_defaults(self, config: CronConfig) -> CronJob:
         """This job with its unset options taken from the settings; the same object where nothing changes."""
         if (self.timezone or "UTC", *_options_but_timezone(self)) == _settings(config):
@@ -297,11 +306,12 @@ def _checked_name(func: object, name: object) -> str:
         name = _default_name(func)
     if not isinstance(name, str):
         raise JobDefinitionError(f"name must be text, not {brief(name)}")
-    _check_name(name)
+    check_name(name)
     return name
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raise `JobDefinitionError` for what can't be a job's name."""
     if _PLAIN.fullmatch(name):
         return
     visible = any(character.isprintable() and not character.isspace() for character in name)

@@ -63,7 +63,7 @@ def _steps(app: str | None) -> Iterator[Step]:
     yield from _scheduler_steps(found)
     yield from _job_steps(crons)
     yield from _settings_steps(crons)
-    strangers = sorted(crons.plugins.jobs_named_by_functions() - crons.jobs.names())
+    strangers = sorted(crons.jobs_missing_for_hooks())
     if strangers:
         unknown = ", ".join(map(repr, strangers))
         yield Step(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from types import CodeType, FrameType
 from typing import NamedTuple
@@ -28,10 +28,18 @@ class Caller(NamedTuple):
     """`__main__` for a script, by whatever name others import it."""
     spec: object
     """The spec of its module: a new one each time that the module is executed."""
+    in_notebook: bool = False
+    """Whether it is in a notebook, or at Python's prompt: each cell is an execution."""
 
     def is_later_execution_than(self, other: Caller) -> bool:
         """Whether both are in one module, which was executed again since the other call."""
         return self.file == other.file and (self.module != other.module or self.spec is not other.spec)
+
+    def is_again(self, other: Caller) -> bool:
+        """Whether this is the call of the other place, made once more because the module or the cell was executed again."""
+        if self.in_notebook and other.in_notebook:
+            return self.file != other.file or self.line == other.line
+        return self.line == other.line and self.is_later_execution_than(other)
 
     def __str__(self) -> str:
         return f"{os.path.basename(self.file)}, line {self.line}"
@@ -45,7 +53,8 @@ def caller() -> Caller:
         module = names.get("__name__")
         if not (isinstance(module, str) and (module == _PACKAGE or module.startswith(f"{_PACKAGE}."))):
             file = _real(frame.f_code.co_filename)
-            return Caller(file, frame.f_lineno, str(module), names.get("__spec__"))
+            in_notebook = module == "__main__" and "__file__" not in names
+            return Caller(file, frame.f_lineno, str(module), names.get("__spec__"), in_notebook)
         frame = frame.f_back
     return Caller("", 0, "", None)
 
@@ -61,6 +70,29 @@ class Executions:
         before = self._newest.get(now.file)
         self._newest[now.file] = now
         return before is not None and now.is_later_execution_than(before)
+
+
+class Again:
+    """Functions that may take the place of others, because the module that registers them is executed again."""
+
+    def __init__(self) -> None:
+        #: The names that may be registered once more, and whether the functions may be in other lines by then.
+        self._expected: dict[str, bool] = {}
+
+    def expect(self, names: Iterable[str], *, moved: bool) -> None:
+        """Allow each of these names to be registered once more."""
+        self._expected.update(dict.fromkeys(names, moved))
+
+    def allows(self, name: str, former: Callable[..., object], new: Callable[..., object]) -> bool:
+        """Whether the new function may take the place of the former one of this name."""
+        moved = self._expected.get(name)
+        if moved is not None and same_function(former, new, moved=moved):
+            return True
+        return run_again_in_a_notebook(former, new)
+
+    def happened(self, name: str) -> None:
+        """The name was registered once more."""
+        self._expected.pop(name, None)
 
 
 def same_function(former: Callable[..., object], new: Callable[..., object], *, moved: bool) -> bool:

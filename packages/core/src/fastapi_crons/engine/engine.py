@@ -148,6 +148,10 @@ class Engine:
         """Register jobs; one that is known already is left as it is. Safe to call from any thread."""
         self.dispatcher.add(jobs)
 
+    def changed(self, name: str) -> None:
+        """A job was removed or replaced. Safe to call from any thread."""
+        self.dispatcher.changed(name)
+
     def heed_signals(self, heard: Callable[[], object]) -> None:
         """When the process gets a signal to end, claim nothing more, and call `heard` on the loop."""
 

@@ -17,7 +17,7 @@ from fastapi_crons.engine.runs.journal import Journal
 from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.engine.runs.run import ActiveRun, Asked
 from fastapi_crons.engine.runs.runner import Runner
-from fastapi_crons.errors import CronsError, JobLockedError, NotInForceError, StoreUnavailableError
+from fastapi_crons.errors import CronsError, JobLockedError, NotInForceError, StoreUnavailableError, UnknownJobError
 from fastapi_crons.job import CronJob, ManualRun
 from fastapi_crons.locking.base import ClaimRequest, LeaseRef, Pause, PauseRequest, Resumed, ResumeRequest
 from fastapi_crons.locking.client import LockClient
@@ -82,7 +82,7 @@ class Requests(Part):
         asked = Asked(self._clock.now(), _limited(wanted.actor), self._runner.note(job, wanted.note))
         self.starting += 1
         try:
-            await self._ensure_registered(job)
+            job = await self._ensure_registered(job)
             run = ActiveRun(job, self._dispatcher.new_run_id(), None, wanted.trigger, asked=asked)
             run.timeout = job.timeout if wanted.timeout is None else wanted.timeout
             run.override(wanted.kwargs)
@@ -99,16 +99,20 @@ class Requests(Part):
         if not starting.cancelled():
             starting.exception()  # the caller may have stopped waiting; asyncio would report it as never retrieved
 
-    async def _ensure_registered(self, job: CronJob) -> None:
-        """Register a job that is new, where this instance registers its jobs."""
+    async def _ensure_registered(self, job: CronJob) -> CronJob:
+        """Register a job that is new, where this instance registers its jobs; returns it as it is now."""
         if not self._registers:
-            return
+            return job
         try:
             await asyncio.wait_for(self._dispatcher.jobs.register_new(), self._config.store_timeout)
         except asyncio.TimeoutError:
             raise StoreUnavailableError(f"can't register job {job.name!r}: the lock store does not answer") from None
-        if self._dispatcher.jobs.get(job.name) is None:
+        tracked = self._dispatcher.jobs.get(job.name)
+        if tracked is None and not self._stopping.is_set():
+            raise UnknownJobError(f"can't run job {job.name!r}: it was removed")
+        if tracked is None:
             raise CronsError(f"can't run job {job.name!r}: the scheduler is stopping")
+        return tracked.job
 
     async def _claim_and_start(self, run: ActiveRun, *, force: bool) -> ActiveRun:
         name, request = run.job.name, manual_request(run.job, run.id, force=force)

@@ -70,7 +70,7 @@ class Parts:
         self.timeline, self.delays = Timeline(), Delays()
         self._make_locks(lock_manager)
         self._make_runs(plugins, served)
-        self._make_dispatch(on_registered, runs_ticks=runs_ticks)
+        self._make_dispatch(job_of, on_registered, runs_ticks=runs_ticks)
         self._make_fleet(job_of, runs_ticks=runs_ticks)
         self.feed = Feed(state, config.max_event_streams)
         self.in_order = self._in_order(runs_ticks=runs_ticks, to_read=to_read)
@@ -117,7 +117,13 @@ class Parts:
             on_lost=self._on_lost,
         )
 
-    def _make_dispatch(self, on_registered: Callable[[list[CronJob]], None], *, runs_ticks: bool) -> None:
+    def _make_dispatch(
+        self,
+        job_of: Callable[[str], CronJob | None],
+        on_registered: Callable[[list[CronJob]], None],
+        *,
+        runs_ticks: bool,
+    ) -> None:
         self.dispatcher = Dispatcher(
             self.config,
             self.clock,
@@ -130,6 +136,7 @@ class Parts:
             self.runner,
             self.timeline,
             self.delays,
+            job_of,
             runs_ticks=runs_ticks,
             on_registered=on_registered,
             on_early=self.waker.beat_for_early_tick,

@@ -69,6 +69,8 @@ class Definition(NamedTuple):
     """The run id of the lease under which the ticks of a definition that this one replaces are recorded."""
     held: tuple[Lease, ...] = ()
     """This instance's leases of the job: a store that lost them restores them, unless it has granted a later one."""
+    withdrawn: bool = False
+    """Whether this instance no longer has the job: it is one of those that registered the definition no more."""
 
 
 class Replaced(NamedTuple):

@@ -72,10 +72,9 @@ LIMITS: Mapping[str, int] = {
 }
 _FOR_EVER = float("inf")
 
-_UNKNOWN = ClaimResult("unknown")
+_UNKNOWN, _PAUSED = ClaimResult("unknown"), ClaimResult("paused")
 _NOT_IN_FORCE = ClaimResult("not_in_force")
 _ORPHANED = ClaimResult("not_in_force", orphaned=True)
-_PAUSED = ClaimResult("paused")
 
 #: `alive(owner, expires)`: whether an instance is alive, and what it holds until `expires` has not run out.
 Alive = Callable[[str, float], bool]
@@ -126,8 +125,14 @@ def register(records: dict[str, JobRecord], definition: Definition, owner: str, 
 
     Where an instance knows of handled ticks of a job without a record, the store has lost its records. What was due since then
     is not lost with them: it is granted after the `QUARANTINE`, in which other instances register the newer ticks they know.
+    A definition that is withdrawn only takes the instance off those that have registered the one in force.
     """
     record = records.get(definition.job)
+    if definition.withdrawn:
+        if record is None:
+            return Registered(0)
+        record.registrars = tuple(each for each in record.registrars if each != owner)
+        return Registered(record.last_handled)
     if record is None:
         record = records[definition.job] = _record_of(definition, owner, now)
         return Registered(record.last_handled)
@@ -264,8 +269,7 @@ def _record_of(definition: Definition, owner: str, now: float) -> JobRecord:
         settled_at=now + QUARANTINE if definition.last_handled else 0.0,
         registered_at=now,
     )
-    if definition.held:
-        _restore(record, definition.held)
+    _restore(record, definition.held)
     return record
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 from fastapi_crons._util.callables import is_generator_function, label, marked_parameter, parameters_of
@@ -26,20 +26,33 @@ Bind = Callable[[Mapping[str, object]], tuple[list[object], dict[str, object]]]
 class AddedHook:
     """A function that was added as a hook, as a plugin."""
 
-    def __init__(self, hook: str, function: HookFunc, job_name: str | None) -> None:
+    def __init__(self, hook: str, function: HookFunc, job_name: str | None, names: Container[str] | None) -> None:
         self.hook = hook
         self.function = function
         self.job_name = job_name
+        #: Where it is for some jobs: their names, which may become more or fewer.
+        self.names = names
+
+    def concerns(self, job_name: str) -> bool:
+        """Whether it is called for this job."""
+        if self.names is not None and job_name not in self.names:
+            return False
+        return self.job_name is None or self.job_name == job_name
 
     def is_again(self, former: object, *, moved: bool) -> bool:
         """Whether the former is the same function, added in the same way."""
         if not isinstance(former, AddedHook) or (former.hook, former.job_name) != (self.hook, self.job_name):
             return False
+        if former.names is not None or self.names is not None:
+            return False  # of a group, which is included again with all its hooks
         return same_function(former.function, self.function, moved=moved)
 
 
-def added_hook(hook: str, function: HookFunc, job_name: str | None) -> AddedHook:
-    """A plugin that implements one hook by a function. Raises `PluginError` for what can't be called as a hook."""
+def added_hook(hook: str, function: HookFunc, job_name: str | None, names: Container[str] | None = None) -> AddedHook:
+    """A plugin that implements one hook by a function: for all jobs, for one, or for those in `names`.
+
+    Raises `PluginError` for what can't be called as a hook.
+    """
     if not callable(function):
         raise PluginError(f"a {hook} hook must be callable, not {function!r}; pass the function itself")
     if is_generator_function(function):
@@ -65,7 +78,7 @@ def added_hook(hook: str, function: HookFunc, job_name: str | None) -> AddedHook
 
     implementation.__name__ = hook
     kind: type[AddedHook] = type(f"Added{hook}", (AddedHook,), {hook: implementation})
-    return kind(hook, function, job_name)
+    return kind(hook, function, job_name, names)
 
 
 def bind_added(function: HookFunc) -> Bind:

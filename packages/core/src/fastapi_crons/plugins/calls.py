@@ -51,10 +51,10 @@ class HookCall:
     """One implementation of one hook."""
 
     __slots__ = (
+        "_added",
         "_bind",
         "_failures",
         "_is_coroutine_function",
-        "_job_name",
         "function",
         "hanging",
         "hook",
@@ -66,13 +66,13 @@ class HookCall:
         plugin = implementation.plugin
         self.hook = hook
         self.plugin_name = implementation.plugin_name
-        self._job_name: str | None = None
+        self._added: AddedHook | None = None
         self._bind: Bind
         #: How messages name it.
         self.shown = f"hook {hook} of plugin {_ADDRESS.sub('', self.plugin_name)!r}"
         if isinstance(plugin, AddedHook):
             self.function: HookFunc = plugin.function
-            self._job_name = plugin.job_name
+            self._added = plugin
             self._bind = bind_added(plugin.function)
             self.shown = f"hook {hook} {label(plugin.function)}"
         else:
@@ -103,7 +103,7 @@ class HookCall:
         return bool(self._failures)
 
     def concerns(self, job_name: str) -> bool:
-        return self._job_name is None or self._job_name == job_name
+        return self._added is None or self._added.concerns(job_name)
 
     def invoke(self, **arguments: object) -> object:
         """Call it in this thread, with those of the arguments that it takes."""

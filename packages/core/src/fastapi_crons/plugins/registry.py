@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
@@ -69,6 +69,8 @@ class Plugins:
         #: Registered plugins whose modules are executed again, which may register them again.
         self._again: dict[int, tuple[object, bool]] = {}
         self._brought_by: dict[tuple[str, str], str] = {}
+        #: How many functions were added.
+        self._number = 0
         self._entry_points = import_plugins(disabled)
         self._add_entry_points()
         self.state_backends: Mapping[str, BackendSpec[StateBackend]] = self._backends("state_backends")
@@ -127,16 +129,17 @@ class Plugins:
                 self.unregister(former)
                 return
 
-    def add_function(self, hook: str, function: HookFunc, job_name: str | None) -> None:
-        """Add a plain function as an implementation of a run hook, for one job or for all."""
-        added = added_hook(hook, function, job_name)
-        self.register(added, f"{label(function)}#{id(function):x}/{len(self._added())}")
+    def add_function(
+        self, hook: str, function: HookFunc, job_name: str | None, names: Container[str] | None = None
+    ) -> AddedHook:
+        """Add a plain function as an implementation of a run hook, for one job, for those in `names`, or for all."""
+        added = added_hook(hook, function, job_name, names)
+        self._number += 1
+        self.register(added, f"{label(function)}#{id(function):x}/{self._number}")
+        return added
 
-    def jobs_named_by_functions(self) -> frozenset[str]:
-        """The job names that added functions are bound to."""
-        return frozenset(added.job_name for added in self._added() if added.job_name is not None)
-
-    def _added(self) -> list[AddedHook]:
+    def added(self) -> list[AddedHook]:
+        """The functions that were added as hooks."""
         return [plugin for plugin in self._manager.get_plugins() if isinstance(plugin, AddedHook)]
 
     def calls(self, hook: str) -> tuple[HookCall, ...]:

@@ -19,8 +19,9 @@ from fastapi_crons.plugins.registry import Plugins
 from fastapi_crons.registry import JobRegistry
 from fastapi_crons.run import Run, RunStatus, Trigger
 from fastapi_crons.scheduler.arguments import Arguments
-from fastapi_crons.scheduler.decorators import Decorators
 from fastapi_crons.scheduler.lifespan import attach
+from fastapi_crons.scheduler.placements import Placement
+from fastapi_crons.scheduler.registering import Registers
 from fastapi_crons.scheduler.schedulers import Schedulers
 from fastapi_crons.scheduler.start_notices import Notices
 from fastapi_crons.scheduler.start_stop import StartStop
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from fastapi_crons.state.base import StateBackend
 
 
-class Crons(Decorators):
+class Crons(Registers):
     """A scheduler: its jobs, its hooks, its start and its stop.
 
     `Crons(app)` starts and stops with the app; called again for the same app, it returns the same scheduler. `Crons()`
@@ -124,8 +125,10 @@ class Crons(Decorators):
             self.config,
             before_append=lambda: self._note_execution(caller()),
             on_append=self._job_appended,
+            on_change=self._job_changed,
             is_running=lambda: self.running,
         )
+        self.placements: list[Placement] = []
         self._plugins: Plugins | None = None
         self.notices = Notices(self, Crons._schedulers)
         self._start_stop = StartStop(self._make_engine, self._started)
@@ -247,7 +250,7 @@ class Crons(Decorators):
         from fastapi_crons.plugins.choice import choose_backends
         from fastapi_crons.plugins.settings import know_secrets
 
-        self.check_hook_names(self.plugins.jobs_named_by_functions())
+        self.check_hooks()
         know_secrets(self.plugins)
         # A scheduler that is started again uses the stores it had.
         self._stores = state, locks = choose_backends(self.config, self.plugins, *self._stores)
@@ -381,6 +384,13 @@ class Crons(Decorators):
             engine.add([job])
         else:
             self.notices.watch()
+
+    def _job_changed(self, name: str) -> None:
+        if self.jobs.get(name) is None:
+            self._forget_name(name)
+        engine = self.engine
+        if engine is not None:
+            engine.changed(name)
 
     def __repr__(self) -> str:
         return f"<Crons with {counted(len(self.jobs), 'job')}, {'running' if self.running else 'not running'}>"

@@ -1,4 +1,4 @@
-"""The decorators of a scheduler: `cron` registers a job, `add_…_hook` adds a hook."""
+"""The decorators of schedulers and groups: `cron` takes a job, `add_…_hook` a hook."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from datetime import tzinfo
 from enum import Enum
 from typing import TYPE_CHECKING, TypedDict, TypeVar, overload
 
-from fastapi_crons.errors import ConfigurationError
-from fastapi_crons.job import CronJob, JobFunc, Overlap, check_expression
+from fastapi_crons.job import JobFunc, Overlap, check_expression
 from fastapi_crons.plugins.added import HookFunc
-from fastapi_crons.plugins.registry import Plugins
-from fastapi_crons.registry import JobRegistry
 from fastapi_crons.schedule.cron import Schedule
 
 if TYPE_CHECKING:
@@ -46,19 +43,15 @@ class JobOptions(TypedDict, total=False):
 
 
 class Decorators(ABC):
-    """Base class of `Crons`."""
+    """Base class of `Crons` and `JobGroup`."""
 
-    jobs: JobRegistry
-
-    @property
     @abstractmethod
-    def plugins(self) -> Plugins:
-        """Takes the hooks."""
+    def _declare(self, func: JobFunc, expr: str | Schedule, name: str | None, options: Mapping[str, object]) -> None:
+        """Take a job; `options` are those of `CronJob`, its tags included."""
 
-    @property
     @abstractmethod
-    def running(self) -> bool:
-        """While it is running, a hook for an unknown job is refused at once, else at the start."""
+    def _take_hook(self, kind: str, hook: HookFunc, job_name: str | None) -> None:
+        """Take a hook, for one job or for all."""
 
     def cron(
         self,
@@ -68,12 +61,15 @@ class Decorators(ABC):
         tags: Iterable[str] | None = None,
         **options: Unpack[JobOptions],
     ) -> Callable[[FuncT], FuncT]:
-        """Decorator that registers a function as a job and returns it unchanged. Parameters as for `CronJob`."""
+        """Decorator that makes a function a job, here or in this group, and returns it unchanged.
+
+        Parameters, and what is raised, as for `CronJob`; and `DuplicateJobError` where the name is taken.
+        """
 
         check_expression(expr)
 
         def register(func: FuncT) -> FuncT:
-            self.jobs.append(CronJob(func, expr, name, tags, **options))
+            self._declare(func, expr, name, {"tags": tags, **options})
             return func
 
         return register
@@ -114,18 +110,7 @@ class Decorators(ABC):
 
     def _add_hook(self, kind: str, hook: HookT | _Missing, job_name: str | None) -> HookT | Callable[[HookT], HookT]:
         def add(hook: HookT) -> HookT:
-            if self.running and isinstance(job_name, str):
-                self.check_hook_names(frozenset({job_name}))
-            self.plugins.add_function(kind, hook, job_name)
+            self._take_hook(kind, hook, job_name)
             return hook
 
         return add if isinstance(hook, _Missing) else add(hook)
-
-    def check_hook_names(self, names: frozenset[str]) -> None:
-        """Raises `ConfigurationError` for names that no job has."""
-        unknown = names - self.jobs.names()
-        if unknown:
-            raise ConfigurationError(
-                f"hooks were added for jobs that do not exist: {', '.join(map(repr, sorted(unknown)))}; "
-                f"check job_name, or register the job"
-            )

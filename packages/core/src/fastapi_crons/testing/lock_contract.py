@@ -11,6 +11,7 @@ from fastapi_crons.locking import (
     LeaseRef,
     LockBackend,
     PauseRequest,
+    Registered,
 )
 from fastapi_crons.locking.rule import QUARANTINE
 from fastapi_crons.testing._contract import on_a_shared_store, on_a_store
@@ -174,6 +175,26 @@ class LockContract(ClaimTests):
         await newer.leave()
         (refused,) = await lock.claim([request("r2", last + 1)])
         assert (refused.outcome, refused.orphaned) == ("not_in_force", True)
+
+    @on_a_shared_store
+    async def test_a_definition_is_orphaned_when_all_that_registered_it_have_withdrawn_it(
+        self, lock: LockBackend
+    ) -> None:
+        newer, third = await self.another(), await self.another()
+        last = (await lock.register([define()]))[0].last_handled
+        for store in (newer, third):
+            await store.register([define(schedule="0 * * * *")])
+        for number, store in enumerate((newer, third)):
+            (refused,) = await lock.claim([request(f"r{number}", last + 1)])
+            assert (refused.outcome, refused.orphaned) == ("not_in_force", False)
+            gone, never = await store.register(
+                [define(name, schedule="0 * * * *")._replace(withdrawn=True) for name in ("job", "never")]
+            )
+            assert (gone.replaced, never) == (None, Registered(0))
+        (refused,) = await lock.claim([request("r2", last + 1)])
+        assert (refused.outcome, refused.orphaned) == ("not_in_force", True)
+        (known,) = await lock.known()
+        assert (known.job, known.schedule) == ("job", "0 * * * *"), "the record stays"
 
     @on_a_shared_store
     async def test_namespaces_share_a_store_and_nothing_else(self, lock: LockBackend) -> None:

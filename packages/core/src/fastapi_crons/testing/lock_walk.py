@@ -219,11 +219,17 @@ class _Walk(RuleBasedStateMachine):
             self.silent.discard(owner)
             self.do(self.at(owner)[0].leave())
 
-    @step(owner=owners, job=jobs, schedule=schedules, enabled=st.sampled_from([True, True, True, False]))
-    def register(self, owner: str, job: str, schedule: str, enabled: bool) -> None:
+    @step(
+        owner=owners,
+        job=jobs,
+        schedule=schedules,
+        enabled=st.sampled_from([True, True, True, False]),
+        withdrawn=st.sampled_from([False, False, True]),
+    )
+    def register(self, owner: str, job: str, schedule: str, enabled: bool, withdrawn: bool = False) -> None:
         (store, owner), record = self.as_living(owner), self.records.get(job)
         last_handled = record.last_handled if record else 0
-        definition = Definition(job, schedule, "UTC", f"m:{owner}", last_handled, enabled, self.new_id())
+        definition = Definition(job, schedule, "UTC", f"m:{owner}", last_handled, enabled, self.new_id(), (), withdrawn)
         expected = rule.register(self.records, definition, owner, self.clock.time, TERMS.lease)
         assert self.do(store.register([definition])) == [expected]
 

@@ -9,7 +9,7 @@ from fastapi_crons._util.text import one_line
 from fastapi_crons.clock import Clock
 from fastapi_crons.engine.dispatch.claims import Wanted, ref_of, rerun_of
 from fastapi_crons.engine.dispatch.lateness import LATE_AFTER, PAUSED, Delay, Delays
-from fastapi_crons.engine.dispatch.queue import JobQueue
+from fastapi_crons.engine.dispatch.queue import JobQueue, Room
 from fastapi_crons.engine.dispatch.registration import RegisteredJobs, warn_of_reset
 from fastapi_crons.engine.dispatch.store_clock import StoreClock
 from fastapi_crons.engine.dispatch.tracked import Phase, TrackedJob
@@ -85,6 +85,19 @@ class ClaimResults:
         """Rerun the tick of an interrupted run; `tries`: how often this was refused already."""
         self._queue.put_rerun(interrupted.run_id, rerun_of(tracked, interrupted, self._run_ids(), tries))
         self._wake()
+
+    def take_reruns(self, room: Room) -> list[Wanted]:
+        """Remove the reruns for which there is room from the queue. Those of jobs that were replaced are queued once more."""
+        taken = []
+        for want in self._queue.take_reruns(room):
+            tracked, interrupted = self._jobs.get(want.tracked.job.name), want.interrupted
+            if tracked is want.tracked or interrupted is None:
+                taken.append(want)
+            elif tracked is not None:
+                self.rerun(tracked, interrupted)
+            else:  # the job was removed
+                self._recorder.release(ref_of(interrupted))
+        return taken
 
     def look_again(self, tracked: TrackedJob, *, late: bool) -> None:
         """Look again what a job has due, and whether it can be claimed."""

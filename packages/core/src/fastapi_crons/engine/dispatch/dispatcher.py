@@ -66,6 +66,7 @@ class Dispatcher(Part):
         runner: Runner,
         timeline: Timeline,
         delays: Delays,
+        job_of: Callable[[str], CronJob | None],
         *,
         runs_ticks: bool,
         on_registered: Callable[[list[CronJob]], None],
@@ -86,7 +87,18 @@ class Dispatcher(Part):
         self.delays = delays
         run_ids = self.new_run_id = RunIds(clock.now)
         self.jobs = RegisteredJobs(
-            config, clock, owner, locks, recorder, journal, runner, timeline, run_ids, self._registered, on_registered
+            config,
+            clock,
+            owner,
+            locks,
+            recorder,
+            journal,
+            runner,
+            timeline,
+            run_ids,
+            job_of,
+            self._registered,
+            on_registered,
         )
         self._sharing = Sharing(owner, clock, locks, background, self.jobs, self._queue, self.wake)
         self.results = ClaimResults(
@@ -146,6 +158,11 @@ class Dispatcher(Part):
     def add(self, jobs: Iterable[CronJob]) -> None:
         """Register jobs, and run their ticks. Safe to call from any thread."""
         self.jobs.add(jobs)
+        self.wake()
+
+    def changed(self, name: str) -> None:
+        """A job was removed or replaced. Safe to call from any thread."""
+        self.jobs.changed(name)
         self.wake()
 
     def wake(self) -> None:
@@ -272,7 +289,7 @@ class Dispatcher(Part):
         """What to claim now, as far as there is room to run it."""
         until = perf_counter() + MAX_DECIDING
         room = self._room()
-        wanted = self._queue.take_reruns(room)
+        wanted = self.results.take_reruns(room)
         out_of_time = False
         for tracked, late in self._queue.take(room):
             claims = self._claims(tracked, now)
@@ -299,6 +316,9 @@ class Dispatcher(Part):
     def _claims(self, tracked: TrackedJob, now: float) -> list[Wanted]:
         """What to claim for a job whose turn has come."""
         if tracked.phase is not Phase.QUEUED:  # it has left the queue to wait for a lease's release
+            return []
+        if self.jobs.get(tracked.job.name) is not tracked:  # removed, or replaced, since it was queued
+            tracked.leave_queue()
             return []
         try:
             steps = tracked.steps(now)

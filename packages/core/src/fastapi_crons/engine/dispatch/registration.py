@@ -51,6 +51,7 @@ class RegisteredJobs:
         runner: Runner,
         timeline: Timeline,
         run_ids: RunIds,
+        job_of: Callable[[str], CronJob | None],
         on_placed: Callable[[list[TrackedJob]], None],
         on_registered: Callable[[list[CronJob]], None],
     ) -> None:
@@ -61,9 +62,15 @@ class RegisteredJobs:
         self._recorder, self._journal, self._runner = recorder, journal, runner
         self._timeline = timeline
         self._run_ids = run_ids
+        self._job_of = job_of
         self._on_placed = on_placed
         self._on_registered = on_registered
-        self._new_jobs: deque[CronJob] = deque()
+        #: The names of jobs that were added, removed or replaced.
+        self._changed: deque[str] = deque()
+        #: Jobs that were tracked before, and may have runs that are still active.
+        self._dropped: set[str] = set()
+        #: Jobs that were removed, as the lock store has them, until it is told.
+        self._withdrawn: dict[str, CronJob] = {}
         self._turn = asyncio.Lock()
         self._policies: dict[tuple[bool, float | None], Policy] = {}
         self._tracked: dict[str, TrackedJob] = {}
@@ -90,21 +97,68 @@ class RegisteredJobs:
 
     def add(self, jobs: Iterable[CronJob]) -> None:
         """Register these jobs with the next call of `register_new`. Safe to call from any thread."""
-        self._new_jobs.extend(jobs)
+        self._changed.extend([job.name for job in jobs])
+
+    def changed(self, name: str) -> None:
+        """See to a job that was removed or replaced with the next call of `register_new`. Safe to call from any thread."""
+        self._changed.append(name)
 
     def stop(self) -> None:
         """Register nothing more."""
         self._stopping = True
 
     async def register_new(self) -> None:
-        """Register the jobs that were added, and place them on the timeline."""
-        if not self._new_jobs and not self._turn.locked():
+        """Register the jobs that were added or replaced, place them on the timeline, and withdraw those that were removed."""
+        if not (self._changed or self._withdrawn or self._turn.locked()):
             return
         async with self._turn:
-            while self._new_jobs and not self._stopping:
-                jobs = [self._new_jobs.popleft() for _ in range(min(len(self._new_jobs), MAX_REGISTRATIONS))]
-                await self._register([job for job in jobs if job.name not in self._tracked])
+            while (self._changed or self._withdrawn) and not self._stopping:
+                names = [self._changed.popleft() for _ in range(min(len(self._changed), MAX_REGISTRATIONS))]
+                jobs = self._outdated(dict.fromkeys(names))
+                try:
+                    await self._withdraw()
+                    await self._register(jobs)
+                except BaseException:
+                    self._changed.extendleft(reversed(names))
+                    raise
                 await asyncio.sleep(0)
+
+    def _outdated(self, names: Iterable[str]) -> list[CronJob]:
+        """Those of the named jobs that are to be registered. What was registered of those that are gone is dropped at once.
+
+        What counts is the job as it is now, so that it does not matter in which order changes by several threads are seen.
+        """
+        jobs = []
+        for name in names:
+            job, tracked = self._job_of(name), self._tracked.get(name)
+            if tracked is not None and tracked.job is not job:
+                self._drop(tracked)
+                if job is None:
+                    self._withdrawn[name] = tracked.job
+            if job is not None:
+                self._withdrawn.pop(name, None)
+                if tracked is None or tracked.job is not job:
+                    jobs.append(job)
+        return jobs
+
+    def _drop(self, tracked: TrackedJob) -> None:
+        """Have no more ticks of a job noticed."""
+        name = tracked.job.name
+        del self._tracked[name]
+        self._dropped.add(name)
+        self._digest -= _digest_of(definition_of(tracked.job))
+        self._other_functions.discard(name)
+        if tracked.job.enabled:
+            self._timeline.remove(tracked)
+
+    async def _withdraw(self) -> None:
+        """Tell the lock store of the jobs that were removed: their definitions are no longer those of this instance."""
+        if self._withdrawn:
+            gone = dict(self._withdrawn)
+            await self._locks.register([definition_of(job)._replace(withdrawn=True) for job in gone.values()])
+            for name in gone:
+                self._withdrawn.pop(name, None)
+            logger.info("removed %s: %s", counted(len(gone), "job"), listed(sorted(gone)))
 
     async def register_all_again(self) -> None:
         """Register all jobs again, because the store has lost its records."""
@@ -171,11 +225,8 @@ class RegisteredJobs:
                 tracked.job.schedule.text,
                 extra={"job": name},
             )
-            del self._tracked[name]
-            self._digest -= _digest_of(definition_of(tracked.job))
-            if tracked.job.enabled:
-                self._timeline.remove(tracked)
-            self.add([tracked.job])
+            self._drop(tracked)
+            self.changed(name)
         elif tracked.in_force:
             tracked.set_in_force(False)
             logger.warning(
@@ -220,15 +271,13 @@ class RegisteredJobs:
             )
 
     async def _register(self, jobs: list[CronJob]) -> None:
-        try:
-            with collector_paused():
-                # The ids differ in their last digits only, since making many independent ids takes long.
-                series = self._run_ids()[:24]
-                definitions = [definition_of(job, f"{series}{number:012x}") for number, job in enumerate(jobs)]
-            answers = await self._locks.register(definitions)
-        except BaseException:
-            self._new_jobs.extendleft(reversed(jobs))
-            raise
+        if not jobs:
+            return
+        with collector_paused():
+            # The ids differ in their last digits only, since making many independent ids takes long.
+            series = self._run_ids()[:24]
+            definitions = [definition_of(job, f"{series}{number:012x}") for number, job in enumerate(jobs)]
+        answers = await self._locks.register(definitions)
         now = self._clock.now()
         answered = zip(jobs, definitions, answers, strict=True)
         while self._place_some(answered, now):  # noqa: ASYNC110 - lets other tasks run, and waits for nothing
@@ -276,6 +325,11 @@ class RegisteredJobs:
             ticks = self._timeline.ticks_of(job, now)
             tracked = self._tracked[job.name] = TrackedJob(job, ticks, self._policy(job), answer.last_handled)
             self._digest += _digest_of(definition)
+            if job.name in self._dropped:
+                self._dropped.discard(job.name)
+                for run in self._runner.active.values():
+                    if run.job.name == job.name:
+                        tracked.run_started(run)
             if job.enabled:
                 self._timeline.add(tracked, now)
         tracked.handled(answer.last_handled)

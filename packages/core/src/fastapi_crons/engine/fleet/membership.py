@@ -205,10 +205,12 @@ class Membership(Part):
         peers = sorted(other.instance.owner for other in beat.instances if other.jobs == digest)
         self._recovery.meet(other.instance.id for other in beat.instances)
         owners = {other.instance.owner for other in beat.instances}
+        digests = {other.jobs for other in beat.instances if other.jobs}
         if self._others - owners:
             self._background.start(self._recover_from_stop())
+        elif digests != self._digests:
+            self._background.start(self._recover_from_removal())
         self._others = owners
-        digests = {other.jobs for other in beat.instances if other.jobs}
         if digests - self._digests - {digest}:
             self._background.start(self._compare_functions())
         self._digests = digests
@@ -241,6 +243,11 @@ class Membership(Part):
         with self._logging_failures("can't recover what a stopped instance left"):
             await self._dispatcher.jobs.register_orphaned()
             await self._recovery.close_orphans()
+
+    async def _recover_from_removal(self) -> None:
+        """An instance has other jobs now. It may have removed some whose definitions were in force instead of ours."""
+        with self._logging_failures("can't register jobs that another instance has removed"):
+            await self._dispatcher.jobs.register_orphaned()
 
     @contextmanager
     def _logging_failures(self, what: str) -> Iterator[None]:

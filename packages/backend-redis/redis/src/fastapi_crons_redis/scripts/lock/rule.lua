@@ -21,8 +21,20 @@ end
 
 -- Answers: last handled tick, what was replaced or null, the other function or null, the tick that was reset.
 function register(definition)
-  local job, schedule, timezone, func, last_handled, enabled, nonce, leases = unpack(definition)
+  local job, schedule, timezone, func, last_handled, enabled, nonce, leases, withdrawn = unpack(definition)
   local record = load_record(job)
+  if withdrawn then
+    local others = {}
+    for _, registrar in ipairs(record and registrars_of(job) or {}) do
+      if registrar ~= owner then
+        others[#others + 1] = registrar
+      end
+    end
+    if record then
+      set_registrars(job, others)
+    end
+    return {record and record[LAST_HANDLED] or 0, null, null, 0}
+  end
   if not record then
     record = record_of(definition)
     return {record[LAST_HANDLED], null, null, 0}
