@@ -68,8 +68,9 @@ class Membership(Part):
         self._reach_warning = reach_warning(locks.backend.reach) if runs_ticks else None
         #: Whether a recovery is under way.
         self._recovering = False
-        #: The owners of the instances that were alive at the last heartbeat, and the digests of their jobs.
-        self._others: set[str] = set()
+        #: The owners of the other instances that were alive at the last heartbeat, each with the digest of its jobs; and the
+        #: digests of all.
+        self._others: dict[str, str] = {}
         self._digests: set[str] = set()
         self._failures: defaultdict[str, Meter] = defaultdict(Meter)
         self._blocked = Meter()
@@ -204,13 +205,14 @@ class Membership(Part):
         digest = self.jobs_digest()
         peers = sorted(other.instance.owner for other in beat.instances if other.jobs == digest)
         self._recovery.meet(other.instance.id for other in beat.instances)
-        owners = {other.instance.owner for other in beat.instances}
+        own = self._instance.owner
+        others = {other.instance.owner: other.jobs for other in beat.instances if other.instance.owner != own}
         digests = {other.jobs for other in beat.instances if other.jobs}
-        if self._others - owners:
+        if self._others.keys() - others:
             self._background.start(self._recover_from_stop())
-        elif digests != self._digests:
+        elif any(others[owner] != jobs for owner, jobs in self._others.items()):
             self._background.start(self._recover_from_removal())
-        self._others = owners
+        self._others = others
         if digests - self._digests - {digest}:
             self._background.start(self._compare_functions())
         self._digests = digests
