@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Container, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from fastapi_crons._util.callables import is_generator_function, label, marked_parameter, parameters_of
-from fastapi_crons._util.executions import same_function
+from fastapi_crons._util.executions import run_again_in_a_notebook, same_function
 from fastapi_crons.errors import PluginError
 from fastapi_crons.plugins.markers import HookContext, hookimpl
 
@@ -41,11 +41,16 @@ class AddedHook:
 
     def is_again(self, former: object, *, moved: bool) -> bool:
         """Whether the former is the same function, added in the same way."""
+        return self._is_alike(former) and same_function(former.function, self.function, moved=moved)
+
+    def is_of_a_cell_run_again(self, former: AddedHook) -> bool:
+        """Whether the former is the same function of a notebook, and its cell was run again."""
+        return self._is_alike(former) and run_again_in_a_notebook(former.function, self.function)
+
+    def _is_alike(self, former: object) -> TypeGuard[AddedHook]:
         if not isinstance(former, AddedHook) or (former.hook, former.job_name) != (self.hook, self.job_name):
             return False
-        if former.names is not None or self.names is not None:
-            return False  # of a group, which is included again with all its hooks
-        return same_function(former.function, self.function, moved=moved)
+        return former.names is None and self.names is None  # groups see to theirs
 
 
 def added_hook(hook: str, function: HookFunc, job_name: str | None, names: Container[str] | None = None) -> AddedHook:

@@ -119,6 +119,11 @@ class Plugins:
 
     def _unregister_former(self, plugin: object) -> None:
         """Unregister the plugin that this one replaces, if there is one."""
+        if isinstance(plugin, AddedHook):
+            for cell in self.added():
+                if plugin.is_of_a_cell_run_again(cell):
+                    self.unregister(cell)
+                    return
         for key, (former, moved) in self._again.items():
             if isinstance(plugin, AddedHook):
                 same = plugin.is_again(former, moved=moved)

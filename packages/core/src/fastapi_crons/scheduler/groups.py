@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet
 
-from fastapi_crons._util.executions import Again, Caller, Executions, caller, same_function
+from fastapi_crons._util.executions import Again, Caller, Executions, caller, run_again_in_a_notebook, same_function
 from fastapi_crons._util.text import brief, counted
 from fastapi_crons.errors import DuplicateJobError, JobDefinitionError, ScheduleError
 from fastapi_crons.job import CronJob, JobFunc, check_name
@@ -211,15 +211,23 @@ class JobGroup(Decorators):
             self._note_execution()
             for each in self._placements:
                 each.host.check_group_hook(each, new)
-            former = next((old for old in self._hooks_again if _is_again(new, old)), None)
+            former = next((old for old in self.hooks if self._is_again(new, old)), None)
             if former is not None:
-                self._hooks_again.remove(former)
+                self._hooks_again = [old for old in self._hooks_again if old is not former]
                 self.hooks.remove(former)
             self.hooks.append(new)
             for each in self._placements:
                 if former is not None:
                     each.host.drop_group_hook(each, former)
                 each.host.add_group_hook(each, new)
+
+    def _is_again(self, new: GroupHook, old: GroupHook) -> bool:
+        """Whether a hook takes the place of another, because its module, or its cell of a notebook, was executed again."""
+        if (new.kind, new.job_name) != (old.kind, old.job_name):
+            return False
+        if any(old is each for each in self._hooks_again):
+            return same_function(old.function, new.function, moved=True)
+        return run_again_in_a_notebook(old.function, new.function)
 
     def _note_execution(self) -> None:
         """Where a module is executed again, what it declares takes the place of what it declared before."""
@@ -260,11 +268,6 @@ def _is_included_again(new: _Nested, old: _Declared | _Nested) -> bool:
     if old.group is new.group:
         return new.place.is_again(old.place)
     return new.group.made_at.is_again(old.group.made_at)
-
-
-def _is_again(new: GroupHook, old: GroupHook) -> bool:
-    same = (new.kind, new.job_name) == (old.kind, old.job_name)
-    return same and same_function(old.function, new.function, moved=True)
 
 
 def _why_not(placement: Placement, host: Host, error: DuplicateJobError) -> str:
