@@ -29,8 +29,8 @@ class Entry:
     """Where it is imported from, if not from a package that holds it."""
     about: str = ""
     """What is said of it beside its docstring."""
-    base: str = ""
-    """A base class whose members are shown as its own."""
+    bases: tuple[str, ...] = ()
+    """Base classes whose members are shown as its own."""
 
     @property
     def name(self) -> str:
@@ -120,12 +120,12 @@ def _import_from(module: str, name: str) -> str:
 
 
 def _members(entry: Entry, node: ast.ClassDef, lines: Sequence[str]) -> Iterator[str]:
-    if entry.base:
-        module, _, base = entry.base.partition(":")
+    for path in entry.bases:
+        module, _, base = path.partition(":")
         tree, base_lines = _tree(module)
         inherited = next(each for each in tree.body if isinstance(each, ast.ClassDef) and each.name == base)
         own = {name for member in node.body for name in _names_of(member)}
-        yield from _members(Entry(entry.base, without=(*entry.without, *own)), inherited, base_lines)
+        yield from _members(Entry(path, without=(*entry.without, *own)), inherited, base_lines)
     overloads: list[str] = []
     for at, member in enumerate(node.body):
         name = next(iter(_names_of(member)), "_")

@@ -28,6 +28,7 @@ _CONFIG = """Its fields are the [settings](settings.md) of `fastapi-crons-core`:
 `CronConfig(timezone=…)`. What is not given comes from the environment and `.env`."""
 _OPTIONS = """The options of `Crons.cron` are those of `CronJob`, from `timezone` on, and have the same defaults; `coalesce`
 takes that of the settings."""
+_REGISTRY = "`crons.jobs` of a scheduler; not made by users."
 _EXPORTS = """What `fastapi_crons` exports. These names are kept stable, as are those of [stores and testing](stores.md);
 everything else is private. Times are aware datetimes in UTC, durations are seconds."""
 _TESTING = """`fastapi_crons.testing` offers virtual time, a fresh start between tests, and the contracts of stores. How tests
@@ -58,7 +59,20 @@ def python() -> str:
                             "add_group_hook",
                             "drop_group_hook",
                         ),
-                        base="fastapi_crons.scheduler.decorators:Decorators",
+                        bases=(
+                            "fastapi_crons.scheduler.decorators:Decorators",
+                            "fastapi_crons.scheduler.registering:Registers",
+                        ),
+                    ),
+                    Entry(
+                        "fastapi_crons.registry:JobRegistry",
+                        only=("append", "extend", "remove", "replace", "get", "named", "names"),
+                        about=_REGISTRY,
+                    ),
+                    Entry(
+                        "fastapi_crons.scheduler.groups:JobGroup",
+                        without=("place_in", "hooks", "made_at"),
+                        bases=("fastapi_crons.scheduler.decorators:Decorators",),
                     ),
                     Entry("fastapi_crons.engine.engine:Role", about=_ROLE),
                     Entry("fastapi_crons.engine.health:Health"),
@@ -69,7 +83,9 @@ def python() -> str:
             Section(
                 "Jobs and schedules",
                 (
-                    Entry("fastapi_crons.job:CronJob", without=("is_async", "takes_context", "with_defaults")),
+                    Entry(
+                        "fastapi_crons.job:CronJob", without=("is_async", "takes_context", "with_defaults", "renamed")
+                    ),
                     Entry(
                         "fastapi_crons.schedule.cron:CronSchedule",
                         without=("next_tick", "ticks_between", "count_ticks"),

@@ -16,9 +16,7 @@ from fastapi_crons.job import MAX_NAME_LENGTH, CronJob
 class JobRegistry(Sequence[CronJob]):
     """The jobs of one scheduler, in the order they were registered. Reads like a list; names are unique.
 
-    Any thread may append, remove and replace jobs. `before_append` is called before a job is added, `on_append` with each
-    added job, `on_change` with the name of each that was removed or replaced, and `is_running` says whether the scheduler is
-    running: then no job is replaced because its module was executed again.
+    Any thread may append, remove and replace jobs.
     """
 
     def __init__(
@@ -30,6 +28,9 @@ class JobRegistry(Sequence[CronJob]):
         on_change: Callable[[str], None],
         is_running: Callable[[], bool],
     ) -> None:
+        """`before_append` is called before jobs are added, `on_append` with each that was added, `on_change` with the name of
+        each that was removed or replaced. While `is_running`, no job is replaced because its module was executed again.
+        """
         self._config = config
         self._before_append = before_append
         self._on_append = on_append
