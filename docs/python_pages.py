@@ -83,9 +83,7 @@ def python() -> str:
             Section(
                 "Jobs and schedules",
                 (
-                    Entry(
-                        "fastapi_crons.job:CronJob", without=("is_async", "takes_context", "with_defaults", "renamed")
-                    ),
+                    Entry("fastapi_crons.job:CronJob", without=("takes_context", "with_defaults", "renamed")),
                     Entry(
                         "fastapi_crons.schedule.cron:CronSchedule",
                         without=("next_tick", "ticks_between", "count_ticks"),

@@ -29,7 +29,7 @@ from tests.support import nothing
 
 START = 1_772_323_200
 #: Room for whatever is queued.
-PLENTY = Room(10**6, 10**6, 10**6)
+PLENTY = Room(10**6, 10**6, {"loop": 10**6, "thread": 10**6, "process": 10**6})
 
 
 def tracked_job(overlap: Overlap = "skip") -> TrackedJob:

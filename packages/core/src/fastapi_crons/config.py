@@ -110,6 +110,11 @@ class CronConfig(BaseSettings):
         1000, ge=1, description="How many runs this instance has at a time, not counting manual ones."
     )
     max_threads: int = Field(40, ge=1, description="How many sync functions run at a time.")
+    max_processes: int = Field(
+        os.cpu_count() or 1,
+        ge=1,
+        description="How many jobs with run_in=process run at a time. Default: the number of CPUs.",
+    )
     max_retry_delay: Seconds = Field(300.0, description="No delay between retries is longer.")
     hook_timeout: Seconds = Field(10.0, description="Time limit of one hook.")
     shutdown_timeout: NotNegative = Field(30.0, description="How long a stop waits for running jobs.")

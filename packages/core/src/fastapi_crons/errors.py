@@ -68,6 +68,10 @@ class DependencyError(CronsError):
     """A dependency of a job asks for what only a client's request has; the message names it."""
 
 
+class ProcessError(CronsError):
+    """A run in a process of its own that has no result: the process died, or what it takes or raised can't be passed on."""
+
+
 class ConfigurationError(CronsError, ValueError):
     """Settings that can't be used; the message lists every fault with its variable."""
 

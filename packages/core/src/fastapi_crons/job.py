@@ -18,6 +18,7 @@ from fastapi_crons._util.callables import (
     is_coroutine_function,
     is_generator_function,
     label,
+    unpicklable,
     unwrapped,
 )
 from fastapi_crons._util.text import brief
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Overlap = Literal["skip", "queue", "allow"]
+#: Where a job's function runs.
+Place = Literal["loop", "thread", "process"]
 # A job may return and take whatever it likes; the scheduler passes both through.
 JobFunc = Callable[..., Any]
 
@@ -47,6 +50,7 @@ LONGEST = 10**9
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.: -]{0,199}")
 # Control characters, line and paragraph separators, surrogates and characters that reorder text.
 _UNFIT = re.compile("[/\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+PLACES: tuple[Place, ...] = ("loop", "thread", "process")
 _OVERLAPS: tuple[Overlap, ...] = ("skip", "queue", "allow")
 _TRIGGERS: tuple[Trigger, ...] = ("cli", "api", "code")
 #: Options whose default is a setting of the scheduler: option, name of the setting.
@@ -118,7 +122,7 @@ class CronJob:
     parameters: Parameters = field(init=False, repr=False)
     """What the function asks for."""
     _defaulted: tuple[str, ...] = field(init=False, repr=False)
-    _is_async: bool | None = field(init=False, repr=False)
+    _run_in: Place | None = field(init=False, repr=False)
 
     def __init__(
         self,
@@ -139,6 +143,7 @@ class CronJob:
         enabled: bool = True,
         store_result: bool = True,
         kwargs: Mapping[str, object] | None = None,
+        run_in: Place | None = None,
     ) -> None:
         put = object.__setattr__
         put(self, "func", func)
@@ -163,7 +168,7 @@ class CronJob:
         put(self, "schedule_zone", _zone_of(self.schedule))
         zone = timezone if isinstance(expr, str) else expr  # a Schedule has a zone of its own, or needs none
         put(self, "_defaulted", _defaulted(zone, coalesce, misfire_grace_time, timeout, max_retries, retry_delay))
-        put(self, "_is_async", None)
+        put(self, "_run_in", run_in)
         self._check_options()
         if isinstance(self.schedule, CronSchedule) and "/" in self.schedule.text:
             for doubt in doubts(self.schedule.text):
@@ -210,6 +215,8 @@ class CronJob:
     def _check_options(self) -> None:
         if self.overlap not in _OVERLAPS:
             raise self._error("overlap", self.overlap, f"choose one of {', '.join(_OVERLAPS)}")
+        if self._run_in is not None:
+            self._check_place(self._run_in)
         if self.misfire_grace_time is not None:
             self._check_seconds("misfire_grace_time", self.misfire_grace_time, zero=False)
         if self.timeout is not None:
@@ -227,6 +234,20 @@ class CronJob:
         ):
             if value is not True and value is not False:
                 raise self._error(option, value, "give True or False")
+
+    def _check_place(self, place: object) -> None:
+        if place not in PLACES:
+            raise self._error("run_in", place, f"choose one of {', '.join(PLACES)}")
+        if place == "thread" and is_coroutine_function(self.func):
+            raise self._error("run_in", place, "a coroutine function runs on the event loop, or in a process")
+        if place == "process":
+            if self.parameters.dependencies:
+                raise self._error(
+                    "run_in", place, "dependencies can't be passed to another process; open them in the job"
+                )
+            fault = unpicklable(self.func) or unpicklable(dict(self.kwargs))
+            if fault is not None:
+                raise self._error("run_in", place, f"{fault}; define the function at the top of a module")
 
     def _check_seconds(self, option: str, value: object, *, zero: bool) -> None:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -247,11 +268,13 @@ class CronJob:
         return label(self.func)
 
     @property
-    def is_async(self) -> bool:
-        """Whether the function runs on the event loop. Found out when it is first asked: most jobs are idle."""
-        if self._is_async is None:
-            object.__setattr__(self, "_is_async", is_coroutine_function(self.func))
-        return self._is_async is True
+    def run_in(self) -> Place:
+        """Where the function runs. Found out when it is first asked, where it was not said: most jobs are idle."""
+        place = self._run_in
+        if place is None:
+            place = "loop" if is_coroutine_function(self.func) else "thread"
+            object.__setattr__(self, "_run_in", place)
+        return place
 
     @property
     def takes_context(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import pickle
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from types import FunctionType, MethodType
@@ -239,3 +240,23 @@ def _marks(annotation: object) -> tuple[object, ...]:
     if get_origin(annotation) is not Annotated:
         return ()
     return tuple(get_args(annotation)[1:])
+
+
+def unpicklable(value: object) -> str | None:
+    """Why another process can't be passed a function or a value; None where it can, as far as can be seen.
+
+    A function goes by its name in its module. While it is decorated, that name stands for nothing yet.
+    """
+    inner = unwrapped(value) if callable(value) else value
+    if type(inner) is FunctionType:
+        if "<" in inner.__qualname__:
+            return f"another process can't find {inner.__qualname__}"
+        if inner is value:
+            return None
+        assert isinstance(value, functools.partial)
+        return unpicklable((value.args, value.keywords))
+    try:
+        pickle.dumps(value)
+    except Exception as error:
+        return f"another process can't be passed it: {error}"
+    return None

@@ -8,7 +8,7 @@ from datetime import tzinfo
 from enum import Enum
 from typing import TYPE_CHECKING, TypedDict, TypeVar, overload
 
-from fastapi_crons.job import JobFunc, Overlap, check_expression
+from fastapi_crons.job import JobFunc, Overlap, Place, check_expression
 from fastapi_crons.plugins.added import HookFunc
 from fastapi_crons.schedule.cron import Schedule
 
@@ -40,6 +40,7 @@ class JobOptions(TypedDict, total=False):
     enabled: bool
     store_result: bool
     kwargs: Mapping[str, object] | None
+    run_in: Place | None
 
 
 class Decorators(ABC):

@@ -32,7 +32,7 @@ from fastapi_crons.engine.runs.journal import Journal
 from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.engine.runs.runner import Runner
-from fastapi_crons.job import CronJob
+from fastapi_crons.job import CronJob, Place
 from fastapi_crons.locking.base import ClaimResult
 from fastapi_crons.locking.client import LockClient
 from fastapi_crons.locking.rule import MAX_HANDLED_AHEAD
@@ -141,19 +141,22 @@ class Dispatcher(Part):
         names = self._timeline.unfit()
         if names:
             yield Finding(f"a schedule fails or breaks its protocol, so its job does not run: {listed(names)}")
-        yield from self._full_pool()
+        yield from self._full_pools()
 
-    def _full_pool(self) -> Iterator[Finding]:
-        """All threads are taken, while something waits for one. No time limit begins before there is one."""
-        runs = [run for run in self._runner.active.values() if not run.job.is_async]
-        held_by, size = [run.job.name for run in runs if not run.waits], self._config.max_threads
-        if len(held_by) < size:
-            return
-        waiting = len(runs) - len(held_by) + self._queue.waiting_for_threads
-        if waiting:
-            held = listed(list(dict.fromkeys(held_by)))
-            wait = "1 job waits" if waiting == 1 else f"{waiting} jobs wait"
-            yield Finding(f"the pool of threads for jobs is full, and {wait}: all {size} are taken, by {held}")
+    def _full_pools(self) -> Iterator[Finding]:
+        """All threads, or processes, are taken, while something waits for one. No time limit begins before there is one."""
+        sizes: tuple[tuple[Place, str, int], ...] = (
+            ("thread", "threads", self._config.max_threads),
+            ("process", "processes", self._config.max_processes),
+        )
+        for place, plural, size in sizes:
+            runs = [run for run in self._runner.active.values() if run.job.run_in == place]
+            held_by = [run.job.name for run in runs if not run.waits]
+            waiting = len(runs) - len(held_by) + self._queue.waiting_for(place)
+            if waiting and len(held_by) >= size:
+                held = listed(list(dict.fromkeys(held_by)))
+                wait = "1 job waits" if waiting == 1 else f"{waiting} jobs wait"
+                yield Finding(f"the pool of {plural} for jobs is full, and {wait}: all {size} are taken, by {held}")
 
     def add(self, jobs: Iterable[CronJob]) -> None:
         """Register jobs, and run their ticks. Safe to call from any thread."""
@@ -296,7 +299,7 @@ class Dispatcher(Part):
             wanted += claims
             # A job whose tick is held back by jitter has nothing to claim yet, and takes no room.
             if claims and late is not None:
-                room.take(late=late, on_loop=tracked.job.is_async)
+                room.take(tracked.job.run_in, late=late)
             out_of_time = perf_counter() >= until
             if out_of_time or len(wanted) >= MAX_CLAIMS:
                 break
@@ -309,8 +312,12 @@ class Dispatcher(Part):
         runner, config = self._runner, self._config
         return Room(
             runs=min(MAX_CLAIMS, config.max_concurrent_runs - len(runner.active)),
-            threads=config.max_threads - runner.in_threads,
             late=config.catch_up_concurrency - runner.catching_up,
+            places={
+                "loop": inf,
+                "thread": config.max_threads - runner.in_place["thread"],
+                "process": config.max_processes - runner.in_place["process"],
+            },
         )
 
     def _claims(self, tracked: TrackedJob, now: float) -> list[Wanted]:

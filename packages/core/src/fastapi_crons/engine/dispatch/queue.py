@@ -8,27 +8,29 @@ from dataclasses import dataclass
 
 from fastapi_crons.engine.dispatch.claims import Wanted
 from fastapi_crons.engine.dispatch.tracked import Phase, TrackedJob
+from fastapi_crons.job import PLACES, Place
 
 
 @dataclass(slots=True)
 class Room:
-    """How many runs may be started: in all, in threads, and of late ticks."""
+    """How many runs may be started: in all, of late ticks, and where."""
 
     runs: int
-    threads: int
     late: int
+    places: dict[Place, float]
 
-    def has(self, *, late: bool, on_loop: bool) -> bool:
+    def has(self, place: Place, *, late: bool) -> bool:
         """Whether one more run may be started."""
-        return self.runs > 0 and (self.late > 0 or not late) and (self.threads > 0 or on_loop)
+        return self.runs > 0 and (self.late > 0 or not late) and self.places[place] > 0
 
-    def take(self, *, late: bool, on_loop: bool) -> None:
+    def take(self, place: Place, *, late: bool) -> None:
         """One more run is about to be started."""
-        self.runs, self.threads, self.late = self.runs - 1, self.threads - (not on_loop), self.late - late
+        self.runs, self.late = self.runs - 1, self.late - late
+        self.places[place] -= 1
 
 
 class JobQueue:
-    """Late ticks have lanes of their own, and ordinary ones go first. No coroutine function waits for a thread."""
+    """Late ticks have lanes of their own, and ordinary ones go first. No job on the event loop waits for a thread."""
 
     def __init__(self, slow_releases: Callable[[], bool], now: Callable[[], float]) -> None:
         """`slow_releases` says whether the release of a lease takes long, because the stores are far away."""
@@ -36,9 +38,9 @@ class JobQueue:
         self._now = now
         #: Jobs that run here already. As a rule they are refused their tick, so they need no room.
         self._running: deque[TrackedJob] = deque()
-        #: The others, by whether they are late and whether they run on the event loop.
-        self._lanes: dict[tuple[bool, bool], deque[TrackedJob]] = {
-            (late, on_loop): deque() for late in (False, True) for on_loop in (True, False)
+        #: The others, by whether they are late and where they run.
+        self._lanes: dict[tuple[bool, Place], deque[TrackedJob]] = {
+            (late, place): deque() for late in (False, True) for place in PLACES
         }
         #: The claims of reruns, by the id of the interrupted run.
         self._reruns: dict[str, Wanted] = {}
@@ -47,10 +49,9 @@ class JobQueue:
         """Whether anything waits."""
         return bool(self._reruns or self._running) or any(self._lanes.values())
 
-    @property
-    def waiting_for_threads(self) -> int:
-        """How many jobs wait for a thread."""
-        return sum(len(lane) for (_, on_loop), lane in self._lanes.items() if not on_loop)
+    def waiting_for(self, place: Place) -> int:
+        """How many jobs wait for a thread, or for a process."""
+        return sum(len(lane) for (_, at), lane in self._lanes.items() if at == place)
 
     def put(self, tracked: TrackedJob, *, late: bool) -> None:
         """A job has something due, which may be late. No effect where the job is queued or waits already."""
@@ -67,7 +68,7 @@ class JobQueue:
             tracked.wait_for_runs()
             return
         tracked.queue()
-        lane = self._running if exclusive else self._lanes[late, tracked.job.is_async]
+        lane = self._running if exclusive else self._lanes[late, tracked.job.run_in]
         lane.append(tracked)
 
     def put_rerun(self, interrupted: str, wanted: Wanted) -> None:
@@ -78,9 +79,9 @@ class JobQueue:
         """Remove the reruns for which there is room, and take that room."""
         taken: list[Wanted] = []
         for interrupted, wanted in list(self._reruns.items()):
-            on_loop = wanted.tracked.job.is_async
-            if room.has(late=True, on_loop=on_loop):
-                room.take(late=True, on_loop=on_loop)
+            place = wanted.tracked.job.run_in
+            if room.has(place, late=True):
+                room.take(place, late=True)
                 taken.append(self._reruns.pop(interrupted))
         return taken
 
@@ -91,6 +92,6 @@ class JobQueue:
         """
         while self._running:
             yield self._running.popleft(), None
-        for (late, on_loop), lane in self._lanes.items():
-            while lane and room.has(late=late, on_loop=on_loop):
+        for (late, place), lane in self._lanes.items():
+            while lane and room.has(place, late=late):
                 yield lane.popleft(), late

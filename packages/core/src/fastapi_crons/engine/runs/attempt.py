@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from copy import deepcopy
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from fastapi_crons._util.callables import is_awaitable
@@ -15,6 +16,7 @@ from fastapi_crons._util.text import cut, printable, safe_text, type_name
 from fastapi_crons._util.threads import ThreadPool
 from fastapi_crons.clock import Clock, Timer
 from fastapi_crons.engine.runs.context import JobContext
+from fastapi_crons.engine.runs.log import relay
 from fastapi_crons.engine.runs.result_json import drained
 from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.engine.runs.scopes import Scopes
@@ -24,6 +26,7 @@ from fastapi_crons.run import short_id
 
 if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
+    from fastapi_crons.engine.runs.processes import Processes
     from fastapi_crons.plugins.calls import HookCaller
     from fastapi_crons.plugins.registry import Plugins
 
@@ -82,6 +85,8 @@ class Attempts:
         self._hooks = hooks
         self._scopes = Scopes(plugins, hooks, config.hook_timeout)
         self._pool = ThreadPool(config.max_threads, "fastapi-crons-job")
+        self._max_processes = config.max_processes
+        self._processes: Processes | None = None
         self._settle_lease = settle_lease
         self._served = served
         #: By the job's name, with the definition that it was made for.
@@ -168,13 +173,35 @@ class Attempts:
         return await resolver.around(lambda given: self._invoke(run, {**arguments, **given}, limit))
 
     async def _invoke(self, run: ActiveRun, arguments: Mapping[str, object], limit: TimeLimit | None) -> object:
-        """Call the function with these arguments, on the loop or in a thread."""
-        if not run.job.is_async:
+        """Call the function with these arguments, on the loop, in a thread or in a process."""
+        place = run.job.run_in
+        if place == "process":
+            return await self._call_in_process(run, arguments, limit)
+        if place == "thread":
             return await self._call_in_thread(run, arguments, limit)
         if limit is not None:
             limit.begin()
-        value: object = await run.job.func(**arguments)
-        return value
+        value: object = run.job.func(**arguments)
+        return await value if type(value) is CoroutineType or is_awaitable(value) else value
+
+    async def _call_in_process(
+        self, run: ActiveRun, arguments: Mapping[str, object], limit: TimeLimit | None
+    ) -> object:
+        """Call a function in a child process, which ends with a run that is cut off."""
+        clock = self._clock
+        waits_since, waited_before = clock.monotonic(), run.waited
+
+        def begins() -> None:
+            run.waited, run.waits = waited_before + clock.monotonic() - waits_since, False
+            if limit is not None:
+                limit.begin()
+
+        if self._processes is None:
+            from fastapi_crons.engine.runs.processes import Processes  # few jobs need it
+
+            self._processes = Processes(self._max_processes, self._max_result_bytes)
+        run.waits = True
+        return await self._processes.call(run.job.func, arguments, begins, relay)
 
     async def _call_in_thread(self, run: ActiveRun, arguments: Mapping[str, object], limit: TimeLimit | None) -> object:
         """Call a sync function in a thread. A cancelled run leaves it behind in `run.thread`."""

@@ -28,7 +28,7 @@ class JobContext(GivenAsContext, Mapping[str, Any]):
 
     __slots__ = ("_asked_ts", "_job", "_logger", "_mapping", "_run")
 
-    def __init__(self, job: CronJob, run: Run, asked_ts: float | None) -> None:
+    def __init__(self, job: CronJob | None, run: Run, asked_ts: float | None) -> None:
         self._job = job
         self._run = run
         self._asked_ts = asked_ts
@@ -74,6 +74,7 @@ class JobContext(GivenAsContext, Mapping[str, Any]):
     @property
     def _values(self) -> HookContext:
         if self._mapping is None:
+            assert self._job is not None
             self._mapping = run_context(self._job, self._run, self._asked_ts)
         return self._mapping
 
@@ -86,8 +87,18 @@ class JobContext(GivenAsContext, Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """For a run in another process."""
+        return _context_elsewhere, (self._run, dict(self._values), self._asked_ts)
+
     def __repr__(self) -> str:
         return f"JobContext(job={self.job!r}, tick={self.tick!r}, attempt={self.attempt}, run_id={self.run_id!r})"
+
+
+def _context_elsewhere(run: Run, values: HookContext, asked_ts: float | None) -> JobContext:
+    context = JobContext(None, run, asked_ts)
+    context._mapping = values
+    return context
 
 
 def log_fields(run: Run) -> dict[str, object]:

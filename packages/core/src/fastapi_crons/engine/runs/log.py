@@ -19,7 +19,7 @@ from fastapi_crons._util.text import cut, safe_text
 from fastapi_crons.run import LogLine
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Mapping, MutableMapping
 
     _Adapter = logging.LoggerAdapter[logging.Logger]
 else:
@@ -38,10 +38,16 @@ _CUT_MARK = 40
 current_log: ContextVar[HasLog | None] = ContextVar("fastapi_crons_run_log", default=None)
 
 
+class KeepsRecords(Protocol):
+    """The log of a run."""
+
+    def add(self, record: logging.LogRecord) -> None: ...
+
+
 class HasLog(Protocol):
     """A run. Its log is made when it is first needed: most runs log nothing."""
 
-    def keep_log(self) -> RunLog: ...
+    def keep_log(self) -> KeepsRecords: ...
 
 
 class RunLog:
@@ -70,7 +76,7 @@ class RunLog:
 
     def add(self, record: logging.LogRecord) -> None:
         """Keep a record; the oldest ones are dropped where there is no room."""
-        line = LogLine(record.created, record.levelname, record.name, cut(_text(record), self._line_limit))
+        line = LogLine(record.created, record.levelname, record.name, cut(record_text(record), self._line_limit))
         with self._lock:
             if self.closed:
                 return
@@ -151,7 +157,7 @@ def _is_wanted(record: logging.LogRecord) -> bool:
     return bool(name) and not ours and _KEPT not in record.__dict__
 
 
-def _text(record: logging.LogRecord) -> str:
+def record_text(record: logging.LogRecord) -> str:
     """A record's text, even where formatting the objects in it fails."""
     try:
         text = exact_text(record.getMessage())
@@ -159,3 +165,15 @@ def _text(record: logging.LogRecord) -> str:
         text = f"{safe_text(record.msg, 1_000)} (with arguments that do not fit it)"
     error = record.exc_info[1] if record.exc_info else None
     return text if error is None else f"{text}\n{formatted(error)}"
+
+
+def relay(fields: Mapping[str, object]) -> None:
+    """Keep a record that was made in another process with the run, and give it to the handlers of its logger here."""
+    record = logging.makeLogRecord(dict(fields))
+    run = current_log.get()
+    if run is not None:
+        with suppress(Exception):
+            run.keep_log().add(record)
+    found = logging.getLogger(record.name)
+    if found.isEnabledFor(record.levelno):
+        found.handle(record)

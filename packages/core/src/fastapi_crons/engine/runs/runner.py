@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -24,7 +25,7 @@ from fastapi_crons.engine.runs.outcome import OutcomeFilter
 from fastapi_crons.engine.runs.run import ActiveRun, Ending
 from fastapi_crons.errors import SkipRun
 from fastapi_crons.functions.dependencies import Served
-from fastapi_crons.job import CronJob
+from fastapi_crons.job import CronJob, Place
 from fastapi_crons.logs import log_error, shortened
 from fastapi_crons.run import Run, RunError, RunStatus, current_run, short_id
 from fastapi_crons.schedule.due import TickRange, tick_source
@@ -87,8 +88,8 @@ class Runner(Part):
         self._interrupts = interrupts
         self._create_task = asyncio.get_running_loop().create_task
         self.active: dict[str, ActiveRun] = {}
-        #: How many of the active runs are in a thread, and how many are runs of late ticks.
-        self.in_threads = 0
+        #: How many of the active runs are where, and how many are runs of late ticks.
+        self.in_place: Counter[Place] = Counter()
         self.catching_up = 0
 
     async def startup(self) -> None:
@@ -100,7 +101,7 @@ class Runner(Part):
         self._leases.stop()
         await self._wait_for_runs(self._shutdown_timeout)
         for run in list(self.active.values()):
-            run.cut_off("cancelled" if run.job.is_async else "interrupted", "the stop of its scheduler")
+            run.cut_off("interrupted" if run.job.run_in == "thread" else "cancelled", "the stop of its scheduler")
         await self._wait_for_runs(CANCEL_GRACE)
         for run in list(self.active.values()):
             if run.outcome is None:
@@ -136,7 +137,7 @@ class Runner(Part):
         run.instance = self._instance_id
         run.started_ts = self._clock.now()
         self._leases.hold(run.ref)
-        self.in_threads += not run.job.is_async
+        self.in_place[run.job.run_in] += 1
         self.catching_up += run.trigger == "catch_up"
         self.active[run.id] = run
         self._recorder.started(run.id, run)
@@ -340,7 +341,7 @@ class Runner(Part):
     def _release(self, run: ActiveRun) -> None:
         if self.active.pop(run.id, None) is None:
             return  # it was abandoned at a stop
-        self.in_threads -= not run.job.is_async
+        self.in_place[run.job.run_in] -= 1
         self.catching_up -= run.trigger == "catch_up"
         run.releasing = True
         if run.cut == "lease_lost" and run.ending is None and not self._leases.has_ended(run.id):

@@ -1,0 +1,85 @@
+"""Jobs that the tests of `run_in="process"` run: a child process imports this module."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+from typing import NoReturn
+
+from fastapi_crons import JobContext
+
+logger = logging.getLogger(__name__)
+tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="nobody")
+
+
+class NotReadableError(Exception):
+    """Can be pickled, and not be read again."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(first)
+
+
+def where(context: JobContext) -> list[object]:
+    return [os.getpid(), context.job, context["job_name"], tenant.get()]
+
+
+async def on_a_loop(times: int = 2) -> int:
+    return times * 21
+
+
+def busy() -> NoReturn:
+    logger.warning("busy from now on")
+    while True:
+        pass
+
+
+def fails() -> NoReturn:
+    raise LookupError("no such report")
+
+
+def fails_unreadably() -> NoReturn:
+    raise NotReadableError("one", "two")
+
+
+def dies() -> NoReturn:
+    os._exit(7)
+
+
+def says(context: JobContext) -> None:
+    logger.warning("a warning of %s", "the module")
+    context.logger.info("a word of the context")
+    print("lost")
+
+
+def large() -> str:
+    return "x" * 1_000_000
+
+
+def lock() -> object:
+    return threading.Lock()
+
+
+def sleeps(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def _double(number: int) -> int:
+    return number * 2
+
+
+def has_children() -> list[object]:
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        doubled = pool.map(_double, [1, 2])
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as child:
+        child.terminate()
+    return [doubled, child.returncode]
+
+
+def takes_anything(value: object) -> None: ...
