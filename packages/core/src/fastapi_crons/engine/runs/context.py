@@ -28,12 +28,14 @@ class JobContext(GivenAsContext, Mapping[str, Any]):
 
     __slots__ = ("_asked_ts", "_job", "_logger", "_mapping", "_run")
 
-    def __init__(self, job: CronJob | None, run: Run, asked_ts: float | None) -> None:
+    def __init__(
+        self, job: CronJob | None, run: Run, asked_ts: float | None, values: HookContext | None = None
+    ) -> None:
         self._job = job
         self._run = run
         self._asked_ts = asked_ts
         # Made when they are first needed: most jobs read one value or two.
-        self._mapping: HookContext | None = None
+        self._mapping = values
         self._logger: RunLogger | None = None
 
     @property
@@ -89,16 +91,10 @@ class JobContext(GivenAsContext, Mapping[str, Any]):
 
     def __reduce__(self) -> tuple[object, ...]:
         """For a run in another process."""
-        return _context_elsewhere, (self._run, dict(self._values), self._asked_ts)
+        return JobContext, (None, self._run, self._asked_ts, dict(self._values))
 
     def __repr__(self) -> str:
         return f"JobContext(job={self.job!r}, tick={self.tick!r}, attempt={self.attempt}, run_id={self.run_id!r})"
-
-
-def _context_elsewhere(run: Run, values: HookContext, asked_ts: float | None) -> JobContext:
-    context = JobContext(None, run, asked_ts)
-    context._mapping = values
-    return context
 
 
 def log_fields(run: Run) -> dict[str, object]:

@@ -58,7 +58,7 @@ class Processes:
             finally:
                 reports.close()
         if answer.failed:
-            raise _error_of(answer)
+            raise _error_of(answer) from _RemoteTracebackError(answer.traceback)
         return None if answer.result is None else json.loads(answer.result)
 
     async def _carry_out(
@@ -174,5 +174,4 @@ def _error_of(answer: Answer) -> BaseException:
             error = _Unpickler(io.BytesIO(answer.error)).load()
     if not isinstance(error, BaseException):
         error = ProcessError(f"{answer.error_type}: {answer.error_message}")
-    error.__cause__ = _RemoteTracebackError(answer.traceback)
     return error
