@@ -42,10 +42,10 @@ async def test_a_schedule_that_is_dense_for_a_while_runs_its_newest_tick_after_a
     assert theirs.asked < 3_000
 
 
-async def test_what_was_counted_in_time_is_said_to_be_at_least_so_many(
+async def test_what_was_counted_in_a_few_steps_is_said_to_be_at_least_so_many(
     clock: VirtualClock, make_crons: MakeCrons, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seam.MAX_COUNTING.replace(monkeypatch, -1.0)
+    seam.MAX_STEPS.replace(monkeypatch, 0)
     crons = make_crons(misfire_grace_time=60)
     schedule: Any = Foreign(CronSchedule("* * * * *"))
     crons.cron(schedule, name="job")(nothing)

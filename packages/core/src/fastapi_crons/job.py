@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -26,9 +25,9 @@ from fastapi_crons._util.text import brief
 from fastapi_crons.clock import UTC
 from fastapi_crons.errors import JobDefinitionError, ScheduleError
 from fastapi_crons.run import Trigger
-from fastapi_crons.schedule.checks import fault_of
 from fastapi_crons.schedule.cron import CronSchedule, Schedule, cron_schedule, zone_name
 from fastapi_crons.schedule.english import doubts
+from fastapi_crons.schedule.trial import tried
 
 if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
@@ -342,7 +341,7 @@ def _schedule(name: str, expr: object, timezone: str | None) -> Schedule:
         )
     if not isinstance(expr, CronSchedule):
         # Try it over a year, so that a faulty one fails here and not in the scheduler.
-        fault = fault_of(expr, int(time.time()))
+        fault = tried(expr)
         if fault is not None:
             raise ScheduleError(f"expr of job {brief(name)}: its Schedule can't be used: {fault}")
     return expr

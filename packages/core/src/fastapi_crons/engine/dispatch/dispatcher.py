@@ -37,14 +37,13 @@ from fastapi_crons.locking.base import ClaimResult
 from fastapi_crons.locking.client import LockClient
 from fastapi_crons.locking.rule import MAX_HANDLED_AHEAD
 from fastapi_crons.run import RunIds
-from fastapi_crons.schedule.due import MAX_COUNTING
 
 logger = logging.getLogger(__name__)
 
 #: How many ticks are claimed at a time.
 MAX_CLAIMS = 1_000
 #: How long (seconds) steps are decided, and how many runs are started, before the event loop has its turn.
-MAX_DECIDING = 2 * MAX_COUNTING
+MAX_DECIDING = 0.004
 MAX_STARTS = 250
 #: The dispatcher sleeps for `max_sleep` at most. When it has not looked for ticks for this much longer (seconds), it is stuck.
 _STUCK_AFTER = 15.0

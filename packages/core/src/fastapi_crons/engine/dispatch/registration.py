@@ -27,13 +27,14 @@ from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import Definition, Lease, LeaseRef, Registered, Replaced
 from fastapi_crons.locking.client import LockClient
 from fastapi_crons.run import RunIds
-from fastapi_crons.schedule.due import MAX_COUNTING, Policy, range_of_text
+from fastapi_crons.schedule.due import Policy, range_of_text
 
 logger = logging.getLogger(__name__)
 
 #: How many jobs are registered with the store at a time.
 MAX_REGISTRATIONS = 5_000
-#: After how many jobs the clock is read.
+#: How long (seconds) jobs are placed before the event loop has its turn; after how many of them the clock is read.
+_MAX_PLACING = 0.002
 _LOOKS = 50
 
 
@@ -257,7 +258,7 @@ class RegisteredJobs:
     def _place_some(self, answered: Iterator[tuple[CronJob, Definition, Registered]], now: float) -> bool:
         """Place jobs for a few milliseconds, since some have many ticks to count. Returns whether there may be more jobs."""
         placed: list[TrackedJob] = []
-        until = thread_time() + MAX_COUNTING
+        until = thread_time() + _MAX_PLACING
         with collector_paused():
             for number, (job, definition, answer) in enumerate(answered, start=1):
                 tracked = self._place(job, definition, answer, now)
