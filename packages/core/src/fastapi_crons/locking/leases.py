@@ -56,8 +56,8 @@ class LeaseBook:
         self._lock = Lock()
         #: When a request was sent by which the store learned that we live, and one that renewed all leases.
         self._lived_at = self.renewed_at = monotonic()
-        #: When the trust window ended last, and how far the leases of before can be trusted.
-        self._doubted_at = -inf
+        #: When the trust window ended last, or first began, and how far the leases of before can be trusted.
+        self._doubted_at = self._lived_at
         self._trust = Trust.GIVEN
         #: When the store answered last after we had been silent, or suspended, for longer than an instance may be.
         self._back_at = -inf
