@@ -109,7 +109,7 @@ def actor() -> str | None:
 
 
 async def _until_signal(command: Coroutine[Any, Any, T]) -> T:
-    from fastapi_crons._util.os_signals import EndSignals
+    from fastapi_crons_cli.commands.end_signals import EndSignals
 
     received: list[int] = []
     task = asyncio.get_running_loop().create_task(command)

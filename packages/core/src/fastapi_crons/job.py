@@ -25,8 +25,8 @@ from fastapi_crons._util.text import brief
 from fastapi_crons.clock import UTC
 from fastapi_crons.errors import JobDefinitionError, ScheduleError
 from fastapi_crons.run import Trigger
+from fastapi_crons.schedule._parser import doubts
 from fastapi_crons.schedule.cron import CronSchedule, Schedule, cron_schedule, zone_name
-from fastapi_crons.schedule.english import doubts
 from fastapi_crons.schedule.trial import tried
 
 if TYPE_CHECKING:

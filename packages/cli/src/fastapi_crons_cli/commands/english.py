@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 
-from fastapi_crons.schedule._parser import ALIASES, Parsed, large_steps, parse
+from fastapi_crons.schedule._parser import ALIASES, Parsed, doubts, parse
 from fastapi_crons.schedule._tables import Days
 
 #: At most this many times, or numbers in equal steps, are listed one by one.
@@ -31,21 +31,11 @@ def in_words(expr: str) -> str:
     return text[0].upper() + text[1:]
 
 
-@lru_cache(maxsize=4096)
-def doubts(expr: str) -> tuple[str, ...]:
-    """A sentence for each step of a cron expression that is larger than its range."""
-    return tuple(
-        f"the step of {item!r} in the {field} field is larger than its range, so only {value} matches; "
-        f"{expr!r} means: {in_words(expr)}"
-        for field, item, value in large_steps(expr)
-    )
-
-
 def hardly_meant(expr: str) -> tuple[str, ...]:
     """A sentence for each reason to think that a cron expression was meant otherwise: `doubts`, and 60 runs in a row."""
     fields = ALIASES.get(expr.lower(), expr).split()
     parsed = parse(expr)
-    found = list(doubts(expr))
+    found = [f"{doubt}; {expr!r} means: {in_words(expr)}" for doubt in doubts(expr)]
     if len(fields) == _WITH_SECONDS and len(parsed.times.seconds) == len(_MINUTES) and set(fields[:-1]) != {"*"}:
         found.append(
             f"it runs every second of a minute, 60 times in a row: seconds are the last field here, not the first ({expr!r})"
