@@ -20,6 +20,8 @@ from fastapi_crons.locking.leases import LeaseBook
 from fastapi_crons.state import HistoryLimits, MemoryStateBackend
 from fastapi_crons.state.base import Record
 from fastapi_crons.testing import VirtualClock
+from tests.seam import Unheard
+from tests.support import until_async
 
 STORE_TIMEOUT = 5.0
 #: More turns of the event loop than the recorder needs for what is to be done at one instant.
@@ -33,7 +35,7 @@ class State(MemoryStateBackend):
         super().__init__()
         self.batches: list[list[str]] = []
         self.refuses: set[str] = set()
-        self.away: Exception | None = None
+        self.away: BaseException | None = None
         self.answers = asyncio.Event()
         self.answers.set()
         self._steps = steps
@@ -238,6 +240,17 @@ async def test_a_batch_that_takes_too_long_is_halved(made: Fixture) -> None:
     assert [len(batch) for batch in made.state.batches[:4]] == [4, 2, 1, 1]
     (finding,) = made.recorder.findings()
     assert finding.cause == "no answer within 5 s"
+
+
+async def test_a_batch_waits_whatever_is_raised_instead_of_written(made: Fixture) -> None:
+    made.state.away = Unheard("a driver's own")
+    for run_id in "ab":
+        made.finish(run_id)
+    await made.pass_time()
+    assert [noted.id for noted in made.recorder.noted_runs()] == ["a", "b"]
+    made.state.away = None
+    await until_async(lambda: made.recorder.idle, 5)  # the supervisor waits a moment
+    assert made.steps == ["write a", "write b", "release a", "release b"]
 
 
 async def test_a_stop_writes_and_releases_what_is_left(made: Fixture) -> None:

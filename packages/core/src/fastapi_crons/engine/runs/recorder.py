@@ -242,9 +242,6 @@ class Recorder(Part):
         began = self._clock.monotonic()
         try:
             await self._write([_record(noted) for noted in batch.values()])
-        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit):
-            self._requeue(batch)
-            raise
         except _ABOUT_DATA as error:
             if len(batch) == 1:
                 logger.error("a record was dropped, which the state store can't keep: %s", one_line(error))
@@ -258,6 +255,9 @@ class Recorder(Part):
             if isinstance(error, asyncio.TimeoutError):
                 # It may be the batch that is too large for the way to the store.
                 self._batch_size = max(1, len(batch) // 2)
+        except BaseException:  # it was cancelled, or a driver raises what nobody expects
+            self._requeue(batch)
+            raise
         else:
             self._batch_size = min(MAX_BATCH, self._batch_size * 2)
             if batch:
