@@ -14,14 +14,7 @@ import redis.asyncio
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.clock import SystemClock
 from fastapi_crons.errors import ConfigurationError, StoreUnusableError
-from fastapi_crons.locking import (
-    ClaimRequest,
-    Definition,
-    DistributedLockManager,
-    LeaseRef,
-    LeaseTerms,
-    LockBackend,
-)
+from fastapi_crons.locking import ClaimRequest, Definition, DistributedLockManager, LeaseRef, LeaseTerms, LockBackend
 from fastapi_crons.locking.instance import Instance
 from fastapi_crons.management.management import Management
 from fastapi_crons.state import MemoryStateBackend

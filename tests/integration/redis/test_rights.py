@@ -23,7 +23,7 @@ from tests.support import nothing, runs_of
 
 pytestmark = needs_redis
 
-GUIDE = Path(__file__).parents[2] / "docs" / "how-to" / "redis.md"
+GUIDE = Path(__file__).parents[3] / "docs" / "how-to" / "redis.md"
 (LINE,) = re.findall(r"^ACL SETUSER .*$", GUIDE.read_text(encoding="utf-8"), re.MULTILINE)
 
 

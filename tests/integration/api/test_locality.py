@@ -1,54 +1,28 @@
-"""Who counts as local: real connections, of this user and of another, straight and through a proxy that says nothing."""
+"""Who counts as local: real connections, of this user and of another, straight and through a proxy."""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
-from typing import Any
 
 import pytest
-import pytest_asyncio
-import uvicorn
-from fastapi import FastAPI
 
-from fastapi_crons import Crons, get_cron_router
 from fastapi_crons.api.owners import Connection, is_ours_by_psutil, is_ours_by_tables
 from tests import seam
-from tests.conftest import MakeCrons
+from tests.integration.api.sockets import Serve, as_user, on_linux, request_of, status_of
 
-on_linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux lists its sockets in /proc/net")
 as_root = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="only root can start a process of another user"
 )
+
+
 NOBODY = 65_534
-#: Becomes another user when all is imported: where Python is installed, that user may not be let in.
-BECOME = """
-import encodings.idna, os, socket, sys, threading
-user = int(sys.argv.pop(1))
-if user != os.geteuid():
-    os.setgroups([])
-    os.setgid(user)
-    os.setuid(user)
-"""
-#: Sends what it is given to a port, from wherever its user is told; or passes on whatever comes to a port of its own.
-ASK = """
-family, host, port, request = sys.argv[1:]
-with socket.socket(getattr(socket, family)) as to:
-    to.connect((host, int(port)))
-    to.sendall(request.encode())
-    while data := to.recv(65536):
-        sys.stdout.buffer.write(data)
-"""
 PROXY = """
 def copy(source, target):
     while data := source.recv(65536):
@@ -62,77 +36,6 @@ with socket.create_server(("127.0.0.1", 0)) as server:
         for pair in ((client, upstream), (upstream, client)):
             threading.Thread(target=copy, args=pair, daemon=True).start()
 """
-
-
-def request_of(host: str, *headers: str, method: str = "POST", path: str = "/api/crons/job/run") -> str:
-    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", "Connection: close", *headers]
-    return "\r\n".join([*lines, "", ""])
-
-
-def as_user(user: int | None, code: str, *arguments: str) -> list[str]:
-    """The command that runs code as a user, or as the own one."""
-    return [sys.executable, "-c", BECOME + code, str(os.geteuid() if user is None else user), *arguments]
-
-
-def ask(port: int, request: str, *, family: str = "AF_INET", host: str = "127.0.0.1", user: int | None = None) -> str:
-    """The answer to a request of another process."""
-    command = as_user(user, ASK, family, host, str(port), request)
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30, cwd="/").stdout
-
-
-def status_of(answer: str) -> int:
-    return int(answer.split()[1])
-
-
-class Served:
-    """A management API behind a real server, which listens on a socket of the test's choice."""
-
-    def __init__(self, crons: Crons, listener: socket.socket) -> None:
-        app = FastAPI()
-        app.include_router(get_cron_router(crons), prefix="/api")
-        self.listener = listener
-        self.server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="critical", loop="asyncio"))
-        self.task = asyncio.create_task(self.server.serve(sockets=[listener]))
-
-    @property
-    def port(self) -> int:
-        port: int = self.listener.getsockname()[1]
-        return port
-
-    async def ask(self, request: str, **how: Any) -> str:
-        return await asyncio.to_thread(ask, how.pop("port", self.port), request, **how)
-
-    async def stop(self) -> None:
-        self.server.should_exit = True
-        await self.task
-
-
-Serve = Callable[..., Any]
-
-
-@pytest_asyncio.fixture
-async def serve(make_crons: MakeCrons) -> AsyncIterator[Serve]:
-    """Serves a scheduler with one job."""
-    served: list[Served] = []
-
-    async def serve(listener: socket.socket | None = None, **options: Any) -> Served:
-        crons = make_crons(**options)
-
-        @crons.cron("0 0 1 1 *", name="job")
-        async def job() -> str:
-            return "a secret result"
-
-        await crons.start()
-        served.append(Served(crons, listener or socket.create_server(("127.0.0.1", 0))))
-        for _ in range(1_000):
-            if served[-1].server.started:
-                break
-            await asyncio.sleep(0.01)
-        return served[-1]
-
-    yield serve
-    for one in served:
-        await one.stop()
 
 
 @contextmanager
@@ -285,63 +188,6 @@ async def test_nothing_is_asked_of_the_system_where_a_token_decides_or_a_host_do
     assert len(asked) == 1
 
 
-CONNECTION = Connection(ipaddress.IPv4Address("127.0.0.1"), 0xABCD, ipaddress.IPv4Address("127.0.0.1"), 0x1F90)
-LOOPBACK = "0100007F" if sys.byteorder == "little" else "7F000001"
-
-
-def line(
-    own: int, other: int, *, state: str = "01", user: int | None = None, inode: int = 7, at: str = LOOPBACK
-) -> str:
-    user = os.geteuid() if user is None else user
-    return (
-        f"   1: {at}:{own:04X} {at}:{other:04X} {state} 00000000:00000000 00:00000000 00000000 "
-        f"{user:5d}        0 {inode} 1 0000000000000000 20 4 30 10 -1\n"
-    )
-
-
-HEADING = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
-TABLES: dict[str, tuple[str, bool | None]] = {
-    "ours": (line(0xABCD, 0x1F90), True),
-    "another's": (line(0xABCD, 0x1F90, user=os.geteuid() + 1), False),
-    "our own end only": (line(0x1F90, 0xABCD), None),
-    "another connection": (line(0xABCD, 0x1F91), None),
-    "closing": (line(0xABCD, 0x1F90, state="05"), None),
-    "listening": (line(0xABCD, 0, state="0A"), None),
-    "let go of, which is listed as root's": (line(0xABCD, 0x1F90, inode=0), None),
-    "nothing": ("", None),
-    "cut off": (line(0xABCD, 0x1F90)[:60] + "\n", None),
-    "no list": ("nonsense\n" * 3, None),
-}
-
-
-@on_linux
-@pytest.mark.parametrize(("lines", "ours"), TABLES.values(), ids=TABLES)
-def test_the_line_of_the_other_end_decides(tmp_path: Path, lines: str, ours: bool | None) -> None:
-    (tmp_path / "tcp").write_text(HEADING + line(0x1F90, 0xABCD, user=0) + lines)
-    assert is_ours_by_tables(CONNECTION, tmp_path) is ours
-
-
-@on_linux
-@pytest.mark.parametrize(
-    ("others", "known", "ours"),
-    [
-        (0, "0 0 4294967295\n", True),
-        (0, "0 1000 1\n1 100000 65536\n", None),
-        (0, "", None),
-        (1, "0 1000 1\n1 100000 65536\n", True),
-    ],
-    ids=["all users have numbers", "only some have", "none has", "a number of its own"],
-)
-def test_a_number_that_stands_for_all_users_without_one_is_nobodys(
-    tmp_path: Path, others: int, known: str, ours: bool | None
-) -> None:
-    (tmp_path / "tcp").write_text(HEADING + line(0xABCD, 0x1F90))
-    for name, text in {"sys/kernel/overflowuid": f"{os.geteuid() + others}\n", "self/uid_map": known}.items():
-        (tmp_path / name).parent.mkdir(parents=True)
-        (tmp_path / name).write_text(text)
-    assert is_ours_by_tables(CONNECTION, tmp_path, tmp_path) is ours
-
-
 def _has_user_namespaces() -> bool:
     command = ["unshare", "--user", f"--map-user={NOBODY}", "true"]
     return (
@@ -365,43 +211,3 @@ async def test_in_a_user_namespace_nobody_is_not_everybody(serve: Serve) -> None
         command = ["unshare", "--user", f"--map-user={NOBODY}", sys.executable, "-c", inside, *ports]
         said = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "None"
-
-
-@on_linux
-@pytest.mark.parametrize("piece", [1, 100, 151, 4096])
-def test_a_line_is_found_wherever_reading_is_interrupted(
-    tmp_path: Path, piece: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seam.OWNER_PIECE.replace(monkeypatch, piece)
-    others = [line(port, 0x1F90, user=os.geteuid() + 1) for port in range(50)]
-    (tmp_path / "tcp").write_text(HEADING + "".join([*others, line(0xABCD, 0x1F90), *others]))
-    assert is_ours_by_tables(CONNECTION, tmp_path) is True
-
-
-@on_linux
-def test_a_system_without_lists_says_nothing(tmp_path: Path) -> None:
-    assert is_ours_by_tables(CONNECTION, tmp_path) is None
-
-
-async def test_the_lists_are_read_one_at_a_time_and_not_on_the_event_loop(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A machine with many sockets has long ones."""
-    reading: list[int] = []
-    most: list[int] = []
-
-    def is_ours(connection: Connection) -> bool:
-        reading.append(threading.get_ident())
-        most.append(len(reading))
-        time.sleep(0.05)
-        reading.pop()
-        assert threading.get_ident() != loop_thread
-        return True
-
-    loop_thread = threading.get_ident()
-    seam.IS_OURS.replace(monkeypatch, is_ours)
-    served = await serve()
-    request = request_of("localhost", method="GET", path="/api/crons")
-    answers = await asyncio.gather(*(served.ask(request) for _ in range(4)))
-    assert [status_of(answer) for answer in answers] == [200] * 4
-    assert most == [1] * 4

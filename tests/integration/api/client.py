@@ -33,3 +33,8 @@ def problem(answer: Response) -> tuple[int, str]:
     assert body["status"] == answer.status_code
     assert len(answer.content) < 1_000
     return answer.status_code, body["detail"]
+
+
+async def ended(api: AsyncClient, job: str, run_id: str) -> Any:
+    run = (await api.get(path(job, "runs", run_id))).json()
+    return run if run["status"] not in ("running", 404) else None

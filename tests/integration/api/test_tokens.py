@@ -23,7 +23,7 @@ from fastapi_crons.errors import ConfigurationError
 from fastapi_crons.state import MemoryStateBackend
 from tests import seam
 from tests.conftest import MakeCrons
-from tests.integration.test_api_access import JSON, Answer, Api
+from tests.integration.api.raw import JSON, Answer, Api
 
 TOKEN = "a-token-of-more-than-32-characters"
 RIGHT = (b"authorization", f"Bearer {TOKEN}".encode())

@@ -21,7 +21,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from fastapi_crons import Crons, get_cron_router, hookimpl
 from tests.conftest import MakeCrons
-from tests.integration.test_api_access import Api
+from tests.integration.api.raw import Api
 
 TOKEN = "a-token-of-more-than-32-characters"
 RIGHT = {"authorization": f"Bearer {TOKEN}"}
