@@ -33,14 +33,14 @@ class Group(NamedTuple):
 GROUPS = {
     "due": Group(
         ("schedule/due.py", "schedule/cron.py"),
-        ("unit/test_next_step.py", "unit/test_counting.py", "unit/test_schedule_laws.py"),
+        ("unit/schedule/test_next_step.py", "unit/schedule/test_counting.py", "unit/schedule/test_schedule_laws.py"),
     ),
     "parser": Group(
         ("schedule/_parser.py", "schedule/_zones.py"),
-        ("unit/test_schedule_errors.py", "unit/test_schedule_laws.py", "unit/test_words.py"),
+        ("unit/schedule/test_schedule_errors.py", "unit/schedule/test_schedule_laws.py", "unit/schedule/test_words.py"),
     ),
-    "foreign": Group(("schedule/checks.py",), ("unit/test_foreign_schedules.py",)),
-    "rule": Group(("locking/rule.py",), ("unit/test_lock_rule.py",)),
+    "foreign": Group(("schedule/checks.py",), ("unit/schedule/test_foreign_schedules.py",)),
+    "rule": Group(("locking/rule.py",), ("unit/locking/test_lock_rule.py",)),
     "leases": Group(("locking/leases.py",), ("unit/test_lease_book.py",)),
     "tracked": Group(("engine/dispatch/tracked.py",), ("unit/test_tracked.py",)),
     "dispatch": Group(
@@ -51,11 +51,12 @@ GROUPS = {
             "engine/dispatch/sharing.py",
         ),
         (
-            "unit/test_turns.py",
-            "virtual_time/test_dispatcher.py",
-            "virtual_time/test_late_ticks.py",
-            "virtual_time/test_runs.py",
-            "virtual_time/test_turns.py",
+            "unit/engine/test_turns.py",
+            "virtual_time/ticks/test_dispatcher.py",
+            "virtual_time/ticks/test_late_ticks.py",
+            "virtual_time/ticks/test_late_runs.py",
+            "virtual_time/runs/test_runs.py",
+            "virtual_time/ticks/test_turns.py",
         ),
     ),
 }

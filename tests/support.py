@@ -27,6 +27,13 @@ async def runs_of(crons: Crons, job: str) -> list[Run]:
     return (await state_of(crons).runs(job, limit=500))[::-1]
 
 
+async def kept_of(crons: Crons, job: str = "job") -> Run:
+    """The latest run of a job with its log."""
+    run = await state_of(crons).run((await runs_of(crons, job))[-1].id)
+    assert run is not None
+    return run
+
+
 async def missed_of(crons: Crons, job: str) -> list[MissedTicks]:
     """A job's records of ticks that were let go, oldest first."""
     return (await state_of(crons).missed(job, limit=500))[::-1]

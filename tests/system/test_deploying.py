@@ -17,7 +17,8 @@ import pytest
 import yaml
 
 from fastapi_crons import CronConfig
-from tests.system.pages import ROOT, Block, blocks
+from tests.system.pages import Block, blocks
+from tests.system.requirements import ROOT
 
 PAGE = ROOT / "docs/how-to/deploying.md"
 EXAMPLE = ROOT / "examples/distributed_locking"

@@ -16,7 +16,8 @@ import fastapi_crons.state
 import fastapi_crons.testing
 from docs import generate
 from tests.faults.redis_server import RedisServer, needs_redis
-from tests.system.pages import ROOT, PageRun, check_distributions, check_languages
+from tests.system.pages import PageRun, check_languages
+from tests.system.requirements import ROOT, check_distributions
 
 REDIS = "redis://localhost:6379"
 #: Written from the code, or followed by tests of their own.

@@ -17,7 +17,8 @@ import yaml
 
 from tests.faults.redis_server import RedisServer, needs_redis
 from tests.support import until
-from tests.system.pages import ROOT, Block, PageRun, blocks
+from tests.system.pages import Block, PageRun, blocks
+from tests.system.requirements import ROOT
 from tests.system.server import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.pages import ROOT, PageRun, agrees, blocks, check_languages
+from tests.system.pages import PageRun, agrees, blocks, check_languages
+from tests.system.requirements import ROOT
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import until
-from tests.system.pages import ROOT, blocks
+from tests.system.pages import blocks
+from tests.system.requirements import ROOT
 from tests.system.server import Server
 
 pytestmark = pytest.mark.slow
