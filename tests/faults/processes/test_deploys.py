@@ -14,7 +14,7 @@ from tests.faults.fleet import Fleet, long_job
 from tests.faults.processes.fleets import SAYS_HOW_IT_IS, health_of
 from tests.faults.redis_server import needs_redis
 from tests.support import until
-from tests.system.server import Server
+from tests.system.servers.server import Server
 
 pytestmark = [pytest.mark.slow, needs_redis]
 

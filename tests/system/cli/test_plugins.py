@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.system.cli.commands import call
-from tests.system.pages import blocks
-from tests.system.requirements import ROOT
+from tests.system.conftest import ROOT
+from tests.system.pages.pages import blocks
 
 pytestmark = pytest.mark.slow
 

@@ -16,8 +16,9 @@ import fastapi_crons.state
 import fastapi_crons.testing
 from docs import generate
 from tests.faults.redis_server import RedisServer, needs_redis
-from tests.system.pages import PageRun, check_languages
-from tests.system.requirements import ROOT, check_distributions
+from tests.system.conftest import ROOT
+from tests.system.pages.pages import PageRun, check_languages
+from tests.system.pages.requirements import check_distributions
 
 REDIS = "redis://localhost:6379"
 #: Written from the code, or followed by tests of their own.

@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import negative_data_rejection
 from fastapi_crons import get_cron_router
 from fastapi_crons.testing import reset
 from tests.support import until
-from tests.system.server import Server
+from tests.system.servers.server import Server
 
 pytestmark = pytest.mark.slow
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.pages import PageRun, agrees, blocks, check_languages
-from tests.system.requirements import ROOT
+from tests.system.conftest import ROOT
+from tests.system.pages.pages import PageRun, agrees, blocks, check_languages
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ import pytest
 
 from tests.faults.redis_server import RedisServer
 from tests.support import until
-from tests.system.server import Server
+from tests.system.servers.server import Server
 
 pytestmark = pytest.mark.slow
 

@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from fastapi_crons import CronConfig
-from tests.system.pages import Block, blocks
-from tests.system.requirements import ROOT
+from tests.system.conftest import ROOT
+from tests.system.pages.pages import Block, blocks
 
 PAGE = ROOT / "docs/how-to/deploying.md"
 EXAMPLE = ROOT / "examples/distributed_locking"

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import until
-from tests.system.server import Server, truth
+from tests.system.servers.server import Server, truth
 
 pytestmark = pytest.mark.slow
 

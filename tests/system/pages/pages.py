@@ -33,7 +33,8 @@ import pytest
 import yaml
 from dotenv import dotenv_values
 
-from tests.system.requirements import ROOT, check_distributions
+from tests.system.conftest import ROOT
+from tests.system.pages.requirements import check_distributions
 
 if sys.version_info >= (3, 11):
     import tomllib

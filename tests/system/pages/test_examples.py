@@ -17,9 +17,9 @@ import yaml
 
 from tests.faults.redis_server import RedisServer, needs_redis
 from tests.support import until
-from tests.system.pages import Block, PageRun, blocks
-from tests.system.requirements import ROOT
-from tests.system.server import Server
+from tests.system.conftest import ROOT
+from tests.system.pages.pages import Block, PageRun, blocks
+from tests.system.servers.server import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 

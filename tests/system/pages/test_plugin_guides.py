@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.conftest import ROOT
-from tests.system.pages import agrees, blocks
+from tests.system.pages.pages import agrees, blocks
 
 
 class Shell:

@@ -19,7 +19,7 @@ import pytest
 
 from tests.support import until
 from tests.system.conftest import EXAMPLES, ROOT, run
-from tests.system.pages import blocks
+from tests.system.pages.pages import blocks
 from tests.unit.test_names import HEAVY
 
 pytestmark = pytest.mark.slow

@@ -10,12 +10,13 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+from tests.system.conftest import ROOT
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-ROOT = Path(__file__).parents[2]
 _PIP_OPTIONS = {
     "-e",
     "-q",

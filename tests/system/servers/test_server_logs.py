@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.support import until
-from tests.system.pages import blocks
-from tests.system.requirements import ROOT
-from tests.system.server import Server
+from tests.system.conftest import ROOT
+from tests.system.pages.pages import blocks
+from tests.system.servers.server import Server
 
 pytestmark = pytest.mark.slow
 
