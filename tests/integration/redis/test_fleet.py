@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 import pytest
@@ -16,14 +16,14 @@ from pydantic import SecretStr
 from redis.asyncio import RedisCluster, SSLConnection
 from redis.asyncio.sentinel import SentinelConnectionPool
 
-from fastapi_crons import CronConfig, Crons
+from fastapi_crons import CronConfig, Crons, Run
 from fastapi_crons.locking import DistributedLockManager
 from fastapi_crons.management.management import Management
 from fastapi_crons.testing import reset
 from fastapi_crons_redis import RedisLockBackend, RedisStateBackend
 from fastapi_crons_sqlite import SQLiteLockBackend
 from tests.faults.redis_server import RedisServer, connection_to, needs_redis
-from tests.support import nothing
+from tests.support import nothing, until_async
 
 pytestmark = needs_redis
 
@@ -51,33 +51,39 @@ async def two(redis_server: RedisServer) -> AsyncIterator[list[Crons]]:
 async def test_a_run_is_cancelled_at_once_wherever_it_goes_on(two: list[Crons]) -> None:
     one, other = two
     running = asyncio.ensure_future(other.run_job("long"))
-    await asyncio.sleep(0.5)
-    (going_on,) = await Management(one).runs("long")
+    (going_on,) = await until_async(lambda: Management(one).runs("long"))
     assert await one.cancel_run(going_on.id, actor="ops")
-    run = await asyncio.wait_for(running, 5)
+    run = await asyncio.wait_for(running, 30)
     assert (run.status, run.instance) == ("cancelled", "other")
     assert run.error is not None
     assert "by ops" in run.error.message
 
 
 async def test_instances_share_their_ticks_as_soon_as_they_know_of_each_other(two: list[Crons]) -> None:
-    await asyncio.sleep(6)
-    runs = await Management(two[0]).runs("each_second", limit=50)
-    assert {run.instance for run in runs[:-1]} == {"one", "other"}
-    assert len({run.tick_ts for run in runs}) == len(runs)
+    async def both() -> bool:
+        return {run.instance for run in await runs()} == {"one", "other"}
+
+    def runs() -> Awaitable[list[Run]]:
+        return Management(two[0]).runs("each_second", limit=500)
+
+    await until_async(both)
+    found = await runs()
+    assert len({run.tick_ts for run in found}) == len(found)
 
 
 async def test_a_pause_holds_everywhere_and_ends_everywhere(two: list[Crons]) -> None:
     one, other = two
     await other.pause("each_second", actor="ops", note="why")
-    assert (await one.pauses())["each_second"][1:] == ("ops", "why")
-    await asyncio.sleep(0.3)
-    before = len(await Management(one).runs("each_second", limit=100))
+    since, *who_and_why = (await one.pauses())["each_second"]
+    assert who_and_why == ["ops", "why"]
     await asyncio.sleep(2.2)
-    assert len(await Management(one).runs("each_second", limit=100)) == before
+    assert [run for run in await Management(one).runs("each_second", limit=100) if (run.tick_ts or 0) > since] == []
     assert await one.resume("each_second")
-    await asyncio.sleep(2.2)
-    assert len(await Management(other).runs("each_second", limit=100)) > before
+
+    async def again() -> bool:
+        return any((run.tick_ts or 0) > since for run in await Management(other).runs("each_second"))
+
+    await until_async(again)
     assert "paused" in {row.reason for row in await Management(other).missed("each_second")}
 
 
@@ -106,9 +112,15 @@ async def each_second(): ...
 
 async def life():
     await crons.start()
-    await asyncio.sleep(3.2)
-    print(len(await Management(crons).runs("each_second", limit=100)), crons.health().status)
+    ran = known = len(await runs())
+    while ran < known + 3:
+        await asyncio.sleep(0.1)
+        ran = len(await runs())
+    print(crons.health().status)
     await crons.stop()
+
+def runs():
+    return Management(crons).runs("each_second", limit=100)
 
 for _ in range(2):
     asyncio.run(life())
@@ -122,10 +134,7 @@ def test_a_client_with_little_room_serves_both_stores_on_one_loop_after_another(
     command = [sys.executable, "-c", LITTLE_ROOM, redis_server.url, room]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=40)
     assert done.returncode == 0, done.stderr
-    (first, health), (then, health_then) = (line.split() for line in done.stdout.splitlines())
-    assert (health, health_then) == ("ok", "ok")
-    assert int(first) >= 3
-    assert int(then) >= int(first) + 3
+    assert done.stdout.splitlines() == ["ok", "ok"]
 
 
 async def test_a_living_host_is_not_taken_for_dead_because_only_its_history_is_shared(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any
+
+from tests.support import without_progress
 
 APP = """
 import asyncio, subprocess
@@ -40,11 +41,6 @@ def loud():
 
 MODULE = [sys.executable, "-m", "fastapi_crons"]
 Start = Callable[..., "subprocess.Popen[str]"]
-
-
-def without_progress(errors: str) -> str:
-    """What a command wrote, without the lines about steps that took longer than a second on a busy machine."""
-    return re.sub(r"(?m)^[a-z ]+ …\n", "", errors)
 
 
 def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

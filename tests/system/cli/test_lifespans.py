@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import until
-from tests.system.cli.commands import Start, call, runs, without_progress
+from tests.support import until, without_progress
+from tests.system.cli.commands import Start, call, runs
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.cli.commands import APP, MODULE, Start, call, without_progress
+from tests.support import without_progress
+from tests.system.cli.commands import APP, MODULE, Start, call
 
 pytestmark = pytest.mark.slow
 

@@ -33,6 +33,7 @@ import pytest
 import yaml
 from dotenv import dotenv_values
 
+from tests.support import without_progress
 from tests.system.conftest import ROOT
 from tests.system.pages.requirements import check_distributions
 
@@ -316,7 +317,7 @@ def agrees(shown: str, printed: str) -> bool:
             pattern.append(r"(?:(?!.*(?i:failed(?!: 0\b)|error(?!\"))).*\n)*?")
         else:
             pattern.append(".*?".join(map(re.escape, line.split("…"))) + "\n")
-    return re.fullmatch("".join(pattern), _plain(printed)) is not None
+    return re.fullmatch("".join(pattern), _plain(without_progress(printed))) is not None
 
 
 def _plain(text: str) -> str:

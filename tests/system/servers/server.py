@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -22,7 +24,7 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(self.port), *options]
         with Path("server.log").open("a") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
 
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as answer:
@@ -50,9 +52,10 @@ class Server:
         return self.process.wait(30)
 
     def kill(self) -> None:
-        """End it whatever it does, where it has not ended."""
-        if self.process.poll() is None:
-            self.end(signal.SIGKILL)
+        """End it and all that it has started, whatever they do."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(30)
 
 
 def truth(job: str) -> list[list[str]]:
