@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from _pytest.terminal import TerminalReporter
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.state import MemoryStateBackend
@@ -32,6 +32,10 @@ else:
 
 #: For interpreters and dependencies other than those that decide: the same tests, with a tenth of the examples.
 settings.register_profile("light", max_examples=10)
+# The same examples each time, fewer of them, and no time spent on making a failing one smaller.
+settings.register_profile(
+    "mutants", max_examples=30, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
+)
 
 
 def pytest_configure() -> None:

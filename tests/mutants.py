@@ -31,13 +31,22 @@ class Group(NamedTuple):
 
 
 GROUPS = {
-    "due": Group(
-        ("schedule/due.py", "schedule/cron.py"),
-        ("unit/schedule/test_next_step.py", "unit/schedule/test_counting.py", "unit/schedule/test_schedule_laws.py"),
+    "due": Group(("schedule/due.py",), ("unit/schedule/test_next_step.py", "unit/schedule/test_counting.py")),
+    "cron": Group(
+        ("schedule/cron.py",),
+        (
+            "unit/schedule/test_cron_schedule.py",
+            "unit/schedule/test_counting.py",
+            "unit/schedule/test_schedule_laws.py",
+        ),
     ),
     "parser": Group(
-        ("schedule/_parser.py", "schedule/_zones.py"),
-        ("unit/schedule/test_schedule_errors.py", "unit/schedule/test_schedule_laws.py", "unit/schedule/test_words.py"),
+        ("schedule/_parser.py", "schedule/_tables.py", "schedule/_zones.py"),
+        (
+            "unit/schedule/test_parsing.py",
+            "unit/schedule/test_schedule_errors.py",
+            "unit/schedule/test_schedule_laws.py",
+        ),
     ),
     "foreign": Group(("schedule/checks.py",), ("unit/schedule/test_foreign_schedules.py",)),
     "rule": Group(("locking/rule.py",), ("unit/locking/test_lock_rule.py",)),
@@ -89,7 +98,7 @@ def prepare(folder: Path, group: Group) -> None:
         "source_paths": ["src/"],
         "only_mutate": [f"src/fastapi_crons/{module}" for module in group.modules],
         "pytest_add_cli_args_test_selection": [f"tests/{test}" for test in group.tests],
-        "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "no:randomly"],
+        "pytest_add_cli_args": ["-pno:cacheprovider", "-pno:randomly", "--timeout=10", "--hypothesis-profile=mutants"],
         # What is said is read in `tests/unit/messages.txt`.
         "do_not_mutate_patterns": [r"logger\.\w+", r"raise \w+"],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -133,17 +134,108 @@ def test_other_faults_are_not_taken_for_seconds_that_come_first(expr: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("expr", "reason"),
+    ("expr", "blamed"),
     [
-        ("60 * * * *", "a number is outside of the range 0 to 59"),
-        ("0 0 0 * *", "a number is outside of the range 1 to 31"),
-        ("0 0 * * 8", "a number is outside of the range 0 to 7"),
-        ("? * * * *", "? is allowed only in the day of month and day of week fields"),
-        ("*", "has 1 field;"),
-        ("", "has 0 fields;"),
+        ("60 * * * *", "minute field '60' can't be used: a number is outside of the range 0 to 59"),
+        ("0 24 * * *", "hour field '24' can't be used: a number is outside of the range 0 to 23"),
+        ("0 0 0 * *", "day of month field '0' can't be used: a number is outside of the range 1 to 31"),
+        ("0 0 * 13 *", "month field '13' can't be used: a number is outside of the range 1 to 12"),
+        ("0 0 * * 8", "day of week field '8' can't be used: a number is outside of the range 0 to 7"),
+        ("0 0 * * * 60-61", "second field '60-61' can't be used: a number is outside of the range 0 to 59"),
+        ("? * * * *", "minute field '?' can't be used: ? is allowed only in the day of month and day of week fields"),
+        ("0 0 * * 5-?", "day of week field '5-?' can't be used: it can't be parsed"),
+        ("a-b * * * *", "minute field 'a-b' can't be used: it can't be parsed"),
+        ("0 0 $ * *", "day of month field '$' can't be used: it contains characters that no cron field allows"),
+        ("99999 * * * *", "minute field '99999' can't be used: a number is too large"),
+        ("0 0 00W * *", "day of month field '00W' can't be used: days go from 1 to 31"),
+        ("0 0 1,32W * *", "day of month field '1,32W' can't be used: days go from 1 to 31"),
+        ("0 0 1-3w * *", "day of month field '1-3w' can't be used: W needs a single day, as in 15W or LW"),
+        (
+            "0 r * * *",
+            "hour field 'r' can't be used: H and R would mean another time in each process; write a fixed time",
+        ),
+        # The whole field is shown, and not only the faulty item.
+        ("0 0 * * 1,x#2,5L", "day of week field '1,x#2,5L' can't be used: it can't be parsed"),
+        ("0 0 * * 5L,x,1#2", "day of week field '5L,x,1#2' can't be used: it can't be parsed"),
+        (
+            f"{'1,' * 40}x * * * *",
+            "minute field '1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,... can't be used: it can't be parsed",
+        ),
     ],
 )
-def test_the_reason_is_told(expr: str, reason: str) -> None:
+def test_the_field_and_the_reason_are_named(expr: str, blamed: str) -> None:
     with pytest.raises(ScheduleError) as refused:
         CronSchedule(expr)
-    assert reason in str(refused.value)
+    assert str(refused.value) == blamed
+
+
+_QUARTZ = "; seconds are the last field here, not the first as in Quartz and Spring"
+_SUNDAY = " (in Quartz, Sunday is day 1 of the week; here it is 0)"
+
+
+@pytest.mark.parametrize(
+    ("expr", "counted", "hint"),
+    [
+        ("", "0 fields", ""),
+        ("*", "1 field", ""),
+        ("* * * *", "4 fields", ""),
+        ("0 0 1 * * * * *", "8 fields", ""),
+        ("0 15 10 * * * x", "7 fields", ""),
+        ("0 15 10 * * ? x", "7 fields", _QUARTZ),
+        ("0 15 10 * * ? *", "7 fields", f"{_QUARTZ}; if they come first, write '15 10 * * *', without the year"),
+        ("0 15 10 * * mon ?", "7 fields", f"{_QUARTZ}; if they come first, write '15 10 * * mon', without the year"),
+        (
+            "5 15 10 ? * 6#3 2026/2,2030",
+            "7 fields",
+            f"{_QUARTZ}; if they come first, write '15 10 * * 6#3 5', without the year{_SUNDAY}",
+        ),
+    ],
+)
+def test_how_many_fields_there_are_is_counted(expr: str, counted: str, hint: str) -> None:
+    with pytest.raises(ScheduleError) as refused:
+        CronSchedule(expr)
+    assert str(refused.value) == (
+        f"cron expression '{expr}' has {counted}; give five (minute, hour, day of month, month, day of week) or six, "
+        f"with seconds last{hint}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("expr", "hint"),
+    [
+        ("0 15 10 L-2 * ?", _QUARTZ),
+        ("30 0 12 ? * WED", f"{_QUARTZ}; if they come first, write '0 12 * * WED 30'"),
+        ("0 0 12 ? JAN-MAR 1-5", f"{_QUARTZ}; if they come first, write '0 12 * JAN-MAR 1-5'{_SUNDAY}"),
+        # Only which one of the month, and not a day of the week, is a number.
+        ("0 15 10 ? * MON#1,TUE#2", f"{_QUARTZ}; if they come first, write '15 10 * * MON#1,TUE#2'"),
+    ],
+)
+def test_what_to_write_instead_of_seconds_that_come_first(expr: str, hint: str) -> None:
+    with pytest.raises(ScheduleError) as refused:
+        CronSchedule(expr)
+    assert str(refused.value).endswith(hint)
+
+
+def test_what_is_longer_than_a_thousand_characters_is_refused() -> None:
+    assert CronSchedule("0 9 * * *".ljust(1_000)) == CronSchedule("0 9 * * *")
+    with pytest.raises(ScheduleError, match="the cron expression has 1001 characters; at most 1000 are allowed"):
+        CronSchedule("0 9 * * *".ljust(1_001))
+    # So long, and without a cache.
+    assert CronSchedule(f"{','.join(['7'] * 100)} 9 * * *").next_tick(0) == 9 * 3_600 + 7 * 60
+
+
+@pytest.mark.parametrize(
+    ("expr", "said"),
+    [
+        (5, "a cron expression must be text, not int; e.g. '*/5 * * * *'"),
+        ("@Reboot", "'@reboot' is not a time; call the function when the app starts instead"),
+        (
+            "@fortnightly",
+            "'@fortnightly' is unknown; known names are @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly",
+        ),
+    ],
+)
+def test_what_is_no_expression_is_refused(expr: Any, said: str) -> None:
+    with pytest.raises(ScheduleError) as refused:
+        CronSchedule(expr)
+    assert str(refused.value) == said

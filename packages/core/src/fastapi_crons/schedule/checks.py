@@ -165,7 +165,7 @@ def _compare(schedule: Schedule, after: int, check: Callable[[], None]) -> None:
         ticks.append(tick)
         check()
     until = ticks[-1] if ticks else after + _DAY
-    for end, wanted in ((until, ticks), (until - 1, ticks[:-1] if ticks else [])):
+    for end, wanted in ((until, ticks), (until - 1, ticks[:-1])):
         given = schedule.between(utc_datetime(after), utc_datetime(end))
         found: list[int] = []
         for given_tick in islice(given, len(wanted) + 1):
