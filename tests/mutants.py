@@ -49,7 +49,10 @@ GROUPS = {
         ),
     ),
     "foreign": Group(("schedule/checks.py",), ("unit/schedule/test_foreign_schedules.py",)),
-    "rule": Group(("locking/rule.py",), ("unit/locking/test_lock_rule.py",)),
+    "rule": Group(
+        ("locking/rule.py",),
+        ("unit/locking/test_claiming.py", "unit/locking/test_registering.py", "unit/locking/test_lock_rule.py"),
+    ),
     "leases": Group(("locking/leases.py",), ("unit/test_lease_book.py",)),
     "tracked": Group(("engine/dispatch/tracked.py",), ("unit/test_tracked.py",)),
     "dispatch": Group(
@@ -60,12 +63,10 @@ GROUPS = {
             "engine/dispatch/sharing.py",
         ),
         (
+            "unit/engine/test_claims.py",
+            "unit/engine/test_job_queue.py",
             "unit/engine/test_turns.py",
-            "virtual_time/ticks/test_dispatcher.py",
-            "virtual_time/ticks/test_late_ticks.py",
-            "virtual_time/ticks/test_late_runs.py",
-            "virtual_time/runs/test_runs.py",
-            "virtual_time/ticks/test_turns.py",
+            "virtual_time/answers",
         ),
     ),
 }
