@@ -241,7 +241,8 @@ class LockClient:
 
     async def _claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
         sent = self._clock.monotonic()
-        results = await self._alive(self.backend.claim(requests))
+        results = await self.backend.claim(requests)
+        self._leases.lived(sent)
         self._leases.answered(sent, requests, results)
         return results
 

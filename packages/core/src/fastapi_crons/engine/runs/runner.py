@@ -19,7 +19,7 @@ from fastapi_crons._util.tasks import Background
 from fastapi_crons._util.text import cut, printable, traceback_text, type_name
 from fastapi_crons.clock import Clock, root_task
 from fastapi_crons.engine.runs.attempt import Attempts
-from fastapi_crons.engine.runs.log import capture_records, current_log
+from fastapi_crons.engine.runs.log import capture_records
 from fastapi_crons.engine.runs.outcome import OutcomeFilter
 from fastapi_crons.engine.runs.run import ActiveRun, Ending
 from fastapi_crons.errors import SkipRun
@@ -69,11 +69,12 @@ class Runner(Part):
     ) -> None:
         """`ask_about_leases` makes the heartbeat ask the store now; `on_lost` is called after a run that lost its lease."""
         self._clock = clock
-        self._max_log_chars = config.max_log_chars if config.enabled else 0
+        self._keeps_logs = config.enabled and config.max_log_chars > 0
         self._shutdown_timeout, self._hook_timeout = config.shutdown_timeout, config.hook_timeout
         self._log_tracebacks = config.log_tracebacks
         self._hooks = hooks
         self._filter = OutcomeFilter(config, hooks)
+        self._log_limits = self._filter.log_limits if self._keeps_logs else None
         self._recorder = recorder
         self._journal = journal
         self._leases = leases
@@ -90,7 +91,7 @@ class Runner(Part):
         self.catching_up = 0
 
     async def startup(self) -> None:
-        if self._max_log_chars:
+        if self._keeps_logs:
             capture_records()
 
     async def shutdown(self, timeout: float) -> None:
@@ -130,7 +131,7 @@ class Runner(Part):
 
     def start(self, run: ActiveRun, on_end: Callable[[ActiveRun], None]) -> None:
         """Start a run whose lease is held. `on_end` is called when it has ended and its lease is released."""
-        run.on_end = on_end
+        run.on_end, run.log_limits = on_end, self._log_limits
         run.instance = self._instance_id
         run.started_ts = self._clock.now()
         self._leases.hold(run.ref)
@@ -169,9 +170,6 @@ class Runner(Part):
         root_task.set(run.task)
         current_run.set(run)
         try:
-            if self._max_log_chars:
-                run.max_log_chars, run.max_line_chars = self._max_log_chars, self._filter.line_chars(run)
-                current_log.set(run)
             await self._carry_out(run)
         except BaseException as error:
             if run.outcome is None:
