@@ -53,12 +53,12 @@ def test_a_reload_takes_the_place_of_what_was_there(jobs_module: ModuleType) -> 
     assert [job.name for job in crons.jobs] == ["one", "two"]
     assert crons.jobs.named("one").func is reloaded.one is not former
     assert crons.jobs.named("one").tags == ("new",)
-    assert len(crons.plugins.calls("on_error")) == 2
-    assert {call.function for call in crons.plugins.calls("on_error")} >= {reloaded.alert}
+    assert len(crons.plugins.calls["on_error"]) == 2
+    assert {call.function for call in crons.plugins.calls["on_error"]} >= {reloaded.alert}
     # Executed anew, as another module object.
     del sys.modules["jobs_of_test"]
     importlib.import_module("jobs_of_test")
-    assert len(crons.jobs) == len(crons.plugins.calls("on_error")) == 2
+    assert len(crons.jobs) == len(crons.plugins.calls["on_error"]) == 2
 
 
 async def test_a_reload_while_it_runs_is_an_error(jobs_module: ModuleType) -> None:

@@ -242,19 +242,19 @@ class Hooked:
 def test_a_plugin_that_code_registers_may_have_a_name_that_is_disabled() -> None:
     found = Plugins(frozenset({"mine"}))
     found.register(Hooked(), "mine")
-    assert [call.plugin_name for call in found.calls("after_run")] == ["mine"]
+    assert [call.plugin_name for call in found.calls["after_run"]] == ["mine"]
 
 
 def test_what_is_known_of_an_implementation_outlives_a_registration() -> None:
     found, plugin = Plugins(), Hooked()
     found.register(plugin)
-    (call,) = found.calls("after_run")
+    (call,) = found.calls["after_run"]
     call.hanging = 3
     found.register(Hooked())
-    assert sorted(each.hanging for each in found.calls("after_run")) == [0, 3]
+    assert sorted(each.hanging for each in found.calls["after_run"]) == [0, 3]
     found.unregister(plugin)
     found.register(plugin)
-    assert [each.hanging for each in found.calls("after_run")] == [0, 0]
+    assert [each.hanging for each in found.calls["after_run"]] == [0, 0]
 
 
 def test_stores_can_not_be_brought_by_code() -> None:
@@ -266,7 +266,7 @@ def test_stores_can_not_be_brought_by_code() -> None:
     found = Plugins()
     with pytest.raises(PluginError, match=r"^plugin 'mine' can't be registered: lock_backends .* an entry point$"):
         found.register(Brings(), "mine")
-    assert not [call for call in found.calls("lock_backends") if call.plugin_name == "mine"]
+    assert not [call for call in found.calls["lock_backends"] if call.plugin_name == "mine"]
 
 
 def test_a_registered_plugin_without_hooks_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:

@@ -110,7 +110,7 @@ def test_a_hook_that_can_not_be_called_is_refused_when_it_is_added(
     crons = make_crons()
     with pytest.raises(PluginError, match=said):
         getattr(crons, f"add_{kind}_hook")(hook)
-    assert crons.plugins.calls(kind) == ()
+    assert crons.plugins.calls[kind] == ()
     for name in (["job"], 3):
         with pytest.raises(PluginError, match="job_name"):
             getattr(crons, f"add_{kind}_hook")(lambda job, context: None, name)

@@ -91,7 +91,7 @@ def with_stores(
         return run(_opened(found, why_not, command, "observer", job, lifespan=False, steers=True))
     except ToBeDone:
         # Without an app, the jobs have been registered from the lock store above.
-        lifespan = any(call.concerns(job or "") for hook in hooks for call in found.crons.plugins.calls(hook))
+        lifespan = any(call.concerns(job or "") for hook in hooks for call in found.crons.plugins.calls[hook])
         return run(_opened(found, None, act, "operator", job, lifespan=lifespan, steers=True))
 
 

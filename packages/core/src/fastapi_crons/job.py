@@ -103,8 +103,9 @@ class CronJob:
     """When the job is due: made from `expr` and `timezone`."""
     schedule_zone: str = field(init=False, repr=False)
     """The schedule's time zone; empty for a `Schedule` without one."""
+    is_async: bool = field(init=False, repr=False)
+    """Whether the function runs on the event loop."""
     _defaulted: tuple[str, ...] = field(init=False, repr=False)
-    _is_async: bool | None = field(init=False, repr=False)
     _takes_context: bool | None = field(init=False, repr=False)
 
     def __init__(
@@ -147,7 +148,7 @@ class CronJob:
         put(self, "schedule_zone", _zone_of(self.schedule))
         zone = timezone if isinstance(expr, str) else expr  # a Schedule has a zone of its own, or needs none
         put(self, "_defaulted", _defaulted(zone, coalesce, misfire_grace_time, timeout))
-        put(self, "_is_async", None)
+        put(self, "is_async", is_coroutine_function(func))
         put(self, "_takes_context", None)
         self._check_options()
         if isinstance(self.schedule, CronSchedule) and "/" in self.schedule.text:
@@ -220,15 +221,8 @@ class CronJob:
         return label(self.func)
 
     @property
-    def is_async(self) -> bool:
-        """Whether the function runs on the event loop. Found out when it is first asked: most jobs are idle."""
-        if self._is_async is None:
-            object.__setattr__(self, "_is_async", is_coroutine_function(self.func))
-        return self._is_async is True
-
-    @property
     def takes_context(self) -> bool:
-        """Whether the function has a parameter named `context`."""
+        """Whether the function has a parameter named `context`. Found out when it is first asked: most jobs are idle."""
         if self._takes_context is None:
             object.__setattr__(self, "_takes_context", takes(self.func, "context"))
         return self._takes_context is True
