@@ -13,7 +13,7 @@ import pytest
 from fastapi_crons import JobLockedError, hookimpl
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
-from tests.support import at, missed_of, runs_of
+from tests.support import at, missed_of, nothing, runs_of
 
 
 async def test_an_async_job_past_its_timeout_is_cancelled(make_crons: MakeCrons, clock: VirtualClock) -> None:
@@ -50,6 +50,27 @@ async def test_a_timed_out_thread_holds_the_job_until_it_ends(make_crons: MakeCr
     assert [(at(run), run.status) for run in runs] == [("00:01:00", "timed_out"), ("00:03:00", "completed")]
     (missed,) = await missed_of(crons, "slow")
     assert (missed.reason, missed.count) == ("overlap", 1)
+
+
+async def test_a_coroutine_that_a_thread_returns_after_its_time_limit_is_closed(
+    make_crons: MakeCrons, clock: VirtualClock
+) -> None:
+    crons = make_crons()
+    begun, let_go = threading.Event(), threading.Event()
+
+    @crons.cron("* * * * *", name="slow", timeout=5)
+    def slow() -> object:
+        begun.set()
+        let_go.wait()
+        return nothing()  # Python would warn that it was never awaited
+
+    await crons.start()
+    await clock.advance(crons, minutes=1, finish_runs=False)
+    await asyncio.to_thread(begun.wait)
+    await clock.advance(crons, seconds=30, finish_runs=False)
+    let_go.set()
+    await clock.advance(crons, minutes=1)
+    assert [run.status for run in await runs_of(crons, "slow")] == ["timed_out", "completed"]
 
 
 async def test_failures_are_retried_with_growing_delays(make_crons: MakeCrons, clock: VirtualClock) -> None:
