@@ -232,9 +232,14 @@ class RegisteredJobs:
             raise
         now = self._clock.now()
         answered = zip(jobs, definitions, answers, strict=True)
-        while self._place_some(answered, now):  # noqa: ASYNC110 - lets other tasks run, and waits for nothing
-            await asyncio.sleep(0)
-        self._on_registered(jobs)
+        try:
+            while self._place_some(answered, now):  # noqa: ASYNC110 - lets other tasks run, and waits for nothing
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:  # the next caller places the rest
+            self._new_jobs.extendleft([job for job in reversed(jobs) if job.name not in self._tracked])
+            raise
+        finally:
+            self._on_registered([job for job in jobs if job.name in self._tracked])
         moved = [
             (job, answer.other_function) for job, answer in zip(jobs, answers, strict=True) if answer.other_function
         ]
