@@ -155,15 +155,13 @@ else:
 
 @pytest.mark.full
 @pytest.mark.parametrize("task", ["dispatch", "record", "release", "prune", "heartbeat"])
-def test_a_task_of_the_scheduler_that_fails_for_any_reason_goes_on_and_health_says_so(
-    task: str, sqlite: Place, report: Report
-) -> None:
+def test_a_task_that_fails_for_any_reason_goes_on_and_health_says_so(task: str, sqlite: Place, report: Report) -> None:
     with sqlite.fleet(jobs=1, extra=f"options['fails'] = {task!r}" + FAILS_ONCE) as fleet:
         (process,) = fleet.start()
         since = fleet.arm()
         until(Path("failed").exists, 15, f"a failure of the {task} task")
         failed = time.time()
-        if task != "heartbeat":
+        if task in ("dispatch", "record"):  # whatever else a store raises counts as no answer
 
             def tells(status: str, findings: list[str]) -> bool:
                 return status == "unhealthy" and any(f"the {task} task failed" in each for each in findings)

@@ -161,6 +161,7 @@ class Parts:
             self.config,
             self.clock,
             self.instance,
+            self.supervisor,
             self.background,
             self.locks,
             self.leases,

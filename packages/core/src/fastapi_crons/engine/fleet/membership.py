@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from fastapi_crons._util.backoff import Meter
 from fastapi_crons._util.part import Finding, Part
-from fastapi_crons._util.tasks import Background
+from fastapi_crons._util.tasks import Background, Supervisor
 from fastapi_crons._util.text import counted, one_line, span
 from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
@@ -41,6 +41,7 @@ class Membership(Part):
         config: CronConfig,
         clock: Clock,
         instance: Instance,
+        supervisor: Supervisor,
         background: Background,
         locks: LockClient,
         leases: LeaseBook,
@@ -71,11 +72,14 @@ class Membership(Part):
         #: The owners of the instances that were alive at the last heartbeat, and the digests of their jobs.
         self._others: set[str] = set()
         self._digests: set[str] = set()
+        #: The owners of the instances that have stopped, while what they left is to be recovered, and the task that does it.
+        self._departed: set[str] = set()
+        self._recovery_from_stop: asyncio.Task[None] | None = None
         self._failures: defaultdict[str, Meter] = defaultdict(Meter)
         self._blocked = Meter()
         self._signals = signals
         self._lost = LostLeases(clock, background, locks, leases, runner, dispatcher, waker, self._log_failure)
-        self.heartbeat = Heartbeat(config, clock, instance, locks, leases, waker, self._lost, listener=self)
+        self.heartbeat = Heartbeat(config, clock, instance, supervisor, locks, leases, waker, self._lost, self)
 
     async def announce(self) -> None:
         """Make this instance known to the lock store. Raises `StoreError`."""
@@ -205,8 +209,9 @@ class Membership(Part):
         peers = sorted(other.instance.owner for other in beat.instances if other.jobs == digest)
         self._recovery.meet(other.instance.id for other in beat.instances)
         owners = {other.instance.owner for other in beat.instances}
-        if self._others - owners:
-            self._background.start(self._recover_from_stop())
+        self._departed |= self._others - owners
+        if self._departed and (self._recovery_from_stop is None or self._recovery_from_stop.done()):
+            self._recovery_from_stop = self._background.start(self._recover_from_stop(set(self._departed)))
         self._others = owners
         digests = {other.jobs for other in beat.instances if other.jobs}
         if digests - self._digests - {digest}:
@@ -236,11 +241,15 @@ class Membership(Part):
             if found.function != jobs[found.job].function_name:
                 self._dispatcher.jobs.has_other_function(jobs[found.job], found.function)
 
-    async def _recover_from_stop(self) -> None:
-        """An instance has stopped. Its definitions may have been in force instead of ours, and its runs may have no outcome."""
+    async def _recover_from_stop(self, departed: set[str]) -> None:
+        """Instances have stopped. Their definitions may have been in force instead of ours, and their runs may have no outcome.
+
+        Where a store does not answer, the next heartbeat tries again.
+        """
         with self._logging_failures("can't recover what a stopped instance left"):
             await self._dispatcher.jobs.register_orphaned()
             await self._recovery.close_orphans()
+            self._departed -= departed
 
     @contextmanager
     def _logging_failures(self, what: str) -> Iterator[None]:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from fastapi_crons._util.backoff import Backoff, Meter
 from fastapi_crons._util.part import Finding, Part
-from fastapi_crons._util.tasks import Supervisor
+from fastapi_crons._util.tasks import Supervisor, is_cancellation
 from fastapi_crons._util.text import counted, one_line, span, traceback_text
 from fastapi_crons.clock import Clock
 from fastapi_crons.locking.base import LeaseRef
@@ -205,8 +205,10 @@ class Recorder(Part):
             try:
                 if await asyncio.wait_for(self._write_batch(), timeout):
                     continue
-            except asyncio.TimeoutError:
-                self._report(asyncio.TimeoutError(), self._clock.monotonic())
+            except BaseException as error:
+                if is_cancellation(error):
+                    raise
+                self._report(error, self._clock.monotonic())
             if loop.time() >= deadline:
                 records = counted(len(self._pending), "record")
                 logger.error("could not write %s to the state store: %s", records, self.fault)
@@ -323,7 +325,7 @@ class Recorder(Part):
                     self._max_buffered,
                 )
 
-    def _report(self, error: Exception, asked: float) -> None:
+    def _report(self, error: BaseException, asked: float) -> None:
         """Log that the state store does not answer: once, and then now and then."""
         timed_out = isinstance(error, asyncio.TimeoutError)
         self.fault = f"no answer within {self._store_timeout:g} s" if timed_out else one_line(error)
