@@ -54,7 +54,10 @@ GROUPS = {
         ("unit/locking/test_claiming.py", "unit/locking/test_registering.py", "unit/locking/test_lock_rule.py"),
     ),
     "leases": Group(("locking/leases.py",), ("unit/test_lease_book.py",)),
-    "tracked": Group(("engine/dispatch/tracked.py",), ("unit/test_tracked.py",)),
+    "tracked": Group(
+        ("engine/dispatch/tracked.py",),
+        ("unit/dispatch/test_tracked.py", "unit/dispatch/test_tracked_ticks.py", "unit/dispatch/test_tracked_walk.py"),
+    ),
     "dispatch": Group(
         (
             "engine/dispatch/claims.py",
@@ -63,9 +66,9 @@ GROUPS = {
             "engine/dispatch/sharing.py",
         ),
         (
-            "unit/engine/test_claims.py",
-            "unit/engine/test_job_queue.py",
-            "unit/engine/test_turns.py",
+            "unit/dispatch/test_claims.py",
+            "unit/dispatch/test_job_queue.py",
+            "unit/dispatch/test_turns.py",
             "virtual_time/answers",
         ),
     ),

@@ -30,11 +30,22 @@ ROOM = Room(9, 9, 9)
 
 
 class Locks(LocalLockBackend):
-    """Notes which leases it is asked to release."""
+    """Notes which leases it is asked to release, and of how many jobs for the last handled ticks: it says what is set here."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: VirtualClock) -> None:
         super().__init__()
+        self._virtual = clock
         self.released: list[LeaseRef] = []
+        self.asked: list[int] = []
+        self.handled: int | None = TICK - HOUR
+        #: How long (seconds) it takes to say so.
+        self.slow = 0.0
+
+    async def last_handled(self, jobs: Sequence[str]) -> list[int | None]:
+        self.asked.append(len(jobs))
+        await asyncio.sleep(0)
+        self._virtual.step(self.slow)
+        return [self.handled for _ in jobs]
 
     async def release(self, leases: Sequence[LeaseRef]) -> list[bool]:
         self.released += leases
@@ -46,7 +57,7 @@ class Fixture:
 
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
-        self.locks = Locks()
+        self.locks = Locks(clock)
         config = CronConfig()
         self.crons = Crons(None, MemoryStateBackend(), DistributedLockManager(self.locks, config), config, clock=clock)
         self.delays = Delays()
@@ -62,6 +73,7 @@ class Fixture:
         await self.crons.start()
         engine = self.crons.engine
         assert engine is not None
+        self.engine = engine
         await engine.dispatcher.shutdown(1)
         self.clock.step(TICK - self.clock.now())
         tracked = engine.dispatcher.jobs.get("job")
