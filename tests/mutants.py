@@ -58,19 +58,16 @@ GROUPS = {
         ("engine/dispatch/tracked.py",),
         ("unit/dispatch/test_tracked.py", "unit/dispatch/test_tracked_ticks.py", "unit/dispatch/test_tracked_walk.py"),
     ),
-    "dispatch": Group(
-        (
-            "engine/dispatch/claims.py",
-            "engine/dispatch/queue.py",
-            "engine/dispatch/claim_results.py",
-            "engine/dispatch/sharing.py",
-        ),
-        (
-            "unit/dispatch/test_claims.py",
-            "unit/dispatch/test_job_queue.py",
-            "unit/dispatch/test_turns.py",
-            "virtual_time/answers",
-        ),
+    "queue": Group(
+        ("engine/dispatch/claims.py", "engine/dispatch/queue.py"),
+        ("unit/dispatch/test_claims.py", "unit/dispatch/test_job_queue.py"),
+    ),
+    "sharing": Group(
+        ("engine/dispatch/sharing.py",), ("unit/dispatch/test_turns.py", "virtual_time/answers/test_sharing.py")
+    ),
+    "answers": Group(
+        ("engine/dispatch/claim_results.py",),
+        ("virtual_time/answers/test_granted.py", "virtual_time/answers/test_refused.py"),
     ),
 }
 
