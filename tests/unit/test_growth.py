@@ -40,7 +40,7 @@ _LONGER = 4
 #: other 16 times: halfway between, a busy machine makes no difference.
 _GROWTH = 8
 #: A time (seconds) that is long enough to be measured, and the longest text that is tried to reach it.
-_MEASURABLE = 0.001
+_MEASURABLE = 0.0003
 _LONGEST = 100_000
 _TRIES = 60
 
