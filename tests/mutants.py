@@ -41,12 +41,12 @@ GROUPS = {
         ),
     ),
     "parser": Group(
-        ("schedule/_parser.py", "schedule/_tables.py", "schedule/_zones.py"),
-        (
-            "unit/schedule/test_parsing.py",
-            "unit/schedule/test_schedule_errors.py",
-            "unit/schedule/test_schedule_laws.py",
-        ),
+        ("schedule/_parser.py",),
+        ("unit/schedule/test_parsing.py", "unit/schedule/test_schedule_errors.py"),
+    ),
+    "days": Group(
+        ("schedule/_tables.py", "schedule/_zones.py"),
+        ("unit/schedule/test_parsing.py", "unit/schedule/test_cron_schedule.py"),
     ),
     "foreign": Group(("schedule/checks.py",), ("unit/schedule/test_foreign_schedules.py",)),
     "rule": Group(

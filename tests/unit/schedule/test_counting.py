@@ -135,25 +135,24 @@ class Counted:
 
 
 @pytest.mark.parametrize("expr", DENSE)
-@pytest.mark.parametrize("zone", ["UTC", "Africa/Casablanca", "Australia/Lord_Howe"])
-@pytest.mark.parametrize("years", [1, 3, 12, 40])
+@pytest.mark.parametrize("zone", ["UTC", "Africa/Casablanca"])
 @pytest.mark.parametrize("foreign", [False, True])
-def test_no_step_takes_long_however_long_the_downtime_was(expr: str, zone: str, years: int, foreign: bool) -> None:
+def test_no_step_takes_long_however_long_the_downtime_was(expr: str, zone: str, foreign: bool) -> None:
     now = datetime.fromisoformat("2026-02-25T12:00:00+00:00")
     schedule = CronSchedule(expr, zone)
     source = tick_source(Foreign(schedule) if foreign else schedule)
-    mark, until = int((now - timedelta(days=365 * years)).timestamp()), int(now.timestamp())
-    policies = (Policy(True, None, 100), Policy(False, None, 100), Policy(False, 60.0, 10_000))
-    for policy in policies:
+    for years in (1, 3, 12, 40):
+        mark, until = int((now - timedelta(days=365 * years)).timestamp()), int(now.timestamp())
+        for policy in (Policy(True, None, 100), Policy(False, None, 100), Policy(False, 60.0, 10_000)):
+            counted = Counted(source)
+            next_step(counted, mark, until, policy)
+            assert counted.asked < 70
+            assert counted.steps < MAX_STEPS, "a hundred ticks are always found"
         counted = Counted(source)
-        next_step(counted, mark, until, policy)
-        assert counted.asked < 70
-        assert counted.steps < MAX_STEPS, "a hundred ticks are always found"
-    counted = Counted(source)
-    found = tick_range(counted, mark, until)
-    assert counted.asked < 35
-    assert counted.steps <= MAX_STEPS + 1
-    assert found is None or found.more == (counted.steps > MAX_STEPS or found.number == MAX_COUNT)
+        found = tick_range(counted, mark, until)
+        assert counted.asked < 35
+        assert counted.steps <= MAX_STEPS + 1
+        assert found is None or found.more == (counted.steps > MAX_STEPS or found.number == MAX_COUNT)
 
 
 @pytest.mark.parametrize("expr", DENSE)

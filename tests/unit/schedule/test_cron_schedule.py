@@ -11,8 +11,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from fastapi_crons import CronSchedule, ScheduleError
-from fastapi_crons.schedule._zones import FIRST, LAST
+from fastapi_crons.schedule._zones import FIRST, LAST, zone
 from fastapi_crons.schedule.cron import check_timezone, cron_schedule, zone_name
+from tests.oracle import Oracle
 
 UTC = timezone.utc
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -118,7 +119,7 @@ def test_instants_between_two_seconds() -> None:
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/New_York"])
-@pytest.mark.parametrize("expr", ["* * * * * *", "59 23 * * * 59", "0 0 * * * 0"])
+@pytest.mark.parametrize("expr", ["* * * * * */30", "59 23 * * * 59", "0 0 * * * 0"])
 def test_near_the_ends_of_the_calendar_there_are_no_ticks(expr: str, zone: str) -> None:
     schedule = CronSchedule(expr, zone)
     first = schedule.next_tick(FIRST - 10**12)
@@ -143,3 +144,40 @@ def test_counting_ends_when_it_has_been_enough() -> None:
     assert 0 < number < 366
     # What is counted to the end in one step is counted whole.
     assert schedule.count_ticks(0, 10 * 86_400, 1_000, lambda: True) == (10, False)
+    # A range that ends where a step ends is counted whole, too.
+    end = zone("UTC").segment(0).end
+    assert schedule.count_ticks(end - 5 * 86_400, end - 1, 1_000, lambda: True) == (5, False)
+
+
+@pytest.mark.parametrize("expr", ["30 6,18 * * 1", "30 2 * * *", "0,30 2,3 * * 0", "*/30 2 * * *", "* 2 * * 6 */20"])
+@pytest.mark.parametrize(
+    ("zone", "start"),
+    [
+        ("UTC", "2026-01-03"),
+        # The clock goes forward or back on the third day.
+        ("Europe/Berlin", "2026-03-27"),
+        ("Europe/Berlin", "2026-10-23"),
+        ("America/St_Johns", "2026-10-30"),
+        ("Pacific/Apia", "2011-12-28"),
+    ],
+)
+def test_ticks_of_all_ranges_of_some_days_are_found_and_counted_by_the_rule(expr: str, zone: str, start: str) -> None:
+    begin = datetime.fromisoformat(f"{start}T00:00:00+00:00")
+    schedule, first, end = CronSchedule(expr, zone), int(begin.timestamp()), begin + timedelta(days=5)
+    expected = [int(tick.timestamp()) for tick in Oracle(expr, zone).ticks(begin, end)]
+    assert list(schedule.ticks_between(first, int(end.timestamp()))) == expected
+    ends = sorted({*range(first, first + 5 * 86_400, 9_000), *(tick - at for tick in expected[::7] for at in (0, 1))})
+    for after in ends:
+        assert schedule.next_tick(after) == next((tick for tick in expected if tick > after), schedule.next_tick(after))
+        for until in ends[::3]:
+            number = sum(after < tick <= until for tick in expected)
+            assert schedule.count_ticks(after, until, 10_000, lambda: False) == (number, False)
+
+
+def test_what_a_gap_skips_is_due_once_right_after_it() -> None:
+    gap = int(datetime(2026, 3, 29, 1, tzinfo=UTC).timestamp())
+    skipped = CronSchedule("0,30 2,3 * * *", "Europe/Berlin")
+    assert list(skipped.ticks_between(gap - 3_600, gap + 3_600)) == [gap, gap + 1_800]
+    counted = [skipped.count_ticks(gap - 3_600, until, 9, lambda: False) for until in (gap - 1, gap, gap + 1_800)]
+    assert counted == [(0, False), (1, False), (2, False)]
+    assert skipped.count_ticks(gap, gap + 1_800, 9, lambda: False) == (1, False)

@@ -56,6 +56,12 @@ def test_a_tick_is_late_only_beyond_its_grace_time() -> None:
     assert next_step(source, START, START + 150, policy) == Step(START + 120, ((START + 60, "misfire_grace_time"),))
 
 
+@pytest.mark.parametrize("grace", [30.0, 30.5, 30.999])
+def test_of_a_job_due_each_second_no_tick_past_its_grace_time_is_run_and_none_within_it_is_missed(grace: float) -> None:
+    step = next_step(CronSchedule("* * * * * *"), START, START + 100, Policy(False, grace, 100))
+    assert step == Step(START + 70, ((START + 69, "misfire_grace_time"),), more=True)
+
+
 def test_the_ticks_of_a_schedule_that_is_known_by_its_text_are_counted() -> None:
     assert range_of_text("0 * * * *", "", START, START + 7_200) == TickRange(START + 3_600, START + 7_200, 2)
     assert range_of_text("0 0 * * *", "Europe/Berlin", START, START + 86_400) == TickRange(

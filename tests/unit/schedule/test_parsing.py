@@ -10,7 +10,7 @@ import pytest
 
 from fastapi_crons.schedule._parser import parse
 from fastapi_crons.schedule._tables import Days, Times
-from fastapi_crons.schedule._zones import FIRST, LAST, zone
+from fastapi_crons.schedule._zones import FIRST, LAST, Zone, zone
 from tests.oracle import Oracle
 
 _EPOCH = date(1970, 1, 1)
@@ -30,7 +30,8 @@ EXPRESSIONS = [
     "15W *",
     "W1 *",
     "31w,1W *",
-    "LW,w15,30 *",
+    "lw,w15,30 *",
+    "30,15W *",
     "LW,w2,30 sun",
     "* 1#1",
     "* mon#5,Fri#2",
@@ -51,23 +52,37 @@ def _oracle(month_day: str, weekday: str, month: str) -> list[bool]:
     return [oracle.matches(datetime(day.year, day.month, day.day)) for day in _DAYS]
 
 
-@pytest.mark.parametrize("month", ["*", "2,3", "feb-APR,12"])
 @pytest.mark.parametrize("fields", EXPRESSIONS)
-def test_each_day_matches_by_the_rule_and_is_found_and_counted(fields: str, month: str) -> None:
+def test_each_day_matches_by_the_rule_and_is_found_and_counted(fields: str) -> None:
     month_day, weekday = fields.split()
-    days = parse(f"0 0 {month_day} {month} {weekday}").days
-    matching = _oracle(month_day, weekday, month)
-    found: list[int] = []
-    day = days.next_day(0)
-    while day is not None and day < len(_DAYS):
-        found.append(day)
-        day = days.next_day(day + 1)
-    assert found == [number for number, matches in enumerate(matching) if matches]
-    before = [0, *accumulate(matching)]
-    for first in range(0, len(_DAYS) - 100, 37):
-        # All lengths up to a month and a half, and some months.
-        for last in (*range(first - 1, first + 45, 4), first + 95):
-            assert days.count(first, last) == max(0, before[max(last, first)] - before[first])
+    for month in ("2,3", "feb-APR,12", "*"):
+        days = parse(f"0 0 {month_day} {month} {weekday}").days
+        matching = _oracle(month_day, weekday, month)
+        found: list[int] = []
+        day = days.next_day(0)
+        while day is not None and day < len(_DAYS):
+            found.append(day)
+            day = days.next_day(day + 1)
+        assert found == [number for number, matches in enumerate(matching) if matches]
+        before = [0, *accumulate(matching)]
+        for first in range(0, len(_DAYS) - 100, 37):
+            # All lengths up to a month and a half, and some months.
+            for last in (*range(first - 1, first + 45, 4), first + 95):
+                assert days.count(first, last) == max(0, before[max(last, first)] - before[first])
+
+
+@pytest.mark.parametrize("fields", ["* *", "? ?", "1-31 *", "* 0-6", "*/1 *"])
+def test_days_that_all_match_are_known_to_do_so(fields: str) -> None:
+    month_day, weekday = fields.split()
+    assert parse(f"0 0 {month_day} * {weekday}").days.every
+    assert parse(f"0 0 {month_day} 1-12 {weekday}").days.every
+    assert not parse(f"0 0 {month_day} 1-11 {weekday}").days.every
+
+
+@pytest.mark.parametrize("fields", ["1-30 *", "L *", "* 1-6", "1-31 1-6", "1-31 0-6", "*/2 *"])
+def test_days_that_do_not_all_match_or_match_either_field_are_looked_at(fields: str) -> None:
+    month_day, weekday = fields.split()
+    assert not parse(f"0 0 {month_day} * {weekday}").days.every
 
 
 def test_the_first_and_the_last_days_of_the_calendar() -> None:
@@ -188,3 +203,8 @@ def test_a_zone_is_known_from_its_first_to_its_last_instant_in_any_order() -> No
     assert found.segment(FIRST) == first
     assert found.segment(LAST - 1) == last
     assert found.name == "Europe/London"
+
+
+def test_a_zone_that_was_never_asked_before_knows_the_beginning_of_1970() -> None:
+    tokyo = Zone("Asia/Tokyo", ZoneInfo("Asia/Tokyo"))
+    assert tokyo.segment(0).offset == tokyo.segment(0).offset == 9 * 3_600

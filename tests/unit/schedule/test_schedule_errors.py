@@ -228,6 +228,7 @@ def test_what_is_longer_than_a_thousand_characters_is_refused() -> None:
     ("expr", "said"),
     [
         (5, "a cron expression must be text, not int; e.g. '*/5 * * * *'"),
+        ([], "a cron expression must be text, not list; e.g. '*/5 * * * *'"),
         ("@Reboot", "'@reboot' is not a time; call the function when the app starts instead"),
         (
             "@fortnightly",
