@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from _pytest.terminal import TerminalReporter
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.state import MemoryStateBackend
@@ -33,7 +33,12 @@ else:
 settings.register_profile("light", max_examples=10)
 # The same examples each time, fewer of them, and no time spent on making a failing one smaller.
 settings.register_profile(
-    "mutants", max_examples=30, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
+    "mutants",
+    max_examples=30,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
 )
 
 

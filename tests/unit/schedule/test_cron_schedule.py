@@ -133,6 +133,10 @@ def test_near_the_ends_of_the_calendar_there_are_no_ticks(expr: str, zone: str) 
         assert schedule.count_ticks(after, until, 100_000, lambda: False) == (len(ticks), False)
 
 
+def test_after_the_last_tick_of_the_calendar_there_is_none() -> None:
+    assert CronSchedule("0 0 1 1 *").next_after(datetime(9999, 6, 1, tzinfo=UTC)) is None
+
+
 def test_counting_ends_when_it_has_been_enough() -> None:
     schedule = CronSchedule("0 3 * * *")
     year = 366 * 86_400
@@ -181,3 +185,6 @@ def test_what_a_gap_skips_is_due_once_right_after_it() -> None:
     counted = [skipped.count_ticks(gap - 3_600, until, 9, lambda: False) for until in (gap - 1, gap, gap + 1_800)]
     assert counted == [(0, False), (1, False), (2, False)]
     assert skipped.count_ticks(gap, gap + 1_800, 9, lambda: False) == (1, False)
+    each_second = CronSchedule("0 2,3 * * * *", "Europe/Berlin")
+    assert list(each_second.ticks_between(gap - 3_600, gap + 3)) == [gap, gap + 1, gap + 2, gap + 3]
+    assert each_second.count_ticks(gap - 3_600, gap + 3, 9, lambda: False) == (4, False)
