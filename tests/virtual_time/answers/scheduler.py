@@ -15,6 +15,7 @@ from fastapi_crons.engine.dispatch.store_clock import StoreClock
 from fastapi_crons.engine.dispatch.tracked import Phase, TrackedJob
 from fastapi_crons.engine.runs.journal import Journal
 from fastapi_crons.engine.runs.run import ActiveRun
+from fastapi_crons.engine.runs.runner import Runs
 from fastapi_crons.locking import ClaimRequest, ClaimResult, DistributedLockManager, LeaseRef, LocalLockBackend
 from fastapi_crons.run import RunIds
 from fastapi_crons.state import MemoryStateBackend
@@ -82,12 +83,11 @@ class Fixture:
         self.jobs, self.runner = engine.dispatcher.jobs, engine.runner
         self.store_clock = StoreClock(self.clock)
         self.queue = JobQueue(lambda: False, self.clock.now)
+        journal = Journal(self.clock, engine.hooks, engine.recorder, engine.background, "us")
         self.results = ClaimResults(
             self.clock,
             "us",
-            engine.recorder,
-            Journal(self.clock, engine.hooks, engine.recorder, engine.background, "us"),
-            engine.runner,
+            Runs(engine.recorder, journal, engine.runner),
             self.store_clock,
             self.jobs,
             self.queue,

@@ -23,7 +23,7 @@ from fastapi_crons.engine.manual import Requests
 from fastapi_crons.engine.runs.journal import Journal
 from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.engine.runs.run import ActiveRun
-from fastapi_crons.engine.runs.runner import Runner
+from fastapi_crons.engine.runs.runner import Runner, Runs
 from fastapi_crons.engine.stores import Stores
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import LeaseTerms
@@ -113,6 +113,7 @@ class Parts:
             ask_about_leases=self.waker.renew,
             on_lost=self._on_lost,
         )
+        self.runs = Runs(self.recorder, self.journal, self.runner)
 
     def _make_dispatch(self, on_registered: Callable[[list[CronJob]], None], *, runs_ticks: bool) -> None:
         self.dispatcher = Dispatcher(
@@ -122,9 +123,7 @@ class Parts:
             self.supervisor,
             self.background,
             self.locks,
-            self.recorder,
-            self.journal,
-            self.runner,
+            self.runs,
             self.timeline,
             self.delays,
             runs_ticks=runs_ticks,
@@ -140,9 +139,7 @@ class Parts:
             self.state,
             self.locks,
             self.leases,
-            self.recorder,
-            self.journal,
-            self.runner,
+            self.runs,
             self.dispatcher,
             job_of,
         )
@@ -165,8 +162,7 @@ class Parts:
             self.background,
             self.locks,
             self.leases,
-            self.recorder,
-            self.runner,
+            self.runs,
             self.dispatcher,
             self.recovery,
             self.fleet_signals,
@@ -178,9 +174,7 @@ class Parts:
             self.clock,
             self.background,
             self.locks,
-            self.recorder,
-            self.journal,
-            self.runner,
+            self.runs,
             self.dispatcher,
             self.fleet_signals,
             registers=runs_ticks,

@@ -18,10 +18,8 @@ from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.dispatch.claims import definition_of, probe_of
 from fastapi_crons.engine.dispatch.timeline import Timeline
 from fastapi_crons.engine.dispatch.tracked import TrackedJob
-from fastapi_crons.engine.runs.journal import Journal
-from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.engine.runs.run import ActiveRun
-from fastapi_crons.engine.runs.runner import Runner
+from fastapi_crons.engine.runs.runner import Runs
 from fastapi_crons.errors import StoreError
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import Definition, Lease, LeaseRef, Registered, Replaced
@@ -47,9 +45,7 @@ class RegisteredJobs:
         clock: Clock,
         owner: str,
         locks: LockClient,
-        recorder: Recorder,
-        journal: Journal,
-        runner: Runner,
+        runs: Runs,
         timeline: Timeline,
         run_ids: RunIds,
         on_placed: Callable[[list[TrackedJob]], None],
@@ -59,7 +55,7 @@ class RegisteredJobs:
         self._clock = clock
         self._owner = owner
         self._locks = locks
-        self._recorder, self._journal, self._runner = recorder, journal, runner
+        self._recorder, self._journal, self._runner = runs
         self._timeline = timeline
         self._run_ids = run_ids
         self._on_placed = on_placed

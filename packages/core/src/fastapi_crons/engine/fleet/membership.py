@@ -20,8 +20,7 @@ from fastapi_crons.engine.fleet.lost import LostLeases
 from fastapi_crons.engine.fleet.recovery import Recovery
 from fastapi_crons.engine.fleet.signals import FleetSignals
 from fastapi_crons.engine.fleet.waker import HeartbeatWaker
-from fastapi_crons.engine.runs.recorder import Recorder
-from fastapi_crons.engine.runs.runner import Runner
+from fastapi_crons.engine.runs.runner import Runs
 from fastapi_crons.errors import StoreError
 from fastapi_crons.locking.base import Beat, Lease, LiveInstance
 from fastapi_crons.locking.client import LockClient
@@ -45,8 +44,7 @@ class Membership(Part):
         background: Background,
         locks: LockClient,
         leases: LeaseBook,
-        recorder: Recorder,
-        runner: Runner,
+        runs: Runs,
         dispatcher: Dispatcher,
         recovery: Recovery,
         signals: FleetSignals,
@@ -60,7 +58,7 @@ class Membership(Part):
         self._instance = instance
         self._background = background
         self._locks, self._leases = locks, leases
-        self._recorder, self._runner = recorder, runner
+        self._recorder, self._runner = runs.recorder, runs.runner
         self._runs_ticks = runs_ticks
         self._dispatcher = dispatcher
         self._recovery = recovery
@@ -78,7 +76,7 @@ class Membership(Part):
         self._failures: defaultdict[str, Meter] = defaultdict(Meter)
         self._blocked = Meter()
         self._signals = signals
-        self._lost = LostLeases(clock, background, locks, leases, runner, dispatcher, waker, self._log_failure)
+        self._lost = LostLeases(clock, background, locks, leases, self._runner, dispatcher, waker, self._log_failure)
         self.heartbeat = Heartbeat(config, clock, instance, supervisor, locks, leases, waker, self._lost, self)
 
     async def announce(self) -> None:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastapi_crons._util.exceptions import is_a
 from fastapi_crons._util.os_signals import InterruptWatch
@@ -357,3 +357,11 @@ class Runner(Part):
         if raised is not None and not run.is_cancelled:
             return "failed", self._filter.error(run, raised)
         return "interrupted", RunError("CancelledError", "was cancelled from outside the scheduler")
+
+
+class Runs(NamedTuple):
+    """The parts that run, and that record what becomes of ticks."""
+
+    recorder: Recorder
+    journal: Journal
+    runner: Runner
