@@ -57,8 +57,9 @@ def _is_version(path: str, minor: int) -> bool:
 #: Where `dev.py` has installed everything, nox runs in that environment, and needs no other for the same interpreter.
 HERE = "none" if Path(sys.prefix).resolve() == (ROOT / ".venv").resolve() else None
 OTHERS = [python for python in interpreters() if python != sys.executable]
-#: Most tests wait for something; a file's tests share what they have set up.
-TOGETHER = ["-n", "4", "--dist", "loadfile"]
+#: Most tests wait for something; a file's tests share what they have set up. Folders come in their order: whole programs before
+#: the many short files of `unit` and `virtual_time`, which keep all processes busy to the end.
+TOGETHER = ["-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
 #: What other interpreters and other versions of dependencies may change.
 LIGHT = ["-m", "not slow and not full and not once", "--hypothesis-profile", "light"]
 #: The tests of the code itself, in this process; the others run whole programs.

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import re
-import sqlite3
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,12 +15,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from _pytest.terminal import TerminalReporter
-from hypothesis import settings
+from hypothesis import HealthCheck, Phase, settings
 
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.state import MemoryStateBackend
 from fastapi_crons.testing import VirtualClock, reset
 from tests.faults.redis_server import RedisServer
+from tests.leftovers import files_with_leases, leases_in_redis
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -32,6 +31,15 @@ else:
 
 #: For interpreters and dependencies other than those that decide: the same tests, with a tenth of the examples.
 settings.register_profile("light", max_examples=10)
+# The same examples each time, fewer of them, and no time spent on making a failing one smaller.
+settings.register_profile(
+    "mutants",
+    max_examples=30,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 
 
 def pytest_configure() -> None:
@@ -84,10 +92,13 @@ def _on_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 @pytest.fixture(autouse=True)
 def _nothing_left_behind(request: pytest.FixtureRequest, _on_its_own: None) -> Iterator[None]:
-    """Fail where a test leaves a task, a thread, or a lease in virtual time. `leaves(what, reason)` allows one of them."""
+    """Fail where a test leaves a task, a thread or a lease behind. `leaves(what, reason)` allows one of them."""
     allowed = {mark.args[0] for mark in request.node.iter_markers("leaves")}
     if "task" not in allowed and inspect.iscoroutinefunction(getattr(request.node, "obj", None)):
         request.getfixturevalue("_no_task_left")
+    shared = "redis_server" in request.fixturenames
+    server: RedisServer | None = request.getfixturevalue("redis_server") if shared else None
+    leases = leases_in_redis(server) if server is not None else set()
     threads = set(threading.enumerate())
     yield
     if "thread" not in allowed:
@@ -95,9 +106,11 @@ def _nothing_left_behind(request: pytest.FixtureRequest, _on_its_own: None) -> I
         for thread in left:
             thread.join(2)
         assert [thread.name for thread in left if thread.is_alive()] == []
-    # Tests of a store alone, and of damage, leave what they claim.
-    if "lease" not in allowed and request.path.parent.name == "virtual_time":
-        assert [path.name for path in Path().glob("*.db") if _has_leases(path)] == []
+    if "lease" not in allowed:
+        # In virtual time no process ends without its stop.
+        assert files_with_leases(of_living_too="virtual_time" in request.path.parts) == []
+        if server is not None:
+            assert leases_in_redis(server) - leases == set()
 
 
 @pytest_asyncio.fixture
@@ -113,16 +126,6 @@ async def _no_task_left() -> AsyncIterator[None]:
 def _has_to_end(thread: threading.Thread) -> bool:
     """Whether a thread is ours, and none of a pool: those end when they have been idle for a while."""
     return thread.name.startswith("fastapi-crons") and not re.search(r"-\d+$", thread.name)
-
-
-def _has_leases(file: Path) -> bool:
-    """Whether a lease is in a store of ours; in another file there is none."""
-    with (
-        contextlib.suppress(sqlite3.DatabaseError),
-        contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as db,
-    ):
-        return bool(db.execute("SELECT 1 FROM lock_lease").fetchall())
-    return False
 
 
 @pytest.fixture

@@ -44,8 +44,8 @@ class Inside:
 
 #: Tells one boot of a host from another; a process of another boot can't be judged by its pid.
 BOOT = Inside("fastapi_crons.locking.instance", "_boot")
-#: For how long (seconds) ticks are counted in one go.
-MAX_COUNTING = Inside("fastapi_crons.schedule.due", "MAX_COUNTING")
+#: After how many steps counting ticks stops.
+MAX_STEPS = Inside("fastapi_crons.schedule.due", "MAX_STEPS")
 #: After how long (seconds) the import of a plugin is said to take long.
 LONG_IMPORT = Inside("fastapi_crons.plugins.loading", "_LONG_IMPORT")
 #: Where plugins are looked for.

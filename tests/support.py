@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -25,6 +26,13 @@ def state_of(crons: Crons) -> StateBackend:
 async def runs_of(crons: Crons, job: str) -> list[Run]:
     """A job's runs, oldest first."""
     return (await state_of(crons).runs(job, limit=500))[::-1]
+
+
+async def kept_of(crons: Crons, job: str = "job") -> Run:
+    """The latest run of a job with its log."""
+    run = await state_of(crons).run((await runs_of(crons, job))[-1].id)
+    assert run is not None
+    return run
 
 
 async def missed_of(crons: Crons, job: str) -> list[MissedTicks]:
@@ -87,6 +95,11 @@ async def until_async(condition: Callable[[], Any], seconds: float = 30) -> Any:
             return found
         assert time.monotonic() < deadline, "it did not happen"
         await asyncio.sleep(0.01)
+
+
+def without_progress(said: str) -> str:
+    """What a command said, without the lines about steps that took longer than a second on a busy machine."""
+    return re.sub(r"(?m)^(?:importing|opening|starting|asking|drawing) the [a-z]+ …\n", "", said)
 
 
 def examples(number: int) -> int:

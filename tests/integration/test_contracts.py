@@ -14,6 +14,8 @@ from fastapi_crons_redis import RedisLockBackend, RedisStateBackend
 from fastapi_crons_sqlite import SQLiteLockBackend, SQLiteStateBackend
 from tests.faults.redis_server import RedisServer, connection_to, needs_redis
 
+pytestmark = pytest.mark.leaves("lease", "instances that are made up leave the record at any moment")
+
 
 class TestLocalLock(LockContract, LockWalk):
     def make_store(self) -> LockBackend:

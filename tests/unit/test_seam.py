@@ -53,7 +53,7 @@ def test_tests_replace_what_is_inside_through_the_seam_alone() -> None:
 def test_no_unit_test_starts_a_scheduler() -> None:
     """That belongs in `tests/virtual_time`."""
     read = 0
-    for path in (TESTS / "unit").glob("test_*.py"):
+    for path in (TESTS / "unit").rglob("test_*.py"):
         calls = [ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
         read += len(calls)
         assert not {"crons.start", "make_crons"} & set(calls), path.name

@@ -10,7 +10,7 @@ from fastapi_crons import CronConfig, Crons
 from fastapi_crons.locking import DistributedLockManager, LocalLockBackend
 from fastapi_crons.state import MemoryStateBackend
 from fastapi_crons.testing import VirtualClock
-from tests.unit.test_backends import chosen
+from tests.unit.app.test_backends import chosen
 
 
 async def test_memory_given_alone_keeps_to_this_process_and_makes_no_file(caplog: pytest.LogCaptureFixture) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fastapi_crons import ConfigurationError, CronConfig, Crons
 from fastapi_crons.engine.runs.context import JobContext
-from fastapi_crons.locking import DistributedLockManager
+from fastapi_crons.locking import DistributedLockManager, LeaseRef
 from fastapi_crons.locking.rule import MAX_TERM
 from fastapi_crons.run import Run
 from fastapi_crons.state import MemoryStateBackend, Record
@@ -339,6 +339,47 @@ async def test_a_stop_takes_an_outcome_as_it_is_while_the_store_can_not_say_whos
     await crons.stop()
     assert (await running).status == "completed"
     assert told((await state.runs("job", limit=10))[::-1]) == [(1, "completed")]
+
+
+class GoneAfterRefusal(FleetLock):
+    """A store that is gone when it has refused a lease for the first time."""
+
+    has_refused = False
+
+    async def renew(self, leases: Sequence[LeaseRef]) -> list[bool]:
+        answers = await super().renew(leases)
+        if not all(answers) and not self.has_refused:
+            self.has_refused, self._fleet.down = True, "gone"
+        return answers
+
+
+@pytest.mark.parametrize("taken", [False, True])
+async def test_the_outcome_of_a_run_whose_lease_was_refused_waits_until_it_is_had_back_or_lost(taken: bool) -> None:
+    clock, fleet = VirtualClock(), Fleet()
+    config = CronConfig(lock_timeout=20, lock_renewal_interval=1, heartbeat_interval=1, instance_timeout=60)
+    locks = DistributedLockManager(GoneAfterRefusal(fleet), config)
+    crons = Crons(state_backend=State(), lock_manager=locks, config=config, clock=clock)
+
+    @crons.cron("0 0 * * *", name="job")
+    async def job() -> None:
+        await clock.sleep(3.5)
+
+    await crons.start()
+    running = asyncio.create_task(crons.run_job("job"))
+    await clock.advance(crons, seconds=1.5, finish_runs=False)
+    if taken:
+        record = fleet.records["job"]
+        record.leases, record.token = None, record.token + 1  # another instance has had a lease meanwhile
+    else:
+        fleet.records.clear()
+    await clock.advance(crons, seconds=1, finish_runs=False)
+    assert fleet.down == "gone"
+    await clock.advance(crons, seconds=4, finish_runs=False)
+    assert not running.done()
+    fleet.down = None
+    await clock.advance(crons, seconds=5)
+    assert (await running).status == ("interrupted" if taken else "completed")
+    await crons.stop()
 
 
 async def test_a_retry_waits_until_the_lease_is_known_to_be_ours() -> None:

@@ -194,16 +194,22 @@ async def test_a_stop_tells_the_error_hooks_of_what_it_cut_off(make_crons: MakeC
 
 
 async def test_a_start_that_is_given_up_leaves_nothing_running(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    begun = asyncio.Event()
+
     class Slow:
         @hookimpl
         async def scheduler_started(self) -> None:
-            await asyncio.sleep(60)
+            begun.set()
+            await asyncio.Event().wait()
 
     crons = make_crons()
     crons.plugins.register(Slow())
     crons.cron("* * * * *")(nothing)
-    with pytest.raises(asyncio.TimeoutError):
-        await asyncio.wait_for(crons.start(), 0.1)
+    starting = asyncio.create_task(crons.start())
+    await begun.wait()
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
     assert not crons.running
     assert [task for task in asyncio.all_tasks() if "fastapi-crons" in task.get_name()] == []
 

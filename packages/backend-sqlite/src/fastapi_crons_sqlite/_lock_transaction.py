@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from operator import attrgetter
 
 from fastapi_crons._util.damage import DamagedError
 from fastapi_crons.clock import Clock
@@ -13,12 +14,13 @@ from fastapi_crons.locking.rule import JobRecord
 from fastapi_crons_sqlite._names import Names
 from fastapi_crons_sqlite._transaction import Row, Transaction, Value, as_json
 
-#: What nearly every claim or registration changes stands last: it is written for many jobs at a time.
 _JOB_COLUMNS = (
     "name, schedule, timezone, function, enabled, registrars, since, settled_at, paused_since, paused_by, paused_note, "
     "mark, token, registered_ts"
 )
-_MOVING = 3
+#: What nearly every claim or registration changes of a record, to the same for many jobs at a time; and what few change.
+_MOVING = attrgetter("last_handled", "token", "registered_at")
+_SETTLED = attrgetter("schedule", "timezone", "function", "enabled", "registrars", "since", "settled_at", "pause")
 #: In the order of a `Lease`.
 _LEASE_COLUMNS = (
     "job, run_id, tick, instance, token, attempt, expires, after, let_go, schedule, timezone, cancel, cancelled_by"
@@ -41,8 +43,8 @@ class SQLiteLockTransaction(LockTransaction):
     def __init__(self, transaction: Transaction, namespace: str, clock: Clock) -> None:
         self._transaction, self._namespace, self._clock = transaction, namespace, clock
         self._names = Names(namespace)
-        #: What was loaded, by job.
-        self._rows: dict[str, list[Value]] = {}
+        #: What was loaded, by job: `_SETTLED` and `_MOVING` of its record, and its leases.
+        self._before: dict[str, tuple[object, object]] = {}
         self._leases: dict[str, dict[str, Lease]] = {}
 
     async def now(self) -> float:
@@ -61,7 +63,8 @@ class SQLiteLockTransaction(LockTransaction):
         for row in rows:
             job = names.own(row[0])
             if job is not None:
-                records[job], self._rows[job] = _record(row), [*row]
+                records[job] = found = _record(row)
+                self._before[job] = _SETTLED(found), _MOVING(found)
         for lease in leases:
             record = records.get(lease.job)
             if record is not None:
@@ -73,12 +76,11 @@ class SQLiteLockTransaction(LockTransaction):
         new: list[Row] = []
         moved: dict[tuple[Value, ...], list[str]] = {}
         for job, record in records.items():
-            key = self._names.key(job)
-            row, before = _row(key, record), self._rows.get(job)
-            if before is None or row[:-_MOVING] != before[:-_MOVING]:
-                new.append(row)
-            elif row != before:
-                moved.setdefault(tuple(row[-_MOVING:]), []).append(key)
+            settled, moving = self._before.get(job, (None, None))
+            if _SETTLED(record) != settled:
+                new.append(_row(self._names.key(job), record))
+            elif (now := _MOVING(record)) != moving:
+                moved.setdefault(now, []).append(self._names.key(job))
         self._transaction.insert(_INSERT_JOBS, new, _OR_UPDATE_JOBS)
         # Most jobs of a batch have the same tick, and are given the same token.
         for values, keys in moved.items():
@@ -90,14 +92,14 @@ class SQLiteLockTransaction(LockTransaction):
         gone: list[str] = []
         for job, record in records.items():
             before, leases = self._leases.get(job, {}), record.leases or {}
-            key = self._names.key(job)
-            changed += [
-                (key, *lease[1:], self._namespace)
-                for run_id, lease in leases.items()
-                if lease is not before.get(run_id)
-            ]
-            # One that can't be read was left out, and is on record as long as its holder may still release it.
-            gone += [run_id for run_id, lease in before.items() if run_id not in leases and _can_be_read(lease)]
+            for run_id, lease in leases.items():
+                if lease is not before.get(run_id):
+                    key, cancelled = self._names.key(job), int(lease.cancelled)
+                    changed.append((key, *lease[1:-2], cancelled, lease.cancelled_by, self._namespace))
+            for run_id, lease in before.items():
+                # One that can't be read was left out, and is on record as long as its holder may still release it.
+                if run_id not in leases and _can_be_read(lease):
+                    gone.append(run_id)
         self._delete_leases(gone)
         self._transaction.insert(_INSERT_LEASES, changed)
 
@@ -127,8 +129,8 @@ class SQLiteLockTransaction(LockTransaction):
     def release(self, leases: Sequence[LeaseRef]) -> list[bool]:
         """Delete leases; False for one that is not on record with this token."""
         held = self._held(leases)
-        self._delete_leases([lease.run_id for lease in leases if lease in held])
-        return [lease in held for lease in leases]
+        self._delete_leases(_ids_of(leases, held))
+        return held
 
     def renew(self, leases: Sequence[LeaseRef], now: float, term: float, longest: float) -> list[bool]:
         """Extend leases; False for one that is not on record with this token."""
@@ -139,16 +141,16 @@ class SQLiteLockTransaction(LockTransaction):
             f"THEN expires ELSE 0 END, ?) WHERE run_id {NAMED}",
             now + longest,
             now + term,
-            as_json([lease.run_id for lease in held]),
+            as_json(_ids_of(leases, held)),
         )
-        return [lease in held for lease in leases]
+        return held
 
-    def _held(self, leases: Sequence[LeaseRef]) -> set[LeaseRef]:
+    def _held(self, leases: Sequence[LeaseRef]) -> list[bool]:
         found = self._transaction.rows(
             "run_id, token", f"FROM lock_lease WHERE run_id {NAMED}", as_json([lease.run_id for lease in leases])
         )
         on_record = {(run_id, token) for run_id, token in found}
-        return {lease for lease in leases if (lease.run_id, lease.token) in on_record}
+        return [(lease.run_id, lease.token) in on_record for lease in leases]
 
     async def instances(self) -> list[LiveInstance]:
         rows = self._transaction.rows(_INSTANCE_COLUMNS, "FROM lock_instance WHERE namespace = ?", self._namespace)
@@ -167,6 +169,10 @@ class SQLiteLockTransaction(LockTransaction):
 
     async def touch(self, owner: str, now: float) -> None:
         self._transaction.execute("UPDATE lock_instance SET heartbeat_ts = ? WHERE owner = ?", now, owner)
+
+
+def _ids_of(leases: Sequence[LeaseRef], held: Sequence[bool]) -> list[str]:
+    return [lease.run_id for lease, is_held in zip(leases, held, strict=True) if is_held]
 
 
 def _can_be_read(lease: Lease) -> bool:

@@ -11,7 +11,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, compress
 from typing import Any
 
 #: What a column can hold, as JSON.
@@ -56,8 +56,11 @@ class Transaction:
         done = 0
         for size in _ROWS_AT_A_TIME:
             while len(rows) - done >= size:
-                part = rows[done : done + size]
-                self._connection.execute(_insertion(head, len(part[0]), size, tail), list(chain.from_iterable(part)))
+                columns = list(zip(*rows[done : done + size], strict=True))
+                # `sqlite3` takes longer for a None than for any other value, and many columns hold nothing else.
+                bound = tuple([column[0] is not None or column.count(None) < size for column in columns])
+                given = zip(*compress(columns, bound), strict=True)
+                self._connection.execute(_insertion(head, bound, size, tail), list(chain.from_iterable(given)))
                 done += size
 
     def execute(self, sql: str, *parameters: Value) -> int:
@@ -85,8 +88,8 @@ def _text_or_bytes(value: bytes) -> str | bytes:
 
 
 @lru_cache(maxsize=64)
-def _insertion(head: str, columns: int, rows: int, tail: str) -> str:
-    row = f"({','.join('?' * columns)})"
+def _insertion(head: str, bound: tuple[bool, ...], rows: int, tail: str) -> str:
+    row = f"({','.join('?' if is_bound else 'NULL' for is_bound in bound)})"
     return f"{head} VALUES {','.join([row] * rows)} {tail}"
 
 

@@ -150,7 +150,7 @@ def add_plugin_commands() -> None:
 def _plugin_calls() -> Sequence[HookCall]:
     from fastapi_crons.plugins import Plugins
 
-    return Plugins(_disabled_plugins()).calls("cli_commands")
+    return Plugins(_disabled_plugins()).calls["cli_commands"]
 
 
 def _disabled_plugins() -> frozenset[str]:

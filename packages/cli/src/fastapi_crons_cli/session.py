@@ -91,7 +91,7 @@ def with_stores(
         return run(_opened(found, why_not, command, "observer", job, lifespan=False, steers=True))
     except ToBeDone:
         # Without an app, the jobs have been registered from the lock store above.
-        lifespan = any(call.concerns(job or "") for hook in hooks for call in found.crons.plugins.calls(hook))
+        lifespan = any(call.concerns(job or "") for hook in hooks for call in found.crons.plugins.calls[hook])
         return run(_opened(found, None, act, "operator", job, lifespan=lifespan, steers=True))
 
 
@@ -109,7 +109,7 @@ def actor() -> str | None:
 
 
 async def _until_signal(command: Coroutine[Any, Any, T]) -> T:
-    from fastapi_crons._util.os_signals import EndSignals
+    from fastapi_crons_cli.commands.end_signals import EndSignals
 
     received: list[int] = []
     task = asyncio.get_running_loop().create_task(command)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -28,9 +27,9 @@ from fastapi_crons.functions.arguments import arguments_text, checked_arguments
 from fastapi_crons.functions.dependencies import fault_of as dependency_fault_of
 from fastapi_crons.functions.parameters import Parameters, parameters_of_job
 from fastapi_crons.run import Trigger
-from fastapi_crons.schedule.checks import fault_of
+from fastapi_crons.schedule._parser import doubts
 from fastapi_crons.schedule.cron import CronSchedule, Schedule, cron_schedule, zone_name
-from fastapi_crons.schedule.english import doubts
+from fastapi_crons.schedule.trial import tried
 
 if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
@@ -115,6 +114,9 @@ class CronJob:
     """What the function is called with, by name, checked against its annotations and converted to what they say."""
     arguments_json: str | None = field(init=False, repr=False)
     """The same as JSON text, without secrets; None for a job without arguments."""
+    run_in: Place
+    """Where the function runs: on the event `loop`, in a `thread`, or in a `process` of its own, which a time limit or a
+    cancellation ends whatever it does. By default a coroutine function runs on the loop, any other in a thread."""
     schedule: Schedule = field(init=False, repr=False)
     """When the job is due: made from `expr` and `timezone`."""
     schedule_zone: str = field(init=False, repr=False)
@@ -122,7 +124,6 @@ class CronJob:
     parameters: Parameters = field(init=False, repr=False)
     """What the function asks for."""
     _defaulted: tuple[str, ...] = field(init=False, repr=False)
-    _run_in: Place | None = field(init=False, repr=False)
 
     def __init__(
         self,
@@ -168,7 +169,7 @@ class CronJob:
         put(self, "schedule_zone", _zone_of(self.schedule))
         zone = timezone if isinstance(expr, str) else expr  # a Schedule has a zone of its own, or needs none
         put(self, "_defaulted", _defaulted(zone, coalesce, misfire_grace_time, timeout, max_retries, retry_delay))
-        put(self, "_run_in", run_in)
+        put(self, "run_in", run_in or ("loop" if is_coroutine_function(func) else "thread"))
         self._check_options()
         if isinstance(self.schedule, CronSchedule) and "/" in self.schedule.text:
             for doubt in doubts(self.schedule.text):
@@ -215,8 +216,8 @@ class CronJob:
     def _check_options(self) -> None:
         if self.overlap not in _OVERLAPS:
             raise self._error("overlap", self.overlap, f"choose one of {', '.join(_OVERLAPS)}")
-        if self._run_in is not None:
-            self._check_place(self._run_in)
+        if self.run_in != "loop":
+            self._check_place(self.run_in)
         if self.misfire_grace_time is not None:
             self._check_seconds("misfire_grace_time", self.misfire_grace_time, zero=False)
         if self.timeout is not None:
@@ -266,15 +267,6 @@ class CronJob:
     def function_name(self) -> str:
         """Where the function was defined, as `module:qualname`."""
         return label(self.func)
-
-    @property
-    def run_in(self) -> Place:
-        """Where the function runs. Found out when it is first asked, where it was not said: most jobs are idle."""
-        place = self._run_in
-        if place is None:
-            place = "loop" if is_coroutine_function(self.func) else "thread"
-            object.__setattr__(self, "_run_in", place)
-        return place
 
     @property
     def takes_context(self) -> bool:
@@ -397,7 +389,7 @@ def _schedule(name: str, expr: object, timezone: str | None) -> Schedule:
         )
     if not isinstance(expr, CronSchedule):
         # Try it over a year, so that a faulty one fails here and not in the scheduler.
-        fault = fault_of(expr, int(time.time()))
+        fault = tried(expr)
         if fault is not None:
             raise ScheduleError(f"expr of job {brief(name)}: its Schedule can't be used: {fault}")
     return expr

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from fastapi_crons.clock import utc_datetime
 
 if TYPE_CHECKING:
+    import logging
+
     from pydantic import JsonValue
 
 RunStatus = Literal["running", "completed", "failed", "timed_out", "cancelled", "interrupted"]
@@ -174,15 +176,17 @@ class MissedTicks:
         return utc_datetime(self.last_ts)
 
 
-class HasLogFields(Protocol):
-    """A run that is going on, as log records name it."""
+class HasLog(Protocol):
+    """A run that is going on, to which log records belong."""
 
     @property
     def log_fields(self) -> dict[str, object]: ...
 
+    def keep_record(self, record: logging.LogRecord) -> None: ...
+
 
 #: The run that the current task, or thread, belongs to.
-current_run: ContextVar[HasLogFields | None] = ContextVar("fastapi_crons_run", default=None)
+current_run: ContextVar[HasLog | None] = ContextVar("fastapi_crons_run", default=None)
 
 
 def short_id(run_id: str) -> str:

@@ -104,7 +104,7 @@ def _scheduler_steps(found: FoundApp) -> Iterator[Step]:
 def _job_steps(crons: Crons) -> Iterator[Step]:
     from fastapi_crons._util.text import one_line
     from fastapi_crons.schedule import CronSchedule
-    from fastapi_crons.schedule.english import hardly_meant, in_words
+    from fastapi_crons_cli.commands.english import hardly_meant, in_words
 
     now = datetime.now(timezone.utc)
     for job in crons.jobs:

@@ -40,7 +40,7 @@ def serve(found: FoundApp, *, live: bool) -> None:
 
 
 async def _serve(found: FoundApp, *, live: bool) -> None:
-    from fastapi_crons._util.os_signals import EndSignals
+    from fastapi_crons_cli.commands.end_signals import EndSignals
 
     stopping = asyncio.Event()
     task = asyncio.ensure_future(_started(found, stopping, live=live))

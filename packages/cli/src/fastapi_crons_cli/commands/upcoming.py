@@ -127,6 +127,6 @@ def _in_zone(instant: datetime, schedule: Schedule) -> datetime:
 def _described(schedule: Schedule) -> str | None:
     """The description of a cron expression; None for another kind of schedule."""
     from fastapi_crons.schedule import CronSchedule
-    from fastapi_crons.schedule.english import in_words
+    from fastapi_crons_cli.commands.english import in_words
 
     return in_words(schedule.text) if isinstance(schedule, CronSchedule) else None

@@ -18,7 +18,7 @@ from fastapi_crons._util.part import Part
 
 Handler = Callable[[int, FrameType | None], object]
 
-_ENDING = (signal.SIGTERM, signal.SIGINT)
+ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Listener:
@@ -40,11 +40,11 @@ class InterruptWatch(Listener):
         self.seen = False
 
     def start(self) -> None:
-        if _in_main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        if in_main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             self.listen(signal.SIGINT, self._notice)
 
     def stop(self) -> None:
-        if _in_main_thread() and signal.getsignal(signal.SIGINT) == self._notice:
+        if in_main_thread() and signal.getsignal(signal.SIGINT) == self._notice:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
@@ -65,9 +65,9 @@ class StopSignals(Listener):
         self._listening = True
 
     def start(self) -> None:
-        if not _in_main_thread():
+        if not in_main_thread():
             return
-        for number in _ENDING:
+        for number in ENDING:
             before = signal.getsignal(number)
             if callable(before) and before is not signal.default_int_handler:
                 self._before[number] = before
@@ -76,7 +76,7 @@ class StopSignals(Listener):
     def stop(self) -> None:
         # Where another handler was set over ours, ours stays, and only passes signals on.
         self._listening = False
-        if not _in_main_thread():
+        if not in_main_thread():
             return
         for number, before in self._before.items():
             if signal.getsignal(number) == self._handle:
@@ -116,46 +116,19 @@ class Signals(Part):
             self._stop_signals.stop()
 
 
-class EndSignals(Listener):
-    """For a program that is all ours: calls `on_signal` on the running event loop at the first SIGTERM or SIGINT.
-
-    A second signal ends the process at once, without a traceback. After `stop`, signals do what they do in Python.
-    """
-
-    def __init__(self, on_signal: Callable[[int], object]) -> None:
-        self._on_signal = on_signal
-        self._received = False
-        self._loop = asyncio.get_running_loop()
-
-    def start(self) -> None:
-        if _in_main_thread():
-            for number in _ENDING:
-                self.listen(number, self._handle)
-
-    def stop(self) -> None:
-        if _in_main_thread():
-            for number in _ENDING:
-                signal.signal(number, signal.SIG_DFL if self._received else _default(number))
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._received = True
-        self.stop()
-        self._loop.call_soon_threadsafe(self._on_signal, number)
-
-
-def _in_main_thread() -> bool:
+def in_main_thread() -> bool:
     """Signal handlers can be set in the main thread only."""
     return threading.current_thread() is threading.main_thread()
 
 
-def _default(number: int) -> Handler | signal.Handlers:
+def default_handler(number: int) -> Handler | signal.Handlers:
     """Python's own handler of a signal."""
     return signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
 
 
 def _ours() -> list[int]:
     """The signals whose handler is a listener of ours."""
-    return [number for number in _ENDING if isinstance(getattr(signal.getsignal(number), "__self__", None), Listener)]
+    return [number for number in ENDING if isinstance(getattr(signal.getsignal(number), "__self__", None), Listener)]
 
 
 _children_prepared = False
@@ -172,7 +145,7 @@ def _prepare_children() -> None:
 
 def _before_fork() -> None:
     # A child may be sent a signal before it has begun: the signal waits until the handlers are reset.
-    _forking.masked = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING) if _ours() else None
+    _forking.masked = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING) if _ours() else None
 
 
 def _after_fork() -> None:
@@ -192,4 +165,4 @@ def _begin_as_child() -> None:
         # A signal that has waited ends the child here: an exception would be lost, as nothing calls this.
         _after_fork()
         for number in ours:
-            signal.signal(number, _default(number))
+            signal.signal(number, default_handler(number))

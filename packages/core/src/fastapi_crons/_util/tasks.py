@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Any
 
 from fastapi_crons._util.backoff import Backoff, Meter
+from fastapi_crons._util.exceptions import is_a
 from fastapi_crons._util.part import Finding, Part
 from fastapi_crons._util.text import counted, one_line, traceback_text
 from fastapi_crons.clock import Clock, begin_root_task
@@ -73,9 +74,9 @@ class Supervisor(Part):
             try:
                 await work()
                 return
-            except (asyncio.CancelledError, GeneratorExit):
-                raise
             except BaseException as error:
+                if is_cancellation(error):
+                    raise
                 # KeyboardInterrupt and SystemExit too: the code that runs the loop gets them by signals.
                 self._faults[name] = loop.time(), one_line(error)
                 lasting = failures.failed(loop.time())
@@ -103,7 +104,12 @@ class Background(Part):
         """Run a coroutine as a task of its own."""
         task = asyncio.create_task(_as_root_task(work))
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self.tasks.discard(task)
+            work.close()  # a task that is cancelled before it begins leaves it as it is
+
+        task.add_done_callback(ended)
         return task
 
     async def drain(self, timeout: float) -> None:
@@ -119,6 +125,17 @@ class Background(Part):
 async def _as_root_task(work: Coroutine[Any, Any, object]) -> None:
     begin_root_task()
     await work
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether an error ends the current task from outside. Code may raise CancelledError by itself, too.
+
+    Before Python 3.11 the two can't be told apart, and both count.
+    """
+    if is_a(error, asyncio.CancelledError) and sys.version_info >= (3, 11):
+        task = asyncio.current_task()
+        return task is None or task.cancelling() > 0
+    return is_a(error, (asyncio.CancelledError, GeneratorExit))
 
 
 def uncancel() -> None:

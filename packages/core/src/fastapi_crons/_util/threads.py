@@ -11,7 +11,6 @@ import contextvars
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import NamedTuple
 
 
@@ -68,12 +67,13 @@ class ThreadPool:
         return call.future
 
     def withdraw(self, future: asyncio.Future[Ended]) -> bool:
-        """Cancel a call that no thread has started yet; False where one has."""
+        """Cancel a call whose result is not wanted any more; False where a thread has started it."""
         with self._wake:
             for call in self._calls:
                 if call.future is future:
                     self._calls.remove(call)
                     return True
+        future.add_done_callback(lambda future: _close(future.result()))
         return False
 
     def leave_behind(self, future: asyncio.Future[Ended]) -> None:
@@ -99,8 +99,10 @@ class ThreadPool:
                 ended = Ended(call.context.run(call.function), None)
             except BaseException as error:
                 ended = Ended(None, error)
-            with suppress(RuntimeError):  # the loop is closed, and nothing waits for the result
+            try:
                 call.loop.call_soon_threadsafe(_settle, call.future, ended)
+            except RuntimeError:  # the loop is closed, and nothing waits for the result
+                _close(ended)
             with self._wake:
                 if call.future not in self._running:
                     return
@@ -126,3 +128,9 @@ class ThreadPool:
 def _settle(future: asyncio.Future[Ended], ended: Ended) -> None:
     if not future.done():
         future.set_result(ended)
+
+
+def _close(ended: Ended) -> None:
+    """Close a coroutine that a call has returned, and that nobody will await."""
+    if asyncio.iscoroutine(ended.value):
+        ended.value.close()

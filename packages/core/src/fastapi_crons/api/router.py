@@ -302,7 +302,7 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
 
     router = make_router(True)
     _endpoints.add_to(router)
-    for call in (crons or Crons()).plugins.calls("routes"):
+    for call in (crons or Crons()).plugins.calls["routes"]:
         _add_routes(router, call, crons, admission, make_router)
     return router
 

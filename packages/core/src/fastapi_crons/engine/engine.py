@@ -231,7 +231,7 @@ class Engine:
         return min(_IMPATIENCE, self._config.store_timeout) if down else self._config.store_timeout
 
     def _registered(self, jobs: list[CronJob]) -> None:
-        if self.role == "scheduler" and self._plugins.calls("job_registered"):
+        if self.role == "scheduler" and self._plugins.calls["job_registered"]:
             self.background.start(self._call_registered(jobs))
 
     async def _call_registered(self, jobs: list[CronJob]) -> None:

@@ -10,6 +10,7 @@ from typing import TypeVar, cast
 
 from fastapi_crons._util.backoff import Backoff, Meter
 from fastapi_crons._util.part import Part
+from fastapi_crons._util.tasks import is_cancellation
 from fastapi_crons._util.text import counted, one_line, traceback_text
 from fastapi_crons.errors import CronsError, StoreError, TooManyListenersError
 from fastapi_crons.run import MissedTicks, Run
@@ -115,7 +116,9 @@ class Feed(Part):
                         failures.works(now())
                         if isinstance(event, (Run, MissedTicks)):
                             self._publish(event)
-            except Exception as error:
+            except BaseException as error:
+                if is_cancellation(error):
+                    raise
                 lasting = failures.failed(now())
                 if lasting is not None:
                     logger.warning(

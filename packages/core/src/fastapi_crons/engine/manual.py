@@ -13,10 +13,8 @@ from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.dispatch.claims import definition_of, manual_request
 from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
 from fastapi_crons.engine.fleet.signals import FleetSignals
-from fastapi_crons.engine.runs.journal import Journal
-from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.engine.runs.run import ActiveRun, Asked
-from fastapi_crons.engine.runs.runner import Runner
+from fastapi_crons.engine.runs.runner import Runs
 from fastapi_crons.errors import CronsError, JobLockedError, NotInForceError, StoreUnavailableError, UnknownJobError
 from fastapi_crons.job import CronJob, ManualRun
 from fastapi_crons.locking.base import ClaimRequest, LeaseRef, Pause, PauseRequest, Resumed, ResumeRequest
@@ -41,9 +39,7 @@ class Requests(Part):
         clock: Clock,
         background: Background,
         locks: LockClient,
-        recorder: Recorder,
-        journal: Journal,
-        runner: Runner,
+        runs: Runs,
         dispatcher: Dispatcher,
         signals: FleetSignals,
         *,
@@ -53,7 +49,7 @@ class Requests(Part):
         self._clock = clock
         self._background = background
         self._locks = locks
-        self._recorder, self._journal, self._runner = recorder, journal, runner
+        self._recorder, self._journal, self._runner = runs
         self._dispatcher = dispatcher
         self._signals = signals
         #: Whether this instance registers its jobs, as every instance does that runs ticks.

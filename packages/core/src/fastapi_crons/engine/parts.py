@@ -23,7 +23,7 @@ from fastapi_crons.engine.manual import Requests
 from fastapi_crons.engine.runs.journal import Journal
 from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.engine.runs.run import ActiveRun
-from fastapi_crons.engine.runs.runner import Runner
+from fastapi_crons.engine.runs.runner import Runner, Runs
 from fastapi_crons.engine.stores import Stores
 from fastapi_crons.functions.dependencies import Served
 from fastapi_crons.job import CronJob
@@ -116,6 +116,7 @@ class Parts:
             ask_about_leases=self.waker.renew,
             on_lost=self._on_lost,
         )
+        self.runs = Runs(self.recorder, self.journal, self.runner)
 
     def _make_dispatch(
         self,
@@ -131,9 +132,7 @@ class Parts:
             self.supervisor,
             self.background,
             self.locks,
-            self.recorder,
-            self.journal,
-            self.runner,
+            self.runs,
             self.timeline,
             self.delays,
             job_of,
@@ -150,9 +149,7 @@ class Parts:
             self.state,
             self.locks,
             self.leases,
-            self.recorder,
-            self.journal,
-            self.runner,
+            self.runs,
             self.dispatcher,
             job_of,
         )
@@ -171,11 +168,11 @@ class Parts:
             self.config,
             self.clock,
             self.instance,
+            self.supervisor,
             self.background,
             self.locks,
             self.leases,
-            self.recorder,
-            self.runner,
+            self.runs,
             self.dispatcher,
             self.recovery,
             self.fleet_signals,
@@ -187,9 +184,7 @@ class Parts:
             self.clock,
             self.background,
             self.locks,
-            self.recorder,
-            self.journal,
-            self.runner,
+            self.runs,
             self.dispatcher,
             self.fleet_signals,
             registers=runs_ticks,

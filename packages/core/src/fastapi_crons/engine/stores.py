@@ -12,7 +12,7 @@ from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.fleet.membership import Membership
 from fastapi_crons.engine.runs.recorder import Recorder
-from fastapi_crons.errors import StoreError
+from fastapi_crons.errors import CronsError, StoreError
 from fastapi_crons.locking.client import LockClient
 from fastapi_crons.locking.instance import Instance
 from fastapi_crons.state.base import HistoryLimits, StateBackend
@@ -78,6 +78,6 @@ class Stores(Part):
 
     async def _close_state(self, timeout: float) -> None:
         try:
-            await asyncio.wait_for(self._state.close(), timeout)
-        except Exception as error:
+            await answer_of(self._state.close(), timeout)
+        except CronsError as error:
             logger.warning("the state store did not close cleanly: %s", one_line(error))

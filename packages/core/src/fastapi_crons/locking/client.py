@@ -12,10 +12,13 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TypeVar
 
 from fastapi_crons._util.backoff import Backoff, Meter
+from fastapi_crons._util.exceptions import is_a
+from fastapi_crons._util.hiding import as_cause
+from fastapi_crons._util.tasks import is_cancellation
 from fastapi_crons._util.text import counted, one_line, span
 from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
-from fastapi_crons.errors import StoreError, StoreUnavailableError
+from fastapi_crons.errors import CronsError, StoreUnavailableError
 from fastapi_crons.locking.base import (
     Beat,
     ClaimRequest,
@@ -111,7 +114,7 @@ class LockClient:
         if self._open:
             try:
                 await self._bounded(self.backend.leave(), timeout)
-            except Exception as error:
+            except CronsError as error:
                 logger.warning(
                     "can't take this instance off the lock store, where it will time out: %s", one_line(error)
                 )
@@ -126,12 +129,12 @@ class LockClient:
     async def _close(self, timeout: float | None) -> None:
         try:
             await self._bounded(self.backend.close(), timeout)
-        except Exception as error:
+        except CronsError as error:
             logger.warning("the lock store did not close cleanly: %s", one_line(error))
 
     async def register(self, definitions: Sequence[Definition]) -> list[Registered]:
         """Register jobs; waits while the store is down."""
-        return await self._until_answered(lambda: self._alive(self.backend.register(definitions)))
+        return await self._until_answered(lambda: self._alive(lambda: self.backend.register(definitions)))
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
         """Claim ticks; waits while the store is down.
@@ -161,7 +164,7 @@ class LockClient:
         """Release leases at a stop, in one attempt of `timeout` seconds. A failure is only logged."""
         try:
             await self._bounded(self.backend.release(leases), timeout)
-        except Exception as error:
+        except CronsError as error:
             logger.warning("can't release %s, which will expire: %s", counted(len(leases), "lease"), one_line(error))
         else:
             self._leases.released(leases)
@@ -217,8 +220,11 @@ class LockClient:
 
     async def beat(self, jobs: str) -> Beat:
         """Send a heartbeat with a digest of our jobs; returns what this instance is to see to. One attempt."""
-        beat = self.backend.beat(len(self._leases.held()), jobs, len(self._leases))
-        return await self._watched("heartbeat", self._alive(beat))
+
+        def call() -> Awaitable[Beat]:
+            return self.backend.beat(len(self._leases.held()), jobs, len(self._leases))
+
+        return await self._watched("heartbeat", self._alive(call))
 
     async def instances(self) -> list[LiveInstance]:
         """The instances that are alive. One attempt."""
@@ -232,16 +238,17 @@ class LockClient:
         """Those of the runs that have a lease on record. One attempt."""
         return await self._bounded(self.backend.leased(run_ids))
 
-    async def _alive(self, call: Awaitable[T]) -> T:
+    async def _alive(self, call: Callable[[], Awaitable[T]]) -> T:
         """The answer to a call by which the store learns that this instance lives."""
         sent = self._clock.monotonic()
-        answer = await call
+        answer = await call()
         self._leases.lived(sent)
         return answer
 
     async def _claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
         sent = self._clock.monotonic()
-        results = await self._alive(self.backend.claim(requests))
+        results = await self.backend.claim(requests)
+        self._leases.lived(sent)
         self._leases.answered(sent, requests, results)
         return results
 
@@ -259,9 +266,7 @@ class LockClient:
         while True:
             try:
                 answer = await self._bounded(call())
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:
+            except CronsError as error:
                 delay = backoff.next()
                 self.fault = why = one_line(error)
                 self.fails("jobs", asked, why)
@@ -278,11 +283,9 @@ class LockClient:
         asked = self._clock.monotonic()
         try:
             answer = await self._bounded(call)
-        except Exception as error:
+        except CronsError as error:
             self.fails(caller, asked, one_line(error))
-            if isinstance(error, StoreError):
-                raise
-            raise StoreUnavailableError(one_line(error)) from error
+            raise
         self._works(caller)
         return answer
 
@@ -314,8 +317,15 @@ class LockClient:
             logger.warning("the lock store answers again, after %s; %s waited", span(lasting.seconds), waited)
 
     async def _bounded(self, call: Awaitable[T], timeout: float | None = None) -> T:
+        """The answer to a call, within so many seconds. Whatever a store raises besides errors of ours counts as none."""
         limit = self.config.store_timeout if timeout is None else timeout
         try:
             return await asyncio.wait_for(call, limit)
+        except CronsError:
+            raise
         except asyncio.TimeoutError:
             raise StoreUnavailableError(f"no answer within {limit:g} s") from None
+        except BaseException as error:
+            if is_cancellation(error) or is_a(error, (KeyboardInterrupt, SystemExit)):
+                raise
+            raise StoreUnavailableError(one_line(error)) from as_cause(error)

@@ -56,8 +56,10 @@ class LeaseBook:
         self._lock = Lock()
         #: When a request was sent by which the store learned that we live, and one that renewed all leases.
         self._lived_at = self.renewed_at = monotonic()
-        #: When the trust window ended last, and how far the leases of before can be trusted.
-        self._doubted_at = -inf
+        #: The end of the trust window, on the monotonic clock.
+        self.trusted_until = self._end_of_trust()
+        #: When the trust window ended last, or first began, and how far the leases of before can be trusted.
+        self._doubted_at = self._lived_at
         self._trust = Trust.GIVEN
         #: When the store answered last after we had been silent, or suspended, for longer than an instance may be.
         self._back_at = -inf
@@ -173,13 +175,6 @@ class LeaseBook:
         self._stopping = True
 
     @property
-    def trusted_until(self) -> float:
-        """The end of the trust window, on the monotonic clock."""
-        if not self.can_end:
-            return inf
-        return min(self._lived_at + self.terms.instance, self.renewed_at + self.terms.lease) - self._early
-
-    @property
     def is_in_doubt(self) -> bool:
         """Whether there may be leases of which the store has said nothing since the trust window ended."""
         return self._trust is not Trust.GIVEN
@@ -209,12 +204,14 @@ class LeaseBook:
             if sent - self._lived_at >= self.terms.instance:
                 self._back_at = sent
             self._lived_at = max(self._lived_at, sent)
+            self.trusted_until = self._end_of_trust()
 
     def renewed(self, sent: float) -> None:
         """The store has answered a request, sent then, to renew all leases that are held."""
         with self._lock:
             self._doubt(sent)
             self.renewed_at = sent
+            self.trusted_until = self._end_of_trust()
             if self._doubted_at <= sent:
                 self._trust = Trust.GIVEN
 
@@ -231,6 +228,11 @@ class LeaseBook:
                 elif not (is_ours or run_id in self._lost):
                     refused.append(lease)
         return refused
+
+    def _end_of_trust(self) -> float:
+        if not self.can_end:
+            return inf
+        return min(self._lived_at + self.terms.instance, self.renewed_at + self.terms.lease) - self._early
 
     def _doubt(self, now: float) -> None:
         until = self.trusted_until

@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pluggy
 
@@ -154,16 +154,18 @@ class HookCall:
         raise ended.error
 
 
-class Calls(Protocol):
-    """Gives the implementations of a hook, in the order they are called."""
-
-    def __call__(self, hook: str) -> tuple[HookCall, ...]: ...
-
-
 class HookCaller(Part):
     """Calls the hooks of one scheduler. `crons` is only passed on: hooks get it under this name."""
 
-    def __init__(self, crons: object, clock: Clock, calls: Calls, pool: ThreadPool, timeout: float) -> None:
+    def __init__(
+        self,
+        crons: object,
+        clock: Clock,
+        calls: Mapping[str, tuple[HookCall, ...]],
+        pool: ThreadPool,
+        timeout: float,
+    ) -> None:
+        """`calls` has the implementations of each hook, in the order they are called."""
         self.crons = crons
         self._clock = clock
         self._calls = calls
@@ -180,7 +182,7 @@ class HookCaller(Part):
 
     def implemented(self, hook: str, job_name: str) -> bool:
         """Whether anything implements the hook for this job."""
-        calls = self._calls(hook)
+        calls = self._calls[hook]
         return any(call.concerns(job_name) for call in calls) if calls else False
 
     def is_call(self, task: asyncio.Task[Any] | None) -> bool:
@@ -189,7 +191,7 @@ class HookCaller(Part):
 
     async def for_job(self, hook: str, job_name: str, context: HookContext) -> SkipRun | None:
         """Call a hook about a job, one implementation after another; returns the first veto of a `before_run`."""
-        for call in self._calls(hook):
+        for call in self._calls[hook]:
             if not call.concerns(job_name):
                 continue
             own = {key: _copied(value) if type(value) in (dict, list) else value for key, value in context.items()}
@@ -202,14 +204,14 @@ class HookCaller(Part):
 
     async def for_scheduler(self, hook: str, **arguments: object) -> None:
         """Call a life-cycle hook."""
-        for call in self._calls(hook):
+        for call in self._calls[hook]:
             veto = await self._guarded(call, {**arguments, "crons": self.crons})
             if veto is not None:
                 self.report_failure(call, "raised SkipRun, which only a before_run hook may")
 
     def redacted(self, job_name: str, field: str, value: str) -> str:
         """A text as the `redact` hooks return it."""
-        for call in self._calls("redact"):
+        for call in self._calls["redact"]:
             try:
                 kept = call.invoke(job_name=job_name, field=field, value=value)
                 if kept is not None and not isinstance(kept, str):

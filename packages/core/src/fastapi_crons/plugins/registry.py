@@ -53,6 +53,17 @@ class PluginInfo:
     hooks: tuple[str, ...]
 
 
+class _Calls(dict[str, tuple[HookCall, ...]]):
+    """By hook; found out when a hook is first asked for. A lookup is quick: each run makes several."""
+
+    def __init__(self, find: Callable[[str], tuple[HookCall, ...]]) -> None:
+        self._find = find
+
+    def __missing__(self, hook: str) -> tuple[HookCall, ...]:
+        found = self[hook] = self._find(hook)
+        return found
+
+
 class Plugins:
     """The plugins of one scheduler.
 
@@ -63,7 +74,8 @@ class Plugins:
     def __init__(self, disabled: frozenset[str] = frozenset()) -> None:
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(hookspecs)
-        self._calls: dict[str, tuple[HookCall, ...]] = {}
+        #: The implementations of each hook, in the order they are called.
+        self.calls = _Calls(self._calls_of)
         #: Kept when plugins are registered, so that the failures and hanging calls of each are not forgotten.
         self._implementations: dict[pluggy.HookImpl, HookCall] = {}
         #: Registered plugins whose modules are executed again, which may register them again.
@@ -95,7 +107,7 @@ class Plugins:
             raise PluginError(f"plugin {shown!r} can't be registered: {error}") from error
         if not self._manager.get_hookcallers(plugin):
             logger.warning("plugin %r implements no hook: mark its functions with @hookimpl", shown)
-        self._calls.clear()
+        self.calls.clear()
 
     def unregister(self, plugin: object) -> None:
         """Remove a plugin. Raises `PluginError` for one that is not registered."""
@@ -108,7 +120,7 @@ class Plugins:
         self._implementations = {
             known: call for known, call in self._implementations.items() if known.plugin is not plugin
         }
-        self._calls.clear()
+        self.calls.clear()
 
     def expect_again(self, *, moved: bool) -> None:
         """The module that registered plugins is executed again: what it registers replaces them. See `JobRegistry`."""
@@ -147,13 +159,9 @@ class Plugins:
         """The functions that were added as hooks."""
         return [plugin for plugin in self._manager.get_plugins() if isinstance(plugin, AddedHook)]
 
-    def calls(self, hook: str) -> tuple[HookCall, ...]:
-        """The implementations of a hook, in the order they are called."""
-        calls = self._calls.get(hook)
-        if calls is None:
-            implementations = reversed(getattr(self._manager.hook, hook).get_hookimpls())
-            calls = self._calls[hook] = tuple(self._call_of(hook, implementation) for implementation in implementations)
-        return calls
+    def _calls_of(self, hook: str) -> tuple[HookCall, ...]:
+        implementations = reversed(getattr(self._manager.hook, hook).get_hookimpls())
+        return tuple(self._call_of(hook, implementation) for implementation in implementations)
 
     def _call_of(self, hook: str, implementation: pluggy.HookImpl) -> HookCall:
         call = self._implementations.get(implementation)
@@ -199,7 +207,7 @@ class Plugins:
             for name, spec in specs.items():
                 if spec.settings is not None:
                     yield self._brought_by[hook, name], spec.settings
-        for call in self.calls("settings"):
+        for call in self.calls["settings"]:
             yield call.plugin_name, call.invoke
 
     def _add_entry_points(self) -> None:
@@ -254,7 +262,7 @@ class Plugins:
 
     def _backends(self, hook: str) -> dict[str, BackendSpec[Any]]:
         backends: dict[str, BackendSpec[Any]] = {}
-        for call in self.calls(hook):
+        for call in self.calls[hook]:
             try:
                 offered = call.invoke()
                 if not isinstance(offered, Mapping):

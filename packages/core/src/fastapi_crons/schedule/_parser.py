@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from calendar import month_abbr
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -172,14 +172,20 @@ def _conflict(days: Days, month_day: str, month: str, weekday: str) -> str:
     return f"{', '.join(named[:-1])} and {named[-1]} never occur together"
 
 
-def large_steps(expr: str) -> Iterator[tuple[str, str, int]]:
-    """The steps that are larger than their range (`*/90` in minutes): field, item, and the only matching value."""
+@lru_cache(maxsize=4096)
+def doubts(expr: str) -> tuple[str, ...]:
+    """A sentence for each step of a cron expression that is larger than its range, as `*/90` in minutes."""
+    found = []
     for field, value in zip(_FIELDS, expr.split(), strict=False):
         for item in value.split(","):
             span, _, step = item.partition("/")
             reach = len(_numbers(field, _expand(field, f"{span}/1")[0])) if step else 1
             if 1 < reach < int(step):
-                yield field, item, _numbers(field, _expand(field, item)[0])[0]
+                only = _numbers(field, _expand(field, item)[0])[0]
+                found.append(
+                    f"the step of {item!r} in the {field} field is larger than its range, so only {only} matches"
+                )
+    return tuple(found)
 
 
 def _check_characters(field: str, value: str) -> None:

@@ -20,8 +20,8 @@ _STRETCH = 64 * 86_400
 _PROBE = 2 * 86_400
 #: An offset is less than a day, so a clock change repeats less than two days.
 _LOOK_BACK = 2 * 86_400
-#: The instants that `datetime` can express, less a stretch at either end.
-FIRST, LAST = -62_135_596_800 + _STRETCH, 253_402_300_800 - 2 * _STRETCH
+#: The instants that `datetime` can express, less a stretch at either end. No segment goes beyond `LAST`.
+FIRST, LAST = -62_135_596_800 + _STRETCH, (253_402_300_800 // _STRETCH - 1) * _STRETCH
 
 
 class Segment(NamedTuple):

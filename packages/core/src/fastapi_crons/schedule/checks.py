@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from itertools import islice
-from time import perf_counter, thread_time
-from weakref import WeakKeyDictionary
 from zoneinfo import ZoneInfo
 
 from fastapi_crons._util.text import brief, one_line
@@ -53,15 +51,8 @@ _ZONES = (
 )
 #: When around a clock change (seconds after it) a schedule is tried: mostly within the repeated hour.
 _AROUND = (-_HOUR, -1, 0, 1, 599, 1_199, 1_800, 2_401, 3_000, _HOUR - 1, _HOUR, 2 * _HOUR)
-#: After how many counted ticks to check the time limit.
-_CHECK_EVERY = 8
 #: How many successive ticks of `next_after` are compared with `between`.
 _COMPARED = 5
-#: How long (seconds) a schedule is tried: by this thread's processor time, and by elapsed time.
-_MAX_CPU, _MAX_ELAPSED = 0.02, 0.2
-#: How long (seconds elapsed) all schedules of one class are tried together.
-_MAX_PER_CLASS = 1.0
-_spent: WeakKeyDictionary[type, float] = WeakKeyDictionary()
 
 
 class Unfit(Exception):  # noqa: N818 - never leaves this module
@@ -123,36 +114,18 @@ class ForeignTicks:
     def count_ticks(self, after: int, until: int, most: int, enough: Callable[[], bool]) -> tuple[int, bool]:
         number = 0
         for _ in self.ticks_between(after, until):
-            if number == most or (number % _CHECK_EVERY == 0 and enough()):
+            if number == most or enough():
                 return number, True
             number += 1
         return number, False
 
 
 class _Enough(Exception):  # noqa: N818 - a signal
-    """The time limit is reached."""
+    """Trying ends early."""
 
 
-class _Limit:
-    """The time limit for trying one schedule. Where one class has very many, not all are tried to the end."""
-
-    def __init__(self, kind: type) -> None:
-        self._kind, self._began_cpu, self._began = kind, thread_time(), perf_counter()
-        used_up = _spent.get(kind, 0.0) >= _MAX_PER_CLASS
-        self._cpu, self._elapsed = (0.0, 0.0) if used_up else (_MAX_CPU, _MAX_ELAPSED)
-
-    def check(self) -> None:
-        """Raises `_Enough` when the limit is reached."""
-        if thread_time() - self._began_cpu > self._cpu or perf_counter() - self._began > self._elapsed:
-            raise _Enough
-
-    def end(self) -> None:
-        """Add the elapsed time to that of the class."""
-        _spent[self._kind] = _spent.get(self._kind, 0.0) + perf_counter() - self._began
-
-
-def fault_of(schedule: Schedule, now: int) -> str | None:
-    """How a schedule breaks the protocol; None where about 0.02 s of trying find nothing."""
+def fault_of(schedule: Schedule, now: int, enough: Callable[[], bool]) -> str | None:
+    """How a schedule breaks the protocol; None where nothing is found until `enough`, which is asked after each answer."""
     text = schedule.text
     if not isinstance(text, str) or not text.strip() or len(text) > MAX_LENGTH or not text.isprintable():
         return f"its text must be 1 to {MAX_LENGTH} printable characters, not {brief(text)}"
@@ -162,40 +135,42 @@ def fault_of(schedule: Schedule, now: int) -> str | None:
         return f"its hash failed with {one_line(error)}"
     zone = getattr(schedule, "timezone", None)
     changes = _all_changes(zone if isinstance(zone, str) else _ZONES[0], now // _DAY * _DAY)
-    limit = _Limit(type(schedule))
+
+    def check() -> None:
+        if enough():
+            raise _Enough
+
     method = "next_after"
     try:
         for instant, compare in _instants(now, changes):
             method = "between" if compare else "next_after"
             if compare:
-                _compare(schedule, instant, limit)
+                _compare(schedule, instant, check)
             else:
                 answer(schedule, instant)
-            limit.check()
+            check()
     except _Enough:
         return None
     except Unfit as fault:
         return str(fault)
     except Exception as error:
         return f"{method} failed with {one_line(error)}"
-    finally:
-        limit.end()
     return None
 
 
-def _compare(schedule: Schedule, after: int, limit: _Limit) -> None:
+def _compare(schedule: Schedule, after: int, check: Callable[[], None]) -> None:
     """`between` must return the ticks that `next_after` returns one by one: all up to its end, and none after it."""
     ticks: list[int] = []
     while len(ticks) < _COMPARED and (tick := answer(schedule, ticks[-1] if ticks else after)) is not None:
         ticks.append(tick)
-        limit.check()
+        check()
     until = ticks[-1] if ticks else after + _DAY
-    for end, wanted in ((until, ticks), (until - 1, ticks[:-1] if ticks else [])):
+    for end, wanted in ((until, ticks), (until - 1, ticks[:-1])):
         given = schedule.between(utc_datetime(after), utc_datetime(end))
         found: list[int] = []
         for given_tick in islice(given, len(wanted) + 1):
             found.append(_checked(given_tick, found[-1] if found else after, "between"))
-            limit.check()
+            check()
         if found != wanted:
             raise Unfit(
                 f"between({utc_datetime(after).isoformat()}, {utc_datetime(end).isoformat()}) returned {_shown(found)}, "

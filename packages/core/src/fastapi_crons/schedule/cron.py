@@ -150,8 +150,8 @@ class CronSchedule:
             if tick < end:
                 return tick
             # Not in this segment.
-            next_wall = end + self._zone.segment(end).offset if end < LAST else wall
-            if end < LAST and not self._interval_like and wall_tick < next_wall:
+            next_wall = end + self._zone.segment(end).offset
+            if not self._interval_like and wall_tick < next_wall:
                 return end  # the wall-clock time lies in the gap that begins here
             # No wall-clock time between these two matches, so whole segments can be skipped; but where the clock goes back
             # before the first of them, the repeated times have to be searched.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from time import thread_time
+from itertools import count
 from typing import NamedTuple, Protocol
 
 from fastapi_crons.errors import ScheduleError
@@ -18,8 +18,9 @@ from fastapi_crons.schedule.cron import CronSchedule, Schedule, cron_schedule
 
 #: Counting the ticks of a range stops here: "or more".
 MAX_COUNT = 10_000
-#: How long (seconds) ticks are counted in one go, so that the event loop is never blocked for long.
-MAX_COUNTING = 0.002
+#: Counting stops after so many steps, too, so that the event loop is never blocked for long. A step is a stretch of weeks in a
+#: cron schedule, and one tick in a schedule of another kind.
+MAX_STEPS = 500
 
 _FIRST_SPAN = 64
 
@@ -34,7 +35,7 @@ class TickSource(Protocol):
     def count_ticks(self, after: int, until: int, most: int, enough: Callable[[], bool]) -> tuple[int, bool]:
         """How many ticks lie in (after, until], and whether counting stopped early.
 
-        It stops when there are more than `most` ticks, and when `enough` returns True.
+        It stops when there are more than `most` ticks, and when `enough`, which is called at each step, returns True.
         """
 
 
@@ -104,7 +105,7 @@ def next_step(source: TickSource, last_handled: int, now: float, policy: Policy)
 def tick_range(source: TickSource, after: int, until: int) -> TickRange | None:
     """The ticks in (after, until]; None when there are none.
 
-    Counting stops at `MAX_COUNT`, and after a few milliseconds.
+    Counting stops at `MAX_COUNT`, and after `MAX_STEPS`.
     """
     first = source.next_tick(after)
     if first is None or first > until:
@@ -113,7 +114,7 @@ def tick_range(source: TickSource, after: int, until: int) -> TickRange | None:
     if last is None:
         return TickRange(first, first, 1)
     # The first and the last are counted already.
-    between, more = source.count_ticks(first, last - 1, MAX_COUNT - 2, _time_is_up())
+    between, more = source.count_ticks(first, last - 1, MAX_COUNT - 2, _after_many_steps())
     return TickRange(first, last, between + 2, more)
 
 
@@ -178,8 +179,8 @@ def newest_tick(source: TickSource, after: int, until: int) -> int | None:
 
 
 def _oldest_of(source: TickSource, after: int, last: int, most: int) -> int:
-    """The oldest of the newest `most` ticks in (after, last]; of fewer, when counting takes too long. `last` is a tick."""
-    enough = _time_is_up()
+    """The oldest of the newest `most` ticks in (after, last]; of fewer, after too many steps. `last` is a tick."""
+    enough = _after_many_steps()
     # `found` is the number of ticks in (low, last].
     found, low, span = 1, last - 1, _FIRST_SPAN
     while found < most and low > after:
@@ -194,10 +195,10 @@ def _oldest_of(source: TickSource, after: int, last: int, most: int) -> int:
     return source.next_tick(low) or last
 
 
-def _time_is_up() -> Callable[[], bool]:
-    """Whether this thread has used `MAX_COUNTING` seconds since this call; time of other threads does not count."""
-    until = thread_time() + MAX_COUNTING
-    return lambda: thread_time() > until
+def _after_many_steps() -> Callable[[], bool]:
+    """Returns False for the first `MAX_STEPS` calls, then True."""
+    steps = count(1)
+    return lambda: next(steps) > MAX_STEPS
 
 
 def tick_source(schedule: Schedule, on_fault: Callable[[str], None] | None = None) -> TickSource:

@@ -13,10 +13,8 @@ from fastapi_crons.engine.dispatch.queue import JobQueue, Room
 from fastapi_crons.engine.dispatch.registration import RegisteredJobs, warn_of_reset
 from fastapi_crons.engine.dispatch.store_clock import StoreClock
 from fastapi_crons.engine.dispatch.tracked import Phase, TrackedJob
-from fastapi_crons.engine.runs.journal import Journal
-from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.engine.runs.run import ActiveRun
-from fastapi_crons.engine.runs.runner import Runner
+from fastapi_crons.engine.runs.runner import Runs
 from fastapi_crons.locking.base import ClaimResult, Lease, LeaseRef
 from fastapi_crons.run import RunIds, Trigger
 from fastapi_crons.schedule.due import NOTHING, TickRange
@@ -36,9 +34,7 @@ class ClaimResults:
         self,
         clock: Clock,
         owner: str,
-        recorder: Recorder,
-        journal: Journal,
-        runner: Runner,
+        runs: Runs,
         store_clock: StoreClock,
         jobs: RegisteredJobs,
         queue: JobQueue,
@@ -50,7 +46,7 @@ class ClaimResults:
     ) -> None:
         self._clock = clock
         self._owner = owner
-        self._recorder, self._journal, self._runner = recorder, journal, runner
+        self._recorder, self._journal, self._runner = runs
         self._store_clock = store_clock
         self._jobs = jobs
         self._queue = queue

@@ -28,23 +28,20 @@ from fastapi_crons.engine.dispatch.sharing import Due, Sharing
 from fastapi_crons.engine.dispatch.store_clock import StoreClock
 from fastapi_crons.engine.dispatch.timeline import Timeline
 from fastapi_crons.engine.dispatch.tracked import Phase, TrackedJob
-from fastapi_crons.engine.runs.journal import Journal
-from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.engine.runs.run import ActiveRun
-from fastapi_crons.engine.runs.runner import Runner
+from fastapi_crons.engine.runs.runner import Runs
 from fastapi_crons.job import CronJob, Place
 from fastapi_crons.locking.base import ClaimResult
 from fastapi_crons.locking.client import LockClient
 from fastapi_crons.locking.rule import MAX_HANDLED_AHEAD
 from fastapi_crons.run import RunIds
-from fastapi_crons.schedule.due import MAX_COUNTING
 
 logger = logging.getLogger(__name__)
 
 #: How many ticks are claimed at a time.
 MAX_CLAIMS = 1_000
 #: How long (seconds) steps are decided, and how many runs are started, before the event loop has its turn.
-MAX_DECIDING = 2 * MAX_COUNTING
+MAX_DECIDING = 0.004
 MAX_STARTS = 250
 #: The dispatcher sleeps for `max_sleep` at most. When it has not looked for ticks for this much longer (seconds), it is stuck.
 _STUCK_AFTER = 15.0
@@ -61,9 +58,7 @@ class Dispatcher(Part):
         supervisor: Supervisor,
         background: Background,
         locks: LockClient,
-        recorder: Recorder,
-        journal: Journal,
-        runner: Runner,
+        runs: Runs,
         timeline: Timeline,
         delays: Delays,
         job_of: Callable[[str], CronJob | None],
@@ -77,36 +72,23 @@ class Dispatcher(Part):
         self._clock = clock
         self._supervisor = supervisor
         self._locks = locks
-        self._runner = runner
+        self._runner = runs.runner
         self._runs_ticks = runs_ticks
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._store_clock = StoreClock(self._clock)
         self._timeline = timeline
         self._held_back: HeldBack[TrackedJob] = HeldBack()
-        self._queue = JobQueue(lambda: recorder.slow, self._store_clock.now)
+        self._queue = JobQueue(lambda: runs.recorder.slow, self._store_clock.now)
         self.delays = delays
         run_ids = self.new_run_id = RunIds(clock.now)
         self.jobs = RegisteredJobs(
-            config,
-            clock,
-            owner,
-            locks,
-            recorder,
-            journal,
-            runner,
-            timeline,
-            run_ids,
-            job_of,
-            self._registered,
-            on_registered,
+            config, clock, owner, locks, runs, timeline, run_ids, job_of, self._registered, on_registered
         )
         self._sharing = Sharing(owner, clock, locks, background, self.jobs, self._queue, self.wake)
         self.results = ClaimResults(
             clock,
             owner,
-            recorder,
-            journal,
-            runner,
+            runs,
             self._store_clock,
             self.jobs,
             self._queue,

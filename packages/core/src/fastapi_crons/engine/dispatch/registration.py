@@ -18,22 +18,21 @@ from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.dispatch.claims import definition_of, probe_of
 from fastapi_crons.engine.dispatch.timeline import Timeline
 from fastapi_crons.engine.dispatch.tracked import TrackedJob
-from fastapi_crons.engine.runs.journal import Journal
-from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.engine.runs.run import ActiveRun
-from fastapi_crons.engine.runs.runner import Runner
+from fastapi_crons.engine.runs.runner import Runs
 from fastapi_crons.errors import StoreError
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import Definition, Lease, LeaseRef, Registered, Replaced
 from fastapi_crons.locking.client import LockClient
 from fastapi_crons.run import RunIds
-from fastapi_crons.schedule.due import MAX_COUNTING, Policy, range_of_text
+from fastapi_crons.schedule.due import Policy, range_of_text
 
 logger = logging.getLogger(__name__)
 
 #: How many jobs are registered with the store at a time.
 MAX_REGISTRATIONS = 5_000
-#: After how many jobs the clock is read.
+#: How long (seconds) jobs are placed before the event loop has its turn; after how many of them the clock is read.
+_MAX_PLACING = 0.002
 _LOOKS = 50
 
 
@@ -46,9 +45,7 @@ class RegisteredJobs:
         clock: Clock,
         owner: str,
         locks: LockClient,
-        recorder: Recorder,
-        journal: Journal,
-        runner: Runner,
+        runs: Runs,
         timeline: Timeline,
         run_ids: RunIds,
         job_of: Callable[[str], CronJob | None],
@@ -59,7 +56,7 @@ class RegisteredJobs:
         self._clock = clock
         self._owner = owner
         self._locks = locks
-        self._recorder, self._journal, self._runner = recorder, journal, runner
+        self._recorder, self._journal, self._runner = runs
         self._timeline = timeline
         self._run_ids = run_ids
         self._job_of = job_of
@@ -280,9 +277,14 @@ class RegisteredJobs:
         answers = await self._locks.register(definitions)
         now = self._clock.now()
         answered = zip(jobs, definitions, answers, strict=True)
-        while self._place_some(answered, now):  # noqa: ASYNC110 - lets other tasks run, and waits for nothing
-            await asyncio.sleep(0)
-        self._on_registered(jobs)
+        try:
+            while self._place_some(answered, now):  # noqa: ASYNC110 - lets other tasks run, and waits for nothing
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:  # the next caller places the rest
+            self._changed.extendleft([job.name for job in reversed(jobs) if job.name not in self._tracked])
+            raise
+        finally:
+            self._on_registered([job for job in jobs if job.name in self._tracked])
         moved = [
             (job, answer.other_function) for job, answer in zip(jobs, answers, strict=True) if answer.other_function
         ]
@@ -306,7 +308,7 @@ class RegisteredJobs:
     def _place_some(self, answered: Iterator[tuple[CronJob, Definition, Registered]], now: float) -> bool:
         """Place jobs for a few milliseconds, since some have many ticks to count. Returns whether there may be more jobs."""
         placed: list[TrackedJob] = []
-        until = thread_time() + MAX_COUNTING
+        until = thread_time() + _MAX_PLACING
         with collector_paused():
             for number, (job, definition, answer) in enumerate(answered, start=1):
                 tracked = self._place(job, definition, answer, now)

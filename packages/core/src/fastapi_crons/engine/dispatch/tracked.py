@@ -273,10 +273,11 @@ class TrackedJob:
         Where late ticks waited for runs to end, the ticks that fell due meanwhile overlapped with these runs.
         """
         if self.late and self.job.overlap == "skip" and self.busy_until > self.late_until:
-            since = max(self.last_handled, self.late_until)
-            overlapped = newest_tick(self.ticks.source, since, min(int(now), self.busy_until))
+            since, held_back = max(self.last_handled, self.late_until), self._held_back(now)
+            until = int(now) if held_back is None else held_back - 1
+            overlapped = newest_tick(self.ticks.source, since, min(until, self.busy_until))
             if overlapped is not None:
-                late = self._late_step(now)
+                late = next_step(self.ticks.source, self.last_handled, self.late_until, self.policy)
                 if late.more:
                     return [late]
                 skipped = Step(None, ((overlapped, "overlap"),))
@@ -286,17 +287,9 @@ class TrackedJob:
 
     def step(self, now: float) -> Step:
         """What to claim next of the ticks in (last handled, now], except those that jitter holds back."""
-        if self.job.jitter:
-            held_back = self._held_back(now)
-            if held_back is not None:
-                return next_step(self.ticks.source, self.last_handled, held_back - 1, self.policy)
+        if self.job.jitter and (held_back := self._held_back(now)) is not None:
+            return next_step(self.ticks.source, self.last_handled, held_back - 1, self.policy)
         return self.ticks.step(self.last_handled, now, self.policy)
-
-    def _late_step(self, now: float) -> Step:
-        """What to claim next of the ticks that were late when they were noticed."""
-        held_back = self._held_back(now) if self.job.jitter else None
-        until = self.late_until if held_back is None else min(self.late_until, held_back - 1)
-        return next_step(self.ticks.source, self.last_handled, until, self.policy)
 
     def is_due(self, now: float) -> bool:
         """Whether there is a tick in (last handled, now]."""

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from fastapi_crons._util.backoff import Backoff, Meter
+from fastapi_crons._util.tasks import Supervisor
 from fastapi_crons._util.text import counted, one_line
 from fastapi_crons.clock import Clock, SystemClock
 from fastapi_crons.config import CronConfig
@@ -53,6 +54,7 @@ class Heartbeat:
         config: CronConfig,
         clock: Clock,
         instance: Instance,
+        supervisor: Supervisor,
         locks: LockClient,
         leases: LeaseBook,
         waker: HeartbeatWaker,
@@ -62,6 +64,7 @@ class Heartbeat:
         self._config = config
         self._clock = clock
         self._instance = instance
+        self._supervisor = supervisor
         self._locks = locks
         self._leases = leases
         self._waker = waker
@@ -72,7 +75,6 @@ class Heartbeat:
         self._beaten_at = clock.monotonic()
         self._stopping = False
         self._failures = Meter()
-        self._tasks: list[asyncio.Task[None]] = []
         self._thread: threading.Thread | None = None
         self._thread_ended = asyncio.Event()
         #: Since when the listener's loop has a call to make that it has not made yet.
@@ -92,8 +94,8 @@ class Heartbeat:
         clone = self._locks.clone() if isinstance(self._clock, SystemClock) else None
         if clone is None:
             self._waker.listen(self._loop)
-            work = [self._beat_forever(self._locks), self._watch(self._locks)]
-            self._tasks = [self._loop.create_task(each, name="fastapi-crons leases") for each in work]
+            self._supervisor.start("heartbeat", partial(self._beat_forever, self._locks))
+            self._supervisor.start("watch", partial(self._watch, self._locks))
         else:
             self._thread = threading.Thread(target=self._live, args=(clone,), name="fastapi-crons-leases", daemon=True)
             self._thread.start()
@@ -101,10 +103,8 @@ class Heartbeat:
     async def stop(self, timeout: float) -> None:
         """End, within so many seconds."""
         self._stopping = True
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout)
+        await self._supervisor.cancel("heartbeat", timeout)
+        await self._supervisor.cancel("watch", timeout)
         if self._thread is not None:
             self._waker.beat()
             try:

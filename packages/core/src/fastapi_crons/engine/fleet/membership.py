@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from fastapi_crons._util.backoff import Meter
 from fastapi_crons._util.part import Finding, Part
-from fastapi_crons._util.tasks import Background
+from fastapi_crons._util.tasks import Background, Supervisor
 from fastapi_crons._util.text import counted, one_line, span
 from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
@@ -20,8 +20,7 @@ from fastapi_crons.engine.fleet.lost import LostLeases
 from fastapi_crons.engine.fleet.recovery import Recovery
 from fastapi_crons.engine.fleet.signals import FleetSignals
 from fastapi_crons.engine.fleet.waker import HeartbeatWaker
-from fastapi_crons.engine.runs.recorder import Recorder
-from fastapi_crons.engine.runs.runner import Runner
+from fastapi_crons.engine.runs.runner import Runs
 from fastapi_crons.errors import StoreError
 from fastapi_crons.locking.base import Beat, Lease, LiveInstance
 from fastapi_crons.locking.client import LockClient
@@ -41,11 +40,11 @@ class Membership(Part):
         config: CronConfig,
         clock: Clock,
         instance: Instance,
+        supervisor: Supervisor,
         background: Background,
         locks: LockClient,
         leases: LeaseBook,
-        recorder: Recorder,
-        runner: Runner,
+        runs: Runs,
         dispatcher: Dispatcher,
         recovery: Recovery,
         signals: FleetSignals,
@@ -59,7 +58,7 @@ class Membership(Part):
         self._instance = instance
         self._background = background
         self._locks, self._leases = locks, leases
-        self._recorder, self._runner = recorder, runner
+        self._recorder, self._runner = runs.recorder, runs.runner
         self._runs_ticks = runs_ticks
         self._dispatcher = dispatcher
         self._recovery = recovery
@@ -72,11 +71,14 @@ class Membership(Part):
         #: digests of all.
         self._others: dict[str, str] = {}
         self._digests: set[str] = set()
+        #: The owners of the instances that have stopped, while what they left is to be recovered, and the task that does it.
+        self._departed: set[str] = set()
+        self._recovery_from_stop: asyncio.Task[None] | None = None
         self._failures: defaultdict[str, Meter] = defaultdict(Meter)
         self._blocked = Meter()
         self._signals = signals
-        self._lost = LostLeases(clock, background, locks, leases, runner, dispatcher, waker, self._log_failure)
-        self.heartbeat = Heartbeat(config, clock, instance, locks, leases, waker, self._lost, listener=self)
+        self._lost = LostLeases(clock, background, locks, leases, self._runner, dispatcher, waker, self._log_failure)
+        self.heartbeat = Heartbeat(config, clock, instance, supervisor, locks, leases, waker, self._lost, self)
 
     async def announce(self) -> None:
         """Make this instance known to the lock store. Raises `StoreError`."""
@@ -207,10 +209,11 @@ class Membership(Part):
         self._recovery.meet(other.instance.id for other in beat.instances)
         own = self._instance.owner
         others = {other.instance.owner: other.jobs for other in beat.instances if other.instance.owner != own}
+        self._departed |= self._others.keys() - others.keys()
+        if self._departed and (self._recovery_from_stop is None or self._recovery_from_stop.done()):
+            self._recovery_from_stop = self._background.start(self._recover_from_stop(set(self._departed)))
         digests = {other.jobs for other in beat.instances if other.jobs}
-        if self._others.keys() - others:
-            self._background.start(self._recover_from_stop())
-        elif any(others[owner] != jobs for owner, jobs in self._others.items()):
+        if any(others.get(owner, jobs) != jobs for owner, jobs in self._others.items()):
             self._background.start(self._recover_from_removal())
         self._others = others
         if digests - self._digests - {digest}:
@@ -240,11 +243,15 @@ class Membership(Part):
             if found.function != jobs[found.job].function_name:
                 self._dispatcher.jobs.has_other_function(jobs[found.job], found.function)
 
-    async def _recover_from_stop(self) -> None:
-        """An instance has stopped. Its definitions may have been in force instead of ours, and its runs may have no outcome."""
+    async def _recover_from_stop(self, departed: set[str]) -> None:
+        """Instances have stopped. Their definitions may have been in force instead of ours, and their runs may have no outcome.
+
+        Where a store does not answer, the next heartbeat tries again.
+        """
         with self._logging_failures("can't recover what a stopped instance left"):
             await self._dispatcher.jobs.register_orphaned()
             await self._recovery.close_orphans()
+            self._departed -= departed
 
     async def _recover_from_removal(self) -> None:
         """An instance has other jobs now. It may have removed some whose definitions were in force instead of ours."""

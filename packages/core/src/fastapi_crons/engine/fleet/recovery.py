@@ -11,10 +11,8 @@ from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.dispatch.claims import interrupted, ref_of
 from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
 from fastapi_crons.engine.dispatch.tracked import TrackedJob
-from fastapi_crons.engine.runs.journal import Journal
-from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.engine.runs.run import ActiveRun
-from fastapi_crons.engine.runs.runner import Runner
+from fastapi_crons.engine.runs.runner import Runs
 from fastapi_crons.errors import StoreError
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import REACHES, Lease
@@ -45,9 +43,7 @@ class Recovery:
         state: StateBackend,
         locks: LockClient,
         leases: LeaseBook,
-        recorder: Recorder,
-        journal: Journal,
-        runner: Runner,
+        runs: Runs,
         dispatcher: Dispatcher,
         job_of: Callable[[str], CronJob | None],
     ) -> None:
@@ -56,7 +52,7 @@ class Recovery:
         self._owner = owner
         self._state = state
         self._locks, self._leases = locks, leases
-        self._recorder, self._journal, self._runner = recorder, journal, runner
+        self._recorder, self._journal, self._runner = runs
         self._dispatcher = dispatcher
         self._job_of = job_of
         #: Runs whose records were closed here, and whose ticks are to be rerun.

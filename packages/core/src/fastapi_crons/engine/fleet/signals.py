@@ -72,7 +72,7 @@ class FleetSignals(Part):
                             self._act_on(event)
             except Exception as error:  # whatever a store raises
                 logger.debug("can't listen to signals: %s", one_line(error))
-                await self._clock.sleep(backoff.next())
+            await self._clock.sleep(backoff.next())
 
     def _act_on(self, signal: Signal) -> None:
         # The lock store has the last word: a signal only says that it should be asked.

@@ -83,11 +83,12 @@ class _Report:
     def begins(self) -> None:
         self._send({})
 
-    def keep_log(self) -> _Report:
-        return self
+    @property
+    def log_fields(self) -> dict[str, object]:
+        """The parent adds them."""
+        return {}
 
-    def add(self, record: logging.LogRecord) -> None:
-        """A record was made."""
+    def keep_record(self, record: logging.LogRecord) -> None:
         from fastapi_crons.engine.runs.log import record_text
 
         fields = {key: value for key, value in record.__dict__.items() if isinstance(value, _SIMPLE)}
@@ -114,12 +115,13 @@ def reports_in(data: bytes) -> tuple[list[dict[str, object]], int]:
 
 
 def _called(task: Task, report: _Report) -> Answer:
-    from fastapi_crons.engine.runs.log import capture_records, current_log
+    from fastapi_crons.engine.runs.log import capture_records
     from fastapi_crons.engine.runs.result_json import drained, result_json
+    from fastapi_crons.run import current_run
 
     capture_records()
     logging.getLogger().setLevel(task.log_level)
-    current_log.set(report)
+    current_run.set(report)
     _set(task.variables)
 
     async def awaited(value: object) -> str | None:

@@ -11,12 +11,11 @@ import logging
 import threading
 from collections import deque
 from contextlib import suppress
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from fastapi_crons._util.exceptions import exact_text, formatted
 from fastapi_crons._util.text import cut, safe_text
-from fastapi_crons.run import LogLine
+from fastapi_crons.run import LogLine, current_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
@@ -33,21 +32,6 @@ _KEPT = "fastapi_crons_kept"
 _LINE_COST = 40
 #: How many characters `cut` adds to a text at most.
 _CUT_MARK = 40
-
-#: The run to which records made in this task or thread belong.
-current_log: ContextVar[HasLog | None] = ContextVar("fastapi_crons_run_log", default=None)
-
-
-class KeepsRecords(Protocol):
-    """The log of a run."""
-
-    def add(self, record: logging.LogRecord) -> None: ...
-
-
-class HasLog(Protocol):
-    """A run. Its log is made when it is first needed: most runs log nothing."""
-
-    def keep_log(self) -> KeepsRecords: ...
 
 
 class RunLog:
@@ -133,12 +117,12 @@ class _Capture:
 
     def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
         record: logging.LogRecord = self.inner(*args, **kwargs)
-        run = current_log.get()
+        run = current_run.get()
         if run is not None and _is_wanted(record):
             # A second `_Capture` is around this one where the app has put a factory of its own in between.
             record.__dict__[_KEPT] = True
             with suppress(Exception):
-                run.keep_log().add(record)
+                run.keep_record(record)
         return record
 
 
@@ -170,10 +154,10 @@ def record_text(record: logging.LogRecord) -> str:
 def relay(fields: Mapping[str, object]) -> None:
     """Keep a record that was made in another process with the run, and give it to the handlers of its logger here."""
     record = logging.makeLogRecord(dict(fields))
-    run = current_log.get()
+    run = current_run.get()
     if run is not None:
         with suppress(Exception):
-            run.keep_log().add(record)
+            run.keep_record(record)
     found = logging.getLogger(record.name)
     if found.isEnabledFor(record.levelno):
         found.handle(record)

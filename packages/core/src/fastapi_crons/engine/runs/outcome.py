@@ -39,7 +39,7 @@ class OutcomeFilter:
 
     def __init__(self, config: CronConfig, hooks: HookCaller) -> None:
         self._max_error_chars = config.max_error_chars
-        self._max_line_chars = longest_line(config.max_log_chars)
+        self._max_log_chars, self._max_line_chars = config.max_log_chars, longest_line(config.max_log_chars)
         self._max_result_bytes = config.max_result_bytes
         self._hooks = hooks
 
@@ -66,9 +66,9 @@ class OutcomeFilter:
             return None if text is None else safe_text(text, _NOTE_CHARS)
         return self._redacted(job_name, "note", safe_text(text, self._cut_first(job_name, _NOTE_CHARS)), _NOTE_CHARS)
 
-    def line_chars(self, run: ActiveRun) -> int:
-        """How many characters of a log record are held until the run has ended."""
-        return self._cut_first(run.job.name, self._max_line_chars)
+    def log_limits(self, run: ActiveRun) -> tuple[int, int]:
+        """How many characters a run's log may have, and how many of each record are held until the run has ended."""
+        return self._max_log_chars, self._cut_first(run.job.name, self._max_line_chars)
 
     def outcome(self, run: ActiveRun, outcome: Run) -> Run:
         """A run's outcome with its log, redacted."""

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from fastapi_crons._util.backoff import Backoff, Meter
 from fastapi_crons._util.part import Finding, Part
-from fastapi_crons._util.tasks import Supervisor
+from fastapi_crons._util.tasks import Supervisor, is_cancellation
 from fastapi_crons._util.text import counted, one_line, span, traceback_text
 from fastapi_crons.clock import Clock
 from fastapi_crons.locking.base import LeaseRef
@@ -205,8 +205,10 @@ class Recorder(Part):
             try:
                 if await asyncio.wait_for(self._write_batch(), timeout):
                     continue
-            except asyncio.TimeoutError:
-                self._report(asyncio.TimeoutError(), self._clock.monotonic())
+            except BaseException as error:
+                if is_cancellation(error):
+                    raise
+                self._report(error, self._clock.monotonic())
             if loop.time() >= deadline:
                 records = counted(len(self._pending), "record")
                 logger.error("could not write %s to the state store: %s", records, self.fault)
@@ -242,9 +244,6 @@ class Recorder(Part):
         began = self._clock.monotonic()
         try:
             await self._write([_record(noted) for noted in batch.values()])
-        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit):
-            self._requeue(batch)
-            raise
         except _ABOUT_DATA as error:
             if len(batch) == 1:
                 logger.error("a record was dropped, which the state store can't keep: %s", one_line(error))
@@ -258,6 +257,9 @@ class Recorder(Part):
             if isinstance(error, asyncio.TimeoutError):
                 # It may be the batch that is too large for the way to the store.
                 self._batch_size = max(1, len(batch) // 2)
+        except BaseException:  # it was cancelled, or a driver raises what nobody expects
+            self._requeue(batch)
+            raise
         else:
             self._batch_size = min(MAX_BATCH, self._batch_size * 2)
             if batch:
@@ -323,7 +325,7 @@ class Recorder(Part):
                     self._max_buffered,
                 )
 
-    def _report(self, error: Exception, asked: float) -> None:
+    def _report(self, error: BaseException, asked: float) -> None:
         """Log that the state store does not answer: once, and then now and then."""
         timed_out = isinstance(error, asyncio.TimeoutError)
         self.fault = f"no answer within {self._store_timeout:g} s" if timed_out else one_line(error)

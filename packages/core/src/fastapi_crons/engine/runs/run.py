@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -70,8 +71,7 @@ class ActiveRun:
         "instance",
         "job",
         "log",
-        "max_line_chars",
-        "max_log_chars",
+        "log_limits",
         "missed",
         "on_end",
         "outcome",
@@ -93,6 +93,8 @@ class ActiveRun:
     ref: LeaseRef
     #: Called when the run has ended and its lease is released: see `Runner.start`.
     on_end: Callable[[ActiveRun], None]
+    #: How many characters its log may have in all, and in each line; None where it keeps no log.
+    log_limits: Callable[[ActiveRun], tuple[int, int]] | None
 
     def __init__(
         self,
@@ -128,7 +130,6 @@ class ActiveRun:
         #: How the function ended, while the store has yet to say whose the lease is.
         self.ending: Ending | None = None
         self.log: RunLog | None = None
-        self.max_log_chars = self.max_line_chars = 0
         self.task: asyncio.Task[None] | None = None
         #: Whether its task has begun: a task that is cancelled before that never begins.
         self.begun = False
@@ -169,11 +170,14 @@ class ActiveRun:
         self.token, self.after, self.beside = result.token, result.last_handled, result.holder or None
         self.ref = LeaseRef(self.job.name, self.id, result.token)
 
-    def keep_log(self) -> RunLog:
+    def keep_record(self, record: logging.LogRecord) -> None:
+        """Keep a log record, unless the settings say that runs keep none. Most runs log nothing, and have no log."""
+        if self.log_limits is None:
+            return
         if self.log is None:
-            self.log = RunLog(self.max_log_chars, self.max_line_chars)
+            self.log = RunLog(*self.log_limits(self))
             self.log.closed = self.outcome is not None
-        return self.log
+        self.log.add(record)
 
     def lease(self, owner: str, expires: float) -> Lease:
         """The lease of this run, as a store keeps it."""

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastapi_crons._util.exceptions import is_a
 from fastapi_crons._util.os_signals import InterruptWatch
@@ -20,7 +20,7 @@ from fastapi_crons._util.tasks import Background
 from fastapi_crons._util.text import cut, printable, traceback_text, type_name
 from fastapi_crons.clock import Clock, root_task
 from fastapi_crons.engine.runs.attempt import Attempts
-from fastapi_crons.engine.runs.log import capture_records, current_log
+from fastapi_crons.engine.runs.log import capture_records
 from fastapi_crons.engine.runs.outcome import OutcomeFilter
 from fastapi_crons.engine.runs.run import ActiveRun, Ending
 from fastapi_crons.errors import SkipRun
@@ -72,11 +72,12 @@ class Runner(Part):
     ) -> None:
         """`ask_about_leases` makes the heartbeat ask the store now; `on_lost` is called after a run that lost its lease."""
         self._clock = clock
-        self._max_log_chars = config.max_log_chars if config.enabled else 0
+        self._keeps_logs = config.enabled and config.max_log_chars > 0
         self._shutdown_timeout, self._hook_timeout = config.shutdown_timeout, config.hook_timeout
         self._log_tracebacks = config.log_tracebacks
         self._hooks = hooks
         self._filter = OutcomeFilter(config, hooks)
+        self._log_limits = self._filter.log_limits if self._keeps_logs else None
         self._recorder = recorder
         self._journal = journal
         self._leases = leases
@@ -93,7 +94,7 @@ class Runner(Part):
         self.catching_up = 0
 
     async def startup(self) -> None:
-        if self._max_log_chars:
+        if self._keeps_logs:
             capture_records()
 
     async def shutdown(self, timeout: float) -> None:
@@ -133,7 +134,7 @@ class Runner(Part):
 
     def start(self, run: ActiveRun, on_end: Callable[[ActiveRun], None]) -> None:
         """Start a run whose lease is held. `on_end` is called when it has ended and its lease is released."""
-        run.on_end = on_end
+        run.on_end, run.log_limits = on_end, self._log_limits
         run.instance = self._instance_id
         run.started_ts = self._clock.now()
         self._leases.hold(run.ref)
@@ -172,9 +173,6 @@ class Runner(Part):
         root_task.set(run.task)
         current_run.set(run)
         try:
-            if self._max_log_chars:
-                run.max_log_chars, run.max_line_chars = self._max_log_chars, self._filter.line_chars(run)
-                current_log.set(run)
             await self._carry_out(run)
         except BaseException as error:
             if run.outcome is None:
@@ -362,3 +360,11 @@ class Runner(Part):
         if raised is not None and not run.is_cancelled:
             return "failed", self._filter.error(run, raised)
         return "interrupted", RunError("CancelledError", "was cancelled from outside the scheduler")
+
+
+class Runs(NamedTuple):
+    """The parts that run, and that record what becomes of ticks."""
+
+    recorder: Recorder
+    journal: Journal
+    runner: Runner

@@ -34,14 +34,14 @@ class Scopes:
     @property
     def wanted(self) -> bool:
         """Whether a plugin implements `run_scope`."""
-        return bool(self._plugins.calls("run_scope"))
+        return bool(self._plugins.calls["run_scope"])
 
     async def around(self, run: ActiveRun, function: Callable[[ActiveRun], Awaitable[object]]) -> object:
         """Call the function of a run within the scopes. A scope can neither fail the run nor hide its error."""
         scopes: list[tuple[HookCall, _Scope]] = []
         raised: BaseException | None = None
         try:
-            for call in self._plugins.calls("run_scope"):
+            for call in self._plugins.calls["run_scope"]:
                 scope = await self._enter(call, run)
                 if scope is not None:
                     scopes.append((call, scope))

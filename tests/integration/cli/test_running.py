@@ -1,0 +1,197 @@
+"""Commands that run a job: what they show, how they end, and which hooks they call."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from pathlib import Path
+
+from fastapi_crons import CronConfig, Crons
+from fastapi_crons.state import SQLiteStateBackend
+from tests.integration.cli.commands import APP, Cli, json_of, refused
+from tests.support import without_progress
+
+
+def test_run_job_says_what_is_documented(fastapi_crons: Cli, project: Path) -> None:
+    result = fastapi_crons("run-job", "backup_database")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[:3] == ["imported", "🚀 Running job 'backup_database' manually...", "at work"]
+    assert re.fullmatch(r"📊 Job 'backup_database' completed successfully in \d+\.\d\ds", lines[3])
+    assert lines[4:] == ["✅ Manual execution completed"]
+
+
+def test_run_job_that_fails(fastapi_crons: Cli, project: Path) -> None:
+    result = fastapi_crons("run-job", "send_reports")
+    assert result.exit_code == 1
+    assert re.fullmatch(
+        r"❌ Job 'send_reports' failed in \d+\.\d\ds \(run [0-9a-f]{8}\): ValueError: no reports\n", result.stderr
+    )
+    verbose = fastapi_crons("run-job", "send_reports", "--verbose")
+    assert 'raise ValueError("no reports")' in verbose.stderr
+
+
+def test_run_job_shows_log_and_result_where_that_is_wanted(fastapi_crons: Cli, project: Path) -> None:
+    result = fastapi_crons("run-job", "backup_database", "--verbose", "--note", "before the deploy")
+    assert "WARNING backup: half done" in result.stdout
+    assert 'Result: {"files": 3}' in result.stdout
+    (entry,) = json_of(fastapi_crons("logs", "--json"))
+    assert (entry["trigger"], entry["note"]) == ("cli", "before the deploy")
+    assert entry["actor"]
+
+
+def test_run_job_that_takes_too_long(fastapi_crons: Cli, project: Path) -> None:
+    result = fastapi_crons("run-job", "endless", "--timeout", "0.05")
+    assert result.exit_code == 1
+    assert "❌ Job 'endless' timed out after 0.0" in result.stderr
+
+
+def test_run_job_enters_the_lifespan_of_the_app(fastapi_crons: Cli) -> None:
+    Path("main.py").write_text(
+        "from contextlib import asynccontextmanager\n"
+        "from fastapi import FastAPI\n"
+        "from fastapi_crons import Crons\n"
+        "pools = []\n"
+        "@asynccontextmanager\n"
+        "async def lifespan(app):\n"
+        "    pools.append('open')\n"
+        "    yield\n"
+        "    pools.clear()\n"
+        "app = FastAPI(lifespan=lifespan)\n"
+        "@Crons(app).cron('0 0 1 1 *')\n"
+        "def job(): return pools[0]\n"
+    )
+    assert json_of(fastapi_crons("run-job", "job", "--json"))["result"] == "open"
+
+
+HOOKED = """
+from contextlib import asynccontextmanager
+from fastapi import FastAPI
+from fastapi_crons import Crons, hookimpl
+
+pool = None
+
+
+@asynccontextmanager
+async def lifespan(app):
+    global pool
+    print("opened")
+    pool = []
+    yield
+    print("closed with", pool)
+
+
+app = FastAPI(lifespan=lifespan)
+crons = Crons(app)
+
+
+@crons.cron("* * * * * *", name="often")
+async def often(): ...
+
+
+class Plugin:
+    @hookimpl
+    def tick_missed(self, job_name, context):
+        FAIL
+        pool.append(context["reason"])
+
+
+crons.plugins.register(Plugin())
+"""
+
+
+def test_hooks_that_a_command_calls_find_the_app_open(fastapi_crons: Cli) -> None:
+    Path("main.py").write_text(HOOKED.replace("FAIL", ""))
+    assert "opened" not in fastapi_crons("pause", "often").stdout
+    time.sleep(1.1)
+    resumed = fastapi_crons("resume", "often")
+    assert resumed.exit_code == 0
+    said = [line for line in resumed.stdout.splitlines() if not line.startswith("Resumed")]
+    assert said[0] == "opened"
+    # One for each second that the two commands took.
+    assert re.fullmatch(r"closed with \['paused'(, 'paused')*\]", said[1])
+    assert len(said) == 2
+    assert without_progress(resumed.stderr) == ""
+
+
+def test_hooks_that_fail_in_a_command_are_shown(fastapi_crons: Cli) -> None:
+    Path("main.py").write_text(HOOKED.replace("FAIL", "raise ConnectionError('no pager')"))
+    fastapi_crons("pause", "often")
+    time.sleep(1.1)
+    resumed = fastapi_crons("resume", "often")
+    assert resumed.exit_code == 0
+    assert "Resumed 'often'" in resumed.stdout
+    assert (
+        "Warning: hook tick_missed of plugin 'main:Plugin' about job 'often' failed: ConnectionError: no pager"
+        in resumed.stderr
+    )
+
+
+def test_hooks_of_a_run_by_hand_that_fail_are_shown(fastapi_crons: Cli, project: Path) -> None:
+    project.write_text(f"{APP}\ncrons.add_after_run_hook(lambda job, context: 1 / 0)\n")
+    result = fastapi_crons("run-job", "backup_database")
+    assert result.exit_code == 0
+    assert "Warning: hook after_run main:<lambda> about job 'backup_database'" in result.stderr
+    assert "ZeroDivisionError: division by zero (" in result.stderr
+
+
+def test_what_a_command_failed_with_is_not_hidden_by_the_end_of_the_app(fastapi_crons: Cli) -> None:
+    Path("main.py").write_text(
+        """
+from contextlib import asynccontextmanager
+from fastapi import FastAPI
+from fastapi_crons import Crons
+
+@asynccontextmanager
+async def lifespan(app):
+    yield
+    raise RuntimeError("the pool did not close")
+
+app = FastAPI(lifespan=lifespan)
+crons = Crons(app)
+crons.cron("0 0 1 1 *", name="job", overlap="skip")(lambda: None)
+"""
+    )
+
+    async def hold() -> None:
+        crons = Crons(state_backend=SQLiteStateBackend("crons.db"), config=CronConfig())
+        started, done = asyncio.Event(), asyncio.Event()
+
+        async def job() -> None:
+            started.set()
+            await done.wait()
+
+        crons.cron("0 0 1 1 *", name="job")(job)
+        await crons.start()
+        running = asyncio.ensure_future(crons.run_job("job"))
+        await started.wait()
+        result = await asyncio.to_thread(fastapi_crons, "run-job", "job")
+        assert "is already running" in refused(result)
+        assert "the pool did not close" in result.stderr
+        done.set()
+        await running
+        await crons.stop()
+
+    asyncio.run(hold())
+
+
+def test_a_run_by_hand_may_have_other_arguments(fastapi_crons: Cli, project: Path) -> None:
+    project.write_text(
+        f"""{APP}
+@crons.cron("0 0 1 1 *", name="report", kwargs={{"regions": ["eu"], "limit": 5}})
+async def report(regions: list[str], limit: int, title: str = "none"):
+    return [regions, limit, title]
+"""
+    )
+    ended = json_of(
+        fastapi_crons(
+            "run-job", "report", "--set", 'regions=["us"]', "--set", "limit=7", "--set", "title=5 = V", "--json"
+        )
+    )
+    assert ended["result"] == [["us"], 7, "5 = V"]
+    assert ended["kwargs"] == {"regions": ["us"], "limit": 7, "title": "5 = V"}
+    assert 'with {"regions": ["us"], "limit": 7' in fastapi_crons("logs", "--job", "report").stdout
+    assert "argument 'limit' can't be 'many'" in refused(fastapi_crons("run-job", "report", "--set", "limit=many"))
+    assert "did you mean 'limit'?" in refused(fastapi_crons("run-job", "report", "--set", "limits=1"))
+    assert "as NAME=VALUE" in fastapi_crons("run-job", "report", "--set", "limit").stderr

@@ -1,0 +1,64 @@
+"""A real uvicorn process in the current folder, and what its jobs wrote down themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+
+class Server:
+    """`uvicorn app:app` in the current folder. Its output goes to `server.log`."""
+
+    def __init__(self, *options: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        command = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(self.port), *options]
+        with Path("server.log").open("a") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as answer:
+            return json.load(answer)
+
+    def post(self, path: str, body: object) -> Any:
+        headers = {"content-type": "application/json"}
+        request = urllib.request.Request(f"{self.url}{path}", json.dumps(body).encode(), headers, method="POST")
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            return json.load(answer)
+
+    def runs(self, job: str) -> list[dict[str, Any]]:
+        """A job's runs, oldest first; none while the server does not answer."""
+        try:
+            return list(reversed(self.get(f"/api/crons/{job}/runs?limit=200")["runs"]))
+        except OSError:
+            return []
+
+    def output(self) -> str:
+        return Path("server.log").read_text()
+
+    def end(self, with_signal: int = signal.SIGTERM) -> int:
+        """Send a signal and wait for the end; returns the exit code."""
+        self.process.send_signal(with_signal)
+        return self.process.wait(30)
+
+    def kill(self) -> None:
+        """End it and all that it has started, whatever they do."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(30)
+
+
+def truth(job: str) -> list[list[str]]:
+    """What the jobs themselves wrote down: event, pid, time."""
+    lines = Path("truth.txt").read_text().splitlines() if Path("truth.txt").exists() else []
+    return [line.split()[1:] for line in lines if line.split()[0] == job]

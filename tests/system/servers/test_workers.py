@@ -1,0 +1,54 @@
+"""Several workers of one server: what they share."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support import until
+from tests.system.conftest import ROOT
+from tests.system.pages.pages import blocks
+from tests.system.servers.server import Server
+
+pytestmark = pytest.mark.slow
+
+APP = """
+from fastapi import FastAPI
+from fastapi_crons import Crons, get_cron_router
+
+app = FastAPI()
+crons = Crons(app)
+app.include_router(get_cron_router(), prefix="/api")
+
+@crons.cron("0 0 1 1 *", name="yearly")
+async def yearly(): ...
+"""
+
+
+def test_workers_that_share_a_file_are_healthy() -> None:
+    Path("app.py").write_text(APP)
+    server = Server("--workers", "2")
+    try:
+        until(lambda: server.output().count("Cron scheduler started with 1 job") == 2)
+        assert server.get("/api/scheduler/health")["status"] == "ok"
+    finally:
+        server.end()
+
+
+def test_the_recipe_for_a_run_at_the_start_runs_once_on_two_workers_that_live_on() -> None:
+    (recipe,) = (block.text for block in blocks(ROOT / "docs/moving/apscheduler.md") if "class AtStart" in block.text)
+    counted = recipe.replace("await asyncio.sleep(1)", "open('ran.txt', 'a').write('x')\n    await asyncio.sleep(1)")
+    assert counted != recipe
+    Path("app.py").write_text(counted)
+    server = Server("--workers", "2")
+    try:
+        until(lambda: server.output().count("Cron scheduler started with") == 2)
+        until(lambda: Path("ran.txt").exists())
+        time.sleep(3)  # what the other worker would do, it has done by now
+        assert Path("ran.txt").read_text() == "x"
+        assert server.process.poll() is None
+        assert "ERROR" not in server.output()
+    finally:
+        server.end()

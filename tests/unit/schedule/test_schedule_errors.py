@@ -1,0 +1,242 @@
+"""What is said of expressions that can't be used: which field is the cause, and what to do."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastapi_crons import CronSchedule, ScheduleError
+from tests.support import examples
+
+FIELDS = ["minute", "hour", "day of month", "month", "day of week", "second"]
+GOOD = {
+    "minute": ["*", "0", "*/5", "1,2", "5-9/2", "59"],
+    "hour": ["*", "0", "*/2", "9-17", "23", "22-2"],
+    "day of month": ["*", "?", "1", "1,15", "*/2", "L", "15W", "LW,1"],
+    "month": ["*", "1", "jan", "mar-MAY", "*/3", "1,12"],
+    "day of week": ["*", "?", "0", "7", "mon-fri", "1#2", "5L", "sat,1#1", "THU", "*/2"],
+    "second": ["0", "*", "*/10", "30,45"],
+}
+#: Refused in every field.
+BAD = [
+    "x",
+    "-1",
+    "1-",
+    "-",
+    "/",
+    "*/0",
+    "*/",
+    "5//2",
+    "1,,2",
+    ",1",
+    "#",
+    "1-2-3",
+    "1.5",
+    "$",
+    "9999",
+    "H",
+    "R(1-5)",
+    "**",
+    "L-3",
+]
+BAD_IN = {
+    "minute": [*BAD, "60", "1,60", "?", "L", "5W", "mon", "jan", "1#1", "0-60", "5L", "*/2#1"],
+    "hour": [*BAD, "24", "?", "L", "W", "mon", "2#1", "9-24"],
+    "day of month": [*BAD, "0", "32", "mon", "32W", "0W", "1-3W", "W", "1#2", "jan", "LL", "?W"],
+    "month": [*BAD, "0", "13", "?", "L", "mon", "1#1", "january", "6W"],
+    "day of week": [*BAD, "8", "L", "1#6", "1#0", "jan", "monday", "5W", "8L", "mon#9", "#2", "LW"],
+    "second": [*BAD, "60", "?", "L", "mon", "SUN-SAT", "1#1", "jan"],
+}
+
+
+@st.composite
+def expressions_with_one_bad_field(draw: st.DrawFn) -> tuple[str, str]:
+    fields = FIELDS[: draw(st.sampled_from([5, 6]))]
+    bad = draw(st.sampled_from(fields))
+    values = {field: draw(st.sampled_from(GOOD[field])) for field in fields}
+    values[bad] = draw(st.sampled_from(BAD_IN[bad]))
+    return " ".join(values.values()), bad
+
+
+@settings(max_examples=examples(1_000), deadline=None)
+@given(expressions_with_one_bad_field())
+def test_the_one_field_that_is_bad_is_the_one_that_is_blamed(case: tuple[str, str]) -> None:
+    expr, bad = case
+    with pytest.raises(ScheduleError) as refused:
+        CronSchedule(expr)
+    value = expr.split()[FIELDS.index(bad)]
+    assert str(refused.value).startswith(f"{bad} field {value!r} can't be used: "), expr
+
+
+@pytest.mark.parametrize(
+    ("expr", "cause"),
+    [
+        ("0 0 */15 * 1#2", "day of month '*/15' and day of week '1#2'"),
+        ("0 0 */15 2 1#2", "day of month '*/15' and day of week '1#2'"),
+        ("0 0 30 2 *", "day of month '30' and month '2'"),
+        ("0 0 31W 2,4 *", "day of month '31W' and month '2,4'"),
+        ("0 0 31 apr */3", "day of month '31' and month 'apr'"),
+        ("0 0 */29 2 1#5", "day of month '*/29', month '2' and day of week '1#5'"),
+    ],
+)
+def test_the_fields_that_never_meet_are_the_ones_that_are_named(expr: str, cause: str) -> None:
+    with pytest.raises(ScheduleError) as refused:
+        CronSchedule(expr)
+    assert str(refused.value) == f"cron expression {expr!r} is never due: {cause} never occur together"
+
+
+@pytest.mark.parametrize(
+    ("expr", "written"),
+    [
+        ("0 0 12 * * ?", "0 12 * * *"),
+        ("0 0 12 * * MON-FRI", "0 12 * * MON-FRI"),
+        ("0 0 12 ? * WED", "0 12 * * WED"),
+        ("0 0/5 14 * * ?", "0/5 14 * * *"),
+        ("30 0 12 * * MON", "0 12 * * MON 30"),
+        ("*/10 * * * * ?", "* * * * * */10"),
+        ("0 15 10 L * ?", "15 10 L * *"),
+        ("0 15 10 ? * 6L", "15 10 * * 6L"),
+        ("0 15 10 * * ? 2026", "15 10 * * *"),
+        ("0 15 10 * * ? 2026-2028", "15 10 * * *"),
+    ],
+)
+def test_seconds_that_come_first_are_told_where_they_stand_here(expr: str, written: str) -> None:
+    with pytest.raises(ScheduleError) as refused:
+        CronSchedule(expr)
+    told = re.search(
+        "seconds are the last field here, not the first as in Quartz and Spring; .* write '(.*?)'", str(refused.value)
+    )
+    assert told is not None, refused.value
+    assert told[1] == written
+    CronSchedule(told[1])
+
+
+def test_numbered_weekdays_of_quartz_are_said_to_count_from_another_day() -> None:
+    with pytest.raises(ScheduleError, match="in Quartz, Sunday is day 1 of the week; here it is 0"):
+        CronSchedule("0 15 10 ? * 6L")
+
+
+@pytest.mark.parametrize("expr", ["0 15 10 L-2 * ?", "0 0 12 1W,L-3 * ? 2026"])
+def test_what_only_quartz_has_is_told_where_seconds_stand_too(expr: str) -> None:
+    with pytest.raises(ScheduleError, match="seconds are the last field here"):
+        CronSchedule(expr)
+
+
+@pytest.mark.parametrize("expr", ["61 * * * *", "0 0 * * 8", "* * * * * 60", "0 0 1 * * * * *"])
+def test_other_faults_are_not_taken_for_seconds_that_come_first(expr: str) -> None:
+    with pytest.raises(ScheduleError) as refused:
+        CronSchedule(expr)
+    assert "Quartz" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("expr", "blamed"),
+    [
+        ("60 * * * *", "minute field '60' can't be used: a number is outside of the range 0 to 59"),
+        ("0 24 * * *", "hour field '24' can't be used: a number is outside of the range 0 to 23"),
+        ("0 0 0 * *", "day of month field '0' can't be used: a number is outside of the range 1 to 31"),
+        ("0 0 * 13 *", "month field '13' can't be used: a number is outside of the range 1 to 12"),
+        ("0 0 * * 8", "day of week field '8' can't be used: a number is outside of the range 0 to 7"),
+        ("0 0 * * * 60-61", "second field '60-61' can't be used: a number is outside of the range 0 to 59"),
+        ("? * * * *", "minute field '?' can't be used: ? is allowed only in the day of month and day of week fields"),
+        ("0 0 * * 5-?", "day of week field '5-?' can't be used: it can't be parsed"),
+        ("a-b * * * *", "minute field 'a-b' can't be used: it can't be parsed"),
+        ("0 0 $ * *", "day of month field '$' can't be used: it contains characters that no cron field allows"),
+        ("99999 * * * *", "minute field '99999' can't be used: a number is too large"),
+        ("0 0 00W * *", "day of month field '00W' can't be used: days go from 1 to 31"),
+        ("0 0 1,32W * *", "day of month field '1,32W' can't be used: days go from 1 to 31"),
+        ("0 0 1-3w * *", "day of month field '1-3w' can't be used: W needs a single day, as in 15W or LW"),
+        (
+            "0 r * * *",
+            "hour field 'r' can't be used: H and R would mean another time in each process; write a fixed time",
+        ),
+        # The whole field is shown, and not only the faulty item.
+        ("0 0 * * 1,x#2,5L", "day of week field '1,x#2,5L' can't be used: it can't be parsed"),
+        ("0 0 * * 5L,x,1#2", "day of week field '5L,x,1#2' can't be used: it can't be parsed"),
+        (
+            f"{'1,' * 40}x * * * *",
+            "minute field '1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,... can't be used: it can't be parsed",
+        ),
+    ],
+)
+def test_the_field_and_the_reason_are_named(expr: str, blamed: str) -> None:
+    with pytest.raises(ScheduleError) as refused:
+        CronSchedule(expr)
+    assert str(refused.value) == blamed
+
+
+_QUARTZ = "; seconds are the last field here, not the first as in Quartz and Spring"
+_SUNDAY = " (in Quartz, Sunday is day 1 of the week; here it is 0)"
+
+
+@pytest.mark.parametrize(
+    ("expr", "counted", "hint"),
+    [
+        ("", "0 fields", ""),
+        ("*", "1 field", ""),
+        ("* * * *", "4 fields", ""),
+        ("0 0 1 * * * * *", "8 fields", ""),
+        ("0 15 10 * * * x", "7 fields", ""),
+        ("0 15 10 * * ? x", "7 fields", _QUARTZ),
+        ("0 15 10 * * ? *", "7 fields", f"{_QUARTZ}; if they come first, write '15 10 * * *', without the year"),
+        ("0 15 10 * * mon ?", "7 fields", f"{_QUARTZ}; if they come first, write '15 10 * * mon', without the year"),
+        (
+            "5 15 10 ? * 6#3 2026/2,2030",
+            "7 fields",
+            f"{_QUARTZ}; if they come first, write '15 10 * * 6#3 5', without the year{_SUNDAY}",
+        ),
+    ],
+)
+def test_how_many_fields_there_are_is_counted(expr: str, counted: str, hint: str) -> None:
+    with pytest.raises(ScheduleError) as refused:
+        CronSchedule(expr)
+    assert str(refused.value) == (
+        f"cron expression '{expr}' has {counted}; give five (minute, hour, day of month, month, day of week) or six, "
+        f"with seconds last{hint}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("expr", "hint"),
+    [
+        ("0 15 10 L-2 * ?", _QUARTZ),
+        ("30 0 12 ? * WED", f"{_QUARTZ}; if they come first, write '0 12 * * WED 30'"),
+        ("0 0 12 ? JAN-MAR 1-5", f"{_QUARTZ}; if they come first, write '0 12 * JAN-MAR 1-5'{_SUNDAY}"),
+        # Only which one of the month, and not a day of the week, is a number.
+        ("0 15 10 ? * MON#1,TUE#2", f"{_QUARTZ}; if they come first, write '15 10 * * MON#1,TUE#2'"),
+    ],
+)
+def test_what_to_write_instead_of_seconds_that_come_first(expr: str, hint: str) -> None:
+    with pytest.raises(ScheduleError) as refused:
+        CronSchedule(expr)
+    assert str(refused.value).endswith(hint)
+
+
+def test_what_is_longer_than_a_thousand_characters_is_refused() -> None:
+    assert CronSchedule("0 9 * * *".ljust(1_000)) == CronSchedule("0 9 * * *")
+    with pytest.raises(ScheduleError, match="the cron expression has 1001 characters; at most 1000 are allowed"):
+        CronSchedule("0 9 * * *".ljust(1_001))
+    # So long, and without a cache.
+    assert CronSchedule(f"{','.join(['7'] * 100)} 9 * * *").next_tick(0) == 9 * 3_600 + 7 * 60
+
+
+@pytest.mark.parametrize(
+    ("expr", "said"),
+    [
+        (5, "a cron expression must be text, not int; e.g. '*/5 * * * *'"),
+        ([], "a cron expression must be text, not list; e.g. '*/5 * * * *'"),
+        ("@Reboot", "'@reboot' is not a time; call the function when the app starts instead"),
+        (
+            "@fortnightly",
+            "'@fortnightly' is unknown; known names are @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly",
+        ),
+    ],
+)
+def test_what_is_no_expression_is_refused(expr: Any, said: str) -> None:
+    with pytest.raises(ScheduleError) as refused:
+        CronSchedule(expr)
+    assert str(refused.value) == said
