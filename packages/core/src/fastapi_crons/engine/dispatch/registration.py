@@ -280,9 +280,6 @@ class RegisteredJobs:
         try:
             while self._place_some(answered, now):  # noqa: ASYNC110 - lets other tasks run, and waits for nothing
                 await asyncio.sleep(0)
-        except asyncio.CancelledError:  # the next caller places the rest
-            self._changed.extendleft([job.name for job in reversed(jobs) if job.name not in self._tracked])
-            raise
         finally:
             self._on_registered([job for job in jobs if job.name in self._tracked])
         moved = [
