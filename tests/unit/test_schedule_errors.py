@@ -99,8 +99,9 @@ def test_the_fields_that_never_meet_are_the_ones_that_are_named(expr: str, cause
         ("*/10 * * * * ?", "* * * * * */10"),
         ("0 15 10 L * ?", "15 10 L * *"),
         ("0 15 10 ? * 6L", "15 10 * * 6L"),
-        ("0 15 10 * * ? 2026", "15 10 * * *"),
-        ("0 15 10 * * ? 2026-2028", "15 10 * * *"),
+        ("0 15 10 * * ? 2026", "15 10 * * * 0 2026"),
+        ("0 15 10 * * ? 2026-2028", "15 10 * * * 0 2026-2028"),
+        ("30 15 10 ? * 7 *", "15 10 * * 7 30"),
     ],
 )
 def test_seconds_that_come_first_are_told_where_they_stand_here(expr: str, written: str) -> None:
@@ -115,7 +116,7 @@ def test_seconds_that_come_first_are_told_where_they_stand_here(expr: str, writt
 
 
 def test_numbered_weekdays_of_quartz_are_said_to_count_from_another_day() -> None:
-    with pytest.raises(ScheduleError, match="in Quartz, Sunday is day 1 of the week; here it is 0"):
+    with pytest.raises(ScheduleError, match="in Quartz, Sunday is day 1 of the week; here it is 0 or 7"):
         CronSchedule("0 15 10 ? * 6L")
 
 
@@ -139,6 +140,16 @@ def test_other_faults_are_not_taken_for_seconds_that_come_first(expr: str) -> No
         ("0 0 0 * *", "a number is outside of the range 1 to 31"),
         ("0 0 * * 8", "a number is outside of the range 0 to 7"),
         ("? * * * *", "? is allowed only in the day of month and day of week fields"),
+        ("0 0 L-3 * *", "days before the last one, as in Quartz, are not known here; L is the last day, LW the last weekday"),
+        ("0 0 * * L", "L needs a day, as in 5L for the last Friday of the month; alone, as in Quartz, write 6 for Saturday"),
+        ("0 0 * * 5W", "W belongs to the day of month field"),
+        ("0 0 * * monday", "names of months and days have three letters"),
+        ("0 0 * january *", "names of months and days have three letters"),
+        ("0 0 1 1 * 0 1969", "year field '1969' can't be used: a number is outside of the range 1970 to 2099"),
+        ("0 0 1 1 * 0 L", "year field 'L' can't be used"),
+        ("0 0 1 1 * 0 20260", "year field '20260' can't be used: a number is too large"),
+        ("0 0 29 2 * 0 2026,2027", "day of month '29', month '2' and year '2026,2027' never occur together"),
+        ("@every 90m", "write Every(…) of fastapi_crons.schedules instead"),
         ("*", "has 1 field;"),
         ("", "has 0 fields;"),
     ],

@@ -170,8 +170,9 @@ class CronJob:
         put(self, "_defaulted", _defaulted(zone, coalesce, misfire_grace_time, timeout, max_retries, retry_delay))
         put(self, "_run_in", run_in)
         self._check_options()
-        if isinstance(self.schedule, CronSchedule) and "/" in self.schedule.text:
-            for doubt in doubts(self.schedule.text):
+        text = self.schedule.text
+        if ("/" in text or text.count(" ") > 4) and isinstance(self.schedule, CronSchedule):  # 4: five fields
+            for doubt in doubts(text):
                 logger.warning("job %r: %s", self.name, doubt, extra={"job": self.name})
 
     def _check_function(self) -> None:

@@ -50,9 +50,9 @@ class Schedule(Protocol):
 class CronSchedule:
     """A cron expression in a time zone. Immutable; equal where expression and zone are equal.
 
-    Five fields (minute, hour, day of month, month, day of week), or six with seconds last; names, lists, ranges, steps,
-    `L`, `15W`, `LW`, `5#2`, `5L`, and `@hourly` and its kin. When both day fields are restricted, a day matches when
-    either does; when one begins with `*` (`*/2`, too), both must match.
+    Five fields (minute, hour, day of month, month, day of week), six with seconds last, or seven with the year (1970 to
+    2099) after the seconds; names, lists, ranges, steps, `L`, `15W`, `LW`, `5#2`, `5L`, and `@hourly` and its kin. When
+    both day fields are restricted, a day matches when either does; when one begins with `*` (`*/2`, too), both must match.
 
     Raises `ScheduleError` (a `ValueError`) for an expression that can't be parsed or is never due, naming the field, and for
     an unknown zone.

@@ -27,18 +27,24 @@ _WHICH = ("last", "first", "second", "third", "fourth", "fifth")
 def in_words(expr: str) -> str:
     """When a cron expression is due, in English. Raises `ScheduleError` for one that can't be parsed."""
     parsed = parse(expr)
-    text = ", ".join(filter(None, (_time(parsed), _day(parsed), _month(parsed.days.months))))
+    text = ", ".join(filter(None, (_time(parsed), _day(parsed), _month(parsed.days.months), _year(parsed.days.years))))
     return text[0].upper() + text[1:]
 
 
 @lru_cache(maxsize=4096)
 def doubts(expr: str) -> tuple[str, ...]:
-    """A sentence for each step of a cron expression that is larger than its range."""
-    return tuple(
+    """A sentence for each step of a cron expression that is larger than its range, and for seconds that come first."""
+    found = [
         f"the step of {item!r} in the {field} field is larger than its range, so only {value} matches; "
         f"{expr!r} means: {in_words(expr)}"
         for field, item, value in large_steps(expr)
-    )
+    ]
+    fields = expr.split()
+    if len(fields) >= _WITH_SECONDS and len(parse(expr).times.seconds) == len(_MINUTES) and set(fields[:5]) != {"*"}:
+        found.append(
+            f"it runs every second of a minute, 60 times in a row: seconds are the last field here, not the first ({expr!r})"
+        )
+    return tuple(found)
 
 
 def hardly_meant(expr: str) -> tuple[str, ...]:
@@ -46,10 +52,6 @@ def hardly_meant(expr: str) -> tuple[str, ...]:
     fields = ALIASES.get(expr.lower(), expr).split()
     parsed = parse(expr)
     found = list(doubts(expr))
-    if len(fields) == _WITH_SECONDS and len(parsed.times.seconds) == len(_MINUTES) and set(fields[:-1]) != {"*"}:
-        found.append(
-            f"it runs every second of a minute, 60 times in a row: seconds are the last field here, not the first ({expr!r})"
-        )
     hours = sorted({minute // 60 for minute in parsed.times.minutes})
     apart = len(hours) < len(_HOURS) and all((hour + 1) % len(_HOURS) not in hours for hour in hours)
     if len(fields) < _WITH_SECONDS and fields[0] == "*" and apart:
@@ -148,6 +150,10 @@ def _month(months: Collection[int]) -> str:
     if len(months) == 12:
         return ""
     return f"in {_list([_name_run(run, _MONTHS) for run in _named_runs(months)])}"
+
+
+def _year(years: Sequence[int] | None) -> str:
+    return "" if years is None else f"in the {_counted('year', years)}"
 
 
 def _name_run(run: tuple[int, int], names: Sequence[str]) -> str:
