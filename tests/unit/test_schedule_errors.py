@@ -140,8 +140,14 @@ def test_other_faults_are_not_taken_for_seconds_that_come_first(expr: str) -> No
         ("0 0 0 * *", "a number is outside of the range 1 to 31"),
         ("0 0 * * 8", "a number is outside of the range 0 to 7"),
         ("? * * * *", "? is allowed only in the day of month and day of week fields"),
-        ("0 0 L-3 * *", "days before the last one, as in Quartz, are not known here; L is the last day, LW the last weekday"),
-        ("0 0 * * L", "L needs a day, as in 5L for the last Friday of the month; alone, as in Quartz, write 6 for Saturday"),
+        (
+            "0 0 L-3 * *",
+            "days before the last one, as in Quartz, are not known here; L is the last day, LW the last weekday",
+        ),
+        (
+            "0 0 * * L",
+            "L needs a day, as in 5L for the last Friday of the month; alone, as in Quartz, write 6 for Saturday",
+        ),
         ("0 0 * * 5W", "W belongs to the day of month field"),
         ("0 0 * * monday", "names of months and days have three letters"),
         ("0 0 * january *", "names of months and days have three letters"),

@@ -117,7 +117,9 @@ def test_a_year_field_ends_a_schedule_and_reaches_far_ahead() -> None:
     over = CronSchedule("0 0 1 1 * 0 2020")
     assert over.next_after(datetime(2026, 1, 1, tzinfo=UTC)) is None
     assert over.next_after(datetime(1, 6, 1, tzinfo=UTC)) == datetime(2020, 1, 1, tzinfo=UTC)
-    assert CronSchedule("0 0 1 1 * 0 2099").next_after(datetime(2026, 1, 1, tzinfo=UTC)) == datetime(2099, 1, 1, tzinfo=UTC)
+    assert CronSchedule("0 0 1 1 * 0 2099").next_after(datetime(2026, 1, 1, tzinfo=UTC)) == datetime(
+        2099, 1, 1, tzinfo=UTC
+    )
     until = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp())
     count = CronSchedule("*/30 * * 2 * 0 2027,2028").count_ticks(0, until, 10_000, lambda: False)
     assert count == (48 * (28 + 29), False)

@@ -71,7 +71,9 @@ def parse(expr: str) -> Parsed:
         if text.lower() == "@reboot":
             raise ScheduleError("'@reboot' is not a time; call the function when the app starts instead")
         if _EVERY.fullmatch(text):
-            raise ScheduleError(f"{_shown(text)} is no cron expression; write Every(…) of fastapi_crons.schedules instead")
+            raise ScheduleError(
+                f"{_shown(text)} is no cron expression; write Every(…) of fastapi_crons.schedules instead"
+            )
         if text.lower() not in ALIASES:
             raise ScheduleError(f"{_shown(text)} is unknown; known names are {', '.join(ALIASES)}")
         fields = ALIASES[text.lower()].split()
@@ -149,9 +151,7 @@ def _parse_fields(text: str, fields: list[str]) -> Parsed:
         minute[0] == "*" or hour[0] == "*",
     )
     if parsed.days.next_day(0) is None:
-        raise ScheduleError(
-            f"cron expression {_shown(text)} is never due: {_conflict(parsed.days, fields)}"
-        )
+        raise ScheduleError(f"cron expression {_shown(text)} is never due: {_conflict(parsed.days, fields)}")
     return parsed
 
 

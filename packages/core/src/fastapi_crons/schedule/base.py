@@ -14,7 +14,7 @@ from fastapi_crons.errors import ScheduleError
 
 @runtime_checkable
 class Schedule(Protocol):
-    """When a job is due. `CronSchedule` and those of `fastapi_crons.schedules` are ours; plugins and apps can bring other kinds.
+    """When a job is due. Ours are `CronSchedule` and those of `fastapi_crons.schedules`; plugins and apps can bring others.
 
     A schedule must be hashable; jobs with equal schedules share one place in the timeline. Its instants are whole seconds,
     and the same in every process. When a job is defined, its schedule is tried over a year, for a few hundredths of a second.
@@ -66,6 +66,11 @@ class ZonedSchedule(ABC):
     @property
     def foreign(self) -> tuple[Schedule, ...]:
         """The schedules of plugins and apps in it, which may break the `Schedule` protocol."""
+        return ()
+
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        """The cron expressions in it."""
         return ()
 
     @property

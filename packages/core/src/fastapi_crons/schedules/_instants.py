@@ -106,7 +106,9 @@ def days_of(dates: object, what: str) -> tuple[tuple[date, date], ...]:
     for item in dates:
         ends = item.split("/") if isinstance(item, str) else item if isinstance(item, (tuple, list)) else (item,)
         if len(ends) > 2 or not ends:
-            raise ScheduleError(f"{what} can't have {brief(item)}; give a date, or the first and the last one of a range")
+            raise ScheduleError(
+                f"{what} can't have {brief(item)}; give a date, or the first and the last one of a range"
+            )
         first, last = day(ends[0], f"a date of {what}"), day(ends[-1], f"a date of {what}")
         if last < first:
             raise ScheduleError(f"{what} can't have {brief(item)}: the range ends before it begins")
