@@ -109,7 +109,7 @@ def days_of(dates: object, what: str) -> tuple[tuple[date, date], ...]:
             raise ScheduleError(
                 f"{what} can't have {brief(item)}; give a date, or the first and the last one of a range"
             )
-        first, last = day(ends[0], f"a date of {what}"), day(ends[-1], f"a date of {what}")
+        first, last = day(ends[0], f"a date in {what}"), day(ends[-1], f"a date in {what}")
         if last < first:
             raise ScheduleError(f"{what} can't have {brief(item)}: the range ends before it begins")
         ranges.append((first, last))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from datetime import datetime, timedelta, tzinfo
 from typing import Literal
@@ -174,17 +173,18 @@ def _whole_seconds(period: object, units: dict[str, float]) -> int:
     else:
         total = 0
         for unit, value in units.items():
-            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-            if not number or value < 0:
-                raise ScheduleError(f"{unit} of Every can't be {brief(value)}; give a number, 0 or more")
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not 0 <= value <= _LONGEST:
+                raise ScheduleError(
+                    f"{unit} of Every can't be {brief(value)}; give a number, 0 or more, for at most 50 years"
+                )
             total += value * _UNITS[unit]
-    shown_period = f"{total:g} s"
+    if total > _LONGEST:
+        raise ScheduleError(f"the period of Every can't be {total:g} s; give at most 50 years")
     if total <= 0:
         raise ScheduleError(
-            f"the period of Every can't be {shown_period}; give at least one second, like Every(minutes=90)"
+            f"the period of Every can't be {total:g} s; give at least one second, like Every(minutes=90)"
         )
-    if total > _LONGEST:
-        raise ScheduleError(f"the period of Every can't be {shown_period}; give at most 50 years")
     if total != int(total):
         raise ScheduleError(f"the period of Every can't be {total!r} s; ticks are whole seconds")
     return int(total)
