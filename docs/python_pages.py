@@ -101,7 +101,7 @@ def python() -> str:
                     Entry(
                         "fastapi_crons.schedule.cron:CronSchedule",
                         without=_INTERNAL,
-                        base="fastapi_crons.schedule.base:ZonedSchedule",
+                        bases=("fastapi_crons.schedule.base:ZonedSchedule",),
                     ),
                     Entry("fastapi_crons.schedule.base:Schedule"),
                     Entry("fastapi_crons.engine.runs.context:JobContext"),

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from fastapi_crons import CronJob, Crons, CronSchedule, JobDefinitionError, ScheduleError
+from fastapi_crons import CronJob, Crons, CronSchedule, JobDefinitionError, JobGroup, ScheduleError
 from fastapi_crons.api.models import JobModel
 from fastapi_crons.management.management import Management
 from fastapi_crons.schedules import AnyOf, AtStart, Every, Except, Once, Within
@@ -73,6 +73,21 @@ async def test_a_job_without_a_zone_of_its_own_is_read_in_that_of_the_settings(
         "settings": ("Asia/Tokyo", "Asia/Tokyo"),
         "job": ("Europe/Berlin", "Europe/Berlin"),
         "own": ("UTC", "UTC"),
+    }
+
+
+def test_the_zone_of_a_group_is_for_schedules_without_one() -> None:
+    group, crons = JobGroup(timezone="Asia/Tokyo"), Crons()
+    group.cron(Once("2026-03-01T12:00"), name="group")(nothing)
+    group.cron("Once('2026-03-01T12:00')", name="text")(nothing)
+    group.cron(Once("2026-03-01T12:00", timezone="UTC"), name="own")(nothing)
+    group.cron("Once('2026-03-01T12:00', timezone='UTC')", name="own in its text")(nothing)
+    crons.include(group)
+    assert {job.name: job.schedule_zone for job in crons.jobs} == {
+        "group": "Asia/Tokyo",
+        "text": "Asia/Tokyo",
+        "own": "UTC",
+        "own in its text": "UTC",
     }
 
 

@@ -11,6 +11,7 @@ from fastapi_crons.schedule.base import Schedule, ZonedSchedule
 from fastapi_crons.schedule.checks import fault_of
 from fastapi_crons.schedule.cron import cron_schedule
 from fastapi_crons.schedule.english import doubts
+from fastapi_crons.schedules.texts import schedule_of_text
 
 
 def schedule_of_job(name: str, expr: object, timezone: str | None) -> Schedule:
@@ -36,7 +37,11 @@ def schedule_of_job(name: str, expr: object, timezone: str | None) -> Schedule:
 
 def takes_zone(expr: object) -> bool:
     """Whether what a job is defined with is read in the job's zone."""
-    return isinstance(expr, str) or (isinstance(expr, ZonedSchedule) and not expr.has_zone)
+    if isinstance(expr, str):
+        if "(" not in expr:
+            return True
+        expr = schedule_of_text(expr)
+    return isinstance(expr, ZonedSchedule) and not expr.has_zone
 
 
 def zone_of(schedule: Schedule) -> str:
