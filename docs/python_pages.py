@@ -67,6 +67,7 @@ def python() -> str:
                             "end_for",
                             "check_hooks",
                             "jobs_missing_for_hooks",
+                            "started_alone",
                             "placements",
                             "place",
                             "check_group_hook",
