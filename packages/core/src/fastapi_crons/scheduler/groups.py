@@ -318,7 +318,8 @@ def _probed(options: Mapping[str, Any]) -> CronJob:
         raise type(error)(str(error).replace(f"job {_PROBE!r}", "a JobGroup")) from None
 
 
-def _nothing() -> None: ...
+def _nothing(**_: object) -> None:
+    """Takes whatever arguments a group has for its jobs."""
 
 
 _OPTIONS = inspect.signature(CronJob).parameters.keys() - {"func", "expr", "name", "tags"}
