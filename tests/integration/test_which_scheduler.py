@@ -106,6 +106,21 @@ def test_one_that_runs_is_not_taken_by_another_app() -> None:
         assert second is not first
 
 
+async def test_one_that_was_started_without_an_app_is_not_taken_by_one_afterwards() -> None:
+    alone = Crons(state_backend=MemoryStateBackend())
+    alone.cron("0 0 1 1 *", name="job")(nothing)
+    async with alone:
+        pass
+    app = FastAPI()
+    crons = Crons(app, state_backend=MemoryStateBackend())
+    assert crons is not alone
+    crons.cron("0 0 1 1 *", name="job")(nothing)
+    async with app.router.lifespan_context(app):
+        assert crons.running
+        assert not alone.running
+    assert Crons(FastAPI()) is not crons, "made for an app"
+
+
 async def test_the_first_app_starts_it_and_the_last_one_stops_it() -> None:
     crons = Crons(state_backend=MemoryStateBackend())
     apps = [FastAPI(), FastAPI(), FastAPI()]

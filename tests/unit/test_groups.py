@@ -101,6 +101,22 @@ def test_every_option_of_a_job_can_be_a_default() -> None:
         assert known == {**options, "retry_on": (OSError,)}
 
 
+def test_arguments_and_places_can_be_defaults() -> None:
+    def report(region: str = "all", rows: int = 1) -> None: ...
+
+    group = JobGroup(kwargs={"region": "eu"}, run_in="thread")
+    group.cron("0 * * * *", name="default")(report)
+    group.cron("0 * * * *", name="own", kwargs={"rows": "7"})(report)
+    with pytest.raises(JobDefinitionError, match="no parameter named 'region'"):
+        group.cron("0 * * * *")(a)
+    crons = scheduler()
+    crons.include(group)
+    assert [(job.name, dict(job.kwargs), job.run_in) for job in crons.jobs] == [
+        ("default", {"region": "eu"}, "thread"),
+        ("own", {"rows": 7}, "thread"),
+    ]
+
+
 def test_none_is_an_option_that_is_left_out() -> None:
     group = JobGroup(timeout=5, coalesce=None)
     group.cron("0 * * * *", timeout=None, tags=None)(a)
@@ -244,6 +260,8 @@ def test_a_circle_of_groups_is_refused() -> None:
         ({"overlap": "wait"}, JobDefinitionError, "overlap of a JobGroup can't be 'wait'; choose one of"),
         ({"max_retries": -1}, JobDefinitionError, "max_retries of a JobGroup can't be -1"),
         ({"retry_on": ["OSError"]}, JobDefinitionError, "retry_on of a JobGroup can't be"),
+        ({"kwargs": 3}, JobDefinitionError, "kwargs of a JobGroup can't be 3"),
+        ({"run_in": "moon"}, JobDefinitionError, "run_in of a JobGroup can't be 'moon'"),
         ({"timezone": "Mars"}, ScheduleError, "timezone 'Mars' is unknown"),
         ({"timout": 3}, TypeError, "no option 'timout'; it has prefix, tags, and .*timeout"),
         ({"expr": "* * * * *"}, TypeError, "no option 'expr'"),

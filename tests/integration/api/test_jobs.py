@@ -55,6 +55,7 @@ async def test_a_job_shows_its_definition_and_its_latest_state(
         "expr": "0 4 * * *",
         "timezone": "Europe/Berlin",
         "tags": ["a", "b"],
+        "description": "At 04:00, every day",
         "kwargs": {},
         "enabled": True,
         "paused": None,

@@ -18,18 +18,19 @@ if TYPE_CHECKING:
 
 def next_ticks(
     what: Annotated[
-        list[str], typer.Argument(metavar="NAME_OR_EXPRESSION", help="Jobs, or cron expressions in quotes.")
+        list[str],
+        typer.Argument(metavar="NAME_OR_EXPRESSION", help="Jobs, or cron expressions and schedules in quotes."),
     ],
     app: App = None,
     zone: Annotated[
         str | None,
-        typer.Option("--timezone", "-z", help="Of an expression; a job has its own. Default: CRON_TIMEZONE."),
+        typer.Option("--timezone", "-z", help="Of what is in quotes; a job has its own. Default: CRON_TIMEZONE."),
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=1_000, help="How many ticks.")] = 5,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show when a job, or any cron expression, is due next, with a description in words."""
+    """Show when a job, a cron expression, or a schedule like 'Every(minutes=90)', is due next, with a description in words."""
     with json_only(as_json):
         schedules = _schedules(what, zone, app)
     now = datetime.now(timezone.utc)
@@ -58,7 +59,7 @@ def next_ticks(
             local = _in_zone(tick, schedule)
             say(f"  {local.isoformat(sep=' ')}  in {duration((tick - now).total_seconds())}")
         if not ticks:
-            say("  never again")
+            say("  never again" if _is_clocked(schedule) else "  not known from the clock")
 
 
 def _schedules(what: list[str], zone: str | None, app: str | None) -> list[tuple[str | None, Schedule]]:
@@ -66,9 +67,10 @@ def _schedules(what: list[str], zone: str | None, app: str | None) -> list[tuple
     from fastapi_crons.config import CronConfig
     from fastapi_crons.errors import ScheduleError, UnknownJobError
     from fastapi_crons.schedule import CronSchedule
+    from fastapi_crons.schedules.texts import KINDS, schedule_of_text
 
     default_zone = zone or CronConfig().timezone
-    if len(what) in (5, 6):
+    if 5 <= len(what) <= 7:
         try:
             return [(None, CronSchedule(" ".join(what), default_zone))]
         except ScheduleError:
@@ -77,14 +79,15 @@ def _schedules(what: list[str], zone: str | None, app: str | None) -> list[tuple
     jobs: dict[str, CronJob] | None = None
     for text in what:
         try:
-            found.append((None, CronSchedule(text, default_zone)))
+            found.append((None, schedule_of_text(text, default_zone)))
             continue
         except ScheduleError:
-            if " " in text.strip() or text.startswith("@") or zone is not None:
+            is_written = text.partition("(")[0].strip() in KINDS
+            if " " in text.strip() or text.startswith("@") or zone is not None or is_written:
                 raise
         jobs = _jobs(app) if jobs is None else jobs
         if text not in jobs:
-            raise UnknownJobError(f"{text!r} is neither a job nor a cron expression")
+            raise UnknownJobError(f"{text!r} is neither a job nor a cron expression or schedule")
         found.append((text, jobs[text].schedule))
     return found
 
@@ -125,8 +128,13 @@ def _in_zone(instant: datetime, schedule: Schedule) -> datetime:
 
 
 def _described(schedule: Schedule) -> str | None:
-    """The description of a cron expression; None for another kind of schedule."""
-    from fastapi_crons.schedule import CronSchedule
-    from fastapi_crons_cli.commands.english import in_words
+    """The description of a schedule; None for a kind that plugins or apps bring."""
+    from fastapi_crons.schedule.base import ZonedSchedule
 
-    return in_words(schedule.text) if isinstance(schedule, CronSchedule) else None
+    return schedule.words if isinstance(schedule, ZonedSchedule) else None
+
+
+def _is_clocked(schedule: Schedule) -> bool:
+    from fastapi_crons.schedule.base import ZonedSchedule
+
+    return not isinstance(schedule, ZonedSchedule) or schedule.is_clocked

@@ -42,10 +42,10 @@ class Crons(Registers):
 
     `Crons(app)` starts and stops with the app; called again for the same app, it returns the same scheduler. `Crons()`
     without arguments is the scheduler of this process: the newest one, or a new one where there is none. A scheduler made
-    without an app, whatever it was given, is adopted by each `Crons(app, …)` that follows while it is not running: the first
-    app whose lifespan begins starts it, and it stops when the last one ends. `async with Crons() as crons:` starts and stops
-    it as well, for use in a lifespan of your own. `state_backend` and `lock_manager` default to what the settings name and
-    what is installed, `config` to the environment's settings.
+    without an app, whatever it was given, is adopted by each `Crons(app, …)` that follows while it is not running, unless it
+    has started without one: the first app whose lifespan begins starts it, and it stops when the last one ends.
+    `async with Crons() as crons:` starts and stops it as well, for use in a lifespan of your own. `state_backend` and
+    `lock_manager` default to what the settings name and what is installed, `config` to the environment's settings.
 
     A module that is executed again (`python main.py` that serves `"main:app"`, a reload) gets the scheduler that it made
     before, unless that one is running; the jobs and hooks it registers again replace the former ones.
@@ -191,6 +191,11 @@ class Crons(Registers):
         return self.engine is not None
 
     @property
+    def started_alone(self) -> bool:
+        """Whether it has started without an app, so that no app adopts it any more."""
+        return self.app is None and self.notices.has_started
+
+    @property
     def plugins(self) -> Plugins:
         """The plugins of this scheduler, loaded at the first use. Raises `PluginError` where one can't be loaded."""
         if not self.running:
@@ -198,17 +203,6 @@ class Crons(Registers):
         if self._plugins is None:
             self._plugins = Plugins(self.config.disabled_plugins)
         return self._plugins
-
-    def get_jobs(self, tags: Collection[str] | None = None) -> list[CronJob]:
-        """All jobs in the order they were registered; with `tags`, those that have all of these tags."""
-        if tags is None:
-            return list(self.jobs)
-        wanted = {tags} if isinstance(tags, str) else set(tags)
-        return [job for job in self.jobs if wanted.issubset(job.tags)]
-
-    def get_job(self, name: str) -> CronJob | None:
-        """The job of this name, or None."""
-        return self.jobs.get(name)
 
     async def __aenter__(self) -> Crons:
         user = object()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastapi_crons.errors import ConfigurationError
@@ -43,6 +43,17 @@ class Registers(Decorators):
         group is registered.
         """
         check_group(group).place_in(self, prefix, tags)
+
+    def get_jobs(self, tags: Collection[str] | None = None) -> list[CronJob]:
+        """All jobs in the order they were registered; with `tags`, those that have all of these tags."""
+        if tags is None:
+            return list(self.jobs)
+        wanted = {tags} if isinstance(tags, str) else set(tags)
+        return [job for job in self.jobs if wanted.issubset(job.tags)]
+
+    def get_job(self, name: str) -> CronJob | None:
+        """The job of this name, or None."""
+        return self.jobs.get(name)
 
     def _declare(self, func: JobFunc, expr: str | Schedule, name: str | None, options: Mapping[str, Any]) -> None:
         self.jobs.append(CronJob(func, expr, name, **options))

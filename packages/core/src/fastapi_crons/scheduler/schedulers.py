@@ -30,6 +30,10 @@ class Scheduler(Protocol):
     @property
     def running(self) -> bool: ...
 
+    @property
+    def started_alone(self) -> bool:
+        """Whether it has started without an app, so that no app adopts it any more."""
+
 
 SchedulerT = TypeVar("SchedulerT", bound=Scheduler)
 
@@ -83,7 +87,8 @@ class Schedulers(Generic[SchedulerT]):
         former = self._made_before(caller())
         if former is not None:
             return former
-        if app is not None and newest is not None and newest.adoptable is not None and not newest.running:
+        may_adopt = newest is not None and not (newest.running or newest.started_alone)
+        if app is not None and may_adopt and newest is not None and newest.adoptable is not None:
             newest.adoptable.check_same(given, f"the scheduler that was made without an app ({newest.made_at[0]})")
             return newest
         return None

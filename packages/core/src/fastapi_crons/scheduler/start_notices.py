@@ -44,7 +44,7 @@ class Notices:
     def __init__(self, scheduler: Startable, schedulers: Iterable[Startable]) -> None:
         self._scheduler = scheduler
         self._schedulers = schedulers
-        self._has_started = self._has_warned = False
+        self.has_started = self._has_warned = False
         self._watch: Cancellable | None = None
         self._at_start: list[Callable[[], None]] = []
 
@@ -52,7 +52,7 @@ class Notices:
     def is_unattached(self) -> bool:
         """Whether the scheduler has jobs, but no app, and nothing has started it."""
         scheduler = self._scheduler
-        return scheduler.app is None and len(scheduler.jobs) > 0 and not (self._has_started or scheduler.running)
+        return scheduler.app is None and len(scheduler.jobs) > 0 and not (self.has_started or scheduler.running)
 
     def watch(self) -> None:
         """Warn if the scheduler is still unattached when the process has served for a while."""
@@ -87,7 +87,7 @@ class Notices:
 
     def started(self, *, waits_for_stores: bool) -> None:
         """Log that the scheduler has started."""
-        self._has_started = True
+        self.has_started = True
         self.stop_watch()
         for other in self._schedulers:
             other.notices.watch()

@@ -1,0 +1,1 @@
+"""A shop whose jobs stand beside what they are about."""
