@@ -29,6 +29,20 @@ _CONFIG = """Its fields are the [settings](settings.md) of `fastapi-crons-core`:
 _OPTIONS = """The options of `Crons.cron` are those of `CronJob`, from `timezone` on, and have the same defaults; `coalesce`
 takes that of the settings."""
 _REGISTRY = "`crons.jobs` of a scheduler; not made by users."
+_SCHEDULES = """They are given to a job in the place of a cron expression; see [schedules](../how-to/schedules.md). Each is a
+`Schedule`, immutable, and equal to another one of the same text and time zone."""
+_INTERNAL = (
+    "next_tick",
+    "ticks_between",
+    "count_ticks",
+    "has_zone",
+    "in_zone",
+    "is_clocked",
+    "foreign",
+    "expressions",
+    "depth",
+    "nested_text",
+)
 _EXPORTS = """What `fastapi_crons` exports. These names are kept stable, as are those of [stores and testing](stores.md);
 everything else is private. Times are aware datetimes in UTC, durations are seconds."""
 _TESTING = """`fastapi_crons.testing` offers virtual time, a fresh start between tests, and the contracts of stores. How tests
@@ -86,12 +100,22 @@ def python() -> str:
                     Entry("fastapi_crons.job:CronJob", without=("takes_context", "with_defaults", "renamed")),
                     Entry(
                         "fastapi_crons.schedule.cron:CronSchedule",
-                        without=("next_tick", "ticks_between", "count_ticks"),
+                        without=_INTERNAL,
+                        bases=("fastapi_crons.schedule.base:ZonedSchedule",),
                     ),
-                    Entry("fastapi_crons.schedule.cron:Schedule"),
+                    Entry("fastapi_crons.schedule.base:Schedule"),
                     Entry("fastapi_crons.engine.runs.context:JobContext"),
                 ),
                 _OPTIONS,
+            ),
+            Section(
+                "Schedules besides cron",
+                tuple(
+                    Entry(f"fastapi_crons.schedules.{module}:{name}", members=False, package="fastapi_crons.schedules")
+                    for module, names in (("single", ("Every", "Once")), ("combined", ("AnyOf", "Within", "Except")))
+                    for name in names
+                ),
+                _SCHEDULES,
             ),
             Section(
                 "Runs and their records",

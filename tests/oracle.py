@@ -90,9 +90,10 @@ class Oracle:
         self.zone = ZoneInfo(zone)
         self.interval_like = fields[0].startswith("*") or fields[1].startswith("*")
         self.either = not fields[2].startswith("*") and not fields[4].startswith("*")
-        fields = [*fields, "0"][:6]
+        fields += ["0", "*"][len(fields) - 5 :]
         self.days, self.weekdays = fields[2], fields[4]
-        minute, hour, _, month, _, second = fields
+        minute, hour, _, month, _, second, year = fields
+        self.years = values(year, 1970, 2099) if year != "*" else None
         self.minutes, self.hours, self.seconds = values(minute, 0, 59), values(hour, 0, 23), values(second, 0, 59)
         self.months = values(_numbered(month), 1, 12)
         #: Nothing is due but at seconds that this divides.
@@ -102,6 +103,8 @@ class Oracle:
         if wall.second not in self.seconds or wall.minute not in self.minutes:
             return False
         if wall.hour not in self.hours or wall.month not in self.months:
+            return False
+        if self.years is not None and wall.year not in self.years:
             return False
         in_month, in_week = (
             day_of_month_matches(self.days, wall.date()),

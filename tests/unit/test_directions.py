@@ -27,7 +27,7 @@ ROOMS = (
     ("state",),  # a state store may name the lock that goes with it
     ("locking",),
     ("job", "registry", "config", "logs", "functions"),
-    ("schedule",),
+    ("schedule", "schedules"),
     ("run", "errors", "clock", "_util", "_elsewhere"),
 )
 #: Imports that point up, each with its reason.

@@ -100,8 +100,9 @@ def test_the_fields_that_never_meet_are_the_ones_that_are_named(expr: str, cause
         ("*/10 * * * * ?", "* * * * * */10"),
         ("0 15 10 L * ?", "15 10 L * *"),
         ("0 15 10 ? * 6L", "15 10 * * 6L"),
-        ("0 15 10 * * ? 2026", "15 10 * * *"),
-        ("0 15 10 * * ? 2026-2028", "15 10 * * *"),
+        ("0 15 10 * * ? 2026", "15 10 * * * 0 2026"),
+        ("0 15 10 * * ? 2026-2028", "15 10 * * * 0 2026-2028"),
+        ("30 15 10 ? * 7 *", "15 10 * * 7 30"),
     ],
 )
 def test_seconds_that_come_first_are_told_where_they_stand_here(expr: str, written: str) -> None:
@@ -116,7 +117,7 @@ def test_seconds_that_come_first_are_told_where_they_stand_here(expr: str, writt
 
 
 def test_numbered_weekdays_of_quartz_are_said_to_count_from_another_day() -> None:
-    with pytest.raises(ScheduleError, match="in Quartz, Sunday is day 1 of the week; here it is 0"):
+    with pytest.raises(ScheduleError, match="in Quartz, Sunday is day 1 of the week; here it is 0 or 7"):
         CronSchedule("0 15 10 ? * 6L")
 
 
@@ -170,33 +171,24 @@ def test_the_field_and_the_reason_are_named(expr: str, blamed: str) -> None:
 
 
 _QUARTZ = "; seconds are the last field here, not the first as in Quartz and Spring"
-_SUNDAY = " (in Quartz, Sunday is day 1 of the week; here it is 0)"
+_SUNDAY = " (in Quartz, Sunday is day 1 of the week; here it is 0 or 7; names like SUN mean the same in both)"
 
 
 @pytest.mark.parametrize(
-    ("expr", "counted", "hint"),
+    ("expr", "counted"),
     [
-        ("", "0 fields", ""),
-        ("*", "1 field", ""),
-        ("* * * *", "4 fields", ""),
-        ("0 0 1 * * * * *", "8 fields", ""),
-        ("0 15 10 * * * x", "7 fields", ""),
-        ("0 15 10 * * ? x", "7 fields", _QUARTZ),
-        ("0 15 10 * * ? *", "7 fields", f"{_QUARTZ}; if they come first, write '15 10 * * *', without the year"),
-        ("0 15 10 * * mon ?", "7 fields", f"{_QUARTZ}; if they come first, write '15 10 * * mon', without the year"),
-        (
-            "5 15 10 ? * 6#3 2026/2,2030",
-            "7 fields",
-            f"{_QUARTZ}; if they come first, write '15 10 * * 6#3 5', without the year{_SUNDAY}",
-        ),
+        ("", "0 fields"),
+        ("*", "1 field"),
+        ("* * * *", "4 fields"),
+        ("0 0 1 * * * * *", "8 fields"),
     ],
 )
-def test_how_many_fields_there_are_is_counted(expr: str, counted: str, hint: str) -> None:
+def test_how_many_fields_there_are_is_counted(expr: str, counted: str) -> None:
     with pytest.raises(ScheduleError) as refused:
         CronSchedule(expr)
     assert str(refused.value) == (
-        f"cron expression '{expr}' has {counted}; give five (minute, hour, day of month, month, day of week) or six, "
-        f"with seconds last{hint}"
+        f"cron expression '{expr}' has {counted}; give five (minute, hour, day of month, month, day of week), six with "
+        "seconds last, or seven with the year after the seconds"
     )
 
 
@@ -204,6 +196,11 @@ def test_how_many_fields_there_are_is_counted(expr: str, counted: str, hint: str
     ("expr", "hint"),
     [
         ("0 15 10 L-2 * ?", _QUARTZ),
+        ("0 15 10 * * * x", ""),
+        ("0 15 10 * * ? x", _QUARTZ),
+        ("0 15 10 * * ? *", f"{_QUARTZ}; if they come first, write '15 10 * * *'"),
+        ("0 15 10 * * mon ?", f"{_QUARTZ}; if they come first, write '15 10 * * mon'"),
+        ("5 15 10 ? * 6#3 2026/2,2030", f"{_QUARTZ}; if they come first, write '15 10 * * 6#3 5 2026/2,2030'{_SUNDAY}"),
         ("30 0 12 ? * WED", f"{_QUARTZ}; if they come first, write '0 12 * * WED 30'"),
         ("0 0 12 ? JAN-MAR 1-5", f"{_QUARTZ}; if they come first, write '0 12 * JAN-MAR 1-5'{_SUNDAY}"),
         # Only which one of the month, and not a day of the week, is a number.
@@ -240,3 +237,32 @@ def test_what_is_no_expression_is_refused(expr: Any, said: str) -> None:
     with pytest.raises(ScheduleError) as refused:
         CronSchedule(expr)
     assert str(refused.value) == said
+
+
+@pytest.mark.parametrize(
+    ("expr", "reason"),
+    [
+        (
+            "0 0 L-3 * *",
+            "days before the last one, as in Quartz, are not known here; L is the last day, LW the last weekday",
+        ),
+        (
+            "0 0 * * L",
+            "L needs a day, as in 5L for the last Friday of the month; alone, as in Quartz, write 6 for Saturday",
+        ),
+        ("0 0 * * 5W", "W belongs to the day of month field"),
+        ("0 0 * * monday", "names of months and days have three letters"),
+        ("0 0 * january *", "names of months and days have three letters"),
+        ("0 0 1 1 * 0 1969", "year field '1969' can't be used: a number is outside of the range 1970 to 2099"),
+        ("0 0 1 1 * 0 L", "year field 'L' can't be used"),
+        ("0 0 1 1 * 0 20260", "year field '20260' can't be used: a number is too large"),
+        ("0 0 29 2 * 0 2026,2027", "day of month '29', month '2' and year '2026,2027' never occur together"),
+        ("@every 90m", "write Every(…) of fastapi_crons.schedules instead"),
+        ("*", "has 1 field;"),
+        ("", "has 0 fields;"),
+    ],
+)
+def test_what_is_meant_otherwise_elsewhere_is_told_with_what_to_write(expr: str, reason: str) -> None:
+    with pytest.raises(ScheduleError) as refused:
+        CronSchedule(expr)
+    assert reason in str(refused.value)

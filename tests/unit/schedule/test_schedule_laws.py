@@ -96,6 +96,35 @@ def test_ticks_are_those_of_the_rule(expr: str, second: str, zone_and_start: tup
     assert list(CronSchedule(expr + second, zone).between(start, until)) == expected
 
 
+@settings(max_examples=examples(60), deadline=None)
+@given(
+    st.sampled_from(["30 2 * * *", "0 0 1 1 *", "*/20 23 31 12 *", "0 12 L * *"]),
+    st.sampled_from(["2028", "2026-2028", "2027,2030", "*", "*/4", "2029/2", "2096-1972"]),
+    st.sampled_from(sorted(CHANGES)),
+    st.integers(2025, 2031),
+)
+def test_the_seventh_field_is_the_year(expr: str, years: str, zone: str, year: int) -> None:
+    start = datetime(year, 12, 30, 12, tzinfo=UTC)
+    until = start + timedelta(days=3)
+    expected = Oracle(f"{expr} 0 *", zone).ticks(start, until)
+    clock, wanted = ZoneInfo(zone), set(croniter.expand(f"0 0 1 1 * 0 {years}")[0][6])
+    assert list(CronSchedule(f"{expr} 0 {years}", zone).between(start, until)) == [
+        tick for tick in expected if "*" in wanted or tick.astimezone(clock).year in wanted
+    ]
+
+
+def test_a_year_field_ends_a_schedule_and_reaches_far_ahead() -> None:
+    over = CronSchedule("0 0 1 1 * 0 2020")
+    assert over.next_after(datetime(2026, 1, 1, tzinfo=UTC)) is None
+    assert over.next_after(datetime(1, 6, 1, tzinfo=UTC)) == datetime(2020, 1, 1, tzinfo=UTC)
+    assert CronSchedule("0 0 1 1 * 0 2099").next_after(datetime(2026, 1, 1, tzinfo=UTC)) == datetime(
+        2099, 1, 1, tzinfo=UTC
+    )
+    until = int(datetime(2100, 1, 1, tzinfo=UTC).timestamp())
+    count = CronSchedule("*/30 * * 2 * 0 2027,2028").count_ticks(0, until, 10_000, lambda: False)
+    assert count == (48 * (28 + 29), False)
+
+
 special_days = st.one_of(
     st.just("*"),
     st.sampled_from(["L", "LW", "1W", "15W", "31W", "W6", "L,1", "15W,20", "LW,1-3", "1W,L"]),

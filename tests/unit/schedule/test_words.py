@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from fastapi_crons import CronJob, CronSchedule, ScheduleError
 from fastapi_crons.schedule._parser import doubts
-from fastapi_crons_cli.commands.english import in_words
+from fastapi_crons.schedule.english import in_words
 from tests.oracle import nearest_weekday
 from tests.support import examples
 
@@ -129,6 +129,10 @@ def read(words: str) -> Matches:
     time, *_ = re.split(r", (?:every day|on |in )", words)
     conditions = [read_times(time)]
     rest = words.removeprefix(time)
+    if match := re.search(r", in the years? (.+)$", rest):
+        years = numbers(match[1])
+        conditions.append(lambda wall: wall.year in years)
+        rest = rest.removesuffix(match[0])
     if match := re.search(r", in ([A-Z][\w, ]+)$", rest):
         months = set().union(*(named(part, MONTHS) for part in listed(match[1])))
         conditions.append(lambda wall: wall.month in months)
@@ -174,9 +178,12 @@ weekdays = st.one_of(
 )
 months = st.one_of(st.just("*"), st.just("*"), field(1, 12, "jan feb MAR apr may jun jul aug sep oct nov dec"))
 seconds = st.one_of(st.just(""), st.just(""), field(0, 59).map(" {}".format))
+years = st.one_of(st.just("*"), st.sampled_from(["2025", "2024-2027", "2023,2026,2027", "*/3", "2026/2", "2090-1980"]))
 whole = st.tuples(field(0, 59), field(0, 23), month_days, months, weekdays).map(" ".join)
 expressions = st.one_of(
-    st.builds("{}{}".format, whole, seconds), st.sampled_from(["@hourly", "@daily", "@WEEKLY", "@yearly"])
+    st.builds("{}{}".format, whole, seconds),
+    st.builds("{} {} {}".format, whole, field(0, 59), years),
+    st.sampled_from(["@hourly", "@daily", "@WEEKLY", "@yearly"]),
 )
 
 
@@ -271,6 +278,8 @@ def test_every_so_many_means_gaps_that_are_all_the_same(expr: str, start: dateti
         ("* * * * * */10", "Every 10 seconds"),
         ("*/10 * * * * *", "Every second of the minutes 0, 10, 20, 30, 40 and 50 of every hour"),
         ("0 9 * * * 30", "At 09:00:30, every day"),
+        ("0 9 1 1 * 0 2027", "At 09:00, on day 1 of the month, in January, in the year 2027"),
+        ("0 9 * * * 0 2027-2029,2031", "At 09:00, every day, in the years 2027 to 2029 and 2031"),
     ],
 )
 def test_ordinary_expressions_have_ordinary_words(expr: str, words: str) -> None:
@@ -306,6 +315,15 @@ def test_a_step_that_fits_is_not_warned_of(expr: str, caplog: pytest.LogCaptureF
     CronJob(print, expr, "poll")
     assert not caplog.records
     assert doubts(expr) == ()
+
+
+def test_seconds_that_come_first_are_warned_of_when_a_job_is_defined(caplog: pytest.LogCaptureFixture) -> None:
+    CronJob(print, "0 0 12 * * *", "noon")
+    assert "seconds are the last field here, not the first" in caplog.text
+    caplog.clear()
+    CronJob(print, "* * * * * *", "always")
+    CronJob(print, "0 9 * * * 0,30", "twice")
+    assert not caplog.records
 
 
 def test_a_day_rule_with_a_star_and_a_weekday_wants_both() -> None:

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from fastapi_crons.job import CronJob
     from fastapi_crons.plugins.markers import HookContext, hookimpl
     from fastapi_crons.run import LogLine, MissedTicks, Run, RunError, RunStatus
-    from fastapi_crons.schedule.cron import CronSchedule, Schedule
+    from fastapi_crons.schedule.base import Schedule
+    from fastapi_crons.schedule.cron import CronSchedule
     from fastapi_crons.scheduler.crons import Crons
     from fastapi_crons.scheduler.groups import JobGroup
 
@@ -87,7 +88,7 @@ _MODULES = {
     "Run": "run",
     "RunError": "run",
     "RunStatus": "run",
-    "Schedule": "schedule.cron",
+    "Schedule": "schedule.base",
     "get_cron_router": "api",
     "hookimpl": "plugins.markers",
 }

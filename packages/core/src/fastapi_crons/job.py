@@ -27,9 +27,10 @@ from fastapi_crons.functions.arguments import arguments_text, checked_arguments
 from fastapi_crons.functions.dependencies import fault_of as dependency_fault_of
 from fastapi_crons.functions.parameters import Parameters, parameters_of_job
 from fastapi_crons.run import Trigger
-from fastapi_crons.schedule._parser import doubts
-from fastapi_crons.schedule.cron import CronSchedule, Schedule, cron_schedule, zone_name
-from fastapi_crons.schedule.trial import tried
+from fastapi_crons.schedule.base import Schedule
+from fastapi_crons.schedule.cron import zone_name
+from fastapi_crons.schedules.of_job import doubts_of, schedule_of_job, takes_zone, zone_of
+from fastapi_crons.schedules.texts import schedule_of_text
 
 if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
@@ -75,7 +76,8 @@ class CronJob:
 
     `func` is called on the event loop if it is a coroutine function, else in a thread: with `kwargs`, with a `JobContext` for a
     parameter named `context` or annotated with it, and with its dependencies (`Depends(…)`), which FastAPI resolves.
-    `expr` is a cron expression or any object that implements the `Schedule` protocol. `name` defaults to the
+    `expr` is a cron expression, a schedule of `fastapi_crons.schedules`, or any object that implements the `Schedule`
+    protocol. `name` defaults to the
     function's name: 1 to 200 printable characters without `/`. Durations are seconds. An option left at None
     takes the scheduler's setting (`CRON_TIMEZONE`, `CRON_COALESCE`, …) when the job is registered.
 
@@ -87,7 +89,8 @@ class CronJob:
     name: str
     tags: Sequence[str]
     timezone: str | None
-    """Time zone of the cron expression, like `Europe/Berlin` or a `ZoneInfo`; default `CRON_TIMEZONE`."""
+    """Time zone of the schedule, like `Europe/Berlin` or a `ZoneInfo`; default `CRON_TIMEZONE`. Only for cron expressions
+    and schedules that have no zone of their own."""
     coalesce: bool
     """True: one run, of the newest late tick, stands for all late ticks. False: each late tick gets its own run.
     Default `CRON_COALESCE`."""
@@ -147,6 +150,8 @@ class CronJob:
         run_in: Place | None = None,
     ) -> None:
         put = object.__setattr__
+        if isinstance(expr, str) and "(" in expr:
+            expr = schedule_of_text(expr)
         put(self, "func", func)
         put(self, "expr", expr)
         put(self, "name", _checked_name(func, name))
@@ -165,14 +170,15 @@ class CronJob:
         put(self, "jitter", jitter)
         put(self, "enabled", enabled)
         put(self, "store_result", store_result)
-        put(self, "schedule", _schedule(self.name, expr, self.timezone))
-        put(self, "schedule_zone", _zone_of(self.schedule))
-        zone = timezone if isinstance(expr, str) else expr  # a Schedule has a zone of its own, or needs none
+        put(self, "schedule", schedule_of_job(self.name, expr, self.timezone))
+        put(self, "schedule_zone", zone_of(self.schedule))
+        zone = timezone if takes_zone(expr) else expr
         put(self, "_defaulted", _defaulted(zone, coalesce, misfire_grace_time, timeout, max_retries, retry_delay))
         put(self, "run_in", run_in or ("loop" if is_coroutine_function(func) else "thread"))
         self._check_options()
-        if isinstance(self.schedule, CronSchedule) and "/" in self.schedule.text:
-            for doubt in doubts(self.schedule.text):
+        text = self.schedule.text
+        if "/" in text or text.count(" ") > 4:  # 4: five fields
+            for doubt in doubts_of(self.schedule):
                 logger.warning("job %r: %s", self.name, doubt, extra={"job": self.name})
 
     def _check_function(self) -> None:
@@ -296,8 +302,8 @@ class CronJob:
         for option, value in wanted.items():
             put(job, option, value)
         if "timezone" in wanted:
-            put(job, "schedule", _schedule(self.name, self.expr, wanted["timezone"]))
-            put(job, "schedule_zone", wanted["timezone"])
+            put(job, "schedule", schedule_of_job(self.name, self.expr, wanted["timezone"]))
+            put(job, "schedule_zone", zone_of(job.schedule))
         return job
 
 
@@ -368,6 +374,8 @@ def _checked_retry_on(name: str, retry_on: object) -> tuple[type[BaseException],
 
 def check_expression(expr: object) -> None:
     """Raise `ScheduleError` for what is neither text nor a `Schedule`, and `JobDefinitionError` for a function."""
+    if isinstance(expr, type) and isinstance(expr, Schedule):
+        raise ScheduleError(f"expr can't be the class {expr.__name__}; give an object of it")
     if isinstance(expr, (str, Schedule)):
         return
     if callable(expr):
@@ -376,29 +384,6 @@ def check_expression(expr: object) -> None:
             'write it like @crons.cron("*/5 * * * *")'
         )
     raise ScheduleError(f"expr must be a cron expression or a Schedule, not {brief(expr)}")
-
-
-def _schedule(name: str, expr: object, timezone: str | None) -> Schedule:
-    if isinstance(expr, str):
-        return cron_schedule(expr) if timezone is None else cron_schedule(expr, timezone)
-    if not isinstance(expr, Schedule):
-        raise ScheduleError(f"expr of job {brief(name)} must be a cron expression or a Schedule, not {brief(expr)}")
-    if timezone is not None:
-        raise JobDefinitionError(
-            f"timezone of job {brief(name)} can't be set: it is for cron expressions, and this job has a Schedule"
-        )
-    if not isinstance(expr, CronSchedule):
-        # Try it over a year, so that a faulty one fails here and not in the scheduler.
-        fault = tried(expr)
-        if fault is not None:
-            raise ScheduleError(f"expr of job {brief(name)}: its Schedule can't be used: {fault}")
-    return expr
-
-
-def _zone_of(schedule: Schedule) -> str:
-    """The schedule's time zone; empty for a `Schedule` without one."""
-    zone = getattr(schedule, "timezone", "")
-    return zone if isinstance(zone, str) else ""
 
 
 def _parameters(parameters: list[str]) -> str:

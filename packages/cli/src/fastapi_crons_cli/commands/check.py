@@ -103,8 +103,8 @@ def _scheduler_steps(found: FoundApp) -> Iterator[Step]:
 
 def _job_steps(crons: Crons) -> Iterator[Step]:
     from fastapi_crons._util.text import one_line
-    from fastapi_crons.schedule import CronSchedule
-    from fastapi_crons_cli.commands.english import hardly_meant, in_words
+    from fastapi_crons.schedule.base import ZonedSchedule
+    from fastapi_crons.schedule.english import hardly_meant
 
     now = datetime.now(timezone.utc)
     for job in crons.jobs:
@@ -120,12 +120,12 @@ def _job_steps(crons: Crons) -> Iterator[Step]:
             yield Step(name, "warning", f"{rule} is disabled in code")
         else:
             zone = job.schedule_zone or crons.config.timezone
-            text = job.schedule.text
-            is_cron = isinstance(job.schedule, CronSchedule)
-            words = f": {in_words(text)}" if is_cron else ""
+            ours = job.schedule if isinstance(job.schedule, ZonedSchedule) else None
+            words = "" if ours is None else f": {ours.words}"
             yield Step(name, "ok", f"{rule}, next at {clock_time(tick, zone)}{words}")
-            for doubt in hardly_meant(text) if is_cron else ():
-                yield Step(name, "warning", doubt)
+            for expression in () if ours is None else ours.expressions:
+                for doubt in hardly_meant(expression):
+                    yield Step(name, "warning", doubt)
 
 
 def _settings_steps(crons: Crons) -> Iterator[Step]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fastapi_crons_cli.options import App, AsJson, Verbose
-from fastapi_crons_cli.output import duration, json_only, print_json, say, shown, with_z
+from fastapi_crons_cli.output import duration, json_only, print_json, say, shown, warn, with_z
 
 if TYPE_CHECKING:
     from fastapi_crons.job import CronJob
@@ -18,20 +19,23 @@ if TYPE_CHECKING:
 
 def next_ticks(
     what: Annotated[
-        list[str], typer.Argument(metavar="NAME_OR_EXPRESSION", help="Jobs, or cron expressions in quotes.")
+        list[str],
+        typer.Argument(metavar="NAME_OR_EXPRESSION", help="Jobs, or cron expressions and schedules in quotes."),
     ],
     app: App = None,
     zone: Annotated[
         str | None,
-        typer.Option("--timezone", "-z", help="Of an expression; a job has its own. Default: CRON_TIMEZONE."),
+        typer.Option("--timezone", "-z", help="Of what is in quotes; a job has its own. Default: CRON_TIMEZONE."),
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=1_000, help="How many ticks.")] = 5,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show when a job, or any cron expression, is due next, with a description in words."""
+    """Show when a job, a cron expression, or a schedule like 'Every(minutes=90)', is due next, with a description in words."""
     with json_only(as_json):
         schedules = _schedules(what, zone, app)
+    for doubt in (doubt for _, schedule in schedules for doubt in _doubts(schedule)):
+        warn(f"note: {doubt}")
     now = datetime.now(timezone.utc)
     found = [(name, schedule, _ticks(schedule, now, count)) for name, schedule in schedules]
     if as_json:
@@ -58,7 +62,7 @@ def next_ticks(
             local = _in_zone(tick, schedule)
             say(f"  {local.isoformat(sep=' ')}  in {duration((tick - now).total_seconds())}")
         if not ticks:
-            say("  never again")
+            say("  never again" if _is_clocked(schedule) else "  not known from the clock")
 
 
 def _schedules(what: list[str], zone: str | None, app: str | None) -> list[tuple[str | None, Schedule]]:
@@ -66,9 +70,11 @@ def _schedules(what: list[str], zone: str | None, app: str | None) -> list[tuple
     from fastapi_crons.config import CronConfig
     from fastapi_crons.errors import ScheduleError, UnknownJobError
     from fastapi_crons.schedule import CronSchedule
+    from fastapi_crons.schedules.texts import KINDS, schedule_of_text
+    from fastapi_crons_cli.apps import NoAppError
 
     default_zone = zone or CronConfig().timezone
-    if len(what) in (5, 6):
+    if 5 <= len(what) <= 7:
         try:
             return [(None, CronSchedule(" ".join(what), default_zone))]
         except ScheduleError:
@@ -77,14 +83,21 @@ def _schedules(what: list[str], zone: str | None, app: str | None) -> list[tuple
     jobs: dict[str, CronJob] | None = None
     for text in what:
         try:
-            found.append((None, CronSchedule(text, default_zone)))
+            found.append((None, schedule_of_text(text, default_zone)))
             continue
-        except ScheduleError:
-            if " " in text.strip() or text.startswith("@") or zone is not None:
+        except ScheduleError as error:
+            is_written = text.partition("(")[0].strip() in KINDS
+            if " " in text.strip() or text.startswith("@") or zone is not None or is_written:
                 raise
-        jobs = _jobs(app) if jobs is None else jobs
+            unreadable = error if "(" in text else None
+        try:
+            jobs = _jobs(app) if jobs is None else jobs
+        except NoAppError:
+            if unreadable is None:
+                raise
+            raise unreadable from None
         if text not in jobs:
-            raise UnknownJobError(f"{text!r} is neither a job nor a cron expression")
+            raise unreadable or UnknownJobError(f"{text!r} is neither a job nor a cron expression or schedule")
         found.append((text, jobs[text].schedule))
     return found
 
@@ -125,8 +138,19 @@ def _in_zone(instant: datetime, schedule: Schedule) -> datetime:
 
 
 def _described(schedule: Schedule) -> str | None:
-    """The description of a cron expression; None for another kind of schedule."""
-    from fastapi_crons.schedule import CronSchedule
-    from fastapi_crons_cli.commands.english import in_words
+    """The description of a schedule; None for a kind that plugins or apps bring."""
+    from fastapi_crons.schedule.base import ZonedSchedule
 
-    return in_words(schedule.text) if isinstance(schedule, CronSchedule) else None
+    return schedule.words if isinstance(schedule, ZonedSchedule) else None
+
+
+def _doubts(schedule: Schedule) -> Iterator[str]:
+    from fastapi_crons.schedules.of_job import doubts_of
+
+    return doubts_of(schedule)
+
+
+def _is_clocked(schedule: Schedule) -> bool:
+    from fastapi_crons.schedule.base import ZonedSchedule
+
+    return not isinstance(schedule, ZonedSchedule) or schedule.is_clocked

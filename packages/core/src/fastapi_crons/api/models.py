@@ -16,6 +16,7 @@ from fastapi_crons.locking.base import LiveInstance, Pause
 from fastapi_crons.management.explain import Fate, TickFate
 from fastapi_crons.management.views import JobStatus, JobView, SchedulerView
 from fastapi_crons.run import MissedReason, MissedTicks, Run, RunStatus, Trigger
+from fastapi_crons.schedule.base import ZonedSchedule
 
 #: A result that is nested more deeply is shown as text: pydantic can serialise about 250 levels.
 _DEEPEST = 100
@@ -44,8 +45,14 @@ class JobModel(BaseModel):
     """A job and its latest run. Times are UTC."""
 
     name: str = Field(description="Unique in its scheduler", examples=["cleanup"])
-    expr: str = Field(description="Cron expression", examples=["*/5 * * * *"])
-    timezone: str | None = Field(description="The time zone of the expression", examples=["Europe/Berlin"])
+    expr: str = Field(
+        description="Cron expression, or the text of another schedule", examples=["*/5 * * * *", "Every(minutes=90)"]
+    )
+    description: str | None = Field(
+        description="The schedule in words; None for a kind that a plugin or the app brings",
+        examples=["Every 5 minutes"],
+    )
+    timezone: str | None = Field(description="The time zone of the schedule", examples=["Europe/Berlin"])
     tags: list[str] = Field(description="The tags it has in code", examples=[["maintenance"]])
     kwargs: dict[str, JsonValue] = Field(
         description="What its function is called with, without secrets; empty for clients that are not shown details",
@@ -66,6 +73,7 @@ class JobModel(BaseModel):
         return cls(
             name=job.name,
             expr=job.schedule.text,
+            description=job.schedule.words if isinstance(job.schedule, ZonedSchedule) else None,
             timezone=job.schedule_zone or None,
             tags=list(job.tags),
             kwargs=_arguments(job.arguments_json) if details else {},

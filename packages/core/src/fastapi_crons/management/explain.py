@@ -13,8 +13,8 @@ from fastapi_crons.locking.base import KnownJob, Lease
 from fastapi_crons.management.explain_words import Words
 from fastapi_crons.management.tick_records import TickRecords
 from fastapi_crons.run import REASONS, SHORTEST_WAIT, MissedReason, MissedTicks, Run, made_at
-from fastapi_crons.schedule.cron import cron_schedule
 from fastapi_crons.schedule.due import TickSource, tick_source
+from fastapi_crons.schedules.texts import schedule_of_text
 
 Fate = Literal[
     "ran",
@@ -268,6 +268,6 @@ class _Case:
 def _source_of(known: KnownJob) -> TickSource | None:
     """The ticks of a schedule by its text and zone; None for a kind that is not installed here."""
     try:
-        return cron_schedule(known.schedule, known.timezone or "UTC")
+        return schedule_of_text(known.schedule, known.timezone or None)
     except ScheduleError:
         return None

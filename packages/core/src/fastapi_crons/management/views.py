@@ -12,7 +12,7 @@ from fastapi_crons.engine.health import Health
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import LiveInstance, LockBackend, Pause, Reach
 from fastapi_crons.run import RunStatus
-from fastapi_crons.schedule.cron import Schedule
+from fastapi_crons.schedule.base import Schedule
 from fastapi_crons.schedule.due import tick_source
 from fastapi_crons.state.base import JobState
 

@@ -24,16 +24,19 @@ _RANGES = {
     "month": range(1, 13),
     "day of week": range(7),
     "second": range(60),
+    "year": range(1970, 2100),
 }
 _FIELDS = tuple(_RANGES)
+_DAY_FIELDS = ("day of month", "month", "day of week", "year")
 _FIT = re.compile(r"[0-9A-Za-z*?,/#-]+")
-_LONG_NUMBER = re.compile(r"[0-9]{4,}")
+_LONG_NUMBER, _LONG_YEAR = re.compile(r"[0-9]{4,}"), re.compile(r"[0-9]{5,}")
 _NEAREST = re.compile(r"(?:W([0-9]{1,2})|([0-9]{1,2}|L)W)", re.IGNORECASE)
 _WEEKDAYS = {name: str(number) for number, name in enumerate(("sun", "mon", "tue", "wed", "thu", "fri", "sat"))}
 _LAST_WEEKDAY = re.compile(r"([0-7]|sun|mon|tue|wed|thu|fri|sat)L|L([0-7]|sun|mon|tue|wed|thu|fri|sat)", re.IGNORECASE)
 _MONTHS = {name.lower(): str(number) for number, name in enumerate(month_abbr) if name}
 _RANGE = re.compile(r"([0-9]+|[a-z]{3})-([0-9]+|[a-z]{3})(?:/[0-9]+)?", re.IGNORECASE)
-_YEARS = re.compile(r"[*?]|[0-9,/-]{4,}")
+_NAMES = re.compile(r"[A-Za-z]+")
+_EVERY = re.compile(r"@every (.+)", re.IGNORECASE)
 _RANDOM = re.compile(r"(?<![A-Za-z])[HR](?![A-Za-z])", re.IGNORECASE)
 #: Names for whole expressions.
 ALIASES = {
@@ -67,15 +70,19 @@ def parse(expr: str) -> Parsed:
     if text.startswith("@"):
         if text.lower() == "@reboot":
             raise ScheduleError("'@reboot' is not a time; call the function when the app starts instead")
+        if _EVERY.fullmatch(text):
+            raise ScheduleError(
+                f"{_shown(text)} is no cron expression; write Every(…) of fastapi_crons.schedules instead"
+            )
         if text.lower() not in ALIASES:
             raise ScheduleError(f"{_shown(text)} is unknown; known names are {', '.join(ALIASES)}")
         fields = ALIASES[text.lower()].split()
     else:
         fields = text.split(" ")
-    if len(fields) not in (5, 6):
+    if not 5 <= len(fields) <= len(_FIELDS):
         raise ScheduleError(
             f"cron expression {_shown(text)} has {_counted(fields if text else [])}; give five (minute, hour, day of month, "
-            f"month, day of week) or six, with seconds last{_hint_at_seconds(fields)}"
+            "month, day of week), six with seconds last, or seven with the year after the seconds"
         )
     try:
         return _parse_fields(text, fields)
@@ -92,26 +99,25 @@ def _counted(fields: Sequence[str]) -> str:
 
 def _hint_at_seconds(fields: Sequence[str]) -> str:
     """What to write instead of an expression with seconds first, as in Quartz and Spring; empty for others."""
-    if len(fields) not in (6, 7):
+    if not len(_FIELDS) - 1 <= len(fields) <= len(_FIELDS):
         return ""
     second, *others = fields[:6]
+    year = [field for field in fields[6:] if field not in ("*", "?")]
     try:
-        _parse_fields("", [*others, second])
+        _parse_fields("", [*others, second, *year])
     except ScheduleError:
         readable = False
     else:
-        readable = len(fields) == 6 or _YEARS.fullmatch(fields[6]) is not None
+        readable = True
     if not readable and "?" not in fields:
         return ""
     hint = "; seconds are the last field here, not the first as in Quartz and Spring"
     if not readable:
         return hint
-    written = [*others, second] if second != "0" else others
+    written = [*others, second, *year] if second != "0" or year else others
     hint += f"; if they come first, write {_shown(' '.join('*' if field == '?' else field for field in written))}"
-    if len(fields) == 7:
-        hint += ", without the year"
     if any(character.isdigit() for character in others[4].partition("#")[0]):
-        hint += " (in Quartz, Sunday is day 1 of the week; here it is 0)"
+        hint += " (in Quartz, Sunday is day 1 of the week; here it is 0 or 7; names like SUN mean the same in both)"
     return hint
 
 
@@ -126,7 +132,8 @@ def _parse_fields(text: str, fields: list[str]) -> Parsed:
     days, _ = _expand("day of month", plain_days) if plain_days else ((), {})
     months, _ = _expand("month", month)
     weekdays, _ = _expand("day of week", plain_weekdays, shown=weekday) if plain_weekdays else ((), {})
-    seconds, _ = _expand("second", fields[5]) if len(fields) == 6 else ((0,), {})
+    seconds, _ = _expand("second", fields[5]) if len(fields) > 5 else ((0,), {})
+    years, _ = _expand("year", fields[6]) if len(fields) > 6 else (("*",), {})
     last_day = "l" in days
     parsed = Parsed(
         text,
@@ -139,17 +146,16 @@ def _parse_fields(text: str, fields: list[str]) -> Parsed:
             frozenset(_numbers("day of week", weekdays)),
             numbered,
             month_day[0] not in "*?" and weekday[0] not in "*?",
+            None if "*" in years else _numbers("year", years),
         ),
         minute[0] == "*" or hour[0] == "*",
     )
     if parsed.days.next_day(0) is None:
-        raise ScheduleError(
-            f"cron expression {_shown(text)} is never due: {_conflict(parsed.days, month_day, month, weekday)}"
-        )
+        raise ScheduleError(f"cron expression {_shown(text)} is never due: {_conflict(parsed.days, fields)}")
     return parsed
 
 
-def _conflict(days: Days, month_day: str, month: str, weekday: str) -> str:
+def _conflict(days: Days, fields: Sequence[str]) -> str:
     """The fields that conflict: without any one of them there would be matching days."""
     every = {name: frozenset(values) for name, values in _RANGES.items()}
 
@@ -163,18 +169,21 @@ def _conflict(days: Days, month_day: str, month: str, weekday: str) -> str:
                 every["day of week"] if without == "day of week" else days.weekdays,
                 days.nth,
                 days.either,
+                None if without == "year" else days.years,
             ).next_day(0)
             is not None
         )
 
-    written = {"day of month": month_day, "month": month, "day of week": weekday}
+    written = {field: value for field, value in zip(_FIELDS, fields, strict=False) if field in _DAY_FIELDS}
     named = [f"{field} {_shown(value)}" for field, value in written.items() if is_due(field)]
+    if len(named) < 2:  # more than one of them would have to change
+        named = [f"{field} {_shown(value)}" for field, value in written.items()]
     return f"{', '.join(named[:-1])} and {named[-1]} never occur together"
 
 
 @lru_cache(maxsize=4096)
 def doubts(expr: str) -> tuple[str, ...]:
-    """A sentence for each step of a cron expression that is larger than its range, as `*/90` in minutes."""
+    """A sentence for each step of a cron expression that exceeds its range (`*/90` in minutes), and for seconds first."""
     found = []
     for field, value in zip(_FIELDS, expr.split(), strict=False):
         for item in value.split(","):
@@ -185,13 +194,18 @@ def doubts(expr: str) -> tuple[str, ...]:
                 found.append(
                     f"the step of {item!r} in the {field} field is larger than its range, so only {only} matches"
                 )
+    fields = expr.split()
+    if len(fields) > 5 and len(parse(expr).times.seconds) == len(_RANGES["second"]) and set(fields[:5]) != {"*"}:
+        found.append(
+            "it runs every second of a minute, 60 times in a row: seconds are the last field here, not the first"
+        )
     return tuple(found)
 
 
 def _check_characters(field: str, value: str) -> None:
     if not _FIT.fullmatch(value):
         raise _fault(field, value, "it contains characters that no cron field allows")
-    if _LONG_NUMBER.search(value):
+    if (_LONG_YEAR if field == "year" else _LONG_NUMBER).search(value):
         raise _fault(field, value, "a number is too large")
     if _RANDOM.search(value):
         raise _fault(field, value, "H and R would mean another time in each process; write a fixed time")
@@ -260,11 +274,11 @@ def _expanded(field: str, value: str) -> tuple[tuple[int | str, ...], Mapping[in
     from croniter import croniter  # costs 40 ms, and not every import of ours leads to parsing
 
     place = _FIELDS.index(field)
-    fields = ["*"] * 6
+    fields = ["*"] * len(_FIELDS)
     fields[place] = value
     try:
         # With five fields croniter has fewer surprises than with six.
-        values, nth = croniter.expand(" ".join(fields if field == "second" else fields[:5]))
+        values, nth = croniter.expand(" ".join(fields[: max(5, place + 1)]))
     except Exception as error:
         raise _UnreadableError(str(error)) from None
     return tuple(values[place]), {day: frozenset(whiches) for day, whiches in nth.items()}
@@ -276,6 +290,15 @@ def _reason(field: str, value: str, found: str) -> str:
         return f"a number is outside of the range {numbers[0]} to {7 if field == 'day of week' else numbers[-1]}"
     if "?" in value and not field.startswith("day"):
         return "? is allowed only in the day of month and day of week fields"
+    items = value.upper().split(",")
+    if field == "day of month" and any(item.startswith("L-") for item in items):
+        return "days before the last one, as in Quartz, are not known here; L is the last day, LW the last weekday"
+    if field == "day of week" and "L" in items:
+        return "L needs a day, as in 5L for the last Friday of the month; alone, as in Quartz, write 6 for Saturday"
+    if field == "day of week" and any("W" in item and "WED" not in item for item in items):
+        return "W belongs to the day of month field, as in 15W; weekdays are MON-FRI"
+    if any(len(name) > 3 for name in _NAMES.findall(value)):
+        return "names of months and days have three letters, like jan and mon"
     return "it can't be parsed"
 
 
@@ -300,8 +323,9 @@ def _days(
     weekdays: frozenset[int],
     nth: frozenset[tuple[int, int]],
     either: bool,
+    years: tuple[int, ...] | None,
 ) -> Days:
-    return Days(month_days, last_day, nearest, months, weekdays, nth, either)
+    return Days(month_days, last_day, nearest, months, weekdays, nth, either, years)
 
 
 def _fault(field: str, value: str, reason: str) -> ScheduleError:

@@ -11,6 +11,8 @@ from typing import NamedTuple
 SEARCH_YEARS = 50
 #: 1970-01-01 as a proleptic ordinal.
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+#: The last year that `date` can express.
+_LAST_YEAR = date.max.year
 
 
 class Times(NamedTuple):
@@ -56,6 +58,7 @@ class Days:
         "nearest",
         "nth",
         "weekdays",
+        "years",
     )
 
     def __init__(
@@ -67,21 +70,27 @@ class Days:
         weekdays: frozenset[int],
         nth: frozenset[tuple[int, int]],
         either: bool,
+        years: tuple[int, ...] | None = None,
     ) -> None:
         #: Days of the month 1 to 31; the last day; the weekdays nearest to these days (0 for the last day).
         self.month_days, self.last_day, self.nearest = month_days, last_day, nearest
         self.months = months
+        #: Ascending; None for all.
+        self.years = years
         #: Days of the week, 0 for Sunday; and pairs of (day of the week, which one in the month; 0 for the last).
         self.weekdays, self.nth = weekdays, nth
         #: Whether a day matches that matches either day field; else it has to match both.
         self.either = either
         #: Whether every day matches.
-        self.every = len(month_days) == 31 and len(months) == 12 and len(weekdays) == 7 and not either
+        self.every = len(month_days) == 31 and len(months) == 12 and len(weekdays) == 7 and not either and years is None
         # The matching days of a month as bits, by (number, length, first weekday): there are few such kinds of months.
         self._by_month: dict[tuple[int, int, int], int] = {}
 
     def next_day(self, day: int) -> int | None:
-        """The first matching day at or after `day`; None where there is none within `SEARCH_YEARS` years."""
+        """The first matching day at or after `day`; None where there is none within `SEARCH_YEARS` years.
+
+        With a year field, these begin with the first of its years.
+        """
         if self.every:
             return day
         try:
@@ -89,7 +98,11 @@ class Days:
         except (ValueError, OverflowError):
             return None
         year, month, first = start.year, start.month, start.day
+        if self.years is not None and self._year_from(year) != year:
+            year, month, first = self._year_from(year), 1, 1
         for _ in range(12 * SEARCH_YEARS):
+            if year > _LAST_YEAR:
+                return None
             if month in self.months:
                 left = self._bits(year, month) >> first
                 if left:
@@ -98,10 +111,15 @@ class Days:
             first = 1
             month += 1
             if month == 13:
-                year, month = year + 1, 1
-                if year > 9999:
-                    return None
+                year, month = self._year_from(year + 1), 1
         return None
+
+    def _year_from(self, year: int) -> int:
+        """The first matching year at or after `year`; one that is too late where there is none."""
+        if self.years is None:
+            return year
+        at = bisect_left(self.years, year)
+        return _LAST_YEAR + 1 if at == len(self.years) else self.years[at]
 
     def count(self, first: int, last: int) -> int:
         """How many matching days lie in [first, last)."""
@@ -110,7 +128,7 @@ class Days:
         begin, end = date.fromordinal(first + _EPOCH_ORDINAL), date.fromordinal(last - 1 + _EPOCH_ORDINAL)
         number, (year, month) = 0, (begin.year, begin.month)
         while (year, month) <= (end.year, end.month):
-            if month in self.months:
+            if month in self.months and (self.years is None or year in self.years):
                 bits = self._bits(year, month)
                 if (year, month) == (begin.year, begin.month):
                     bits = bits >> begin.day << begin.day

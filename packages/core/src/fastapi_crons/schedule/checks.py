@@ -15,8 +15,9 @@ from zoneinfo import ZoneInfo
 
 from fastapi_crons._util.text import brief, one_line
 from fastapi_crons.clock import utc_datetime
+from fastapi_crons.errors import ScheduleError
 from fastapi_crons.schedule._parser import MAX_LENGTH
-from fastapi_crons.schedule.cron import Schedule
+from fastapi_crons.schedule.base import Schedule
 
 _HOUR, _DAY = 3_600, 86_400
 #: Zones with different rules, which together have nearly every clock change of the world; the most used first.
@@ -55,7 +56,7 @@ _AROUND = (-_HOUR, -1, 0, 1, 599, 1_199, 1_800, 2_401, 3_000, _HOUR - 1, _HOUR, 
 _COMPARED = 5
 
 
-class Unfit(Exception):  # noqa: N818 - never leaves this module
+class Unfit(ScheduleError):  # noqa: N818 - says what the schedule is
     """How a schedule breaks the protocol."""
 
 
@@ -83,13 +84,34 @@ def _checked(tick: object, after: int, method: str) -> int:
     raise Unfit(f"{method} returned {shown} for {utc_datetime(after).isoformat()}{advice}")
 
 
-class ForeignTicks:
-    """A schedule in whole Unix seconds. Once it breaks the protocol, it has no more ticks."""
+class AskedTicks:
+    """A schedule of plugins and apps in whole Unix seconds. Raises `Unfit` where it breaks the protocol."""
 
-    __slots__ = ("_on_fault", "_schedule", "fault")
+    __slots__ = ("_schedule",)
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+
+    def next_tick(self, after: int) -> int | None:
+        return answer(self._schedule, after)
+
+    def ticks_between(self, after: int, until: int) -> Iterator[int]:
+        tick = self.next_tick(after)
+        while tick is not None and tick <= until:
+            yield tick
+            tick = self.next_tick(tick)
+
+    def count_ticks(self, after: int, until: int, most: int, enough: Callable[[], bool]) -> tuple[int, bool]:
+        return count_one_by_one(self.ticks_between(after, until), most, enough)
+
+
+class ForeignTicks(AskedTicks):
+    """The same; but once the schedule breaks the protocol, it has no more ticks."""
+
+    __slots__ = ("_on_fault", "fault")
 
     def __init__(self, schedule: Schedule, on_fault: Callable[[str], None] | None = None) -> None:
-        self._schedule = schedule
+        super().__init__(schedule)
         self._on_fault = on_fault
         #: How it broke the protocol.
         self.fault: str | None = None
@@ -105,19 +127,15 @@ class ForeignTicks:
             self._on_fault(self.fault)
         return None
 
-    def ticks_between(self, after: int, until: int) -> Iterator[int]:
-        tick = self.next_tick(after)
-        while tick is not None and tick <= until:
-            yield tick
-            tick = self.next_tick(tick)
 
-    def count_ticks(self, after: int, until: int, most: int, enough: Callable[[], bool]) -> tuple[int, bool]:
-        number = 0
-        for _ in self.ticks_between(after, until):
-            if number == most or enough():
-                return number, True
-            number += 1
-        return number, False
+def count_one_by_one(ticks: Iterable[int], most: int, enough: Callable[[], bool]) -> tuple[int, bool]:
+    """How many ticks there are, and whether counting stopped early."""
+    number = 0
+    for _ in ticks:
+        if number == most or enough():
+            return number, True
+        number += 1
+    return number, False
 
 
 class _Enough(Exception):  # noqa: N818 - a signal

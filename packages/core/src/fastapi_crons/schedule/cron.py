@@ -1,4 +1,4 @@
-"""Schedule, when a job is due, and CronSchedule, a cron expression in a time zone.
+"""CronSchedule: a cron expression in a time zone.
 
 The rule for clock changes is that of Debian cron (`man 8 cron` there). An expression is *interval-like* when its minute
 or hour field begins with `*`: it is due at every instant whose wall clock matches. Otherwise it is *fixed-time*: every
@@ -8,65 +8,41 @@ after the gap where a change skips it.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from datetime import datetime, tzinfo
+from collections.abc import Callable
 from datetime import timezone as datetime_timezone
+from datetime import tzinfo
 from functools import lru_cache
-from typing import Protocol, runtime_checkable
 
 from fastapi_crons._util.text import brief
-from fastapi_crons.clock import utc_datetime
 from fastapi_crons.errors import ScheduleError
 from fastapi_crons.schedule._parser import ALIASES, Parsed, parse
 from fastapi_crons.schedule._tables import Days, Times
 from fastapi_crons.schedule._zones import FIRST, LAST, Zone, zone
+from fastapi_crons.schedule.base import Schedule, ZonedSchedule
+from fastapi_crons.schedule.english import in_words
 
 __all__ = ["ALIASES", "CronSchedule", "Schedule", "check_timezone", "cron_schedule", "zone_name"]
 
 _DAY = 86_400
 
 
-@runtime_checkable
-class Schedule(Protocol):
-    """When a job is due. We ship `CronSchedule`; plugins and apps can bring other kinds.
-
-    A schedule must be hashable; jobs with equal schedules share one place in the timeline. Its instants are whole seconds,
-    and the same in every process. When a job is defined, its schedule is tried over a year, for a few hundredths of a second.
-    It must answer quickly, because it is called on the event loop. Where it breaks these rules later, its jobs are stopped.
-    """
-
-    @property
-    def text(self) -> str:
-        """Identifies the schedule: a changed schedule must have another text."""
-
-    def next_after(self, instant: datetime) -> datetime | None:
-        """The first due instant strictly later than `instant` (aware), aware and in UTC; None where there is none."""
-
-    def between(self, after: datetime, until: datetime) -> Iterator[datetime]:
-        """The due instants in (after, until], ascending, aware and in UTC: the same that `next_after` returns one by one."""
-
-
-class CronSchedule:
+class CronSchedule(ZonedSchedule):
     """A cron expression in a time zone. Immutable; equal where expression and zone are equal.
 
-    Five fields (minute, hour, day of month, month, day of week), or six with seconds last; names, lists, ranges, steps,
-    `L`, `15W`, `LW`, `5#2`, `5L`, and `@hourly` and its kin. When both day fields are restricted, a day matches when
-    either does; when one begins with `*` (`*/2`, too), both must match.
+    Five fields (minute, hour, day of month, month, day of week), six with seconds last, or seven with the year (1970 to
+    2099) after the seconds; names, lists, ranges, steps, `L`, `15W`, `LW`, `5#2`, `5L`, and `@hourly` and its kin. When
+    both day fields are restricted, a day matches when either does; when one begins with `*` (`*/2`, too), both must match.
 
     Raises `ScheduleError` (a `ValueError`) for an expression that can't be parsed or is never due, naming the field, and for
     an unknown zone.
     """
 
-    __slots__ = ("_days", "_hash", "_interval_like", "_times", "_zone", "text", "timezone")
+    __slots__ = ("_days", "_interval_like", "_times", "_zone")
 
-    text: str
-    timezone: str
     _times: Times
     _days: Days
     _zone: Zone
     _interval_like: bool
-    _hash: int
 
     def __init__(self, expr: str, timezone: str | tzinfo = "UTC") -> None:
         parsed = _parse(expr) if _is_short(expr) else parse(expr)
@@ -80,22 +56,19 @@ class CronSchedule:
         put(self, "_days", parsed.days)
         put(self, "_interval_like", parsed.interval_like)
 
-    def next_after(self, instant: datetime) -> datetime | None:
-        """The first tick strictly later than `instant` (aware), in UTC; None where there is none within 50 years."""
-        tick = self.next_tick(math.floor(_seconds(instant, "instant")))
-        return None if tick is None else utc_datetime(tick)
+    @property
+    def words(self) -> str:
+        """When it is due, in English."""
+        return in_words(self.text)
 
-    def between(self, after: datetime, until: datetime) -> Iterator[datetime]:
-        """The ticks in (after, until], ascending, in UTC. Both ends must be aware."""
-        first, last = math.floor(_seconds(after, "after")), math.floor(_seconds(until, "until"))
-        return (utc_datetime(tick) for tick in self.ticks_between(first, last))
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        """Its text."""
+        return (self.text,)
 
-    def ticks_between(self, after: int, until: int) -> Iterator[int]:
-        """The ticks in (after, until], ascending, in Unix seconds."""
-        tick = self.next_tick(after)
-        while tick is not None and tick <= until:
-            yield tick
-            tick = self.next_tick(tick)
+    def nested_text(self) -> str:
+        """How it is written in Python."""
+        return f"CronSchedule({self.text!r}, {self.timezone!r})"
 
     def count_ticks(self, after: int, until: int, most: int, enough: Callable[[], bool]) -> tuple[int, bool]:
         """How many ticks lie in (after, until], both in Unix seconds, and whether counting stopped early.
@@ -172,22 +145,8 @@ class CronSchedule:
             return None
         return found * _DAY + self._times.minutes[0] * 60 + self._times.seconds[0]
 
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"a CronSchedule is immutable; make a new one instead of setting {name}")
-
     def __reduce__(self) -> tuple[type[CronSchedule], tuple[str, str]]:
         return CronSchedule, (self.text, self.timezone)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, CronSchedule):
-            return NotImplemented
-        return self is other or (self.text == other.text and self.timezone == other.timezone)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __repr__(self) -> str:
-        return f"CronSchedule({self.text!r}, {self.timezone!r})"
 
 
 @lru_cache(maxsize=16_384)
@@ -227,9 +186,3 @@ def zone_name(timezone: object) -> str:
     raise ScheduleError(
         f"timezone must be the name of a zone or a ZoneInfo, not {brief(timezone)}; e.g. 'Europe/Berlin'"
     )
-
-
-def _seconds(instant: datetime, what: str) -> float:
-    if instant.tzinfo is None:
-        raise ScheduleError(f"{what} must be an aware datetime, not {instant.isoformat()}; add tzinfo")
-    return instant.timestamp()

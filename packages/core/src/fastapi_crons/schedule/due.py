@@ -13,8 +13,10 @@ from typing import NamedTuple, Protocol
 
 from fastapi_crons.errors import ScheduleError
 from fastapi_crons.run import MissedReason
+from fastapi_crons.schedule._zones import FIRST, LAST
+from fastapi_crons.schedule.base import Schedule, ZonedSchedule
 from fastapi_crons.schedule.checks import ForeignTicks
-from fastapi_crons.schedule.cron import CronSchedule, Schedule, cron_schedule
+from fastapi_crons.schedules.texts import schedule_of_text
 
 #: Counting the ticks of a range stops here: "or more".
 MAX_COUNT = 10_000
@@ -121,7 +123,7 @@ def tick_range(source: TickSource, after: int, until: int) -> TickRange | None:
 def range_of_text(schedule: str, timezone: str, after: int, until: int) -> TickRange | None:
     """The ticks in (after, until] of a schedule that is known by text and zone only; None where these can't be read."""
     try:
-        return tick_range(cron_schedule(schedule, timezone or "UTC"), after, until)
+        return tick_range(schedule_of_text(schedule, timezone or None), after, until)
     except ScheduleError:
         return None  # a kind of schedule that is not installed any more: its ticks can't be known
 
@@ -178,6 +180,12 @@ def newest_tick(source: TickSource, after: int, until: int) -> int | None:
     return found
 
 
+def last_tick(schedule: Schedule) -> int | None:
+    """The last tick of all; None where there is none, or where it can't be known, as with schedules of plugins and apps."""
+    source = tick_source(schedule)
+    return newest_tick(source, FIRST, LAST) if isinstance(source, ZonedSchedule) else None
+
+
 def _oldest_of(source: TickSource, after: int, last: int, most: int) -> int:
     """The oldest of the newest `most` ticks in (after, last]; of fewer, after too many steps. `last` is a tick."""
     enough = _after_many_steps()
@@ -203,4 +211,6 @@ def _after_many_steps() -> Callable[[], bool]:
 
 def tick_source(schedule: Schedule, on_fault: Callable[[str], None] | None = None) -> TickSource:
     """A schedule of any kind, in whole seconds. `on_fault` is called once when it breaks the `Schedule` protocol."""
-    return schedule if isinstance(schedule, CronSchedule) else ForeignTicks(schedule, on_fault)
+    if isinstance(schedule, ZonedSchedule) and not schedule.foreign:
+        return schedule
+    return ForeignTicks(schedule, on_fault)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar, overload
 
 from fastapi_crons.job import JobFunc, Overlap, Place, check_expression
 from fastapi_crons.plugins.added import HookFunc
-from fastapi_crons.schedule.cron import Schedule
+from fastapi_crons.schedule.base import Schedule
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

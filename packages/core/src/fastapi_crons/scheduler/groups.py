@@ -14,9 +14,10 @@ from fastapi_crons.errors import DuplicateJobError, JobDefinitionError, Schedule
 from fastapi_crons.job import CronJob, JobFunc, check_name
 from fastapi_crons.plugins.added import HookFunc, added_hook
 from fastapi_crons.registry import duplicate
-from fastapi_crons.schedule.cron import Schedule
+from fastapi_crons.schedule.base import Schedule
 from fastapi_crons.scheduler.decorators import Decorators, JobOptions
 from fastapi_crons.scheduler.placements import GroupHook, Host, Placement
+from fastapi_crons.schedules.of_job import takes_zone
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -256,8 +257,8 @@ def _job(
     defaults: Mapping[str, Any],
 ) -> CronJob:
     options = {**defaults, **given}
-    if not isinstance(expr, str) and "timezone" not in given:
-        options.pop("timezone", None)  # a default for expressions; a Schedule has a zone of its own, or needs none
+    if "timezone" not in given and not takes_zone(expr):
+        options.pop("timezone", None)  # a default for schedules without a zone of their own
     return CronJob(func, expr, name, tags, **options)
 
 

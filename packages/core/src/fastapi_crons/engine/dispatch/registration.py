@@ -25,7 +25,7 @@ from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import Definition, Lease, LeaseRef, Registered, Replaced
 from fastapi_crons.locking.client import LockClient
 from fastapi_crons.run import RunIds
-from fastapi_crons.schedule.due import Policy, range_of_text
+from fastapi_crons.schedule.due import Policy, last_tick, range_of_text
 
 logger = logging.getLogger(__name__)
 
@@ -336,6 +336,8 @@ class RegisteredJobs:
             warn_of_reset(job.name, answer.reset_from)
         if answer.replaced is not None:
             self._close_past(job, answer.replaced, definition.nonce, now)
+        if job.enabled and tracked.ticks.next_tick is None:
+            warn_where_over(job, answer.last_handled)
         return tracked
 
     def _policy(self, job: CronJob) -> Policy:
@@ -373,6 +375,20 @@ def _digest_of(definition: Definition) -> int:
     job, schedule, timezone, function, _, enabled, *_ = definition
     text = f"{job}\0{schedule}\0{timezone}\0{enabled}\0{function}".encode()
     return (crc32(text) << 32) + adler32(text)
+
+
+def warn_where_over(job: CronJob, last_handled: int) -> None:
+    """Say that a job is never due again, and that its last tick was not run under this definition."""
+    last = last_tick(job.schedule)
+    if last is not None and last < last_handled:
+        logger.warning(
+            "job %r does not run any more: the last tick of its schedule %r was %s, which had passed when the job was "
+            "registered, or fell into a pause",
+            job.name,
+            job.schedule.text,
+            utc_datetime(last).isoformat(),
+            extra={"job": job.name},
+        )
 
 
 def warn_of_reset(job: str, was: int) -> None:

@@ -14,7 +14,7 @@ from fastapi_crons._util.backoff import Meter
 from fastapi_crons._util.text import one_line, span
 from fastapi_crons.engine.dispatch.tracked import TrackedJob
 from fastapi_crons.job import CronJob
-from fastapi_crons.schedule.cron import Schedule
+from fastapi_crons.schedule.base import Schedule
 from fastapi_crons.schedule.due import SharedTicks, tick_source
 
 logger = logging.getLogger(__name__)

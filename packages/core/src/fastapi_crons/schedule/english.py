@@ -27,19 +27,15 @@ _WHICH = ("last", "first", "second", "third", "fourth", "fifth")
 def in_words(expr: str) -> str:
     """When a cron expression is due, in English. Raises `ScheduleError` for one that can't be parsed."""
     parsed = parse(expr)
-    text = ", ".join(filter(None, (_time(parsed), _day(parsed), _month(parsed.days.months))))
+    text = ", ".join(filter(None, (_time(parsed), _day(parsed), _month(parsed.days.months), _year(parsed.days.years))))
     return text[0].upper() + text[1:]
 
 
 def hardly_meant(expr: str) -> tuple[str, ...]:
-    """A sentence for each reason to think that a cron expression was meant otherwise: `doubts`, and 60 runs in a row."""
+    """A sentence for each reason to think that a cron expression was meant otherwise: `doubts`, and 60 runs in an hour."""
     fields = ALIASES.get(expr.lower(), expr).split()
     parsed = parse(expr)
     found = [f"{doubt}; {expr!r} means: {in_words(expr)}" for doubt in doubts(expr)]
-    if len(fields) == _WITH_SECONDS and len(parsed.times.seconds) == len(_MINUTES) and set(fields[:-1]) != {"*"}:
-        found.append(
-            f"it runs every second of a minute, 60 times in a row: seconds are the last field here, not the first ({expr!r})"
-        )
     hours = sorted({minute // 60 for minute in parsed.times.minutes})
     apart = len(hours) < len(_HOURS) and all((hour + 1) % len(_HOURS) not in hours for hour in hours)
     if len(fields) < _WITH_SECONDS and fields[0] == "*" and apart:
@@ -55,7 +51,7 @@ def _time(parsed: Parsed) -> str:
     minutes = sorted({minute % 60 for minute in parsed.times.minutes})
     if not parsed.interval_like:
         if len(parsed.times.minutes) * len(seconds) <= _LISTED:
-            return f"at {_list([_clock(minute, second) for minute in parsed.times.minutes for second in seconds])}"
+            return f"at {listing([_clock(minute, second) for minute in parsed.times.minutes for second in seconds])}"
         return f"{_marks(seconds, minutes)} of the {_counted('hour', hours)}"
     period = _period(minutes, _MINUTES)
     spans = "" if len(hours) == len(_HOURS) else f" {_spans(hours)}"
@@ -94,7 +90,7 @@ def _spans(hours: Sequence[int]) -> str:
     runs = list(_runs(hours))
     if len(runs) > 2:
         return f"during the {_counted('hour', hours)}"
-    return _list([f"from {first:02}:00 to {last:02}:59" for first, last in runs])
+    return listing([f"from {first:02}:00 to {last:02}:59" for first, last in runs])
 
 
 def _day(parsed: Parsed) -> str:
@@ -124,20 +120,24 @@ def _month_days(days: Days) -> str:
             if near
             else "the last weekday (Monday to Friday) of the month"
         )
-    return _list(parts)
+    return listing(parts)
 
 
 def _week_days(days: Days) -> str:
     names = [_name_run(run, _WEEKDAYS) for run in _named_runs((day - 1) % 7 for day in days.weekdays)]
     numbered = sorted((which or 6, (day - 1) % 7) for day, which in days.nth if day not in days.weekdays)
     names += [f"the {_WHICH[which % 6]} {_WEEKDAYS[day]} of the month" for which, day in numbered]
-    return _list(names)
+    return listing(names)
 
 
 def _month(months: Collection[int]) -> str:
     if len(months) == 12:
         return ""
-    return f"in {_list([_name_run(run, _MONTHS) for run in _named_runs(months)])}"
+    return f"in {listing([_name_run(run, _MONTHS) for run in _named_runs(months)])}"
+
+
+def _year(years: Sequence[int] | None) -> str:
+    return "" if years is None else f"in the {_counted('year', years)}"
 
 
 def _name_run(run: tuple[int, int], names: Sequence[str]) -> str:
@@ -161,7 +161,7 @@ def _counted(unit: str, values: Sequence[int]) -> str:
     if len(values) > _LISTED and len(steps) == 1 and steps != {1}:
         return f"{unit}s {values[0]}, {values[1]}, {values[2]}, ..., {values[-1]}"
     runs = [str(first) if first == last else f"{first} to {last}" for first, last in _named_runs(values)]
-    return f"{unit}s {_list(runs)}"
+    return f"{unit}s {listing(runs)}"
 
 
 def _runs(values: Sequence[int]) -> Iterable[tuple[int, int]]:
@@ -175,5 +175,5 @@ def _clock(minute: int, second: int) -> str:
     return f"{minute // 60:02}:{minute % 60:02}{f':{second:02}' if second else ''}"
 
 
-def _list(parts: Sequence[str]) -> str:
+def listing(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
