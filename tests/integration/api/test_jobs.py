@@ -53,9 +53,9 @@ async def test_a_job_shows_its_definition_and_its_latest_state(
     assert (await api.get(path("nightly"))).json() == {
         "name": "nightly",
         "expr": "0 4 * * *",
+        "description": "At 04:00, every day",
         "timezone": "Europe/Berlin",
         "tags": ["a", "b"],
-        "description": "At 04:00, every day",
         "kwargs": {},
         "enabled": True,
         "paused": None,

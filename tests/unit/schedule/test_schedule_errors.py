@@ -170,33 +170,6 @@ def test_the_field_and_the_reason_are_named(expr: str, blamed: str) -> None:
     assert str(refused.value) == blamed
 
 
-@pytest.mark.parametrize(
-    ("expr", "reason"),
-    [
-        (
-            "0 0 L-3 * *",
-            "days before the last one, as in Quartz, are not known here; L is the last day, LW the last weekday",
-        ),
-        (
-            "0 0 * * L",
-            "L needs a day, as in 5L for the last Friday of the month; alone, as in Quartz, write 6 for Saturday",
-        ),
-        ("0 0 * * 5W", "W belongs to the day of month field"),
-        ("0 0 * * monday", "names of months and days have three letters"),
-        ("0 0 * january *", "names of months and days have three letters"),
-        ("0 0 1 1 * 0 1969", "year field '1969' can't be used: a number is outside of the range 1970 to 2099"),
-        ("0 0 1 1 * 0 L", "year field 'L' can't be used"),
-        ("0 0 1 1 * 0 20260", "year field '20260' can't be used: a number is too large"),
-        ("0 0 29 2 * 0 2026,2027", "day of month '29', month '2' and year '2026,2027' never occur together"),
-        ("@every 90m", "write Every(…) of fastapi_crons.schedules instead"),
-    ],
-)
-def test_what_other_programs_write_is_refused_with_what_to_write_here(expr: str, reason: str) -> None:
-    with pytest.raises(ScheduleError) as refused:
-        CronSchedule(expr)
-    assert reason in str(refused.value)
-
-
 _QUARTZ = "; seconds are the last field here, not the first as in Quartz and Spring"
 _SUNDAY = " (in Quartz, Sunday is day 1 of the week; here it is 0 or 7; names like SUN mean the same in both)"
 
@@ -223,6 +196,7 @@ def test_how_many_fields_there_are_is_counted(expr: str, counted: str) -> None:
     ("expr", "hint"),
     [
         ("0 15 10 L-2 * ?", _QUARTZ),
+        ("0 15 10 * * * x", ""),
         ("0 15 10 * * ? x", _QUARTZ),
         ("0 15 10 * * ? *", f"{_QUARTZ}; if they come first, write '15 10 * * *'"),
         ("0 15 10 * * mon ?", f"{_QUARTZ}; if they come first, write '15 10 * * mon'"),
@@ -263,3 +237,32 @@ def test_what_is_no_expression_is_refused(expr: Any, said: str) -> None:
     with pytest.raises(ScheduleError) as refused:
         CronSchedule(expr)
     assert str(refused.value) == said
+
+
+@pytest.mark.parametrize(
+    ("expr", "reason"),
+    [
+        (
+            "0 0 L-3 * *",
+            "days before the last one, as in Quartz, are not known here; L is the last day, LW the last weekday",
+        ),
+        (
+            "0 0 * * L",
+            "L needs a day, as in 5L for the last Friday of the month; alone, as in Quartz, write 6 for Saturday",
+        ),
+        ("0 0 * * 5W", "W belongs to the day of month field"),
+        ("0 0 * * monday", "names of months and days have three letters"),
+        ("0 0 * january *", "names of months and days have three letters"),
+        ("0 0 1 1 * 0 1969", "year field '1969' can't be used: a number is outside of the range 1970 to 2099"),
+        ("0 0 1 1 * 0 L", "year field 'L' can't be used"),
+        ("0 0 1 1 * 0 20260", "year field '20260' can't be used: a number is too large"),
+        ("0 0 29 2 * 0 2026,2027", "day of month '29', month '2' and year '2026,2027' never occur together"),
+        ("@every 90m", "write Every(…) of fastapi_crons.schedules instead"),
+        ("*", "has 1 field;"),
+        ("", "has 0 fields;"),
+    ],
+)
+def test_what_is_meant_otherwise_elsewhere_is_told_with_what_to_write(expr: str, reason: str) -> None:
+    with pytest.raises(ScheduleError) as refused:
+        CronSchedule(expr)
+    assert reason in str(refused.value)

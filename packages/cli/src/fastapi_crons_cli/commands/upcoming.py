@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fastapi_crons_cli.options import App, AsJson, Verbose
-from fastapi_crons_cli.output import duration, json_only, print_json, say, shown, with_z
+from fastapi_crons_cli.output import duration, json_only, print_json, say, shown, warn, with_z
 
 if TYPE_CHECKING:
     from fastapi_crons.job import CronJob
@@ -33,6 +34,8 @@ def next_ticks(
     """Show when a job, a cron expression, or a schedule like 'Every(minutes=90)', is due next, with a description in words."""
     with json_only(as_json):
         schedules = _schedules(what, zone, app)
+    for doubt in (doubt for _, schedule in schedules for doubt in _doubts(schedule)):
+        warn(f"note: {doubt}")
     now = datetime.now(timezone.utc)
     found = [(name, schedule, _ticks(schedule, now, count)) for name, schedule in schedules]
     if as_json:
@@ -68,6 +71,7 @@ def _schedules(what: list[str], zone: str | None, app: str | None) -> list[tuple
     from fastapi_crons.errors import ScheduleError, UnknownJobError
     from fastapi_crons.schedule import CronSchedule
     from fastapi_crons.schedules.texts import KINDS, schedule_of_text
+    from fastapi_crons_cli.apps import NoAppError
 
     default_zone = zone or CronConfig().timezone
     if 5 <= len(what) <= 7:
@@ -81,13 +85,19 @@ def _schedules(what: list[str], zone: str | None, app: str | None) -> list[tuple
         try:
             found.append((None, schedule_of_text(text, default_zone)))
             continue
-        except ScheduleError:
+        except ScheduleError as error:
             is_written = text.partition("(")[0].strip() in KINDS
             if " " in text.strip() or text.startswith("@") or zone is not None or is_written:
                 raise
-        jobs = _jobs(app) if jobs is None else jobs
+            unreadable = error if "(" in text else None
+        try:
+            jobs = _jobs(app) if jobs is None else jobs
+        except NoAppError:
+            if unreadable is None:
+                raise
+            raise unreadable from None
         if text not in jobs:
-            raise UnknownJobError(f"{text!r} is neither a job nor a cron expression or schedule")
+            raise unreadable or UnknownJobError(f"{text!r} is neither a job nor a cron expression or schedule")
         found.append((text, jobs[text].schedule))
     return found
 
@@ -132,6 +142,12 @@ def _described(schedule: Schedule) -> str | None:
     from fastapi_crons.schedule.base import ZonedSchedule
 
     return schedule.words if isinstance(schedule, ZonedSchedule) else None
+
+
+def _doubts(schedule: Schedule) -> Iterator[str]:
+    from fastapi_crons.schedules.of_job import doubts_of
+
+    return doubts_of(schedule)
 
 
 def _is_clocked(schedule: Schedule) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from calendar import month_abbr
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -181,14 +181,25 @@ def _conflict(days: Days, fields: Sequence[str]) -> str:
     return f"{', '.join(named[:-1])} and {named[-1]} never occur together"
 
 
-def large_steps(expr: str) -> Iterator[tuple[str, str, int]]:
-    """The steps that are larger than their range (`*/90` in minutes): field, item, and the only matching value."""
+@lru_cache(maxsize=4096)
+def doubts(expr: str) -> tuple[str, ...]:
+    """A sentence for each step of a cron expression that exceeds its range (`*/90` in minutes), and for seconds first."""
+    found = []
     for field, value in zip(_FIELDS, expr.split(), strict=False):
         for item in value.split(","):
             span, _, step = item.partition("/")
             reach = len(_numbers(field, _expand(field, f"{span}/1")[0])) if step else 1
             if 1 < reach < int(step):
-                yield field, item, _numbers(field, _expand(field, item)[0])[0]
+                only = _numbers(field, _expand(field, item)[0])[0]
+                found.append(
+                    f"the step of {item!r} in the {field} field is larger than its range, so only {only} matches"
+                )
+    fields = expr.split()
+    if len(fields) > 5 and len(parse(expr).times.seconds) == len(_RANGES["second"]) and set(fields[:5]) != {"*"}:
+        found.append(
+            "it runs every second of a minute, 60 times in a row: seconds are the last field here, not the first"
+        )
+    return tuple(found)
 
 
 def _check_characters(field: str, value: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 
-from fastapi_crons.schedule._parser import ALIASES, Parsed, large_steps, parse
+from fastapi_crons.schedule._parser import ALIASES, Parsed, doubts, parse
 from fastapi_crons.schedule._tables import Days
 
 #: At most this many times, or numbers in equal steps, are listed one by one.
@@ -31,27 +31,11 @@ def in_words(expr: str) -> str:
     return text[0].upper() + text[1:]
 
 
-@lru_cache(maxsize=4096)
-def doubts(expr: str) -> tuple[str, ...]:
-    """A sentence for each step of a cron expression that is larger than its range, and for seconds that come first."""
-    found = [
-        f"the step of {item!r} in the {field} field is larger than its range, so only {value} matches; "
-        f"{expr!r} means: {in_words(expr)}"
-        for field, item, value in large_steps(expr)
-    ]
-    fields = expr.split()
-    if len(fields) >= _WITH_SECONDS and len(parse(expr).times.seconds) == len(_MINUTES) and set(fields[:5]) != {"*"}:
-        found.append(
-            f"it runs every second of a minute, 60 times in a row: seconds are the last field here, not the first ({expr!r})"
-        )
-    return tuple(found)
-
-
 def hardly_meant(expr: str) -> tuple[str, ...]:
-    """A sentence for each reason to think that a cron expression was meant otherwise: `doubts`, and 60 runs in a row."""
+    """A sentence for each reason to think that a cron expression was meant otherwise: `doubts`, and 60 runs in an hour."""
     fields = ALIASES.get(expr.lower(), expr).split()
     parsed = parse(expr)
-    found = list(doubts(expr))
+    found = [f"{doubt}; {expr!r} means: {in_words(expr)}" for doubt in doubts(expr)]
     hours = sorted({minute // 60 for minute in parsed.times.minutes})
     apart = len(hours) < len(_HOURS) and all((hour + 1) % len(_HOURS) not in hours for hour in hours)
     if len(fields) < _WITH_SECONDS and fields[0] == "*" and apart:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from weakref import WeakKeyDictionary
 
+from fastapi_crons.schedule.base import Schedule
 from fastapi_crons.schedule.checks import fault_of
-from fastapi_crons.schedule.cron import Schedule
 
 #: How long (seconds) a schedule is tried: by this thread's processor time, and by elapsed time.
 _MAX_CPU, _MAX_ELAPSED = 0.02, 0.2

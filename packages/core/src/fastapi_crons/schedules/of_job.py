@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from fastapi_crons._util.text import brief
 from fastapi_crons.errors import JobDefinitionError, ScheduleError
+from fastapi_crons.schedule._parser import doubts
 from fastapi_crons.schedule.base import Schedule, ZonedSchedule
 from fastapi_crons.schedule.cron import cron_schedule
-from fastapi_crons.schedule.english import doubts
 from fastapi_crons.schedule.trial import tried
 from fastapi_crons.schedules.texts import schedule_of_text
 
