@@ -14,8 +14,6 @@ _TRACEBACK = BaseException.__dict__["__traceback__"]
 #: Up to so many exceptions and characters, Python formats them itself: that takes some ten milliseconds.
 _MOST_EXCEPTIONS = 300
 _MOST_CHARS = 100_000
-#: How many members of a larger group are shown.
-_SHOWN = 5
 
 
 def class_name(value: object) -> str:
@@ -45,20 +43,11 @@ def traceback_of(error: BaseException) -> TracebackType | None:
 def formatted(error: BaseException, frames: int | None = None) -> str:
     """An exception and its causes with their tracebacks, as Python shows them; only its own frames where that fails.
 
-    `frames` limits each traceback to its innermost frames. Of very many causes and members, or of very long texts, a part is
-    shown.
+    `frames` limits each traceback to its innermost frames. Very many causes and members are left out.
     """
     limit = None if frames is None else -frames
-    if _is_moderate(error):
-        return _whole(error, limit)
-    parts = [_alone(error, limit)]
-    for inner in _next_inside(error):
-        shown = _whole(inner, limit) if _is_moderate(inner) else _alone(inner, limit)
-        parts.append(f"Caused by, or containing:\n\n{shown}")
-    return "\n\n".join([*parts, "There is more than is shown."])
-
-
-def _whole(error: BaseException, limit: int | None) -> str:
+    if not _is_moderate(error):
+        return f"{_alone(error, limit)}\n\nIts causes and members are too many, or too long, to be shown."
     try:
         text = "".join(traceback.format_exception(type(error), error, traceback_of(error), limit=limit))
     except BaseException:
@@ -100,15 +89,6 @@ def _is_moderate(error: BaseException) -> bool:
     except BaseException:  # formatting will fail in the same way, and handles that
         return True
     return True
-
-
-def _next_inside(error: BaseException) -> list[BaseException]:
-    """Its cause, and its first members."""
-    try:
-        inside = (error.__cause__ or error.__context__, *_members(error)[:_SHOWN])
-        return [each for each in inside if each is not None]
-    except BaseException:
-        return []
 
 
 def _members(error: BaseException) -> tuple[BaseException, ...]:

@@ -50,19 +50,6 @@ def caller() -> Caller:
     return Caller("", 0, "", None)
 
 
-class Executions:
-    """Notices, for one scheduler, when a module that registers something with it is executed again."""
-
-    def __init__(self) -> None:
-        self._newest: dict[str, Caller] = {}
-
-    def is_another(self, now: Caller) -> bool:
-        """Whether this call comes from a module that was executed again since its last call."""
-        before = self._newest.get(now.file)
-        self._newest[now.file] = now
-        return before is not None and now.is_later_execution_than(before)
-
-
 def same_function(former: Callable[..., object], new: Callable[..., object], *, moved: bool) -> bool:
     """Whether these are the same function of the same file, even if two executions made two objects of it.
 

@@ -109,7 +109,8 @@ class Engine:
             except StoreError as error:
                 if not (self._config.start_without_store and self.role == "scheduler"):
                     raise
-                self._wait_for_stores(error)
+                self._stores_fail(error)
+                self.supervisor.start("open", self._start_when_possible)
             # Hooks that were called about the jobs end before those about the scheduler itself begin.
             await self.background.drain(self._config.hook_timeout)
             await self._call_plugins("scheduler_started")
@@ -190,10 +191,6 @@ class Engine:
             self._started += 1
         if not self.runs_ticks:
             self._registered(list(self._jobs))
-
-    def _wait_for_stores(self, error: StoreError) -> None:
-        self._stores_fail(error)
-        self.supervisor.start("open", self._start_when_possible)
 
     async def _start_when_possible(self) -> None:
         backoff, since = Backoff(), self.clock.now()

@@ -110,7 +110,9 @@ class Requests(Part):
         try:
             result = await self._locks.claim_now(request)
             if result.outcome == "unknown":
-                await asyncio.wait_for(self._register(run.job), self._config.store_timeout)
+                jobs = self._dispatcher.jobs
+                registering = jobs.register_all_again() if self._registers else jobs.register_one(run.job)
+                await asyncio.wait_for(registering, self._config.store_timeout)
                 result = await self._locks.claim_now(request)
             elif result.orphaned:
                 # No instance that registered the definition on record is running, and a manual run needs no agreement on ticks:
@@ -149,12 +151,6 @@ class Requests(Part):
             )
         self._dispatcher.start(run)
         return run
-
-    async def _register(self, job: CronJob) -> None:
-        if self._registers:
-            await self._dispatcher.jobs.register_all_again()
-        else:
-            await self._dispatcher.jobs.register_one(job)
 
     async def _release_if_granted(self, request: ClaimRequest) -> None:
         (result,) = await self._locks.claim([request])

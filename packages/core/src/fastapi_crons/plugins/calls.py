@@ -155,7 +155,10 @@ class HookCall:
 
 
 class HookCaller(Part):
-    """Calls the hooks of one scheduler. `crons` is only passed on: hooks get it under this name."""
+    """Calls the hooks of one scheduler. `crons` is only passed on: hooks get it under this name.
+
+    `calls` has the implementations of each hook, in the order they are called.
+    """
 
     def __init__(
         self,
@@ -165,7 +168,6 @@ class HookCaller(Part):
         pool: ThreadPool,
         timeout: float,
     ) -> None:
-        """`calls` has the implementations of each hook, in the order they are called."""
         self.crons = crons
         self._clock = clock
         self._calls = calls
@@ -194,7 +196,11 @@ class HookCaller(Part):
         for call in self._calls[hook]:
             if not call.concerns(job_name):
                 continue
-            own = {key: _copied(value) if type(value) in (dict, list) else value for key, value in context.items()}
+            # Copied as JSON, which is right however deeply it is nested.
+            own = {
+                key: json.loads(json.dumps(value)) if type(value) in (dict, list) else value
+                for key, value in context.items()
+            }
             veto = await self._guarded(call, {"job_name": job_name, "context": own, "crons": self.crons})
             if veto is not None and hook == "before_run":
                 return veto
@@ -316,11 +322,6 @@ class HookCaller(Part):
             return cast("SkipRun | None", error)
         self.report_failure(call, "failed", error, job_context)
         return None
-
-
-def _copied(value: object) -> object:
-    """A copy of what JSON can hold, however deeply it is nested."""
-    return json.loads(json.dumps(value))
 
 
 def _done(future: asyncio.Future[None]) -> None:

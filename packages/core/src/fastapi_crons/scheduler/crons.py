@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, ClassVar
 
 from fastapi_crons import logs
-from fastapi_crons._util.executions import Caller, Executions, caller
+from fastapi_crons._util.executions import Caller, caller
 from fastapi_crons._util.hiding import forget_all
 from fastapi_crons._util.text import counted
 from fastapi_crons.clock import Clock, SystemClock
@@ -117,7 +117,8 @@ class Crons(Decorators):
         self.config = given.settings or CronConfig()
         self.clock = given.clock or SystemClock()
         self.app = None
-        self._executions = Executions()
+        #: The newest call from each file that registers something.
+        self._calls: dict[str, Caller] = {}
         self.jobs = JobRegistry(
             self.config,
             before_append=lambda: self._note_execution(caller()),
@@ -147,7 +148,9 @@ class Crons(Decorators):
 
     def _note_execution(self, place: Caller) -> None:
         """Where a module is executed again, what it registers may replace what it registered before."""
-        if self._executions.is_another(place):
+        before = self._calls.get(place.file)
+        self._calls[place.file] = place
+        if before is not None and place.is_later_execution_than(before):
             self._expect_again(moved=True)
 
     def _expect_again(self, *, moved: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -112,10 +112,10 @@ class Recovery:
         # While leases of jobs that are unknown here have not expired, they are left to instances that know these jobs.
         leases = [lease for lease in leases if jobs[lease.job] is not None or lease.expires < now]
         # Read first: a state store that does not answer must not cost the leases that say what is to be recovered.
-        runs = await self._runs_of(lease for lease in leases if lease.missed is None)
-        recorded = await self._missed_of(
-            {lease.job for lease in leases if lease.missed is not None and jobs[lease.job]}
-        )
+        run_ids = [lease.run_id for lease in leases if lease.missed is None]
+        runs = await self._answer(self._state.runs_by_id(run_ids)) if run_ids else {}
+        missed = {lease.job for lease in leases if lease.missed is not None and jobs[lease.job]}
+        recorded = await self._answer(self._state.missed_by_job(missed)) if missed else {}
         unknown: list[Lease] = []
         for lease in leases:
             tracked = jobs[lease.job]
@@ -126,13 +126,6 @@ class Recovery:
             else:
                 self._record_missed(tracked, lease, lease.missed, recorded.get(lease.job, ()))
         await self._release_unknown(unknown, runs)
-
-    async def _runs_of(self, leases: Iterable[Lease]) -> dict[str, Run]:
-        run_ids = [lease.run_id for lease in leases]
-        return await self._answer(self._state.runs_by_id(run_ids)) if run_ids else {}
-
-    async def _missed_of(self, jobs: Collection[str]) -> dict[str, list[MissedTicks]]:
-        return await self._answer(self._state.missed_by_job(jobs)) if jobs else {}
 
     def _recover_run(self, tracked: TrackedJob, lease: Lease, known: Run | None) -> None:
         """Recover the run of a dead holder; `known` is its record in the state store."""
