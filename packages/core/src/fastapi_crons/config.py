@@ -84,8 +84,7 @@ class CronConfig(BaseSettings):
         False, description="True takes a lock that reaches further than one host, and refuses to start without one."
     )
     start_without_store: bool = Field(
-        False,
-        description="True starts the app also while a store can't be reached; the scheduler waits for it.",
+        False, description="True starts the app also while a store can't be reached; the scheduler waits for it."
     )
     disabled_plugins: Annotated[frozenset[str], NoDecode] = Field(
         frozenset(), description="Names of plugins that are not loaded, separated by commas."

@@ -17,7 +17,6 @@ _MOST_CHARS = 100_000
 
 
 def class_name(value: object) -> str:
-    """The name of an object's class."""
     return exact_text(_NAME.__get__(type(value)))
 
 
@@ -35,7 +34,6 @@ def is_a(error: BaseException, kinds: type[BaseException] | tuple[type[BaseExcep
 
 
 def traceback_of(error: BaseException) -> TracebackType | None:
-    """Where an exception was raised."""
     found: TracebackType | None = _TRACEBACK.__get__(error)
     return found
 
@@ -92,7 +90,6 @@ def _is_moderate(error: BaseException) -> bool:
 
 
 def _members(error: BaseException) -> tuple[BaseException, ...]:
-    """The members of a group."""
     members = getattr(error, "exceptions", ())
     return tuple(each for each in members if is_a(each, BaseException)) if type(members) is tuple else ()
 

@@ -123,7 +123,6 @@ def in_main_thread() -> bool:
 
 
 def default_handler(number: int) -> Handler | signal.Handlers:
-    """Python's own handler of a signal."""
     return signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
 
 

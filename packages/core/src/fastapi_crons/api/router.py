@@ -101,8 +101,7 @@ async def list_jobs(
         Query(max_length=100, description="Only jobs with this tag; with several, those that have all of them"),
     ] = None,
     status: Annotated[
-        list[JobFilter] | None,
-        Query(max_length=100, description="Only jobs with any of these statuses"),
+        list[JobFilter] | None, Query(max_length=100, description="Only jobs with any of these statuses")
     ] = None,
 ) -> list[JobModel]:
     """All jobs with their latest state, in the order they were registered."""
@@ -125,8 +124,7 @@ async def job_runs(
     limit: Annotated[int, Query(ge=1, le=500, description="How many at most")] = 50,
     before: Annotated[str | None, Query(pattern=_RUN_ID, description="`next` of the page before")] = None,
     status: Annotated[
-        list[RunStatus] | None,
-        Query(max_length=100, description="Only runs with any of these statuses"),
+        list[RunStatus] | None, Query(max_length=100, description="Only runs with any of these statuses")
     ] = None,
 ) -> RunPage:
     """A job's runs, newest first."""

@@ -46,7 +46,6 @@ class Throttle:
                 del self._waiting[origin]
 
     def was_wrong(self, address: str) -> None:
-        """Remember a wrong token from this address."""
         origin = _origin(address)
         self._wrong.setdefault(origin, deque(maxlen=WRONG)).append(monotonic())
         self._wrong.move_to_end(origin)

@@ -63,7 +63,14 @@ class Maintenance(Part):
                 await self._prune()
                 self._failures.works(self._clock.monotonic())
             except StoreError as error:
-                self._failed(error)
+                lasting = self._failures.failed(self._clock.monotonic())
+                # A store that does not answer at all is logged already.
+                if lasting is not None and self._locks.fault is None and self._recorder.fault is None:
+                    logger.warning(
+                        "old history could not be deleted, %s so far; it is tried again each minute: %s",
+                        counted(lasting.times, "time"),
+                        one_line(error),
+                    )
             await self._clock.sleep(PRUNE_INTERVAL)
 
     async def _prune(self) -> None:
@@ -78,13 +85,3 @@ class Maintenance(Part):
             shown = ", ".join(map(printable, names[:10]))
             logger.info("forgot %s that no instance has registered for long: %s", counted(len(names), "job"), shown)
             self._forgotten.clear()
-
-    def _failed(self, error: StoreError) -> None:
-        lasting = self._failures.failed(self._clock.monotonic())
-        # A store that does not answer at all is logged already.
-        if lasting is not None and self._locks.fault is None and self._recorder.fault is None:
-            logger.warning(
-                "old history could not be deleted, %s so far; it is tried again each minute: %s",
-                counted(lasting.times, "time"),
-                one_line(error),
-            )

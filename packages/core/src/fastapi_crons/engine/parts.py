@@ -78,12 +78,7 @@ class Parts:
         terms = LeaseTerms(given.lock_timeout, given.instance_timeout)
         self.leases = LeaseBook(manager.backend.reach, terms, config.heartbeat_interval, clock.monotonic)
         self.locks = LockClient(
-            manager.backend,
-            given,
-            clock,
-            self.leases,
-            count_ticks=self._count_ticks,
-            on_outage=self.delays.note,
+            manager.backend, given, clock, self.leases, count_ticks=self._count_ticks, on_outage=self.delays.note
         )
 
     def _make_runs(self, plugins: Plugins) -> None:

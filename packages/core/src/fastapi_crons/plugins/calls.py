@@ -183,12 +183,10 @@ class HookCaller(Part):
             yield Finding(f"the pool of threads for hooks is full, and {wait}: all {self._pool.size} are taken")
 
     def implemented(self, hook: str, job_name: str) -> bool:
-        """Whether anything implements the hook for this job."""
         calls = self._calls[hook]
         return any(call.concerns(job_name) for call in calls) if calls else False
 
     def is_call(self, task: asyncio.Task[Any] | None) -> bool:
-        """Whether a hook is running in this task."""
         return task in self._running
 
     async def for_job(self, hook: str, job_name: str, context: HookContext) -> SkipRun | None:
@@ -209,7 +207,6 @@ class HookCaller(Part):
         return None
 
     async def for_scheduler(self, hook: str, **arguments: object) -> None:
-        """Call a life-cycle hook."""
         for call in self._calls[hook]:
             veto = await self._guarded(call, {**arguments, "crons": self.crons})
             if veto is not None:
@@ -231,11 +228,7 @@ class HookCaller(Part):
         return value
 
     def report_failure(
-        self,
-        call: HookCall,
-        what: str,
-        error: BaseException | None = None,
-        context: Mapping[str, object] | None = None,
+        self, call: HookCall, what: str, error: BaseException | None = None, context: Mapping[str, object] | None = None
     ) -> None:
         """Log what an implementation did wrong, in one line: at once, and where it repeats only now and then.
 

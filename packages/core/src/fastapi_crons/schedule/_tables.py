@@ -46,17 +46,7 @@ class Times(NamedTuple):
 class Days:
     """The matching days, numbered from 1970-01-01."""
 
-    __slots__ = (
-        "_by_month",
-        "either",
-        "every",
-        "last_day",
-        "month_days",
-        "months",
-        "nearest",
-        "nth",
-        "weekdays",
-    )
+    __slots__ = ("_by_month", "either", "every", "last_day", "month_days", "months", "nearest", "nth", "weekdays")
 
     def __init__(
         self,

@@ -82,7 +82,6 @@ class Sharing:
             self._task = self._background.start(self._queue_unclaimed(self.pop_over(now)))
 
     def stop(self) -> None:
-        """Queue nothing more."""
         if self._task is not None:
             self._task.cancel()
 

@@ -177,9 +177,7 @@ class Heartbeat:
             logger.debug("no heartbeat: %s", one_line(error))  # the client has logged the outage
         elif (lasting := self._failures.failed(self._clock.monotonic())) is not None:
             logger.error(
-                "can't send a heartbeat to the lock store (%s so far)",
-                counted(lasting.times, "time"),
-                exc_info=error,
+                "can't send a heartbeat to the lock store (%s so far)", counted(lasting.times, "time"), exc_info=error
             )
 
     async def _beat(self, locks: LockClient) -> Beat:

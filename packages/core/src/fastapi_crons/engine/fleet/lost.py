@@ -64,20 +64,20 @@ class LostLeases:
             self._clock.call_later(_RETRY_AFTER, self._waker.renew)
             return
         for run in lost:
-            self._lose(run)
+            self._leases.lose(run.id)
+            if not run.function_ended:
+                logger.error(
+                    "job %r: run %s lost its lease, and is cancelled",
+                    run.job.name,
+                    short_id(run.id),
+                    extra=run.log_fields,
+                )
+                run.cut_off("lease_lost")
 
     async def _renew(self, runs: Sequence[ActiveRun]) -> list[ActiveRun]:
         """Renew the leases of runs; returns the runs whose leases are not ours for the store."""
         refused = {lease.run_id for lease in await self._locks.renew([run.ref for run in runs])}
         return [run for run in runs if run.id in refused]
-
-    def _lose(self, run: ActiveRun) -> None:
-        self._leases.lose(run.id)
-        if not run.function_ended:
-            logger.error(
-                "job %r: run %s lost its lease, and is cancelled", run.job.name, short_id(run.id), extra=run.log_fields
-            )
-            run.cut_off("lease_lost")
 
     def trust_lost(self) -> None:
         """The store did not answer in time: another instance may have recovered what runs here."""

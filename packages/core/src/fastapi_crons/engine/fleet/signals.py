@@ -68,15 +68,11 @@ class FleetSignals(Part):
                 async with aclosing(events):
                     async for event in events:
                         backoff = Backoff()
-                        if isinstance(event, Signal):
-                            self._act_on(event)
+                        # The lock store has the last word: a signal only says that it should be asked.
+                        if isinstance(event, Signal) and event.kind == "resume":
+                            self._dispatcher.resumed(event.job or "", 0)
+                        elif isinstance(event, Signal):
+                            self._waker.beat()
             except Exception as error:  # whatever a store raises
                 logger.debug("can't listen to signals: %s", one_line(error))
             await self._clock.sleep(backoff.next())
-
-    def _act_on(self, signal: Signal) -> None:
-        # The lock store has the last word: a signal only says that it should be asked.
-        if signal.kind in ("cancel", "join", "leave", "lost"):
-            self._waker.beat()
-        elif signal.kind == "resume" and signal.job is not None:
-            self._dispatcher.resumed(signal.job, 0)

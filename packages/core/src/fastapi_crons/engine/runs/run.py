@@ -225,7 +225,6 @@ class ActiveRun:
 
     @property
     def log_fields(self) -> dict[str, object]:
-        """The fields of log records about this run."""
         return log_fields(self.snapshot())
 
     def context(self) -> HookContext:
@@ -237,11 +236,9 @@ class ActiveRun:
 
     @property
     def asked_ts(self) -> float | None:
-        """When somebody asked for it; None for a tick."""
         return None if self.asked is None else self.asked.ts
 
     def snapshot(self) -> Run:
-        """The run as it is now."""
         return self.outcome or self.record("running", None)
 
     def record(

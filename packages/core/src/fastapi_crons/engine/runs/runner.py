@@ -229,7 +229,10 @@ class Runner(Part):
             if run.cut is not None:  # it was cut off before its task began
                 raise asyncio.CancelledError
             if self._hooks.implemented("before_run", run.job.name):
-                await self._ask_before_hooks(run)
+                veto = await self._hooks.for_job("before_run", run.job.name, run.context())
+                if veto is not None:
+                    run.vetoed = True
+                    raise veto
                 await self._settle_lease(run)
             value = await self._attempts.call(run)
             return Ending("completed", None, None if value is None else await self._filter.result(run, value))
@@ -250,12 +253,6 @@ class Runner(Part):
     def _is_interrupt(self, raised: BaseException) -> bool:
         """Whether this is a real Ctrl-C, as opposed to one that a job raised."""
         return self._interrupts.seen and is_a(raised, KeyboardInterrupt)
-
-    async def _ask_before_hooks(self, run: ActiveRun) -> None:
-        veto = await self._hooks.for_job("before_run", run.job.name, run.context())
-        if veto is not None:
-            run.vetoed = True
-            raise veto
 
     def _end(self, run: ActiveRun, status: RunStatus, error: RunError | None, result: str | None) -> None:
         """Record the outcome. From here on the function is not called again."""
@@ -326,12 +323,12 @@ class Runner(Part):
         run.in_function = True
         if run.ended is not None:
             run.ended.set()
-        run.thread.add_done_callback(lambda _: self._thread_ended(run))
 
-    def _thread_ended(self, run: ActiveRun) -> None:
-        """A function has ended after its run."""
-        self._leases.ended(run.id)
-        self._release(run)
+        def thread_ended(_: object) -> None:
+            self._leases.ended(run.id)
+            self._release(run)
+
+        run.thread.add_done_callback(thread_ended)
 
     def _release(self, run: ActiveRun) -> None:
         if self.active.pop(run.id, None) is None:
