@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from math import inf
 
 from fastapi_crons._util.backoff import Meter
@@ -27,25 +28,20 @@ FORGET_INTERVAL = 3_600.0
 _CALLS = 12
 
 
+@dataclass(eq=False, repr=False)
 class Maintenance(Part):
     """The maintenance task of one scheduler. A store that fails is tried again the next time."""
 
-    def __init__(
-        self,
-        config: CronConfig,
-        clock: Clock,
-        supervisor: Supervisor,
-        state: StateBackend,
-        locks: LockClient,
-        recorder: Recorder,
-    ) -> None:
-        self._clock = clock
-        self._supervisor = supervisor
-        self._state = state
-        self._locks = locks
-        self._recorder = recorder
-        self._timeout = _CALLS * config.store_timeout
-        self._forget_after = config.forget_after_days * 86_400
+    _config: CronConfig
+    _clock: Clock
+    _supervisor: Supervisor
+    _state: StateBackend
+    _locks: LockClient
+    _recorder: Recorder
+
+    def __post_init__(self) -> None:
+        self._timeout = _CALLS * self._config.store_timeout
+        self._forget_after = self._config.forget_after_days * 86_400
         #: When jobs to forget were looked for last, on the monotonic clock; and those that the state store still has.
         self._looked_at = -inf
         self._forgotten: set[str] = set()

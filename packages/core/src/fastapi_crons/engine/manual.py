@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 
 from fastapi_crons._util.part import Part
 from fastapi_crons._util.tasks import Background
@@ -30,30 +31,22 @@ _PATIENCE_STEP = 0.2
 _LATE_ALREADY = "it was already late when the pause began"
 
 
+@dataclass(eq=False, repr=False)
 class Requests(Part):
     """Performed by one scheduler. Raises `StoreUnavailableError` where the lock store does not answer."""
 
-    def __init__(
-        self,
-        config: CronConfig,
-        clock: Clock,
-        background: Background,
-        locks: LockClient,
-        runs: Runs,
-        dispatcher: Dispatcher,
-        signals: FleetSignals,
-        *,
-        registers: bool,
-    ) -> None:
-        self._config = config
-        self._clock = clock
-        self._background = background
-        self._locks = locks
-        self._recorder, self._journal, self._runner = runs
-        self._dispatcher = dispatcher
-        self._signals = signals
-        #: Whether this instance registers its jobs, as every instance does that runs ticks.
-        self._registers = registers
+    _config: CronConfig
+    _clock: Clock
+    _background: Background
+    _locks: LockClient
+    _runs: Runs
+    _dispatcher: Dispatcher
+    _signals: FleetSignals
+    #: Whether this instance registers its jobs, as every instance does that runs ticks.
+    registers: bool
+
+    def __post_init__(self) -> None:
+        self._recorder, self._journal, self._runner = self._runs
         #: Set once the scheduler claims nothing more.
         self._stopping = asyncio.Event()
         #: Tasks that claim and start manual runs.
@@ -96,7 +89,7 @@ class Requests(Part):
 
     async def _ensure_registered(self, job: CronJob) -> None:
         """Register a job that is new, where this instance registers its jobs."""
-        if not self._registers:
+        if not self.registers:
             return
         try:
             await asyncio.wait_for(self._dispatcher.jobs.register_new(), self._config.store_timeout)
@@ -111,7 +104,7 @@ class Requests(Part):
             result = await self._locks.claim_now(request)
             if result.outcome == "unknown":
                 jobs = self._dispatcher.jobs
-                registering = jobs.register_all_again() if self._registers else jobs.register_one(run.job)
+                registering = jobs.register_all_again() if self.registers else jobs.register_one(run.job)
                 await asyncio.wait_for(registering, self._config.store_timeout)
                 result = await self._locks.claim_now(request)
             elif result.orphaned:

@@ -115,7 +115,7 @@ class HookCall:
     ) -> object:
         """Call it: on the loop when it is a coroutine function, else in the pool; await what can be awaited.
 
-        `on_start` is called when the call on_start: in a pool that may be later, and in its thread.
+        `on_start` is called when the call begins: in a pool that may be later, and in its thread.
         """
         positional, named = self._bind(arguments)
         if self._is_coroutine_function:
@@ -290,7 +290,7 @@ class HookCaller(Part):
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         try:
-            # All threads may be taken: like that of a job, a hook's time limit on_start with its function.
+            # All threads may be taken: like that of a job, a hook's time limit begins with its function.
             await asyncio.wait(cast("set[asyncio.Future[Any]]", {task, started}), return_when=asyncio.FIRST_COMPLETED)
             done, _ = await asyncio.wait({task}, timeout=self._timeout)
         except asyncio.CancelledError:

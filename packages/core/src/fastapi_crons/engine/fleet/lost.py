@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from fastapi_crons._util.tasks import Background
 from fastapi_crons.clock import Clock
@@ -23,27 +24,18 @@ logger = logging.getLogger(__name__)
 _RETRY_AFTER = 1.0
 
 
+@dataclass(eq=False, repr=False)
 class LostLeases:
     """Has leases put on record again where the store has lost them, and cancels the runs whose leases can't be restored."""
 
-    def __init__(
-        self,
-        clock: Clock,
-        background: Background,
-        locks: LockClient,
-        leases: LeaseBook,
-        runner: Runner,
-        dispatcher: Dispatcher,
-        waker: HeartbeatWaker,
-        log_failure: Callable[[str, StoreError], None],
-    ) -> None:
-        self._clock = clock
-        self._background = background
-        self._locks, self._leases = locks, leases
-        self._runner = runner
-        self._dispatcher = dispatcher
-        self._waker = waker
-        self._log_failure = log_failure
+    _clock: Clock
+    _background: Background
+    _locks: LockClient
+    _leases: LeaseBook
+    _runner: Runner
+    _dispatcher: Dispatcher
+    _waker: HeartbeatWaker
+    _log_failure: Callable[[str, StoreError], None]
 
     def refused(self, leases: Sequence[LeaseRef]) -> None:
         """The store does not know these leases as ours, though we hold them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from fastapi_crons.clock import Clock
@@ -32,34 +32,27 @@ _PROCESS_DIED = "its process died, or lost its lease"
 _NEVER_BEGAN = "the answer to its claim never arrived"
 
 
+@dataclass(eq=False, repr=False)
 class Recovery:
     """Closes the records of interrupted runs, records missed ticks, and reruns ticks, for one scheduler."""
 
-    def __init__(
-        self,
-        config: CronConfig,
-        clock: Clock,
-        owner: str,
-        state: StateBackend,
-        locks: LockClient,
-        leases: LeaseBook,
-        runs: Runs,
-        dispatcher: Dispatcher,
-        job_of: Callable[[str], CronJob | None],
-    ) -> None:
-        self._config = config
-        self._clock = clock
-        self._owner = owner
-        self._state = state
-        self._locks, self._leases = locks, leases
-        self._recorder, self._journal, self._runner = runs
-        self._dispatcher = dispatcher
-        self._job_of = job_of
+    _config: CronConfig
+    _clock: Clock
+    _owner: str
+    _state: StateBackend
+    _locks: LockClient
+    _leases: LeaseBook
+    _runs: Runs
+    _dispatcher: Dispatcher
+    _job_of: Callable[[str], CronJob | None]
+
+    def __post_init__(self) -> None:
+        self._recorder, self._journal, self._runner = self._runs
         #: Runs whose records were closed here, and whose ticks are to be rerun.
         self._closed: set[str] = set()
         self._batch = MAX_BATCH
         #: Whether the history is shared by more than the lock store is; and the instances that share the lock store, or did.
-        self._sees_further = REACHES.index(state.reach) > REACHES.index(locks.backend.reach)
+        self._sees_further = REACHES.index(self._state.reach) > REACHES.index(self._locks.backend.reach)
         self._met: set[str] = set()
 
     def meet(self, instances: Iterable[str]) -> None:

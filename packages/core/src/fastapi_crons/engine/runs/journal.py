@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastapi_crons._util.backoff import Meter
@@ -37,17 +37,17 @@ class _Unlogged:
         self.more = False
 
 
+@dataclass(eq=False, repr=False)
 class Journal:
     """The journal of one scheduler."""
 
-    def __init__(
-        self, clock: Clock, hooks: HookCaller, recorder: Recorder, background: Background, instance_id: str
-    ) -> None:
-        self._clock = clock
-        self._hooks = hooks
-        self._recorder = recorder
-        self._background = background
-        self._instance_id = instance_id
+    _clock: Clock
+    _hooks: HookCaller
+    _recorder: Recorder
+    _background: Background
+    _instance_id: str
+
+    def __post_init__(self) -> None:
         self._unlogged: dict[tuple[str, MissedReason], _Unlogged] = {}
 
     def record_missed(
