@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fastapi_crons._util.backoff import Meter
@@ -26,15 +26,13 @@ logger = logging.getLogger("fastapi_crons.runner")
 _EACH_TICK: frozenset[MissedReason] = frozenset({"vetoed", "misfire_grace_time", "max_catch_up"})
 
 
+@dataclass(slots=True)
 class _Unlogged:
     """Ticks of one job that were missed for one reason, and have not been logged yet."""
 
-    __slots__ = ("meter", "more", "number")
-
-    def __init__(self) -> None:
-        self.meter = Meter()
-        self.number = 0
-        self.more = False
+    meter: Meter = field(default_factory=Meter)
+    number: int = 0
+    more: bool = False
 
 
 @dataclass(eq=False, repr=False)
