@@ -14,9 +14,12 @@ _TRACEBACK = BaseException.__dict__["__traceback__"]
 #: Up to so many exceptions and characters, Python formats them itself: that takes some ten milliseconds.
 _MOST_EXCEPTIONS = 300
 _MOST_CHARS = 100_000
+#: How many members of a larger group are shown.
+_SHOWN = 5
 
 
 def class_name(value: object) -> str:
+    """The name of an object's class."""
     return exact_text(_NAME.__get__(type(value)))
 
 
@@ -34,6 +37,7 @@ def is_a(error: BaseException, kinds: type[BaseException] | tuple[type[BaseExcep
 
 
 def traceback_of(error: BaseException) -> TracebackType | None:
+    """Where an exception was raised."""
     found: TracebackType | None = _TRACEBACK.__get__(error)
     return found
 
@@ -41,11 +45,20 @@ def traceback_of(error: BaseException) -> TracebackType | None:
 def formatted(error: BaseException, frames: int | None = None) -> str:
     """An exception and its causes with their tracebacks, as Python shows them; only its own frames where that fails.
 
-    `frames` limits each traceback to its innermost frames. Very many causes and members are left out.
+    `frames` limits each traceback to its innermost frames. Of very many causes and members, or of very long texts, a part is
+    shown.
     """
     limit = None if frames is None else -frames
-    if not _is_moderate(error):
-        return f"{_alone(error, limit)}\n\nIts causes and members are too many, or too long, to be shown."
+    if _is_moderate(error):
+        return _whole(error, limit)
+    parts = [_alone(error, limit)]
+    for inner in _next_inside(error):
+        shown = _whole(inner, limit) if _is_moderate(inner) else _alone(inner, limit)
+        parts.append(f"Caused by, or containing:\n\n{shown}")
+    return "\n\n".join([*parts, "There is more than is shown."])
+
+
+def _whole(error: BaseException, limit: int | None) -> str:
     try:
         text = "".join(traceback.format_exception(type(error), error, traceback_of(error), limit=limit))
     except BaseException:
@@ -89,7 +102,17 @@ def _is_moderate(error: BaseException) -> bool:
     return True
 
 
+def _next_inside(error: BaseException) -> list[BaseException]:
+    """Its cause, and its first members."""
+    try:
+        inside = (error.__cause__ or error.__context__, *_members(error)[:_SHOWN])
+        return [each for each in inside if each is not None]
+    except BaseException:
+        return []
+
+
 def _members(error: BaseException) -> tuple[BaseException, ...]:
+    """The members of a group."""
     members = getattr(error, "exceptions", ())
     return tuple(each for each in members if is_a(each, BaseException)) if type(members) is tuple else ()
 

@@ -105,8 +105,8 @@ class Parts:
             self.background,
             self.instance.id,
             self.signals.interrupts,
-            ask_about_leases=self.waker.renew,
-            on_lost=self._on_lost,
+            self.waker.renew,
+            self._on_lost,
         )
         self.runs = Runs(self.recorder, self.journal, self.runner)
 

@@ -50,18 +50,6 @@ _MAX_HANGING = 4
 class HookCall:
     """One implementation of one hook."""
 
-    __slots__ = (
-        "_bind",
-        "_failures",
-        "_is_coroutine_function",
-        "_job_name",
-        "function",
-        "hanging",
-        "hook",
-        "plugin_name",
-        "shown",
-    )
-
     def __init__(self, hook: str, implementation: pluggy.HookImpl) -> None:
         plugin = implementation.plugin
         self.hook = hook

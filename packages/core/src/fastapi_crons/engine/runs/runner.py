@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastapi_crons._util.exceptions import is_a
@@ -49,41 +49,30 @@ _PERIODS = 3
 _LOGGED = 500
 
 
+@dataclass(eq=False, repr=False)
 class Runner(Part):
     """Executes runs, has their outcomes recorded, and calls their hooks."""
 
-    def __init__(
-        self,
-        config: CronConfig,
-        clock: Clock,
-        plugins: Plugins,
-        hooks: HookCaller,
-        recorder: Recorder,
-        journal: Journal,
-        leases: LeaseBook,
-        background: Background,
-        instance_id: str,
-        interrupts: InterruptWatch,
-        ask_about_leases: Callable[[], None],
-        on_lost: Callable[[ActiveRun], None],
-    ) -> None:
-        """`ask_about_leases` makes the heartbeat ask the store now; `on_lost` is called after a run that lost its lease."""
-        self._clock = clock
-        self._keeps_logs = config.enabled and config.max_log_chars > 0
-        self._shutdown_timeout, self._hook_timeout = config.shutdown_timeout, config.hook_timeout
-        self._log_tracebacks = config.log_tracebacks
-        self._hooks = hooks
-        self._filter = OutcomeFilter(config, hooks)
+    _config: CronConfig
+    _clock: Clock
+    _plugins: Plugins
+    _hooks: HookCaller
+    _recorder: Recorder
+    _journal: Journal
+    _leases: LeaseBook
+    _background: Background
+    _instance_id: str
+    _interrupts: InterruptWatch
+    #: Makes the heartbeat ask the store now.
+    _ask_about_leases: Callable[[], None]
+    #: Called after a run that lost its lease.
+    _on_lost: Callable[[ActiveRun], None]
+
+    def __post_init__(self) -> None:
+        self._keeps_logs = self._config.enabled and self._config.max_log_chars > 0
+        self._filter = OutcomeFilter(self._config, self._hooks)
         self._log_limits = self._filter.log_limits if self._keeps_logs else None
-        self._recorder = recorder
-        self._journal = journal
-        self._leases = leases
-        self._ask_about_leases = ask_about_leases
-        self._on_lost = on_lost
-        self._background = background
-        self._instance_id = instance_id
-        self._attempts = Attempts(config, clock, plugins, hooks, self._settle_lease)
-        self._interrupts = interrupts
+        self._attempts = Attempts(self._config, self._clock, self._plugins, self._hooks, self._settle_lease)
         self._create_task = asyncio.get_running_loop().create_task
         self.active: dict[str, ActiveRun] = {}
         #: How many of the active runs are in a thread, and how many are runs of late ticks.
@@ -97,7 +86,7 @@ class Runner(Part):
     async def shutdown(self, timeout: float) -> None:
         """Let runs finish within `shutdown_timeout`, cancel the rest, and give their hooks as long as hooks may take."""
         self._leases.stop()
-        await self._wait_for_runs(self._shutdown_timeout)
+        await self._wait_for_runs(self._config.shutdown_timeout)
         for run in list(self.active.values()):
             run.cut_off("cancelled" if run.job.is_async else "interrupted", "the stop of its scheduler")
         await self._wait_for_runs(CANCEL_GRACE)
@@ -105,7 +94,7 @@ class Runner(Part):
             if run.outcome is None:
                 self._abandon(run)
         # The runs that are left have ended, and their hooks are running.
-        await self._wait_for_runs(self._hook_timeout)
+        await self._wait_for_runs(self._config.hook_timeout)
         for run in list(self.active.values()):
             self._abandon(run)
 
@@ -283,7 +272,7 @@ class Runner(Part):
             return
         log_error(
             logger,
-            shortened(outcome.error.traceback, self._log_tracebacks),
+            shortened(outcome.error.traceback, self._config.log_tracebacks),
             "job %r %s (run %s): %s: %s",
             run.job.name,
             outcome.status.replace("_", " "),
