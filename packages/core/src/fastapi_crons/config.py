@@ -179,18 +179,11 @@ class CronConfig(BaseSettings):
     @classmethod
     def _name_of_zone(cls, value: object) -> str:
         try:
-            return zone_name(value)
+            name = zone_name(value)
+            check_timezone(name)
         except ScheduleError as error:
             raise ValueError(str(error)) from None
-
-    @field_validator("timezone")
-    @classmethod
-    def _known_timezone(cls, value: str) -> str:
-        try:
-            check_timezone(value)
-        except ScheduleError as error:
-            raise ValueError(str(error)) from None
-        return value
+        return name
 
     @field_validator("api_token")
     @classmethod

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -142,25 +143,20 @@ class HookCall:
         raise ended.error
 
 
+@dataclass(eq=False, repr=False)
 class HookCaller(Part):
     """Calls the hooks of one scheduler. `crons` is only passed on: hooks get it under this name.
 
     `calls` has the implementations of each hook, in the order they are called.
     """
 
-    def __init__(
-        self,
-        crons: object,
-        clock: Clock,
-        calls: Mapping[str, tuple[HookCall, ...]],
-        pool: ThreadPool,
-        timeout: float,
-    ) -> None:
-        self.crons = crons
-        self._clock = clock
-        self._calls = calls
-        self._pool = pool
-        self._timeout = timeout
+    crons: object
+    _clock: Clock
+    _calls: Mapping[str, tuple[HookCall, ...]]
+    _pool: ThreadPool
+    _timeout: float
+
+    def __post_init__(self) -> None:
         self._running: set[asyncio.Task[BaseException | None]] = set()
         self.failures = 0
 
