@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -38,6 +38,16 @@ def run(*command: str | Path, check: bool = True) -> subprocess.CompletedProcess
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_pip() -> Iterator[None]:
+    """Environments of tests are used once: pip compiles no modules in them, and looks for no newer version of itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Of pip's options that say no, the variable is the answer to what they deny.
+        patch.setenv("PIP_NO_COMPILE", "0")
+        patch.setenv("PIP_DISABLE_PIP_VERSION_CHECK", "1")
+        yield
 
 
 @pytest.fixture(scope="session")
