@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from tests.system.clones import NOT_OURS
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
     "fastapi_crons_core": "packages/core",
@@ -124,3 +126,28 @@ def python_of(environment: Path) -> Path:
 def new_environment(folder: Path) -> Path:
     run(sys.executable, "-m", "venv", folder)
     return python_of(folder)
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(ROOT, tmp_path / "clone", symlinks=True, ignore=NOT_OURS))
+
+
+@pytest.fixture(scope="session")
+def tools(once: Once) -> Path:
+    """The programs of an environment that has nothing to do with the clone: uv and nox."""
+
+    def make(folder: Path) -> None:
+        python = new_environment(folder)
+        subprocess.run([python, "-m", "pip", "install", "-q", "nox", "uv"], check=True)
+        # nox finds a uv beside it, too: it is in a folder of its own.
+        (folder / "only-uv").mkdir()
+        shutil.move(folder / "bin" / "uv", folder / "only-uv" / "uv")
+        subprocess.run([python, "-m", "pip", "uninstall", "-q", "-y", "uv"], check=True)
+
+    return once("tools", make)
+
+
+@pytest.fixture
+def uv(tools: Path) -> Path:
+    return tools / "only-uv"
