@@ -105,6 +105,8 @@ def prepare(folder: Path, group: Group) -> None:
     }
     lines = [f"{name} = {value!r}" for name, value in settings.items()]
     switches = ["use_setproctitle = false", "track_dependencies = false", "use_git_change_detection = false"]
+    # Each mutant begins with empty caches: what an expression means is kept, and would be taken from the run without mutants.
+    switches.append("process_isolation = 'forkserver'")
     (folder / "pyproject.toml").write_text(
         "\n".join(["[tool.mutmut]", *lines, *switches, "", pytest]), encoding="utf-8"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from itertools import product
 from typing import Any, Literal
 
 import pytest
@@ -14,8 +15,10 @@ from fastapi_crons.errors import StoreUnavailableError
 from fastapi_crons.locking import DistributedLockManager, LocalLockBackend
 from fastapi_crons.state import HistoryLimits, MemoryStateBackend
 from fastapi_crons.testing import VirtualClock
+from tests.fleet_lock import Fleet, FleetLock
+from tests.seam import Unheard
 
-Fault = Literal["raises", "hangs", "loses its answer"]
+Fault = Literal["raises", "hangs", "loses its answer", "raises oddly"]
 MINUTES = 6
 
 
@@ -35,6 +38,8 @@ class FailingOnce:
         if self.fault == "hangs":
             await asyncio.Event().wait()
         await method(*arguments, **named)
+        if self.fault == "raises oddly":
+            raise Unheard("the answer was lost")
         raise StoreUnavailableError("the answer was lost")
 
 
@@ -51,7 +56,7 @@ def _failing(kind: type[Any], failing: FailingOnce, names: tuple[str, ...]) -> A
     return store()
 
 
-LOCK_CALLS = ("register", "claim", "release", "renew", "last_handled")
+LOCK_CALLS = ("register", "claim", "release", "renew", "last_handled", "beat", "leave")
 STATE_CALLS = ("write", "run", "missed", "unfinished", "prune")
 
 
@@ -97,14 +102,27 @@ def _fates(runs: list[Run], missed: list[MissedTicks]) -> Counter[int]:
     return fates
 
 
-@pytest.mark.parametrize("fault", ["raises", "hangs", "loses its answer"])
-@pytest.mark.parametrize("which", ["lock", "state"])
+class NewFleetLock(FleetLock):
+    """The lock store of a fleet of one."""
+
+    def __init__(self) -> None:
+        super().__init__(Fleet())
+
+
+@pytest.mark.parametrize(
+    ("which", "fault"),
+    [
+        *product(("lock", "state"), ("raises", "hangs", "loses its answer", "raises oddly")),
+        ("fleet", "raises oddly"),  # the heartbeat, too
+    ],
+)
 @pytest.mark.timeout(60)
 async def test_every_tick_has_one_fate_whichever_call_fails(which: str, fault: Fault) -> None:
     number, calls = 1, 1
     while number <= calls:
         failing = FailingOnce(number, fault)
-        lock = _failing(LocalLockBackend, failing, LOCK_CALLS if which == "lock" else ())
+        kind = NewFleetLock if which == "fleet" else LocalLockBackend
+        lock = _failing(kind, failing, LOCK_CALLS if which != "state" else ())
         state = _failing(MemoryStateBackend, failing, STATE_CALLS if which == "state" else ())
         await state.open("default", HistoryLimits(1000, 30))
         ran = await _live(failing, lock, state)

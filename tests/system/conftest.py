@@ -6,11 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+
+from tests.system.clones import NOT_OURS
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
@@ -38,6 +40,16 @@ def run(*command: str | Path, check: bool = True) -> subprocess.CompletedProcess
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_pip() -> Iterator[None]:
+    """Environments of tests are used once: pip compiles no modules in them, and looks for no newer version of itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Of pip's options that say no, the variable is the answer to what they deny.
+        patch.setenv("PIP_NO_COMPILE", "0")
+        patch.setenv("PIP_DISABLE_PIP_VERSION_CHECK", "1")
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -114,3 +126,28 @@ def python_of(environment: Path) -> Path:
 def new_environment(folder: Path) -> Path:
     run(sys.executable, "-m", "venv", folder)
     return python_of(folder)
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(ROOT, tmp_path / "clone", symlinks=True, ignore=NOT_OURS))
+
+
+@pytest.fixture(scope="session")
+def tools(once: Once) -> Path:
+    """The programs of an environment that has nothing to do with the clone: uv and nox."""
+
+    def make(folder: Path) -> None:
+        python = new_environment(folder)
+        subprocess.run([python, "-m", "pip", "install", "-q", "nox", "uv"], check=True)
+        # nox finds a uv beside it, too: it is in a folder of its own.
+        (folder / "only-uv").mkdir()
+        shutil.move(folder / "bin" / "uv", folder / "only-uv" / "uv")
+        subprocess.run([python, "-m", "pip", "uninstall", "-q", "-y", "uv"], check=True)
+
+    return once("tools", make)
+
+
+@pytest.fixture
+def uv(tools: Path) -> Path:
+    return tools / "only-uv"

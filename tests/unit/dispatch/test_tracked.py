@@ -291,7 +291,8 @@ def test_no_other_module_changes_a_tracked_job() -> None:
     ]
     assert changes == []
     inside = _assigned(ast.parse((root / "engine/dispatch/tracked.py").read_text(encoding="utf-8")))
-    assert {target.attr for target in inside} == set(TrackedJob.__slots__), "this test sees assignments"
+    changing = set(TrackedJob.__slots__) - {"job", "ticks", "policy"}
+    assert {target.attr for target in inside} == changing, "this test sees assignments"
 
 
 def _assigned(tree: ast.AST) -> Iterator[ast.Attribute]:

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from fastapi_crons import CronSchedule, ScheduleError
+from fastapi_crons._util.text import brief
 from fastapi_crons.schedule._zones import FIRST, LAST, zone
 from fastapi_crons.schedule.cron import check_timezone, cron_schedule, zone_name
 from tests.oracle import Oracle
@@ -48,6 +49,13 @@ def test_the_same_expression_in_the_same_zone_is_parsed_once() -> None:
     assert cron_schedule("1 2 3 4 *") == CronSchedule("1 2 3 4 *")
 
 
+def test_an_expression_that_is_not_kept_is_parsed_each_time() -> None:
+    assert CronSchedule(f"{','.join(['7'] * 100)} 9 * * *").next_tick(0) == 9 * 3_600 + 7 * 60
+    expr: Any = []  # has no hash
+    with pytest.raises(ScheduleError, match="a cron expression must be text, not list"):
+        CronSchedule(expr)
+
+
 class Pytz(tzinfo):
     """Has its name in the attribute that pytz uses."""
 
@@ -80,8 +88,10 @@ class NoZone:
 
 @pytest.mark.parametrize("given", [timezone(timedelta(hours=1)), None, 5, NoZone(), Pytz(5), Pytz(None)])
 def test_what_has_no_name_of_a_zone_is_refused(given: Any) -> None:
-    with pytest.raises(ScheduleError, match="timezone must be the name of a zone or a ZoneInfo, not "):
+    with pytest.raises(ScheduleError) as refused:
         zone_name(given)
+    said = f"timezone must be the name of a zone or a ZoneInfo, not {brief(given)}; e.g. 'Europe/Berlin'"
+    assert str(refused.value) == said
 
 
 @pytest.mark.parametrize("name", ["Europe/Atlantis", "", "../x", "Europe"])

@@ -131,6 +131,7 @@ def test_each_time_of_a_day_is_found_and_counted(times: Times) -> None:
     [
         ("5 2 * * *", [125], [0]),
         ("5-5 2-2/3 * * *", [125], [0]),
+        ("5-5,7 2 * * *", [125, 127], [0]),
         ("0,30 23-1 * * * 5,0", [0, 30, 60, 90, 1_380, 1_410], [0, 5]),
         ("0 0 * * * *", [0], list(range(60))),
         ("* 0 * * *", list(range(60)), [0]),
@@ -139,6 +140,13 @@ def test_each_time_of_a_day_is_found_and_counted(times: Times) -> None:
 )
 def test_times_are_those_that_are_written(expr: str, minutes: list[int], seconds: list[int]) -> None:
     assert parse(expr).times == Times(tuple(minutes), tuple(seconds))
+
+
+@pytest.mark.parametrize("day", ["MON", "mon", "1"])
+@pytest.mark.parametrize("month", ["Feb", "feb", "2"])
+def test_a_range_with_equal_ends_is_one_value_however_it_is_written(month: str, day: str) -> None:
+    days = parse(f"0 0 * {month}-feb {day}-mon,5").days
+    assert (set(days.months), set(days.weekdays)) == ({2}, {1, 5})
 
 
 @pytest.mark.parametrize(

@@ -22,18 +22,19 @@ async def shared(made: Fixture, **options: float) -> Sharing:
     return Sharing("us", made.clock, made.engine.locks, made.engine.background, made.jobs, made.queue, wake)
 
 
-async def test_each_instance_claims_its_own_ticks_and_others_after_their_turn(made: Fixture) -> None:
+@pytest.mark.parametrize("others", [["a"], ["a", "b"]])
+async def test_each_instance_claims_its_own_ticks_and_others_after_their_turn(made: Fixture, others: list[str]) -> None:
     sharing = await shared(made)
     job = made.tracked.job
     ticks = range(TICK, TICK + 50)
     assert all(sharing.is_ours(job, tick, tick) for tick in ticks), "it is the only one"
-    sharing.share(["a", "b", "us"])
-    ours = [tick for tick in ticks if whose_turn("job", tick, 3) == 2]
+    sharing.share([*others, "us"])
+    ours = [tick for tick in ticks if whose_turn("job", tick, len(others) + 1) == len(others)]
     assert [tick for tick in ticks if sharing.is_ours(job, tick, tick + TURN_LASTS - 0.01)] == ours
     assert all(sharing.is_ours(job, tick, tick + TURN_LASTS) for tick in ticks)
     jittered = CronJob(nothing, "0 * * * *", "job", jitter=5)
     assert all(sharing.is_ours(jittered, tick, tick) for tick in ticks)
-    sharing.share(["a", "b"])
+    sharing.share(others)
     assert all(sharing.is_ours(job, tick, tick) for tick in ticks), "the others don't count with it"
 
 

@@ -101,7 +101,7 @@ def __getattr__(name: str) -> object:
         value: object = getattr(import_module(f"{__name__}.{_MODULES.get(name, 'errors')}"), name)
         globals()[name] = value
         return value
-    refuse_former(name)
+    refuse_former(f"{__name__}.{name}")
     if not name.startswith("_"):
         try:
             return import_module(f"{__name__}.{name}")

@@ -42,54 +42,45 @@ SETTINGS_OF = {
     "CRON_REDIS_": "fastapi-crons-redis-state fastapi-crons-redis-lock",
 }
 
-_STATE = "write from fastapi_crons.state import {name}"
-_LOCKING = "write from fastapi_crons.locking import {name}"
 _RETRY = "give the job max_retries, retry_delay and retry_on instead"
 _LOGGED = "leave it out: the logger fastapi_crons says the same"
-_ERROR_HOOK = "add a function of your own by crons.add_on_error_hook"
 _AFTER_HOOK = "add a function of your own by crons.add_after_run_hook"
-_TIMED_OUT = "a run that took too long has the status 'timed_out'"
 _CRON_JOB = "write @crons.cron(…), or @Crons().cron(…), with the same arguments"
 _SPANS = "write a plugin with the hook run_scope, which is held around the function"
 _SQLALCHEMY = "use SQLite (the default), Redis (fastapi-crons[redis]) or a plugin with a store of your own"
+_LOCKING, _STATE = (f"write from fastapi_crons.{package} import " for package in ("locking", "state"))
 
-#: What to do instead of importing these from `fastapi_crons`.
-_NAMES = {
-    "DistributedLockManager": _LOCKING,
-    "LocalLockBackend": _LOCKING,
-    "RedisLockBackend": _LOCKING,
-    "RedisStateBackend": _STATE,
-    "SQLiteStateBackend": _STATE,
-    "cron_job": _CRON_JOB,
-    "JobTimeoutError": _TIMED_OUT,
-    "RetryConfig": _RETRY,
-    "execute_with_retry": _RETRY,
-    "retry_on_failure": _RETRY,
-    "log_job_start": _LOGGED,
-    "log_job_success": _LOGGED,
-    "log_job_error": _LOGGED,
-    "alert_on_failure": _ERROR_HOOK,
-    "alert_on_long_duration": _AFTER_HOOK,
-    "metrics_collector": _AFTER_HOOK,
-    "webhook_notification": _AFTER_HOOK,
-    "OpenTelemetryHooks": _SPANS,
-    "is_otel_available": _SPANS,
-}
-#: What to do instead of importing these from modules that are still there.
-_NAMES_OF = {
-    "fastapi_crons.job": {"cron_job": _CRON_JOB},
-    "fastapi_crons.scheduler": {"get_crons": "write Crons()"},
-}
-#: What to do instead of importing these modules.
-_MODULES = {
+#: What to do instead of importing these modules, and these names from modules that are still there.
+_FORMER = {
+    "fastapi_crons.DistributedLockManager": f"{_LOCKING}DistributedLockManager",
+    "fastapi_crons.LocalLockBackend": f"{_LOCKING}LocalLockBackend",
+    "fastapi_crons.RedisLockBackend": f"{_LOCKING}RedisLockBackend",
+    "fastapi_crons.RedisStateBackend": f"{_STATE}RedisStateBackend",
+    "fastapi_crons.SQLiteStateBackend": f"{_STATE}SQLiteStateBackend",
+    "fastapi_crons.cron_job": _CRON_JOB,
+    "fastapi_crons.job.cron_job": _CRON_JOB,
+    "fastapi_crons.scheduler.get_crons": "write Crons()",
+    "fastapi_crons.JobTimeoutError": "a run that took too long has the status 'timed_out'",
+    "fastapi_crons.RetryConfig": _RETRY,
+    "fastapi_crons.execute_with_retry": _RETRY,
+    "fastapi_crons.retry_on_failure": _RETRY,
+    "fastapi_crons.retry": _RETRY,
+    "fastapi_crons.log_job_start": _LOGGED,
+    "fastapi_crons.log_job_success": _LOGGED,
+    "fastapi_crons.log_job_error": _LOGGED,
+    "fastapi_crons.alert_on_failure": "add a function of your own by crons.add_on_error_hook",
+    "fastapi_crons.alert_on_long_duration": _AFTER_HOOK,
+    "fastapi_crons.metrics_collector": _AFTER_HOOK,
+    "fastapi_crons.webhook_notification": _AFTER_HOOK,
+    "fastapi_crons.OpenTelemetryHooks": _SPANS,
+    "fastapi_crons.is_otel_available": _SPANS,
+    "fastapi_crons.telemetry": _SPANS,
     "fastapi_crons.dashboard": "use GET /crons, fastapi-crons list-jobs or fastapi-crons logs",
     "fastapi_crons.endpoints": "write from fastapi_crons import get_cron_router",
     "fastapi_crons.hooks": "add functions of your own by crons.add_before_run_hook, add_after_run_hook and add_on_error_hook",
     "fastapi_crons.locking.sqlalchemy": _SQLALCHEMY,
-    "fastapi_crons.runner": "write await crons.run_job(name), and give the job timeout, max_retries, retry_delay and retry_on",
     "fastapi_crons.state.sqlalchemy": _SQLALCHEMY,
-    "fastapi_crons.retry": _RETRY,
-    "fastapi_crons.telemetry": _SPANS,
+    "fastapi_crons.runner": "write await crons.run_job(name), and give the job timeout, max_retries, retry_delay and retry_on",
 }
 
 
@@ -137,25 +128,19 @@ def is_installed(distribution: str) -> bool:
 
 
 def refuse_former(name: str) -> None:
-    """Raises `MovedNameError` for a name that `fastapi_crons` of 2.x had."""
-    if name in _NAMES:
-        raise _moved(f"fastapi_crons.{name}", _NAMES[name].format(name=name))
+    """Raises `MovedNameError` for a module, or a name with its module, that fastapi-crons 2.x had."""
+    if name in _FORMER:
+        raise MovedNameError(f"{name} of fastapi-crons 2.x is not there any more: {_FORMER[name]}", name=name)
 
 
 def former_names_of(module: str) -> Callable[[str], object]:
-    """The `__getattr__` of a module of which 2.x had other names: raises `MovedNameError` for them."""
+    """The `__getattr__` of a module of which 2.x had other names."""
 
     def refuse(name: str) -> object:
-        advice = _NAMES_OF[module].get(name)
-        if advice is not None:
-            raise _moved(f"{module}.{name}", advice)
+        refuse_former(f"{module}.{name}")
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
     return refuse
-
-
-def _moved(name: str, advice: str) -> MovedNameError:
-    return MovedNameError(f"{name} of fastapi-crons 2.x is not there any more: {advice}", name=name)
 
 
 class FormerModules:
@@ -164,5 +149,4 @@ class FormerModules:
     @staticmethod
     def find_spec(fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
         """Raises `MovedNameError` for a module that 2.x had, and finds nothing."""
-        if fullname in _MODULES:
-            raise _moved(fullname, _MODULES[fullname])
+        refuse_former(fullname)

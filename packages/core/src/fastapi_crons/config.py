@@ -85,8 +85,7 @@ class CronConfig(BaseSettings):
         False, description="True takes a lock that reaches further than one host, and refuses to start without one."
     )
     start_without_store: bool = Field(
-        False,
-        description="True starts the app also while a store can't be reached; the scheduler waits for it.",
+        False, description="True starts the app also while a store can't be reached; the scheduler waits for it."
     )
     disabled_plugins: Annotated[frozenset[str], NoDecode] = Field(
         frozenset(), description="Names of plugins that are not loaded, separated by commas."
@@ -190,18 +189,11 @@ class CronConfig(BaseSettings):
     @classmethod
     def _name_of_zone(cls, value: object) -> str:
         try:
-            return zone_name(value)
+            name = zone_name(value)
+            check_timezone(name)
         except ScheduleError as error:
             raise ValueError(str(error)) from None
-
-    @field_validator("timezone")
-    @classmethod
-    def _known_timezone(cls, value: str) -> str:
-        try:
-            check_timezone(value)
-        except ScheduleError as error:
-            raise ValueError(str(error)) from None
-        return value
+        return name
 
     @field_validator("api_token")
     @classmethod

@@ -327,14 +327,13 @@ def _checked_name(func: object, name: object) -> str:
         name = _default_name(func)
     if not isinstance(name, str):
         raise JobDefinitionError(f"name must be text, not {brief(name)}")
-    check_name(name)
-    return name
+    return check_name(name)
 
 
-def check_name(name: str) -> None:
-    """Raise `JobDefinitionError` for what can't be a job's name."""
+def check_name(name: str) -> str:
+    """The name. Raises `JobDefinitionError` for what can't be a job's name."""
     if _PLAIN.fullmatch(name):
-        return
+        return name
     visible = any(character.isprintable() and not character.isspace() for character in name)
     if not visible or len(name) > MAX_NAME_LENGTH:
         raise JobDefinitionError(
@@ -347,6 +346,7 @@ def check_name(name: str) -> None:
         )
     if name in (".", ".."):
         raise JobDefinitionError(f"name {name!r} has a special meaning in URLs; choose another")
+    return name
 
 
 def _checked_tags(name: str, tags: object) -> tuple[str, ...]:

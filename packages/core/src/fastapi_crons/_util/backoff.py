@@ -75,7 +75,8 @@ class Meter:
             if now < self._due:
                 return None
             first = self._due == self._began
-            self._due = self._began + _next_reminder(now - self._began)
+            lasted, last = now - self._began, REMINDERS[-1]
+            self._due = self._began + next((each for each in REMINDERS if lasted < each), (lasted // last + 1) * last)
             self._logged = True
             return self._lasting(now, first=first)
 
@@ -91,19 +92,5 @@ class Meter:
             logged, self._logged = self._logged, False
             return self._lasting(now, first=False) if logged else None
 
-    def forget(self) -> None:
-        """Forget every failure."""
-        with self._lock:
-            self._failing.clear()
-            self._worked_at, self._logged = -inf, False
-
     def _lasting(self, now: float, *, first: bool) -> Lasting:
         return Lasting(first, now - self._since, self._times, now - self._began)
-
-
-def _next_reminder(lasted: float) -> float:
-    """When, in seconds after its beginning, a failure that has lasted so long is logged again."""
-    for reminder in REMINDERS:
-        if lasted < reminder:
-            return reminder
-    return (lasted // REMINDERS[-1] + 1) * REMINDERS[-1]

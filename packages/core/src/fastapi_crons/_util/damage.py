@@ -68,7 +68,6 @@ class Damage:
         self._read_at[name] = time.monotonic()
 
     def names(self) -> list[str]:
-        """The damaged rows of the last hour."""
         since = time.monotonic() - _REMEMBERED
         return [f"{self._store}: {name}" for name, read_at in list(self._read_at.items()) if read_at > since]
 

@@ -60,9 +60,10 @@ def caller() -> Caller:
 
 
 class Executions:
-    """Notices, for one scheduler, when a module that registers something with it is executed again."""
+    """Notices when a module that registers something is executed again."""
 
     def __init__(self) -> None:
+        #: The newest call from each file.
         self._newest: dict[str, Caller] = {}
 
     def is_another(self, now: Caller) -> bool:

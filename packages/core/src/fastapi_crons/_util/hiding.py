@@ -127,7 +127,8 @@ def as_cause(error: BaseException) -> BaseException | None:
 
 
 def _secrets_in(url: str) -> Iterator[str]:
-    for name, value in _parameters(url):
+    for parameter in url.partition("?")[2].split("&"):
+        name, _, value = parameter.partition("=")
         if _SECRET_PARAMETER.search(name):
             yield value
     scheme, separator, rest = url.partition("//")
@@ -138,12 +139,6 @@ def _secrets_in(url: str) -> Iterator[str]:
             yield password
         elif scheme.lower() in _WEB:
             yield name
-
-
-def _parameters(url: str) -> Iterator[tuple[str, str]]:
-    for parameter in url.partition("?")[2].split("&"):
-        name, _, value = parameter.partition("=")
-        yield name, value
 
 
 def without_known_secrets(text: str) -> str:

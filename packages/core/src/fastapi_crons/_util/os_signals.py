@@ -12,6 +12,7 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from types import FrameType
 
 from fastapi_crons._util.part import Part
@@ -122,7 +123,6 @@ def in_main_thread() -> bool:
 
 
 def default_handler(number: int) -> Handler | signal.Handlers:
-    """Python's own handler of a signal."""
     return signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
 
 
@@ -131,16 +131,14 @@ def _ours() -> list[int]:
     return [number for number in ENDING if isinstance(getattr(signal.getsignal(number), "__self__", None), Listener)]
 
 
-_children_prepared = False
 _forking = threading.local()
 
 
+@cache
 def _prepare_children() -> None:
     """Make children that this process forks begin without our handlers."""
-    global _children_prepared
-    if not _children_prepared and hasattr(os, "register_at_fork"):
+    if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_begin_as_child)
-        _children_prepared = True
 
 
 def _before_fork() -> None:

@@ -43,7 +43,6 @@ class Supervisor(Part):
         self._tasks[name] = asyncio.create_task(self._keep(name, work), name=f"fastapi-crons {name}")
 
     def own_tasks(self, *names: str) -> list[asyncio.Task[None]]:
-        """The tasks of these names."""
         return [self._tasks[name] for name in names if name in self._tasks]
 
     async def finish(self, name: str, timeout: float) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 
 from fastapi import HTTPException
+from pydantic import SecretStr
 from starlette.requests import HTTPConnection
 
 from fastapi_crons._util.text import printable, safe_text
@@ -43,7 +44,7 @@ class Access:
         a 403 where this client may only read, and a 415 where the body is not JSON.
         """
         if self._token is not None:
-            await self._check_token(connection, attempts)
+            await self._check_token(self._token, connection, attempts)
         not_local = await why_not_local(connection) if self.unguarded else None
         cross_site = _is_cross_site(connection)
         if connection.scope["type"] == "websocket" or connection.scope["method"] not in _READS:
@@ -57,23 +58,20 @@ class Access:
         behind_credentials = self._token is not None or self._guarded
         return safe_text(printable(given), _ACTOR_CHARS) if given and behind_credentials else None
 
-    async def _check_token(self, connection: HTTPConnection, attempts: Throttle) -> None:
+    @staticmethod
+    async def _check_token(wanted: SecretStr, connection: HTTPConnection, attempts: Throttle) -> None:
         given = connection.headers.get("authorization")
         address = "" if connection.client is None else connection.client.host
         if given is not None:
             await attempts.wait(address)
-            if self._is_token(given):
+            scheme, _, token = given.partition(" ")
+            sent, right = _sent(token.strip(" ")), wanted.get_secret_value().encode()
+            if scheme.lower() == "bearer" and hmac.compare_digest(sent, right):
                 return
             attempts.was_wrong(address)
         raise HTTPException(
             401, "send the token of CRON_API_TOKEN as 'Authorization: Bearer …'", {"WWW-Authenticate": "Bearer"}
         )
-
-    def _is_token(self, authorization: str) -> bool:
-        scheme, _, given = authorization.partition(" ")
-        assert self._token is not None
-        wanted = self._token.get_secret_value().encode()
-        return scheme.lower() == "bearer" and hmac.compare_digest(_sent(given.strip(" ")), wanted)
 
 
 def _check_change(connection: HTTPConnection, cross_site: bool, not_local: str | None) -> None:
@@ -81,7 +79,9 @@ def _check_change(connection: HTTPConnection, cross_site: bool, not_local: str |
         raise HTTPException(403, "requests from other sites are refused")
     # A form of another site sends a content type even when it is empty, and can't send this one.
     kind = connection.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if connection.scope["type"] == "http" and kind != "application/json" and (kind or _has_body(connection)):
+    headers = connection.headers
+    has_body = headers.get("content-length", "0").strip() != "0" or "transfer-encoding" in headers
+    if connection.scope["type"] == "http" and kind != "application/json" and (kind or has_body):
         raise HTTPException(415, "the body must be JSON, with Content-Type: application/json")
     if not_local is not None:
         raise HTTPException(
@@ -89,11 +89,6 @@ def _check_change(connection: HTTPConnection, cross_site: bool, not_local: str |
             "without CRON_API_TOKEN, changes are accepted only from processes of the server's own user on this machine, "
             f"and not through a proxy: {not_local}; set CRON_API_TOKEN, and send it",
         )
-
-
-def _has_body(connection: HTTPConnection) -> bool:
-    headers = connection.headers
-    return headers.get("content-length", "0").strip() != "0" or "transfer-encoding" in headers
 
 
 def _is_cross_site(connection: HTTPConnection) -> bool:

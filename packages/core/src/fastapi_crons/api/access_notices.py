@@ -50,7 +50,6 @@ class Notices:
             asyncio.get_running_loop().call_later(_LISTENS_AFTER, look)
 
     def log_guards(self, config: CronConfig) -> None:
-        """Log what guards the API."""
         if self._logged:
             return
         self._logged = True

@@ -31,7 +31,8 @@ class Asked:
         self.actor = actor
 
     @staticmethod
-    def by(connection: HTTPConnection) -> Asked:
+    async def by(connection: HTTPConnection) -> Asked:
+        """What the guard has put down for this request."""
         found: Asked = connection.scope[_ASKED]
         return found
 

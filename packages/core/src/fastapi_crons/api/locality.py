@@ -54,9 +54,10 @@ _askers = ThreadPool(1, "fastapi-crons-owners")
 
 async def why_not_local(connection: HTTPConnection) -> str | None:
     """Why a client does not count as local, as part of a sentence; None for a local one."""
-    mark = next((name for name in map(_plain, connection.headers) if _is_mark(name)), None)
-    if mark is not None:
-        return f"this request came through a proxy (it has a header {mark!r})"
+    for header in connection.headers:
+        name = header.lower().replace("_", "-")  # some servers accept headers with _ in their names
+        if name in _MARKS or name.startswith(_FAMILIES):
+            return f"this request came through a proxy (it has a header {name!r})"
     if connection.scope.get("http_version") == "1.0":  # the only sign of nginx before 1.29.7
         return "this request uses HTTP/1.0, as some proxies do"
     hosts = [value for name, value in connection.scope["headers"] if name.lower() == b"host"]
@@ -71,15 +72,6 @@ async def why_not_local(connection: HTTPConnection) -> str | None:
 
 _OTHER_HOST = "its Host is not localhost, 127.0.0.1 or [::1]"
 _UNKNOWN = "this server can't tell which user a client belongs to"
-
-
-def _plain(name: str) -> str:
-    # Some servers accept headers with _ in their names.
-    return name.lower().replace("_", "-")
-
-
-def _is_mark(name: str) -> bool:
-    return name in _MARKS or name.startswith(_FAMILIES)
 
 
 def _is_local(host: bytes) -> bool:

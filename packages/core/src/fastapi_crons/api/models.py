@@ -106,10 +106,7 @@ class ErrorModel(BaseModel):
 class RunModel(BaseModel):
     """One execution of a job. Times are UTC, durations seconds."""
 
-    id: str = Field(
-        description="Unique; ids sort by the time that the runs were claimed",
-        examples=[_RUN_ID],
-    )
+    id: str = Field(description="Unique; ids sort by the time that the runs were claimed", examples=[_RUN_ID])
     job_name: str = Field(description="The job that was run", examples=["cleanup"])
     scheduled_time: Instant | None = Field(description="The tick; None for a manual run")
     trigger: Trigger = Field(description="What started it; `catch_up` for a late tick")
@@ -216,9 +213,7 @@ class RunAnswer(BaseModel):
     timestamp: Instant = Field(description="The time of this answer, in whole seconds")
     run_id: str = Field(description="The id of the run, to get its log and result", examples=[_RUN_ID])
     error: str | None = Field(
-        default=None,
-        description="The error; left out where there is none",
-        examples=["ValueError: no such table"],
+        default=None, description="The error; left out where there is none", examples=["ValueError: no such table"]
     )
 
     @classmethod

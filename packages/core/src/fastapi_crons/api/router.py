@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
 from fastapi.params import Depends as DependsParameter
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import AwareDatetime, BeforeValidator, Field
@@ -60,11 +60,7 @@ def _not_a_number(time: object) -> object:
 _RUN_ID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 
-async def _asked(request: Request) -> Asked:
-    return Asked.by(request)
-
-
-Asking = Annotated[Asked, Depends(_asked)]
+Asking = Annotated[Asked, Depends(Asked.by)]
 Name = Annotated[
     str, Path(min_length=1, description="The job's name, percent-encoded", examples=["cleanup", "a:b *%ü"])
 ]
@@ -85,34 +81,19 @@ Time = Annotated[
 _CHANGES = problems(409, 415)
 
 
-class _Endpoints:
-    """Collects our endpoints, to add them to each router as routes of its own class."""
-
-    def __init__(self) -> None:
-        self._adders: list[Callable[[APIRouter], None]] = []
-
-    def get(self, path: str, **options: Any) -> Callable[[EndpointT], EndpointT]:
-        return self._decorator(path, "GET", options)
-
-    def post(self, path: str, **options: Any) -> Callable[[EndpointT], EndpointT]:
-        return self._decorator(path, "POST", options)
-
-    def add_to(self, router: APIRouter) -> None:
-        for add in self._adders:
-            add(router)
-
-    def _decorator(self, path: str, method: str, options: dict[str, Any]) -> Callable[[EndpointT], EndpointT]:
-        def decorated(endpoint: EndpointT) -> EndpointT:
-            self._adders.append(lambda router: router.add_api_route(path, endpoint, methods=[method], **options))
-            return endpoint
-
-        return decorated
+#: Our endpoints, which are added to each router as routes of its own class.
+_endpoints: list[Callable[[APIRouter], None]] = []
 
 
-_endpoints = _Endpoints()
+def _endpoint(method: str, path: str, **options: Any) -> Callable[[EndpointT], EndpointT]:
+    def decorated(endpoint: EndpointT) -> EndpointT:
+        _endpoints.append(lambda router: router.add_api_route(path, endpoint, methods=[method], **options))
+        return endpoint
+
+    return decorated
 
 
-@_endpoints.get("/crons")
+@_endpoint("GET", "/crons")
 async def list_jobs(
     asked: Asking,
     tag: Annotated[
@@ -120,8 +101,7 @@ async def list_jobs(
         Query(max_length=100, description="Only jobs with this tag; with several, those that have all of them"),
     ] = None,
     status: Annotated[
-        list[JobFilter] | None,
-        Query(max_length=100, description="Only jobs with any of these statuses"),
+        list[JobFilter] | None, Query(max_length=100, description="Only jobs with any of these statuses")
     ] = None,
 ) -> list[JobModel]:
     """All jobs with their latest state, in the order they were registered."""
@@ -131,21 +111,20 @@ async def list_jobs(
     ]
 
 
-@_endpoints.get("/crons/{job_name}")
+@_endpoint("GET", "/crons/{job_name}")
 async def one_job(asked: Asking, job_name: Name) -> JobModel:
     """One job with its latest state."""
     return JobModel.of(await asked.management.job(job_name), details=asked.details)
 
 
-@_endpoints.get("/crons/{job_name}/runs")
+@_endpoint("GET", "/crons/{job_name}/runs")
 async def job_runs(
     asked: Asking,
     job_name: Name,
     limit: Annotated[int, Query(ge=1, le=500, description="How many at most")] = 50,
     before: Annotated[str | None, Query(pattern=_RUN_ID, description="`next` of the page before")] = None,
     status: Annotated[
-        list[RunStatus] | None,
-        Query(max_length=100, description="Only runs with any of these statuses"),
+        list[RunStatus] | None, Query(max_length=100, description="Only runs with any of these statuses")
     ] = None,
 ) -> RunPage:
     """A job's runs, newest first."""
@@ -156,13 +135,14 @@ async def job_runs(
     )
 
 
-@_endpoints.get("/crons/{job_name}/runs/{run_id}")
+@_endpoint("GET", "/crons/{job_name}/runs/{run_id}")
 async def one_run(asked: Asking, job_name: Name, run_id: RunId) -> RunModel:
     """One run of a job, with its log."""
     return RunModel.of(await asked.management.run(job_name, run_id), details=asked.details, whole=True)
 
 
-@_endpoints.post(
+@_endpoint(
+    "POST",
     "/crons/{job_name}/run",
     response_model_exclude_none=True,
     responses={
@@ -185,28 +165,28 @@ async def run_job(asked: Asking, response: Response, job_name: Name, body: RunRe
     return RunAnswer.of(run, datetime.now(timezone.utc).replace(microsecond=0))
 
 
-@_endpoints.post("/crons/{job_name}/runs/{run_id}/cancel", status_code=202, responses=_CHANGES)
+@_endpoint("POST", "/crons/{job_name}/runs/{run_id}/cancel", status_code=202, responses=_CHANGES)
 async def cancel_run(asked: Asking, job_name: Name, run_id: RunId) -> CancelAnswer:
     """Cancel a run, on whatever instance it is running. Its record says how it ended."""
     cancelled = await asked.management.cancel_run(job_name, run_id, actor=asked.actor)
     return CancelAnswer(run_id=cancelled, message=f"Run {cancelled} of job '{job_name}' is being cancelled")
 
 
-@_endpoints.post("/crons/{job_name}/pause", responses=_CHANGES)
+@_endpoint("POST", "/crons/{job_name}/pause", responses=_CHANGES)
 async def pause(asked: Asking, job_name: Name, body: PauseRequest | None = None) -> JobModel:
     """Run no tick of a job, on any instance and over restarts, until it is resumed. Current runs are left alone."""
     note = None if body is None else body.note
     return JobModel.of(await asked.management.pause(job_name, actor=asked.actor, note=note), details=asked.details)
 
 
-@_endpoints.post("/crons/{job_name}/resume", responses=_CHANGES)
+@_endpoint("POST", "/crons/{job_name}/resume", responses=_CHANGES)
 async def resume(asked: Asking, job_name: Name, body: ResumeRequest | None = None) -> JobModel:
     """Resume a job with its next tick; without effect on one that is not paused."""
     await asked.management.resume(job_name, catch_up=body is not None and body.catch_up)
     return JobModel.of(await asked.management.job(job_name), details=asked.details)
 
 
-@_endpoints.get("/crons/{job_name}/ticks/{time}")
+@_endpoint("GET", "/crons/{job_name}/ticks/{time}")
 async def one_tick(asked: Asking, job_name: Name, time: Time) -> TickModel:
     """What happened to a job at an instant, and why: it ran, was skipped, paused, missed, not due, and so on."""
     time = time.replace(microsecond=0)
@@ -216,13 +196,15 @@ async def one_tick(asked: Asking, job_name: Name, time: Time) -> TickModel:
     return TickModel.of(job_name, time, fate, details=asked.details)
 
 
-@_endpoints.get("/scheduler")
+@_endpoint("GET", "/scheduler")
 async def scheduler(asked: Asking) -> SchedulerModel:
     """The answering scheduler, the instances that share its jobs, and the jobs in figures."""
     return SchedulerModel.of(await asked.management.scheduler(), details=asked.details)
 
 
-@_endpoints.get("/scheduler/health", responses={503: {"model": HealthModel, "description": "It does not do its work"}})
+@_endpoint(
+    "GET", "/scheduler/health", responses={503: {"model": HealthModel, "description": "It does not do its work"}}
+)
 async def health(asked: Asking, response: Response) -> HealthModel:
     """Whether the scheduler does its work: 200, or 503 where it does not. Asks no store."""
     found = asked.management.health()
@@ -250,7 +232,8 @@ def _event(record: Record) -> ServerSentEvent:
     return ServerSentEvent(raw_data=shown.model_dump_json(), event=kind, id=record.id)
 
 
-@_endpoints.get(
+@_endpoint(
+    "GET",
     "/scheduler/events",
     response_class=EventSourceResponse,
     responses={200: {"description": "`run` with a run as it starts or ends, `missed` with missed ticks"}},
@@ -301,7 +284,8 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
         )
 
     router = make_router(True)
-    _endpoints.add_to(router)
+    for add in _endpoints:
+        add(router)
     for call in (crons or Crons()).plugins.calls["routes"]:
         _add_routes(router, call, crons, admission, make_router)
     return router

@@ -31,7 +31,8 @@ class Throttle:
     async def wait(self, address: str) -> None:
         """Delay a token from an address with many wrong ones; raises a 429 where many of its requests wait already."""
         origin = _origin(address)
-        if not self._is_slowed(origin):
+        wrong = self._wrong.get(origin)
+        if wrong is None or len(wrong) < WRONG or monotonic() - wrong[0] >= WITHIN:
             return
         # A client must not get more answers by sending requests in parallel.
         if self._waiting[origin] >= WAITING:
@@ -45,16 +46,11 @@ class Throttle:
                 del self._waiting[origin]
 
     def was_wrong(self, address: str) -> None:
-        """Remember a wrong token from this address."""
         origin = _origin(address)
         self._wrong.setdefault(origin, deque(maxlen=WRONG)).append(monotonic())
         self._wrong.move_to_end(origin)
         if len(self._wrong) > ADDRESSES:
             self._wrong.popitem(last=False)
-
-    def _is_slowed(self, origin: str) -> bool:
-        wrong = self._wrong.get(origin)
-        return wrong is not None and len(wrong) == WRONG and monotonic() - wrong[0] < WITHIN
 
 
 def _origin(address: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Literal
 
 from fastapi_crons._util.backoff import Backoff, Meter
@@ -94,13 +94,7 @@ class Engine:
 
     @property
     def runs_ticks(self) -> bool:
-        """Whether ticks are run here."""
         return self.role == "scheduler" and self._config.enabled
-
-    @property
-    def starting(self) -> int:
-        """How many callers wait for a run by hand to start."""
-        return self._requests.starting
 
     async def start(self) -> None:
         """Start all parts. Raises what the stores raise when they can't be opened; then everything is stopped again."""
@@ -112,7 +106,8 @@ class Engine:
             except StoreError as error:
                 if not (self._config.start_without_store and self.role == "scheduler"):
                     raise
-                self._wait_for_stores(error)
+                self._stores_fail(error)
+                self.supervisor.start("open", self._start_when_possible)
             # Hooks that were called about the jobs end before those about the scheduler itself begin.
             await self.background.drain(self._config.hook_timeout)
             await self._call_plugins("scheduler_started")
@@ -166,6 +161,27 @@ class Engine:
         own = {run.task for run in self.runner.active.values()} | self.background.tasks
         return (root is not None and root in own) or self.hooks.is_call(task)
 
+    def is_at_rest(self, asleep: Collection[asyncio.Task[object]], *, finish_runs: bool) -> bool:
+        """Whether everything that is due is done and recorded. See `Crons.is_at_rest`."""
+
+        def sleeps(*tasks: str) -> bool:
+            return any(task in asleep for task in self.supervisor.own_tasks(*tasks))
+
+        if self.waits_for_stores is not None:
+            return sleeps("open")
+        if self._requests.starting:
+            return False
+        for run in self.runner.active.values():
+            if (finish_runs or not run.in_function) and run.task not in asleep:
+                return False
+        if any(task not in asleep for task in self.background.tasks):
+            return False
+        return (
+            (not self.runs_ticks or self.dispatcher.idle or sleeps("dispatch"))
+            and (self.recorder.idle or sleeps("record", "release"))
+            and all(task in asleep for task in self.supervisor.own_tasks("prune"))
+        )
+
     def requests_for(self, action: str) -> Requests:
         """What performs requests.
 
@@ -197,10 +213,6 @@ class Engine:
             self._started += 1
         if not self.runs_ticks:
             self._registered(list(self._jobs))
-
-    def _wait_for_stores(self, error: StoreError) -> None:
-        self._stores_fail(error)
-        self.supervisor.start("open", self._start_when_possible)
 
     async def _start_when_possible(self) -> None:
         backoff, since = Backoff(), self.clock.now()

@@ -99,13 +99,6 @@ class Feed(Part):
             Feed._listening -= 1
             self._forget(queue)
 
-    def _unsubscribe(self) -> None:
-        if self._subscription is not None:
-            self._subscription.cancel()
-            self._ending.add(self._subscription)
-            self._subscription.add_done_callback(self._ending.discard)
-            self._subscription = None
-
     async def _publish_forever(self) -> None:
         backoff, failures, now = Backoff(), Meter(), asyncio.get_running_loop().time
         while (events := self._state.events()) is not None:
@@ -144,8 +137,11 @@ class Feed(Part):
 
     def _forget(self, queue: asyncio.Queue[Published | None]) -> None:
         self._queues.pop(queue, None)
-        if not self._queues:
-            self._unsubscribe()
+        if not self._queues and self._subscription is not None:
+            self._subscription.cancel()
+            self._ending.add(self._subscription)
+            self._subscription.add_done_callback(self._ending.discard)
+            self._subscription = None
 
 
 async def _records_of(queue: asyncio.Queue[Published | None]) -> AsyncIterator[Published]:

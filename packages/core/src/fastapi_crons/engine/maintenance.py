@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from math import inf
 
 from fastapi_crons._util.backoff import Meter
@@ -27,25 +28,20 @@ FORGET_INTERVAL = 3_600.0
 _CALLS = 12
 
 
+@dataclass(eq=False, repr=False)
 class Maintenance(Part):
     """The maintenance task of one scheduler. A store that fails is tried again the next time."""
 
-    def __init__(
-        self,
-        config: CronConfig,
-        clock: Clock,
-        supervisor: Supervisor,
-        state: StateBackend,
-        locks: LockClient,
-        recorder: Recorder,
-    ) -> None:
-        self._clock = clock
-        self._supervisor = supervisor
-        self._state = state
-        self._locks = locks
-        self._recorder = recorder
-        self._timeout = _CALLS * config.store_timeout
-        self._forget_after = config.forget_after_days * 86_400
+    _config: CronConfig
+    _clock: Clock
+    _supervisor: Supervisor
+    _state: StateBackend
+    _locks: LockClient
+    _recorder: Recorder
+
+    def __post_init__(self) -> None:
+        self._timeout = _CALLS * self._config.store_timeout
+        self._forget_after = self._config.forget_after_days * 86_400
         #: When jobs to forget were looked for last, on the monotonic clock; and those that the state store still has.
         self._looked_at = -inf
         self._forgotten: set[str] = set()
@@ -63,7 +59,14 @@ class Maintenance(Part):
                 await self._prune()
                 self._failures.works(self._clock.monotonic())
             except StoreError as error:
-                self._failed(error)
+                lasting = self._failures.failed(self._clock.monotonic())
+                # A store that does not answer at all is logged already.
+                if lasting is not None and self._locks.fault is None and self._recorder.fault is None:
+                    logger.warning(
+                        "old history could not be deleted, %s so far; it is tried again each minute: %s",
+                        counted(lasting.times, "time"),
+                        one_line(error),
+                    )
             await self._clock.sleep(PRUNE_INTERVAL)
 
     async def _prune(self) -> None:
@@ -78,13 +81,3 @@ class Maintenance(Part):
             shown = ", ".join(map(printable, names[:10]))
             logger.info("forgot %s that no instance has registered for long: %s", counted(len(names), "job"), shown)
             self._forgotten.clear()
-
-    def _failed(self, error: StoreError) -> None:
-        lasting = self._failures.failed(self._clock.monotonic())
-        # A store that does not answer at all is logged already.
-        if lasting is not None and self._locks.fault is None and self._recorder.fault is None:
-            logger.warning(
-                "old history could not be deleted, %s so far; it is tried again each minute: %s",
-                counted(lasting.times, "time"),
-                one_line(error),
-            )

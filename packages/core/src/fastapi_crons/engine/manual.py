@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 
 from fastapi_crons._util.part import Part
 from fastapi_crons._util.tasks import Background
@@ -30,30 +31,22 @@ _PATIENCE_STEP = 0.2
 _LATE_ALREADY = "it was already late when the pause began"
 
 
+@dataclass(eq=False, repr=False)
 class Requests(Part):
     """Performed by one scheduler. Raises `StoreUnavailableError` where the lock store does not answer."""
 
-    def __init__(
-        self,
-        config: CronConfig,
-        clock: Clock,
-        background: Background,
-        locks: LockClient,
-        runs: Runs,
-        dispatcher: Dispatcher,
-        signals: FleetSignals,
-        *,
-        registers: bool,
-    ) -> None:
-        self._config = config
-        self._clock = clock
-        self._background = background
-        self._locks = locks
-        self._recorder, self._journal, self._runner = runs
-        self._dispatcher = dispatcher
-        self._signals = signals
-        #: Whether this instance registers its jobs, as every instance does that runs ticks.
-        self._registers = registers
+    _config: CronConfig
+    _clock: Clock
+    _background: Background
+    _locks: LockClient
+    _runs: Runs
+    _dispatcher: Dispatcher
+    _signals: FleetSignals
+    #: Whether this instance registers its jobs, as every instance does that runs ticks.
+    registers: bool
+
+    def __post_init__(self) -> None:
+        self._recorder, self._journal, self._runner = self._runs
         #: Set once the scheduler claims nothing more.
         self._stopping = asyncio.Event()
         #: Tasks that claim and start manual runs.
@@ -97,7 +90,7 @@ class Requests(Part):
 
     async def _ensure_registered(self, job: CronJob) -> CronJob:
         """Register a job that is new, where this instance registers its jobs; returns it as it is now."""
-        if not self._registers:
+        if not self.registers:
             return job
         try:
             await asyncio.wait_for(self._dispatcher.jobs.register_new(), self._config.store_timeout)
@@ -115,7 +108,9 @@ class Requests(Part):
         try:
             result = await self._locks.claim_now(request)
             if result.outcome == "unknown":
-                await asyncio.wait_for(self._register(run.job), self._config.store_timeout)
+                jobs = self._dispatcher.jobs
+                registering = jobs.register_all_again() if self.registers else jobs.register_one(run.job)
+                await asyncio.wait_for(registering, self._config.store_timeout)
                 result = await self._locks.claim_now(request)
             elif result.orphaned:
                 # No instance that registered the definition on record is running, and a manual run needs no agreement on ticks:
@@ -154,12 +149,6 @@ class Requests(Part):
             )
         self._dispatcher.start(run)
         return run
-
-    async def _register(self, job: CronJob) -> None:
-        if self._registers:
-            await self._dispatcher.jobs.register_all_again()
-        else:
-            await self._dispatcher.jobs.register_one(job)
 
     async def _release_if_granted(self, request: ClaimRequest) -> None:
         (result,) = await self._locks.claim([request])

@@ -80,12 +80,7 @@ class Parts:
         terms = LeaseTerms(given.lock_timeout, given.instance_timeout)
         self.leases = LeaseBook(manager.backend.reach, terms, config.heartbeat_interval, clock.monotonic)
         self.locks = LockClient(
-            manager.backend,
-            given,
-            clock,
-            self.leases,
-            count_ticks=self._count_ticks,
-            on_outage=self.delays.note,
+            manager.backend, given, clock, self.leases, count_ticks=self._count_ticks, on_outage=self.delays.note
         )
 
     def _make_runs(self, plugins: Plugins, served: Callable[[], Served]) -> None:
@@ -113,8 +108,8 @@ class Parts:
             self.instance.id,
             self.signals.interrupts,
             served,
-            ask_about_leases=self.waker.renew,
-            on_lost=self._on_lost,
+            self.waker.renew,
+            self._on_lost,
         )
         self.runs = Runs(self.recorder, self.journal, self.runner)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from fastapi_crons._util.part import Finding, Part, listed
 from fastapi_crons._util.text import one_line
@@ -21,38 +22,27 @@ from fastapi_crons.state.client import answer_of
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False, repr=False)
 class Stores(Part):
     """The stores of one scheduler. With `to_read` nothing is written to them, and other instances don't see this one."""
 
-    def __init__(
-        self,
-        config: CronConfig,
-        clock: Clock,
-        instance: Instance,
-        state: StateBackend,
-        locks: LockClient,
-        membership: Membership,
-        recorder: Recorder,
-        *,
-        to_read: bool,
-    ) -> None:
-        self._config = config
-        self._clock = clock
-        self._instance = instance
-        self._state = state
-        self._locks = locks
-        self._membership = membership
-        self._recorder = recorder
-        self._to_read = to_read
+    _config: CronConfig
+    _clock: Clock
+    _instance: Instance
+    _state: StateBackend
+    _locks: LockClient
+    _membership: Membership
+    _recorder: Recorder
+    to_read: bool
 
     async def startup(self) -> None:
         self._instance.lives_here(alive=True)
-        await self._locks.open(self._instance, to_read=self._to_read)
+        await self._locks.open(self._instance, to_read=self.to_read)
         limits = HistoryLimits(self._config.history_keep, self._config.history_days)
-        connect = self._state.open_to_read if self._to_read else self._state.open
+        connect = self._state.open_to_read if self.to_read else self._state.open
         try:
             await answer_of(connect(self._config.namespace, limits), self._config.store_timeout)
-            if not self._to_read:
+            if not self.to_read:
                 asked = self._clock.monotonic()
                 await self._membership.announce()
                 self._recorder.expect(self._clock.monotonic() - asked)
@@ -61,7 +51,7 @@ class Stores(Part):
             raise
 
     async def shutdown(self, timeout: float) -> None:
-        if not self._to_read:
+        if not self.to_read:
             await self._membership.leave(timeout)
         await self._close(timeout)
         self._instance.lives_here(alive=False)

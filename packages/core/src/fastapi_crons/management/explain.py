@@ -67,6 +67,7 @@ def explain(records: TickRecords, *, details: bool = True) -> TickFate:
 
 _FATES: dict[MissedReason, Fate] = {"overlap": "skipped", "vetoed": "vetoed", "paused": "paused"}
 _NOT_KNOWN = "What was due before that is not known."
+_NEVER_REGISTERED = "No instance has registered the job in this store, so none has run it."
 
 
 class _Case:
@@ -89,7 +90,6 @@ class _Case:
         self.is_due = self._source is not None and self._source.next_tick(self._tick - 1) == self._tick
 
     def next_tick(self) -> int | None:
-        """The next tick after now."""
         if self._source is None or (self._known is not None and not self._known.enabled):
             return None
         return self._source.next_tick(int(self._records.now))
@@ -191,8 +191,8 @@ class _Case:
         known, now = self._known, self._records.now
         if known is None:
             if self._tick > now:
-                return self._fate("not_yet", f"It is due in {span(self._tick - now)}.", self._never_registered())
-            return self._fate("unknown", self._never_registered())
+                return self._fate("not_yet", f"It is due in {span(self._tick - now)}.", _NEVER_REGISTERED)
+            return self._fate("unknown", _NEVER_REGISTERED)
         if self._tick <= known.last_handled or self.older:
             return None
         if known.pause is not None:
@@ -236,12 +236,10 @@ class _Case:
         )
 
     def schedule_since(self) -> str:
-        """Since when the schedule is in force."""
         assert self._known is not None
         return f"The schedule {self._say.schedule()} is in force since {self._say.at(self._known.since)}."
 
     def _claim(self) -> Lease | None:
-        """The lease of the tick."""
         leases = (each for each in self._say.leases() if each.tick is not None)
         return next((each for each in leases if each.after < self._tick <= (each.tick or 0)), None)
 
@@ -260,9 +258,6 @@ class _Case:
 
     def _uncertain(self) -> str:
         return f"Whether it was due is not known. {self.schedule_since()}"
-
-    def _never_registered(self) -> str:
-        return "No instance has registered the job in this store, so none has run it."
 
 
 def _source_of(known: KnownJob) -> TickSource | None:

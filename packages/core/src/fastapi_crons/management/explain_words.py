@@ -41,7 +41,6 @@ class Words:
         self._details = details
 
     def ran(self, run: Run, again: str) -> str:
-        """That a run took place, where, and how it ended."""
         attempt = f", attempt {run.attempt}" if run.attempt > 1 else ""
         where = f"by {run.instance}, from {self.at(run.started_ts)} on (run {run.id}{attempt})"
         return f"It was run{again} {where}, and {self.ending(run)}."
@@ -57,10 +56,10 @@ class Words:
             return f" {self.cut_off(holder)}"
         if holder.ended_ts > self._tick:
             return f" That run {self.ending(holder)}, at {self.at(holder.ended_ts)}."
-        why = "its after-run hooks were still running, the lock store did not answer, or its instance was held up"
-        if holder.error is not None and "its thread can't be ended" in holder.error.message:
-            why = "its thread could not be stopped, and was still running"
-        return f" That run had ended by then, at {self.at(holder.ended_ts)}, but still held the job: {why}."
+        return (
+            f" That run had ended by then, at {self.at(holder.ended_ts)}, but still held the job: its thread or its hooks were "
+            "still running, or its lease could not be released."
+        )
 
     def ending(self, run: Run) -> str:
         """How a run ended, or that it is running."""
@@ -74,7 +73,6 @@ class Words:
         return f"{_ENDINGS[run.status]}{took}{error}"
 
     def cut_off(self, run: Run) -> str:
-        """That a run was cut off."""
         why = self.detail(self._message(run.error)) if run.error is not None else ""
         return f"Run {run.id} by {run.instance}, attempt {run.attempt}, was cut off{why}."
 
@@ -90,11 +88,9 @@ class Words:
         )
 
     def leases(self) -> tuple[Lease, ...]:
-        """The leases on record."""
         return self._records.known.leases if self._records.known is not None else ()
 
     def lives(self, lease: Lease) -> bool:
-        """Whether the instance that holds a lease is running."""
         return lease.instance in self._records.living
 
     def leased(self, lease: Lease) -> str:
@@ -132,7 +128,6 @@ class Words:
         return f"since {self.at(known.pause.since)}{by}{self.detail(known.pause.note or '')}"
 
     def schedule(self) -> str:
-        """The schedule in force."""
         return f"{self._text!r}" + (f" in {self._zone}" if self._zone else "")
 
     def local(self, text: str) -> str:

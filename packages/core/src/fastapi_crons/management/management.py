@@ -68,7 +68,6 @@ class Management:
         return [view for view in views if view.matches(statuses)] if statuses else views
 
     async def job(self, name: str) -> JobView:
-        """One job."""
         job, engine = self.definition(name), self._engine()
         states, pauses = await asyncio.gather(
             self._answer(engine.state.states([name])), self._answer(engine.locks.pauses())
@@ -77,11 +76,7 @@ class Management:
         return JobView.of(job, states.get(name), pauses.get(name), tick)
 
     async def runs(
-        self,
-        *names: str,
-        limit: int = 50,
-        before: str | None = None,
-        statuses: Collection[RunStatus] = (),
+        self, *names: str, limit: int = 50, before: str | None = None, statuses: Collection[RunStatus] = ()
     ) -> list[Run]:
         """The runs of any of these jobs with any of these statuses, newest first; none of either stands for all."""
         found = await asyncio.gather(
@@ -189,7 +184,6 @@ class Management:
         return explain(records, details=details)
 
     async def scheduler(self) -> SchedulerView:
-        """The scheduler as a whole."""
         engine, config = self._engine(), self.crons.config
         views, instances = await asyncio.gather(self.jobs(), self.instances())
         lock = engine.locks.backend
@@ -236,7 +230,6 @@ class Management:
                 yield published.record
 
     async def known_jobs(self) -> list[KnownJob]:
-        """The jobs that the lock store knows, by name, whether they are defined in this process or not."""
         return sorted(await self._answer(self._engine().locks.known()), key=lambda known: known.job)
 
     @property

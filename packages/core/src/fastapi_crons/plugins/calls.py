@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -49,18 +50,6 @@ _MAX_HANGING = 4
 
 class HookCall:
     """One implementation of one hook."""
-
-    __slots__ = (
-        "_added",
-        "_bind",
-        "_failures",
-        "_is_coroutine_function",
-        "function",
-        "hanging",
-        "hook",
-        "plugin_name",
-        "shown",
-    )
 
     def __init__(self, hook: str, implementation: pluggy.HookImpl) -> None:
         plugin = implementation.plugin
@@ -115,7 +104,7 @@ class HookCall:
     ) -> object:
         """Call it: on the loop when it is a coroutine function, else in the pool; await what can be awaited.
 
-        `on_start` is called when the call on_start: in a pool that may be later, and in its thread.
+        `on_start` is called when the call begins: in a pool that may be later, and in its thread.
         """
         positional, named = self._bind(arguments)
         if self._is_coroutine_function:
@@ -154,23 +143,20 @@ class HookCall:
         raise ended.error
 
 
+@dataclass(eq=False, repr=False)
 class HookCaller(Part):
-    """Calls the hooks of one scheduler. `crons` is only passed on: hooks get it under this name."""
+    """Calls the hooks of one scheduler. `crons` is only passed on: hooks get it under this name.
 
-    def __init__(
-        self,
-        crons: object,
-        clock: Clock,
-        calls: Mapping[str, tuple[HookCall, ...]],
-        pool: ThreadPool,
-        timeout: float,
-    ) -> None:
-        """`calls` has the implementations of each hook, in the order they are called."""
-        self.crons = crons
-        self._clock = clock
-        self._calls = calls
-        self._pool = pool
-        self._timeout = timeout
+    `calls` has the implementations of each hook, in the order they are called.
+    """
+
+    crons: object
+    _clock: Clock
+    _calls: Mapping[str, tuple[HookCall, ...]]
+    _pool: ThreadPool
+    _timeout: float
+
+    def __post_init__(self) -> None:
         self._running: set[asyncio.Task[BaseException | None]] = set()
         self.failures = 0
 
@@ -181,12 +167,10 @@ class HookCaller(Part):
             yield Finding(f"the pool of threads for hooks is full, and {wait}: all {self._pool.size} are taken")
 
     def implemented(self, hook: str, job_name: str) -> bool:
-        """Whether anything implements the hook for this job."""
         calls = self._calls[hook]
         return any(call.concerns(job_name) for call in calls) if calls else False
 
     def is_call(self, task: asyncio.Task[Any] | None) -> bool:
-        """Whether a hook is running in this task."""
         return task in self._running
 
     async def for_job(self, hook: str, job_name: str, context: HookContext) -> SkipRun | None:
@@ -194,7 +178,11 @@ class HookCaller(Part):
         for call in self._calls[hook]:
             if not call.concerns(job_name):
                 continue
-            own = {key: _copied(value) if type(value) in (dict, list) else value for key, value in context.items()}
+            # Copied as JSON, which is right however deeply it is nested.
+            own = {
+                key: json.loads(json.dumps(value)) if type(value) in (dict, list) else value
+                for key, value in context.items()
+            }
             veto = await self._guarded(call, {"job_name": job_name, "context": own, "crons": self.crons})
             if veto is not None and hook == "before_run":
                 return veto
@@ -203,7 +191,6 @@ class HookCaller(Part):
         return None
 
     async def for_scheduler(self, hook: str, **arguments: object) -> None:
-        """Call a life-cycle hook."""
         for call in self._calls[hook]:
             veto = await self._guarded(call, {**arguments, "crons": self.crons})
             if veto is not None:
@@ -225,11 +212,7 @@ class HookCaller(Part):
         return value
 
     def report_failure(
-        self,
-        call: HookCall,
-        what: str,
-        error: BaseException | None = None,
-        context: Mapping[str, object] | None = None,
+        self, call: HookCall, what: str, error: BaseException | None = None, context: Mapping[str, object] | None = None
     ) -> None:
         """Log what an implementation did wrong, in one line: at once, and where it repeats only now and then.
 
@@ -291,7 +274,7 @@ class HookCaller(Part):
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         try:
-            # All threads may be taken: like that of a job, a hook's time limit on_start with its function.
+            # All threads may be taken: like that of a job, a hook's time limit begins with its function.
             await asyncio.wait(cast("set[asyncio.Future[Any]]", {task, started}), return_when=asyncio.FIRST_COMPLETED)
             done, _ = await asyncio.wait({task}, timeout=self._timeout)
         except asyncio.CancelledError:
@@ -316,11 +299,6 @@ class HookCaller(Part):
             return cast("SkipRun | None", error)
         self.report_failure(call, "failed", error, job_context)
         return None
-
-
-def _copied(value: object) -> object:
-    """A copy of what JSON can hold, however deeply it is nested."""
-    return json.loads(json.dumps(value))
 
 
 def _done(future: asyncio.Future[None]) -> None:

@@ -46,10 +46,16 @@ def choose_backends(
     if locks is None:
         lock, missing = _lock_for(state, not chosen, config, plugins.lock_backends)
         locks = DistributedLockManager(lock, config)
-    _check_reach(config, locks.backend)
+    lock = locks.backend
+    if config.enable_distributed_locking and lock.reach != "fleet":
+        platform = _platform()
+        raise ConfigurationError(
+            f"CRON_ENABLE_DISTRIBUTED_LOCKING is on, and {type(lock).__name__} reaches no further than one {lock.reach}"
+            f"{f', while this is {platform}' if platform else ''}; pip install fastapi-crons-redis-lock, and set CRON_REDIS_URL"
+        )
     if not state.durable and chosen and config.state_backend is None:
         logger.warning("run history is kept in memory and lost at exit; pip install fastapi-crons to keep it in a file")
-    _warn_of_difference(state, locks.backend, missing)
+    _warn_of_difference(state, lock, missing)
     return state, locks
 
 
@@ -67,16 +73,6 @@ def reach_warning(reach: Reach) -> str | None:
 def _platform() -> str | None:
     """The platform that probably runs this app on several hosts, or None."""
     return next((name for variable, name in _PLATFORMS.items() if os.environ.get(variable)), None)
-
-
-def _check_reach(config: CronConfig, lock: LockBackend) -> None:
-    """Raise `ConfigurationError` where the settings demand a lock that reaches further."""
-    platform = _platform()
-    if config.enable_distributed_locking and lock.reach != "fleet":
-        raise ConfigurationError(
-            f"CRON_ENABLE_DISTRIBUTED_LOCKING is on, and {type(lock).__name__} reaches no further than one {lock.reach}"
-            f"{f', while this is {platform}' if platform else ''}; pip install fastapi-crons-redis-lock, and set CRON_REDIS_URL"
-        )
 
 
 def _warn_of_difference(state: StateBackend, lock: LockBackend, missing: MissingDistributionError | None) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, entry_points, version
 
 from fastapi_crons._util.text import one_line
 from fastapi_crons.errors import PluginError
 from fastapi_crons.plugins.markers import PROJECT
-from fastapi_crons.plugins.requirements import unmet_requirement
 
 logger = logging.getLogger(__name__)
 
 #: An import of a plugin that takes longer (seconds) is logged.
 _LONG_IMPORT = 5.0
+#: The distributions whose versions plugins require.
+_CORE = ("fastapi-crons-core", "fastapi-crons")
 
 
 def import_plugins(disabled: frozenset[str]) -> dict[str, EntryPoint]:
@@ -39,7 +40,7 @@ def import_plugins(disabled: frozenset[str]) -> dict[str, EntryPoint]:
 def _fault_of(entry_point: EntryPoint) -> tuple[str, BaseException | None] | None:
     """Why a plugin can't be loaded, as text, and what it raised; None where it can."""
     if entry_point.dist is not None:
-        unmet = unmet_requirement(entry_point.dist)
+        unmet = _unmet_requirement(entry_point.dist)
         if unmet is not None:
             # Checked before it is imported: what it raises would only hide the reason.
             return f"plugin {origin(entry_point)} {unmet}; or {_disable(entry_point)}", None
@@ -55,6 +56,38 @@ def _fault_of(entry_point: EntryPoint) -> tuple[str, BaseException | None] | Non
     finally:
         watch.cancel()
         watch.join()  # a process that forks now must have no thread that it does not know of
+    return None
+
+
+def _unmet_requirement(distribution: Distribution) -> str | None:
+    """Which version of core a distribution requires that is not installed, and what to do; None where all is well.
+
+    pip checks the ranges of what it installs, but not of what is installed: `pip install -U fastapi-crons-core` only warns.
+    """
+    stated = [line for line in distribution.requires or () if line.lower().startswith("fastapi")]
+    if not stated:
+        return None
+    from packaging.requirements import InvalidRequirement, Requirement  # costs more than all the rest
+    from packaging.utils import canonicalize_name
+
+    for line in stated:
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement:
+            continue
+        name = canonicalize_name(requirement.name)
+        if name not in _CORE or (requirement.marker is not None and not requirement.marker.evaluate({"extra": ""})):
+            continue
+        try:
+            installed = version(name)
+        except PackageNotFoundError:  # it runs from its sources, or is the distribution without code
+            continue
+        if not requirement.specifier.contains(installed, prereleases=True):
+            wanted = f"{name}{requirement.specifier}"
+            return (
+                f"needs {wanted}, and {name} {installed} is installed: "
+                f"pip install -U {distribution.name}, or pip install '{wanted}'"
+            )
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
@@ -160,14 +161,11 @@ class Plugins:
         return [plugin for plugin in self._manager.get_plugins() if isinstance(plugin, AddedHook)]
 
     def _calls_of(self, hook: str) -> tuple[HookCall, ...]:
-        implementations = reversed(getattr(self._manager.hook, hook).get_hookimpls())
-        return tuple(self._call_of(hook, implementation) for implementation in implementations)
-
-    def _call_of(self, hook: str, implementation: pluggy.HookImpl) -> HookCall:
-        call = self._implementations.get(implementation)
-        if call is None:
-            call = self._implementations[implementation] = HookCall(hook, implementation)
-        return call
+        implementations = getattr(self._manager.hook, hook).get_hookimpls()[::-1]
+        for each in implementations:
+            if each not in self._implementations:
+                self._implementations[each] = HookCall(hook, each)
+        return tuple(self._implementations[each] for each in implementations)
 
     def list(self) -> list[PluginInfo]:
         """The plugins that came through entry points, with distribution, version and the hooks they implement."""
@@ -260,21 +258,26 @@ class Plugins:
                     raise PluginError(f"{caller.name} must be a plain function: it is not awaited")
                 _check_call(caller.name, implementation)
 
+    @contextmanager
+    def _blaming(self, plugin: str, what: str) -> Iterator[None]:
+        """Turn whatever a plugin raises into an error that names it, and says what it failed to do."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise self._unusable(plugin, f"{what}: {one_line(error)}") from as_cause(error)
+
     def _backends(self, hook: str) -> dict[str, BackendSpec[Any]]:
         backends: dict[str, BackendSpec[Any]] = {}
         for call in self.calls[hook]:
-            try:
+            with self._blaming(call.plugin_name, f"failed to say which stores it brings ({hook})"):
                 offered = call.invoke()
                 if not isinstance(offered, Mapping):
                     raise TypeError(f"{hook} must return a mapping, not {type(offered).__name__}")
                 for name, spec in offered.items():
                     if not (isinstance(name, str) and isinstance(spec, BackendSpec)):
                         raise TypeError(f"{hook} must give a BackendSpec for each name, not {spec!r} for {name!r}")
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                what = f"failed to say which stores it brings ({hook}): {one_line(error)}"
-                raise self._unusable(call.plugin_name, what) from as_cause(error)
             for name, spec in offered.items():
                 if name in backends:
                     rival = self._entry_points[self._brought_by[hook, name]]
@@ -288,18 +291,12 @@ class Plugins:
         from pydantic_settings import BaseSettings
 
         classes: list[type[BaseSettings]] = []
-        try:
+        with self._blaming(plugin, "failed to say which settings it brings"):
             offered = ask()
             for settings in offered if isinstance(offered, Sequence) else [offered]:
                 if not (isinstance(settings, type) and issubclass(settings, BaseSettings)):
                     raise TypeError(f"{settings!r} is not a subclass of pydantic_settings.BaseSettings")
                 classes.append(settings)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            raise self._unusable(plugin, f"failed to say which settings it brings: {one_line(error)}") from as_cause(
-                error
-            )
         return classes
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from fastapi_crons._util.text import brief
+from fastapi_crons._util.text import brief, counted
 from fastapi_crons.errors import ScheduleError
 from fastapi_crons.schedule._tables import Days, Times
 
@@ -81,8 +81,8 @@ def parse(expr: str) -> Parsed:
         fields = text.split(" ")
     if not 5 <= len(fields) <= len(_FIELDS):
         raise ScheduleError(
-            f"cron expression {_shown(text)} has {_counted(fields if text else [])}; give five (minute, hour, day of month, "
-            "month, day of week), six with seconds last, or seven with the year after the seconds"
+            f"cron expression {_shown(text)} has {counted(len(fields) if text else 0, 'field')}; give five (minute, hour, "
+            "day of month, month, day of week), six with seconds last, or seven with the year after the seconds"
         )
     try:
         return _parse_fields(text, fields)
@@ -91,10 +91,6 @@ def parse(expr: str) -> Parsed:
         if not hint:
             raise
         raise ScheduleError(f"{error}{hint}") from None
-
-
-def _counted(fields: Sequence[str]) -> str:
-    return "1 field" if len(fields) == 1 else f"{len(fields)} fields"
 
 
 def _hint_at_seconds(fields: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from calendar import monthrange
+from dataclasses import dataclass, field
 from datetime import date
 from typing import NamedTuple
 
@@ -45,46 +46,30 @@ class Times(NamedTuple):
         return number
 
 
+@dataclass(slots=True, eq=False)
 class Days:
     """The matching days, numbered from 1970-01-01."""
 
-    __slots__ = (
-        "_by_month",
-        "either",
-        "every",
-        "last_day",
-        "month_days",
-        "months",
-        "nearest",
-        "nth",
-        "weekdays",
-        "years",
-    )
+    #: Days of the month 1 to 31; the last day; the weekdays nearest to these days (0 for the last day).
+    month_days: frozenset[int]
+    last_day: bool
+    nearest: frozenset[int]
+    months: frozenset[int]
+    #: Days of the week, 0 for Sunday; and pairs of (day of the week, which one in the month; 0 for the last).
+    weekdays: frozenset[int]
+    nth: frozenset[tuple[int, int]]
+    #: Whether a day matches that matches either day field; else it has to match both.
+    either: bool
+    #: Ascending; None for all.
+    years: tuple[int, ...] | None = None
+    #: Whether every day matches.
+    every: bool = field(init=False)
+    #: The matching days of a month as bits, by (number, length, first weekday): there are few such kinds of months.
+    _by_month: dict[tuple[int, int, int], int] = field(init=False, default_factory=dict, repr=False)
 
-    def __init__(
-        self,
-        month_days: frozenset[int],
-        last_day: bool,
-        nearest: frozenset[int],
-        months: frozenset[int],
-        weekdays: frozenset[int],
-        nth: frozenset[tuple[int, int]],
-        either: bool,
-        years: tuple[int, ...] | None = None,
-    ) -> None:
-        #: Days of the month 1 to 31; the last day; the weekdays nearest to these days (0 for the last day).
-        self.month_days, self.last_day, self.nearest = month_days, last_day, nearest
-        self.months = months
-        #: Ascending; None for all.
-        self.years = years
-        #: Days of the week, 0 for Sunday; and pairs of (day of the week, which one in the month; 0 for the last).
-        self.weekdays, self.nth = weekdays, nth
-        #: Whether a day matches that matches either day field; else it has to match both.
-        self.either = either
-        #: Whether every day matches.
-        self.every = len(month_days) == 31 and len(months) == 12 and len(weekdays) == 7 and not either and years is None
-        # The matching days of a month as bits, by (number, length, first weekday): there are few such kinds of months.
-        self._by_month: dict[tuple[int, int, int], int] = {}
+    def __post_init__(self) -> None:
+        whole = len(self.month_days) == 31 and len(self.months) == 12 and len(self.weekdays) == 7
+        self.every = whole and not self.either and self.years is None
 
     def next_day(self, day: int) -> int | None:
         """The first matching day at or after `day`; None where there is none within `SEARCH_YEARS` years.

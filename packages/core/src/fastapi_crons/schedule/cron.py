@@ -45,7 +45,8 @@ class CronSchedule(ZonedSchedule):
     _interval_like: bool
 
     def __init__(self, expr: str, timezone: str | tzinfo = "UTC") -> None:
-        parsed = _parse(expr) if _is_short(expr) else parse(expr)
+        # Only a short text is worth a place in the cache.
+        parsed = _parse(expr) if isinstance(expr, str) and len(expr) < 200 else parse(expr)
         timezone = zone_name(timezone)
         put = object.__setattr__
         put(self, "_zone", zone(timezone))
@@ -158,11 +159,6 @@ def cron_schedule(expr: str, timezone: str = "UTC") -> CronSchedule:
 @lru_cache(maxsize=16_384)
 def _parse(expr: str) -> Parsed:
     return parse(expr)
-
-
-def _is_short(expr: object) -> bool:
-    """Whether the text can be a key of the cache."""
-    return isinstance(expr, str) and len(expr) < 200
 
 
 def check_timezone(name: str) -> None:

@@ -18,11 +18,10 @@ from fastapi_crons.job import CronJob, ManualRun
 from fastapi_crons.plugins.registry import Plugins
 from fastapi_crons.registry import JobRegistry
 from fastapi_crons.run import Run, RunStatus, Trigger
-from fastapi_crons.scheduler.arguments import Arguments
 from fastapi_crons.scheduler.lifespan import attach
 from fastapi_crons.scheduler.placements import Placement
 from fastapi_crons.scheduler.registering import Registers
-from fastapi_crons.scheduler.schedulers import Schedulers
+from fastapi_crons.scheduler.schedulers import Arguments, Schedulers
 from fastapi_crons.scheduler.start_notices import Notices
 from fastapi_crons.scheduler.start_stop import StartStop
 from fastapi_crons.state.client import answer_of
@@ -360,9 +359,7 @@ class Crons(Registers):
 
         `asleep` are the tasks that sleep on that clock. `finish_runs` says whether runs have to end first, unless they sleep.
         """
-        from fastapi_crons.engine.at_rest import is_at_rest
-
-        return self.engine is None or is_at_rest(self.engine, asleep, finish_runs=finish_runs)
+        return self.engine is None or self.engine.is_at_rest(asleep, finish_runs=finish_runs)
 
     def watch_unattached(self) -> None:
         """Warn once if it still has jobs and nothing has started it when the process has served for a while."""

@@ -4,16 +4,59 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 from fastapi_crons._util.executions import Caller, caller
+from fastapi_crons.errors import ConfigurationError
 from fastapi_crons.registry import JobRegistry
-from fastapi_crons.scheduler.arguments import Arguments
 from fastapi_crons.scheduler.lifespan import refuse_inside_lifespan
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from fastapi_crons.clock import Clock
+    from fastapi_crons.config import CronConfig
+    from fastapi_crons.locking.manager import DistributedLockManager
+    from fastapi_crons.state.base import StateBackend
+
+
+class Arguments(NamedTuple):
+    """The arguments of `Crons(…)` besides the app; None stands for what was left out."""
+
+    state_backend: StateBackend | None = None
+    lock_manager: DistributedLockManager | None = None
+    config: CronConfig | None = None
+    clock: Clock | None = None
+
+    @property
+    def anything(self) -> bool:
+        return any(value is not None for value in self)
+
+    @property
+    def settings(self) -> CronConfig | None:
+        """The given settings; else those of the given lock manager."""
+        return self.config or (self.lock_manager.config if self.lock_manager else None)
+
+    def with_newer(self, newer: Arguments) -> Arguments:
+        """Both together; a newer value replaces an older one."""
+        return self._replace(**{name: new for name, new in newer._asdict().items() if new is not None})
+
+    def check_same(self, newer: Arguments, scheduler: str) -> None:
+        """Raises `ConfigurationError` where a newer value differs from one that was given before."""
+        for name, old, new in zip(self._fields, self, newer, strict=True):
+            if old is not None and new is not None and old is not new and not (name == "config" and old == new):
+                raise ConfigurationError(
+                    f"{scheduler} was given a {name} already ({type(old).__name__}), and this call has another "
+                    f"({type(new).__name__}); give it once"
+                )
+
+    def check_includes(self, newer: Arguments) -> None:
+        """Raises `ConfigurationError` where the newer one has a value that this one does not have."""
+        if any(new is not None and old is not new for old, new in zip(self, newer, strict=True)):
+            raise ConfigurationError(
+                "this app has a scheduler already; give stores and settings to its first Crons(app, …)"
+            )
 
 
 class Scheduler(Protocol):
@@ -53,12 +96,10 @@ class Schedulers(Generic[SchedulerT]):
         return iter([scheduler for each in list(self._all) if (scheduler := each()) is not None])
 
     def add(self, scheduler: SchedulerT) -> None:
-        """Add a new scheduler."""
         self._all = [each for each in self._all if each() is not None]
         self._all.append(ref(scheduler))
 
     def attach(self, app: FastAPI, scheduler: SchedulerT) -> None:
-        """Make this the scheduler of an app."""
         self._of_apps[app] = scheduler
 
     def clear(self) -> None:
@@ -67,7 +108,6 @@ class Schedulers(Generic[SchedulerT]):
         self._all.clear()
 
     def of_app(self, app: FastAPI) -> SchedulerT | None:
-        """The scheduler that starts and stops with an app."""
         return self._of_apps.get(app)
 
     def meant_by(self, app: FastAPI | None, given: Arguments) -> SchedulerT | None:

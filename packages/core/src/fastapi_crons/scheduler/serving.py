@@ -7,17 +7,12 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import Protocol
+
+from fastapi_crons.clock import Timer
 
 #: Seconds after the import of an app until it counts as served.
 SERVES_AFTER = 10.0
 _SERVERS = frozenset({"uvicorn", "gunicorn", "hypercorn", "granian", "daphne"})
-
-
-class Cancellable(Protocol):
-    """A pending call."""
-
-    def cancel(self) -> object: ...
 
 
 def in_tests() -> bool:
@@ -25,7 +20,7 @@ def in_tests() -> bool:
     return "pytest" in sys.modules
 
 
-def when_serving(call: Callable[[], object]) -> Cancellable | None:
+def when_serving(call: Callable[[], object]) -> Timer | None:
     """Call this when the process has served for a while. None where no event loop is running and no server imports the app.
 
     A server that imports the app before its event loop is running gets a thread for the timer.

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Protocol
 from weakref import ref
 
 from fastapi_crons import logs
+from fastapi_crons._util.part import listed
 from fastapi_crons._util.text import counted
-from fastapi_crons.clock import Clock, SystemClock
+from fastapi_crons.clock import Clock, SystemClock, Timer
 from fastapi_crons.config import CronConfig
 from fastapi_crons.scheduler.schedulers import Scheduler
-from fastapi_crons.scheduler.serving import Cancellable, in_tests, when_serving
+from fastapi_crons.scheduler.serving import in_tests, when_serving
 from fastapi_crons.scheduler.variables import warn_of_variables
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from fastapi_crons.plugins.registry import Plugins
 
 logger = logging.getLogger(__name__)
-
-#: How many names of jobs a warning lists.
-_NAMES = 5
 
 
 class Startable(Scheduler, Protocol):
@@ -45,7 +43,7 @@ class Notices:
         self._scheduler = scheduler
         self._schedulers = schedulers
         self.has_started = self._has_warned = False
-        self._watch: Cancellable | None = None
+        self._watch: Timer | None = None
         self._at_start: list[Callable[[], None]] = []
 
     @property
@@ -117,7 +115,7 @@ class Notices:
             scheduler.made_at[0],
             other.made_at[0],
             len(names),
-            ", ".join(map(repr, names[:_NAMES])) + (", …" if len(names) > _NAMES else ""),
+            listed(names),
             "" if other.running else " and is not running",
         )
         return True

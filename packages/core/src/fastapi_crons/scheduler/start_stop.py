@@ -44,7 +44,6 @@ class StartStop:
 
     @property
     def users(self) -> int:
-        """How many use the scheduler."""
         return len(self._users)
 
     def engine_for(self, action: str) -> Engine:
@@ -107,7 +106,6 @@ class StartStop:
         await asyncio.shield(stopping)
 
     def heed_signals(self) -> None:
-        """Stop when the process is told to end. See `Crons.heed_signals`."""
         if self.engine is not None:
             self.engine.heed_signals(self._begin_stop)
 

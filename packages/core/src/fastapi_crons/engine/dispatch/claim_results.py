@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from fastapi_crons._util.text import one_line
 from fastapi_crons.clock import Clock
@@ -27,34 +28,24 @@ RETRY_AFTER = 0.5
 _RERUN_TRIES = 20
 
 
+@dataclass(eq=False, repr=False)
 class ClaimResults:
     """Starts the runs that were granted, records missed ticks, and has refused claims made again."""
 
-    def __init__(
-        self,
-        clock: Clock,
-        owner: str,
-        runs: Runs,
-        store_clock: StoreClock,
-        jobs: RegisteredJobs,
-        queue: JobQueue,
-        delays: Delays,
-        run_ids: RunIds,
-        on_end: Callable[[ActiveRun], None],
-        on_early: Callable[[], None],
-        wake: Callable[[], None],
-    ) -> None:
-        self._clock = clock
-        self._owner = owner
-        self._recorder, self._journal, self._runner = runs
-        self._store_clock = store_clock
-        self._jobs = jobs
-        self._queue = queue
-        self._delays = delays
-        self._run_ids = run_ids
-        self._on_end = on_end
-        self._on_early = on_early
-        self._wake = wake
+    _clock: Clock
+    _owner: str
+    _runs: Runs
+    _store_clock: StoreClock
+    _jobs: RegisteredJobs
+    _queue: JobQueue
+    _delays: Delays
+    _run_ids: RunIds
+    _on_end: Callable[[ActiveRun], None]
+    _on_early: Callable[[], None]
+    _wake: Callable[[], None]
+
+    def __post_init__(self) -> None:
+        self._recorder, self._journal, self._runner = self._runs
         #: The jobs for which a timer runs until they are tried again.
         self._retries: set[TrackedJob] = set()
 

@@ -359,11 +359,7 @@ class Dispatcher(Part):
     async def _sleep(self, now: float) -> None:
         """Sleep until the next tick or until woken, for a bounded time."""
         delay = self._clock.max_sleep
-        waiting_for = (
-            self._timeline.next_tick,
-            self._held_back.next_due,
-            self._sharing.next_over,
-        )
+        waiting_for = (self._timeline.next_tick, self._held_back.next_due, self._sharing.next_over)
         for due in waiting_for:
             if due is not None:
                 delay = min(delay, max(0.0, due - now))

@@ -36,7 +36,6 @@ class HeldBack(Generic[T]):
 
     @property
     def next_due(self) -> float | None:
-        """When the first item is due."""
         return self._heap[0][0] if self._heap else None
 
     def add(self, item: T, due: float) -> None:

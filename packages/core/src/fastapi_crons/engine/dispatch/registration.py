@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from time import thread_time
 from zlib import adler32, crc32
 
@@ -36,32 +37,23 @@ _MAX_PLACING = 0.002
 _LOOKS = 50
 
 
+@dataclass(eq=False, repr=False)
 class RegisteredJobs:
     """The jobs of one instance, as the lock store and the timeline know them."""
 
-    def __init__(
-        self,
-        config: CronConfig,
-        clock: Clock,
-        owner: str,
-        locks: LockClient,
-        runs: Runs,
-        timeline: Timeline,
-        run_ids: RunIds,
-        job_of: Callable[[str], CronJob | None],
-        on_placed: Callable[[list[TrackedJob]], None],
-        on_registered: Callable[[list[CronJob]], None],
-    ) -> None:
-        self._config = config
-        self._clock = clock
-        self._owner = owner
-        self._locks = locks
-        self._recorder, self._journal, self._runner = runs
-        self._timeline = timeline
-        self._run_ids = run_ids
-        self._job_of = job_of
-        self._on_placed = on_placed
-        self._on_registered = on_registered
+    _config: CronConfig
+    _clock: Clock
+    _owner: str
+    _locks: LockClient
+    _runs: Runs
+    _timeline: Timeline
+    _run_ids: RunIds
+    _job_of: Callable[[str], CronJob | None]
+    _on_placed: Callable[[list[TrackedJob]], None]
+    _on_registered: Callable[[list[CronJob]], None]
+
+    def __post_init__(self) -> None:
+        self._recorder, self._journal, self._runner = self._runs
         #: The names of jobs that were added, removed or replaced.
         self._changed: deque[str] = deque()
         #: Jobs that were tracked before, and may have runs that are still active.

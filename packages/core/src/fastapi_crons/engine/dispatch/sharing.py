@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from zlib import crc32
 
 from fastapi_crons._util.tasks import Background
@@ -27,26 +28,19 @@ _GOLDEN = 2_654_435_769
 Due = tuple[TrackedJob, int]
 
 
+@dataclass(eq=False, repr=False)
 class Sharing:
     """The share of this instance among those that have the same jobs."""
 
-    def __init__(
-        self,
-        owner: str,
-        clock: Clock,
-        locks: LockClient,
-        background: Background,
-        jobs: RegisteredJobs,
-        queue: JobQueue,
-        wake: Callable[[], None],
-    ) -> None:
-        self._owner = owner
-        self._clock = clock
-        self._locks = locks
-        self._background = background
-        self._jobs = jobs
-        self._queue = queue
-        self._wake = wake
+    _owner: str
+    _clock: Clock
+    _locks: LockClient
+    _background: Background
+    _jobs: RegisteredJobs
+    _queue: JobQueue
+    _wake: Callable[[], None]
+
+    def __post_init__(self) -> None:
         #: The number of this instance, and how many there are.
         self._number, self._instances = 0, 1
         #: The ticks that were left to others, with the time at which their turn is over.
@@ -82,7 +76,6 @@ class Sharing:
             self._task = self._background.start(self._queue_unclaimed(self.pop_over(now)))
 
     def stop(self) -> None:
-        """Queue nothing more."""
         if self._task is not None:
             self._task.cancel()
 

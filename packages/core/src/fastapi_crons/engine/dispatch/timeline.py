@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from time import thread_time
 
 from fastapi_crons._util.backoff import Meter
+from fastapi_crons._util.part import listed
 from fastapi_crons._util.text import one_line, span
 from fastapi_crons.engine.dispatch.tracked import TrackedJob
 from fastapi_crons.job import CronJob
@@ -50,11 +51,7 @@ class Group:
 
     def _stopped(self, fault: str) -> None:
         self.fault = fault
-        logger.error(
-            "the schedule of %s can't be used, and runs nothing any more: %s",
-            _listed(self.names),
-            fault,
-        )
+        logger.error("the schedule of %s can't be used, and runs nothing any more: %s", listed(self.names), fault)
 
     def failed(self, now: float, error: Exception) -> None:
         """The schedule raised an error when it was asked for its next tick."""
@@ -65,7 +62,7 @@ class Group:
         if lasting is not None:
             logger.error(
                 "the schedule of %s %s, and is asked again every %d s: %s",
-                _listed(self.names),
+                listed(self.names),
                 "failed" if lasting.first else f"has failed for {span(lasting.seconds)}",
                 _ASK_AGAIN,
                 one_line(error),
@@ -76,7 +73,7 @@ class Group:
         self.broken = False
         lasting = None if self.failures is None else self.failures.works(now)
         if lasting is not None:
-            logger.warning("the schedule of %s works again, after %s", _listed(self.names), span(lasting.seconds))
+            logger.warning("the schedule of %s works again, after %s", listed(self.names), span(lasting.seconds))
 
 
 class Timeline:
@@ -161,7 +158,3 @@ class Timeline:
         if group.ticks.next_tick is not None:
             self._sequence += 1
             heapq.heappush(self._heap, (group.ticks.next_tick, self._sequence, group))
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")

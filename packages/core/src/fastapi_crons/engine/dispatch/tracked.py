@@ -12,6 +12,7 @@ Whenever a job leaves `queued`, it is found out again which of its ticks are due
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -71,52 +72,34 @@ class Skipped(NamedTuple):
     """How many of them no log message has mentioned."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class TrackedJob:
     """What this instance knows of one job that it has registered. Only its own methods change it."""
 
-    __slots__ = (
-        "_awaited",
-        "_claims",
-        "_look_again",
-        "busy_until",
-        "delay",
-        "in_force",
-        "job",
-        "last_handled",
-        "late",
-        "late_until",
-        "phase",
-        "policy",
-        "runs",
-        "skipped",
-        "ticks",
-    )
-
-    def __init__(self, job: CronJob, ticks: SharedTicks, policy: Policy, last_handled: int) -> None:
-        self.job = job
-        self.ticks = ticks
-        self.policy = policy
-        #: The newest tick known to be handled, in Unix seconds.
-        self.last_handled = last_handled
-        self.phase: Phase = IDLE
-        #: Whether the definition that this instance has registered is the one in force.
-        self.in_force = True
-        #: The runs of this job in this instance whose leases are not released yet.
-        self.runs: tuple[ActiveRun, ...] = ()
-        #: Whether ticks were late when they were noticed, and when (Unix seconds) that was.
-        self.late = False
-        self.late_until = 0
-        #: When (Unix seconds) the last of the runs ended that ticks waited for.
-        self.busy_until = 0
-        #: What last delayed this job alone.
-        self.delay: Delay | None = None
-        #: The ticks that were skipped for the run that holds the job.
-        self.skipped: Skipped | None = None
-        #: How many claims have no answer yet, and whether something has become due meanwhile.
-        self._claims = 0
-        self._look_again = False
-        #: The run that more ticks wait for.
-        self._awaited: ActiveRun | None = None
+    job: CronJob
+    ticks: SharedTicks
+    policy: Policy
+    #: The newest tick known to be handled, in Unix seconds.
+    last_handled: int
+    phase: Phase = IDLE
+    #: Whether the definition that this instance has registered is the one in force.
+    in_force: bool = True
+    #: The runs of this job in this instance whose leases are not released yet.
+    runs: tuple[ActiveRun, ...] = ()
+    #: Whether ticks were late when they were noticed, and when (Unix seconds) that was.
+    late: bool = False
+    late_until: int = 0
+    #: When (Unix seconds) the last of the runs ended that ticks waited for.
+    busy_until: int = 0
+    #: What last delayed this job alone.
+    delay: Delay | None = None
+    #: The ticks that were skipped for the run that holds the job.
+    skipped: Skipped | None = None
+    #: How many claims have no answer yet, and whether something has become due meanwhile.
+    _claims: int = 0
+    _look_again: bool = False
+    #: The run that more ticks wait for.
+    _awaited: ActiveRun | None = None
 
     @property
     def waiting(self) -> bool:

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -46,33 +47,24 @@ class Listener(Protocol):
         """The scheduler's loop has not turned for so long. Called from the heartbeat's thread."""
 
 
+@dataclass(eq=False, repr=False)
 class Heartbeat:
     """Heartbeats and renewals of one instance. Made, started and stopped on its listener's event loop."""
 
-    def __init__(
-        self,
-        config: CronConfig,
-        clock: Clock,
-        instance: Instance,
-        supervisor: Supervisor,
-        locks: LockClient,
-        leases: LeaseBook,
-        waker: HeartbeatWaker,
-        lost: LostLeases,
-        listener: Listener,
-    ) -> None:
-        self._config = config
-        self._clock = clock
-        self._instance = instance
-        self._supervisor = supervisor
-        self._locks = locks
-        self._leases = leases
-        self._waker = waker
-        self._lost = lost
-        self._listener = listener
+    _config: CronConfig
+    _clock: Clock
+    _instance: Instance
+    _supervisor: Supervisor
+    _locks: LockClient
+    _leases: LeaseBook
+    _waker: HeartbeatWaker
+    _lost: LostLeases
+    _listener: Listener
+
+    def __post_init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         #: When the last heartbeat was sent that the store has answered, on the monotonic clock.
-        self._beaten_at = clock.monotonic()
+        self._beaten_at = self._clock.monotonic()
         self._stopping = False
         self._failures = Meter()
         self._thread: threading.Thread | None = None
@@ -177,9 +169,7 @@ class Heartbeat:
             logger.debug("no heartbeat: %s", one_line(error))  # the client has logged the outage
         elif (lasting := self._failures.failed(self._clock.monotonic())) is not None:
             logger.error(
-                "can't send a heartbeat to the lock store (%s so far)",
-                counted(lasting.times, "time"),
-                exc_info=error,
+                "can't send a heartbeat to the lock store (%s so far)", counted(lasting.times, "time"), exc_info=error
             )
 
     async def _beat(self, locks: LockClient) -> Beat:

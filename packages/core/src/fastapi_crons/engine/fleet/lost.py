@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from fastapi_crons._util.tasks import Background
 from fastapi_crons.clock import Clock
@@ -23,27 +24,18 @@ logger = logging.getLogger(__name__)
 _RETRY_AFTER = 1.0
 
 
+@dataclass(eq=False, repr=False)
 class LostLeases:
     """Has leases put on record again where the store has lost them, and cancels the runs whose leases can't be restored."""
 
-    def __init__(
-        self,
-        clock: Clock,
-        background: Background,
-        locks: LockClient,
-        leases: LeaseBook,
-        runner: Runner,
-        dispatcher: Dispatcher,
-        waker: HeartbeatWaker,
-        log_failure: Callable[[str, StoreError], None],
-    ) -> None:
-        self._clock = clock
-        self._background = background
-        self._locks, self._leases = locks, leases
-        self._runner = runner
-        self._dispatcher = dispatcher
-        self._waker = waker
-        self._log_failure = log_failure
+    _clock: Clock
+    _background: Background
+    _locks: LockClient
+    _leases: LeaseBook
+    _runner: Runner
+    _dispatcher: Dispatcher
+    _waker: HeartbeatWaker
+    _log_failure: Callable[[str, StoreError], None]
 
     def refused(self, leases: Sequence[LeaseRef]) -> None:
         """The store does not know these leases as ours, though we hold them."""
@@ -64,20 +56,20 @@ class LostLeases:
             self._clock.call_later(_RETRY_AFTER, self._waker.renew)
             return
         for run in lost:
-            self._lose(run)
+            self._leases.lose(run.id)
+            if not run.function_ended:
+                logger.error(
+                    "job %r: run %s lost its lease, and is cancelled",
+                    run.job.name,
+                    short_id(run.id),
+                    extra=run.log_fields,
+                )
+                run.cut_off("lease_lost")
 
     async def _renew(self, runs: Sequence[ActiveRun]) -> list[ActiveRun]:
         """Renew the leases of runs; returns the runs whose leases are not ours for the store."""
         refused = {lease.run_id for lease in await self._locks.renew([run.ref for run in runs])}
         return [run for run in runs if run.id in refused]
-
-    def _lose(self, run: ActiveRun) -> None:
-        self._leases.lose(run.id)
-        if not run.function_ended:
-            logger.error(
-                "job %r: run %s lost its lease, and is cancelled", run.job.name, short_id(run.id), extra=run.log_fields
-            )
-            run.cut_off("lease_lost")
 
     def trust_lost(self) -> None:
         """The store did not answer in time: another instance may have recovered what runs here."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from fastapi_crons.clock import Clock
@@ -32,34 +32,27 @@ _PROCESS_DIED = "its process died, or lost its lease"
 _NEVER_BEGAN = "the answer to its claim never arrived"
 
 
+@dataclass(eq=False, repr=False)
 class Recovery:
     """Closes the records of interrupted runs, records missed ticks, and reruns ticks, for one scheduler."""
 
-    def __init__(
-        self,
-        config: CronConfig,
-        clock: Clock,
-        owner: str,
-        state: StateBackend,
-        locks: LockClient,
-        leases: LeaseBook,
-        runs: Runs,
-        dispatcher: Dispatcher,
-        job_of: Callable[[str], CronJob | None],
-    ) -> None:
-        self._config = config
-        self._clock = clock
-        self._owner = owner
-        self._state = state
-        self._locks, self._leases = locks, leases
-        self._recorder, self._journal, self._runner = runs
-        self._dispatcher = dispatcher
-        self._job_of = job_of
+    _config: CronConfig
+    _clock: Clock
+    _owner: str
+    _state: StateBackend
+    _locks: LockClient
+    _leases: LeaseBook
+    _runs: Runs
+    _dispatcher: Dispatcher
+    _job_of: Callable[[str], CronJob | None]
+
+    def __post_init__(self) -> None:
+        self._recorder, self._journal, self._runner = self._runs
         #: Runs whose records were closed here, and whose ticks are to be rerun.
         self._closed: set[str] = set()
         self._batch = MAX_BATCH
         #: Whether the history is shared by more than the lock store is; and the instances that share the lock store, or did.
-        self._sees_further = REACHES.index(state.reach) > REACHES.index(locks.backend.reach)
+        self._sees_further = REACHES.index(self._state.reach) > REACHES.index(self._locks.backend.reach)
         self._met: set[str] = set()
 
     def meet(self, instances: Iterable[str]) -> None:
@@ -112,10 +105,10 @@ class Recovery:
         # While leases of jobs that are unknown here have not expired, they are left to instances that know these jobs.
         leases = [lease for lease in leases if jobs[lease.job] is not None or lease.expires < now]
         # Read first: a state store that does not answer must not cost the leases that say what is to be recovered.
-        runs = await self._runs_of(lease for lease in leases if lease.missed is None)
-        recorded = await self._missed_of(
-            {lease.job for lease in leases if lease.missed is not None and jobs[lease.job]}
-        )
+        run_ids = [lease.run_id for lease in leases if lease.missed is None]
+        runs = await self._answer(self._state.runs_by_id(run_ids)) if run_ids else {}
+        missed = {lease.job for lease in leases if lease.missed is not None and jobs[lease.job]}
+        recorded = await self._answer(self._state.missed_by_job(missed)) if missed else {}
         unknown: list[Lease] = []
         for lease in leases:
             tracked = jobs[lease.job]
@@ -126,13 +119,6 @@ class Recovery:
             else:
                 self._record_missed(tracked, lease, lease.missed, recorded.get(lease.job, ()))
         await self._release_unknown(unknown, runs)
-
-    async def _runs_of(self, leases: Iterable[Lease]) -> dict[str, Run]:
-        run_ids = [lease.run_id for lease in leases]
-        return await self._answer(self._state.runs_by_id(run_ids)) if run_ids else {}
-
-    async def _missed_of(self, jobs: Collection[str]) -> dict[str, list[MissedTicks]]:
-        return await self._answer(self._state.missed_by_job(jobs)) if jobs else {}
 
     def _recover_run(self, tracked: TrackedJob, lease: Lease, known: Run | None) -> None:
         """Recover the run of a dead holder; `known` is its record in the state store."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from fastapi_crons._util.backoff import Backoff
 from fastapi_crons._util.part import Part
@@ -19,32 +20,22 @@ from fastapi_crons.state.client import answer_of
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False, repr=False)
 class FleetSignals(Part):
     """The signals of one instance. An instance that receives none learns the same from the lock store, a little later."""
 
-    def __init__(
-        self,
-        clock: Clock,
-        supervisor: Supervisor,
-        background: Background,
-        state: StateBackend,
-        dispatcher: Dispatcher,
-        waker: HeartbeatWaker,
-        *,
-        store_timeout: float,
-        publishes: bool,
-        listens: bool,
-    ) -> None:
-        self._clock = clock
-        self._supervisor, self._background = supervisor, background
-        self._state = state
-        self._dispatcher = dispatcher
-        self._waker = waker
-        self._store_timeout = store_timeout
-        self._publishes, self._listens = publishes, listens
+    _clock: Clock
+    _supervisor: Supervisor
+    _background: Background
+    _state: StateBackend
+    _dispatcher: Dispatcher
+    _waker: HeartbeatWaker
+    store_timeout: float
+    publishes: bool
+    listens: bool
 
     async def startup(self) -> None:
-        if self._listens:
+        if self.listens:
             self._supervisor.start("listen", self._listen_forever)
 
     async def shutdown(self, timeout: float) -> None:
@@ -52,12 +43,12 @@ class FleetSignals(Part):
 
     def publish(self, signal: Signal) -> None:
         """Publish a signal, without waiting for it."""
-        if self._publishes:
+        if self.publishes:
             self._background.start(self._publish(signal))
 
     async def _publish(self, signal: Signal) -> None:
         try:
-            await answer_of(self._state.publish(signal), self._store_timeout)
+            await answer_of(self._state.publish(signal), self.store_timeout)
         except StoreError as error:
             logger.debug("can't publish the signal %s: %s", signal.kind, one_line(error))
 
@@ -68,15 +59,11 @@ class FleetSignals(Part):
                 async with aclosing(events):
                     async for event in events:
                         backoff = Backoff()
-                        if isinstance(event, Signal):
-                            self._act_on(event)
+                        # The lock store has the last word: a signal only says that it should be asked.
+                        if isinstance(event, Signal) and event.kind == "resume":
+                            self._dispatcher.resumed(event.job or "", 0)
+                        elif isinstance(event, Signal):
+                            self._waker.beat()
             except Exception as error:  # whatever a store raises
                 logger.debug("can't listen to signals: %s", one_line(error))
             await self._clock.sleep(backoff.next())
-
-    def _act_on(self, signal: Signal) -> None:
-        # The lock store has the last word: a signal only says that it should be asked.
-        if signal.kind in ("cancel", "join", "leave", "lost"):
-            self._waker.beat()
-        elif signal.kind == "resume" and signal.job is not None:
-            self._dispatcher.resumed(signal.job, 0)

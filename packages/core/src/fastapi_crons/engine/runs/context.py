@@ -131,7 +131,7 @@ def run_context(job: CronJob, run: Run, asked_ts: float | None = None) -> HookCo
         "status": run.status,
         "success": run.status == "completed" if ended else None,
         "result": run.result,
-        "error": _error_text(run),
+        "error": None if run.error is None else run.error.message or run.error.type,
         "error_type": None if run.error is None else run.error.type,
     }
 
@@ -157,9 +157,3 @@ def _job_context(job: CronJob, instance: str) -> HookContext:
         "timezone": job.schedule_zone or None,
         "instance_id": instance,
     }
-
-
-def _error_text(run: Run) -> str | None:
-    if run.error is None:
-        return None
-    return run.error.message or run.error.type

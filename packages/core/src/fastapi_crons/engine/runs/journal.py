@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fastapi_crons._util.backoff import Meter
@@ -26,28 +26,26 @@ logger = logging.getLogger("fastapi_crons.runner")
 _EACH_TICK: frozenset[MissedReason] = frozenset({"vetoed", "misfire_grace_time", "max_catch_up"})
 
 
+@dataclass(slots=True)
 class _Unlogged:
     """Ticks of one job that were missed for one reason, and have not been logged yet."""
 
-    __slots__ = ("meter", "more", "number")
-
-    def __init__(self) -> None:
-        self.meter = Meter()
-        self.number = 0
-        self.more = False
+    meter: Meter = field(default_factory=Meter)
+    number: int = 0
+    more: bool = False
 
 
+@dataclass(eq=False, repr=False)
 class Journal:
     """The journal of one scheduler."""
 
-    def __init__(
-        self, clock: Clock, hooks: HookCaller, recorder: Recorder, background: Background, instance_id: str
-    ) -> None:
-        self._clock = clock
-        self._hooks = hooks
-        self._recorder = recorder
-        self._background = background
-        self._instance_id = instance_id
+    _clock: Clock
+    _hooks: HookCaller
+    _recorder: Recorder
+    _background: Background
+    _instance_id: str
+
+    def __post_init__(self) -> None:
         self._unlogged: dict[tuple[str, MissedReason], _Unlogged] = {}
 
     def record_missed(

@@ -44,16 +44,13 @@ class OutcomeFilter:
         self._hooks = hooks
 
     async def result(self, run: ActiveRun, value: object) -> str | None:
-        """What a function returned, as JSON text."""
         return await result_json(value, self._max_result_bytes, self._cut_first(run.job.name, REASON_CHARS))
 
     def error(self, run: ActiveRun, raised: BaseException) -> RunError:
-        """What a function raised."""
         error = error_of(raised, self._cut_first(run.job.name, self._max_error_chars))
         return replace(error, traceback=without_our_frames(error.traceback))
 
     def veto(self, run: ActiveRun, raised: BaseException) -> RunError:
-        """Why a before-run hook vetoed a run."""
         try:
             reason = safe_text(getattr(raised, "reason", ""), self._cut_first(run.job.name, _REASON_CHARS))
         except BaseException:  # the plugin's own subclass of `SkipRun`
@@ -61,7 +58,6 @@ class OutcomeFilter:
         return RunError(SkipRun.__name__, reason)
 
     def note(self, job_name: str, text: str | None) -> str | None:
-        """The note of a manual run, or of a pause."""
         if text is None or not self._hooks.implemented("redact", job_name):
             return None if text is None else safe_text(text, _NOTE_CHARS)
         return self._redacted(job_name, "note", safe_text(text, self._cut_first(job_name, _NOTE_CHARS)), _NOTE_CHARS)

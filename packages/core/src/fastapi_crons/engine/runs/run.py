@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from fastapi_crons._util.tasks import uncancel
@@ -48,116 +48,71 @@ class Asked(NamedTuple):
     note: str | None
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class ActiveRun:
     """A run and its state. The runner, the attempts and whoever starts it write down here how far it is."""
 
-    __slots__ = (
-        "after",
-        "arguments",
-        "arguments_json",
-        "asked",
-        "attempt",
-        "begun",
-        "beside",
-        "cut",
-        "cut_by",
-        "cuts",
-        "delay",
-        "ended",
-        "ending",
-        "function_ended",
-        "id",
-        "in_function",
-        "instance",
-        "job",
-        "log",
-        "log_limits",
-        "missed",
-        "on_end",
-        "outcome",
-        "ref",
-        "releasing",
-        "result_json",
-        "started_ts",
-        "task",
-        "thread",
-        "tick_ts",
-        "timeout",
-        "token",
-        "trigger",
-        "vetoed",
-        "waited",
-        "waits",
-    )
+    job: CronJob
+    id: str
+    tick_ts: int | None
+    trigger: Trigger
+    attempt: int = 1
+    #: Of a manual run; None for the run of a tick.
+    asked: Asked | None = None
+    timeout: float | None = field(init=False)
+    #: What the function is called with, and the same as it is stored; None for a job without arguments.
+    arguments: Mapping[str, object] = field(init=False)
+    arguments_json: str | None = field(init=False)
     #: Names its lease, once that is granted.
-    ref: LeaseRef
+    ref: LeaseRef = field(init=False)
     #: Called when the run has ended and its lease is released: see `Runner.start`.
-    on_end: Callable[[ActiveRun], None]
+    on_end: Callable[[ActiveRun], None] = field(init=False)
     #: How many characters its log may have in all, and in each line; None where it keeps no log.
-    log_limits: Callable[[ActiveRun], tuple[int, int]] | None
+    log_limits: Callable[[ActiveRun], tuple[int, int]] | None = field(init=False)
+    #: From the answer to its claim: the fencing token, and the last handled tick before this one.
+    token: int = 0
+    after: int = 0
+    #: The run that was running already when this one was forced.
+    beside: str | None = None
+    #: Earlier ticks that this run stands for.
+    missed: TickRange | None = None
+    #: Why the tick was claimed late.
+    delay: str | None = None
+    instance: str = ""
+    started_ts: float = 0.0
+    #: How the function ended, while the store has yet to say whose the lease is.
+    ending: Ending | None = None
+    log: RunLog | None = None
+    task: asyncio.Task[None] | None = None
+    #: Whether its task has begun: a task that is cancelled before that never begins.
+    begun: bool = False
+    #: Whether it waits for a thread, and how long (seconds) it has waited for threads.
+    waits: bool = False
+    waited: float = 0.0
+    #: The thread's future, while a sync function runs.
+    thread: asyncio.Future[Ended] | None = None
+    #: Why the run was cut off, by whom, and how often its task was cancelled by us.
+    cut: Cut | None = None
+    cut_by: str | None = None
+    cuts: int = 0
+    #: Whether the function has ended: from then on the run is not cut off.
+    function_ended: bool = False
+    #: Whether the run waits for the function, or for the thread that it left behind.
+    in_function: bool = False
+    #: Whether a before-run hook vetoed it.
+    vetoed: bool = False
+    #: Its final record, once it has ended.
+    outcome: Run | None = None
+    #: What the function returned, as JSON text, for hooks: also where the result is not stored.
+    result_json: str | None = None
+    #: Whether the run has ended, and only waits for its lease to be released.
+    releasing: bool = False
+    #: Set when the run has ended and its lease is released, for callers that wait for it.
+    ended: asyncio.Event | None = None
 
-    def __init__(
-        self,
-        job: CronJob,
-        run_id: str,
-        tick_ts: int | None,
-        trigger: Trigger,
-        *,
-        attempt: int = 1,
-        asked: Asked | None = None,
-    ) -> None:
-        self.job = job
-        self.id = run_id
-        self.tick_ts = tick_ts
-        self.trigger: Trigger = trigger
-        self.attempt = attempt
-        #: Of a manual run; None for the run of a tick.
-        self.asked = asked
-        self.timeout = job.timeout
-        #: What the function is called with, and the same as it is stored; None for a job without arguments.
-        self.arguments = job.kwargs
-        self.arguments_json = job.arguments_json
-        #: From the answer to its claim: the fencing token, and the last handled tick before this one.
-        self.token = self.after = 0
-        #: The run that was running already when this one was forced.
-        self.beside: str | None = None
-        #: Earlier ticks that this run stands for.
-        self.missed: TickRange | None = None
-        #: Why the tick was claimed late.
-        self.delay: str | None = None
-        self.instance = ""
-        self.started_ts = 0.0
-        #: How the function ended, while the store has yet to say whose the lease is.
-        self.ending: Ending | None = None
-        self.log: RunLog | None = None
-        self.task: asyncio.Task[None] | None = None
-        #: Whether its task has begun: a task that is cancelled before that never begins.
-        self.begun = False
-        #: Whether it waits for a thread.
-        self.waits = False
-        #: How long (seconds) it has waited for threads.
-        self.waited = 0.0
-        #: The thread's future, while a sync function runs.
-        self.thread: asyncio.Future[Ended] | None = None
-        #: Why the run was cut off, and by whom.
-        self.cut: Cut | None = None
-        self.cut_by: str | None = None
-        #: How often its task was cancelled by us.
-        self.cuts = 0
-        #: Whether the function has ended: from then on the run is not cut off.
-        self.function_ended = False
-        #: Whether the run waits for the function, or for the thread that it left behind.
-        self.in_function = False
-        #: Whether a before-run hook vetoed it.
-        self.vetoed = False
-        #: Its final record, once it has ended.
-        self.outcome: Run | None = None
-        #: What the function returned, as JSON text, for hooks: also where the result is not stored.
-        self.result_json: str | None = None
-        #: Whether the run has ended, and only waits for its lease to be released.
-        self.releasing = False
-        #: Set when the run has ended and its lease is released, for callers that wait for it.
-        self.ended: asyncio.Event | None = None
+    def __post_init__(self) -> None:
+        self.timeout = self.job.timeout
+        self.arguments, self.arguments_json = self.job.kwargs, self.job.arguments_json
 
     def override(self, arguments: Mapping[str, object]) -> None:
         """Call the function with these arguments instead of the job's own ones of the same names."""
@@ -237,7 +192,6 @@ class ActiveRun:
 
     @property
     def log_fields(self) -> dict[str, object]:
-        """The fields of log records about this run."""
         return log_fields(self.snapshot())
 
     def context(self) -> HookContext:
@@ -249,11 +203,9 @@ class ActiveRun:
 
     @property
     def asked_ts(self) -> float | None:
-        """When somebody asked for it; None for a tick."""
         return None if self.asked is None else self.asked.ts
 
     def snapshot(self) -> Run:
-        """The run as it is now."""
         return self.outcome or self.record("running", None)
 
     def record(

@@ -10,7 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastapi_crons._util.exceptions import is_a
@@ -51,42 +51,33 @@ _PERIODS = 3
 _LOGGED = 500
 
 
+@dataclass(eq=False, repr=False)
 class Runner(Part):
     """Executes runs, has their outcomes recorded, and calls their hooks."""
 
-    def __init__(
-        self,
-        config: CronConfig,
-        clock: Clock,
-        plugins: Plugins,
-        hooks: HookCaller,
-        recorder: Recorder,
-        journal: Journal,
-        leases: LeaseBook,
-        background: Background,
-        instance_id: str,
-        interrupts: InterruptWatch,
-        served: Callable[[], Served],
-        ask_about_leases: Callable[[], None],
-        on_lost: Callable[[ActiveRun], None],
-    ) -> None:
-        """`ask_about_leases` makes the heartbeat ask the store now; `on_lost` is called after a run that lost its lease."""
-        self._clock = clock
-        self._keeps_logs = config.enabled and config.max_log_chars > 0
-        self._shutdown_timeout, self._hook_timeout = config.shutdown_timeout, config.hook_timeout
-        self._log_tracebacks = config.log_tracebacks
-        self._hooks = hooks
-        self._filter = OutcomeFilter(config, hooks)
+    _config: CronConfig
+    _clock: Clock
+    _plugins: Plugins
+    _hooks: HookCaller
+    _recorder: Recorder
+    _journal: Journal
+    _leases: LeaseBook
+    _background: Background
+    _instance_id: str
+    _interrupts: InterruptWatch
+    _served: Callable[[], Served]
+    #: Makes the heartbeat ask the store now.
+    _ask_about_leases: Callable[[], None]
+    #: Called after a run that lost its lease.
+    _on_lost: Callable[[ActiveRun], None]
+
+    def __post_init__(self) -> None:
+        self._keeps_logs = self._config.enabled and self._config.max_log_chars > 0
+        self._filter = OutcomeFilter(self._config, self._hooks)
         self._log_limits = self._filter.log_limits if self._keeps_logs else None
-        self._recorder = recorder
-        self._journal = journal
-        self._leases = leases
-        self._ask_about_leases = ask_about_leases
-        self._on_lost = on_lost
-        self._background = background
-        self._instance_id = instance_id
-        self._attempts = Attempts(config, clock, plugins, hooks, served, self._settle_lease)
-        self._interrupts = interrupts
+        self._attempts = Attempts(
+            self._config, self._clock, self._plugins, self._hooks, self._served, self._settle_lease
+        )
         self._create_task = asyncio.get_running_loop().create_task
         self.active: dict[str, ActiveRun] = {}
         #: How many of the active runs are where, and how many are runs of late ticks.
@@ -100,7 +91,7 @@ class Runner(Part):
     async def shutdown(self, timeout: float) -> None:
         """Let runs finish within `shutdown_timeout`, cancel the rest, and give their hooks as long as hooks may take."""
         self._leases.stop()
-        await self._wait_for_runs(self._shutdown_timeout)
+        await self._wait_for_runs(self._config.shutdown_timeout)
         for run in list(self.active.values()):
             run.cut_off("interrupted" if run.job.run_in == "thread" else "cancelled", "the stop of its scheduler")
         await self._wait_for_runs(CANCEL_GRACE)
@@ -108,7 +99,7 @@ class Runner(Part):
             if run.outcome is None:
                 self._abandon(run)
         # The runs that are left have ended, and their hooks are running.
-        await self._wait_for_runs(self._hook_timeout)
+        await self._wait_for_runs(self._config.hook_timeout)
         for run in list(self.active.values()):
             self._abandon(run)
 
@@ -232,7 +223,10 @@ class Runner(Part):
             if run.cut is not None:  # it was cut off before its task began
                 raise asyncio.CancelledError
             if self._hooks.implemented("before_run", run.job.name):
-                await self._ask_before_hooks(run)
+                veto = await self._hooks.for_job("before_run", run.job.name, run.context())
+                if veto is not None:
+                    run.vetoed = True
+                    raise veto
                 await self._settle_lease(run)
             value = await self._attempts.call(run)
             return Ending("completed", None, None if value is None else await self._filter.result(run, value))
@@ -253,12 +247,6 @@ class Runner(Part):
     def _is_interrupt(self, raised: BaseException) -> bool:
         """Whether this is a real Ctrl-C, as opposed to one that a job raised."""
         return self._interrupts.seen and is_a(raised, KeyboardInterrupt)
-
-    async def _ask_before_hooks(self, run: ActiveRun) -> None:
-        veto = await self._hooks.for_job("before_run", run.job.name, run.context())
-        if veto is not None:
-            run.vetoed = True
-            raise veto
 
     def _end(self, run: ActiveRun, status: RunStatus, error: RunError | None, result: str | None) -> None:
         """Record the outcome. From here on the function is not called again."""
@@ -289,7 +277,7 @@ class Runner(Part):
             return
         log_error(
             logger,
-            shortened(outcome.error.traceback, self._log_tracebacks),
+            shortened(outcome.error.traceback, self._config.log_tracebacks),
             "job %r %s (run %s): %s: %s",
             run.job.name,
             outcome.status.replace("_", " "),
@@ -329,12 +317,12 @@ class Runner(Part):
         run.in_function = True
         if run.ended is not None:
             run.ended.set()
-        run.thread.add_done_callback(lambda _: self._thread_ended(run))
 
-    def _thread_ended(self, run: ActiveRun) -> None:
-        """A function has ended after its run."""
-        self._leases.ended(run.id)
-        self._release(run)
+        def thread_ended(_: object) -> None:
+            self._leases.ended(run.id)
+            self._release(run)
+
+        run.thread.add_done_callback(thread_ended)
 
     def _release(self, run: ActiveRun) -> None:
         if self.active.pop(run.id, None) is None:

@@ -33,7 +33,6 @@ class Scopes:
 
     @property
     def wanted(self) -> bool:
-        """Whether a plugin implements `run_scope`."""
         return bool(self._plugins.calls["run_scope"])
 
     async def around(self, run: ActiveRun, function: Callable[[ActiveRun], Awaitable[object]]) -> object:
