@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -237,12 +238,21 @@ def with_scheme(credentials: Annotated[object, Depends(HTTPBearer(auto_error=Fal
         raise HTTPException(401)
 
 
+def handed_on(credentials: Annotated[object, Depends(HTTPBearer())]) -> object:
+    return credentials
+
+
 class OwnScheme(HTTPBearer):
     async def __call__(self, request: HTTPConnection) -> HTTPAuthorizationCredentials | None:
         found = await super().__call__(request)
         if found is None or found.credentials != TOKEN:
             raise HTTPException(401)
         return found
+
+
+class Noted:
+    def __call__(self) -> None:
+        """Refuses nobody."""
 
 
 HERE = __name__
@@ -252,6 +262,11 @@ GUARDS: dict[str, tuple[list[Any], int, str]] = {
         logging.WARNING,
         "is guarded by HTTPBasic, which requires credentials but does not check them",
     ),
+    "a scheme behind a function that hands on what it found": (
+        [handed_on],
+        logging.WARNING,
+        f"is guarded by {HERE}:handed_on, which requires credentials but does not check them",
+    ),
     "a scheme and a function": ([HTTPBearer(), by_raising], logging.INFO, f"HTTPBearer, {HERE}:by_raising"),
     "a scheme of the app's": ([OwnScheme()], logging.INFO, "is guarded by OwnScheme"),
     "a function with a scheme": ([with_scheme], logging.INFO, f"is guarded by {HERE}:with_scheme"),
@@ -259,11 +274,19 @@ GUARDS: dict[str, tuple[list[Any], int, str]] = {
     "one that wants a header": ([by_key], logging.INFO, f"guarded by {HERE}:by_key; that is not a security scheme"),
     "one that depends on another": ([with_sub_dependency], logging.INFO, "that is not a security scheme"),
     "several": ([noted, by_raising], logging.INFO, f"guarded by {HERE}:noted, {HERE}:by_raising; "),
+    "nothing": ([noted], logging.WARNING, "none of these dependencies can refuse"),
     "a scheme that refuses nobody": (
         [APIKeyHeader(name="x", auto_error=False)],
         logging.WARNING,
-        "requires credentials but does not check them",
+        "none of these dependencies can refuse",
     ),
+    "an object that refuses nobody": ([Noted()], logging.WARNING, "none of these dependencies can refuse"),
+    "nothing, in part": (
+        [partial(noted, Request({"type": "http"}))],
+        logging.WARNING,
+        "none of these dependencies can refuse",
+    ),
+    "nothing, twice": ([noted, lambda: None], logging.WARNING, "anyone may change things"),
 }
 
 

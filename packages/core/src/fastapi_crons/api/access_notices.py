@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import dis
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from inspect import isclass, isfunction, ismethod
 
 from fastapi.dependencies.models import Dependant
 from fastapi.params import Depends
@@ -50,6 +53,7 @@ class Notices:
             asyncio.get_running_loop().call_later(_LISTENS_AFTER, look)
 
     def log_guards(self, config: CronConfig) -> None:
+        """Log what guards the API."""
         if self._logged:
             return
         self._logged = True
@@ -60,22 +64,28 @@ class Notices:
             self._log_dependencies()
 
     def _log_dependencies(self) -> None:
-        schemes = [part.call for guard in self._guards for part in _parts(guard) if isinstance(part.call, SecurityBase)]
-        names = ", ".join(_name(guard.call) for guard in self._guards)
-        if not schemes:
-            logger.info(
-                "the management API is guarded by %s; that is not a security scheme of FastAPI, so check yourself which "
-                "requests it refuses",
+        every = [part for guard in self._guards for part in _parts(guard)]
+        names = ", ".join(_name(guard) for guard in self._guards)
+        if not any(_may_refuse(part) for part in every):
+            logger.warning(
+                "the management API is guarded by %s, but none of these dependencies can refuse a request, so anyone may "
+                "change things; set CRON_API_TOKEN, or add a dependency that raises an HTTPException",
                 names,
             )
-        elif all(isinstance(guard.call, SecurityBase) and _only_reads(guard.call) for guard in self._guards):
+        elif all(_only_reads(part) for part in every if _may_refuse(part)):
             logger.warning(
                 "the management API is guarded by %s, which requires credentials but does not check them, so anyone who sends "
                 "some may change things; add a dependency that checks them, or set CRON_API_TOKEN",
                 names,
             )
-        else:
+        elif any(isinstance(part.call, SecurityBase) for part in every):
             logger.info("the management API is guarded by %s", names)
+        else:
+            logger.info(
+                "the management API is guarded by %s; that is not a security scheme of FastAPI, so check yourself which "
+                "requests it refuses",
+                names,
+            )
 
 
 def _nothing() -> None:
@@ -89,12 +99,43 @@ def _parts(dependant: Dependant) -> Iterator[Dependant]:
         yield from _parts(part)
 
 
-def _name(call: object) -> str:
+def _name(dependant: Dependant) -> str:
+    call = dependant.call
     if isinstance(call, SecurityBase):
         return type(call).__name__
-    return label(call) if callable(call) else "?"
+    return "?" if call is None else label(call)
 
 
-def _only_reads(scheme: SecurityBase) -> bool:
+def _may_refuse(dependant: Dependant) -> bool:
+    """False for a dependency that certainly refuses no request."""
+    call = dependant.call
+    if isinstance(call, SecurityBase):
+        return bool(getattr(call, "auto_error", True))
+    wanted: Sequence[Sequence[object]] = (
+        dependant.path_params,
+        dependant.query_params,
+        dependant.header_params,
+        dependant.cookie_params,
+        dependant.body_params,
+    )
+    # A request is refused where it lacks a parameter.
+    return any(wanted) or _does_anything(call)
+
+
+def _only_reads(dependant: Dependant) -> bool:
     """Whether it is one of FastAPI's own security schemes, which read credentials and don't check them."""
-    return type(scheme).__module__.startswith("fastapi.")
+    return isinstance(dependant.call, SecurityBase) and type(dependant.call).__module__.startswith("fastapi.")
+
+
+def _does_anything(call: object) -> bool:
+    while isinstance(call, partial):
+        call = call.func
+    if not (isfunction(call) or ismethod(call) or isclass(call)):
+        call = type(call).__call__ if callable(call) else None
+    function = call.__func__ if ismethod(call) else call
+    return not isfunction(function) or _does_something(function)
+
+
+def _does_something(function: Callable[..., object]) -> bool:
+    """Whether it calls or raises anything."""
+    return any(step.opname.startswith(("CALL", "RAISE", "LOAD_ASSERTION")) for step in dis.get_instructions(function))
