@@ -26,7 +26,7 @@ ROOMS = (
     ("plugins",),
     ("state",),  # a state store may name the lock that goes with it
     ("locking",),
-    ("job", "registry", "config", "logs", "functions"),
+    ("job", "job_checks", "registry", "config", "logs", "functions"),
     ("schedule", "schedules"),
     ("run", "errors", "clock", "_util", "_elsewhere"),
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ from fastapi_crons._util.callables import (
     is_generator_function,
     label,
     unpicklable,
-    unwrapped,
 )
 from fastapi_crons._util.text import brief
 from fastapi_crons.clock import UTC
@@ -26,6 +24,7 @@ from fastapi_crons.errors import InvalidArgumentError, JobDefinitionError, Sched
 from fastapi_crons.functions.arguments import arguments_text, checked_arguments
 from fastapi_crons.functions.dependencies import fault_of as dependency_fault_of
 from fastapi_crons.functions.parameters import Parameters, parameters_of_job
+from fastapi_crons.job_checks import checked_name, checked_retry_on, checked_tags, default_name
 from fastapi_crons.run import Trigger
 from fastapi_crons.schedule.base import Schedule
 from fastapi_crons.schedule.cron import zone_name
@@ -43,13 +42,8 @@ Place = Literal["loop", "thread", "process"]
 # A job may return and take whatever it likes; the scheduler passes both through.
 JobFunc = Callable[..., Any]
 
-MAX_NAME_LENGTH = 200
 #: The longest duration (seconds) that is accepted: a longer one is taken for a mistake.
 LONGEST = 10**9
-# Most names match this, and need no further check.
-_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.: -]{0,199}")
-# Control characters, line and paragraph separators, surrogates and characters that reorder text.
-_UNFIT = re.compile("[/\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 PLACES: tuple[Place, ...] = ("loop", "thread", "process")
 _OVERLAPS: tuple[Overlap, ...] = ("skip", "queue", "allow")
 _TRIGGERS: tuple[Trigger, ...] = ("cli", "api", "code")
@@ -66,7 +60,6 @@ _ALL_DEFAULTED = tuple(_DEFAULTED)
 _NONE_GIVEN = (None,) * len(_DEFAULTED)
 _options_but_timezone = attrgetter(*_ALL_DEFAULTED[1:])
 _settings = attrgetter(*_DEFAULTED.values())
-_ANY_ERROR: tuple[type[BaseException], ...] = (Exception,)
 _NO_ARGUMENTS: Mapping[str, object] = MappingProxyType({})
 
 
@@ -154,18 +147,18 @@ class CronJob:
             expr = schedule_of_text(expr)
         put(self, "func", func)
         put(self, "expr", expr)
-        put(self, "name", _checked_name(func, name))
+        put(self, "name", checked_name(func, name))
         self._check_function()
         put(self, "kwargs", self._checked_kwargs(kwargs))
         put(self, "arguments_json", arguments_text(self.kwargs) if self.kwargs else None)
-        put(self, "tags", () if tags is None else _checked_tags(self.name, tags))
+        put(self, "tags", () if tags is None else checked_tags(self.name, tags))
         put(self, "timezone", None if timezone is None else zone_name(timezone))
         put(self, "coalesce", True if coalesce is None else coalesce)
         put(self, "misfire_grace_time", misfire_grace_time)
         put(self, "overlap", overlap)
         put(self, "max_retries", 0 if max_retries is None else max_retries)
         put(self, "retry_delay", 1.0 if retry_delay is None else retry_delay)
-        put(self, "retry_on", _checked_retry_on(self.name, retry_on))
+        put(self, "retry_on", checked_retry_on(self.name, retry_on))
         put(self, "timeout", timeout)
         put(self, "jitter", jitter)
         put(self, "enabled", enabled)
@@ -284,8 +277,8 @@ class CronJob:
         if name == self.name and tuple(tags) == self.tags:
             return self
         job = copy(self)
-        object.__setattr__(job, "name", _checked_name(self.func, name))
-        object.__setattr__(job, "tags", _checked_tags(name, tags))
+        object.__setattr__(job, "name", checked_name(self.func, name))
+        object.__setattr__(job, "tags", checked_tags(name, tags))
         return job
 
     def with_defaults(self, config: CronConfig) -> CronJob:
@@ -314,64 +307,6 @@ def _defaulted(*given: object) -> tuple[str, ...]:
     return tuple(option for option, value in zip(_ALL_DEFAULTED, given, strict=True) if value is None)
 
 
-def _default_name(func: JobFunc) -> str:
-    inner = unwrapped(func)
-    name = getattr(inner, "__name__", None)
-    return name if isinstance(name, str) else type(inner).__name__
-
-
-def _checked_name(func: object, name: object) -> str:
-    if not callable(func):
-        raise JobDefinitionError(f"func must be callable, not {brief(func)}; pass the function itself")
-    if name is None:
-        name = _default_name(func)
-    if not isinstance(name, str):
-        raise JobDefinitionError(f"name must be text, not {brief(name)}")
-    return check_name(name)
-
-
-def check_name(name: str) -> str:
-    """The name. Raises `JobDefinitionError` for what can't be a job's name."""
-    if _PLAIN.fullmatch(name):
-        return name
-    visible = any(character.isprintable() and not character.isspace() for character in name)
-    if not visible or len(name) > MAX_NAME_LENGTH:
-        raise JobDefinitionError(
-            f"name {brief(name)} has {len(name)} characters; give 1 to {MAX_NAME_LENGTH}, not only spaces"
-        )
-    unfit = _UNFIT.search(name)
-    if unfit is not None:
-        raise JobDefinitionError(
-            f"name {brief(name)} contains {unfit.group()!a}; use printable characters, without '/' and control characters"
-        )
-    if name in (".", ".."):
-        raise JobDefinitionError(f"name {name!r} has a special meaning in URLs; choose another")
-    return name
-
-
-def _checked_tags(name: str, tags: object) -> tuple[str, ...]:
-    if isinstance(tags, str) or not isinstance(tags, Iterable):
-        raise JobDefinitionError(f"tags of job {brief(name)} must be a list of texts, not {brief(tags)}")
-    given = tuple(tags)
-    if not all(isinstance(tag, str) and tag.strip() and not _UNFIT.search(tag.replace("/", "")) for tag in given):
-        raise JobDefinitionError(
-            f"tags of job {brief(name)} must be non-blank texts without control characters, not {brief(tags)}"
-        )
-    return given
-
-
-def _checked_retry_on(name: str, retry_on: object) -> tuple[type[BaseException], ...]:
-    if retry_on == _ANY_ERROR:
-        return _ANY_ERROR
-    one = isinstance(retry_on, (type, str)) or not isinstance(retry_on, Iterable)
-    given = (retry_on,) if one else tuple(retry_on)  # type: ignore[arg-type]
-    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in given):
-        raise JobDefinitionError(
-            f"retry_on of job {brief(name)} can't be {brief(retry_on)}; give an exception class, or several of them"
-        )
-    return given  # type: ignore[return-value]
-
-
 def check_expression(expr: object) -> None:
     """Raise `ScheduleError` for what is neither text nor a `Schedule`, and `JobDefinitionError` for a function."""
     if isinstance(expr, type) and isinstance(expr, Schedule):
@@ -380,7 +315,7 @@ def check_expression(expr: object) -> None:
         return
     if callable(expr):
         raise JobDefinitionError(
-            f"@crons.cron was given no expression for {brief(_default_name(expr))}; "
+            f"@crons.cron was given no expression for {brief(default_name(expr))}; "
             'write it like @crons.cron("*/5 * * * *")'
         )
     raise ScheduleError(f"expr must be a cron expression or a Schedule, not {brief(expr)}")

@@ -10,7 +10,8 @@ from fastapi_crons._util.executions import Again, told_apart
 from fastapi_crons._util.text import brief, cut
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import DuplicateJobError, JobDefinitionError, UnknownJobError
-from fastapi_crons.job import MAX_NAME_LENGTH, CronJob
+from fastapi_crons.job import CronJob
+from fastapi_crons.job_checks import MAX_NAME_LENGTH
 
 
 class JobRegistry(Sequence[CronJob]):

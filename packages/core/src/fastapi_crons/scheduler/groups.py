@@ -11,7 +11,8 @@ from weakref import WeakSet
 from fastapi_crons._util.executions import Again, Caller, Executions, caller, run_again_in_a_notebook, same_function
 from fastapi_crons._util.text import brief, counted
 from fastapi_crons.errors import DuplicateJobError, JobDefinitionError, ScheduleError
-from fastapi_crons.job import CronJob, JobFunc, check_name
+from fastapi_crons.job import CronJob, JobFunc
+from fastapi_crons.job_checks import check_name
 from fastapi_crons.plugins.added import HookFunc, added_hook
 from fastapi_crons.registry import duplicate
 from fastapi_crons.schedule.base import Schedule
