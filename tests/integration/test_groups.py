@@ -168,6 +168,28 @@ async def test_a_reload_while_it_runs_is_an_error(modules: tuple[ModuleType, Mod
             modules[1].crons.include(reloaded.jobs)
 
 
+async def test_a_start_without_jobs_beside_a_group_that_nothing_includes_is_a_warning_that_names_both(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "fastapi_crons")
+    group, empty, outer = JobGroup(prefix="g."), JobGroup(), JobGroup()
+    group.cron("0 0 1 1 *")(invoices)
+    crons = Crons(state_backend=MemoryStateBackend())
+    async with crons:
+        pass
+    (warning,) = [record for record in caplog.records if "0 jobs" in record.getMessage()]
+    assert warning.levelname == "WARNING"
+    assert warning.getMessage().count("test_groups.py, line") == 2
+    assert "has 1 ('g.invoices'), and is included nowhere" in warning.getMessage()
+    caplog.clear()
+    outer.include(group)
+    crons.include(outer)
+    async with crons:
+        pass
+    assert "Cron scheduler started with 1 job" in caplog.text
+    assert empty.jobs == ()
+
+
 def test_cells_of_a_notebook_that_are_run_again() -> None:
     crons = Crons()
     names: dict[str, Any] = {"__name__": "__main__", "crons": crons, "JobGroup": JobGroup, "imported": jobs}

@@ -45,6 +45,8 @@ async def in_main():
 
 crons.cron("* * * * * *")(imported)
 """
+GROUP = JOBS.replace("Crons", "JobGroup").replace("crons = ", "group = ").replace("@crons", "@group")
+IN_GROUP = (IN_MAIN + HOOK).replace("crons.", "group.")
 #: Each with the modules' texts; `{serve}` stands for how it is served.
 LAYOUTS = {
     "jobs first": {
@@ -84,6 +86,19 @@ LAYOUTS = {
         "from tasks import imported, write\n\ndef make():\n    app = FastAPI()\n    crons = Crons(app)\n"
         + "".join(f"    {line}\n" for line in (IN_MAIN + HOOK).splitlines())
         + "    return app\n\napp = make()\n",
+    },
+    "groups": {
+        "jobs.py": GROUP,
+        "main.py": "import uvicorn\nfrom fastapi import FastAPI\nfrom fastapi_crons import Crons, JobGroup\nimport jobs\n"
+        "from tasks import imported, write\ngroup = JobGroup()\n"
+        + IN_GROUP
+        + "app = FastAPI()\ncrons = Crons(app)\ncrons.include(jobs.group)\ncrons.include(group)\n",
+    },
+    "a group that main adds to": {
+        "jobs.py": GROUP,
+        "main.py": "import uvicorn\nfrom fastapi import FastAPI\nfrom fastapi_crons import Crons, JobGroup\n"
+        "from jobs import group\nfrom tasks import imported, write\ncrons = Crons()\nouter = JobGroup()\n"
+        "crons.include(outer)\nouter.include(group)\n" + IN_GROUP + "app = FastAPI()\nCrons(app)\n",
     },
 }
 SERVED = {

@@ -49,7 +49,16 @@ class JobRegistry(Sequence[CronJob]):
         While the scheduler is not running, a job replaces the one of the same name where both have the same function,
         registered again because its module was executed again.
         """
-        self.extend((job,))
+        job = _checked(job).with_defaults(self._config)
+        self._before_append()
+        with self._lock:
+            known = self._jobs.get(job.name)
+            if known is not None:
+                self._check((job,))
+                self._again.happened(job.name)
+            self._jobs[job.name] = job
+            self._removed.discard(job.name)
+        self._on_append(job)
 
     def extend(self, jobs: Iterable[CronJob], *, before_they_run: Callable[[], None] | None = None) -> None:
         """Register several jobs, or none of them where one can't be registered. Raises as `append`.

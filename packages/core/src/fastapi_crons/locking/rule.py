@@ -128,11 +128,10 @@ def register(records: dict[str, JobRecord], definition: Definition, owner: str, 
     A definition that is withdrawn only takes the instance off those that have registered the one in force.
     """
     record = records.get(definition.job)
-    if definition.withdrawn:
-        if record is None:
-            return Registered(0)
+    if definition.withdrawn and record is not None:
         record.registrars = tuple(each for each in record.registrars if each != owner)
-        return Registered(record.last_handled)
+    if definition.withdrawn:
+        return Registered(record.last_handled if record is not None else 0)
     if record is None:
         record = records[definition.job] = _record_of(definition, owner, now)
         return Registered(record.last_handled)

@@ -18,6 +18,7 @@ from fastapi_crons.job import CronJob, ManualRun
 from fastapi_crons.plugins.registry import Plugins
 from fastapi_crons.registry import JobRegistry
 from fastapi_crons.run import Run, RunStatus, Trigger
+from fastapi_crons.scheduler.groups import forget_groups
 from fastapi_crons.scheduler.lifespan import attach
 from fastapi_crons.scheduler.placements import Placement
 from fastapi_crons.scheduler.registering import Registers
@@ -390,4 +391,5 @@ class Crons(Registers):
 def reset() -> None:
     """Forget the schedulers of this process, and the secrets they know of. For tests."""
     Crons._schedulers.clear()
+    forget_groups()
     forget_all()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 #: Held while a group is changed or included, so that each change is seen whole.
 _lock = threading.RLock()
+_included_nowhere: WeakSet[JobGroup] = WeakSet()
 #: Stands for the name of a job while a group's own tags and options are checked.
 _PROBE = "job of a group"
 
@@ -79,6 +80,8 @@ class JobGroup(Decorators):
         self._executions, self._again = Executions(), Again()
         #: Hooks that may be added once more, because their module is executed again.
         self._hooks_again: list[GroupHook] = []
+        with _lock:
+            _included_nowhere.add(self)
 
     @property
     def jobs(self) -> tuple[CronJob, ...]:
@@ -106,6 +109,7 @@ class JobGroup(Decorators):
                     raise DuplicateJobError(duplicate(known[job.name], job))
             group._place_in([(each.host, each) for each in self._placements], nested, again=former is not None)
             self._members = [*others, nested]
+            _included_nowhere.discard(group)
 
     def place_in(self, host: Host, prefix: str, tags: Iterable[str] | None) -> None:
         """Register its jobs and hooks with a scheduler."""
@@ -124,6 +128,7 @@ class JobGroup(Decorators):
                 raise DuplicateJobError(_why_not(placements[0], host, error)) from None
         for host, placements, jobs in found:
             host.place(placements, jobs)
+            _included_nowhere.discard(self)
             for group, placement in zip(self._groups(), placements, strict=True):
                 group._placements.add(placement)
 
@@ -239,6 +244,18 @@ class JobGroup(Decorators):
 
     def __repr__(self) -> str:
         return f"<JobGroup {self.prefix!r} with {counted(len(self.jobs), 'job')}>"
+
+
+def included_nowhere() -> list[JobGroup]:
+    """The groups with jobs that neither a scheduler nor another group has included."""
+    with _lock:
+        return [group for group in _included_nowhere if group.jobs]
+
+
+def forget_groups() -> None:
+    """Forget which groups are included nowhere. For tests."""
+    with _lock:
+        _included_nowhere.clear()
 
 
 def check_group(group: object) -> JobGroup:

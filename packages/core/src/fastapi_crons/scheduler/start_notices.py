@@ -12,6 +12,7 @@ from fastapi_crons._util.part import listed
 from fastapi_crons._util.text import counted
 from fastapi_crons.clock import Clock, SystemClock, Timer
 from fastapi_crons.config import CronConfig
+from fastapi_crons.scheduler.groups import included_nowhere
 from fastapi_crons.scheduler.schedulers import Scheduler
 from fastapi_crons.scheduler.serving import in_tests, when_serving
 from fastapi_crons.scheduler.variables import warn_of_variables
@@ -96,7 +97,7 @@ class Notices:
             logger.warning("Cron scheduler waits for its stores: %s will run when it has them", jobs)
         elif not self._scheduler.config.enabled:
             logger.warning("Cron scheduler is disabled (CRON_ENABLED=false): %s will not run here", jobs)
-        elif not self._warned_of_jobs_elsewhere():
+        elif not (self._warned_of_jobs_elsewhere() or self._warned_of_groups()):
             logger.info("Cron scheduler started with %s", jobs)
         for log in self._at_start:
             log()
@@ -117,6 +118,23 @@ class Notices:
             len(names),
             listed(names),
             "" if other.running else " and is not running",
+        )
+        return True
+
+    def _warned_of_groups(self) -> bool:
+        """Warn where this scheduler has no jobs, and there is a group of jobs that nothing includes."""
+        scheduler = self._scheduler
+        groups = [] if len(scheduler.jobs) else included_nowhere()
+        if not groups:
+            return False
+        group = groups[0]
+        logger.warning(
+            "Cron scheduler made at %s started with 0 jobs, while the JobGroup made at %s has %d (%s), and is included "
+            "nowhere: write crons.include(…) where the app is",
+            scheduler.made_at[0],
+            group.made_at,
+            len(group.jobs),
+            listed([job.name for job in group.jobs]),
         )
         return True
 

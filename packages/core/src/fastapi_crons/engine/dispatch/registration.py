@@ -143,11 +143,10 @@ class RegisteredJobs:
     async def _withdraw(self) -> None:
         """Tell the lock store of the jobs that were removed: their definitions are no longer those of this instance."""
         if self._withdrawn:
-            gone = dict(self._withdrawn)
-            await self._locks.register([definition_of(job)._replace(withdrawn=True) for job in gone.values()])
-            for name in gone:
-                self._withdrawn.pop(name, None)
-            logger.info("removed %s: %s", counted(len(gone), "job"), listed(sorted(gone)))
+            gone = [definition_of(job)._replace(withdrawn=True) for job in self._withdrawn.values()]
+            await self._locks.register(gone)
+            logger.info("removed %s: %s", counted(len(gone), "job"), listed(sorted(self._withdrawn)))
+            self._withdrawn = {}
 
     async def register_all_again(self) -> None:
         """Register all jobs again, because the store has lost its records."""
