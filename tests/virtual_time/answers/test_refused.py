@@ -80,17 +80,21 @@ async def test_refused_claims_of_a_job_are_made_again_once_and_only_while_it_ret
     assert made.tracked.delay is None, "no run is known that holds it"
     await made.settle(0.25)
     assert (made.calls, made.queued()) == (["wake"], [("job", True)])
-    await made.settle(1)
-    assert made.calls == ["wake"]
+    made.tracked.claim(1)
+    await made.take(made.want(), busy)
+    await made.settle(0.49)
+    assert made.calls == ["wake"], "the second refusal began no timer of its own"
+    await made.settle(0.01)
+    assert (made.calls, made.queued()) == (["wake"] * 2, [("job", True)])
     made.tracked.claim(1)
     await made.take(made.want(), busy)
     made.queue.put(made.tracked, late=False)
     await made.settle(1)
-    assert made.calls == ["wake"], "it was queued for another reason meanwhile"
+    assert made.calls == ["wake"] * 2, "it was queued for another reason meanwhile"
     made.tracked.claim(1)
     await made.take(made.want(), busy)
     await made.settle(1)
-    assert made.calls == ["wake", "wake"]
+    assert made.calls == ["wake"] * 3
 
 
 @pytest.mark.parametrize(("behind", "why"), [(30, "'s clock was behind ours"), (0, " had lost its records")])
