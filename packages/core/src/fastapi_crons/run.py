@@ -39,7 +39,7 @@ INTERRUPTED = "Interrupted"
 SHORT_ID = 8
 SHORTEST_ID = 4
 
-#: A run that waited for a thread for less than this (seconds) did not really wait.
+#: A run that waited for less than this (seconds) did not really wait.
 SHORTEST_WAIT = 0.01
 
 
@@ -111,7 +111,7 @@ class Run:
     delay: str | None = None
     """Why the tick was claimed late, where it was."""
     waited: float = 0.0
-    """For how many seconds, after its start, it waited for a free thread; its time limit begins after that."""
+    """For how many seconds, after its start, it waited for a free thread or process; its time limit begins after that."""
 
     arguments_json: str | None = None
     """What the function was called with, as JSON text without secrets; None for a job without arguments."""

@@ -151,7 +151,7 @@ def run_line(run: Run, zone: str) -> str:
     if run.beside is not None:
         trigger += f" (overlaps with run {shown(run.beside)})"
     if run.waited >= SHORTEST_WAIT:
-        trigger += f" (waited {run.waited:.2f}s for a thread)"
+        trigger += f" (waited {run.waited:.2f}s to begin)"
     if run.arguments_json is not None:
         trigger += f" with {shown(run.arguments_json)}"
     line = (

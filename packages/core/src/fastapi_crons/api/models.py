@@ -119,7 +119,9 @@ class RunModel(BaseModel):
     missed_ticks: int = Field(description="How many earlier ticks this run stands for")
     missed_since: Instant | None = Field(description="The oldest of those")
     delay: str | None = Field(description="Why its tick was claimed late; None for clients that are not shown details")
-    waited: float = Field(description="Seconds that it waited for a free thread; its time limit begins after that")
+    waited: float = Field(
+        description="Seconds that it waited for a free thread or process; its time limit begins after that"
+    )
     result: JsonValue = Field(description="What the function returned; None for clients that are not shown details")
     error: ErrorModel | None = Field(description="Why the run did not succeed")
     kwargs: dict[str, JsonValue] = Field(

@@ -114,7 +114,7 @@ class _Case:
         if last.delay and self._details:
             sentences.append(f"It started late: {self._say.local(last.delay)}.")
         if last.waited >= SHORTEST_WAIT:
-            sentences.append(f"It waited {last.waited:.3g} s for a free thread before its function began.")
+            sentences.append(f"It waited {last.waited:.3g} s for a free thread or process before its function began.")
         if last.missed_ticks and last.missed_since_ts is not None:
             earlier = counted(last.missed_ticks, "earlier tick")
             sentences.append(f"The run stands for {earlier} too, since {self._say.at(last.missed_since_ts)}.")

@@ -86,7 +86,7 @@ class ActiveRun:
     task: asyncio.Task[None] | None = None
     #: Whether its task has begun: a task that is cancelled before that never begins.
     begun: bool = False
-    #: Whether it waits for a thread, and how long (seconds) it has waited for threads.
+    #: Whether it waits for a thread or a process, and how long (seconds) it has waited.
     waits: bool = False
     waited: float = 0.0
     #: The thread's future, while a sync function runs.
