@@ -116,7 +116,11 @@ def python() -> str:
                 "Schedules besides cron",
                 tuple(
                     Entry(f"fastapi_crons.schedules.{module}:{name}", members=False, package="fastapi_crons.schedules")
-                    for module, names in (("single", ("Every", "Once")), ("combined", ("AnyOf", "Within", "Except")))
+                    for module, names in (
+                        ("single", ("Every", "Once")),
+                        ("combined", ("AnyOf",)),
+                        ("limited", ("Within", "Except")),
+                    )
                     for name in names
                 ),
                 _SCHEDULES,

@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastapi_crons import CronSchedule, ScheduleError
+from fastapi_crons import CronJob, CronSchedule, ScheduleError
+from fastapi_crons.schedule.base import ZonedSchedule
 from fastapi_crons.schedules import AnyOf, AtStart, Every, Except, Once, Within
 from fastapi_crons.schedules.texts import schedule_of_text
-from tests.support import examples
-
-anything: Any = object()
+from tests.support import examples, nothing
 
 
 @pytest.mark.parametrize(
@@ -76,12 +74,9 @@ anything: Any = object()
         (lambda: Within("0 9 * * *", end=time(9)), "end of Within can't be datetime.time(9, 0)"),  # type: ignore[arg-type]
         (
             lambda: Within("0 9 * * *", start="2026-05-01", end="2026-04-01"),
-            "Within has no time from its start, '2026-05-01', to its end, '2026-04-01'",
+            "end of Within can't be '2026-04-01': that is before its start, '2026-05-01'",
         ),
-        (
-            lambda: Within("0 9 29 2 *", start="2026-03-01", end="2026-12-31"),
-            "is never due: no tick of its schedule is left",
-        ),
+        (lambda: Within("0 9 * * *", start="2026-05-01T09:00", end="2026-05-01 08:59"), "that is before its start"),
         (lambda: Except("0 9 * * *", dates=[]), "dates of Except is empty; give at least one date"),
         (
             lambda: Except("0 9 * * *", dates="2026-12-24"),
@@ -102,10 +97,6 @@ anything: Any = object()
             "the first and the last one of a range",
         ),
         (
-            lambda: Except(Once("2026-12-24T17:00"), dates=["2026-12-24"]),
-            "is never due: no tick of its schedule is left",
-        ),
-        (
             lambda: Except("0 9 * * *", dates=[date(2026, 1, 1) + timedelta(days=2 * number) for number in range(500)]),
             "the text of Except has 7",
         ),
@@ -116,6 +107,27 @@ def test_a_wrong_use_is_refused_in_one_sentence(make: Callable[[], object], said
         make()
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Within("0 9 29 2 *", start="2026-03-01", end="2026-12-31"),
+        Within("0 9 * * *", start="2026-05-01T12:00Z", end="2026-05-01T11:30"),
+        Except(Once("2026-12-24T17:00"), dates=["2026-12-24"]),
+        AnyOf("0 9 * * *", Except(Once("2026-12-24T17:00"), dates=["2026-12-24"])),
+    ],
+)
+def test_what_is_never_due_is_refused_when_a_job_is_defined(schedule: ZonedSchedule) -> None:
+    with pytest.raises(ScheduleError, match="is never due in UTC: no tick of its schedule is left"):
+        CronJob(nothing, schedule, "job")
+
+
+def test_whether_a_schedule_is_ever_due_is_asked_in_the_zone_of_its_job() -> None:
+    schedule = Within("0 9 * * *", start="2026-05-01T00:00Z", end="2026-05-01T06:00Z")
+    assert CronJob(nothing, schedule, "job", timezone="Asia/Tokyo").schedule_zone == "Asia/Tokyo"
+    with pytest.raises(ScheduleError, match="is never due in UTC"):
+        CronJob(nothing, schedule, "job")
 
 
 def test_schedules_lie_in_each_other_so_far_and_no_further() -> None:

@@ -91,7 +91,7 @@ def without_other_zones(schedule: ZonedSchedule) -> bool:
     return "timezone=" not in schedule.text and "CronSchedule(" not in schedule.text
 
 
-@settings(max_examples=examples(200), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=list(HealthCheck))
 @given(cases.map(lambda case: bound(case, "UTC")).filter(without_other_zones), windows())
 def test_the_words_read_back_are_the_ticks(schedule: ZonedSchedule, window: tuple[str, datetime, datetime]) -> None:
     _, after, until = window

@@ -165,7 +165,7 @@ class CronJob:
         put(self, "store_result", store_result)
         put(self, "schedule", schedule_of_job(self.name, expr, self.timezone))
         put(self, "schedule_zone", zone_of(self.schedule))
-        zone = timezone if takes_zone(expr) else expr
+        zone = timezone if expr.__class__ is str or takes_zone(expr) else expr
         put(self, "_defaulted", _defaulted(zone, coalesce, misfire_grace_time, timeout, max_retries, retry_delay))
         put(self, "run_in", run_in or ("loop" if is_coroutine_function(func) else "thread"))
         self._check_options()

@@ -74,6 +74,11 @@ class ZonedSchedule(ABC):
         return ()
 
     @property
+    def idle(self) -> str | None:
+        """The text of what is never due in it, in its zone; None where there is no such thing."""
+        return None
+
+    @property
     def depth(self) -> int:
         """How many schedules lie in each other."""
         return 1

@@ -23,7 +23,7 @@ _MONTHS, _WEEKDAYS = tuple(month_name), tuple(day_name)  # Monday first
 _WHICH = ("last", "first", "second", "third", "fourth", "fifth")
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16_384)
 def in_words(expr: str) -> str:
     """When a cron expression is due, in English. Raises `ScheduleError` for one that can't be parsed."""
     parsed = parse(expr)

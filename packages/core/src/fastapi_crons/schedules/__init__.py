@@ -6,7 +6,8 @@ from fastapi_crons.schedules import AnyOf, AtStart, Every, Except, Once, Within
 async def poll(): ...
 """
 
-from fastapi_crons.schedules.combined import AnyOf, Except, Within
+from fastapi_crons.schedules.combined import AnyOf
+from fastapi_crons.schedules.limited import Except, Within
 from fastapi_crons.schedules.single import AtStart, Every, Once
 
 __all__ = ["AnyOf", "AtStart", "Every", "Except", "Once", "Within"]

@@ -29,7 +29,13 @@ def schedule_of_job(name: str, expr: object, timezone: str | None) -> Schedule:
             raise JobDefinitionError(f"expr of job {brief(name)} can't be {expr!r}: it is not supported yet")
         for part in expr.foreign:
             _check_foreign(name, part)
-        return expr.in_zone(timezone or "UTC")
+        schedule = expr.in_zone(timezone or "UTC")
+        if schedule.idle is not None:
+            raise ScheduleError(
+                f"expr of job {brief(name)} can't be used: {brief(schedule.idle)} is never due in {schedule.timezone}: no tick "
+                "of its schedule is left"
+            )
+        return schedule
     _check_foreign(name, expr)
     return expr
 

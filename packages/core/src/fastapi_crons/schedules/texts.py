@@ -11,7 +11,8 @@ from fastapi_crons._util.text import brief
 from fastapi_crons.errors import ScheduleError
 from fastapi_crons.schedule.base import ZonedSchedule
 from fastapi_crons.schedule.cron import CronSchedule, cron_schedule
-from fastapi_crons.schedules.combined import MAX_TEXT, AnyOf, Except, Within
+from fastapi_crons.schedules.combined import MAX_TEXT, AnyOf
+from fastapi_crons.schedules.limited import Except, Within
 from fastapi_crons.schedules.single import AtStart, Every, Once
 
 # What the texts are made of; arguments are checked by the classes themselves.
