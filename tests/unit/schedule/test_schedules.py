@@ -335,14 +335,14 @@ def test_counting_over_years_is_quick() -> None:
     assert len(asked) < 50
 
 
-def never(schedule: Schedule) -> list[datetime]:
+def in_2026(schedule: Schedule) -> list[datetime]:
     return list(schedule.between(datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)))
 
 
 def test_what_starts_and_ends_of_runs_make_is_not_known_from_the_clock() -> None:
     for schedule in (AtStart(), Every(seconds=45, after="end")):
         assert not schedule.is_clocked
-        assert never(schedule) == []
+        assert in_2026(schedule) == []
         assert schedule.count_ticks(0, 10**10, 5, lambda: False) == (0, False)
 
 
@@ -360,8 +360,8 @@ class Moons:
 
 def test_schedules_of_others_can_be_combined() -> None:
     both = Except(AnyOf(Moons(), "0 9 1 * *"), dates=["2026-05-01"])
-    ticks = never(both)
-    moons = [tick for tick in never(Moons()) if tick.date() != date(2026, 5, 1)]
+    ticks = in_2026(both)
+    moons = [tick for tick in in_2026(Moons()) if tick.date() != date(2026, 5, 1)]
     firsts = [datetime(2026, month, 1, 9, tzinfo=UTC) for month in range(1, 13) if month != 5]
     assert ticks == sorted({*moons, *firsts})
     assert all(earlier < later for earlier, later in pairwise(ticks))
@@ -369,3 +369,28 @@ def test_schedules_of_others_can_be_combined() -> None:
     assert both.words == "(as 'each moon' says; or at 09:00, on day 1 of the month); but not on 2026-05-01"
     with pytest.raises(ScheduleError, match="can't be read"):
         schedule_of_text(both.text)
+
+
+def test_the_seconds_of_start_and_end_belong_to_the_time_between_them() -> None:
+    schedule = Within("0 * * * *", start="2026-05-01T09:00", end="2026-05-01T11:00")
+    assert [tick.hour for tick in in_2026(schedule)] == [9, 10, 11]
+    later = Within("0 * * * *", start="2026-05-01T09:00:01", end="2026-05-01T10:59:59")
+    assert [tick.hour for tick in in_2026(later)] == [10]
+
+
+def test_a_day_between_two_that_are_left_out_is_not_left_out() -> None:
+    schedule = Except(Within("0 9 * * *", start="2026-12-23", end="2026-12-27"), dates=["2026-12-24", "2026-12-26"])
+    assert [tick.day for tick in in_2026(schedule)] == [23, 25, 27]
+
+
+def test_a_day_that_a_clock_change_begins_twice_is_told_from_the_one_before() -> None:
+    """In St. John's, one minute after midnight, the clock went back to 23:01 of the day before."""
+    zone, start, until = "America/St_Johns", datetime(2009, 11, 1, tzinfo=UTC), datetime(2009, 11, 1, 5, tzinfo=UTC)
+    every_minute = CronSchedule("* * * * *", zone).between(start, until)
+    first_of_november = [tick for tick in every_minute if tick.astimezone(ZoneInfo(zone)).day == 1]
+    within = Within("* * * * *", start="2009-11-01", end="2009-11-01", timezone=zone)
+    assert list(within.between(start, until)) == first_of_november
+    assert (first_of_november[1] - first_of_november[0]) == timedelta(hours=1), "00:00, and then 00:00 again"
+    without = Except("* * * * *", dates=["2009-11-01"], timezone=zone)
+    assert not {*without.between(start, until)} & {*first_of_november}
+    assert len({*without.between(start, until)} | {*first_of_november}) == 300
