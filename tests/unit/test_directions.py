@@ -27,7 +27,8 @@ ROOMS = (
     ("state",),  # a state store may name the lock that goes with it
     ("locking",),
     ("job", "job_checks", "registry", "config", "logs", "functions"),
-    ("schedule", "schedules"),
+    ("schedules",),
+    ("schedule",),
     ("run", "errors", "clock", "_util", "_elsewhere"),
 )
 #: Imports that point up, each with its reason.

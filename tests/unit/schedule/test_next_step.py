@@ -17,10 +17,10 @@ from fastapi_crons.schedule.due import (
     Step,
     TickRange,
     next_step,
-    range_of_text,
     tick_range,
     tick_source,
 )
+from fastapi_crons.schedules.texts import range_of_text
 from tests import seam
 from tests.unit.schedule.test_counting import Counted, Foreign
 

@@ -165,7 +165,7 @@ async def test_a_cancelled_thread_holds_the_job_and_the_record_and_health_say_so
     assert run.error is not None
     assert "its thread can't be ended" in run.error.message
     assert crons.health().status == "degraded"
-    assert crons.health().findings == ("a thread is still running after its run was given up, and holds 'thread'",)
+    assert crons.health().findings == ("a thread is still running after its run was abandoned, and holds 'thread'",)
     let_go.set()
     await clock.advance(crons, minutes=1)
     assert [run.status for run in await runs_of(crons, "thread")] == ["cancelled", "completed"]

@@ -21,7 +21,8 @@ from fastapi_crons.job import CronJob, ManualRun
 from fastapi_crons.locking.base import ClaimRequest, LeaseRef, Pause, PauseRequest, Resumed, ResumeRequest
 from fastapi_crons.locking.client import LockClient
 from fastapi_crons.run import Run, short_id
-from fastapi_crons.schedule.due import TickRange, range_of_text, tick_range, tick_source
+from fastapi_crons.schedule.due import TickRange, tick_range, tick_source
+from fastapi_crons.schedules.texts import range_of_text
 from fastapi_crons.state.base import Signal
 
 logger = logging.getLogger(__name__)
@@ -209,13 +210,16 @@ class Requests(Part):
         detail = f"{by} {iso_utc(pause.since)}{note}" if pause.since else None
         # Ticks that were already late when the pause began get a record of their own.
         since = max(resumed.after, min(resumed.last_handled, int(pause.since)))
-        late, row = _row(job, resumed, resumed.after, since), _row(job, resumed, since, resumed.last_handled)
+        late, paused = (
+            _ticks_of(job, resumed, resumed.after, since),
+            _ticks_of(job, resumed, since, resumed.last_handled),
+        )
         if late is not None:
             also = f"{_LATE_ALREADY}, {detail}"
-            late_id = record_id if row is None else self._dispatcher.new_run_id()
+            late_id = record_id if paused is None else self._dispatcher.new_run_id()
             self._journal.record_missed(job, late, "paused", also, record_id=late_id)
-        if row is not None:
-            self._journal.record_missed(job, row, "paused", detail, record_id=record_id)
+        if paused is not None:
+            self._journal.record_missed(job, paused, "paused", detail, record_id=record_id)
         if resumed.token:
             self._recorder.release(LeaseRef(job.name, record_id, resumed.token))
         self._dispatcher.resumed(job.name, resumed.last_handled)
@@ -232,7 +236,7 @@ class Requests(Part):
         return True
 
 
-def _row(job: CronJob, resumed: Resumed, after: int, until: int) -> TickRange | None:
+def _ticks_of(job: CronJob, resumed: Resumed, after: int, until: int) -> TickRange | None:
     """The ticks in (after, until] of the schedule that was in force during the pause."""
     if (resumed.schedule, resumed.timezone) == (job.schedule.text, job.schedule_zone):
         return tick_range(tick_source(job.schedule), after, until)

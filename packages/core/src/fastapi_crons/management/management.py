@@ -108,7 +108,8 @@ class Management:
         A run that is `owned` is cancelled with its caller, and waited for to its end, or for `CRON_SHUTDOWN_TIMEOUT` where it
         does not end when it is cancelled; other runs outlive their callers.
         """
-        requests = self._engine().requests_for(f"run job {wanted.job.name!r}")
+        action = f"run job {wanted.job.name!r}"
+        requests = self._engine(action).requests_for(action)
         run = await requests.start_run(wanted)
         if not wait:
             return run.snapshot()
@@ -132,7 +133,7 @@ class Management:
         Raises `RunEndedError` where it has ended.
         """
         self.definition(name)
-        active = self._engine().runner.active.get(run_id)
+        active = self._engine(f"cancel run {run_id!r}").runner.active.get(run_id)
         if active is None or active.job.name != name:
             run_id = (await self.run(name, run_id)).id
             active = self._engine().runner.active.get(run_id)
@@ -163,7 +164,7 @@ class Management:
 
         `details` says whether error texts and notes may be shown.
         """
-        job, engine, tick = self.definition(name), self._engine(), int(instant.timestamp())
+        job, engine, tick = self.definition(name), self._engine("explain a tick"), int(instant.timestamp())
         history = self._history()
         known, runs, missed, instances = await asyncio.gather(
             self._answer(engine.locks.known([name])),
@@ -220,7 +221,7 @@ class Management:
     @contextmanager
     def subscribe(self, jobs: Collection[str] | None = None) -> Iterator[AsyncIterator[Published]]:
         """Runs as they start and end, without logs, and missed ticks, of some jobs or of all; see `Feed.listen`."""
-        with self._engine().feed.listen(jobs) as records:
+        with self._engine("listen to events").feed.listen(jobs) as records:
             yield records
 
     async def events(self, jobs: Collection[str] | None = None) -> AsyncGenerator[Record, None]:
@@ -277,10 +278,10 @@ class Management:
     def _history(self) -> History:
         return History(self._engine(), self.crons.config.store_timeout)
 
-    def _engine(self) -> Engine:
+    def _engine(self, action: str = "read the stores") -> Engine:
         engine = self.crons.engine
         if engine is None:
-            raise CronsError("the scheduler has not started, so nothing is known about runs yet")
+            raise CronsError(f"can't {action}: the scheduler has not started; await crons.start() first")
         return engine
 
 

@@ -11,12 +11,10 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from typing import NamedTuple, Protocol
 
-from fastapi_crons.errors import ScheduleError
 from fastapi_crons.run import MissedReason
 from fastapi_crons.schedule._zones import FIRST, LAST
 from fastapi_crons.schedule.base import Schedule, ZonedSchedule
 from fastapi_crons.schedule.checks import ForeignTicks
-from fastapi_crons.schedules.texts import schedule_of_text
 
 #: Counting the ticks of a range stops here: "or more".
 MAX_COUNT = 10_000
@@ -118,14 +116,6 @@ def tick_range(source: TickSource, after: int, until: int) -> TickRange | None:
     # The first and the last are counted already.
     between, more = source.count_ticks(first, last - 1, MAX_COUNT - 2, _after_many_steps())
     return TickRange(first, last, between + 2, more)
-
-
-def range_of_text(schedule: str, timezone: str, after: int, until: int) -> TickRange | None:
-    """The ticks in (after, until] of a schedule that is known by text and zone only; None where these can't be read."""
-    try:
-        return tick_range(schedule_of_text(schedule, timezone or None), after, until)
-    except ScheduleError:
-        return None  # a kind of schedule that is not installed any more: its ticks can't be known
 
 
 class SharedTicks:

@@ -11,6 +11,7 @@ from fastapi_crons._util.text import brief
 from fastapi_crons.errors import ScheduleError
 from fastapi_crons.schedule.base import ZonedSchedule
 from fastapi_crons.schedule.cron import CronSchedule, cron_schedule
+from fastapi_crons.schedule.due import TickRange, tick_range
 from fastapi_crons.schedules.combined import MAX_TEXT, AnyOf
 from fastapi_crons.schedules.limited import Except, Within
 from fastapi_crons.schedules.single import AtStart, Every, Once
@@ -30,6 +31,14 @@ def schedule_of_text(text: str, timezone: str | None = None) -> ZonedSchedule:
         return cron_schedule(text, timezone or "UTC")
     schedule = _of_text(text)
     return schedule if timezone is None else schedule.in_zone(timezone)
+
+
+def range_of_text(schedule: str, timezone: str, after: int, until: int) -> TickRange | None:
+    """The ticks in (after, until] of a schedule that is known by text and zone only; None where these can't be read."""
+    try:
+        return tick_range(schedule_of_text(schedule, timezone or None), after, until)
+    except ScheduleError:
+        return None  # a kind of schedule that is not installed any more: its ticks can't be known
 
 
 @lru_cache(maxsize=1_024)

@@ -92,7 +92,7 @@ class ClaimResults:
         self._wake()
 
     def log_skips(self, tracked: TrackedJob) -> None:
-        """The run that ticks of a job were skipped for holds it no more: log how many they were."""
+        """Log how many ticks of a job were skipped for a run that has ended: log how many they were."""
         skipped = tracked.skipped
         if skipped is not None and skipped.not_logged:
             tracked.all_skips_logged()
@@ -179,7 +179,7 @@ class ClaimResults:
             since = last.since if last is not None and last.why == PAUSED else tick
             tracked.delayed(Delay(since, self._clock.now(), PAUSED))
         else:
-            # A claim that waited for the store skips nothing, and is late: see `DistributedLockManager.claim`.
+            # A claim that waited for the store skips nothing, and is late: see `LockClient.claim`.
             late = want.late or (result.outcome == "busy" and want.request.overlap == "skip")
             if result.outcome == "busy" and tracked.runs:
                 tracked.wait_for_runs(late=late)

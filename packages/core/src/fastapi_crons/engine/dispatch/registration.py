@@ -26,7 +26,8 @@ from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import Definition, Lease, LeaseRef, Registered, Replaced
 from fastapi_crons.locking.client import LockClient
 from fastapi_crons.run import RunIds
-from fastapi_crons.schedule.due import Policy, last_tick, range_of_text
+from fastapi_crons.schedule.due import Policy, last_tick
+from fastapi_crons.schedules.texts import range_of_text
 
 logger = logging.getLogger(__name__)
 
@@ -208,7 +209,7 @@ class RegisteredJobs:
             return  # a second refusal: the job is registered again already
         if orphaned:
             logger.warning(
-                "job %r: no running instance has a definition other than %r any more; registering it again",
+                "job %r: the instances with another definition are gone; registering %r again",
                 name,
                 tracked.job.schedule.text,
                 extra={"job": name},

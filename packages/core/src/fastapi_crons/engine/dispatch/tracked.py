@@ -22,16 +22,8 @@ from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import Lease
 from fastapi_crons.run import MissedTicks
-from fastapi_crons.schedule.due import (
-    NOTHING,
-    Policy,
-    SharedTicks,
-    Step,
-    TickRange,
-    newest_tick,
-    next_step,
-    range_of_text,
-)
+from fastapi_crons.schedule.due import NOTHING, Policy, SharedTicks, Step, TickRange, newest_tick, next_step
+from fastapi_crons.schedules.texts import range_of_text
 
 
 class Phase(Enum):

@@ -69,7 +69,7 @@ class Heartbeat:
         self._failures = Meter()
         self._thread: threading.Thread | None = None
         self._thread_ended = asyncio.Event()
-        #: Since when the listener's loop has a call to make that it has not made yet.
+        #: When the oldest call that the listener's loop has not made yet was handed to it.
         self._owed_since: float | None = None
 
     @property

@@ -1,4 +1,4 @@
-"""Attempts: calls a job's function, on the loop or in a thread, within its time limit, and again after a failure."""
+"""Attempts: calls a job's function, on the loop, in a thread or in a process, within its time limit, and retries it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 class TimeLimit:
     """The time limit of one attempt. It begins when the function does, or what it depends on is opened.
 
-    While a thread is waited for, it stands still.
+    While a thread or a process is waited for, it stands still.
     """
 
     __slots__ = ("_began", "_clock", "_over", "_run", "_seconds", "_timer")

@@ -19,7 +19,7 @@ from anyio import BrokenWorkerProcess, CapacityLimiter, to_process
 from fastapi_crons.engine.runs.child import Answer, Task, Variable, carry_out, reports_in
 from fastapi_crons.errors import ProcessError
 
-#: How often (seconds) it is looked what a child has reported: until it begins, and after that.
+#: How often (seconds) a child's reports are read: until it begins, and after that.
 _LOOK_FOR_BEGIN = 0.02
 _LOOK = 0.25
 
@@ -46,8 +46,8 @@ class Processes:
         """Call a function in a child, with the context variables that can be pickled; returns what it returned, as JSON has it.
 
         `on_begin` is called when the function begins, `on_log` with the fields of each record that it logs. A caller that is
-        cancelled ends the child. Raises what the function raises, `ProcessError` where that can't be had, where the call can't
-        be pickled, and where the child dies.
+        cancelled ends the child. Raises what the function raises; `ProcessError` where that error or the call can't be
+        pickled, and where the child dies.
         """
         if self._limiter is None:
             self._limiter = CapacityLimiter(self._size)

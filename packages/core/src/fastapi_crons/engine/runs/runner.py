@@ -106,7 +106,7 @@ class Runner(Part):
     def findings(self) -> Iterator[Finding]:
         names = [run.job.name for run in self.active.values() if run.outcome is not None and run.thread_lives]
         if names:
-            yield Finding(f"a thread is still running after its run was given up, and holds {listed(names)}")
+            yield Finding(f"a thread is still running after its run was abandoned, and holds {listed(names)}")
         names = list(self._long_runs())
         if names:
             yield Finding(f"a run has taken more than {_PERIODS} periods of its schedule: {listed(names)}")

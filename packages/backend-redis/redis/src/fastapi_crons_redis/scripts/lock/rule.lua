@@ -3,7 +3,7 @@
 -- Records, leases and claims are lists, as they come in JSON. Python puts in the positions of their fields: those of a record
 -- have names without a prefix (TOKEN), those of fastapi_crons.locking.Lease begin with L_, those of ClaimRequest with C_.
 
--- What lock.lua, the store around the rule, provides: the caller, the length of its leases, the server's clock (`second`
+-- What store.lua, the store around the rule, provides: the caller, the length of its leases, the server's clock (`second`
 -- without fractions), and functions for what is on record.
 local owner, term, now, second
 local load_record, add_record, changed, lease_of, add_lease, remove_lease, alive
