@@ -185,7 +185,7 @@ class PageRun:
             "env": lambda _: _env(block.path),
         }
         if block.language == "python" and not _is_test(block.path):
-            self._program(["-W", "error", block.path] if block.path else ["-W", "error", "-c", text])
+            self._program(["-W", "error", *_how_to_run(block.path, text)])
         elif block.language in steps:
             steps[block.language](text)
 
@@ -295,6 +295,14 @@ class PageRun:
 
 def _is_test(path: str | None) -> bool:
     return path is not None and Path(path).name.startswith(("test_", "conftest."))
+
+
+def _how_to_run(path: str | None, text: str) -> list[str]:
+    if path is None:
+        return ["-c", text]
+    # A module of a package imports others of it.
+    in_package = (Path(path).parent / "__init__.py").exists()
+    return ["-m", path.removesuffix(".py").replace("/", ".")] if in_package else [path]
 
 
 def _ini(text: str) -> None:

@@ -126,6 +126,21 @@ def test_the_files_for_docker_name_what_there_is() -> None:
             assert program in ("docker", "export") or (program, words[:1]) == ("uvicorn", ["app:app"]), line
 
 
+def test_the_page_about_a_real_app_shows_the_example() -> None:
+    folder = EXAMPLES / "real_app"
+    shown = {
+        block.path: block.text.partition("\n")[2]
+        for block in blocks(ROOT / "docs/how-to/real-app.md")
+        if block.language == "python" and block.path is not None
+    }
+    modules = {
+        path.relative_to(folder).as_posix(): path.read_text()
+        for path in folder.glob("*/**/*.py")
+        if path.name != "__init__.py"
+    }
+    assert shown == modules
+
+
 def test_pages_of_examples_link_to_what_there_is() -> None:
     pages = [*EXAMPLES.glob("*.md"), *EXAMPLES.glob("*/*.md")]
     links = [(page, target) for page in pages for target in re.findall(r"\]\((?!\w+:)([^)#\s]+)", page.read_text())]

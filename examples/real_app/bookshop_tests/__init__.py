@@ -1,0 +1,1 @@
+"""How the bookshop is tested."""
