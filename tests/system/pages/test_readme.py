@@ -71,6 +71,7 @@ def test_the_five_minute_app_starts_and_answers() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_every_command_line_works_in_the_folder_of_the_five_minute_app() -> None:
     (app,) = (code for code in PYTHON if code.startswith("# app.py"))
     Path("app.py").write_text(app)

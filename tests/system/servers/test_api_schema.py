@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
-from schemathesis.specs.openapi.checks import negative_data_rejection
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from fastapi_crons import get_cron_router
 from fastapi_crons.testing import reset
@@ -76,6 +76,9 @@ def validate(case: schemathesis.Case[Any], response: schemathesis.Response) -> N
     tags = (case.query or {}).get("tag", "")
     if not all(isinstance(tag, str) for tag in (tags if isinstance(tags, list) else [tags])):
         excluded.append(negative_data_rejection)
+    # Only the job's function says which arguments it takes.
+    if response.status_code == 422 and isinstance(case.body, dict) and case.body.get("kwargs"):
+        excluded.append(positive_data_acceptance)
     case.validate_response(response, excluded_checks=excluded)
 
 

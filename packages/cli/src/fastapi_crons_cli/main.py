@@ -36,6 +36,9 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             raise typer.Exit(_INTERRUPTED) from None
         except Exception as error:
+            # pydantic makes an error of its own of an interrupt while it builds a model.
+            if KeyboardInterrupt.__name__ in str(error):
+                raise typer.Exit(_INTERRUPTED) from None
             _show(error, verbose=is_verbose(ctx))
             raise typer.Exit(1) from None
 
