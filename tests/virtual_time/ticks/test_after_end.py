@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from fastapi_crons import CronConfig, CronJob, Crons, JobDefinitionError
-from fastapi_crons.locking import ClaimRequest, DistributedLockManager, LeaseTerms, LockBackend
+from fastapi_crons.locking import ClaimRequest, LeaseTerms
 from fastapi_crons.locking.instance import Instance
 from fastapi_crons.management.management import Management
 from fastapi_crons.schedule.own import FROM_END
 from fastapi_crons.schedules import Every
-from fastapi_crons.state import MemoryStateBackend
 from fastapi_crons.testing import VirtualClock
-from fastapi_crons_sqlite.lock import SQLiteLockBackend
-from tests.fleet_lock import Fleet, FleetLock
 from tests.support import missed_of, nothing, runs_of
+from tests.virtual_time.ticks.servers import Servers
 
 PERIOD = 45
 SCHEDULE = Every(seconds=PERIOD, after="end")
@@ -50,36 +47,6 @@ class Work:
         return [following[0] - run[1] for run, following in zip(self.runs, self.runs[1:], strict=False)]
 
 
-class Servers:
-    """Schedulers on one lock store and one history."""
-
-    def __init__(self, clock: VirtualClock, kind: str) -> None:
-        self.clock, self.fleet, self.state = clock, Fleet(), MemoryStateBackend()
-        self.kind, self.rerun_interrupted = kind, True
-        self.started: list[Crons] = []
-
-    def locks(self) -> LockBackend:
-        return FleetLock(self.fleet) if self.kind == "memory" else SQLiteLockBackend(Path("jobs.db"))
-
-    async def start(self, work: Callable[..., object], expr: object = SCHEDULE, **options: object) -> Crons:
-        config = CronConfig(
-            lock_timeout=60, heartbeat_interval=1, instance_timeout=4, rerun_interrupted=self.rerun_interrupted
-        )
-        locks = DistributedLockManager(self.locks(), config)
-        crons = Crons(state_backend=self.state, lock_manager=locks, config=config, clock=self.clock)
-        crons.jobs.append(CronJob(work, expr, "job", **options))  # type: ignore[arg-type]
-        await crons.start()
-        self.started.append(crons)
-        return crons
-
-    async def stop(self, crons: Crons) -> None:
-        self.started.remove(crons)
-        await crons.stop()
-
-    async def advance(self, **time: float) -> None:
-        await self.clock.advance(*self.started, **time)
-
-
 @pytest_asyncio.fixture(params=["memory", "sqlite"])
 async def servers(clock: VirtualClock, request: pytest.FixtureRequest) -> AsyncIterator[Servers]:
     found = Servers(clock, request.param)
@@ -95,7 +62,7 @@ async def test_runs_of_a_fleet_never_overlap_and_keep_their_distance(
 ) -> None:
     work = Work(clock, seconds)
     for _ in range(number):
-        await servers.start(work)
+        await servers.start(SCHEDULE, work)
     await servers.advance(minutes=20)
     assert PERIOD <= work.runs[0][0] < PERIOD + 1
     assert len(work.runs) >= 1_200 // (PERIOD + 1 + seconds) - 1
@@ -107,10 +74,10 @@ async def test_runs_of_a_fleet_never_overlap_and_keep_their_distance(
 
 async def test_a_period_goes_on_over_restarts_and_rolling_deploys(servers: Servers, clock: VirtualClock) -> None:
     work = Work(clock, 5)
-    first = await servers.start(work)
+    first = await servers.start(SCHEDULE, work)
     for _ in range(6):
         await servers.advance(seconds=32)
-        second = await servers.start(work)
+        second = await servers.start(SCHEDULE, work)
         await servers.advance(seconds=3)
         await servers.stop(first)
         first = second
@@ -120,9 +87,9 @@ async def test_a_period_goes_on_over_restarts_and_rolling_deploys(servers: Serve
 
 async def test_a_downtime_of_hours_is_one_tick_that_runs_late(servers: Servers, clock: VirtualClock) -> None:
     work = Work(clock, 5)
-    await servers.stop(await servers.start(work))
+    await servers.stop(await servers.start(SCHEDULE, work))
     await clock.advance(hours=7)
-    crons = await servers.start(work)
+    crons = await servers.start(SCHEDULE, work)
     await servers.advance(seconds=PERIOD + 12)
     assert [began for began, _ in work.runs] == [7 * 3_600, 7 * 3_600 + 5 + PERIOD]
     assert await missed_of(crons, "job") == []
@@ -134,9 +101,9 @@ async def test_past_its_grace_time_one_tick_is_missed_and_the_period_begins_anew
     servers: Servers, clock: VirtualClock
 ) -> None:
     work = Work(clock, 5)
-    await servers.stop(await servers.start(work))
+    await servers.stop(await servers.start(SCHEDULE, work))
     await clock.advance(hours=7)
-    crons = await servers.start(work, misfire_grace_time=60)
+    crons = await servers.start(SCHEDULE, work, misfire_grace_time=60)
     await servers.advance(seconds=PERIOD + 5)
     (missed,) = await missed_of(crons, "job")
     assert (missed.count, missed.reason) == (1, "misfire_grace_time")
@@ -145,7 +112,7 @@ async def test_past_its_grace_time_one_tick_is_missed_and_the_period_begins_anew
 
 async def test_a_run_by_hand_counts_and_the_next_one_waits_from_its_end(servers: Servers, clock: VirtualClock) -> None:
     work = Work(clock, 5)
-    first, _ = await servers.start(work), await servers.start(work)
+    first, _ = await servers.start(SCHEDULE, work), await servers.start(SCHEDULE, work)
     await servers.advance(seconds=30)
     by_hand = asyncio.create_task(first.run_job("job"))
     await servers.advance(seconds=100)
@@ -158,7 +125,7 @@ async def test_while_it_is_paused_it_does_not_run_and_afterwards_once(
     servers: Servers, clock: VirtualClock, catch_up: bool
 ) -> None:
     work = Work(clock, 5)
-    first, second = await servers.start(work), await servers.start(work)
+    first, second = await servers.start(SCHEDULE, work), await servers.start(SCHEDULE, work)
     await servers.advance(seconds=20)
     await Management(first).pause("job")
     await servers.advance(minutes=10)
@@ -181,7 +148,7 @@ async def test_the_run_of_a_machine_that_died_is_rerun_and_the_period_begins_aft
     await dead.open(instance, CronConfig().namespace, LeaseTerms(60, 4), clock)
     await dead.beat()
     servers.rerun_interrupted = rerun
-    crons = await servers.start(work)
+    crons = await servers.start(SCHEDULE, work)
     (known,) = await dead.known(["job"])
     await servers.advance(seconds=PERIOD - 0.5)
     request = ClaimRequest(
@@ -224,7 +191,7 @@ async def test_a_store_that_loses_its_records_gets_them_back(servers: Servers, c
     if servers.kind != "memory":
         pytest.skip("taken away in memory only")
     work = Work(clock, 5)
-    first, second = await servers.start(work), await servers.start(work)
+    first, second = await servers.start(SCHEDULE, work), await servers.start(SCHEDULE, work)
     await servers.advance(seconds=70)
     servers.fleet.records.clear()
     servers.fleet.living.clear()
@@ -236,13 +203,13 @@ async def test_a_store_that_loses_its_records_gets_them_back(servers: Servers, c
 
 def test_what_contradicts_it_is_refused_when_the_job_is_defined() -> None:
     crons = Crons()
-    with pytest.raises(JobDefinitionError, match="overlap of job 'job' can't be 'allow' with Every.*never due while"):
+    with pytest.raises(JobDefinitionError, match=r"overlap of job 'job' can't be 'allow' with Every.*never due while"):
         crons.cron(SCHEDULE, name="job", overlap="allow")(nothing)
     with pytest.raises(JobDefinitionError, match="jitter of job 'job' can't be 5"):
         crons.cron(SCHEDULE, name="job", jitter=5)(nothing)
     assert len(crons.jobs) == 0
     crons.cron(SCHEDULE, name="job")(nothing)
-    assert crons.get_job("job").overlap == "queue"
+    assert crons.jobs.named("job").overlap == "queue"
 
 
 @pytest.mark.parametrize(
