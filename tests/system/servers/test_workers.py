@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.support import until
-from tests.system.conftest import ROOT
-from tests.system.pages.pages import blocks
 from tests.system.servers.server import Server
 
 pytestmark = pytest.mark.slow
@@ -69,23 +67,6 @@ def _start_two_workers(has_run: Callable[[], bool]) -> None:
         until(has_run)
         time.sleep(2)  # what the other worker would do, it has done by now
         assert has_run()
-        assert "ERROR" not in server.output()
-    finally:
-        server.end()
-
-
-def test_the_recipe_for_a_run_at_the_start_runs_once_on_two_workers_that_live_on() -> None:
-    (recipe,) = (block.text for block in blocks(ROOT / "docs/moving/apscheduler.md") if "class AtStart" in block.text)
-    counted = recipe.replace("await asyncio.sleep(1)", "open('ran.txt', 'a').write('x')\n    await asyncio.sleep(1)")
-    assert counted != recipe
-    Path("app.py").write_text(counted)
-    server = Server("--workers", "2")
-    try:
-        until(lambda: server.output().count("Cron scheduler started with") == 2)
-        until(lambda: Path("ran.txt").exists())
-        time.sleep(3)  # what the other worker would do, it has done by now
-        assert Path("ran.txt").read_text() == "x"
-        assert server.process.poll() is None
         assert "ERROR" not in server.output()
     finally:
         server.end()

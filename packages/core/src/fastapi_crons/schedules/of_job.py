@@ -52,8 +52,8 @@ def check_options(name: str, schedule: Schedule, overlap: str, jitter: float) ->
         )
     if jitter:
         raise JobDefinitionError(
-            f"jitter of job {brief(name)} can't be {brief(jitter)} with {schedule!r}, which only one instance runs at a time "
-            "of its own; leave it out"
+            f"jitter of job {brief(name)} can't be {brief(jitter)} with {schedule!r}, whose ticks don't come from the "
+            "clock; leave it out"
         )
     return overlap == "skip"
 
