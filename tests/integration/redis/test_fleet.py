@@ -7,6 +7,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 from fastapi_crons import CronConfig, Crons, Run
 from fastapi_crons.locking import DistributedLockManager
 from fastapi_crons.management.management import Management
+from fastapi_crons.schedules import AtStart, Every
 from fastapi_crons.testing import reset
 from fastapi_crons_redis import RedisLockBackend, RedisStateBackend
 from fastapi_crons_sqlite import SQLiteLockBackend
@@ -46,6 +48,36 @@ async def two(redis_server: RedisServer) -> AsyncIterator[list[Crons]]:
     yield made
     for crons in made:
         await crons.stop()
+
+
+async def test_ticks_that_runs_and_starts_make_are_those_of_the_fleet(redis_server: RedisServer) -> None:
+    namespace, runs, started, made = secrets.token_hex(6), [(0.0, 0.0)], [0], []
+    loop = asyncio.get_running_loop()
+
+    async def poll() -> None:
+        began = loop.time()
+        await asyncio.sleep(0.3)
+        runs.append((began, loop.time()))
+
+    async def warm_up() -> None:
+        started[0] += 1
+
+    for name in ("one", "other", "third"):
+        reset()
+        config = CronConfig(namespace=namespace, instance_id=name)
+        lock = RedisLockBackend.on(connection_to(redis_server.url))
+        state = RedisStateBackend.on(connection_to(redis_server.url))
+        crons = Crons(state_backend=state, lock_manager=DistributedLockManager(lock, config), config=config)
+        crons.cron(Every(seconds=1, after="end"), name="poll")(poll)
+        crons.cron(AtStart(), name="warm_up")(warm_up)
+        await crons.start()
+        made.append(crons)
+    await until_async(lambda: len(runs) > 4)
+    for crons in made:
+        await crons.stop()
+    # The clocks are the same: to the hundredth, since they are read one after the other.
+    assert all(following[0] - run[1] > 0.99 for run, following in pairwise(runs)), runs
+    assert started == [1]
 
 
 async def test_a_run_is_cancelled_at_once_wherever_it_goes_on(two: list[Crons]) -> None:

@@ -16,17 +16,17 @@ from fastapi_crons.state import base as state
 
 FIELDS = {
     locking.Lease: "job run_id tick instance token attempt expires after missed schedule timezone cancelled cancelled_by",
-    locking.Definition: "job schedule timezone function last_handled enabled nonce held withdrawn",
+    locking.Definition: "job schedule timezone function last_handled enabled nonce held withdrawn at_start start",
     locking.Replaced: "schedule timezone last_handled reason token",
-    locking.Registered: "last_handled replaced other_function reset_from",
-    locking.ClaimRequest: "job run_id tick schedule timezone overlap force missed replaces attempt",
+    locking.Registered: "last_handled replaced other_function reset_from start",
+    locking.ClaimRequest: "job run_id tick schedule timezone overlap force missed replaces attempt after",
     locking.ClaimResult: "outcome last_handled token holder skipped reset_from orphaned",
     locking.Pause: "since actor note",
     locking.KnownJob: "job schedule timezone function enabled last_handled since pause leases",
     locking.PauseRequest: "job actor note",
     locking.ResumeRequest: "job nonce catch_up",
     locking.Resumed: "pause schedule timezone after last_handled token",
-    locking.LeaseRef: "job run_id token",
+    locking.LeaseRef: "job run_id token until_now",
     locking.LiveInstance: "instance heartbeat_ts running jobs",
     locking.Beat: "dead cancelled instances own unknown",
     locking.LeaseTerms: "lease instance",
@@ -35,7 +35,13 @@ FIELDS = {
     state.JobState: "job status instance last_run_ts",
 }
 #: How many fields each had at 3.0: what was appended since has a default.
-FIRST = {record: len(fields.split()) for record, fields in FIELDS.items()} | {locking.Lease: 12, locking.Definition: 8}
+FIRST = {record: len(fields.split()) for record, fields in FIELDS.items()} | {
+    locking.Lease: 12,
+    locking.Definition: 8,
+    locking.Registered: 4,
+    locking.ClaimRequest: 10,
+    locking.LeaseRef: 3,
+}
 
 
 @pytest.mark.parametrize("record", FIELDS, ids=lambda record: record.__name__)

@@ -120,7 +120,8 @@ def test_the_words_read_back_are_the_ticks(schedule: ZonedSchedule, window: tupl
         (Once("2026-12-24T17:00", timezone="Europe/Berlin"), "Once, at 2026-12-24 17:00+01:00"),
         (Once("2026-10-25T02:30", timezone="Europe/Berlin"), "Once, at 2026-10-25 02:30+02:00"),
         (Once("2026-10-25T02:30+01:00", timezone="Europe/Berlin"), "Once, at 2026-10-25 02:30+01:00"),
-        (AtStart(), "When the app starts"),
+        (AtStart(), "At the start of the fleet"),
+        (AtStart(version="1.4.2"), "At the first start of version 1.4.2"),
         (AnyOf("0 9 * * 1-5", "0 12 * * 6"), "At 09:00, on Monday to Friday; or at 12:00, on Saturday"),
         (
             AnyOf("0 9 * * *", CronSchedule("0 9 * * *", "Asia/Tokyo"), timezone="Europe/Berlin"),

@@ -95,6 +95,7 @@ class Fixture:
             RunIds(self.clock.now),
             self.ended.append,
             lambda: self.calls.append("early"),
+            lambda tracked: None,
             lambda: self.calls.append("wake"),
         )
         tracked.reset_last_handled(TICK - HOUR)

@@ -13,7 +13,7 @@ import pytest
 from fastapi_crons import CronJob, Crons, CronSchedule, JobDefinitionError, JobGroup, ScheduleError
 from fastapi_crons.api.models import JobModel
 from fastapi_crons.management.management import Management
-from fastapi_crons.schedules import AnyOf, AtStart, Every, Except, Once, Within
+from fastapi_crons.schedules import AnyOf, Every, Except, Once, Within
 from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
@@ -228,12 +228,6 @@ async def test_jobs_are_shown_with_text_zone_and_words(make_crons: MakeCrons, cl
 
 def test_what_a_job_cannot_have_is_refused_when_it_is_defined() -> None:
     crons = Crons()
-    for schedule, said in (
-        (AtStart(), r"expr of job 'job' can't be AtStart\(\): it is not supported yet"),
-        (Every(seconds=45, after="end"), "it is not supported yet"),
-    ):
-        with pytest.raises(JobDefinitionError, match=said):
-            crons.cron(schedule, name="job")(nothing)
     with pytest.raises(ScheduleError, match="expr can't be the class Every; give an object of it"):
         crons.cron(Every)  # type: ignore[arg-type]
     for own in (

@@ -68,6 +68,8 @@ class SQLiteLockBackend(TransactionalLockBackend):
     # By run ids alone: the records of their jobs need not be read.
 
     async def release(self, leases: Sequence[LeaseRef]) -> list[bool]:
+        if any(lease.until_now for lease in leases):
+            return await super().release(leases)
         return await self._database.write(lambda transaction: self._of(transaction).release(leases))
 
     async def renew(self, leases: Sequence[LeaseRef]) -> list[bool]:

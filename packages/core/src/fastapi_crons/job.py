@@ -28,7 +28,7 @@ from fastapi_crons.job_checks import checked_name, checked_retry_on, checked_tag
 from fastapi_crons.run import Trigger
 from fastapi_crons.schedule.base import Schedule
 from fastapi_crons.schedule.cron import zone_name
-from fastapi_crons.schedules.of_job import doubts_of, schedule_of_job, takes_zone, zone_of
+from fastapi_crons.schedules.of_job import check_options, doubts_of, schedule_of_job, takes_zone, zone_of
 from fastapi_crons.schedules.texts import schedule_of_text
 
 if TYPE_CHECKING:
@@ -169,6 +169,8 @@ class CronJob:
         put(self, "_defaulted", _defaulted(zone, coalesce, misfire_grace_time, timeout, max_retries, retry_delay))
         put(self, "run_in", run_in or ("loop" if is_coroutine_function(func) else "thread"))
         self._check_options()
+        if check_options(self.name, self.schedule, overlap, jitter):
+            put(self, "overlap", "queue")
         text = self.schedule.text
         if "/" in text or text.count(" ") > 4:  # 4: five fields
             for doubt in doubts_of(self.schedule):

@@ -22,6 +22,7 @@ from fastapi_crons.locking.base import ClaimRequest, LeaseRef, Pause, PauseReque
 from fastapi_crons.locking.client import LockClient
 from fastapi_crons.run import Run, short_id
 from fastapi_crons.schedule.due import TickRange, tick_range, tick_source
+from fastapi_crons.schedule.own import own_ticks
 from fastapi_crons.schedules.texts import range_of_text
 from fastapi_crons.state.base import Signal
 
@@ -210,10 +211,14 @@ class Requests(Part):
         detail = f"{by} {iso_utc(pause.since)}{note}" if pause.since else None
         # Ticks that were already late when the pause began get a record of their own.
         since = max(resumed.after, min(resumed.last_handled, int(pause.since)))
-        late, paused = (
-            _ticks_of(job, resumed, resumed.after, since),
-            _ticks_of(job, resumed, since, resumed.last_handled),
-        )
+        tracked = self._dispatcher.jobs.get(job.name)
+        own = own_ticks(job.schedule, 0) if tracked is None else tracked.own_ticks
+        if own is None:
+            late = _ticks_of(job, resumed, resumed.after, since)
+            paused = _ticks_of(job, resumed, since, resumed.last_handled)
+        else:  # it is not due while it runs
+            runs = tracked is not None and tracked.runs
+            late, paused = None, None if runs else own.range(resumed.after, resumed.last_handled)
         if late is not None:
             also = f"{_LATE_ALREADY}, {detail}"
             late_id = record_id if paused is None else self._dispatcher.new_run_id()

@@ -25,6 +25,9 @@ Reach = Literal["process", "host", "fleet"]
 #: From the nearest to the furthest.
 REACHES: tuple[Reach, ...] = ("process", "host", "fleet")
 
+#: Which starts a job is due at: each start of the fleet, or only the first one of each deploy. Empty for neither.
+AtStartOf = Literal["", "fleet", "deploy"]
+
 Outcome = Literal["granted", "stale", "busy", "early", "paused", "not_in_force", "unknown"]
 
 
@@ -71,6 +74,10 @@ class Definition(NamedTuple):
     """This instance's leases of the job: a store that lost them restores them, unless it has granted a later one."""
     withdrawn: bool = False
     """Whether this instance no longer has the job: it is one of those that registered the definition no more."""
+    at_start: AtStartOf = ""
+    """Whether the job is due at each start of the fleet, or of a deploy; empty for all other schedules."""
+    start: int = 0
+    """Of a job that is due at a start: the tick of the last one that this instance knows of. 0 for none."""
 
 
 class Replaced(NamedTuple):
@@ -96,6 +103,8 @@ class Registered(NamedTuple):
     """The function that the job name stood for until now, where it was another one."""
     reset_from: int = 0
     """The last handled tick before it was reset, because it lay too far ahead of the store's clock; 0 where it was not."""
+    start: int = 0
+    """Of a job that is due at a start: the tick of the last one, whether it is handled or not. 0 for other jobs."""
 
 
 class ClaimRequest(NamedTuple):
@@ -115,6 +124,9 @@ class ClaimRequest(NamedTuple):
     replaces: str | None = None
     """The interrupted run whose tick is to be rerun."""
     attempt: int = 1
+    after: int | None = None
+    """The last handled tick that `tick` is counted from, where it is counted from the end of the job's last run. The claim is
+    stale where another one is on record, and busy until no run has a lease, whether its holder is alive or not."""
 
 
 class ClaimResult(NamedTuple):
@@ -205,6 +217,8 @@ class LeaseRef(NamedTuple):
     job: str
     run_id: str
     token: int
+    until_now: bool = False
+    """Whether its release makes now the last handled tick, because the job's next tick is counted from there."""
 
 
 class LiveInstance(NamedTuple):

@@ -56,7 +56,11 @@ class LocalLockBackend(LockBackend):
     async def register(self, definitions: Sequence[Definition]) -> list[Registered]:
         now, records = self._clock.now(), self._records
         with collector_paused():
-            return [rule.register(records, definition, self._owner, now, self._term) for definition in definitions]
+            return [rule.register(records, each, self._owner, now, self._term, self._lives) for each in definitions]
+
+    def _lives(self, owner: str, expires: float) -> bool:
+        """Whether a scheduler of this process, which may have been started several times, is the one of now."""
+        return owner == self._owner
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
         now = self._clock.now()
@@ -74,7 +78,8 @@ class LocalLockBackend(LockBackend):
         return set()  # all runs are this process's own: it cancels them itself
 
     async def release(self, leases: Sequence[LeaseRef]) -> list[bool]:
-        return [rule.release(self._records, lease) for lease in leases]
+        now = self._clock.now()
+        return [rule.release(self._records, lease, now) for lease in leases]
 
     async def renew(self, leases: Sequence[LeaseRef]) -> list[bool]:
         now = self._clock.now()

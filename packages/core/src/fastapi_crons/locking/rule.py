@@ -12,6 +12,7 @@ how long (seconds) its leases last. No function raises, whatever a request says.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -120,12 +121,23 @@ class JobRecord:
         )
 
 
-def register(records: dict[str, JobRecord], definition: Definition, owner: str, now: float, term: float) -> Registered:
+def register(
+    records: dict[str, JobRecord],
+    definition: Definition,
+    owner: str,
+    now: float,
+    term: float,
+    alive: Alive | None = None,
+) -> Registered:
     """Put a definition in force. Where schedule or `enabled` change, the ticks of the old definition end now.
 
     Where an instance knows of handled ticks of a job without a record, the store has lost its records. What was due since then
     is not lost with them: it is granted after the `QUARANTINE`, in which other instances register the newer ticks they know.
     A definition that is withdrawn only takes the instance off those that have registered the one in force.
+
+    A job that is due at a start has its tick in the second after its definition came into force. For one that is due at each
+    start of the fleet, the definition comes into force again where no instance is alive that registered it; `alive` is asked
+    only about them. A start whose tick is not handled yet is still the last one.
     """
     record = records.get(definition.job)
     if definition.withdrawn and record is not None:
@@ -134,12 +146,12 @@ def register(records: dict[str, JobRecord], definition: Definition, owner: str, 
         return Registered(record.last_handled if record is not None else 0)
     if record is None:
         record = records[definition.job] = _record_of(definition, owner, now)
-        return Registered(record.last_handled)
+        return Registered(record.last_handled, start=_start_of(record, definition))
     record.registered_at = now
     done = record.leases.get(definition.nonce) if record.leases else None
     if done is not None and done.missed is not None:  # asked again, because the first answer was lost
         past = Replaced(done.schedule, done.timezone, done.after, done.missed, done.token)
-        return Registered(record.last_handled, past)
+        return Registered(record.last_handled, past, start=_start_of(record, definition))
     other = record.function if record.function != definition.function else None
     record.function = definition.function
     reset_from = _reset(record, int(now), now)
@@ -148,10 +160,12 @@ def register(records: dict[str, JobRecord], definition: Definition, owner: str, 
     if in_force != (definition.schedule, definition.timezone, definition.enabled):
         replaced = _replace(record, definition, owner, now, term)
     elif owner not in record.registrars:
+        if definition.at_start == "fleet" and alive is not None:
+            _start_again(record, now, alive)
         record.registrars = (*record.registrars[1 - MAX_REGISTRARS :], owner)
     record.last_handled = max(record.last_handled, _credible(definition.last_handled, now))
     _restore(record, definition.held)
-    return Registered(record.last_handled, replaced, other, reset_from)
+    return Registered(record.last_handled, replaced, other, reset_from, _start_of(record, definition))
 
 
 def claim(
@@ -227,12 +241,17 @@ def resume(
     return Resumed(ended, record.schedule, record.timezone, after, record.last_handled, token)
 
 
-def release(records: Mapping[str, JobRecord], lease: LeaseRef) -> bool:
-    """Take a lease off the record; False where it is not there with this token."""
+def release(records: Mapping[str, JobRecord], lease: LeaseRef, now: float = 0.0) -> bool:
+    """Take a lease off the record; False where it is not there with this token.
+
+    With `until_now` the last handled tick becomes `now`, or the whole second after it, where that is newer.
+    """
     record = records.get(lease.job)
     if record is None or record.leases is None or _held(record, lease) is None:
         return False
     del record.leases[lease.run_id]
+    if lease.until_now:
+        record.last_handled = max(record.last_handled, math.ceil(now))
     return True
 
 
@@ -268,8 +287,21 @@ def _record_of(definition: Definition, owner: str, now: float) -> JobRecord:
         settled_at=now + QUARANTINE if definition.last_handled else 0.0,
         registered_at=now,
     )
+    if definition.at_start:
+        record.since = float(definition.start - 1 if definition.start else record.last_handled)
     _restore(record, definition.held)
     return record
+
+
+def _start_of(record: JobRecord, definition: Definition) -> int:
+    """The tick of the last start, for a job that is due at starts. It is newer than what was handled when it was made."""
+    return int(record.since) + 1 if definition.at_start else 0
+
+
+def _start_again(record: JobRecord, now: float, alive: Alive) -> None:
+    """An instance registers a job that is due at each start of the fleet. Where it is the first one, that is a new start."""
+    if record.last_handled > record.since and not any(alive(each, _FOR_EVER) for each in record.registrars):
+        record.since = float(max(int(now), record.last_handled))
 
 
 def _restore(record: JobRecord, held: tuple[Lease, ...]) -> None:
@@ -293,6 +325,8 @@ def _replace(record: JobRecord, definition: Definition, owner: str, now: float, 
     record.schedule, record.timezone, record.enabled = definition.schedule, definition.timezone, definition.enabled
     record.since, record.registrars = now, (owner,)
     record.last_handled = max(record.last_handled, int(now))
+    if definition.at_start:
+        record.since = float(record.last_handled)
     return old._replace(reason=reason, token=token)
 
 
@@ -319,10 +353,13 @@ def _claim_tick(
     if tick > now + MAX_AHEAD:
         return ClaimResult("early", int(now))
     reset_from = _reset(record, tick - 1, now)
-    if tick <= record.last_handled:
+    if tick <= record.last_handled or request.after not in (None, record.last_handled):
         return ClaimResult("stale", record.last_handled)
     if now < record.settled_at <= now + MAX_HANDLED_AHEAD:
         return ClaimResult("early", int(now))
+    unended = _unended(record) if request.after is not None else None
+    if unended is not None:
+        return ClaimResult("busy", record.last_handled, holder=unended.run_id)
     busy = holder is not None and request.overlap != "allow" and request.missed is None
     if busy and request.overlap != "skip":
         assert holder is not None
@@ -334,6 +371,11 @@ def _claim_tick(
         return ClaimResult("busy", before, token, holder.run_id, True, reset_from)
     granted = _grant(record, request, owner, now, term, before)
     return granted._replace(reset_from=reset_from) if reset_from else granted
+
+
+def _unended(record: JobRecord) -> Lease | None:
+    """The lease of a run that has not ended, or has yet to be rerun because its holder died; or None."""
+    return next((lease for lease in (record.leases or {}).values() if lease.missed is None), None)
 
 
 def _repeated(record: JobRecord, request: ClaimRequest) -> ClaimResult | None:

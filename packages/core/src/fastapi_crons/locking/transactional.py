@@ -134,11 +134,18 @@ class TransactionalLockBackend(LockBackend):
 
     async def register(self, definitions: Sequence[Definition]) -> list[Registered]:
         owner, term = self.instance.owner, self.terms.lease
-        return await self._change(
-            {each.job for each in definitions},
-            lambda records, now: [rule.register(records, each, owner, now, term) for each in definitions],
-            lives=True,
-        )
+        asks = any(each.at_start == "fleet" for each in definitions)
+
+        async def work(transaction: LockTransaction) -> list[Registered]:
+            now = await transaction.now()
+            records = await self._load(transaction, {each.job for each in definitions}, now)
+            alive = self._alive(await self._instances(transaction, now), now) if asks else None
+            answers = [rule.register(records, each, owner, now, term, alive) for each in definitions]
+            await transaction.touch(owner, now)
+            await transaction.save(records)
+            return answers
+
+        return await self.transact(work)
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
         owner, term = self.instance.owner, self.terms.lease
@@ -157,7 +164,7 @@ class TransactionalLockBackend(LockBackend):
 
     async def release(self, leases: Sequence[LeaseRef]) -> list[bool]:
         jobs = {each.job for each in leases}
-        return await self._change(jobs, lambda records, now: [rule.release(records, each) for each in leases])
+        return await self._change(jobs, lambda records, now: [rule.release(records, each, now) for each in leases])
 
     async def renew(self, leases: Sequence[LeaseRef]) -> list[bool]:
         jobs, term = {each.job for each in leases}, self.terms.lease
@@ -265,17 +272,13 @@ class TransactionalLockBackend(LockBackend):
 
         return await self.transact(work)
 
-    async def _change(
-        self, jobs: Collection[str], change: Callable[[dict[str, JobRecord], float], list[T]], *, lives: bool = False
-    ) -> list[T]:
-        """Change the records of jobs; with `lives` the call counts as a heartbeat."""
+    async def _change(self, jobs: Collection[str], change: Callable[[dict[str, JobRecord], float], list[T]]) -> list[T]:
+        """Change the records of jobs."""
 
         async def work(transaction: LockTransaction) -> list[T]:
             now = await transaction.now()
             records = await self._load(transaction, jobs, now)
             answers = change(records, now)
-            if lives:
-                await transaction.touch(self.instance.owner, now)
             await transaction.save(records)
             return answers
 

@@ -11,6 +11,7 @@ from fastapi_crons.clock import utc_datetime
 from fastapi_crons.errors import ScheduleError, SkipRun
 from fastapi_crons.locking.base import KnownJob, Lease
 from fastapi_crons.management.explain_words import Words
+from fastapi_crons.management.made_ticks import MadeTicks, is_made
 from fastapi_crons.management.tick_records import TickRecords
 from fastapi_crons.run import REASONS, SHORTEST_WAIT, MissedReason, MissedTicks, Run, made_at
 from fastapi_crons.schedule.due import TickSource, tick_source
@@ -80,9 +81,11 @@ class _Case:
         self._tick = records.tick
         job = records.job
         self._text, self._zone = job.schedule.text, job.schedule_zone
-        self._source: TickSource | None = tick_source(job.schedule)
+        self._source: TickSource | None = (
+            MadeTicks(job.schedule, records) if is_made(job.schedule) else tick_source(job.schedule)
+        )
         if known is not None and (known.schedule, known.timezone) != (self._text, self._zone):
-            self._text, self._source, self._zone = known.schedule, _source_of(known), known.timezone
+            self._text, self._source, self._zone = known.schedule, _source_of(known, records), known.timezone
         self._say = Words(records, self._text, self._zone, details)
         #: Whether the instant is older than the schedule in force.
         self.older = known is not None and self._tick < known.since
@@ -260,9 +263,10 @@ class _Case:
         return f"Whether it was due is not known. {self.schedule_since()}"
 
 
-def _source_of(known: KnownJob) -> TickSource | None:
+def _source_of(known: KnownJob, records: TickRecords) -> TickSource | None:
     """The ticks of a schedule by its text and zone; None for a kind that is not installed here."""
     try:
-        return schedule_of_text(known.schedule, known.timezone or None)
+        schedule = schedule_of_text(known.schedule, known.timezone or None)
     except ScheduleError:
         return None
+    return MadeTicks(schedule, records) if is_made(schedule) else schedule

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -16,6 +16,7 @@ from fastapi_crons.job import CronJob, ManualRun
 from fastapi_crons.locking.base import REACHES, KnownJob, LiveInstance
 from fastapi_crons.management.explain import TickFate, explain
 from fastapi_crons.management.history import History
+from fastapi_crons.management.made_ticks import is_made, next_made_tick
 from fastapi_crons.management.tick_records import TickRecords
 from fastapi_crons.management.views import (
     JobFilter,
@@ -63,8 +64,16 @@ class Management:
         states, pauses = await asyncio.gather(self._answer(engine.state.states()), self._answer(engine.locks.pauses()))
         if engine.role == "observer":
             states = await self._with_interrupted(states)
-        ticks = next_ticks(jobs, int(self.crons.clock.now()))
-        views = [JobView.of(job, states.get(job.name), pauses.get(job.name), ticks[job.schedule]) for job in jobs]
+        ticks, made = next_ticks(jobs, int(self.crons.clock.now())), await self._made_ticks(jobs)
+        views = [
+            JobView.of(
+                job,
+                states.get(job.name),
+                pauses.get(job.name),
+                made[job.name] if job.name in made else ticks[job.schedule],
+            )
+            for job in jobs
+        ]
         return [view for view in views if view.matches(statuses)] if statuses else views
 
     async def job(self, name: str) -> JobView:
@@ -72,8 +81,16 @@ class Management:
         states, pauses = await asyncio.gather(
             self._answer(engine.state.states([name])), self._answer(engine.locks.pauses())
         )
-        tick = next_ticks([job], int(self.crons.clock.now()))[job.schedule]
+        made = await self._made_ticks([job])
+        tick = made[name] if made else next_ticks([job], int(self.crons.clock.now()))[job.schedule]
         return JobView.of(job, states.get(name), pauses.get(name), tick)
+
+    async def _made_ticks(self, jobs: Iterable[CronJob]) -> dict[str, int | None]:
+        """The next ticks of those jobs whose ticks are made by runs or starts, as far as the lock store knows them."""
+        made = {job.name: job.schedule for job in jobs if is_made(job.schedule)}
+        known = await self._answer(self._engine().locks.known(list(made))) if made else []
+        on_record = {each.job: each for each in known if each.schedule == made[each.job].text}
+        return {name: next_made_tick(schedule, on_record.get(name)) for name, schedule in made.items()}
 
     async def runs(
         self, *names: str, limit: int = 50, before: str | None = None, statuses: Collection[RunStatus] = ()

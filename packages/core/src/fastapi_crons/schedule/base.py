@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.errors import ScheduleError
@@ -62,6 +62,16 @@ class ZonedSchedule(ABC):
     def is_clocked(self) -> bool:
         """Whether its ticks are known from the clock alone; otherwise it has none until runs or starts make them."""
         return True
+
+    @property
+    def period_from_end(self) -> int:
+        """How many seconds after the end of the job's last run it is due; 0 where it is counted from nothing of the kind."""
+        return 0
+
+    @property
+    def at_start(self) -> Literal["", "fleet", "deploy"]:
+        """Which starts it is due at: each one of the fleet, or only the first one of each deploy; empty for neither."""
+        return ""
 
     @property
     def foreign(self) -> tuple[Schedule, ...]:

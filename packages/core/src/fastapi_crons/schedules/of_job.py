@@ -25,8 +25,6 @@ def schedule_of_job(name: str, expr: object, timezone: str | None) -> Schedule:
             "own, and this job has a Schedule with one, or that needs none"
         )
     if isinstance(expr, ZonedSchedule):
-        if not expr.is_clocked:
-            raise JobDefinitionError(f"expr of job {brief(name)} can't be {expr!r}: it is not supported yet")
         for part in expr.foreign:
             _check_foreign(name, part)
         schedule = expr.in_zone(timezone or "UTC")
@@ -38,6 +36,26 @@ def schedule_of_job(name: str, expr: object, timezone: str | None) -> Schedule:
         return schedule
     _check_foreign(name, expr)
     return expr
+
+
+def check_options(name: str, schedule: Schedule, overlap: str, jitter: float) -> bool:
+    """Refuse options that can't be had with a job's schedule; returns whether a tick has to wait for a run to end.
+
+    Raises `JobDefinitionError`.
+    """
+    if not isinstance(schedule, ZonedSchedule) or schedule.is_clocked:
+        return False
+    if overlap == "allow" and schedule.period_from_end:
+        raise JobDefinitionError(
+            f"overlap of job {brief(name)} can't be 'allow' with {schedule!r}, which is never due while the job runs; leave "
+            "it out"
+        )
+    if jitter:
+        raise JobDefinitionError(
+            f"jitter of job {brief(name)} can't be {brief(jitter)} with {schedule!r}, whose ticks don't come from the "
+            "clock; leave it out"
+        )
+    return overlap == "skip"
 
 
 def takes_zone(expr: object) -> bool:

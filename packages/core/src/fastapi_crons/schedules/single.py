@@ -16,6 +16,8 @@ from fastapi_crons.schedules._instants import DAY, Moment, moment, shown
 _UNITS = {"days": DAY, "hours": 3_600, "minutes": 60, "seconds": 1}
 #: The longest period (seconds): a longer one is taken for a mistake.
 _LONGEST = 50 * 366 * DAY
+#: How many characters a version can have.
+_LONGEST_VERSION = 200
 
 
 class _Single(ZonedSchedule):
@@ -57,7 +59,9 @@ class Every(_Single):
     1970-01-01 00:00 UTC. One without a zone is a time on the wall in the schedule's zone. The anchor does not say from when
     on the schedule is due: see `Within`.
 
-    With `after="end"`, the period is counted from the end of the job's last run instead.
+    With `after="end"`, the period is counted from the end of the job's last run instead, wherever in the fleet that ran, by the
+    lock store's record; for a job that never ran, from its first registration. So no two runs overlap, and ticks that a
+    downtime delays are one. A run by hand counts, too.
 
     Raises `ScheduleError` (a `ValueError`), naming the parameter.
     """
@@ -131,6 +135,11 @@ class Every(_Single):
             return f"{every if number > 1 or unit == 'days' else f'one {every}'} after the end of the last run".capitalize()
         since = "1970-01-01 00:00 UTC" if self._anchor is None else shown(self._first, self.timezone)
         return f"Every {every}, counted from {since}"
+
+    @property
+    def period_from_end(self) -> int:
+        """How many seconds after the end of the job's last run it is due; 0 where it is counted from the anchor."""
+        return 0 if self._after is None else self.period
 
     def in_zone(self, timezone: str) -> Every:
         """This schedule in a zone, where it has none of its own; else itself."""
@@ -240,12 +249,33 @@ def _once(at: str, timezone: str | None) -> Once:
 
 
 class AtStart(_Single):
-    """Due when the app starts: once, and not once in each worker."""
+    """Due when the app starts: once for all its workers and hosts, and not once in each.
 
-    __slots__ = ()
+    `AtStart()` is due at each start of the fleet: when an instance starts while no other one is alive that has the job. An
+    instance that joins others, as in a rolling deploy, is no such start. One that died without a word counts as alive until
+    its `CRON_INSTANCE_TIMEOUT` is over, unless it ran on this host.
 
-    def __init__(self) -> None:
-        self._identify("AtStart()", None)
+    `AtStart(version="1.4.2")` is due at the first start of each deploy: when its text differs from the one on record. Restarts
+    of the same version are none.
+
+    The tick is the second after the start. It runs late where nothing could run it then, and never again.
+
+    Raises `ScheduleError` (a `ValueError`) for a version that is no text, or an empty or a long one.
+    """
+
+    __slots__ = ("version",)
+
+    version: str | None
+    """What is deployed; None where it is due at each start of the fleet."""
+
+    def __init__(self, *, version: str | None = None) -> None:
+        if version is not None and not (isinstance(version, str) and 0 < len(version) <= _LONGEST_VERSION):
+            raise ScheduleError(
+                f"version of AtStart can't be {brief(version)}; give a text of at most {_LONGEST_VERSION} characters, or leave "
+                "it out"
+            )
+        object.__setattr__(self, "version", version)
+        self._identify("AtStart()" if version is None else f"AtStart(version={version!r})", None)
 
     @property
     def is_clocked(self) -> bool:
@@ -255,7 +285,12 @@ class AtStart(_Single):
     @property
     def words(self) -> str:
         """When it is due, in English."""
-        return "When the app starts"
+        return "At the start of the fleet" if self.version is None else f"At the first start of version {self.version}"
+
+    @property
+    def at_start(self) -> Literal["", "fleet", "deploy"]:
+        """Which starts it is due at: each one of the fleet, or only the first one of each deploy."""
+        return "fleet" if self.version is None else "deploy"
 
     def in_zone(self, timezone: str) -> AtStart:
         """Itself: a start has no zone."""
@@ -270,4 +305,8 @@ class AtStart(_Single):
         return 0, False
 
     def __reduce__(self) -> tuple[object, ...]:
-        return AtStart, ()
+        return _at_start, (self.version,)
+
+
+def _at_start(version: str | None) -> AtStart:
+    return AtStart(version=version)

@@ -36,9 +36,13 @@ def schedule_of_text(text: str, timezone: str | None = None) -> ZonedSchedule:
 def range_of_text(schedule: str, timezone: str, after: int, until: int) -> TickRange | None:
     """The ticks in (after, until] of a schedule that is known by text and zone only; None where these can't be read."""
     try:
-        return tick_range(schedule_of_text(schedule, timezone or None), after, until)
+        known = schedule_of_text(schedule, timezone or None)
     except ScheduleError:
         return None  # a kind of schedule that is not installed any more: its ticks can't be known
+    if known.period_from_end:
+        tick = after + known.period_from_end
+        return TickRange(tick, tick, 1) if tick <= until else None
+    return tick_range(known, after, until)
 
 
 @lru_cache(maxsize=1_024)

@@ -111,6 +111,28 @@ class ClaimTests(LockStoreTests):
         assert (granted.outcome, granted.last_handled) == ("granted", last)
 
     @on_a_store
+    async def test_a_tick_can_be_counted_from_the_end_of_the_last_run(self, lock: LockBackend) -> None:
+        last = (await lock.register([define(), define("other")]))[0].last_handled
+        (other,) = await lock.claim([request("o1", None, job="other")])
+        (granted,) = await lock.claim([request("r1", last + 1)._replace(after=last)])
+        assert granted.outcome == "granted"
+        await asyncio.sleep(2)
+        counted = request("r2", last + 2)._replace(after=last + 1, missed="misfire_grace_time")
+        (before,) = await lock.claim([counted])
+        assert (before.outcome, before.holder, before.skipped) == ("busy", "r1", False)
+        refs = [LeaseRef("job", "r1", granted.token, True), LeaseRef("other", "o1", other.token)]
+        assert await lock.release(refs) == [True, True]
+        ended, untouched = await lock.last_handled(["job", "other"])
+        assert ended is not None
+        assert last + 2 <= ended <= SystemClock().now() + 1
+        assert untouched == last
+        await asyncio.sleep(1)
+        (stale,) = await lock.claim([request("r3", ended + 1)._replace(after=last + 1)])
+        assert (stale.outcome, stale.last_handled) == ("stale", ended)
+        assert await lock.release([LeaseRef("job", "r1", granted.token, True)]) == [False]
+        assert await lock.last_handled(["job"]) == [ended]
+
+    @on_a_store
     async def test_a_skipped_tick_leaves_a_lease_until_it_is_on_record(self, lock: LockBackend) -> None:
         last = (await lock.register([define()]))[0].last_handled
         (granted,) = await lock.claim([request("r1", last + 1)])

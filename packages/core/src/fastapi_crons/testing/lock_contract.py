@@ -45,6 +45,30 @@ class LockContract(ClaimTests):
             assert sorted(answer.outcome for answer in of_one_job) == ["granted", "stale", "stale"]
 
     @on_a_shared_store
+    async def test_the_first_instance_of_a_fleet_is_a_start_and_one_that_joins_others_is_none(
+        self, lock: LockBackend
+    ) -> None:
+        fleet, deploy = define()._replace(at_start="fleet"), define("deployed")._replace(at_start="deploy")
+        (first, first_deploy) = await lock.register([fleet, deploy])
+        assert (first.start, first_deploy.start) == (first.last_handled + 1, first_deploy.last_handled + 1)
+        other = await self.another()
+        assert (await other.register([fleet]))[0].start == first.start
+        await asyncio.sleep(1)
+        for number, each in enumerate([fleet, deploy]):
+            (granted,) = await lock.claim([request(f"r{number}", first.start, job=each.job)])
+            assert granted.outcome == "granted"
+            assert await lock.release([LeaseRef(each.job, f"r{number}", granted.token)]) == [True]
+        await self.dies(other)
+        await lock.leave()
+        later = await self.another()
+        (again, same) = await later.register([fleet, deploy])
+        assert again.start > again.last_handled >= first.start
+        assert same.start == first_deploy.start <= same.last_handled
+        (joined,) = await (await self.another()).register([fleet])
+        assert joined.start == again.start
+        assert (await later.register([define("plain")]))[0].start == 0
+
+    @on_a_shared_store
     async def test_living_instances_are_known_with_what_their_heartbeats_said(self, lock: LockBackend) -> None:
         other = await self.another(elsewhere=True)
         await other.beat(3, "digest")

@@ -28,6 +28,7 @@ from fastapi_crons.locking import (
     ResumeRequest,
     rule,
 )
+from fastapi_crons.locking.base import AtStartOf
 from fastapi_crons.locking.instance import Instance
 from fastapi_crons.run import MissedReason
 
@@ -225,12 +226,23 @@ class _Walk(RuleBasedStateMachine):
         schedule=schedules,
         enabled=st.sampled_from([True, True, True, False]),
         withdrawn=st.sampled_from([False, False, True]),
+        at_start=st.sampled_from(["", "", "fleet", "deploy"]),
     )
-    def register(self, owner: str, job: str, schedule: str, enabled: bool, withdrawn: bool = False) -> None:
+    def register(
+        self,
+        owner: str,
+        job: str,
+        schedule: str,
+        enabled: bool,
+        withdrawn: bool = False,
+        at_start: AtStartOf = "",
+    ) -> None:
         (store, owner), record = self.as_living(owner), self.records.get(job)
         last_handled = record.last_handled if record else 0
-        definition = Definition(job, schedule, "UTC", f"m:{owner}", last_handled, enabled, self.new_id(), (), withdrawn)
-        expected = rule.register(self.records, definition, owner, self.clock.time, TERMS.lease)
+        definition = Definition(
+            job, schedule, "UTC", f"m:{owner}", last_handled, enabled, self.new_id(), (), withdrawn, at_start
+        )
+        expected = rule.register(self.records, definition, owner, self.clock.time, TERMS.lease, self.alive(owner))
         assert self.do(store.register([definition])) == [expected]
 
     @step(
@@ -242,6 +254,7 @@ class _Walk(RuleBasedStateMachine):
         force=st.booleans(),
         missed=st.sampled_from([None, None, "misfire_grace_time"]),
         again=st.booleans(),
+        counted=st.sampled_from([None, None, 0, -1]),
     )
     def claim(
         self,
@@ -253,10 +266,13 @@ class _Walk(RuleBasedStateMachine):
         force: bool,
         missed: MissedReason | None,
         again: bool,
+        counted: int | None = None,
     ) -> None:
         tick = None if offset is None else int(self.clock.time) + offset
         missed = None if tick is None else missed
         request = ClaimRequest(job, self.new_id(), tick, schedule, "UTC", overlap, force, missed)
+        if counted is not None and tick is not None and job in self.records:
+            request = request._replace(after=self.records[job].last_handled + counted)
         for _ in range(1 + again):
             self.ask(owner, request)
 
@@ -273,17 +289,17 @@ class _Walk(RuleBasedStateMachine):
         expected = rule.claim(self.records, request, owner, now, TERMS.lease, self.alive(owner))
         assert self.do(store.claim([request])) == [expected]
 
-    @step(place=places, right=st.booleans(), renew=st.booleans())
-    def renew_or_release(self, place: int, right: bool, renew: bool) -> None:
+    @step(place=places, right=st.booleans(), renew=st.booleans(), until_now=st.booleans())
+    def renew_or_release(self, place: int, right: bool, renew: bool, until_now: bool) -> None:
         lease = self.lease_at(place)
         if lease is not None:
-            ref = LeaseRef(lease.job, lease.run_id, lease.token if right else lease.token - 1)
+            ref = LeaseRef(lease.job, lease.run_id, lease.token if right else lease.token - 1, until_now)
             store, _ = self.at(lease.instance)
             if renew:
                 assert rule.renew(self.records, ref, self.clock.time, TERMS.lease) is right
                 assert self.do(store.renew([ref])) == [right]
             else:
-                assert rule.release(self.records, ref) is right
+                assert rule.release(self.records, ref, self.clock.time) is right
                 assert self.do(store.release([ref])) == [right]
 
     @step(owner=owners, place=places)

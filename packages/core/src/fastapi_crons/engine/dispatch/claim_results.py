@@ -42,6 +42,7 @@ class ClaimResults:
     _run_ids: RunIds
     _on_end: Callable[[ActiveRun], None]
     _on_early: Callable[[], None]
+    _plan: Callable[[TrackedJob], None]
     _wake: Callable[[], None]
 
     def __post_init__(self) -> None:
@@ -67,6 +68,8 @@ class ClaimResults:
                 self._recorder.release(_lease(want, result))
         if want.interrupted is None and tracked.answered():
             self._queue.put(tracked, late=tracked.late)
+        elif tracked.phase is Phase.IDLE and tracked.own_ticks is not None:
+            self._plan(tracked)
 
     def rerun(self, tracked: TrackedJob, interrupted: Lease, tries: int = 0) -> None:
         """Rerun the tick of an interrupted run; `tries`: how often this was refused already."""
@@ -183,6 +186,8 @@ class ClaimResults:
             late = want.late or (result.outcome == "busy" and want.request.overlap == "skip")
             if result.outcome == "busy" and tracked.runs:
                 tracked.wait_for_runs(late=late)
+            elif result.outcome == "busy" and want.request.after is not None:
+                pass  # its next tick is counted from the end of that run, which is yet to come: it is asked for after that
             else:
                 self._retry(want, result, tick, late=late)
 

@@ -11,7 +11,9 @@ from fastapi_crons.job import CronJob, Overlap
 from fastapi_crons.locking.base import ClaimRequest, Definition, Lease, LeaseRef
 from fastapi_crons.locking.instance import name_of
 from fastapi_crons.run import INTERRUPTED, Run, RunError, RunIds, RunStatus
+from fastapi_crons.schedule.base import ZonedSchedule
 from fastapi_crons.schedule.due import Step, TickRange
+from fastapi_crons.schedule.own import FROM_END
 
 
 class Wanted(NamedTuple):
@@ -38,12 +40,14 @@ def claims_of(tracked: TrackedJob, step: Step, new_run_id: RunIds) -> list[Wante
     waits = job.overlap == "skip" and (late or (bool(tracked.runs) and any(run.releasing for run in tracked.runs)))
     overlap: Overlap = "queue" if waits else job.overlap
     text, zone = job.schedule.text, job.schedule_zone
+    own = tracked.own_ticks
+    after = tracked.last_handled if own is not None and own.from_end else None
     claims: list[Wanted] = []
     for tick, reason in step.missed:
-        request = ClaimRequest(job.name, new_run_id(), tick, text, zone, overlap, False, reason)
+        request = ClaimRequest(job.name, new_run_id(), tick, text, zone, overlap, False, reason, after=after)
         claims.append(Wanted(tracked, request, late, step.run is None))
     if step.run is not None:
-        request = ClaimRequest(job.name, new_run_id(), step.run, text, zone, overlap)
+        request = ClaimRequest(job.name, new_run_id(), step.run, text, zone, overlap, after=after)
         claims.append(Wanted(tracked, request, late, step.more, step.alone))
     return claims
 
@@ -65,15 +69,23 @@ def probe_of(tracked: TrackedJob, run_id: str) -> ClaimRequest:
     return _request(tracked.job, run_id, tracked.last_handled)
 
 
-def definition_of(job: CronJob, nonce: str = "", last_handled: int = 0, held: tuple[Lease, ...] = ()) -> Definition:
-    """What is registered of a job."""
+def definition_of(
+    job: CronJob, nonce: str = "", last_handled: int = 0, held: tuple[Lease, ...] = (), start: int = 0
+) -> Definition:
+    """What is registered of a job. `start` is the last one that is known, of a job that is due at starts."""
     schedule, function = job.schedule, job.function_name
-    return Definition(job.name, schedule.text, job.schedule_zone, function, last_handled, job.enabled, nonce, held)
+    definition = Definition(
+        job.name, schedule.text, job.schedule_zone, function, last_handled, job.enabled, nonce, held
+    )
+    if isinstance(schedule, ZonedSchedule) and schedule.at_start:
+        return definition._replace(at_start=schedule.at_start, start=start)
+    return definition
 
 
 def ref_of(lease: Lease) -> LeaseRef:
     """What names a lease when it is released."""
-    return LeaseRef(lease.job, lease.run_id, lease.token)
+    until_now = lease.missed is None and lease.schedule.endswith(FROM_END)
+    return LeaseRef(lease.job, lease.run_id, lease.token, until_now)
 
 
 def interrupted(known: Run | None, lease: Lease, covered: TickRange | None, now: float, why: str) -> Run:

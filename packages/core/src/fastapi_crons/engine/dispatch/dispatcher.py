@@ -10,7 +10,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from math import inf
+from math import ceil, inf
 from time import perf_counter
 
 from fastapi_crons._util.part import Finding, Part, listed
@@ -96,6 +96,7 @@ class Dispatcher(Part):
             self.new_run_id,
             self._run_ended,
             on_early,
+            self._plan,
             self.wake,
         )
         #: Whether jobs are queued for which there was no room; and whether there was no time to decide about all.
@@ -188,10 +189,17 @@ class Dispatcher(Part):
             return  # a manual run of a job that is not registered here, or a run from before the job was registered again
         if tracked.skipped is not None and tracked.skipped.holder == run.id:
             self.results.log_skips(tracked)
+        own = tracked.own_ticks
+        if own is not None and own.from_end:
+            # The store has made its own now the last handled tick. Where the two differ, it says so when it is asked.
+            tracked.handled(ceil(self._store_clock.now()))
         if tracked.run_ended(run, self._store_clock.now):
             ended = run.outcome.ended_ts if run.outcome is not None else None
             tracked.delayed(Delay(run.started_ts, ended or self._clock.now(), f"run {run.id} of the job was running"))
             self.results.look_again(tracked, late=tracked.late)
+        elif own is not None and not tracked.pending:
+            self._plan(tracked)
+            self._wake.set()
         elif self._crowded:
             self._wake.set()
 
@@ -236,6 +244,8 @@ class Dispatcher(Part):
             else:
                 if due:
                     self._queue.put(tracked, late=True)
+                elif tracked.own_ticks is not None:
+                    self._plan(tracked)
 
     def _watch_clock(self) -> None:
         """After the clock was set back, handled ticks lie ahead of it, and the timeline is too late."""
@@ -318,11 +328,19 @@ class Dispatcher(Part):
             return []
         if due_later is not None:
             self._held_back.add(tracked, due_later)
+        elif not steps and tracked.own_ticks is not None:
+            self._plan(tracked)
         claims: list[Wanted] = []
         for step in steps:
             claims += claims_of(tracked, step, self.new_run_id)
         tracked.claim(len(claims))
         return claims
+
+    def _plan(self, tracked: TrackedJob) -> None:
+        """Look again at a job whose ticks the clock does not make, when its only one is due."""
+        due = tracked.own_due(self._store_clock.now())
+        if due is not None and tracked.job.enabled:
+            self._held_back.add(tracked, due)
 
     async def _claim_and_start(self, wanted: list[Wanted]) -> None:
         asked_ts = self._store_clock.ask()

@@ -27,6 +27,7 @@ from fastapi_crons.locking.base import Definition, Lease, LeaseRef, Registered, 
 from fastapi_crons.locking.client import LockClient
 from fastapi_crons.run import RunIds
 from fastapi_crons.schedule.due import Policy, last_tick
+from fastapi_crons.schedule.own import own_ticks
 from fastapi_crons.schedules.texts import range_of_text
 
 logger = logging.getLogger(__name__)
@@ -138,7 +139,7 @@ class RegisteredJobs:
         self._dropped.add(name)
         self._digest -= _digest_of(definition_of(tracked.job))
         self._other_functions.discard(name)
-        if tracked.job.enabled:
+        if tracked.job.enabled and tracked.own_ticks is None:
             self._timeline.remove(tracked)
 
     async def _withdraw(self) -> None:
@@ -164,7 +165,13 @@ class RegisteredJobs:
         for start in range(0, len(registered), MAX_REGISTRATIONS):
             await self._locks.register(
                 [
-                    definition_of(tracked.job, "", tracked.last_handled, tuple(held.get(tracked.job.name, ())))
+                    definition_of(
+                        tracked.job,
+                        "",
+                        tracked.last_handled,
+                        tuple(held.get(tracked.job.name, ())),
+                        0 if tracked.own_ticks is None else tracked.own_ticks.start,
+                    )
                     for tracked in registered[start : start + MAX_REGISTRATIONS]
                 ]
             )
@@ -177,7 +184,8 @@ class RegisteredJobs:
     def unregistered(self, job: CronJob) -> TrackedJob:
         """For the manual run of a job in an instance that registers none."""
         now = self._clock.now()
-        return TrackedJob(job, self._timeline.ticks_of(job, now), self._policy(job), int(now))
+        ticks = own_ticks(job.schedule, 0) or self._timeline.ticks_of(job, now)
+        return TrackedJob(job, ticks, self._policy(job), int(now))
 
     async def register_one(self, job: CronJob) -> None:
         """Register a job for a manual run, because no instance that lives has registered it."""
@@ -313,7 +321,8 @@ class RegisteredJobs:
     def _place(self, job: CronJob, definition: Definition, answer: Registered, now: float) -> TrackedJob:
         tracked = self._tracked.get(job.name)
         if tracked is None:
-            ticks = self._timeline.ticks_of(job, now)
+            own = own_ticks(job.schedule, answer.start)
+            ticks = self._timeline.ticks_of(job, now) if own is None else own
             tracked = self._tracked[job.name] = TrackedJob(job, ticks, self._policy(job), answer.last_handled)
             self._digest += _digest_of(definition)
             if job.name in self._dropped:
@@ -321,14 +330,14 @@ class RegisteredJobs:
                 for run in self._runner.active.values():
                     if run.job.name == job.name:
                         tracked.run_started(run)
-            if job.enabled:
+            if job.enabled and own is None:
                 self._timeline.add(tracked, now)
         tracked.handled(answer.last_handled)
         if answer.reset_from:
             warn_of_reset(job.name, answer.reset_from)
         if answer.replaced is not None:
             self._close_past(job, answer.replaced, definition.nonce, now)
-        if job.enabled and tracked.ticks.next_tick is None:
+        if job.enabled and tracked.ticks.next_tick is None and tracked.own_ticks is None:
             warn_where_over(job, answer.last_handled)
         return tracked
 

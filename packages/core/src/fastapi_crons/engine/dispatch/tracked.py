@@ -23,6 +23,7 @@ from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import Lease
 from fastapi_crons.run import MissedTicks
 from fastapi_crons.schedule.due import NOTHING, Policy, SharedTicks, Step, TickRange, newest_tick, next_step
+from fastapi_crons.schedule.own import OwnTicks
 from fastapi_crons.schedules.texts import range_of_text
 
 
@@ -241,6 +242,18 @@ class TrackedJob:
         self.in_force = in_force
 
     # Which ticks are due.
+
+    @property
+    def own_ticks(self) -> OwnTicks | None:
+        """Its ticks, where its own runs or starts make them; None where the clock makes them."""
+        return self.ticks if isinstance(self.ticks, OwnTicks) else None
+
+    def own_due(self, now: float) -> int | None:
+        """When (Unix seconds) to look again at ticks that the clock does not make; None for never, and while it runs here."""
+        if not isinstance(self.ticks, OwnTicks) or self.runs:
+            return None
+        due = self.ticks.source.next_tick(self.last_handled)
+        return due if due is None or due > now else int(now) + self.ticks.ask_again
 
     def steps(self, now: float) -> list[Step]:
         """What to claim next, in this order; empty where nothing is due.

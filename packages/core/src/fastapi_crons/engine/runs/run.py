@@ -19,6 +19,7 @@ from fastapi_crons.locking.base import ClaimResult, Lease, LeaseRef
 from fastapi_crons.plugins.markers import HookContext
 from fastapi_crons.run import INTERRUPTED, Run, RunError, RunStatus, Trigger
 from fastapi_crons.schedule.due import TickRange
+from fastapi_crons.schedule.own import FROM_END
 
 #: Why a run is cut off from outside.
 Cut = Literal["timed_out", "cancelled", "interrupted", "lease_lost"]
@@ -123,7 +124,7 @@ class ActiveRun:
     def granted(self, result: ClaimResult) -> None:
         """Take over the answer to its claim, which was granted."""
         self.token, self.after, self.beside = result.token, result.last_handled, result.holder or None
-        self.ref = LeaseRef(self.job.name, self.id, result.token)
+        self.ref = LeaseRef(self.job.name, self.id, result.token, self.job.schedule.text.endswith(FROM_END))
 
     def keep_record(self, record: logging.LogRecord) -> None:
         """Keep a log record, unless the settings say that runs keep none. Most runs log nothing, and have no log."""

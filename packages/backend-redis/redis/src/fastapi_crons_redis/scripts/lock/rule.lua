@@ -12,16 +12,17 @@ local registrars_of, set_registrars, set_pause, set_cancel
 -- What the rule provides.
 local register, claim, is_credible, pause, resume, release, renew, cancel
 -- Its steps.
-local record_of, restore, replace, miss_until_now, holder_of, claim_tick, repeated, recover, grant, held, reset, credible
+local record_of, start_of, start_again, restore, replace, miss_until_now, holder_of, claim_tick, unended, repeated, recover
+local grant, held, reset, credible
 
 -- The answer to a claim, as fastapi_crons.locking.ClaimResult.
 local function result(outcome, last_handled, token, holder, skipped, reset_from, orphaned)
   return {outcome, last_handled or 0, token or 0, holder or '', skipped or false, reset_from or 0, orphaned or false}
 end
 
--- Answers: last handled tick, what was replaced or null, the other function or null, the tick that was reset.
+-- Answers: last handled tick, what was replaced or null, the other function or null, the tick that was reset, the start.
 function register(definition)
-  local job, schedule, timezone, func, last_handled, enabled, nonce, leases, withdrawn = unpack(definition)
+  local job, schedule, timezone, func, last_handled, enabled, nonce, leases, withdrawn, at_start = unpack(definition)
   local record = load_record(job)
   if withdrawn then
     local others = {}
@@ -33,16 +34,16 @@ function register(definition)
     if record then
       set_registrars(job, others)
     end
-    return {record and record[LAST_HANDLED] or 0, null, null, 0}
+    return {record and record[LAST_HANDLED] or 0, null, null, 0, 0}
   end
   if not record then
     record = record_of(definition)
-    return {record[LAST_HANDLED], null, null, 0}
+    return {record[LAST_HANDLED], null, null, 0, start_of(record, at_start)}
   end
   local done = lease_of(record, nonce)
   if done and done[L_MISSED] ~= null then -- asked again, because the first answer was lost
     local past = {done[L_SCHEDULE], done[L_TIMEZONE], done[L_AFTER], done[L_MISSED], done[L_TOKEN]}
-    return {record[LAST_HANDLED], past, null, 0}
+    return {record[LAST_HANDLED], past, null, 0, start_of(record, at_start)}
   end
   changed(job)
   local other = record[FUNCTION] ~= func and record[FUNCTION] or null
@@ -50,13 +51,16 @@ function register(definition)
   local reset_from = reset(record, second)
   local replaced = null
   if record[SCHEDULE] ~= schedule or record[TIMEZONE] ~= timezone or record[ENABLED] ~= enabled then
-    replaced = replace(record, job, schedule, timezone, enabled, nonce)
+    replaced = replace(record, job, schedule, timezone, enabled, nonce, at_start)
   else
     local registrars, known = registrars_of(job), false
     for _, registrar in ipairs(registrars) do
       known = known or registrar == owner
     end
     if not known then
+      if at_start == 'fleet' then
+        start_again(record, registrars)
+      end
       while #registrars >= MAX_REGISTRARS do
         table.remove(registrars, 1)
       end
@@ -66,7 +70,7 @@ function register(definition)
   end
   record[LAST_HANDLED] = math.max(record[LAST_HANDLED], credible(last_handled))
   restore(record, leases)
-  return {record[LAST_HANDLED], replaced, other, reset_from}
+  return {record[LAST_HANDLED], replaced, other, reset_from, start_of(record, at_start)}
 end
 
 function claim(request)
@@ -146,9 +150,13 @@ function resume(request)
 end
 
 function release(ref)
+  local until_now = ref[4]
   local record, _, index = held(ref)
   if record then
     remove_lease(record, index)
+    if until_now then
+      record[LAST_HANDLED] = math.max(record[LAST_HANDLED], math.ceil(now))
+    end
   end
   return record ~= nil
 end
@@ -172,14 +180,33 @@ function cancel(record, run_id, actor)
 end
 
 function record_of(definition)
-  local job, schedule, timezone, func, last_handled, enabled, _, leases = unpack(definition)
+  local job, schedule, timezone, func, last_handled, enabled, _, leases, _, at_start, start = unpack(definition)
   local known = credible(last_handled)
   local settled_at = last_handled > 0 and now + QUARANTINE or 0
   local record = {schedule, timezone, enabled, func, known > 0 and known or second, 0, now, false, {}, settled_at}
+  if at_start ~= '' then
+    record[SINCE] = start > 0 and start - 1 or record[LAST_HANDLED]
+  end
   add_record(job, record)
   set_registrars(job, {owner})
   restore(record, leases)
   return record
+end
+
+function start_of(record, at_start)
+  return at_start ~= '' and math.floor(record[SINCE]) + 1 or 0
+end
+
+function start_again(record, registrars)
+  if record[LAST_HANDLED] <= record[SINCE] then
+    return
+  end
+  for _, registrar in ipairs(registrars) do
+    if alive(registrar, math.huge) then
+      return
+    end
+  end
+  record[SINCE] = math.max(second, record[LAST_HANDLED])
 end
 
 function restore(record, leases)
@@ -197,7 +224,7 @@ function restore(record, leases)
 end
 
 -- Answers: schedule, timezone, last handled tick, reason, token.
-function replace(record, job, schedule, timezone, enabled, nonce)
+function replace(record, job, schedule, timezone, enabled, nonce, at_start)
   local reason = 'schedule_changed'
   if not record[ENABLED] or (record[SCHEDULE] == schedule and record[TIMEZONE] == timezone) then
     reason = 'disabled'
@@ -212,6 +239,9 @@ function replace(record, job, schedule, timezone, enabled, nonce)
   record[SINCE] = now
   set_registrars(job, {owner})
   record[LAST_HANDLED] = math.max(record[LAST_HANDLED], second)
+  if at_start ~= '' then
+    record[SINCE] = record[LAST_HANDLED]
+  end
   return old
 end
 
@@ -239,12 +269,17 @@ function claim_tick(record, request, holder)
   if reset_from > 0 then
     changed(request[C_JOB])
   end
-  if tick <= record[LAST_HANDLED] then
+  local after = request[C_AFTER]
+  if tick <= record[LAST_HANDLED] or (after ~= null and after ~= record[LAST_HANDLED]) then
     return result('stale', record[LAST_HANDLED])
   end
   local settled_at = record[SETTLED_AT] or 0
   if now < settled_at and settled_at <= now + MAX_HANDLED_AHEAD then
     return result('early', second)
+  end
+  local run = after ~= null and unended(record)
+  if run then
+    return result('busy', record[LAST_HANDLED], 0, run)
   end
   local busy = holder and request[C_OVERLAP] ~= 'allow' and request[C_MISSED] == null
   if busy and request[C_OVERLAP] ~= 'skip' then
@@ -257,6 +292,14 @@ function claim_tick(record, request, holder)
     return result('busy', before, grant(record, request, before), holder, true, reset_from)
   end
   return result('granted', before, grant(record, request, before), '', false, reset_from)
+end
+
+function unended(record)
+  for _, lease in ipairs(record[HELD]) do
+    if lease[L_MISSED] == null then
+      return lease[L_RUN_ID]
+    end
+  end
 end
 
 -- The answer given before to a request that is asked again, because the first answer was lost.
