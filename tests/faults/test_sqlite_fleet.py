@@ -241,7 +241,7 @@ def test_a_file_of_layout_1_is_migrated_with_all_that_is_in_it(report: Report) -
         report("SQLite file of layout 1", fleet.sums(since, seen_until, history), fleet.recovered_at(since))
     with database() as new:
         assert new.execute("SELECT version, compatible_from FROM crons_layout").fetchall() == [(5, 1)]
-        assert new.execute("PRAGMA user_version").fetchall() == [(4,)]
+        assert new.execute("PRAGMA user_version").fetchall() == [(5,)]
 
 
 @pytest.mark.full

@@ -82,4 +82,31 @@ def has_children() -> list[object]:
     return [doubled, child.returncode]
 
 
+class CodedError(Exception):
+    """Takes other arguments than it keeps."""
+
+    def __init__(self, *, code: int) -> None:
+        super().__init__(f"code {code}")
+        self.code = code
+
+
+def fails_once(context: JobContext) -> str:
+    if context.attempt == 1:
+        raise CodedError(code=7)
+    return "ok"
+
+
+def uses_the_streams() -> list[object]:
+    os.write(1, b"progress 10%\n")
+    read = subprocess.run(["cat"], capture_output=True, check=True).stdout
+    return [subprocess.run(["echo", "hello"], check=False).returncode, read.decode(), os.read(0, 10).decode()]
+
+
+def leaves_a_child(file: str) -> None:
+    with subprocess.Popen(["sleep", "60"]) as child, open(file, "w") as note:
+        note.write(str(child.pid))
+        note.flush()
+        child.wait()
+
+
 def takes_anything(value: object) -> None: ...

@@ -75,6 +75,7 @@ async def test_one_function_has_many_schedules_each_with_its_arguments(
         ({"region": "eu", "context": 1}, "argument 'context' can't be given: it is filled in by the scheduler"),
         ({"region": "eu", "api_key": ["s3cret"]}, "argument 'api_key' can't be ***"),
         (["eu"], "kwargs of job 'job' can't be ['eu']; give a mapping"),
+        ({"region": "eu", "window": {"first": 1, "password": "s3cret"}}, "argument 'window."),
     ],
 )
 def test_wrong_arguments_are_refused_when_the_job_is_defined(kwargs: Any, said: str) -> None:
@@ -96,6 +97,9 @@ def test_what_can_not_be_stored_and_shown_is_refused() -> None:
 
     with pytest.raises(JobDefinitionError, match="'value' must be what JSON can hold"):
         CronJob(anything, "0 * * * *", "job", kwargs={"value": Client()})
+    for number in (float("nan"), float("inf")):
+        with pytest.raises(JobDefinitionError, match="'value' must be what JSON can hold"):
+            CronJob(anything, "0 * * * *", "job", kwargs={"value": [number]})
     with pytest.raises(JobDefinitionError, match="'value' is too long: 10003 bytes"):
         CronJob(anything, "0 * * * *", "job", kwargs={"value": "x" * 10_001})
     with pytest.raises(JobDefinitionError, match="pydantic does not know its annotation"):
@@ -138,6 +142,8 @@ async def test_a_run_by_hand_may_have_other_arguments(make_crons: MakeCrons, clo
     assert run.arguments_json == '{"region": "us", "api_key": "***", "limit": 7}'
     with pytest.raises(InvalidArgumentError, match="argument 'limit' can't be 'many'"):
         await crons.run_job("job", kwargs={"limit": "many"})
+    with pytest.raises(InvalidArgumentError, match="kwargs can't be"):
+        await crons.run_job("job", kwargs=[1])  # type: ignore[arg-type]
     await clock.advance(crons, hours=1)
     by_hand, by_tick = await runs_of(crons, "job")
     assert by_hand.id == run.id
@@ -176,11 +182,12 @@ async def test_secrets_of_any_kind_are_stored_nowhere(
         name="job",
         kwargs={
             "password": "hunter2-hunter2",
+            "headers": {"X-API-Key": "hyphen-hyphen", "Cookie": "crumbs-crumbs"},
             "key": SecretStr("sesame-sesame"),
             "of": {"access_key": ["nested-nested"], "url": "postgres://me:at-home-at@host/db"},
         },
     )
-    async def job(password: str, key: SecretStr, of: dict[str, Any]) -> int:
+    async def job(password: str, headers: dict[str, str], key: SecretStr, of: dict[str, Any]) -> int:
         return len(password) + len(key.get_secret_value()) + len(of["access_key"][0])
 
     await crons.start()
@@ -188,7 +195,7 @@ async def test_secrets_of_any_kind_are_stored_nowhere(
     (run,) = await runs_of(crons, "job")
     assert run.result == 41
     stored = (tmp_path / "jobs.db").read_bytes() + (tmp_path / "jobs.db-wal").read_bytes() + caplog.text.encode()
-    for secret in (b"hunter2", b"sesame", b"nested", b"at-home"):
+    for secret in (b"hunter2", b"sesame", b"nested", b"at-home", b"hyphen", b"crumbs"):
         assert secret not in stored
 
 

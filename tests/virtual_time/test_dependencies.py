@@ -378,3 +378,19 @@ def default() -> int:
 
 async def wants_default(limit: Annotated[int, Depends(default)]) -> int:
     return limit
+
+
+async def test_a_context_and_a_request_may_be_optional(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons()
+
+    @crons.cron("0 * * * *", name="job")
+    async def job(
+        ctx: JobContext | None = None,
+        again: Annotated[JobContext, "said"] | None = None,
+        request: Request | None = None,
+    ) -> list[bool]:
+        return [ctx is not None, again is not None, request is not None]
+
+    await _run(crons, clock)
+    (run,) = await runs_of(crons, "job")
+    assert run.result == [True, True, True]

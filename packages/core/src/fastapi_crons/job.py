@@ -362,6 +362,8 @@ class ManualRun:
         number = isinstance(self.timeout, (int, float)) and not isinstance(self.timeout, bool)
         if self.timeout is not None and not (number and 0 < self.timeout <= LONGEST):
             raise ValueError(f"timeout can't be {self.timeout!r}; give seconds, more than 0")
+        if not isinstance(self.kwargs, Mapping):
+            raise InvalidArgumentError(f"kwargs can't be {brief(self.kwargs)}; give a mapping of names to values")
         if self.kwargs:
             object.__setattr__(self, "kwargs", MappingProxyType(checked_arguments(self.job.parameters, self.kwargs)))
         if self.trigger not in _TRIGGERS:

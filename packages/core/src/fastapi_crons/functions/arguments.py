@@ -17,7 +17,8 @@ from fastapi_crons.functions.parameters import Parameters
 #: The longest text (characters) of a job's arguments, as JSON.
 MAX_CHARS = 10_000
 _SECRET_NAME = re.compile(
-    r"pass(word|wd|phrase)|\bpass\b|pwd|secret|token|credential|authorization|api_?key|(access|private)_?key",
+    r"pass(word|wd|phrase)|\bpass\b|pwd|secret|token|credential|authorization|bearer|cookie|jwt|session|"
+    r"(api|access|private)[-_ ]?key",
     re.IGNORECASE,
 )
 
@@ -37,8 +38,11 @@ def arguments_from_texts(parameters: Parameters, given: Mapping[str, str]) -> di
     def convert(adapter: Any, value: object) -> object:
         try:
             return adapter.validate_python(value)
-        except ValueError:
-            return adapter.validate_json(value)
+        except ValueError as error:
+            try:
+                return adapter.validate_json(value)
+            except ValueError:
+                raise error from None
 
     return _checked(parameters, given, convert)
 
@@ -62,9 +66,9 @@ def _checked(
         try:
             checked[name] = value if adapter is None else convert(adapter, value)
         except ValidationError as error:
-            fault = error.errors(include_url=False, include_input=False)[0]
+            fault = error.errors(include_url=False)[0]
             place = ".".join(map(str, (name, *fault["loc"])))
-            shown = HIDDEN if _SECRET_NAME.search(name) else brief(value)
+            shown = HIDDEN if _SECRET_NAME.search(place) else brief(_without_secrets(fault["input"]))
             raise InvalidArgumentError(f"argument {brief(place)} can't be {shown}: {fault['msg']}") from None
     _check_text(checked)
     return checked
@@ -103,11 +107,13 @@ def _adapter(parameter: Parameter | None) -> Any:
 
 
 def _check_text(arguments: Mapping[str, object]) -> None:
-    from pydantic_core import PydanticSerializationError, to_json
+    from pydantic_core import PydanticSerializationError, to_jsonable_python
 
     for name, value in arguments.items():
         try:
-            length = len(to_json(value))
+            length = len(
+                json.dumps(to_jsonable_python(value), ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+            )
         except (PydanticSerializationError, ValueError) as error:
             raise InvalidArgumentError(
                 f"argument {name!r} must be what JSON can hold, since it is stored and shown: {error}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from types import FunctionType, MappingProxyType
-from typing import NamedTuple
+from types import FunctionType, MappingProxyType, UnionType
+from typing import Annotated, NamedTuple, Union, get_args, get_origin
 
 from fastapi_crons._util.callables import (
     annotation_of,
@@ -87,9 +87,22 @@ def parameters_of_job(function: Callable[..., object]) -> Parameters:
 
 
 def _is_context(annotation: object) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, GivenAsContext)
+    return any(issubclass(each, GivenAsContext) for each in _classes(annotation))
 
 
 def _is_request(annotation: object) -> bool:
     requests = sys.modules.get("starlette.requests")
-    return requests is not None and isinstance(annotation, type) and issubclass(annotation, requests.HTTPConnection)
+    return requests is not None and any(
+        each is requests.HTTPConnection or issubclass(each, requests.Request) for each in _classes(annotation)
+    )
+
+
+def _classes(annotation: object) -> list[type]:
+    """The classes that an annotation names: `A`, `A | None`, `Annotated[A, …]`."""
+    if isinstance(annotation, type) and get_origin(annotation) is None:
+        return [annotation]
+    if get_origin(annotation) is Annotated:
+        return _classes(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [found for each in get_args(annotation) for found in _classes(each)]
+    return []

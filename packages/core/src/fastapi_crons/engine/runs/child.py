@@ -11,10 +11,11 @@ import os
 import pickle
 import signal
 import struct
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NamedTuple
 
@@ -23,6 +24,8 @@ from fastapi_crons._util.os_signals import Listener
 #: How often (seconds) a child looks whether its parent is alive.
 _LOOK_FOR_PARENT = 1.0
 _LENGTH = struct.Struct("!I")
+#: The key of the first report.
+BEGINS = "begins"
 _SIMPLE = (str, int, float, bool, type(None))
 
 
@@ -49,6 +52,14 @@ class Task(NamedTuple):
     max_result_bytes: int
 
 
+class Parts(NamedTuple):
+    """An error that can't be pickled as it is, since its class takes other arguments than it keeps."""
+
+    kind: type[BaseException]
+    args: tuple[object, ...]
+    values: Mapping[str, object]
+
+
 class Answer(NamedTuple):
     """How the call ended. A result is JSON text; an error is pickled, where it can be."""
 
@@ -65,7 +76,7 @@ def carry_out(pickled: bytes) -> Answer:
     try:
         task: Task = pickle.loads(pickled)
         _heed_only(task.parent)
-        with open(task.reports, "ab", buffering=0) as file:
+        with open(task.reports, "ab", buffering=0) as file, _own_streams():
             report = _Report(file.write)
             report.begins()
             return contextvars.copy_context().run(_called, task, report)
@@ -81,7 +92,7 @@ class _Report:
         self._lock = threading.Lock()
 
     def begins(self) -> None:
-        self._send({})
+        self._send({BEGINS: os.getpid()})
 
     @property
     def log_fields(self) -> dict[str, object]:
@@ -101,7 +112,10 @@ class _Report:
 
 
 def reports_in(data: bytes) -> tuple[list[dict[str, object]], int]:
-    """The reports that are whole in what was read, and how many bytes they take. The first one is empty: it begins."""
+    """The reports that are whole in what was read, and how many bytes they take.
+
+    The first one has the child's process id under `BEGINS`, the others the fields of a log record.
+    """
     found: list[dict[str, object]] = []
     at = 0
     while len(data) >= at + _LENGTH.size:
@@ -144,16 +158,53 @@ def _set(variables: Iterable[Variable]) -> None:
 def _failure(error: BaseException) -> Answer:
     from fastapi_crons._util.text import safe_text, traceback_text, type_name
 
-    try:
-        pickled = pickle.dumps(error)
-        pickle.loads(pickled)  # some can be written and not read
-    except BaseException:
+    pickled = None
+    for form in (lambda: error, lambda: Parts(type(error), error.args, _picklable(vars(error)))):
+        with suppress(BaseException):
+            pickled = pickle.dumps(form())
+            pickle.loads(pickled)  # some can be written and not read
+            break
+    else:
         pickled = None
     return Answer(None, True, pickled, type_name(error), safe_text(error, 10_000), traceback_text(error, 10_000))
 
 
+def _picklable(values: Mapping[str, object]) -> dict[str, object]:
+    kept = {}
+    for name, value in values.items():
+        with suppress(Exception):
+            pickle.loads(pickle.dumps(value))
+            kept[name] = value
+    return kept
+
+
+@contextmanager
+def _own_streams() -> Iterator[None]:
+    """Keep the function, and what it starts, from the two pipes by which this process hears of calls and answers them."""
+    kept = [(number, os.dup(number)) for number in (0, 1)]
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    try:
+        for number, _ in kept:
+            os.dup2(nowhere, number)
+        yield
+    finally:
+        with suppress(Exception):
+            if sys.__stdout__ is not None:
+                sys.__stdout__.flush()
+        for number, pipe in kept:
+            os.dup2(pipe, number)
+            os.close(pipe)
+        os.close(nowhere)
+
+
 def _heed_only(parent: int) -> None:
-    """Leave the signals of a terminal or a service manager to the parent, which ends this process; end with the parent."""
+    """Leave the signals of a terminal or a service manager to the parent, which ends this process; end with the parent.
+
+    What the job starts is in the same process group, and ends with a run that is cut off.
+    """
+    if hasattr(os, "setpgid"):
+        with suppress(OSError):
+            os.setpgid(0, 0)
     _deaf.begin()
     if not any(thread.name == _Watch.NAME for thread in threading.enumerate()):
         _Watch(parent).start()
@@ -182,4 +233,6 @@ class _Watch(threading.Thread):
     def run(self) -> None:
         while os.getppid() == self._parent:
             time.sleep(_LOOK_FOR_PARENT)
+        if hasattr(os, "killpg"):
+            os.killpg(os.getpgrp(), signal.SIGKILL)
         os._exit(1)

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import pickle
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from contextlib import suppress
 
 from anyio import BrokenWorkerProcess, CapacityLimiter, to_process
 
-from fastapi_crons.engine.runs.child import Answer, Task, Variable, carry_out, reports_in
+from fastapi_crons.engine.runs.child import BEGINS, Answer, Parts, Task, Variable, carry_out, reports_in
 from fastapi_crons.errors import ProcessError
 
 #: How often (seconds) a child's reports are read: until it begins, and after that.
@@ -55,8 +56,11 @@ class Processes:
             reports = _Reports(on_begin, on_log)
             try:
                 answer = await self._carry_out(function, arguments, reports)
-            finally:
+            except BaseException:
                 reports.close()
+                reports.end_group()
+                raise
+            reports.close()
         if answer.failed:
             raise _error_of(answer) from _RemoteTracebackError(answer.traceback)
         return None if answer.result is None else json.loads(answer.result)
@@ -122,12 +126,12 @@ class _Reports:
         self._file = os.fdopen(handle, "rb")
         self._on_begin, self._on_log = on_begin, on_log
         self._unread = b""
-        self._begun = False
+        self._pid: int | None = None
 
     async def follow(self) -> None:
         """Pass on what is reported, until this is cancelled."""
         while True:
-            await asyncio.sleep(_LOOK if self._begun else _LOOK_FOR_BEGIN)
+            await asyncio.sleep(_LOOK_FOR_BEGIN if self._pid is None else _LOOK)
             self._read()
 
     def close(self) -> None:
@@ -138,15 +142,22 @@ class _Reports:
         with suppress(OSError):
             os.remove(self.path)
 
+    def end_group(self) -> None:
+        """End what the child has started: it is in the child's process group."""
+        if self._pid is not None and hasattr(os, "killpg"):
+            with suppress(OSError):  # there is nothing left
+                os.killpg(self._pid, signal.SIGKILL)
+
     def _read(self) -> None:
         self._unread += self._file.read()
         found, length = reports_in(self._unread)
         self._unread = self._unread[length:]
         for report in found:
-            if report:
+            pid = report.get(BEGINS)
+            if not isinstance(pid, int):
                 self._on_log(report)
-            elif not self._begun:
-                self._begun = True
+            elif self._pid is None:
+                self._pid = pid
                 self._on_begin()
 
 
@@ -172,6 +183,11 @@ def _error_of(answer: Answer) -> BaseException:
     if answer.error is not None:
         with suppress(Exception):
             error = _Unpickler(io.BytesIO(answer.error)).load()
+    if isinstance(error, Parts):
+        kind, args, values = error
+        error = kind.__new__(kind, *args)
+        error.args = args
+        vars(error).update(values)
     if not isinstance(error, BaseException):
         error = ProcessError(f"{answer.error_type}: {answer.error_message}")
     return error
