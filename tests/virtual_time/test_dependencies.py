@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import pytest
-from fastapi import BackgroundTasks, Body, Depends, FastAPI, HTTPException, Query, Request, Security
+from fastapi import BackgroundTasks, Body, Depends, FastAPI, HTTPException, Query, Request, Response, Security
 from fastapi.security import HTTPBearer
 
 from fastapi_crons import CronJob, Crons, JobContext, JobDefinitionError
@@ -338,6 +338,13 @@ async def wants_body(text: Annotated[str, Depends(of_body)]) -> None: ...
 async def wants_something(value: Annotated[None, Depends(of_something)]) -> None: ...
 
 
+def of_context(context: JobContext) -> str:
+    return context.job
+
+
+async def wants_context(job: Annotated[str, Depends(of_context)]) -> None: ...
+
+
 async def has_query(limit: Annotated[int, Query()]) -> None: ...
 
 
@@ -348,6 +355,7 @@ async def has_query(limit: Annotated[int, Query()]) -> None: ...
         (wants_body, "they ask for a body, which only a client's request has"),
         (wants_something, "FastAPI can't resolve them: "),
         (has_query, "parameter 'limit' is a Query"),
+        (wants_context, "a dependency can't be given the JobContext"),
         (functools.partial(wants_query, limit=Depends(of_query)), "parameter 'limit' is a Depends"),
     ],
 )
@@ -378,6 +386,40 @@ def default() -> int:
 
 async def wants_default(limit: Annotated[int, Depends(default)]) -> int:
     return limit
+
+
+async def test_a_scheduler_without_an_app_says_so(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons()
+
+    def title(request: Request) -> str:
+        return str(request.app.title)
+
+    @crons.cron("0 * * * *", name="job")
+    async def job(of: str = Depends(title)) -> None: ...
+
+    @crons.cron("0 * * * *", name="own")
+    async def own(number: int = Depends(once)) -> None:
+        raise KeyError("app")
+
+    await _run(crons, clock)
+    (run,), (failed,) = await runs_of(crons, "job"), await runs_of(crons, "own")
+    assert run.error is not None
+    assert failed.error is not None
+    assert "this scheduler has no app; attach it to one: Crons(app)" in run.error.message
+    assert failed.error.type == "KeyError"
+
+
+async def test_background_tasks_and_a_response_are_given_to_a_job(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons()
+
+    @crons.cron("0 * * * *", name="job")
+    async def job(tasks: BackgroundTasks, response: Response) -> None:
+        tasks.add_task(happened.append, "told later")
+        response.headers["x-seen"] = "by nobody"
+
+    await _run(crons, clock)
+    assert [run.status for run in await runs_of(crons, "job")] == ["completed"]
+    assert happened == ["told later"]
 
 
 async def test_a_context_and_a_request_may_be_optional(make_crons: MakeCrons, clock: VirtualClock) -> None:

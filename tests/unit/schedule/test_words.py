@@ -331,3 +331,13 @@ def test_a_day_rule_with_a_star_and_a_weekday_wants_both() -> None:
     ticks = first_ticks(CronSchedule("0 0 */2 * 1", "Europe/Berlin"), datetime(2026, 1, 1, tzinfo=UTC), 30)
     walls = [tick.astimezone(ZoneInfo("Europe/Berlin")) for tick in ticks]
     assert all(wall.weekday() == 0 and wall.day % 2 == 1 for wall in walls)
+
+
+@pytest.mark.parametrize("expr", ["0 15 10 * * 1", "0 0 9 * * 1-5"])
+def test_a_day_of_the_week_in_the_place_of_seconds_is_warned_of(expr: str, caplog: pytest.LogCaptureFixture) -> None:
+    CronJob(print, expr, "weekly")
+    assert f"if they come first, write '{expr.removeprefix('0 ')}'" in caplog.text
+    caplog.clear()
+    CronJob(print, "0 15 10 * * 30", "monthly")
+    CronJob(print, "0 15 10 6 * 1", "yearly")
+    assert not caplog.records

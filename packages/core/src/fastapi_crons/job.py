@@ -187,7 +187,7 @@ class CronJob:
             name, marker = parameters.marked
             raise JobDefinitionError(
                 f"job {brief(self.name)}: parameter {brief(name)} is a {marker}(…), which FastAPI resolves only in "
-                "endpoints; a job has no client's request, so give it a default"
+                "endpoints; a job has no client's request, so give it a plain default"
             )
         fault = dependency_fault_of(parameters.dependencies) if parameters.dependencies else None
         if fault is not None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastapi_crons._util.callables import dependency_of
 from fastapi_crons.errors import DependencyError
+from fastapi_crons.functions.parameters import GivenAsContext, is_request
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Response
@@ -41,14 +42,16 @@ class Served(NamedTuple):
 class _Invocation:
     """One call of a job's function, while its dependencies are open."""
 
-    __slots__ = ("_call", "error", "value")
+    __slots__ = ("_call", "called", "error", "value")
 
     def __init__(self, call: Call) -> None:
         self._call = call
+        self.called = False
         self.error: BaseException | None = None
         self.value: object = None
 
     async def carry_out(self, given: Mapping[str, object]) -> None:
+        self.called = True
         try:
             self.value = await self._call(given)
         except BaseException as error:
@@ -90,6 +93,12 @@ class Resolver:
             raise DependencyError(
                 f"a dependency asks for {places}, which only a client's request has; give its parameter a default"
             ) from None
+        except KeyError as error:
+            if invocation.called or self._served().app is not None or error.args != ("app",):
+                raise
+            raise DependencyError(
+                "a dependency asks for request.app, and this scheduler has no app; attach it to one: Crons(app)"
+            ) from None
         except FastAPIError:
             # A dependency has caught the failure of the job, and has not raised it again.
             if invocation.error is None:
@@ -109,7 +118,9 @@ class Resolver:
             await invocation.carry_out({**given, **dict.fromkeys(requests, request)})
             return Response()
 
-        requests = [name for name, each in dependencies.items() if dependency_of(each) is None]
+        requests = [
+            name for name, each in dependencies.items() if dependency_of(each) is None and is_request(each.annotation)
+        ]
         parameters = [
             each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
             for name, each in dependencies.items()
@@ -151,6 +162,8 @@ def fault_of(dependencies: Mapping[str, inspect.Parameter]) -> str | None:
         route = Resolver(dependencies, Served).route
         described = get_openapi(title="", version="", routes=[route])["paths"][_PATH]["post"]
     except Exception as error:
+        if GivenAsContext.__module__ in str(error) or "JobContext" in str(error):
+            return "a dependency can't be given the JobContext; ask for it in the job, and pass on what is needed"
         return f"FastAPI can't resolve them: {error}"
     wanted = [each["name"] for each in described.get("parameters", ()) if each.get("required")]
     if described.get("requestBody", {}).get("required"):

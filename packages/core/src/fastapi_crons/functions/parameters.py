@@ -70,7 +70,7 @@ def parameters_of_job(function: Callable[..., object]) -> Parameters:
             if known or parameter.kind not in _BY_NAME:
                 continue
             evaluated = parameter.replace(annotation=annotation_of(inner, parameter))
-            if dependency_of(evaluated) is not None or _is_request(evaluated.annotation):
+            if dependency_of(evaluated) is not None or is_injected(evaluated.annotation):
                 dependencies[name] = evaluated
             elif name == "context" or _is_context(evaluated.annotation):
                 context.append(name)
@@ -90,11 +90,24 @@ def _is_context(annotation: object) -> bool:
     return any(issubclass(each, GivenAsContext) for each in _classes(annotation))
 
 
-def _is_request(annotation: object) -> bool:
+def is_request(annotation: object) -> bool:
+    """Whether a parameter is given the request."""
     requests = sys.modules.get("starlette.requests")
     return requests is not None and any(
         each is requests.HTTPConnection or issubclass(each, requests.Request) for each in _classes(annotation)
     )
+
+
+def is_injected(annotation: object) -> bool:
+    """Whether FastAPI fills in a parameter without being told to: the request, the response, or background tasks."""
+    if is_request(annotation):
+        return True
+    kinds = [
+        getattr(sys.modules[module], name)
+        for module, name in (("starlette.responses", "Response"), ("starlette.background", "BackgroundTasks"))
+        if module in sys.modules
+    ]
+    return any(issubclass(each, kind) for each in _classes(annotation) for kind in kinds)
 
 
 def _classes(annotation: object) -> list[type]:

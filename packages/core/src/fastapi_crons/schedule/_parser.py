@@ -177,6 +177,10 @@ def _conflict(days: Days, fields: Sequence[str]) -> str:
     return f"{', '.join(named[:-1])} and {named[-1]} never occur together"
 
 
+#: Second, minute, hour and a day of the week, in the order of Quartz and Spring, where it can be read in ours, too.
+_IN_SPRING = re.compile(r"0+ \d+ (?:[1-9]|1\d|2[0-3]) \* \* [1-7](?:-[1-7])?")
+
+
 @lru_cache(maxsize=4096)
 def doubts(expr: str) -> tuple[str, ...]:
     """A sentence for each step of a cron expression that exceeds its range (`*/90` in minutes), and for seconds first."""
@@ -194,6 +198,11 @@ def doubts(expr: str) -> tuple[str, ...]:
     if len(fields) > 5 and len(parse(expr).times.seconds) == len(_RANGES["second"]) and set(fields[:5]) != {"*"}:
         found.append(
             "it runs every second of a minute, 60 times in a row: seconds are the last field here, not the first"
+        )
+    if _IN_SPRING.fullmatch(expr):
+        found.append(
+            f"it runs on day {fields[2]} of the month, {fields[5]} s after the minute: seconds are the last field here, not "
+            f"the first as in Quartz and Spring; if they come first, write {' '.join(fields[1:])!r}"
         )
     return tuple(found)
 
