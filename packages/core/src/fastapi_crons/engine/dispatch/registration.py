@@ -381,7 +381,7 @@ def _digest_of(definition: Definition) -> int:
 def warn_where_over(job: CronJob, last_handled: int) -> None:
     """Say that a job is never due again, and that its last tick was not run under this definition."""
     last = last_tick(job.schedule)
-    if last is not None and last <= last_handled:
+    if last is not None and last < last_handled:
         logger.warning(
             "job %r does not run any more: the last tick of its schedule %r was %s, which had passed when the job was "
             "registered, or fell into a pause",

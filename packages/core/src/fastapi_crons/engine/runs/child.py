@@ -180,8 +180,8 @@ def _picklable(values: Mapping[str, object]) -> dict[str, object]:
 
 @contextmanager
 def _own_streams() -> Iterator[None]:
-    """Keep the function, and what it starts, from the two pipes by which this process hears of calls and answers them."""
-    kept = [(number, os.dup(number)) for number in (0, 1)]
+    """Keep the function, and what it starts, from the pipes by which this process hears of calls and answers them."""
+    kept = [(number, os.dup(number)) for number in (0, 1, 2)]
     nowhere = os.open(os.devnull, os.O_RDWR)
     try:
         for number, _ in kept:

@@ -186,7 +186,6 @@ def _error_of(answer: Answer) -> BaseException:
     if isinstance(error, Parts):
         kind, args, values = error
         error = kind.__new__(kind, *args)
-        error.args = args
         vars(error).update(values)
     if not isinstance(error, BaseException):
         error = ProcessError(f"{answer.error_type}: {answer.error_message}")
