@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import suppress
 
 import pytest
 import pytest_asyncio
@@ -125,5 +126,6 @@ async def test_of_a_call_that_is_cancelled_before_it_began_nothing_is_left(made:
     await asyncio.sleep(0)
     for task in asyncio.all_tasks() - before:  # as `asyncio.run` does at its end
         task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await call  # Python would warn of a coroutine that was never awaited
+    # Python would warn of a coroutine that was never awaited. Where `wait_for` needs no task of its own, the call has ended.
+    with suppress(asyncio.CancelledError):
+        await call
