@@ -96,6 +96,26 @@ def fails_once(context: JobContext) -> str:
     return "ok"
 
 
+def fails_locally() -> NoReturn:
+    class LocalError(Exception): ...
+
+    raise LocalError("known nowhere else")
+
+
+class UnmakeableError(Exception):
+    """Can be pickled by its parts, and not be made of them."""
+
+    def __new__(cls, *, code: int) -> UnmakeableError:
+        return super().__new__(cls, code)
+
+    def __init__(self, *, code: int) -> None:
+        super().__init__(code)
+
+
+def fails_to_be_made() -> NoReturn:
+    raise UnmakeableError(code=7)
+
+
 def uses_the_streams() -> list[object]:
     os.write(1, b"progress 10%\n")
     read = subprocess.run(["cat"], capture_output=True, check=True).stdout

@@ -83,6 +83,8 @@ async def test_its_error_comes_back_with_its_traceback_and_can_be_retried() -> N
     ("function", "said"),
     [
         (process_jobs.fails_unreadably, "one"),
+        (process_jobs.fails_locally, "LocalError: known nowhere else"),
+        (process_jobs.fails_to_be_made, "UnmakeableError: 7"),
         (process_jobs.dies, "the process of the run died before the function had ended"),
     ],
 )
@@ -186,6 +188,7 @@ async def test_a_process_of_a_coroutine_or_a_loop_for_a_function_is_a_choice() -
         (_depends, "process", "dependencies can't be passed to another process"),
         (process_jobs.on_a_loop, "thread", "a coroutine function runs on the event loop, or in a process"),
         (process_jobs.fails, "elsewhere", "choose one of loop, thread, process"),
+        (process_jobs.fails, "", "choose one of loop, thread, process"),
     ],
 )
 def test_what_can_not_run_there_is_refused_when_the_job_is_defined(

@@ -167,7 +167,7 @@ class CronJob:
         put(self, "schedule_zone", zone_of(self.schedule))
         zone = timezone if expr.__class__ is str or takes_zone(expr) else expr
         put(self, "_defaulted", _defaulted(zone, coalesce, misfire_grace_time, timeout, max_retries, retry_delay))
-        put(self, "run_in", run_in or ("loop" if is_coroutine_function(func) else "thread"))
+        put(self, "run_in", ("loop" if is_coroutine_function(func) else "thread") if run_in is None else run_in)
         self._check_options()
         if check_options(self.name, self.schedule, overlap, jitter):
             put(self, "overlap", "queue")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastapi_crons._util.callables import dependency_of
 from fastapi_crons.errors import DependencyError
-from fastapi_crons.functions.parameters import GivenAsContext, is_request
+from fastapi_crons.functions.parameters import is_request
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Response
@@ -42,16 +42,14 @@ class Served(NamedTuple):
 class _Invocation:
     """One call of a job's function, while its dependencies are open."""
 
-    __slots__ = ("_call", "called", "error", "value")
+    __slots__ = ("_call", "error", "value")
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self.called = False
         self.error: BaseException | None = None
         self.value: object = None
 
     async def carry_out(self, given: Mapping[str, object]) -> None:
-        self.called = True
         try:
             self.value = await self._call(given)
         except BaseException as error:
@@ -94,7 +92,7 @@ class Resolver:
                 f"a dependency asks for {places}, which only a client's request has; give its parameter a default"
             ) from None
         except KeyError as error:
-            if invocation.called or self._served().app is not None or error.args != ("app",):
+            if invocation.error is not None or self._served().app is not None or error.args != ("app",):
                 raise
             raise DependencyError(
                 "a dependency asks for request.app, and this scheduler has no app; attach it to one: Crons(app)"
@@ -162,7 +160,7 @@ def fault_of(dependencies: Mapping[str, inspect.Parameter]) -> str | None:
         route = Resolver(dependencies, Served).route
         described = get_openapi(title="", version="", routes=[route])["paths"][_PATH]["post"]
     except Exception as error:
-        if GivenAsContext.__module__ in str(error) or "JobContext" in str(error):
+        if "JobContext" in str(error):
             return "a dependency can't be given the JobContext; ask for it in the job, and pass on what is needed"
         return f"FastAPI can't resolve them: {error}"
     wanted = [each["name"] for each in described.get("parameters", ()) if each.get("required")]

@@ -33,7 +33,7 @@ class Parameters(NamedTuple):
     context: tuple[str, ...] = ()
     """The parameters that are given the `JobContext`: those named `context`, or annotated with it."""
     dependencies: Mapping[str, inspect.Parameter] = _NO_PARAMETERS
-    """The parameters that FastAPI fills in: `Depends(…)`, and a `Request`."""
+    """The parameters that FastAPI fills in: `Depends(…)`, a `Request`, a `Response`, `BackgroundTasks`."""
     arguments: Mapping[str, inspect.Parameter] = _NO_PARAMETERS
     """The other parameters that can be passed by name."""
     any_arguments: bool = False

@@ -67,6 +67,25 @@ class TimeLimit:
             self._timer.cancel()
 
 
+class _Wait:
+    """A run waits for a thread or a process. Its time limit stands still; how long it waits is on record."""
+
+    __slots__ = ("_before", "_clock", "_run", "_since")
+
+    def __init__(self, clock: Clock, run: ActiveRun, limit: TimeLimit | None) -> None:
+        if limit is not None:
+            limit.pause()
+        self._clock, self._run = clock, run
+        self._since, self._before = clock.monotonic(), run.waited
+        run.waits = True
+
+    def end(self) -> None:
+        """The function begins, or is not waited for any more; no effect where it has begun."""
+        run = self._run
+        if run.waits:
+            run.waited, run.waits = self._before + self._clock.monotonic() - self._since, False
+
+
 class Attempts:
     """Calls the functions of one scheduler's jobs. Sync functions have a pool of threads to themselves."""
 
@@ -188,11 +207,10 @@ class Attempts:
         self, run: ActiveRun, arguments: Mapping[str, object], limit: TimeLimit | None
     ) -> object:
         """Call a function in a child process, which ends with a run that is cut off."""
-        clock = self._clock
-        waits_since, waited_before = clock.monotonic(), run.waited
+        wait = _Wait(self._clock, run, limit)
 
         def begins() -> None:
-            run.waited, run.waits = waited_before + clock.monotonic() - waits_since, False
+            wait.end()
             if limit is not None:
                 limit.begin()
 
@@ -200,29 +218,27 @@ class Attempts:
             from fastapi_crons.engine.runs.processes import Processes  # few jobs need it
 
             self._processes = Processes(self._max_processes, self._max_result_bytes)
-        run.waits = True
-        return await self._processes.call(run.job.func, arguments, begins, relay)
+        try:
+            return await self._processes.call(run.job.func, arguments, begins, relay)
+        finally:
+            wait.end()
 
     async def _call_in_thread(self, run: ActiveRun, arguments: Mapping[str, object], limit: TimeLimit | None) -> object:
         """Call a sync function in a thread. A cancelled run leaves it behind in `run.thread`."""
-        clock, loop = self._clock, asyncio.get_running_loop()
-        if limit is not None:
-            limit.pause()
-        waits_since, waited_before = clock.monotonic(), run.waited
+        loop, wait = asyncio.get_running_loop(), _Wait(self._clock, run, limit)
 
         def begins() -> None:
-            run.waited, run.waits = waited_before + clock.monotonic() - waits_since, False
+            wait.end()
             if limit is not None:
                 loop.call_soon_threadsafe(limit.begin)
 
-        run.waits = True
         run.thread = self._pool.submit(lambda: drained(run.job.func(**arguments), self._max_result_bytes), begins)
         try:
             ended = await asyncio.shield(run.thread)
         except asyncio.CancelledError:
             if self._pool.withdraw(run.thread):
                 run.thread = None
-                run.waited, run.waits = waited_before + clock.monotonic() - waits_since, False
+                wait.end()
             raise
         run.thread = None
         if ended.error is not None:

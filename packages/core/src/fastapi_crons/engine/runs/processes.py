@@ -183,10 +183,10 @@ def _error_of(answer: Answer) -> BaseException:
     if answer.error is not None:
         with suppress(Exception):
             error = _Unpickler(io.BytesIO(answer.error)).load()
-    if isinstance(error, Parts):
-        kind, args, values = error
-        error = kind.__new__(kind, *args)
-        vars(error).update(values)
+            if isinstance(error, Parts):
+                kind, args, values = error
+                error = kind.__new__(kind, *args)
+                vars(error).update(values)
     if not isinstance(error, BaseException):
         error = ProcessError(f"{answer.error_type}: {answer.error_message}")
     return error
