@@ -49,6 +49,19 @@ _UNQUOTED = re.compile(
 _NO_SECRET = frozenset({"", "None", "null", "True", "False", "true", "false", HIDDEN})
 
 
+#: The name of a value that is a secret.
+_SECRET_NAME = re.compile(
+    r"pass(word|wd|phrase)|\bpass\b|pwd|secret|token|credential|authorization|bearer|cookie|jwt|session|"
+    r"(api|access|private)[-_ ]?key",
+    re.IGNORECASE,
+)
+
+
+def announces_secret(name: str) -> bool:
+    """Whether a value of this name is taken for a secret."""
+    return _SECRET_NAME.search(name) is not None
+
+
 class _Known:
     """The secrets in the settings of this process, in every spelling."""
 

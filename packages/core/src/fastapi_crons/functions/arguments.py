@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from inspect import Parameter
 from typing import Any
 
-from fastapi_crons._util.hiding import HIDDEN, without_secrets
+from fastapi_crons._util.hiding import HIDDEN, announces_secret, without_secrets
 from fastapi_crons._util.text import brief, storable
 from fastapi_crons.errors import InvalidArgumentError
 from fastapi_crons.functions.parameters import Parameters
 
 #: The longest text (characters) of a job's arguments, as JSON.
 MAX_CHARS = 10_000
-_SECRET_NAME = re.compile(
-    r"pass(word|wd|phrase)|\bpass\b|pwd|secret|token|credential|authorization|bearer|cookie|jwt|session|"
-    r"(api|access|private)[-_ ]?key",
-    re.IGNORECASE,
-)
 
 
 def checked_arguments(parameters: Parameters, given: Mapping[str, object]) -> dict[str, object]:
@@ -68,7 +62,7 @@ def _checked(
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
             place = ".".join(map(str, (name, *fault["loc"])))
-            shown = HIDDEN if _SECRET_NAME.search(place) else brief(_without_secrets(fault["input"]))
+            shown = HIDDEN if announces_secret(place) else brief(_without_secrets(fault["input"]))
             raise InvalidArgumentError(f"argument {brief(place)} can't be {shown}: {fault['msg']}") from None
     _check_text(checked)
     return checked
@@ -127,7 +121,7 @@ def _check_text(arguments: Mapping[str, object]) -> None:
 def _without_secrets(value: object, name: str = "") -> object:
     if isinstance(value, dict):
         return {key: _without_secrets(item, key) for key, item in value.items()}
-    if _SECRET_NAME.search(name) and value is not None:
+    if announces_secret(name) and value is not None:
         return HIDDEN
     if isinstance(value, list):
         return [_without_secrets(item) for item in value]
