@@ -12,7 +12,7 @@ from fastapi_crons import CronConfig, CronJob, Crons, JobDefinitionError
 from fastapi_crons.locking import ClaimRequest, LeaseTerms
 from fastapi_crons.locking.instance import Instance
 from fastapi_crons.management.management import Management
-from fastapi_crons.schedule.own import FROM_END
+from fastapi_crons.schedule.base import FROM_END
 from fastapi_crons.schedules import Every
 from fastapi_crons.testing import VirtualClock
 from tests.support import missed_of, nothing, runs_of
@@ -136,6 +136,54 @@ async def test_while_it_is_paused_it_does_not_run_and_afterwards_once(
     assert [began for began, _ in work.runs] == ([resumed, resumed + 50] if catch_up else [resumed + PERIOD])
     missed = await missed_of(first, "job")
     assert [(each.count, each.reason) for each in missed] == ([] if catch_up else [(1, "paused")])
+
+
+@pytest.mark.parametrize("edited", [Every(seconds=60, after="end"), "0 0 1 1 *", None])
+async def test_an_edit_while_it_runs_misses_nothing_since_nothing_was_due(
+    servers: Servers, clock: VirtualClock, edited: Every | str | None
+) -> None:
+    work = Work(clock, 100)
+    first = await servers.start(SCHEDULE, work)
+    await servers.advance(seconds=PERIOD + 80)
+    assert work.running == 1
+    await servers.start(edited or SCHEDULE, work, enabled=edited is not None)
+    await servers.advance(seconds=70)
+    assert await missed_of(first, "job") == []
+    await servers.advance(seconds=30)
+    assert len(work.runs) + work.running == (2 if isinstance(edited, Every) else 1)
+    assert [round(pause) for pause in work.pauses] == []
+
+
+@pytest.mark.parametrize("by", [0, 1])  # one of them runs it
+@pytest.mark.parametrize("catch_up", [False, True])
+async def test_a_pause_that_ends_while_it_runs_misses_nothing(
+    servers: Servers, clock: VirtualClock, catch_up: bool, by: int
+) -> None:
+    work = Work(clock, 100)
+    crons = (await servers.start(SCHEDULE, work), await servers.start(SCHEDULE, work))[by]
+    await servers.advance(seconds=PERIOD + 10)
+    await Management(crons).pause("job")
+    await servers.advance(seconds=60)
+    await Management(crons).resume("job", catch_up=catch_up)
+    await servers.advance(seconds=10)
+    assert work.running == 1
+    assert await missed_of(crons, "job") == []
+    await servers.advance(seconds=200)
+    assert [PERIOD <= pause < PERIOD + 1.01 for pause in work.pauses] == [True]
+
+
+async def test_the_ticks_of_a_new_schedule_that_wait_for_the_last_run_of_the_old_one_are_run(
+    servers: Servers, clock: VirtualClock
+) -> None:
+    work = Work(clock, 100)
+    first = await servers.start(SCHEDULE, work)
+    await servers.advance(seconds=PERIOD + 5)
+    await servers.start("* * * * *", nothing, overlap="queue", coalesce=False)
+    await servers.advance(seconds=PERIOD + 100)
+    runs = [run for run in await runs_of(first, "job") if run.tick_ts is not None and run.tick_ts % 60 == 0]
+    ticks = sorted(run.tick_ts for run in runs if run.tick_ts is not None)
+    assert ticks == list(range(ticks[0], int(clock.now()) + 1, 60))
+    assert len(ticks) >= 3
 
 
 @pytest.mark.parametrize("rerun", [True, False])

@@ -216,9 +216,8 @@ class Requests(Part):
         if own is None:
             late = _ticks_of(job, resumed, resumed.after, since)
             paused = _ticks_of(job, resumed, since, resumed.last_handled)
-        else:  # it is not due while it runs
-            runs = tracked is not None and tracked.runs
-            late, paused = None, None if runs else own.range(resumed.after, resumed.last_handled)
+        else:
+            late, paused = None, own.range(resumed.after, resumed.last_handled)
         if late is not None:
             also = f"{_LATE_ALREADY}, {detail}"
             late_id = record_id if paused is None else self._dispatcher.new_run_id()

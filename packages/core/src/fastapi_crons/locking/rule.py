@@ -31,6 +31,7 @@ from fastapi_crons.locking.base import (
     ResumeRequest,
 )
 from fastapi_crons.run import MissedReason
+from fastapi_crons.schedule.base import FROM_END
 
 __all__ = [
     "LIMITS",
@@ -235,7 +236,7 @@ def resume(
         return None
     ended, after, record.pause = record.pause, record.last_handled, None
     # A job that is disabled has no ticks that the pause kept from running.
-    if request.catch_up or not record.enabled or int(now) <= after:
+    if request.catch_up or not record.enabled or not _may_miss(record, now):
         return Resumed(ended, record.schedule, record.timezone, after, after, 0)
     token = _miss_until_now(record, request.job, request.nonce, "paused", owner, now, term)
     return Resumed(ended, record.schedule, record.timezone, after, record.last_handled, token)
@@ -244,13 +245,14 @@ def resume(
 def release(records: Mapping[str, JobRecord], lease: LeaseRef, now: float = 0.0) -> bool:
     """Take a lease off the record; False where it is not there with this token.
 
-    With `until_now` the last handled tick becomes `now`, or the whole second after it, where that is newer.
+    With `until_now` the last handled tick becomes `now`, or the whole second after it, where that is newer, and the schedule in
+    force is counted from there. Another one, registered while the run was going on, has ticks of its own up to now.
     """
     record = records.get(lease.job)
     if record is None or record.leases is None or _held(record, lease) is None:
         return False
     del record.leases[lease.run_id]
-    if lease.until_now:
+    if lease.until_now and _from_end(record):
         record.last_handled = max(record.last_handled, math.ceil(now))
     return True
 
@@ -320,7 +322,7 @@ def _replace(record: JobRecord, definition: Definition, owner: str, now: float, 
     elif record.pause is not None:
         reason = "paused"
     token = 0
-    if definition.nonce and int(now) > record.last_handled:
+    if definition.nonce and _may_miss(record, now):
         token = _miss_until_now(record, definition.job, definition.nonce, reason, owner, now, term)
     record.schedule, record.timezone, record.enabled = definition.schedule, definition.timezone, definition.enabled
     record.since, record.registrars = now, (owner,)
@@ -328,6 +330,16 @@ def _replace(record: JobRecord, definition: Definition, owner: str, now: float, 
     if definition.at_start:
         record.since = float(record.last_handled)
     return old._replace(reason=reason, token=token)
+
+
+def _from_end(record: JobRecord) -> bool:
+    """Whether the schedule in force is counted from the end of the job's last run."""
+    return record.schedule.endswith(FROM_END)
+
+
+def _may_miss(record: JobRecord, now: float) -> bool:
+    """Whether ticks may be due up to now. None is that is counted from the end of a run which has not ended."""
+    return int(now) > record.last_handled and not (_from_end(record) and _unended(record))
 
 
 def _miss_until_now(

@@ -11,6 +11,9 @@ from typing import Literal, Protocol, runtime_checkable
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.errors import ScheduleError
 
+#: How the texts of schedules end whose ticks are counted from the end of the job's last run.
+FROM_END = ", after='end')"
+
 
 @runtime_checkable
 class Schedule(Protocol):

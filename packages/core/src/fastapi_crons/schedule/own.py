@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from fastapi_crons.schedule.base import Schedule, ZonedSchedule
 from fastapi_crons.schedule.due import NOTHING, Policy, SharedTicks, Step, TickRange
 
-#: How the texts of schedules end whose ticks are counted from the end of the job's last run.
-FROM_END = ", after='end')"
 #: How soon (seconds) a job that is due at a start asks again where it is paused, or its definition is not in force.
 _ASK_AGAIN = 15
 

@@ -20,6 +20,7 @@ from fastapi_crons.locking.instance import Instance
 from fastapi_crons.testing._contract import Contract, on_a_store
 
 SCHEDULE = "* * * * *"
+AFTER_END = "Every(seconds=45, after='end')"
 
 
 def request(run_id: str, tick: int | None, *, job: str = "job", schedule: str = SCHEDULE) -> ClaimRequest:
@@ -112,12 +113,14 @@ class ClaimTests(LockStoreTests):
 
     @on_a_store
     async def test_a_tick_can_be_counted_from_the_end_of_the_last_run(self, lock: LockBackend) -> None:
-        last = (await lock.register([define(), define("other")]))[0].last_handled
-        (other,) = await lock.claim([request("o1", None, job="other")])
-        (granted,) = await lock.claim([request("r1", last + 1)._replace(after=last)])
+        job, other_job = define("job", AFTER_END), define("other", AFTER_END)
+        last = (await lock.register([job, other_job]))[0].last_handled
+        (other,) = await lock.claim([request("o1", None, job="other", schedule=AFTER_END)])
+        (granted,) = await lock.claim([request("r1", last + 1, schedule=AFTER_END)._replace(after=last)])
         assert granted.outcome == "granted"
         await asyncio.sleep(2)
-        counted = request("r2", last + 2)._replace(after=last + 1, missed="misfire_grace_time")
+        counted = request("r2", last + 2, schedule=AFTER_END)
+        counted = counted._replace(after=last + 1, missed="misfire_grace_time")
         (before,) = await lock.claim([counted])
         assert (before.outcome, before.holder, before.skipped) == ("busy", "r1", False)
         refs = [LeaseRef("job", "r1", granted.token, True), LeaseRef("other", "o1", other.token)]
@@ -127,10 +130,27 @@ class ClaimTests(LockStoreTests):
         assert last + 2 <= ended <= SystemClock().now() + 1
         assert untouched == last
         await asyncio.sleep(1)
-        (stale,) = await lock.claim([request("r3", ended + 1)._replace(after=last + 1)])
+        (stale,) = await lock.claim([request("r3", ended + 1, schedule=AFTER_END)._replace(after=last + 1)])
         assert (stale.outcome, stale.last_handled) == ("stale", ended)
         assert await lock.release([LeaseRef("job", "r1", granted.token, True)]) == [False]
         assert await lock.last_handled(["job"]) == [ended]
+
+    @on_a_store
+    async def test_nothing_is_due_that_is_counted_from_the_end_of_a_run_that_goes_on(self, lock: LockBackend) -> None:
+        last = (await lock.register([define("job", AFTER_END)]))[0].last_handled
+        (granted,) = await lock.claim([request("r1", last + 1, schedule=AFTER_END)._replace(after=last)])
+        await lock.pause([PauseRequest("job")])
+        await asyncio.sleep(2)
+        (resumed,) = await lock.resume([ResumeRequest("job", "n1")])
+        assert resumed is not None
+        assert (resumed.after, resumed.last_handled, resumed.token) == (last + 1, last + 1, 0)
+        (edited,) = await lock.register([define()._replace(nonce="n2")])
+        assert edited.replaced is not None
+        assert (edited.replaced.last_handled, edited.replaced.token) == (last + 1, 0)
+        # The new schedule has ticks of its own, which the end of that run does not handle.
+        await asyncio.sleep(1)
+        assert await lock.release([LeaseRef("job", "r1", granted.token, True)]) == [True]
+        assert await lock.last_handled(["job"]) == [edited.last_handled]
 
     @on_a_store
     async def test_a_skipped_tick_leaves_a_lease_until_it_is_on_record(self, lock: LockBackend) -> None:

@@ -35,10 +35,11 @@ from fastapi_crons.run import MissedReason
 T = TypeVar("T")
 
 TERMS = LeaseTerms(100, 30)
-JOBS = ("one", "two")
+SCHEDULES = {"one": "* * * * *", "two": "Every(seconds=5, after='end')"}
+JOBS = tuple(SCHEDULES)
 START = 1_800_000_000
 owners, jobs, places = st.sampled_from(["a", "b", "c"]), st.sampled_from(JOBS), st.integers(0, 1_000)
-schedules = st.sampled_from([*["* * * * *"] * 9, "0 * * * *"])
+others = st.sampled_from([*[None] * 9, "0 * * * *"])
 
 
 class WalkClock(SystemClock):
@@ -124,7 +125,7 @@ class _Walk(RuleBasedStateMachine):
         for owner in self.stores:
             self.beat(owner)
         for job in JOBS:
-            self.register("a", job, "* * * * *", True)
+            self.register("a", job, None, True)
 
     def close_stores(self) -> None:
         for store in self.stores.values():
@@ -180,7 +181,7 @@ class _Walk(RuleBasedStateMachine):
     def the_clock_is_wrong_for_a_while(self, owner: str, job: str, hours: float) -> None:
         right = self.clock.time
         self.clock.time = round(right + hours * 3_600, 3)
-        self.claim(owner, job, 0, "* * * * *", "allow", False, None, False)
+        self.claim(owner, job, 0, None, "allow", False, None, False)
         self.clock.time = right
         for each in self.stores:
             self.beat(each)
@@ -223,7 +224,7 @@ class _Walk(RuleBasedStateMachine):
     @step(
         owner=owners,
         job=jobs,
-        schedule=schedules,
+        other=others,
         enabled=st.sampled_from([True, True, True, False]),
         withdrawn=st.sampled_from([False, False, True]),
         at_start=st.sampled_from(["", "", "fleet", "deploy"]),
@@ -232,13 +233,14 @@ class _Walk(RuleBasedStateMachine):
         self,
         owner: str,
         job: str,
-        schedule: str,
+        other: str | None,
         enabled: bool,
         withdrawn: bool = False,
         at_start: AtStartOf = "",
     ) -> None:
         (store, owner), record = self.as_living(owner), self.records.get(job)
         last_handled = record.last_handled if record else 0
+        schedule = other or SCHEDULES[job]
         definition = Definition(
             job, schedule, "UTC", f"m:{owner}", last_handled, enabled, self.new_id(), (), withdrawn, at_start
         )
@@ -249,7 +251,7 @@ class _Walk(RuleBasedStateMachine):
         owner=owners,
         job=jobs,
         offset=st.one_of(st.none(), st.integers(-20, 3)),
-        schedule=schedules,
+        other=others,
         overlap=st.sampled_from(["skip", "queue", "allow"]),
         force=st.booleans(),
         missed=st.sampled_from([None, None, "misfire_grace_time"]),
@@ -261,7 +263,7 @@ class _Walk(RuleBasedStateMachine):
         owner: str,
         job: str,
         offset: int | None,
-        schedule: str,
+        other: str | None,
         overlap: Overlap,
         force: bool,
         missed: MissedReason | None,
@@ -270,7 +272,7 @@ class _Walk(RuleBasedStateMachine):
     ) -> None:
         tick = None if offset is None else int(self.clock.time) + offset
         missed = None if tick is None else missed
-        request = ClaimRequest(job, self.new_id(), tick, schedule, "UTC", overlap, force, missed)
+        request = ClaimRequest(job, self.new_id(), tick, other or SCHEDULES[job], "UTC", overlap, force, missed)
         if counted is not None and tick is not None and job in self.records:
             request = request._replace(after=self.records[job].last_handled + counted)
         for _ in range(1 + again):
@@ -281,7 +283,7 @@ class _Walk(RuleBasedStateMachine):
         lease = self.lease_at(place)
         if lease is not None:
             run_id, replaces = self.new_id(), lease.run_id
-            schedule = "* * * * *"
+            schedule = SCHEDULES[lease.job]
             self.ask(owner, ClaimRequest(lease.job, run_id, lease.tick, schedule, "UTC", replaces=replaces, attempt=2))
 
     def ask(self, owner: str, request: ClaimRequest) -> None:

@@ -1,7 +1,7 @@
 """The Lua scripts of the two stores: each is joined from its parts, and gets from Python what both languages need to agree on.
 
 In a part, a name in capitals that it does not define itself is one of these: a limit of the rule, the position of a field, or a
-key. They are put in as numbers, and not as local variables, because a server makes those anew at each call.
+key. They are put in as literals, and not as local variables, because a server makes those anew at each call.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from fastapi_crons._util.damage import EARLIEST, LATEST, LONGEST_NAME
 from fastapi_crons.locking.base import ClaimRequest, Lease
 from fastapi_crons.locking.rule import LIMITS
 from fastapi_crons.run import MissedReason
+from fastapi_crons.schedule.base import FROM_END
 
 #: The keys of the lock store, as `lock/store.lua` explains them.
 LOCK_KEYS = (
@@ -38,6 +39,7 @@ def lock_script() -> str:
         "EARLIEST": str(EARLIEST),
         "LATEST": str(LATEST),
         "LONGEST_NAME": str(LONGEST_NAME),
+        "FROM_END": f'"{FROM_END}"',
         "REASONS": f"({{{reasons}}})",
         **_keys(LOCK_KEYS),
         **_positions("", RECORD),

@@ -11,9 +11,8 @@ from fastapi_crons.job import CronJob, Overlap
 from fastapi_crons.locking.base import ClaimRequest, Definition, Lease, LeaseRef
 from fastapi_crons.locking.instance import name_of
 from fastapi_crons.run import INTERRUPTED, Run, RunError, RunIds, RunStatus
-from fastapi_crons.schedule.base import ZonedSchedule
+from fastapi_crons.schedule.base import FROM_END, ZonedSchedule
 from fastapi_crons.schedule.due import Step, TickRange
-from fastapi_crons.schedule.own import FROM_END
 
 
 class Wanted(NamedTuple):

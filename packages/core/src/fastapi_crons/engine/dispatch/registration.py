@@ -362,14 +362,15 @@ class RegisteredJobs:
             "" if job.enabled else ", and disabled",
             extra={"job": job.name},
         )
+        if not old.token:
+            return  # nothing was due
         ticks = range_of_text(old.schedule, old.timezone, old.last_handled, int(now))
         if ticks is not None:
             detail = f"the schedule was {old.schedule!r}" if old.reason == "schedule_changed" else None
             if old.reason == "disabled" and not job.enabled:
                 detail = "it was late already at that time"
             self._journal.record_missed(job, ticks, old.reason, detail, record_id=nonce)
-        if old.token:
-            self._recorder.release(LeaseRef(job.name, nonce, old.token))
+        self._recorder.release(LeaseRef(job.name, nonce, old.token))
 
 
 def _digest_of(definition: Definition) -> int:

@@ -18,8 +18,8 @@ from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import ClaimResult, Lease, LeaseRef
 from fastapi_crons.plugins.markers import HookContext
 from fastapi_crons.run import INTERRUPTED, Run, RunError, RunStatus, Trigger
+from fastapi_crons.schedule.base import FROM_END
 from fastapi_crons.schedule.due import TickRange
-from fastapi_crons.schedule.own import FROM_END
 
 #: Why a run is cut off from outside.
 Cut = Literal["timed_out", "cancelled", "interrupted", "lease_lost"]

@@ -12,8 +12,8 @@ local registrars_of, set_registrars, set_pause, set_cancel
 -- What the rule provides.
 local register, claim, is_credible, pause, resume, release, renew, cancel
 -- Its steps.
-local record_of, start_of, start_again, restore, replace, miss_until_now, holder_of, claim_tick, unended, repeated, recover
-local grant, held, reset, credible
+local record_of, start_of, start_again, restore, replace, from_end, may_miss, miss_until_now, holder_of, claim_tick, unended
+local repeated, recover, grant, held, reset, credible
 
 -- The answer to a claim, as fastapi_crons.locking.ClaimResult.
 local function result(outcome, last_handled, token, holder, skipped, reset_from, orphaned)
@@ -143,7 +143,7 @@ function resume(request)
   end
   set_pause(record, job, false)
   -- A job that is disabled has no ticks that the pause kept from running.
-  if not catch_up and record[ENABLED] and second > after then
+  if not catch_up and record[ENABLED] and may_miss(record) then
     token = miss_until_now(record, job, nonce, 'paused')
   end
   return {ended, record[SCHEDULE], record[TIMEZONE], after, record[LAST_HANDLED], token}
@@ -154,7 +154,7 @@ function release(ref)
   local record, _, index = held(ref)
   if record then
     remove_lease(record, index)
-    if until_now then
+    if until_now and from_end(record) then
       record[LAST_HANDLED] = math.max(record[LAST_HANDLED], math.ceil(now))
     end
   end
@@ -232,7 +232,7 @@ function replace(record, job, schedule, timezone, enabled, nonce, at_start)
     reason = 'paused'
   end
   local old = {record[SCHEDULE], record[TIMEZONE], record[LAST_HANDLED], reason, 0}
-  if nonce ~= '' and second > record[LAST_HANDLED] then
+  if nonce ~= '' and may_miss(record) then
     old[5] = miss_until_now(record, job, nonce, reason)
   end
   record[SCHEDULE], record[TIMEZONE], record[ENABLED] = schedule, timezone, enabled
@@ -243,6 +243,14 @@ function replace(record, job, schedule, timezone, enabled, nonce, at_start)
     record[SINCE] = record[LAST_HANDLED]
   end
   return old
+end
+
+function from_end(record)
+  return string.sub(record[SCHEDULE], -#FROM_END) == FROM_END
+end
+
+function may_miss(record)
+  return second > record[LAST_HANDLED] and not (from_end(record) and unended(record))
 end
 
 function miss_until_now(record, job, nonce, reason)
