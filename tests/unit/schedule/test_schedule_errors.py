@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastapi_crons import CronSchedule, ScheduleError
+from fastapi_crons import CronJob, CronSchedule, ScheduleError
 from tests.support import examples
 
 FIELDS = ["minute", "hour", "day of month", "month", "day of week", "second"]
@@ -117,7 +117,7 @@ def test_seconds_that_come_first_are_told_where_they_stand_here(expr: str, writt
 
 
 def test_numbered_weekdays_of_quartz_are_said_to_count_from_another_day() -> None:
-    with pytest.raises(ScheduleError, match="in Quartz, Sunday is day 1 of the week; here it is 0 or 7"):
+    with pytest.raises(ScheduleError, match="in Quartz and AWS, Sunday is day 1 of the week; here it is 0 or 7"):
         CronSchedule("0 15 10 ? * 6L")
 
 
@@ -153,7 +153,8 @@ def test_other_faults_are_not_taken_for_seconds_that_come_first(expr: str) -> No
         ("0 0 1-3w * *", "day of month field '1-3w' can't be used: W needs a single day, as in 15W or LW"),
         (
             "0 r * * *",
-            "hour field 'r' can't be used: H and R would mean another time in each process; write a fixed time",
+            "hour field 'r' can't be used: H and R would mean another time in each process; write '0 0 * * *', and jitter=… "
+            "where jobs must not all start at once",
         ),
         # The whole field is shown, and not only the faulty item.
         ("0 0 * * 1,x#2,5L", "day of week field '1,x#2,5L' can't be used: it can't be parsed"),
@@ -171,7 +172,7 @@ def test_the_field_and_the_reason_are_named(expr: str, blamed: str) -> None:
 
 
 _QUARTZ = "; seconds are the last field here, not the first as in Quartz and Spring"
-_SUNDAY = " (in Quartz, Sunday is day 1 of the week; here it is 0 or 7; names like SUN mean the same in both)"
+_SUNDAY = " (in Quartz and AWS, Sunday is day 1 of the week; here it is 0 or 7; names like SUN mean the same)"
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,10 @@ def test_how_many_fields_there_are_is_counted(expr: str, counted: str) -> None:
 @pytest.mark.parametrize(
     ("expr", "hint"),
     [
-        ("0 15 10 L-2 * ?", _QUARTZ),
+        (
+            "0 15 10 L-2 * ?",
+            f"{_QUARTZ}; if they come first, write '15 10 26-29 * *', and let the job return on the other days",
+        ),
         ("0 15 10 * * * x", ""),
         ("0 15 10 * * ? x", _QUARTZ),
         ("0 15 10 * * ? *", f"{_QUARTZ}; if they come first, write '15 10 * * *'"),
@@ -223,7 +227,11 @@ def test_what_is_longer_than_a_thousand_characters_is_refused() -> None:
     ("expr", "said"),
     [
         (5, "a cron expression must be text, not int; e.g. '*/5 * * * *'"),
-        ("@Reboot", "'@reboot' is not a time; call the function when the app starts instead"),
+        (
+            "@Reboot",
+            "'@Reboot' is no cron expression here; write AtStart() of fastapi_crons.schedules, which is due once for all "
+            "workers",
+        ),
         (
             "@fortnightly",
             "'@fortnightly' is unknown; known names are @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly",
@@ -241,7 +249,8 @@ def test_what_is_no_expression_is_refused(expr: Any, said: str) -> None:
     [
         (
             "0 0 L-3 * *",
-            "days before the last one, as in Quartz, are not known here; L is the last day, LW the last weekday",
+            "days before the last one, as in Quartz, are not known here; write '0 0 25-28 * *', and let the job return on the "
+            "other days",
         ),
         (
             "0 0 * * L",
@@ -254,7 +263,7 @@ def test_what_is_no_expression_is_refused(expr: Any, said: str) -> None:
         ("0 0 1 1 * 0 L", "year field 'L' can't be used"),
         ("0 0 1 1 * 0 20260", "year field '20260' can't be used: a number is too large"),
         ("0 0 29 2 * 0 2026,2027", "day of month '29', month '2' and year '2026,2027' never occur together"),
-        ("@every 90m", "write Every(…) of fastapi_crons.schedules instead"),
+        ("@every 1.5h", "in place of an interval, write Every(…) of fastapi_crons.schedules, like Every(minutes=5)"),
         ("*", "has 1 field;"),
         ("", "has 0 fields;"),
     ],
@@ -263,3 +272,70 @@ def test_what_is_meant_otherwise_elsewhere_is_told_with_what_to_write(expr: str,
     with pytest.raises(ScheduleError) as refused:
         CronSchedule(expr)
     assert reason in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("expr", "said"),
+    [
+        ("@every 5m", "in place of an interval, write Every(minutes=5) of fastapi_crons.schedules"),
+        ("@every 1h30m", "write Every(hours=1, minutes=30) of"),
+        ("every 10 minutes", "write Every(minutes=10) of"),
+        ("rate(5 minutes)", "write Every(minutes=5) of"),
+        (
+            "TZ=Europe/Berlin 0 5 * * *",
+            "the zone is an option of the job; write '0 5 * * *' with timezone='Europe/Berlin'",
+        ),
+        ("CRON_TZ=UTC 0 5 * * *", "write '0 5 * * *' with timezone='UTC'"),
+        ("*-*-* 02:00", "in place of a calendar event of systemd, write '0 2 * * *'"),
+        ("Mon..Fri *-*-* 02:05:30", "write '5 2 * * MON-FRI 30'"),
+        ("Sat,Sunday 2026-*-1,15 09:00:00", "write '0 9 1,15 * SAT,SUN 0 2026'"),
+        ("*:0/15", "write '0/15 * * * *'"),
+        ("daily", "write '@daily'"),
+        ("H * * * *", "write '0 * * * *', and jitter=… where jobs must not all start at once"),
+        ("H/15 H(1-7) H * *", "write '*/15 1 1 * *', and jitter=…"),
+        ("H(0-29)/10 * * * *", "write '0-29/10 * * * *', and jitter=…"),
+        (
+            "0 10 * * ? 2026",
+            "the year is the seventh field here, after the seconds, not the sixth as in AWS; write '0 10 * * * 0 2026'",
+        ),
+        ("cron(0 10 ? * MON-FRI 2026-2028)", "the sixth as in AWS; write '0 10 * * MON-FRI 0 2026-2028'"),
+        ("0 10 L-3 * ? 2026", "as in AWS; write '0 10 25-28 * * 0 2026', and let the job return on the other days"),
+        (
+            "0 0 10 L-3 * ? 2026",
+            "if they come first, write '0 10 25-28 * * 0 2026', and let the job return on the other days",
+        ),
+    ],
+)
+def test_what_other_programs_write_is_told_with_what_to_write_here(expr: str, said: str) -> None:
+    """A job says the same as the schedule, though a bracket may be one of ours."""
+    with pytest.raises(ScheduleError) as refused:
+        CronSchedule(expr)
+    assert said in str(refused.value)
+    with pytest.raises(ScheduleError) as of_job:
+        CronJob(print, expr)
+    assert str(of_job.value) == str(refused.value)
+    written = re.search("write '(.*?)'", str(refused.value))
+    assert written is None or CronSchedule(written[1])
+
+
+@pytest.mark.parametrize(
+    ("expr", "said"),
+    [
+        ("0 */5 * * * *", "if they come first, write '*/5 * * * *'"),
+        ("*/10 * * * * *", "if they come first, write '* * * * * */10'"),
+        ("*/10 9 * * * *", "if they come first, write '9 * * * * */10'"),
+        ("0 10 ? * MON-FRI *", "not the sixth as in AWS; write '0 10 * * MON-FRI'"),
+        ("30 9 * * * *", "for one run a minute, leave them out: '30 9 * * *'"),
+        ("0 0 9 * * 2", "it runs on day 9 of the month, at second 2 of the minute; seconds are the last field here"),
+        ("0 0 9,18 * * 1-5", "it runs on days 9,18 of the month, at seconds 1-5 of the minute; seconds are"),
+        ("0 */10 9-17 * * 1,3", "if they come first, write '*/10 9-17 * * 1,3'"),
+        ("0 12 31 * * 5", None),
+    ],
+)
+def test_what_can_be_read_but_was_hardly_meant_is_warned_of_with_what_to_write(
+    expr: str, said: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    CronJob(print, expr)
+    warnings = [record.getMessage() for record in caplog.records]
+    assert (said is None) == (not warnings), warnings
+    assert all(str(said) in warning for warning in warnings)

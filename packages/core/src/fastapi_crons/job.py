@@ -29,7 +29,7 @@ from fastapi_crons.run import Trigger
 from fastapi_crons.schedule.base import Schedule
 from fastapi_crons.schedule.cron import zone_name
 from fastapi_crons.schedules.of_job import check_options, doubts_of, schedule_of_job, takes_zone, zone_of
-from fastapi_crons.schedules.texts import schedule_of_text
+from fastapi_crons.schedules.texts import is_written_in_python, schedule_of_text
 
 if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
@@ -143,7 +143,7 @@ class CronJob:
         run_in: Place | None = None,
     ) -> None:
         put = object.__setattr__
-        if isinstance(expr, str) and "(" in expr:
+        if isinstance(expr, str) and "(" in expr and is_written_in_python(expr):
             expr = schedule_of_text(expr)
         put(self, "func", func)
         put(self, "expr", expr)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from fastapi_crons._util.text import brief, counted
 from fastapi_crons.errors import ScheduleError
+from fastapi_crons.schedule._habits import instead_of_fields, instead_of_text
 from fastapi_crons.schedule._tables import Days, Times
 
 #: Longer expressions are refused without parsing.
@@ -36,7 +37,6 @@ _LAST_WEEKDAY = re.compile(r"([0-7]|sun|mon|tue|wed|thu|fri|sat)L|L([0-7]|sun|mo
 _MONTHS = {name.lower(): str(number) for number, name in enumerate(month_abbr) if name}
 _RANGE = re.compile(r"([0-9]+|[a-z]{3})-([0-9]+|[a-z]{3})(?:/[0-9]+)?", re.IGNORECASE)
 _NAMES = re.compile(r"[A-Za-z]+")
-_EVERY = re.compile(r"@every (.+)", re.IGNORECASE)
 _RANDOM = re.compile(r"(?<![A-Za-z])[HR](?![A-Za-z])", re.IGNORECASE)
 #: Names for whole expressions.
 ALIASES = {
@@ -67,57 +67,35 @@ def parse(expr: str) -> Parsed:
     if len(expr) > MAX_LENGTH:
         raise ScheduleError(f"the cron expression has {len(expr)} characters; at most {MAX_LENGTH} are allowed")
     text = " ".join(expr.split())
-    if text.startswith("@"):
-        if text.lower() == "@reboot":
-            raise ScheduleError("'@reboot' is not a time; call the function when the app starts instead")
-        if _EVERY.fullmatch(text):
-            raise ScheduleError(
-                f"{_shown(text)} is no cron expression; write Every(…) of fastapi_crons.schedules instead"
-            )
-        if text.lower() not in ALIASES:
-            raise ScheduleError(f"{_shown(text)} is unknown; known names are {', '.join(ALIASES)}")
-        fields = ALIASES[text.lower()].split()
-    else:
-        fields = text.split(" ")
-    if not 5 <= len(fields) <= len(_FIELDS):
-        raise ScheduleError(
-            f"cron expression {_shown(text)} has {counted(len(fields) if text else 0, 'field')}; give five (minute, hour, "
-            "day of month, month, day of week), six with seconds last, or seven with the year after the seconds"
-        )
+    fields = ALIASES.get(text.lower(), text).split(" ")
     try:
         return _parse_fields(text, fields)
     except ScheduleError as error:
-        hint = _hint_at_seconds(fields)
+        known = instead_of_text(text, _can_be_parsed)
+        if known:
+            raise ScheduleError(f"{_shown(text)} is no cron expression here; {known}") from None
+        hint = instead_of_fields(fields, _can_be_parsed)
         if not hint:
             raise
         raise ScheduleError(f"{error}{hint}") from None
 
 
-def _hint_at_seconds(fields: Sequence[str]) -> str:
-    """What to write instead of an expression with seconds first, as in Quartz and Spring; empty for others."""
-    if not len(_FIELDS) - 1 <= len(fields) <= len(_FIELDS):
-        return ""
-    second, *others = fields[:6]
-    year = [field for field in fields[6:] if field not in ("*", "?")]
+def _can_be_parsed(fields: Sequence[str]) -> bool:
     try:
-        _parse_fields("", [*others, second, *year])
+        _parse_fields("", fields)
     except ScheduleError:
-        readable = False
-    else:
-        readable = True
-    if not readable and "?" not in fields:
-        return ""
-    hint = "; seconds are the last field here, not the first as in Quartz and Spring"
-    if not readable:
-        return hint
-    written = [*others, second, *year] if second != "0" or year else others
-    hint += f"; if they come first, write {_shown(' '.join('*' if field == '?' else field for field in written))}"
-    if any(character.isdigit() for character in others[4].partition("#")[0]):
-        hint += " (in Quartz, Sunday is day 1 of the week; here it is 0 or 7; names like SUN mean the same in both)"
-    return hint
+        return False
+    return True
 
 
-def _parse_fields(text: str, fields: list[str]) -> Parsed:
+def _parse_fields(text: str, fields: Sequence[str]) -> Parsed:
+    if text.startswith("@") and fields == [text]:
+        raise ScheduleError(f"{_shown(text)} is unknown; known names are {', '.join(ALIASES)}")
+    if not 5 <= len(fields) <= len(_FIELDS):
+        raise ScheduleError(
+            f"cron expression {_shown(text)} has {counted(len(fields) if text else 0, 'field')}; give five (minute, hour, "
+            "day of month, month, day of week), six with seconds last, or seven with the year after the seconds"
+        )
     for field, value in zip(_FIELDS, fields, strict=False):
         _check_characters(field, value)
     minute, hour, month_day, month, weekday = fields[:5]
@@ -177,15 +155,16 @@ def _conflict(days: Days, fields: Sequence[str]) -> str:
     return f"{', '.join(named[:-1])} and {named[-1]} never occur together"
 
 
-#: Second, minute, hour and a day of the week, in the order of Quartz and Spring, where it can be read in ours, too.
-_IN_SPRING = re.compile(r"0+ \d+ (?:[1-9]|1\d|2[0-3]) \* \* [1-7](?:-[1-7])?")
+#: Second, minute, hour and days of the week, in the order of Spring, where it can be read in ours, too.
+_IN_SPRING = re.compile(r"0+ [\d*,/-]+ [\d,-]+ \* \* [1-7](?:[,-][1-7])*")
 
 
 @lru_cache(maxsize=4096)
 def doubts(expr: str) -> tuple[str, ...]:
     """A sentence for each step of a cron expression that exceeds its range (`*/90` in minutes), and for seconds first."""
     found = []
-    for field, value in zip(_FIELDS, expr.split(), strict=False):
+    fields = expr.split()
+    for field, value in zip(_FIELDS, fields, strict=False):
         for item in value.split(","):
             span, _, step = item.partition("/")
             reach = len(_numbers(field, _expand(field, f"{span}/1")[0])) if step else 1
@@ -194,17 +173,20 @@ def doubts(expr: str) -> tuple[str, ...]:
                 found.append(
                     f"the step of {item!r} in the {field} field is larger than its range, so only {only} matches"
                 )
-    fields = expr.split()
     if len(fields) > 5 and len(parse(expr).times.seconds) == len(_RANGES["second"]) and set(fields[:5]) != {"*"}:
+        hint = instead_of_fields(fields, _can_be_parsed) if fields[0][0] in "0*" else ""
+        alone = f"; for one run a minute, leave them out: {' '.join(fields[:5])!r}"
+        found.append(f"it runs every second of a minute, 60 times in a row{hint or alone}")
+    if _IN_SPRING.fullmatch(expr) and _can_be_parsed(fields[1:]):
         found.append(
-            "it runs every second of a minute, 60 times in a row: seconds are the last field here, not the first"
-        )
-    if _IN_SPRING.fullmatch(expr):
-        found.append(
-            f"it runs on day {fields[2]} of the month, {fields[5]} s after the minute: seconds are the last field here, not "
-            f"the first as in Quartz and Spring; if they come first, write {' '.join(fields[1:])!r}"
+            f"it runs on {_which('day', fields[2])} of the month, at {_which('second', fields[5])} of the minute"
+            f"{instead_of_fields(fields, _can_be_parsed)}"
         )
     return tuple(found)
+
+
+def _which(noun: str, value: str) -> str:
+    return f"{noun} {value}" if value.isdigit() else f"{noun}s {value}"
 
 
 def _check_characters(field: str, value: str) -> None:
@@ -213,7 +195,7 @@ def _check_characters(field: str, value: str) -> None:
     if (_LONG_YEAR if field == "year" else _LONG_NUMBER).search(value):
         raise _fault(field, value, "a number is too large")
     if _RANDOM.search(value):
-        raise _fault(field, value, "H and R would mean another time in each process; write a fixed time")
+        raise _fault(field, value, "H and R would mean another time in each process")
 
 
 def _take_numbered(weekday: str) -> tuple[str, frozenset[tuple[int, int]]]:
@@ -297,7 +279,7 @@ def _reason(field: str, value: str, found: str) -> str:
         return "? is allowed only in the day of month and day of week fields"
     items = value.upper().split(",")
     if field == "day of month" and any(item.startswith("L-") for item in items):
-        return "days before the last one, as in Quartz, are not known here; L is the last day, LW the last weekday"
+        return "days before the last one, as in Quartz, are not known here"
     if field == "day of week" and "L" in items:
         return "L needs a day, as in 5L for the last Friday of the month; alone, as in Quartz, write 6 for Saturday"
     if field == "day of week" and any("W" in item and "WED" not in item for item in items):

@@ -10,7 +10,7 @@ from fastapi_crons.schedule._parser import doubts
 from fastapi_crons.schedule.base import Schedule, ZonedSchedule
 from fastapi_crons.schedule.cron import cron_schedule
 from fastapi_crons.schedule.trial import tried
-from fastapi_crons.schedules.texts import schedule_of_text
+from fastapi_crons.schedules.texts import is_written_in_python, schedule_of_text
 
 
 def schedule_of_job(name: str, expr: object, timezone: str | None) -> Schedule:
@@ -61,7 +61,7 @@ def check_options(name: str, schedule: Schedule, overlap: str, jitter: float) ->
 def takes_zone(expr: object) -> bool:
     """Whether what a job is defined with is read in the job's zone."""
     if isinstance(expr, str):
-        if "(" not in expr:
+        if not is_written_in_python(expr):
             return True
         expr = schedule_of_text(expr)
     return isinstance(expr, ZonedSchedule) and not expr.has_zone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -20,6 +21,13 @@ from fastapi_crons.schedules.single import AtStart, Every, Once
 KINDS: dict[str, Callable[..., ZonedSchedule]] = {
     kind.__name__: kind for kind in (Every, Once, AtStart, AnyOf, Within, Except, CronSchedule)
 }
+#: `cron(…)` and `rate(…)` are AWS's, `H(0-7)` is Jenkins'.
+_CALL = re.compile(r"\s*(?!(?:cron|rate|[HR])\s*\()[^\s(]*\s*\(", re.IGNORECASE)
+
+
+def is_written_in_python(text: str) -> bool:
+    """Whether a text is one like `Every(minutes=90)`, and no cron expression."""
+    return _CALL.match(text) is not None
 
 
 def schedule_of_text(text: str, timezone: str | None = None) -> ZonedSchedule:
@@ -27,7 +35,7 @@ def schedule_of_text(text: str, timezone: str | None = None) -> ZonedSchedule:
 
     Raises `ScheduleError` for a text that can't be read, or is of a kind that only plugins or apps know.
     """
-    if "(" not in text:
+    if not is_written_in_python(text):
         return cron_schedule(text, timezone or "UTC")
     schedule = _of_text(text)
     return schedule if timezone is None else schedule.in_zone(timezone)
