@@ -240,8 +240,8 @@ def test_a_file_of_layout_1_is_migrated_with_all_that_is_in_it(report: Report) -
         fleet.jobs = 2
         report("SQLite file of layout 1", fleet.sums(since, seen_until, history), fleet.recovered_at(since))
     with database() as new:
-        assert new.execute("SELECT version, compatible_from FROM crons_layout").fetchall() == [(5, 1)]
-        assert new.execute("PRAGMA user_version").fetchall() == [(5,)]
+        assert new.execute("SELECT version, compatible_from FROM crons_layout").fetchall() == [(6, 1)]
+        assert new.execute("PRAGMA user_version").fetchall() == [(6,)]
 
 
 @pytest.mark.full

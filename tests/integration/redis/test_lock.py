@@ -16,7 +16,15 @@ import redis.asyncio
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.clock import SystemClock
 from fastapi_crons.errors import ConfigurationError, StoreUnusableError
-from fastapi_crons.locking import ClaimRequest, Definition, DistributedLockManager, LeaseRef, LeaseTerms, LockBackend
+from fastapi_crons.locking import (
+    ClaimRequest,
+    Definition,
+    DistributedLockManager,
+    LeaseRef,
+    LeaseTerms,
+    LockBackend,
+    Registered,
+)
 from fastapi_crons.locking.instance import Instance
 from fastapi_crons.management.management import Management
 from fastapi_crons.state import MemoryStateBackend
@@ -72,6 +80,27 @@ async def test_a_client_is_used_as_it_is(redis_server: RedisServer) -> None:
 def test_a_client_without_asyncio_is_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"redis\.asyncio"):
         RedisLockBackend(redis.Redis())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("fields", [9, 10])
+async def test_a_record_of_an_earlier_version_gets_its_arguments_without_an_edit(
+    redis_server: RedisServer, fields: int
+) -> None:
+    async with redis.asyncio.from_url(redis_server.url) as client:
+        lock, key = RedisLockBackend(client), f"{{crons:former{fields}}}:lock:jobs"
+        await lock.open(Instance.of_this_process(), f"former{fields}", TERMS, SystemClock())
+        job = Definition("job", "* * * * *", "UTC", "m:f", arguments="5cd9b1e0")
+        (first,) = await lock.register([job])
+        record = json.loads(await client.hget(key, "job") or "")
+        await client.hset(key, "job", json.dumps(record[:fields]))
+        request = ClaimRequest("job", "r1", first.last_handled + 1, "* * * * *", "UTC", arguments="5cd9b1e0")
+        (granted,) = await lock.claim([request])
+        assert await lock.release([LeaseRef("job", "r1", granted.token)]) == [True]
+        assert await lock.register([job]) == [Registered(first.last_handled + 1)]
+        assert json.loads(await client.hget(key, "job") or "")[10] == "5cd9b1e0"
+        assert not lock.damaged()
+        await lock.leave()
+        await lock.close()
 
 
 async def test_a_server_that_forgets_scripts_is_told_again(redis_server: RedisServer) -> None:

@@ -29,6 +29,8 @@ from tests.support import nothing
 
 START = 1_772_323_200
 TEXT, ZONE = "0 * * * *", "Europe/Paris"
+#: Of {"region": "eu"}: the same in each process and version.
+DIGEST = "ffe43a5a"
 LEASE = Lease("job", "r1", START, "host-1~abc", 7, 2, START + 60.0, START - 60)
 
 
@@ -42,13 +44,16 @@ class Ids(RunIds):
         return f"id{next(self._ids)}"
 
 
+def report(region: str) -> None: ...
+
+
 def tracked_job(overlap: Overlap = "queue") -> TrackedJob:
-    job = CronJob(nothing, TEXT, "job", overlap=overlap, timezone=ZONE)
+    job = CronJob(report, TEXT, "job", overlap=overlap, timezone=ZONE, kwargs={"region": "eu"})
     return TrackedJob(job, SharedTicks(tick_source(job.schedule)), Policy(True, None, 5), START)
 
 
 def request(run_id: str, tick: int | None, **changes: Any) -> ClaimRequest:
-    return ClaimRequest("job", run_id, tick, TEXT, ZONE, "queue")._replace(**changes)
+    return ClaimRequest("job", run_id, tick, TEXT, ZONE, "queue", arguments=DIGEST)._replace(**changes)
 
 
 @pytest.mark.parametrize("late", [False, True])
@@ -112,11 +117,12 @@ def test_a_probe_asks_for_a_tick_that_is_handled_already() -> None:
 
 def test_what_is_registered_of_a_job() -> None:
     job = tracked_job().job
-    basics = ("job", TEXT, ZONE, "tests.support:nothing")
-    assert definition_of(job) == Definition(*basics)
+    basics = ("job", TEXT, ZONE, f"{__name__}:report")
+    assert definition_of(job) == Definition(*basics, arguments=DIGEST)
     assert definition_of(replace(job, enabled=False), "n1", START, (LEASE,)) == Definition(
-        *basics, START, False, "n1", (LEASE,)
+        *basics, START, False, "n1", (LEASE,), arguments=DIGEST
     )
+    assert definition_of(CronJob(nothing, TEXT)).arguments == ""
 
 
 def test_a_lease_is_named_by_its_job_its_run_and_its_token() -> None:

@@ -101,6 +101,8 @@ def test_a_store_that_lost_its_records_grants_nothing_for_a_while(settled_at: fl
         (want(timezone="Europe/Paris"), {}),
         (want(), {"enabled": False}),
         (want(None, schedule="* * * * *"), {}),
+        (want(arguments=""), {"arguments": "5cd9b1e0"}),
+        (want(None, arguments="5cd9b1e0"), {"arguments": ""}),
     ],
 )
 def test_what_is_not_in_force_is_refused_and_orphaned_where_nobody_lives_who_registered_what_is(
@@ -205,8 +207,16 @@ def test_a_run_is_recovered_while_another_one_runs_only_where_they_may_overlap(o
         (recorded(schedule="* * * * *"), True),
         (recorded(timezone="Europe/Paris"), True),
         (recorded(enabled=False), True),
+        (recorded(arguments="5cd9b1e0"), True),
+        (recorded(arguments=""), False),
+        (recorded(arguments=None), False),
     ],
 )
 def test_a_store_loads_its_instances_where_the_answer_may_depend_on_who_lives(record: JobRecord, asks: bool) -> None:
-    assert lock_rule.asks_who_is_alive({"job": record}, want()) is asks
-    assert lock_rule.asks_who_is_alive({"other": record}, want()) is False
+    assert lock_rule.asks_who_is_alive({"job": record}, want(arguments="")) is asks
+    assert lock_rule.asks_who_is_alive({"other": record}, want(arguments="")) is False
+
+
+@pytest.mark.parametrize(("known", "said"), [(None, "5cd9b1e0"), ("5cd9b1e0", None), ("5cd9b1e0", "5cd9b1e0")])
+def test_arguments_that_are_not_known_or_not_said_are_in_force(known: str | None, said: str | None) -> None:
+    assert ask(recorded(arguments=known), want(arguments=said)) == ClaimResult("granted", START, TOKEN)

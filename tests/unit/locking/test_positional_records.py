@@ -16,10 +16,10 @@ from fastapi_crons.state import base as state
 
 FIELDS = {
     locking.Lease: "job run_id tick instance token attempt expires after missed schedule timezone cancelled cancelled_by",
-    locking.Definition: "job schedule timezone function last_handled enabled nonce held withdrawn at_start start",
+    locking.Definition: "job schedule timezone function last_handled enabled nonce held withdrawn at_start start arguments",
     locking.Replaced: "schedule timezone last_handled reason token",
-    locking.Registered: "last_handled replaced other_function reset_from start",
-    locking.ClaimRequest: "job run_id tick schedule timezone overlap force missed replaces attempt after",
+    locking.Registered: "last_handled replaced other_function reset_from start other_arguments",
+    locking.ClaimRequest: "job run_id tick schedule timezone overlap force missed replaces attempt after arguments",
     locking.ClaimResult: "outcome last_handled token holder skipped reset_from orphaned",
     locking.Pause: "since actor note",
     locking.KnownJob: "job schedule timezone function enabled last_handled since pause leases",

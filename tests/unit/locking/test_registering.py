@@ -150,6 +150,42 @@ def test_what_a_replaced_definition_had_due_is_missed_for_the_reason_that_kept_i
     assert register(record, definition, "b") == Registered(SECOND, Replaced(*HOURLY, START, reason, TOKEN)), "again"
 
 
+def test_other_arguments_are_another_definition_with_the_same_ticks() -> None:
+    record = recorded(arguments="", registrars=("a", "c"))
+    before = replace(record)
+    edited = OURS._replace(arguments="5cd9b1e0")
+    assert register(record, edited) == Registered(START, other_arguments=True)
+    assert record == replace(before, arguments="5cd9b1e0", registrars=("a",), registered_at=NOW)
+    assert register(record, edited) == Registered(START)
+    assert register(record, edited, "b") == Registered(START)
+    assert record.registrars == ("a", "b")
+
+
+def test_arguments_that_are_edited_with_the_schedule_come_into_force_with_it() -> None:
+    record = recorded(arguments="")
+    assert register(record, EDITED._replace(arguments="5cd9b1e0")).replaced is not None
+    assert record.arguments == "5cd9b1e0"
+
+
+@pytest.mark.parametrize(("known", "said"), [(None, ""), (None, "5cd9b1e0"), ("", None), ("5cd9b1e0", None)])
+def test_arguments_that_are_not_known_yet_or_not_said_are_no_edit(known: str | None, said: str | None) -> None:
+    record = recorded(arguments=known)
+    assert register(record, OURS._replace(arguments=said), "b") == Registered(START)
+    assert (record.arguments, record.registrars) == (known if said is None else said, ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("at_start", "lives", "starts"), [("fleet", True, False), ("fleet", False, True), ("deploy", False, False)]
+)
+def test_a_job_that_is_due_at_starts_does_not_start_again_for_its_arguments(
+    at_start: Any, lives: bool, starts: bool
+) -> None:
+    records = {"job": recorded(arguments="", since=START - 1.0)}
+    definition = OURS._replace(arguments="5cd9b1e0", at_start=at_start)
+    answer = lock_rule.register(records, definition, "b", NOW, TERM, lambda owner, expires: lives)
+    assert answer == Registered(START, start=SECOND + 1 if starts else START, other_arguments=True)
+
+
 @pytest.mark.parametrize(
     ("nonce", "last", "then"), [("", START, SECOND), ("n1", SECOND, SECOND), ("n1", SECOND + 1, SECOND + 1)]
 )

@@ -16,11 +16,13 @@ from fastapi_crons_sqlite._transaction import Row, Transaction, Value, as_json
 
 _JOB_COLUMNS = (
     "name, schedule, timezone, function, enabled, registrars, since, settled_at, paused_since, paused_by, paused_note, "
-    "mark, token, registered_ts"
+    "arguments, mark, token, registered_ts"
 )
 #: What nearly every claim or registration changes of a record, to the same for many jobs at a time; and what few change.
 _MOVING = attrgetter("last_handled", "token", "registered_at")
-_SETTLED = attrgetter("schedule", "timezone", "function", "enabled", "registrars", "since", "settled_at", "pause")
+_SETTLED = attrgetter(
+    "schedule", "timezone", "function", "enabled", "registrars", "since", "settled_at", "pause", "arguments"
+)
 #: In the order of a `Lease`.
 _LEASE_COLUMNS = (
     "job, run_id, tick, instance, token, attempt, expires, after, let_go, schedule, timezone, cancel, cancelled_by"
@@ -184,7 +186,7 @@ def _can_be_read(lease: Lease) -> bool:
 
 
 def _record(row: Row) -> JobRecord:
-    _, schedule, timezone, function, enabled, registrars, since, settled_at, *pause, mark, token, registered_at = row
+    _, schedule, timezone, function, enabled, registrars, since, settled_at, *pause, arguments, mark, token, at = row
     return JobRecord(
         schedule,
         timezone,
@@ -195,8 +197,9 @@ def _record(row: Row) -> JobRecord:
         since,
         token,
         settled_at,
-        registered_at,
+        at,
         None if pause[0] is None else Pause(*pause),
+        arguments=arguments,
     )
 
 
@@ -211,6 +214,7 @@ def _row(key: str, record: JobRecord) -> list[Value]:
         record.since,
         record.settled_at,
         *(record.pause or (None, None, None)),
+        record.arguments,
         record.last_handled,
         record.token,
         record.registered_at,

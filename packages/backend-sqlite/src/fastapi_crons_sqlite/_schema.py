@@ -15,7 +15,7 @@ from fastapi_crons.errors import StoreUnusableError
 logger = logging.getLogger("fastapi_crons.sqlite")
 
 #: The layout that this version writes, and the oldest version of the layout that may work on it.
-VERSION = 5
+VERSION = 6
 COMPATIBLE_FROM = 1
 
 #: The documented tables and their columns. A database of fastapi-crons 2.x has them already, and one of 0.1 a part of them.
@@ -88,6 +88,7 @@ _MIGRATIONS: dict[int, tuple[str, ...]] = {
     ),
     4: ("ALTER TABLE job_run ADD COLUMN waited REAL NOT NULL DEFAULT 0",),
     5: ("ALTER TABLE job_run ADD COLUMN arguments_json TEXT",),
+    6: ("ALTER TABLE lock_job ADD COLUMN arguments TEXT",),
 }
 
 

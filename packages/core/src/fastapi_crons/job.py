@@ -21,7 +21,7 @@ from fastapi_crons._util.callables import (
 from fastapi_crons._util.text import brief
 from fastapi_crons.clock import UTC
 from fastapi_crons.errors import InvalidArgumentError, JobDefinitionError, ScheduleError
-from fastapi_crons.functions.arguments import arguments_text, checked_arguments
+from fastapi_crons.functions.arguments import arguments_digest, arguments_text, checked_arguments
 from fastapi_crons.functions.dependencies import fault_of as dependency_fault_of
 from fastapi_crons.functions.parameters import Parameters, parameters_of_job
 from fastapi_crons.job_checks import checked_name, checked_retry_on, checked_tags, default_name
@@ -110,6 +110,8 @@ class CronJob:
     """What the function is called with, by name, checked against its annotations and converted to what they say."""
     arguments_json: str | None = field(init=False, repr=False)
     """The same as JSON text, without secrets; None for a job without arguments."""
+    arguments_digest: str = field(init=False, repr=False)
+    """The same as a short text, by which an edit of them is recognised; empty for a job without arguments."""
     run_in: Place
     """Where the function runs: on the event `loop`, in a `thread`, or in a `process` of its own, which a time limit or a
     cancellation ends whatever it does. By default a coroutine function runs on the loop, any other in a thread."""
@@ -151,6 +153,7 @@ class CronJob:
         self._check_function()
         put(self, "kwargs", self._checked_kwargs(kwargs))
         put(self, "arguments_json", arguments_text(self.kwargs) if self.kwargs else None)
+        put(self, "arguments_digest", arguments_digest(self.kwargs) if self.kwargs else "")
         put(self, "tags", () if tags is None else checked_tags(self.name, tags))
         put(self, "timezone", None if timezone is None else zone_name(timezone))
         put(self, "coalesce", True if coalesce is None else coalesce)

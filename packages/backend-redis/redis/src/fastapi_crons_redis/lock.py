@@ -113,8 +113,8 @@ class RedisLockBackend(LockBackend):
 
     async def register(self, definitions: Sequence[Definition]) -> list[Registered]:
         return [
-            Registered(last_handled, None if replaced is None else Replaced(*replaced), other, reset_from, start)
-            for last_handled, replaced, other, reset_from, start in await self._do("register", definitions)
+            Registered(last_handled, None if replaced is None else Replaced(*replaced), *rest)
+            for last_handled, replaced, *rest in await self._do("register", definitions)
         ]
 
     async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:

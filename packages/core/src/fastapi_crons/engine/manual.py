@@ -118,7 +118,7 @@ class Requests(Part):
                 # No instance that registered the definition on record is running, and a manual run needs no agreement on ticks:
                 # claim under the definition on record.
                 for known in await self._locks.known([name]):
-                    request = request._replace(schedule=known.schedule, timezone=known.timezone)
+                    request = request._replace(schedule=known.schedule, timezone=known.timezone, arguments=None)
                 result = await self._locks.claim_now(request)
         except (StoreUnavailableError, asyncio.TimeoutError) as error:
             # The store may have granted the claim without our hearing of it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from hashlib import blake2b
 from inspect import Parameter
 from typing import Any
 
@@ -46,6 +47,34 @@ def arguments_text(arguments: Mapping[str, object]) -> str:
     from pydantic_core import to_jsonable_python
 
     return storable(json.dumps(_without_secrets(to_jsonable_python(dict(arguments))), ensure_ascii=False))
+
+
+def arguments_digest(arguments: Mapping[str, object]) -> str:
+    """Stands for arguments where it is recorded which ones a job has: in each process the same for the same ones.
+
+    A digest, because a store is read by more people than may know the secrets among the arguments. A short one: 32 bits tell an
+    edit, and do not confirm the guess of a secret, as a longer one would, since that of many other values is the same.
+    """
+    text = _ordered(dict(arguments))
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+
+
+def _ordered(value: object) -> str:
+    """A value as JSON, with its secrets, and with keys and sets in an order that does not differ from process to process."""
+    from pydantic import SecretBytes, SecretStr, TypeAdapter
+    from pydantic_core import to_jsonable_python
+
+    plain = TypeAdapter(object).dump_python(value)  # of models and dataclasses their fields
+    if isinstance(plain, dict):
+        keys = to_jsonable_python(dict.fromkeys(plain))
+        pairs = zip(keys, plain.values(), strict=True)
+        return f"{{{','.join(sorted(f'{json.dumps(key)}:{_ordered(item)}' for key, item in pairs))}}}"
+    if isinstance(plain, (set, frozenset)):
+        return f"[{','.join(sorted(map(_ordered, plain)))}]"
+    if isinstance(plain, (list, tuple)):
+        return f"[{','.join(map(_ordered, plain))}]"
+    secret = isinstance(plain, (SecretStr, SecretBytes))
+    return json.dumps(to_jsonable_python(plain.get_secret_value() if secret else plain))
 
 
 def _checked(

@@ -78,6 +78,8 @@ class Definition(NamedTuple):
     """Whether the job is due at each start of the fleet, or of a deploy; empty for all other schedules."""
     start: int = 0
     """Of a job that is due at a start: the tick of the last one that this instance knows of. 0 for none."""
+    arguments: str | None = None
+    """Stands for the job's arguments: those of two definitions with different texts differ. None where it is not known."""
 
 
 class Replaced(NamedTuple):
@@ -105,6 +107,8 @@ class Registered(NamedTuple):
     """The last handled tick before it was reset, because it lay too far ahead of the store's clock; 0 where it was not."""
     start: int = 0
     """Of a job that is due at a start: the tick of the last one, whether it is handled or not. 0 for other jobs."""
+    other_arguments: bool = False
+    """Whether the job had other arguments until now, and the same schedule."""
 
 
 class ClaimRequest(NamedTuple):
@@ -127,6 +131,8 @@ class ClaimRequest(NamedTuple):
     after: int | None = None
     """The last handled tick that `tick` is counted from, where it is counted from the end of the job's last run. The claim is
     stale where another one is on record, and busy until no run has a lease, whether its holder is alive or not."""
+    arguments: str | None = None
+    """As in the `Definition`. None claims whatever arguments are in force."""
 
 
 class ClaimResult(NamedTuple):

@@ -64,6 +64,7 @@ def checked_record(record: JobRecord, now: float) -> list[str]:
         and is_between(record.settled_at, 0, LATEST)
         and is_between(record.registered_at, 0, now + MAX_HANDLED_AHEAD)
         and record.pause is None
+        and (record.arguments is None or type(record.arguments) is str)
     ):
         return []  # nearly always, and quick
     repaired = {
@@ -73,6 +74,7 @@ def checked_record(record: JobRecord, now: float) -> list[str]:
         "settled_at": _number(record.settled_at, LATEST),
         "registered_at": _number(record.registered_at, now + MAX_HANDLED_AHEAD),
         "pause": record.pause and checked_pause(*record.pause),
+        "arguments": record.arguments if isinstance(record.arguments, str) else None,
     }
     wrong = [field for field, value in repaired.items() if value != getattr(record, field)]
     for field in wrong:

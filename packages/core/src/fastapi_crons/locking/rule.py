@@ -106,6 +106,8 @@ class JobRecord:
     pause: Pause | None = None
     leases: dict[str, Lease] | None = None
     """By run id. Every handled tick is on record in the state store, or one of these answers for it."""
+    arguments: str | None = None
+    """Stands for the job's arguments, as in its `Definition`; None where no instance has said them yet."""
 
     def known(self, job: str) -> KnownJob:
         """The record as `LockBackend.known` shows it."""
@@ -132,6 +134,9 @@ def register(
 ) -> Registered:
     """Put a definition in force. Where schedule or `enabled` change, the ticks of the old definition end now.
 
+    Where only the arguments change, the ticks are the same: what is handled stays so, what is late is still due, and a job that
+    is due at starts has not started again. Arguments that were not on record until now are no change.
+
     Where an instance knows of handled ticks of a job without a record, the store has lost its records. What was due since then
     is not lost with them: it is granted after the `QUARANTINE`, in which other instances register the newer ticks they know.
     A definition that is withdrawn only takes the instance off those that have registered the one in force.
@@ -157,16 +162,21 @@ def register(
     record.function = definition.function
     reset_from = _reset(record, int(now), now)
     in_force = (record.schedule, record.timezone, record.enabled)
-    replaced = None
+    replaced, other_arguments = None, False
     if in_force != (definition.schedule, definition.timezone, definition.enabled):
         replaced = _replace(record, definition, owner, now, term)
-    elif owner not in record.registrars:
-        if definition.at_start == "fleet" and alive is not None:
-            _start_again(record, now, alive)
-        record.registrars = (*record.registrars[1 - MAX_REGISTRARS :], owner)
+    else:
+        other_arguments = _are_others(record, definition.arguments)
+        if other_arguments or owner not in record.registrars:
+            if definition.at_start == "fleet" and alive is not None:
+                _start_again(record, now, alive)
+            former = () if other_arguments else record.registrars[1 - MAX_REGISTRARS :]
+            record.registrars = (*former, owner)
+    if definition.arguments is not None:
+        record.arguments = definition.arguments
     record.last_handled = max(record.last_handled, _credible(definition.last_handled, now))
     _restore(record, definition.held)
-    return Registered(record.last_handled, replaced, other, reset_from, _start_of(record, definition))
+    return Registered(record.last_handled, replaced, other, reset_from, _start_of(record, definition), other_arguments)
 
 
 def claim(
@@ -180,8 +190,7 @@ def claim(
         repeated = _repeated(record, request)
         if repeated is not None:
             return repeated
-    in_force = request.schedule == record.schedule and request.timezone == record.timezone
-    if not in_force or not (record.enabled or request.tick is None):
+    if not _is_in_force(record, request) or not (record.enabled or request.tick is None):
         return _NOT_IN_FORCE if any(alive(each, _FOR_EVER) for each in record.registrars) else _ORPHANED
     if record.pause is not None and request.tick is not None:
         return _PAUSED
@@ -199,12 +208,7 @@ def claim(
 def asks_who_is_alive(records: Mapping[str, JobRecord], request: ClaimRequest) -> bool:
     """Whether `claim` may ask for this request who is alive: a store need not load its instances where it does not."""
     record = records.get(request.job)
-    return record is not None and (
-        bool(record.leases)
-        or record.schedule != request.schedule
-        or record.timezone != request.timezone
-        or not record.enabled
-    )
+    return record is not None and (bool(record.leases) or not record.enabled or not _is_in_force(record, request))
 
 
 def is_credible(last_handled: int, now: float) -> bool:
@@ -277,6 +281,19 @@ def cancel(records: Mapping[str, JobRecord], run_id: str, actor: str | None) -> 
     return False
 
 
+def _is_in_force(record: JobRecord, request: ClaimRequest) -> bool:
+    return (
+        request.schedule == record.schedule
+        and request.timezone == record.timezone
+        and not _are_others(record, request.arguments)
+    )
+
+
+def _are_others(record: JobRecord, arguments: str | None) -> bool:
+    """Whether these are other arguments than those on record. What an earlier version registered or claims says none."""
+    return arguments is not None and record.arguments is not None and arguments != record.arguments
+
+
 def _record_of(definition: Definition, owner: str, now: float) -> JobRecord:
     record = JobRecord(
         definition.schedule,
@@ -288,6 +305,7 @@ def _record_of(definition: Definition, owner: str, now: float) -> JobRecord:
         now,
         settled_at=now + QUARANTINE if definition.last_handled else 0.0,
         registered_at=now,
+        arguments=definition.arguments,
     )
     if definition.at_start:
         record.since = float(definition.start - 1 if definition.start else record.last_handled)

@@ -195,6 +195,40 @@ class LockContract(ClaimTests):
         assert (refused.outcome, refused.orphaned) == ("not_in_force", True)
 
     @on_a_shared_store
+    async def test_other_arguments_are_another_definition_with_the_same_ticks(self, lock: LockBackend) -> None:
+        newer, third = await self.another(), await self.another()
+        ours, theirs = define()._replace(arguments="", nonce="n1"), define()._replace(arguments="5cd9b1e0", nonce="n2")
+        last = (await lock.register([ours]))[0].last_handled
+        (edited,) = await newer.register([theirs])
+        assert edited == Registered(last, other_arguments=True), "nothing is handled by an edit"
+        (joined,) = await third.register([theirs])
+        assert not joined.other_arguments
+        (refused,) = await lock.claim([request("r1", last + 1)._replace(arguments="")])
+        assert (refused.outcome, refused.orphaned) == ("not_in_force", False)
+        (granted,) = await newer.claim([request("r2", last + 1)._replace(arguments="5cd9b1e0")])
+        assert (granted.outcome, granted.last_handled) == ("granted", last)
+        for store in (newer, third):
+            await store.leave()
+        (refused,) = await lock.claim([request("r3", None)._replace(arguments="", force=True)])
+        assert (refused.outcome, refused.orphaned) == ("not_in_force", True)
+        assert await lock.register([ours]) == [Registered(last + 1, other_arguments=True)]
+
+    @on_a_shared_store
+    async def test_arguments_that_an_earlier_version_does_not_say_are_no_edit(self, lock: LockBackend) -> None:
+        newer, earlier = await self.another(), await self.another()
+        last = (await earlier.register([define()]))[0].last_handled
+        told = define()._replace(arguments="5cd9b1e0")
+        assert await newer.register([told]) == [Registered(last)]
+        (granted,) = await earlier.claim([request("r1", last + 1)])
+        assert granted.outcome == "granted"
+        assert await earlier.register([define()]) == [Registered(last + 1)]
+        (refused,) = await lock.claim([request("r2", None)._replace(arguments="", force=True)])
+        assert refused.outcome == "not_in_force", "what was said stays on record"
+        await newer.leave()
+        (refused,) = await lock.claim([request("r3", None)._replace(arguments="", force=True)])
+        assert (refused.outcome, refused.orphaned) == ("not_in_force", False), "those that said none registered it, too"
+
+    @on_a_shared_store
     async def test_a_definition_is_orphaned_when_all_that_registered_it_have_withdrawn_it(
         self, lock: LockBackend
     ) -> None:

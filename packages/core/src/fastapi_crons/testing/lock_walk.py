@@ -40,6 +40,7 @@ JOBS = tuple(SCHEDULES)
 START = 1_800_000_000
 owners, jobs, places = st.sampled_from(["a", "b", "c"]), st.sampled_from(JOBS), st.integers(0, 1_000)
 others = st.sampled_from([*[None] * 9, "0 * * * *"])
+digests = st.sampled_from([None, None, "", "5cd9b1e0"])
 
 
 class WalkClock(SystemClock):
@@ -228,6 +229,7 @@ class _Walk(RuleBasedStateMachine):
         enabled=st.sampled_from([True, True, True, False]),
         withdrawn=st.sampled_from([False, False, True]),
         at_start=st.sampled_from(["", "", "fleet", "deploy"]),
+        arguments=digests,
     )
     def register(
         self,
@@ -237,13 +239,14 @@ class _Walk(RuleBasedStateMachine):
         enabled: bool,
         withdrawn: bool = False,
         at_start: AtStartOf = "",
+        arguments: str | None = None,
     ) -> None:
         (store, owner), record = self.as_living(owner), self.records.get(job)
         last_handled = record.last_handled if record else 0
         schedule = other or SCHEDULES[job]
         definition = Definition(
             job, schedule, "UTC", f"m:{owner}", last_handled, enabled, self.new_id(), (), withdrawn, at_start
-        )
+        )._replace(arguments=arguments)
         expected = rule.register(self.records, definition, owner, self.clock.time, TERMS.lease, self.alive(owner))
         assert self.do(store.register([definition])) == [expected]
 
@@ -257,6 +260,7 @@ class _Walk(RuleBasedStateMachine):
         missed=st.sampled_from([None, None, "misfire_grace_time"]),
         again=st.booleans(),
         counted=st.sampled_from([None, None, 0, -1]),
+        arguments=digests,
     )
     def claim(
         self,
@@ -269,10 +273,12 @@ class _Walk(RuleBasedStateMachine):
         missed: MissedReason | None,
         again: bool,
         counted: int | None = None,
+        arguments: str | None = None,
     ) -> None:
         tick = None if offset is None else int(self.clock.time) + offset
         missed = None if tick is None else missed
-        request = ClaimRequest(job, self.new_id(), tick, other or SCHEDULES[job], "UTC", overlap, force, missed)
+        schedule = other or SCHEDULES[job]
+        request = ClaimRequest(job, self.new_id(), tick, schedule, "UTC", overlap, force, missed, arguments=arguments)
         if counted is not None and tick is not None and job in self.records:
             request = request._replace(after=self.records[job].last_handled + counted)
         for _ in range(1 + again):

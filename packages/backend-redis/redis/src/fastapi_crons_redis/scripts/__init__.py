@@ -27,6 +27,7 @@ HISTORY_KEYS = ("states", "running", "oldest", "layout")
 #: The fields of a job's record in Redis. Append only: older and newer scripts share the records.
 RECORD = (
     "schedule", "timezone", "enabled", "function", "last_handled", "token", "since", "pause", "held", "settled_at",
+    "arguments",
 )  # fmt: skip
 
 

@@ -38,15 +38,17 @@ def claims_of(tracked: TrackedJob, step: Step, new_run_id: RunIds) -> list[Wante
     # So do ticks that meet a run of this instance which has ended, and whose lease is about to be released.
     waits = job.overlap == "skip" and (late or (bool(tracked.runs) and any(run.releasing for run in tracked.runs)))
     overlap: Overlap = "queue" if waits else job.overlap
-    text, zone = job.schedule.text, job.schedule_zone
+    text, zone, arguments = job.schedule.text, job.schedule_zone, job.arguments_digest
     own = tracked.own_ticks
     after = tracked.last_handled if own is not None and own.from_end else None
     claims: list[Wanted] = []
     for tick, reason in step.missed:
-        request = ClaimRequest(job.name, new_run_id(), tick, text, zone, overlap, False, reason, after=after)
+        request = ClaimRequest(
+            job.name, new_run_id(), tick, text, zone, overlap, False, reason, None, 1, after, arguments
+        )
         claims.append(Wanted(tracked, request, late, step.run is None))
     if step.run is not None:
-        request = ClaimRequest(job.name, new_run_id(), step.run, text, zone, overlap, after=after)
+        request = ClaimRequest(job.name, new_run_id(), step.run, text, zone, overlap, after=after, arguments=arguments)
         claims.append(Wanted(tracked, request, late, step.more, step.alone))
     return claims
 
@@ -74,7 +76,15 @@ def definition_of(
     """What is registered of a job. `start` is the last one that is known, of a job that is due at starts."""
     schedule, function = job.schedule, job.function_name
     definition = Definition(
-        job.name, schedule.text, job.schedule_zone, function, last_handled, job.enabled, nonce, held
+        job.name,
+        schedule.text,
+        job.schedule_zone,
+        function,
+        last_handled,
+        job.enabled,
+        nonce,
+        held,
+        arguments=job.arguments_digest,
     )
     if isinstance(schedule, ZonedSchedule) and schedule.at_start:
         return definition._replace(at_start=schedule.at_start, start=start)
@@ -111,4 +121,5 @@ def interrupted(known: Run | None, lease: Lease, covered: TickRange | None, now:
 
 
 def _request(job: CronJob, run_id: str, tick: int | None) -> ClaimRequest:
-    return ClaimRequest(job.name, run_id, tick, job.schedule.text, job.schedule_zone, job.overlap)
+    schedule, arguments = job.schedule, job.arguments_digest
+    return ClaimRequest(job.name, run_id, tick, schedule.text, job.schedule_zone, job.overlap, arguments=arguments)

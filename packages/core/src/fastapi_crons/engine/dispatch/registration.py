@@ -337,6 +337,8 @@ class RegisteredJobs:
             warn_of_reset(job.name, answer.reset_from)
         if answer.replaced is not None:
             self._close_past(job, answer.replaced, definition.nonce, now)
+        if answer.other_arguments:
+            logger.info("job %r: its arguments were others until now", job.name, extra={"job": job.name})
         if job.enabled and tracked.ticks.next_tick is None and tracked.own_ticks is None:
             warn_where_over(job, answer.last_handled)
         return tracked
@@ -375,7 +377,8 @@ class RegisteredJobs:
 
 def _digest_of(definition: Definition) -> int:
     job, schedule, timezone, function, _, enabled, *_ = definition
-    text = f"{job}\0{schedule}\0{timezone}\0{enabled}\0{function}".encode()
+    # Arguments come last, so that jobs without any have the digest that earlier versions make of them.
+    text = f"{job}\0{schedule}\0{timezone}\0{enabled}\0{function}{definition.arguments or ''}".encode()
     return (crc32(text) << 32) + adler32(text)
 
 

@@ -50,14 +50,14 @@ end
 
 -- Drop fields of a later version that JSON can't hold; returns whether there were any.
 local function drop_unwritable(record)
-  local later = #record > SETTLED_AT
+  local later = #record > ARGUMENTS
   for _, lease in ipairs(record[HELD]) do
     later = later or #lease > L_TIMEZONE
   end
   if not later or pcall(cjson.encode, record) then
     return false
   end
-  truncate(record, SETTLED_AT)
+  truncate(record, ARGUMENTS)
   for _, lease in ipairs(record[HELD]) do
     truncate(lease, L_TIMEZONE)
   end
@@ -84,6 +84,8 @@ local function checked_record(job, text)
   repair(SINCE, is_between(record[SINCE], 0, LATEST), 0)
   local settled_at = record[SETTLED_AT]
   repair(SETTLED_AT, settled_at == nil or is_between(settled_at, 0, now + MAX_HANDLED_AHEAD), 0)
+  local arguments = record[ARGUMENTS]
+  repair(ARGUMENTS, arguments == nil or arguments == null or is_text(arguments), null)
   if record[PAUSE] then
     record[PAUSE] = record[PAUSE] ~= null and checked_pause(record[PAUSE])
   end

@@ -12,17 +12,19 @@ local registrars_of, set_registrars, set_pause, set_cancel
 -- What the rule provides.
 local register, claim, is_credible, pause, resume, release, renew, cancel
 -- Its steps.
-local record_of, start_of, start_again, restore, replace, from_end, may_miss, miss_until_now, holder_of, claim_tick, unended
-local repeated, recover, grant, held, reset, credible
+local is_in_force, are_others, record_of, start_of, start_again, restore, replace, from_end, may_miss, miss_until_now
+local holder_of, claim_tick, unended, repeated, recover, grant, held, reset, credible
 
 -- The answer to a claim, as fastapi_crons.locking.ClaimResult.
 local function result(outcome, last_handled, token, holder, skipped, reset_from, orphaned)
   return {outcome, last_handled or 0, token or 0, holder or '', skipped or false, reset_from or 0, orphaned or false}
 end
 
--- Answers: last handled tick, what was replaced or null, the other function or null, the tick that was reset, the start.
+-- Answers: last handled tick, what was replaced or null, the other function or null, the tick that was reset, the start,
+-- whether the arguments were others.
 function register(definition)
-  local job, schedule, timezone, func, last_handled, enabled, nonce, leases, withdrawn, at_start = unpack(definition)
+  local job, schedule, timezone, func, last_handled, enabled, nonce, leases, withdrawn, at_start, _, arguments =
+    unpack(definition)
   local record = load_record(job)
   if withdrawn then
     local others = {}
@@ -34,22 +36,22 @@ function register(definition)
     if record then
       set_registrars(job, others)
     end
-    return {record and record[LAST_HANDLED] or 0, null, null, 0, 0}
+    return {record and record[LAST_HANDLED] or 0, null, null, 0, 0, false}
   end
   if not record then
     record = record_of(definition)
-    return {record[LAST_HANDLED], null, null, 0, start_of(record, at_start)}
+    return {record[LAST_HANDLED], null, null, 0, start_of(record, at_start), false}
   end
   local done = lease_of(record, nonce)
   if done and done[L_MISSED] ~= null then -- asked again, because the first answer was lost
     local past = {done[L_SCHEDULE], done[L_TIMEZONE], done[L_AFTER], done[L_MISSED], done[L_TOKEN]}
-    return {record[LAST_HANDLED], past, null, 0, start_of(record, at_start)}
+    return {record[LAST_HANDLED], past, null, 0, start_of(record, at_start), false}
   end
   changed(job)
   local other = record[FUNCTION] ~= func and record[FUNCTION] or null
   record[FUNCTION] = func
   local reset_from = reset(record, second)
-  local replaced = null
+  local replaced, other_arguments = null, false
   if record[SCHEDULE] ~= schedule or record[TIMEZONE] ~= timezone or record[ENABLED] ~= enabled then
     replaced = replace(record, job, schedule, timezone, enabled, nonce, at_start)
   else
@@ -57,9 +59,13 @@ function register(definition)
     for _, registrar in ipairs(registrars) do
       known = known or registrar == owner
     end
-    if not known then
+    other_arguments = are_others(record, arguments)
+    if other_arguments or not known then
       if at_start == 'fleet' then
         start_again(record, registrars)
+      end
+      if other_arguments then
+        registrars = {}
       end
       while #registrars >= MAX_REGISTRARS do
         table.remove(registrars, 1)
@@ -68,9 +74,13 @@ function register(definition)
       set_registrars(job, registrars)
     end
   end
+  if arguments ~= null then
+    record[SETTLED_AT] = record[SETTLED_AT] or 0 -- a list has no gaps
+    record[ARGUMENTS] = arguments
+  end
   record[LAST_HANDLED] = math.max(record[LAST_HANDLED], credible(last_handled))
   restore(record, leases)
-  return {record[LAST_HANDLED], replaced, other, reset_from, start_of(record, at_start)}
+  return {record[LAST_HANDLED], replaced, other, reset_from, start_of(record, at_start), other_arguments}
 end
 
 function claim(request)
@@ -83,8 +93,7 @@ function claim(request)
     return again
   end
   local is_tick = request[C_TICK] ~= null
-  local in_force = request[C_SCHEDULE] == record[SCHEDULE] and request[C_TIMEZONE] == record[TIMEZONE]
-  if not in_force or (is_tick and not record[ENABLED]) then
+  if not is_in_force(record, request) or (is_tick and not record[ENABLED]) then
     for _, registrar in ipairs(registrars_of(request[C_JOB])) do
       if alive(registrar, math.huge) then
         return result('not_in_force')
@@ -179,11 +188,21 @@ function cancel(record, run_id, actor)
   return false
 end
 
+function is_in_force(record, request)
+  return request[C_SCHEDULE] == record[SCHEDULE] and request[C_TIMEZONE] == record[TIMEZONE]
+    and not are_others(record, request[C_ARGUMENTS])
+end
+
+function are_others(record, arguments)
+  local known = record[ARGUMENTS] or null
+  return arguments ~= null and known ~= null and arguments ~= known
+end
+
 function record_of(definition)
-  local job, schedule, timezone, func, last_handled, enabled, _, leases, _, at_start, start = unpack(definition)
+  local job, schedule, timezone, func, last_handled, enabled, _, leases, _, at_start, start, arguments = unpack(definition)
   local known = credible(last_handled)
   local settled_at = last_handled > 0 and now + QUARANTINE or 0
-  local record = {schedule, timezone, enabled, func, known > 0 and known or second, 0, now, false, {}, settled_at}
+  local record = {schedule, timezone, enabled, func, known > 0 and known or second, 0, now, false, {}, settled_at, arguments}
   if at_start ~= '' then
     record[SINCE] = start > 0 and start - 1 or record[LAST_HANDLED]
   end
