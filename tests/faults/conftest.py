@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pytest
 from _pytest.terminal import TerminalReporter
@@ -20,6 +20,7 @@ from tests.faults.redis_server import RedisServer, connection_to
 #: For what measures how late ticks start, to a second of real time.
 on_time = pytest.mark.second_try("another program can hold the machine for a second")
 
+T = TypeVar("T")
 History = dict[str, tuple[list[Run], list[MissedTicks]]]
 
 
@@ -103,12 +104,18 @@ class Place:
 
     def runs(self, job: str) -> list[Run]:
         """What the store has on record of the runs of one job, oldest first."""
+        return self._read(lambda state: state.runs(job, limit=10_000))[::-1]
 
-        async def read() -> list[Run]:
+    def missed(self, job: str) -> list[MissedTicks]:
+        """What the store has on record of the missed ticks of one job, newest first."""
+        return self._read(lambda state: state.missed(job, limit=10_000))
+
+    def _read(self, query: Callable[[StateBackend], Awaitable[T]]) -> T:
+        async def read() -> T:
             state = self._state()
             await state.open("default", HistoryLimits(10_000, 30))
             try:
-                return (await state.runs(job, limit=10_000))[::-1]
+                return await query(state)
             finally:
                 await state.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta, timezone
 
@@ -10,7 +11,7 @@ import pytest_asyncio
 
 from fastapi_crons import CronConfig, CronJob, Crons, JobDefinitionError, ScheduleError
 from fastapi_crons.api.models import JobModel
-from fastapi_crons.locking import Definition, LeaseTerms
+from fastapi_crons.locking import ClaimRequest, Definition, LeaseTerms
 from fastapi_crons.locking.instance import Instance
 from fastapi_crons.management.management import Management
 from fastapi_crons.schedules import AtStart, Every
@@ -135,6 +136,33 @@ async def test_one_that_died_elsewhere_counts_as_alive_until_its_timeout(servers
         assert len(await runs_of(crons, "job")) == runs
         await servers.stop(crons)
     await died.close()
+
+
+@pytest.mark.parametrize("schedule", [AtStart(), VERSION])
+async def test_a_run_that_was_cut_off_is_rerun_unless_the_fleet_has_started_anew(
+    servers: Servers, clock: VirtualClock, schedule: AtStart
+) -> None:
+    died, instance = servers.locks(), Instance.of_this_process("dead")
+    instance.lives_here(alive=True)
+    await died.open(instance, CronConfig().namespace, LeaseTerms(60, 4), clock)
+    await died.beat()
+    definition = Definition("job", schedule.text, "UTC", "m:f", at_start=schedule.at_start)
+    (registered,) = await died.register([definition])
+    await clock.advance(seconds=2)
+    (granted,) = await died.claim([ClaimRequest("job", "died", registered.start, schedule.text, "UTC", "queue")])
+    assert granted.outcome == "granted"
+    instance.lives_here(alive=False)
+    await died.close()
+    await clock.advance(seconds=5)
+    crons = await servers.start(schedule, nothing)
+    for _ in range(20):  # the recovery is not waited for where time is virtual
+        await asyncio.sleep(0.02)
+        await servers.advance(seconds=1)
+    cut_off, run = sorted(await runs_of(crons, "job"), key=lambda run: run.id != "died")
+    assert (cut_off.id, cut_off.status, cut_off.tick_ts) == ("died", "interrupted", registered.start)
+    assert run.status == "completed"
+    assert (run.attempt, run.tick_ts == cut_off.tick_ts) == ((2, True) if schedule.version else (1, False))
+    assert await missed_of(crons, "job") == []
 
 
 async def test_a_store_that_loses_its_records_makes_no_new_start(servers: Servers) -> None:

@@ -181,7 +181,7 @@ class Recovery:
         return await answer_of(call, self._config.store_timeout)
 
     def _reruns(self, tracked: TrackedJob, lease: Lease) -> bool:
-        grace = tracked.policy.grace
+        grace, own = tracked.policy.grace, tracked.own_ticks
         return (
             self._config.rerun_interrupted
             and not lease.cancelled
@@ -189,6 +189,8 @@ class Recovery:
             and lease.attempt <= self._config.max_reruns
             and tracked.job.enabled
             and tracked.in_force
+            # A later start of the fleet stands for one whose run was cut off.
+            and (own is None or lease.tick >= own.start)
             and (grace is None or self._clock.now() - lease.tick <= grace)
         )
 
