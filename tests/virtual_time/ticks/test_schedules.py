@@ -156,6 +156,20 @@ async def test_a_time_that_had_passed_before_the_job_was_registered_is_warned_of
     assert len(await runs_of(crons, "good")) == 1
 
 
+async def test_once_in_the_second_of_its_registration_is_warned_of_and_after_its_run_it_is_not(
+    make_crons: MakeCrons, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    crons = make_crons()
+    crons.cron(Once(clock.datetime), name="now")(nothing)
+    crons.cron(Once(clock.datetime + timedelta(seconds=1)), name="soon")(nothing)
+    await crons.start()
+    await clock.advance(crons, seconds=10)
+    assert (await runs_of(crons, "now"), len(await runs_of(crons, "soon"))) == ([], 1)
+    assert [record.getMessage().partition(":")[0] for record in caplog.records if "any more" in record.message] == [
+        "job 'now' does not run any more"
+    ]
+
+
 async def test_an_edit_fires_nothing_and_counts_what_the_old_schedule_had_due(
     clock: VirtualClock, tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.health import Health, health_of
 from fastapi_crons.engine.manual import Requests
 from fastapi_crons.engine.parts import Parts
+from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.errors import CronsError, StoreError, StoreUnavailableError
 from fastapi_crons.functions.dependencies import Served
 from fastapi_crons.job import CronJob
@@ -171,9 +172,8 @@ class Engine:
             return sleeps("open")
         if self._requests.starting:
             return False
-        for run in self.runner.active.values():
-            if (finish_runs or not run.in_function) and run.task not in asleep:
-                return False
+        if any(True for _ in self.runs_awake(asleep, finish_runs=finish_runs)):
+            return False
         if any(task not in asleep for task in self.background.tasks):
             return False
         return (
@@ -181,6 +181,12 @@ class Engine:
             and (self.recorder.idle or sleeps("record", "release"))
             and all(task in asleep for task in self.supervisor.own_tasks("prune"))
         )
+
+    def runs_awake(self, asleep: Collection[asyncio.Task[object]], *, finish_runs: bool) -> Iterator[ActiveRun]:
+        """The runs that are not among the tasks that sleep, without `finish_runs` only those outside of their functions."""
+        for run in self.runner.active.values():
+            if (finish_runs or not run.in_function) and run.task not in asleep:
+                yield run
 
     def requests_for(self, action: str) -> Requests:
         """What performs requests.

@@ -28,7 +28,8 @@ _FEWEST, _WITH_SECONDS, _MOST = 5, 6, 7
 
 def instead_of_text(text: str, parses: Parses) -> str:
     """What to write instead of a text that is no cron expression; empty where it is not known whose it is."""
-    zone, period, calendar, aws = (each.fullmatch(text) for each in (_ZONE, _PERIOD, _CALENDAR, _AWS))
+    zone, period = _ZONE.fullmatch(text), _PERIOD.fullmatch(text)
+    calendar, aws = _CALENDAR.fullmatch(text), _AWS.fullmatch(text)
     if zone is not None:
         return f"the zone is an option of the job; write {zone[2]!r} with timezone={zone[1]!r}"
     if period is not None:

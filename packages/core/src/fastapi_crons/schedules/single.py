@@ -205,8 +205,8 @@ class Once(_Single):
     `at` is a datetime or a text in ISO format, in whole seconds. Without a zone it is a time on the wall in the schedule's
     zone: where a clock change repeats it, the first of the two; where one skips it, the first instant after the gap.
 
-    It runs late where the app was down at that time, unless the job's `misfire_grace_time` is over. One that had passed before
-    the job was registered does not run, and is warned of.
+    It runs late where the app was down at that time, unless the job's `misfire_grace_time` is over. One that had come before
+    the job was registered, or came in that very second, does not run, and is warned of.
 
     Raises `ScheduleError` (a `ValueError`), naming the parameter.
     """

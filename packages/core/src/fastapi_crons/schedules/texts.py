@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -22,12 +21,13 @@ KINDS: dict[str, Callable[..., ZonedSchedule]] = {
     kind.__name__: kind for kind in (Every, Once, AtStart, AnyOf, Within, Except, CronSchedule)
 }
 #: `cron(…)` and `rate(…)` are AWS's, `H(0-7)` is Jenkins'.
-_CALL = re.compile(r"\s*(?!(?:cron|rate|[HR])\s*\()[^\s(]*\s*\(", re.IGNORECASE)
+_OF_OTHERS = ("cron", "rate", "h", "r")
 
 
 def is_written_in_python(text: str) -> bool:
     """Whether a text is one like `Every(minutes=90)`, and no cron expression."""
-    return _CALL.match(text) is not None
+    name, bracket, _ = text.partition("(")
+    return bool(bracket) and len(name.split()) <= 1 and name.strip().lower() not in _OF_OTHERS
 
 
 def schedule_of_text(text: str, timezone: str | None = None) -> ZonedSchedule:

@@ -37,6 +37,8 @@ MAX_REGISTRATIONS = 5_000
 #: How long (seconds) jobs are placed before the event loop has its turn; after how many of them the clock is read.
 _MAX_PLACING = 0.002
 _LOOKS = 50
+#: How long (seconds) before now a job may have been registered for the first time.
+_REGISTERED_JUST_NOW = 1.5
 
 
 @dataclass(eq=False, repr=False)
@@ -340,7 +342,7 @@ class RegisteredJobs:
         if answer.other_arguments:
             logger.info("job %r: its arguments were others until now", job.name, extra={"job": job.name})
         if job.enabled and tracked.ticks.next_tick is None and tracked.own_ticks is None:
-            warn_where_over(job, answer.last_handled)
+            warn_where_over(job, answer.last_handled, now)
         return tracked
 
     def _policy(self, job: CronJob) -> Policy:
@@ -382,10 +384,13 @@ def _digest_of(definition: Definition) -> int:
     return (crc32(text) << 32) + adler32(text)
 
 
-def warn_where_over(job: CronJob, last_handled: int) -> None:
-    """Say that a job is never due again, and that its last tick was not run under this definition."""
+def warn_where_over(job: CronJob, last_handled: int, now: float) -> None:
+    """Say that a job is never due again, and that its last tick was not run under this definition.
+
+    A last handled tick is one that was run, or the second in which the job was registered; which one can be told by the time.
+    """
     last = last_tick(job.schedule)
-    if last is not None and last < last_handled:
+    if last is not None and (last < last_handled or last == last_handled > now - _REGISTERED_JUST_NOW):
         logger.warning(
             "job %r does not run any more: the last tick of its schedule %r was %s, which had passed when the job was "
             "registered, or fell into a pause",
