@@ -101,22 +101,6 @@ def test_every_option_of_a_job_can_be_a_default() -> None:
         assert known == {**options, "retry_on": (OSError,)}
 
 
-def test_arguments_and_places_can_be_defaults() -> None:
-    def report(region: str = "all", rows: int = 1) -> None: ...
-
-    group = JobGroup(kwargs={"region": "eu"}, run_in="thread")
-    group.cron("0 * * * *", name="default")(report)
-    group.cron("0 * * * *", name="own", kwargs={"rows": "7"})(report)
-    with pytest.raises(JobDefinitionError, match="no parameter named 'region'"):
-        group.cron("0 * * * *")(a)
-    crons = scheduler()
-    crons.include(group)
-    assert [(job.name, dict(job.kwargs), job.run_in) for job in crons.jobs] == [
-        ("default", {"region": "eu"}, "thread"),
-        ("own", {"rows": 7}, "thread"),
-    ]
-
-
 def test_none_is_an_option_that_is_left_out() -> None:
     group = JobGroup(timeout=5, coalesce=None)
     group.cron("0 * * * *", timeout=None, tags=None)(a)

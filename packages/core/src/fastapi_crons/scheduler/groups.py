@@ -10,15 +10,14 @@ from weakref import WeakSet
 
 from fastapi_crons._util.executions import Again, Caller, Executions, caller, run_again_in_a_notebook, same_function
 from fastapi_crons._util.text import brief, counted
-from fastapi_crons.errors import DuplicateJobError, JobDefinitionError, ScheduleError
+from fastapi_crons.errors import DuplicateJobError, JobDefinitionError
 from fastapi_crons.job import CronJob, JobFunc
-from fastapi_crons.job_checks import check_name
 from fastapi_crons.plugins.added import HookFunc, added_hook
 from fastapi_crons.registry import duplicate
 from fastapi_crons.schedule.base import Schedule
 from fastapi_crons.scheduler.decorators import Decorators, JobOptions
+from fastapi_crons.scheduler.group_options import checked_options, checked_prefix, checked_tags, job_of_group, merged
 from fastapi_crons.scheduler.placements import GroupHook, Host, Placement
-from fastapi_crons.schedules.of_job import takes_zone
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 #: Held while a group is changed or included, so that each change is seen whole.
 _lock = threading.RLock()
 _included_nowhere: WeakSet[JobGroup] = WeakSet()
-#: Stands for the name of a job while a group's own tags and options are checked.
-_PROBE = "job of a group"
 
 
 class _Declared(NamedTuple):
@@ -55,7 +52,8 @@ class JobGroup(Decorators):
     `prefix` comes before the names of its jobs, `tags` are added to theirs, and every other option of a job (`timezone`,
     `timeout`, `overlap`, …) is the default for those that leave it out, or at None. `crons.include(group)` registers the
     jobs with a scheduler, `group.include(other)` puts another group into this one. Prefixes are joined, the outermost first;
-    tags are added up; of an option that several give, the innermost counts. Hooks are called for the jobs of the group, and
+    tags are added up; of an option that several give, the innermost counts, and of `kwargs` it does so by name: each of its
+    jobs has all arguments of the group, and must take them. Hooks are called for the jobs of the group, and
     of the groups in it; `job_name` is a job's name within the group.
 
     A group can be included in several schedulers, and in one several times, with different prefixes. There is no order to
@@ -67,10 +65,12 @@ class JobGroup(Decorators):
 
     def __init__(self, *, prefix: str = "", tags: Iterable[str] | None = None, **options: Unpack[JobOptions]) -> None:
         #: What comes before the names of its jobs.
-        self.prefix = _checked_prefix(prefix)
+        self.prefix = checked_prefix(prefix)
         #: The tags that its jobs have besides their own.
-        self.tags = _checked_tags(tags)
-        self._options = _checked_options(options)
+        self.tags = checked_tags(tags)
+        self._options = checked_options(options)
+        #: The arguments that its jobs have besides their own.
+        self.kwargs: Mapping[str, object] = self._options.get("kwargs", {})
         self.made_at = caller()
         self.hooks: list[GroupHook] = []
         self._members: list[_Declared | _Nested] = []
@@ -96,7 +96,7 @@ class JobGroup(Decorators):
         `JobDefinitionError` for what is no group, and for a group that has this one in it, and `DuplicateJobError` where two
         jobs would have one name; then nothing has changed.
         """
-        nested = _Nested(check_group(group), _checked_prefix(prefix), _checked_tags(tags), caller())
+        nested = _Nested(check_group(group), checked_prefix(prefix), checked_tags(tags), caller())
         with _lock:
             if self in group._groups():
                 what = "itself" if group is self else f"the one made at {group.made_at}, which includes it already"
@@ -114,7 +114,7 @@ class JobGroup(Decorators):
     def place_in(self, host: Host, prefix: str, tags: Iterable[str] | None) -> None:
         """Register its jobs and hooks with a scheduler."""
         with _lock:
-            self._place_in([(host, None)], _Nested(self, _checked_prefix(prefix), _checked_tags(tags), caller()))
+            self._place_in([(host, None)], _Nested(self, checked_prefix(prefix), checked_tags(tags), caller()))
 
     def _place_in(self, hosts: Sequence[tuple[Host, Placement | None]], how: _Nested, *, again: bool = False) -> None:
         """Register its jobs and hooks with schedulers, each within the placement of another group or by itself."""
@@ -151,7 +151,7 @@ class JobGroup(Decorators):
             outer,
             f"{prefix}{how.prefix}{self.prefix}",
             (*tags, *how.tags, *self.tags),
-            {**options, **self._options},
+            merged(options, self._options),
             how.place if outer is None else outer.place,
         )
         placements: list[Placement] = [whole]
@@ -168,9 +168,11 @@ class JobGroup(Decorators):
     def _job_at(self, placement: Placement, declared: _Declared) -> CronJob:
         job, given = declared
         name, tags = placement.prefix + job.name, tuple(dict.fromkeys((*placement.tags, *job.tags)))
-        if placement.options.keys() <= self._options.keys():
+        outer = {} if placement.outer is None else placement.outer.options
+        if outer.keys() <= self._options.keys() and "kwargs" not in outer:
             return job.renamed(name, tags)
-        return _job(job.func, job.expr, name, tags, given, placement.options)
+        groups = [each.group for each in placement.chain()]
+        return job_of_group(job.func, job.expr, name, tags, given, placement.options, groups)
 
     def _groups(self) -> Iterator[JobGroup]:
         """This group and all groups in it."""
@@ -182,7 +184,7 @@ class JobGroup(Decorators):
     def _declare(self, func: JobFunc, expr: str | Schedule, name: str | None, options: Mapping[str, Any]) -> None:
         given = {option: value for option, value in options.items() if value is not None}
         tags = given.pop("tags", None)
-        declared = _Declared(_job(func, expr, name, tags, given, self._options), given)
+        declared = _Declared(job_of_group(func, expr, name, tags, given, self._options, [self]), given)
         job = declared.job
         job.renamed(self.prefix + job.name, job.tags)  # raises where both together can't be a name
         with _lock:
@@ -266,20 +268,6 @@ def check_group(group: object) -> JobGroup:
     return group
 
 
-def _job(
-    func: JobFunc,
-    expr: str | Schedule,
-    name: str | None,
-    tags: Iterable[str] | None,
-    given: Mapping[str, Any],
-    defaults: Mapping[str, Any],
-) -> CronJob:
-    options = {**defaults, **given}
-    if "timezone" not in given and not takes_zone(expr):
-        options.pop("timezone", None)  # a default for schedules without a zone of their own
-    return CronJob(func, expr, name, tags, **options)
-
-
 def _is_included_again(new: _Nested, old: _Declared | _Nested) -> bool:
     """Whether a group is included once more in another, because the module that does so, or its own, was executed again."""
     if isinstance(old, _Declared) or old.prefix != new.prefix:
@@ -299,45 +287,3 @@ def _why_not(placement: Placement, host: Host, error: DuplicateJobError) -> str:
                 "leave one out, or give one of them another prefix="
             )
     return f"{group} can't be included at {placement.place}: {error}, or include the group with another prefix="
-
-
-def _checked_prefix(prefix: object) -> str:
-    if not isinstance(prefix, str):
-        raise JobDefinitionError(f"prefix must be text, not {brief(prefix)}")
-    if prefix.strip("."):
-        try:
-            check_name(prefix)
-        except JobDefinitionError as error:
-            raise JobDefinitionError(str(error).replace("name", "prefix", 1)) from None
-    return prefix
-
-
-def _checked_tags(tags: Iterable[str] | None) -> tuple[str, ...]:
-    return () if tags is None else tuple(_probed({"tags": tags}).tags)
-
-
-def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    unknown = options.keys() - _OPTIONS
-    if unknown:
-        raise TypeError(
-            f"a JobGroup has no option {', '.join(map(repr, sorted(unknown)))}; it has prefix, tags, and "
-            f"{', '.join(sorted(_OPTIONS))}"
-        )
-    given = {option: value for option, value in options.items() if value is not None}
-    job = _probed(given)
-    return {**given, "retry_on": job.retry_on} if "retry_on" in given else given  # it may be an iterator
-
-
-def _probed(options: Mapping[str, Any]) -> CronJob:
-    """A job with these options. Raises what is wrong with them as a fault of a group."""
-    try:
-        return CronJob(_nothing, "* * * * *", _PROBE, **options)
-    except (JobDefinitionError, ScheduleError) as error:
-        raise type(error)(str(error).replace(f"job {_PROBE!r}", "a JobGroup")) from None
-
-
-def _nothing(**_: object) -> None:
-    """Takes whatever arguments a group has for its jobs."""
-
-
-_OPTIONS = inspect.signature(CronJob).parameters.keys() - {"func", "expr", "name", "tags"}

@@ -25,6 +25,7 @@ class Included(Protocol):
 
     made_at: Caller
     hooks: list[GroupHook]
+    kwargs: Mapping[str, object]
 
 
 class Host(Protocol):
