@@ -397,15 +397,23 @@ async def test_a_scheduler_without_an_app_says_so(make_crons: MakeCrons, clock: 
     @crons.cron("0 * * * *", name="job")
     async def job(of: str = Depends(title)) -> None: ...
 
+    @crons.cron("0 * * * *", name="itself")
+    async def itself(request: Request) -> str:
+        return str(request.app.title)
+
     @crons.cron("0 * * * *", name="own")
     async def own(number: int = Depends(once)) -> None:
         raise KeyError("app")
 
     await _run(crons, clock)
-    (run,), (failed,) = await runs_of(crons, "job"), await runs_of(crons, "own")
-    assert run.error is not None
+    for name in ("job", "itself"):
+        (run,) = await runs_of(crons, name)
+        assert run.error is not None
+        assert run.error.message == (
+            "request.app is asked for, and this scheduler has no app; attach it to one: Crons(app)"
+        )
+    (failed,) = await runs_of(crons, "own")
     assert failed.error is not None
-    assert "this scheduler has no app; attach it to one: Crons(app)" in run.error.message
     assert failed.error.type == "KeyError"
 
 

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from fastapi import APIRouter, FastAPI
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -287,6 +288,20 @@ def test_what_can_not_be_added_at_an_inclusion_is_refused_whole(where: str, opti
 def test_only_groups_can_be_included(where: str, given: Any, said: str) -> None:
     with pytest.raises(JobDefinitionError, match=f"only a JobGroup can be included, {said}"):
         (scheduler() if where == "crons" else JobGroup()).include(given)
+
+
+def test_routers_and_groups_that_are_mixed_up_are_told_where_each_is_included() -> None:
+    group = JobGroup()
+    with pytest.raises(AttributeError, match=r"a group is included in a scheduler: crons\.include\(group\)"):
+        FastAPI().include_router(group)  # type: ignore[arg-type]
+    with pytest.raises(JobDefinitionError, match=r"endpoints belong to the app: app\.include_router\(router\)"):
+        scheduler().include(APIRouter())  # type: ignore[arg-type]
+    with pytest.raises(JobDefinitionError, match=r"give an object of it: JobGroup\(\)"):
+        scheduler().include(JobGroup)  # type: ignore[arg-type]
+    module = types.ModuleType("jobs")
+    vars(module)["billing"] = group
+    with pytest.raises(JobDefinitionError, match=r"give the group in it: jobs\.billing"):
+        scheduler().include(module)  # type: ignore[arg-type]
 
 
 def test_a_job_that_can_not_be_is_refused_where_it_is_declared() -> None:

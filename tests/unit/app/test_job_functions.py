@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Body, Depends, File, Header, Query, Request, Security
+from fastapi import Body, Depends, File, Header, Query, Request, Security, UploadFile, WebSocket
 from pydantic import Field
 
 from fastapi_crons import CronJob, JobContext, JobDefinitionError
@@ -73,6 +73,12 @@ def says_more(*args: Any, **kwargs: Any) -> None: ...
 says_more.__signature__ = inspect.signature(wants_session)  # type: ignore[attr-defined]
 
 
+def by_socket(socket: WebSocket) -> None: ...
+
+
+def by_upload(file: Annotated[UploadFile, "a report"]) -> None: ...
+
+
 def mixed(request: Request, other: int, context: Any) -> None: ...
 
 
@@ -87,7 +93,12 @@ def mixed(request: Request, other: int, context: Any) -> None: ...
         (says_less, "'session'"),
         (says_more, "'session'"),
         (mixed, "'other'"),
-        (lambda context, /: None, "'context'"),
+        (lambda context, /: None, "parameter 'context' can be passed by position only, .*; take the '/' out of"),
+        (
+            by_socket,
+            "parameter 'socket' is a WebSocket, which only comes from a client; take it out, or give it a default",
+        ),
+        (by_upload, "parameter 'file' is an UploadFile, which only comes from a client"),
         (functools.partial(wants_session, "a", "b"), "does not take"),  # type: ignore[call-arg]
         (functools.partial(wants_session, nothing=1), "does not take"),  # type: ignore[call-arg]
     ],

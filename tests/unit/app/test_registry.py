@@ -43,6 +43,35 @@ def test_jobs_are_kept_in_order_and_named_once() -> None:
         made.jobs.append("a")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", [None, 5, nothing])
+def test_a_job_is_removed_by_its_name(name: Any) -> None:
+    with pytest.raises(UnknownJobError, match=r"there is no job named .*; give the name of a job, as a text"):
+        Made().jobs.remove(name)
+
+
+def test_what_is_no_job_is_told_how_one_is_made() -> None:
+    with pytest.raises(JobDefinitionError, match=r"make one: CronJob\(function, "):
+        Made().jobs.replace(nothing)  # type: ignore[arg-type]
+
+
+def test_a_cell_of_a_notebook_that_is_run_again_while_the_scheduler_runs_is_told_of_replace() -> None:
+    def cell() -> CronJob:
+        def tidy() -> None: ...
+
+        return CronJob(tidy, "* * * * *")
+
+    made = Made()
+    made.jobs.append(cell())
+    made.running = True
+    with pytest.raises(
+        DuplicateJobError, match=r"crons\.jobs\.replace\(CronJob\(…\)\), or crons\.jobs\.remove\('tidy'\)"
+    ):
+        made.jobs.append(cell())
+    with pytest.raises(DuplicateJobError) as other:
+        made.jobs.append(CronJob(nothing, "* * * * *", "tidy"))
+    assert "crons.jobs.replace" not in str(other.value)
+
+
 def test_unset_options_follow_the_settings_and_the_given_job_is_still_found() -> None:
     made = Made(timezone="Asia/Tokyo", default_timeout=7.0)
     job = CronJob(nothing, "0 9 * * *", "job")

@@ -23,7 +23,7 @@ from fastapi_crons.clock import UTC
 from fastapi_crons.errors import InvalidArgumentError, JobDefinitionError, ScheduleError
 from fastapi_crons.functions.arguments import arguments_digest, arguments_text, checked_arguments
 from fastapi_crons.functions.dependencies import fault_of as dependency_fault_of
-from fastapi_crons.functions.parameters import Parameters, parameters_of_job
+from fastapi_crons.functions.parameters import Parameters, kind_of_client, parameters_of_job
 from fastapi_crons.job_checks import checked_name, checked_retry_on, checked_tags, default_name
 from fastapi_crons.run import Trigger
 from fastapi_crons.schedule.base import Schedule
@@ -205,11 +205,23 @@ class CronJob:
             return _NO_ARGUMENTS  # most jobs
         if kwargs is not None and not isinstance(kwargs, Mapping):
             raise self._error("kwargs", kwargs, "give a mapping of names to values")
+        by_position = [name for name in parameters.required if not parameters.is_passed_by_name(name)]
+        if by_position:
+            raise JobDefinitionError(
+                f"job {brief(self.name)}: {_parameters(by_position)} can be passed by position only, and a job's arguments are "
+                "passed by name; take the '/' out of the function's parameters"
+            )
         try:
             checked = checked_arguments(parameters, kwargs or {})
         except InvalidArgumentError as error:
             raise JobDefinitionError(f"kwargs of job {brief(self.name)}: {error}") from None
         missing = [name for name in parameters.required if name not in checked]
+        for name in missing:
+            if (kind := kind_of_client(parameters.arguments[name].annotation)) is not None:
+                raise JobDefinitionError(
+                    f"job {brief(self.name)}: parameter {brief(name)} is {kind}, which only comes from a client; take it out, "
+                    "or give it a default"
+                )
         if missing:
             raise JobDefinitionError(
                 f"job {brief(self.name)}: no value is given for {_parameters(missing)}{_not_evaluated(parameters)}; give "

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import overload
 
-from fastapi_crons._util.executions import Again, told_apart
+from fastapi_crons._util.executions import Again, run_again_in_a_notebook, same_function, told_apart
 from fastapi_crons._util.text import brief, cut
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import DuplicateJobError, JobDefinitionError, UnknownJobError
@@ -92,7 +92,7 @@ class JobRegistry(Sequence[CronJob]):
         running it. Appended again, it has been away for a downtime, and `coalesce` says what becomes of the ticks since.
         """
         with self._lock:
-            job = self._jobs.pop(name, None)
+            job = self._jobs.pop(name, None) if isinstance(name, str) else None
             if job is not None:
                 self._again.happened(name)
                 self._removed.add(name)
@@ -164,7 +164,7 @@ class JobRegistry(Sequence[CronJob]):
                 if known is not None and self._may_replace(known, job):
                     known = None
             if known is not None:
-                raise DuplicateJobError(duplicate(known, job))
+                raise DuplicateJobError(duplicate(known, job, running=self._is_running()))
             names[job.name] = job
 
     def _may_replace(self, known: CronJob, job: CronJob) -> bool:
@@ -200,21 +200,32 @@ class JobRegistry(Sequence[CronJob]):
 
 def _checked(job: object) -> CronJob:
     if not isinstance(job, CronJob):
-        raise JobDefinitionError(f"only a CronJob can be registered, not {brief(job)}; make one or use @crons.cron")
+        raise JobDefinitionError(
+            f'only a CronJob can be registered, not {brief(job)}; make one: CronJob(function, "*/5 * * * *")'
+        )
     return job
 
 
-def _unknown(name: str) -> UnknownJobError:
+def _unknown(name: object) -> UnknownJobError:
+    if not isinstance(name, str):
+        return UnknownJobError(f"there is no job named {brief(name)}; give the name of a job, as a text")
     return UnknownJobError(
         f"there is no job named {cut(name, MAX_NAME_LENGTH)!r}; check the spelling, or list the jobs"
     )
 
 
-def duplicate(known: CronJob, job: CronJob) -> str:
-    """Why a job can't be registered beside one of its name that is known already."""
+def duplicate(known: CronJob, job: CronJob, *, running: bool = False) -> str:
+    """Why a job can't be registered beside one of its name that is known already, in a scheduler that is running or not."""
     function = told_apart(known.func)
     if known.func is job.func:
         return f"{function} is registered twice as job {brief(job.name)}; remove one, or give one of them another name="
+    again = same_function(known.func, job.func, moved=True) or run_again_in_a_notebook(known.func, job.func)
+    if running and again:
+        return (
+            f"job {brief(job.name)}, of {function}, is registered already, and the scheduler is running; to put this one in "
+            f"its place, call crons.jobs.replace(CronJob(…)), or crons.jobs.remove({brief(job.name)}) before it is registered "
+            "again"
+        )
     return (
         f"a job named {brief(job.name)} is already registered, for {function}; give the job of {told_apart(job.func)} "
         "another name"

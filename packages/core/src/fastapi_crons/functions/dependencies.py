@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from fastapi_crons._util.callables import dependency_of
 from fastapi_crons.errors import DependencyError
@@ -28,6 +28,7 @@ _PATH = "/"
 #: The endpoint's own parameter for the request.
 _REQUEST = "fastapi_crons_request"
 _CALL = "fastapi_crons.call"
+_NO_CONTEXT = "a dependency can't be given the JobContext; ask for it in the job, and pass on what is needed"
 
 
 class Served(NamedTuple):
@@ -55,6 +56,15 @@ class _Invocation:
         except BaseException as error:
             self.error = error
             raise
+
+
+class _Scope(dict[str, Any]):
+    """What a request is made of. Without an app, `request.app` says so."""
+
+    def __missing__(self, key: str) -> NoReturn:
+        if key != "app":
+            raise KeyError(key)
+        raise DependencyError("request.app is asked for, and this scheduler has no app; attach it to one: Crons(app)")
 
 
 class Resolver:
@@ -91,12 +101,6 @@ class Resolver:
             raise DependencyError(
                 f"a dependency asks for {places}, which only a client's request has; give its parameter a default"
             ) from None
-        except KeyError as error:
-            if invocation.error is not None or self._served().app is not None or error.args != ("app",):
-                raise
-            raise DependencyError(
-                "a dependency asks for request.app, and this scheduler has no app; attach it to one: Crons(app)"
-            ) from None
         except FastAPIError:
             # A dependency has caught the failure of the job, and has not raised it again.
             if invocation.error is None:
@@ -130,23 +134,25 @@ class Resolver:
 
     def _scope(self, invocation: _Invocation) -> Message:
         served = self._served()
-        scope: Message = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": "POST",
-            "scheme": "http",
-            "path": _PATH,
-            "raw_path": _PATH.encode(),
-            "root_path": "",
-            "query_string": b"",
-            "headers": [],
-            "path_params": {},
-            "client": None,
-            "server": None,
-            "state": dict(served.state),
-            _CALL: invocation,
-        }
+        scope = _Scope(
+            {
+                "type": "http",
+                "asgi": {"version": "3.0"},
+                "http_version": "1.1",
+                "method": "POST",
+                "scheme": "http",
+                "path": _PATH,
+                "raw_path": _PATH.encode(),
+                "root_path": "",
+                "query_string": b"",
+                "headers": [],
+                "path_params": {},
+                "client": None,
+                "server": None,
+                "state": dict(served.state),
+                _CALL: invocation,
+            }
+        )
         if served.app is not None:
             scope["app"] = served.app
         return scope
@@ -161,11 +167,13 @@ def fault_of(dependencies: Mapping[str, inspect.Parameter]) -> str | None:
         described = get_openapi(title="", version="", routes=[route])["paths"][_PATH]["post"]
     except Exception as error:
         if "JobContext" in str(error):
-            return "a dependency can't be given the JobContext; ask for it in the job, and pass on what is needed"
-        return f"FastAPI can't resolve them: {error}"
+            return _NO_CONTEXT
+        return f"FastAPI can't resolve them: {' '.join(str(error).split())}"
     wanted = [each["name"] for each in described.get("parameters", ()) if each.get("required")]
     if described.get("requestBody", {}).get("required"):
         wanted.append("a body")
+    if "context" in wanted:
+        return _NO_CONTEXT
     return f"they ask for {', '.join(wanted)}, which only a client's request has; give defaults" if wanted else None
 
 

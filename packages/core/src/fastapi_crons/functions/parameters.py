@@ -43,6 +43,10 @@ class Parameters(NamedTuple):
     marked: tuple[str, str] | None = None
     """A parameter that only a request of a client can fill in, such as `Query()`, with the name of its marker."""
 
+    def is_passed_by_name(self, name: str) -> bool:
+        """Whether a parameter of this name can be passed by it; one before a `/` can't."""
+        return name in self.arguments or name in self.context or name in self.dependencies
+
 
 NONE = Parameters()
 
@@ -108,6 +112,19 @@ def is_injected(annotation: object) -> bool:
         if module in sys.modules
     ]
     return any(issubclass(each, kind) for each in _classes(annotation) for kind in kinds)
+
+
+def kind_of_client(annotation: object) -> str | None:
+    """What a parameter is, in words, that FastAPI fills in only where there is a client: a WebSocket, an upload."""
+    kinds = (
+        ("starlette.websockets", "WebSocket", "a WebSocket"),
+        ("starlette.datastructures", "UploadFile", "an UploadFile"),
+    )
+    for module, name, words in kinds:
+        kind = getattr(sys.modules.get(module), name, None)
+        if kind is not None and any(issubclass(each, kind) for each in _classes(annotation)):
+            return words
+    return None
 
 
 def _classes(annotation: object) -> list[type]:

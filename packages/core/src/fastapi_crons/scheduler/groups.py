@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from weakref import WeakSet
 
 from fastapi_crons._util.executions import Again, Caller, Executions, caller, run_again_in_a_notebook, same_function
@@ -82,6 +82,16 @@ class JobGroup(Decorators):
         self._hooks_again: list[GroupHook] = []
         with _lock:
             _included_nowhere.add(self)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Nothing: `app.include_router(group)` would otherwise end in a private name of FastAPI's routers."""
+            raise AttributeError(
+                f"a JobGroup has no {name!r}, as a router may have; a group is included in a scheduler: crons.include(group)",
+                name=name,
+                obj=self,
+            )
 
     @property
     def jobs(self) -> tuple[CronJob, ...]:
@@ -264,7 +274,15 @@ def check_group(group: object) -> JobGroup:
     """Raises `JobDefinitionError` for what is no group."""
     if not isinstance(group, JobGroup):
         what = f"the module {group.__name__!r}" if inspect.ismodule(group) else brief(group)
-        raise JobDefinitionError(f"only a JobGroup can be included, not {what}; make one with JobGroup()")
+        advice = "make one with JobGroup()"
+        if inspect.ismodule(group):
+            groups = [name for name, value in vars(group).items() if isinstance(value, JobGroup)]
+            advice = f"give the group in it: {group.__name__}.{groups[0]}" if groups else advice
+        elif group is JobGroup:
+            advice = "give an object of it: JobGroup()"
+        elif hasattr(group, "routes"):
+            advice = "endpoints belong to the app: app.include_router(router)"
+        raise JobDefinitionError(f"only a JobGroup can be included, not {what}; {advice}")
     return group
 
 
