@@ -235,6 +235,40 @@ async def test_what_changes_while_the_store_is_down_is_seen_to_when_it_is_back(
     await other.stop()
 
 
+@pytest.mark.parametrize("change", ["remove", "replace"])
+async def test_what_waits_for_the_store_to_claim_a_tick_is_the_job_as_it_is_when_the_store_is_back(
+    fleet: Fleet, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    ran, down = list[str](), [True]
+
+    def runs(label: str) -> Callable[[], Awaitable[object]]:
+        async def run() -> None:
+            ran.append(label)
+
+        return run
+
+    one = await fleet.start(job(func=runs("old")), job(func=runs("kept"), name="kept"))
+
+    async def broken(*_: object) -> None:
+        raise ConnectionError("the store is down")
+
+    lock = _engine(one).locks.backend
+    claim, register = lock.claim, lock.register
+    monkeypatch.setattr(lock, "claim", lambda *given: broken() if down[0] else claim(*given))
+    monkeypatch.setattr(lock, "register", lambda *given: broken() if down[0] else register(*given))
+    await clock.advance(hours=1, minutes=5)
+    if change == "remove":
+        one.jobs.remove("sync")
+    else:
+        one.jobs.replace(job(func=runs("new")))
+    await clock.advance(minutes=5)
+    down[0] = False
+    await clock.advance(one, minutes=5)
+    assert sorted(ran) == (["kept"] if change == "remove" else ["kept", "new"])
+    assert [(at(run), run.trigger) for run in await runs_of(one, "kept")] == [("01:00:00", "catch_up")]
+    await one.stop()
+
+
 async def test_a_tick_that_was_claimed_before_the_removal_runs(
     fleet: Fleet, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -45,6 +45,10 @@ T = TypeVar("T")
 _LATE_AFTER = 1.0
 
 
+class SupersededError(Exception):
+    """Claims that waited for the store are to be made anew, since their jobs have changed meanwhile."""
+
+
 def patient(request: ClaimRequest) -> ClaimRequest:
     """The claim of a tick that is not skipped for a running run. It is refused instead, and made again later."""
     return request._replace(overlap="queue") if request.overlap == "skip" else request
@@ -136,8 +140,10 @@ class LockClient:
         """Register jobs; waits while the store is down."""
         return await self._until_answered(lambda: self._alive(lambda: self.backend.register(definitions)))
 
-    async def claim(self, requests: Sequence[ClaimRequest]) -> list[ClaimResult]:
-        """Claim ticks; waits while the store is down.
+    async def claim(
+        self, requests: Sequence[ClaimRequest], is_superseded: Callable[[], bool] = lambda: False
+    ) -> list[ClaimResult]:
+        """Claim ticks; waits while the store is down. Raises `SupersededError` where `is_superseded` then says so.
 
         A claim that waited for the store is not skipped for a running run: that run may have ended long ago, and may itself be
         waiting for the store to release its lease.
@@ -145,6 +151,8 @@ class LockClient:
         asked = self._clock.monotonic()
 
         def ask() -> Awaitable[list[ClaimResult]]:
+            if self.fault is not None and is_superseded():
+                raise SupersededError
             waited = self._clock.monotonic() - asked >= _LATE_AFTER
             return self._claim([patient(each) for each in requests] if waited else requests)
 
@@ -272,6 +280,9 @@ class LockClient:
                 self.fails("jobs", asked, why)
                 await self._clock.sleep(delay)
                 continue
+            except SupersededError:
+                self._on_outage(asked_ts, self._clock.now(), f"the lock store did not answer ({self.fault})")
+                raise
             if why:
                 self._on_outage(asked_ts, self._clock.now(), f"the lock store did not answer ({why})")
             self.fault = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from fastapi_crons._util.text import one_line
@@ -11,8 +11,8 @@ from fastapi_crons.clock import Clock
 from fastapi_crons.engine.dispatch.claims import Wanted, ref_of, rerun_of
 from fastapi_crons.engine.dispatch.lateness import LATE_AFTER, PAUSED, Delay, Delays
 from fastapi_crons.engine.dispatch.queue import JobQueue, Room
-from fastapi_crons.engine.dispatch.registration import RegisteredJobs, warn_of_reset
-from fastapi_crons.engine.dispatch.store_clock import StoreClock
+from fastapi_crons.engine.dispatch.registration import RegisteredJobs
+from fastapi_crons.engine.dispatch.store_clock import StoreClock, warn_of_reset
 from fastapi_crons.engine.dispatch.tracked import Phase, TrackedJob
 from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.engine.runs.runner import Runs
@@ -70,6 +70,14 @@ class ClaimResults:
             self._queue.put(tracked, late=tracked.late)
         elif tracked.phase is Phase.IDLE and tracked.own_ticks is not None:
             self._plan(tracked)
+
+    def superseded(self, wanted: Iterable[Wanted]) -> None:
+        """Claims waited for the store, and jobs of theirs have changed meanwhile: decide anew what to claim."""
+        for want in wanted:
+            if want.interrupted is not None:
+                self.rerun(want.tracked, want.interrupted, want.tries)
+            elif want.tracked.claims_failed():
+                self._queue.put(want.tracked, late=True)
 
     def rerun(self, tracked: TrackedJob, interrupted: Lease, tries: int = 0) -> None:
         """Rerun the tick of an interrupted run; `tries`: how often this was refused already."""

@@ -32,7 +32,7 @@ from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.engine.runs.runner import Runs
 from fastapi_crons.job import CronJob, Place
 from fastapi_crons.locking.base import ClaimResult
-from fastapi_crons.locking.client import LockClient
+from fastapi_crons.locking.client import LockClient, SupersededError
 from fastapi_crons.locking.rule import MAX_HANDLED_AHEAD
 from fastapi_crons.run import RunIds
 
@@ -345,9 +345,13 @@ class Dispatcher(Part):
     async def _claim_and_start(self, wanted: list[Wanted]) -> None:
         asked_ts = self._store_clock.ask()
         try:
-            results = await self._locks.claim([want.request for want in wanted])
+            results = await self._locks.claim(
+                [want.request for want in wanted], lambda: any(self.jobs.is_outdated(want.tracked) for want in wanted)
+            )
             self.delays.store_answered(asked_ts, self._clock.now())
             await self._take(wanted, results)
+        except SupersededError:
+            self.results.superseded(wanted)
         except BaseException:
             self._queue_again(want for want in wanted if want.tracked.claims_failed())
             raise
@@ -393,5 +397,5 @@ class Dispatcher(Part):
 
 
 def _log_failed_schedule(tracked: TrackedJob, error: Exception) -> None:
-    name = tracked.job.name
-    logger.error("the schedule of job %r failed: %s", name, one_line(error), extra={"job": name})
+    job = tracked.job.name
+    logger.error("the schedule of job %r failed: %s", job, one_line(error), extra={"job": job})

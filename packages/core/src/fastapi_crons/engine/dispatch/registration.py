@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from time import thread_time
 from zlib import adler32, crc32
 
-from fastapi_crons._util.damage import LATEST
 from fastapi_crons._util.gc_pause import collector_paused
 from fastapi_crons._util.part import Finding, listed
 from fastapi_crons._util.text import counted, printable
 from fastapi_crons.clock import Clock, utc_datetime
 from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.dispatch.claims import definition_of, probe_of
+from fastapi_crons.engine.dispatch.store_clock import warn_of_reset
 from fastapi_crons.engine.dispatch.timeline import Timeline
 from fastapi_crons.engine.dispatch.tracked import TrackedJob
 from fastapi_crons.engine.runs.run import ActiveRun
@@ -95,6 +95,10 @@ class RegisteredJobs:
     def changed(self, name: str) -> None:
         """See to a job that was removed or replaced with the next call of `register_new`. Safe to call from any thread."""
         self._changed.append(name)
+
+    def is_outdated(self, tracked: TrackedJob) -> bool:
+        """Whether a job was removed or replaced since it was registered."""
+        return self._job_of(tracked.job.name) is not tracked.job
 
     def stop(self) -> None:
         """Register nothing more."""
@@ -399,13 +403,3 @@ def warn_where_over(job: CronJob, last_handled: int, now: float) -> None:
             utc_datetime(last).isoformat(),
             extra={"job": job.name},
         )
-
-
-def warn_of_reset(job: str, was: int) -> None:
-    """Say that a job's last handled tick was reset, because a wrong clock had set it."""
-    logger.warning(
-        "job %r: its last handled tick was %s, far ahead of the store's clock; a clock was wrong, and the tick is reset",
-        job,
-        utc_datetime(was).isoformat() if was <= LATEST else "beyond the year 9998",
-        extra={"job": job},
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from fastapi_crons._util.damage import LATEST
 from fastapi_crons.clock import Clock, utc_datetime
 from fastapi_crons.locking.rule import MAX_AHEAD, MAX_HANDLED_AHEAD
 
@@ -74,3 +75,13 @@ class StoreClock:
     def seconds_since_look(self) -> float:
         """Seconds since the last call of `look`."""
         return self._clock.monotonic() - self._seen_monotonic
+
+
+def warn_of_reset(job: str, was: int) -> None:
+    """Say that a job's last handled tick was reset, because a wrong clock had set it."""
+    logger.warning(
+        "job %r: its last handled tick was %s, far ahead of the store's clock; a clock was wrong, and the tick is reset",
+        job,
+        utc_datetime(was).isoformat() if was <= LATEST else "beyond the year 9998",
+        extra={"job": job},
+    )
