@@ -195,3 +195,17 @@ async def report(regions: list[str], limit: int, title: str = "none"):
     assert "argument 'limit' can't be 'many'" in refused(fastapi_crons("run-job", "report", "--set", "limit=many"))
     assert "did you mean 'limit'?" in refused(fastapi_crons("run-job", "report", "--set", "limits=1"))
     assert "as NAME=VALUE" in fastapi_crons("run-job", "report", "--set", "limit").stderr
+
+
+def test_a_value_given_by_hand_is_validated_once(fastapi_crons: Cli, project: Path) -> None:
+    project.write_text(
+        f"""{APP}
+from typing import Annotated
+from pydantic import AfterValidator
+
+@crons.cron("0 0 1 1 *", name="report")
+async def report(pages: Annotated[int, AfterValidator(lambda pages: pages * 2)] = 1):
+    return pages
+"""
+    )
+    assert json_of(fastapi_crons("run-job", "report", "--set", "pages=3", "--json"))["result"] == 6

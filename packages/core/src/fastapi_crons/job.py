@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from datetime import datetime, tzinfo
 from operator import attrgetter
 from types import MappingProxyType
@@ -21,9 +21,9 @@ from fastapi_crons._util.callables import (
 from fastapi_crons._util.text import brief
 from fastapi_crons.clock import UTC
 from fastapi_crons.errors import InvalidArgumentError, JobDefinitionError, ScheduleError
-from fastapi_crons.functions.arguments import arguments_digest, arguments_text, checked_arguments
+from fastapi_crons.functions.arguments import arguments_digest, arguments_from_texts, arguments_text, checked_arguments
 from fastapi_crons.functions.dependencies import fault_of as dependency_fault_of
-from fastapi_crons.functions.parameters import Parameters, kind_of_client, parameters_of_job
+from fastapi_crons.functions.parameters import Parameters, kind_of_client, not_evaluated, parameters_of_job
 from fastapi_crons.job_checks import checked_name, checked_retry_on, checked_tags, default_name
 from fastapi_crons.run import Trigger
 from fastapi_crons.schedule.base import Schedule
@@ -346,9 +346,9 @@ def _parameters(parameters: list[str]) -> str:
 def _not_evaluated(parameters: Parameters) -> str:
     """Names the parameter whose annotation is text that can't be evaluated: it might say `Depends`."""
     for name in parameters.required:
-        annotation = parameters.arguments[name].annotation if name in parameters.arguments else None
-        if isinstance(annotation, str):
-            return f" (the annotation {brief(annotation)} of {name!r} has names that its module doesn't have)"
+        fault = not_evaluated(parameters.arguments[name]) if name in parameters.arguments else None
+        if fault is not None:
+            return f" ({fault})"
     return ""
 
 
@@ -372,15 +372,19 @@ class ManualRun:
     """Where the request comes from."""
     kwargs: Mapping[str, object] = field(default_factory=dict)
     """Arguments of this run, in place of the job's own, or in addition to them."""
+    texts: InitVar[bool] = False
+    """Whether the values of these are all text, to be read as what the annotations say: as it is where they allow that, else as
+    JSON."""
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, texts: bool) -> None:
         number = isinstance(self.timeout, (int, float)) and not isinstance(self.timeout, bool)
         if self.timeout is not None and not (number and 0 < self.timeout <= LONGEST):
             raise ValueError(f"timeout can't be {self.timeout!r}; give seconds, more than 0")
         if not isinstance(self.kwargs, Mapping):
             raise InvalidArgumentError(f"kwargs can't be {brief(self.kwargs)}; give a mapping of names to values")
         if self.kwargs:
-            object.__setattr__(self, "kwargs", MappingProxyType(checked_arguments(self.job.parameters, self.kwargs)))
+            check = arguments_from_texts if texts else checked_arguments
+            object.__setattr__(self, "kwargs", MappingProxyType(check(self.job.parameters, self.kwargs)))
         if self.trigger not in _TRIGGERS:
             raise ValueError(f"triggered_by can't be {self.trigger!r}; choose one of {', '.join(_TRIGGERS)}")
 

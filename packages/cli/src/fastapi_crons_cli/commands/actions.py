@@ -94,13 +94,11 @@ async def _run(
     session: Session, name: str, given: dict[str, str], *, force: bool, timeout: float | None, note: str | None
 ) -> Run:
     from fastapi_crons.errors import JobLockedError
-    from fastapi_crons.functions.arguments import arguments_from_texts
     from fastapi_crons.job import ManualRun
     from fastapi_crons_cli.session import actor
 
     job = session.management.definition(name)
-    kwargs = arguments_from_texts(job.parameters, given)
-    wanted = ManualRun(job, force, timeout, actor(), note, "cli", kwargs)
+    wanted = ManualRun(job, force, timeout, actor(), note, "cli", given, texts=True)
     session.progress.begin(f"job {shown(name)!r} is running")
     try:
         return await session.management.run_job(wanted, owned=True)

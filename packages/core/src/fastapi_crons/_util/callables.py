@@ -219,8 +219,20 @@ def passed_by_partial(function: Callable[..., object]) -> dict[str, object]:
     return {**{f"{number}.": value for number, value in enumerate(function.args, start=1)}, **function.keywords}
 
 
+class Unevaluated(str):
+    """An annotation that stays text, since it can't be evaluated."""
+
+    why: str
+    """What is missing, and what to do."""
+
+    def __new__(cls, annotation: str, why: str) -> Unevaluated:
+        made = super().__new__(cls, annotation)
+        made.why = why
+        return made
+
+
 def annotation_of(function: Callable[..., object], parameter: inspect.Parameter) -> object:
-    """The annotation of a parameter. One that is text is evaluated as FastAPI does it; it stays text where that fails."""
+    """The annotation of a parameter. One that is text is evaluated as FastAPI does it; it is `Unevaluated` where that fails."""
     annotation: object = parameter.annotation
     if not isinstance(annotation, str):
         return annotation
@@ -233,8 +245,16 @@ def annotation_of(function: Callable[..., object], parameter: inspect.Parameter)
             continue  # not bound yet
     try:
         evaluated: object = eval(annotation, names)
-    except Exception:
-        return annotation  # a name for type checkers alone
+        if isinstance(evaluated, str):  # in quotes, in a module where annotations are text anyway
+            evaluated = eval(evaluated, names)
+    except NameError as error:  # a name for type checkers alone, or of a later line
+        return Unevaluated(
+            annotation,
+            f"there is no {error.name!r} in its module when the job is defined; import it outside of `if TYPE_CHECKING`, or "
+            "define it at the top of the module, before the job",
+        )
+    except Exception as error:
+        return Unevaluated(annotation, f"that raises {type(error).__name__}: {error}; write a type")
     return evaluated
 
 

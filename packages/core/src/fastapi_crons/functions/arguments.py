@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from hashlib import blake2b
 from inspect import Parameter
-from typing import Any
+from typing import Any, get_origin
 
 from fastapi_crons._util.hiding import HIDDEN, announces_secret, without_secrets
 from fastapi_crons._util.text import brief, storable
 from fastapi_crons.errors import InvalidArgumentError
-from fastapi_crons.functions.parameters import Parameters
+from fastapi_crons.functions.parameters import Parameters, not_evaluated
 
 #: The longest text (characters) of a job's arguments, as JSON.
 MAX_CHARS = 10_000
@@ -27,7 +27,7 @@ def checked_arguments(parameters: Parameters, given: Mapping[str, object]) -> di
     return _checked(parameters, given, lambda adapter, value: adapter.validate_python(value))
 
 
-def arguments_from_texts(parameters: Parameters, given: Mapping[str, str]) -> dict[str, object]:
+def arguments_from_texts(parameters: Parameters, given: Mapping[str, object]) -> dict[str, object]:
     """As `checked_arguments`, of values that are all text: as it is where the annotation allows that, else read as JSON."""
 
     def convert(adapter: Any, value: object) -> object:
@@ -80,14 +80,16 @@ def _ordered(value: object) -> str:
 def _checked(
     parameters: Parameters, given: Mapping[str, object], convert: Callable[[Any, object], object]
 ) -> dict[str, object]:
-    from pydantic import ValidationError
+    from pydantic import PydanticUserError, ValidationError
 
     checked: dict[str, object] = {}
     for name, value in given.items():
         parameter = _parameter(parameters, name)
-        adapter = _adapter(parameter)
+        adapter = _adapter(name, parameter)
         try:
             checked[name] = value if adapter is None else convert(adapter, value)
+        except PydanticUserError as error:  # a name within it is text: list["Region"]
+            raise _unknown(name, parameter, error) from None
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
             place = ".".join(map(str, (name, *fault["loc"])))
@@ -97,16 +99,16 @@ def _checked(
     return checked
 
 
-def _parameter(parameters: Parameters, name: object) -> Parameter | None:
-    """The parameter of an argument; None for one of `**kwargs`."""
+def _parameter(parameters: Parameters, name: object) -> Parameter:
+    """The parameter that takes an argument, which may be `**kwargs`."""
     if isinstance(name, str):
         parameter = parameters.arguments.get(name)
         if parameter is not None:
             return parameter
         if name in parameters.context or name in parameters.dependencies:
             raise InvalidArgumentError(f"argument {brief(name)} can't be given: it is filled in by the scheduler")
-        if parameters.any_arguments and name.isidentifier():
-            return None
+        if parameters.any_arguments is not None and name.isidentifier():
+            return parameters.any_arguments
         close = get_close_matches(name, parameters.arguments, 1)
         if close:
             raise InvalidArgumentError(f"there is no parameter named {brief(name)}; did you mean {close[0]!r}?")
@@ -114,19 +116,27 @@ def _parameter(parameters: Parameters, name: object) -> Parameter | None:
     raise InvalidArgumentError(f"there is no parameter named {brief(name)}; the function takes {names}")
 
 
-def _adapter(parameter: Parameter | None) -> Any:
+def _adapter(name: str, parameter: Parameter) -> Any:
     """What checks a value; None for a parameter whose annotation says nothing."""
     from pydantic import TypeAdapter
 
-    if parameter is None or parameter.annotation is Parameter.empty or isinstance(parameter.annotation, str):
-        return None
+    if parameter.annotation is Parameter.empty or str(get_origin(parameter.annotation)).endswith(".Unpack"):
+        return None  # nothing, or in `**kwargs: Unpack[…]` nothing that holds for each value
+    fault = not_evaluated(parameter)
+    if fault is not None:
+        raise InvalidArgumentError(f"argument {name!r} can't be checked: {fault}")
     try:
         return TypeAdapter(parameter.annotation)
     except Exception as error:
-        raise InvalidArgumentError(
-            f"argument {parameter.name!r} can't be checked: pydantic does not know its annotation "
-            f"{brief(parameter.annotation)} ({type(error).__name__})"
-        ) from None
+        raise _unknown(name, parameter, error) from None
+
+
+def _unknown(name: str, parameter: Parameter, error: Exception) -> InvalidArgumentError:
+    said = str(error).partition("\n")[0]
+    return InvalidArgumentError(
+        f"argument {name!r} can't be checked: pydantic does not know its annotation {brief(parameter.annotation)} "
+        f"({type(error).__name__}: {said})"
+    )
 
 
 def _check_text(arguments: Mapping[str, object]) -> None:

@@ -9,6 +9,7 @@ from types import FunctionType, MappingProxyType, UnionType
 from typing import Annotated, NamedTuple, Union, get_args, get_origin
 
 from fastapi_crons._util.callables import (
+    Unevaluated,
     annotation_of,
     dependency_of,
     marked_parameter,
@@ -16,6 +17,7 @@ from fastapi_crons._util.callables import (
     reached,
     required_parameters,
 )
+from fastapi_crons._util.text import brief
 
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _NO_PARAMETERS: Mapping[str, inspect.Parameter] = MappingProxyType({})
@@ -36,8 +38,8 @@ class Parameters(NamedTuple):
     """The parameters that FastAPI fills in: `Depends(…)`, a `Request`, a `Response`, `BackgroundTasks`."""
     arguments: Mapping[str, inspect.Parameter] = _NO_PARAMETERS
     """The other parameters that can be passed by name."""
-    any_arguments: bool = False
-    """Whether arguments of any other name are taken, too (`**kwargs`)."""
+    any_arguments: inspect.Parameter | None = None
+    """The `**kwargs` that takes arguments of any other name, too."""
     required: tuple[str, ...] = ()
     """The arguments that a call can't leave out."""
     marked: tuple[str, str] | None = None
@@ -65,11 +67,13 @@ def parameters_of_job(function: Callable[..., object]) -> Parameters:
     context: list[str] = []
     dependencies: dict[str, inspect.Parameter] = {}
     arguments: dict[str, inspect.Parameter] = {}
-    open_ended = False
+    rest: inspect.Parameter | None = None
     for inner, parameters in reached(function):
-        open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+        rest = None
         for parameter in parameters:
             name = parameter.name
+            if parameter.kind is parameter.VAR_KEYWORD:
+                rest = parameter.replace(annotation=annotation_of(inner, parameter))
             known = name in given or name in context or name in dependencies or name in arguments
             if known or parameter.kind not in _BY_NAME:
                 continue
@@ -84,10 +88,18 @@ def parameters_of_job(function: Callable[..., object]) -> Parameters:
         tuple(context),
         dependencies,
         arguments,
-        open_ended,
+        rest,
         tuple(name for name in required if name not in context and name not in dependencies),
         marked_parameter(function, dependencies=False),
     )
+
+
+def not_evaluated(parameter: inspect.Parameter) -> str | None:
+    """What is wrong with an annotation that is text which can't be evaluated; None for any other one."""
+    annotation = parameter.annotation
+    if not isinstance(annotation, Unevaluated):
+        return None
+    return f"its annotation {brief(str(annotation))} can't be evaluated: {annotation.why}"
 
 
 def _is_context(annotation: object) -> bool:
