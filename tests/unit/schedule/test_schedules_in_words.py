@@ -123,6 +123,7 @@ def test_the_words_read_back_are_the_ticks(schedule: ZonedSchedule, window: tupl
         (AtStart(), "At the start of the fleet"),
         (AtStart(version="1.4.2"), "At the first start of version 1.4.2"),
         (AnyOf("0 9 * * 1-5", "0 12 * * 6"), "At 09:00, on Monday to Friday; or at 12:00, on Saturday"),
+        (AnyOf("@daily", "0 0 * * *"), "At 00:00, every day"),
         (
             AnyOf("0 9 * * *", CronSchedule("0 9 * * *", "Asia/Tokyo"), timezone="Europe/Berlin"),
             "At 09:00, every day; or at 09:00, every day (Asia/Tokyo)",

@@ -50,8 +50,10 @@ def numbers(text: str) -> set[int]:
 
 
 def named(text: str, names: list[str]) -> set[int]:
-    first, _, last = text.partition(" to ")
-    return set(range(names.index(first), names.index(last or first) + 1))
+    """`Monday to Friday`, or over the end of the week or the year: `Saturday to Monday`."""
+    begin, _, end = text.partition(" to ")
+    first, last = names.index(begin), names.index(end or begin)
+    return set(range(first, last + 1)) if first <= last else {*range(first, len(names)), *range(last + 1)}
 
 
 def read_times(text: str) -> Matches:
@@ -90,22 +92,22 @@ def read_times(text: str) -> Matches:
 
 def read_day(text: str) -> Matches:
     """One item of a list of days."""
-    if match := re.fullmatch(r"days? (.+) of the month", text):
+    if match := re.fullmatch(r"days? (.+)", text):
         days = numbers(match[1])
         return lambda wall: wall.day in days
-    if text == "the last day of the month":
+    if text == "the last day":
         return lambda wall: wall.day == calendar.monthrange(wall.year, wall.month)[1]
-    if text == "the last weekday (Monday to Friday) of the month":
+    if text == "the last weekday (Monday to Friday)":
         return lambda wall: wall.date() == nearest_weekday(last_day(wall))
-    if match := re.fullmatch(r"the weekday nearest to day (\d+) of the month", text):
+    if match := re.fullmatch(r"the weekday nearest to day (\d+)", text):
         wanted = int(match[1])
         return lambda wall: (
             wanted <= last_day(wall).day and wall.date() == nearest_weekday(wall.date().replace(day=wanted))
         )
-    if match := re.fullmatch(r"the last (\w+) of the month", text):
+    if match := re.fullmatch(r"the last (\w+)", text):
         weekday = WEEKDAYS.index(match[1])
         return lambda wall: wall.weekday() == weekday and wall.day > last_day(wall).day - 7
-    if match := re.fullmatch(r"the (\w+) (\w+day) of the month", text):
+    if match := re.fullmatch(r"the (\w+) (\w+day)", text):
         which, weekday = WHICH.index(match[1]), WEEKDAYS.index(match[2])
         return lambda wall: wall.weekday() == weekday and (wall.day - 1) // 7 == which
     weekdays = named(text, WEEKDAYS)
@@ -117,10 +119,14 @@ def last_day(wall: datetime) -> date:
 
 
 def read_days(text: str) -> Matches:
+    kept = text.removesuffix(" of the month")
     # The numbers of days are a list inside a list: taken out first.
-    days = re.match(r"days? [\d, andto.]+ of the month", text)
-    kept = text.replace(days[0], "#") if days else text
-    readers = [read_day(days[0] if days and item == "#" else item) for item in listed(kept)]
+    days = re.match(r"days? [\d, andto.]+?(?=, the | and the |$)", kept)
+    if days is not None:
+        kept = kept.replace(days[0], "#")
+    items = listed(kept)
+    assert text.endswith(" of the month") is any(item == "#" or item.startswith("the ") for item in items)
+    readers = [read_day(days[0] if days and item == "#" else item) for item in items]
     return lambda wall: any(reader(wall) for reader in readers)
 
 
@@ -271,10 +277,18 @@ def test_every_so_many_means_gaps_that_are_all_the_same(expr: str, start: dateti
         ("0 9,17 * jan,jun-aug *", "At 09:00 and 17:00, every day, in January and June to August"),
         (
             "0 0 L,1W,LW * *",
-            "At 00:00, on the last day of the month, the weekday nearest to day 1 of the month and the last weekday "
+            "At 00:00, on the last day, the weekday nearest to day 1 and the last weekday "
             "(Monday to Friday) of the month",
         ),
-        ("0 0 * * 1#2,5L", "At 00:00, on the second Monday of the month and the last Friday of the month"),
+        ("0 0 * * 1#2,5L", "At 00:00, on the second Monday and the last Friday of the month"),
+        ("0 9 * * sat,1#1,1#3", "At 09:00, on Saturday, the first Monday and the third Monday of the month"),
+        ("0 9 * * sun-tue", "At 09:00, on Sunday to Tuesday"),
+        ("0 9 * * mon,wed,fri-sun", "At 09:00, on Wednesday and Friday to Monday"),
+        ("0 9 * * mon,sun", "At 09:00, on Monday and Sunday"),
+        ("0 9 * nov-feb,apr *", "At 09:00, every day, in April and November to February"),
+        ("0 */24 * * *", "At minute 0 during the hour 0"),
+        ("*/30 */12 * * *", "Every 30 minutes during the hours 0 and 12"),
+        ("* 9 * * *", "Every minute from 09:00 to 09:59"),
         ("* * * * * */10", "Every 10 seconds"),
         ("*/10 * * * * *", "Every second of the minutes 0, 10, 20, 30, 40 and 50 of every hour"),
         ("0 9 * * * 30", "At 09:00:30, every day"),

@@ -54,7 +54,7 @@ def _time(parsed: Parsed) -> str:
             return f"at {listing([_clock(minute, second) for minute in parsed.times.minutes for second in seconds])}"
         return f"{_marks(seconds, minutes)} of the {_counted('hour', hours)}"
     period = _period(minutes, _MINUTES)
-    spans = "" if len(hours) == len(_HOURS) else f" {_spans(hours)}"
+    spans = "" if len(hours) == len(_HOURS) else f" {_spans(hours, as_parts=bool(period) and len(minutes) > 1)}"
     if len(minutes) == len(_MINUTES) and len(seconds) > 1 and _period(seconds, _MINUTES):
         return f"{_every(_period(seconds, _MINUTES), 'second')}{spans}"
     if period and len(minutes) > 1 and len(seconds) == 1:
@@ -85,10 +85,11 @@ def _period(values: Sequence[int], everything: range) -> int:
     return period if list(values) == list(everything[::period]) else 0
 
 
-def _spans(hours: Sequence[int]) -> str:
-    """Hours as parts of the day, up to the last minute."""
+def _spans(hours: Sequence[int], *, as_parts: bool) -> str:
+    """Hours as parts of the day, up to the last minute; single ones only where there is one, `as_parts`."""
     runs = list(_runs(hours))
-    if len(runs) > 2:
+    single = all(first == last for first, last in runs)
+    if len(runs) > 2 or (single and (len(runs) > 1 or not as_parts)):
         return f"during the {_counted('hour', hours)}"
     return listing([f"from {first:02}:00 to {last:02}:59" for first, last in runs])
 
@@ -111,29 +112,25 @@ def _every_day(parsed: Parsed) -> str:
 
 
 def _month_days(days: Days) -> str:
-    parts = [f"{_counted('day', sorted(days.month_days))} of the month"] if days.month_days else []
+    parts = [_counted("day", sorted(days.month_days))] if days.month_days else []
     if days.last_day:
-        parts.append("the last day of the month")
+        parts.append("the last day")
     for near in sorted(days.nearest, key=lambda day: day or 32):
-        parts.append(
-            f"the weekday nearest to day {near} of the month"
-            if near
-            else "the last weekday (Monday to Friday) of the month"
-        )
-    return listing(parts)
+        parts.append(f"the weekday nearest to day {near}" if near else "the last weekday (Monday to Friday)")
+    return f"{listing(parts)} of the month"
 
 
 def _week_days(days: Days) -> str:
-    names = [_name_run(run, _WEEKDAYS) for run in _named_runs((day - 1) % 7 for day in days.weekdays)]
+    names = [_name_run(run, _WEEKDAYS) for run in _named_runs({(day - 1) % 7 for day in days.weekdays}, range(7))]
     numbered = sorted((which or 6, (day - 1) % 7) for day, which in days.nth if day not in days.weekdays)
-    names += [f"the {_WHICH[which % 6]} {_WEEKDAYS[day]} of the month" for which, day in numbered]
-    return listing(names)
+    names += [f"the {_WHICH[which % 6]} {_WEEKDAYS[day]}" for which, day in numbered]
+    return f"{listing(names)}{' of the month' if numbered else ''}"
 
 
 def _month(months: Collection[int]) -> str:
     if len(months) == 12:
         return ""
-    return f"in {listing([_name_run(run, _MONTHS) for run in _named_runs(months)])}"
+    return f"in {listing([_name_run(run, _MONTHS) for run in _named_runs(months, range(1, 13))])}"
 
 
 def _year(years: Sequence[int] | None) -> str:
@@ -145,10 +142,15 @@ def _name_run(run: tuple[int, int], names: Sequence[str]) -> str:
     return names[first] if first == last else f"{names[first]} to {names[last]}"
 
 
-def _named_runs(values: Iterable[int]) -> list[tuple[int, int]]:
-    """Ranges of successive values, of at least three."""
+def _named_runs(values: Iterable[int], cycle: range = range(0)) -> list[tuple[int, int]]:
+    """Ranges of successive values, of at least three. In a `cycle`, the first value comes after the last one."""
+    runs = list(_runs(sorted(values)))
+    if cycle and len(runs) > 1 and (runs[0][0], runs[-1][1]) == (cycle[0], cycle[-1]):
+        (_, end), (start, _) = runs[0], runs[-1]
+        if end - start + len(cycle) > 1:
+            runs = [*runs[1:-1], (start, end)]
     split: list[tuple[int, int]] = []
-    for first, last in _runs(sorted(values)):
+    for first, last in runs:
         split += [(first, last)] if last - first != 1 else [(first, first), (last, last)]
     return split
 

@@ -119,7 +119,7 @@ class AnyOf(Combined):
     @property
     def words(self) -> str:
         """When it is due, in English."""
-        first, *others = (words_of(part, self.timezone) for part in self._parts)
+        first, *others = dict.fromkeys(words_of(part, self.timezone) for part in self._parts)
         return "; or ".join([first, *map(_small, others)])
 
     def in_zone(self, timezone: str) -> AnyOf:
