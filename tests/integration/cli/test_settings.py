@@ -63,7 +63,7 @@ def test_check_says_each_schedule_in_words(fastapi_crons: Cli, project: Path) ->
 @pytest.mark.parametrize(
     ("expr", "doubt"),
     [
-        ("*/10 * * * * *", "60 times in a row: seconds are the last field here, not the first"),
+        ("*/10 * * * * *", "60 times in a row; seconds are the last field here, not the first"),
         ("0 3 * * * *", "60 times in a row"),
         ("* 2 * * *", "60 times in a row; for one run an hour, write minute 0"),
         ("* */6 * * *", "60 times in a row; for one run an hour, write minute 0"),
