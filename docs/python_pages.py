@@ -189,7 +189,7 @@ def stores() -> str:
             Section(
                 "The rule of lock stores",
                 (
-                    Entry("fastapi_crons.locking.rule:JobRecord"),
+                    Entry("fastapi_crons.locking.record:JobRecord", package="fastapi_crons.locking.rule"),
                     *(
                         Entry(f"fastapi_crons.locking.rule:{name}")
                         for name in (
@@ -205,7 +205,7 @@ def stores() -> str:
                         )
                     ),
                     Entry("fastapi_crons.locking.rule:Alive"),
-                    Entry("fastapi_crons.locking.rule:LIMITS"),
+                    Entry("fastapi_crons.locking.record:LIMITS", package="fastapi_crons.locking.rule"),
                 ),
                 "Pure functions of records and the store's clock. `from fastapi_crons.locking import rule`.",
             ),

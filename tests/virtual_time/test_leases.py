@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fastapi_crons import ConfigurationError, CronConfig, Crons
 from fastapi_crons.engine.runs.context import JobContext
 from fastapi_crons.locking import DistributedLockManager, LeaseRef
-from fastapi_crons.locking.rule import MAX_TERM
+from fastapi_crons.locking.record import MAX_TERM
 from fastapi_crons.run import Run
 from fastapi_crons.state import MemoryStateBackend, Record
 from fastapi_crons.testing import VirtualClock

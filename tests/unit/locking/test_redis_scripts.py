@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import pytest
 
-from fastapi_crons.locking import rule
+from fastapi_crons.locking.rule import LIMITS
 from fastapi_crons_redis import scripts
 
 PARTS = files(scripts)
@@ -30,7 +30,7 @@ def test_positions_are_those_of_the_fields_in_python() -> None:
     assert "request[1]" in script  # ClaimRequest.job
     assert "lease[10], lease[11]" not in script
     assert "lease[12], lease[13] = cancels" in script  # Lease.cancelled, Lease.cancelled_by
-    assert f"while #registrars >= {rule.MAX_REGISTRARS} do" in script
+    assert f"while #registrars >= {LIMITS['MAX_REGISTRARS']} do" in script
 
 
 def test_the_rule_in_lua_has_the_functions_of_the_one_in_python_in_the_same_order() -> None:

@@ -94,7 +94,7 @@ def status(app: App = None, as_json: AsJson = False, verbose: Verbose = False) -
     with json_only(as_json):
         configured, now, view = with_stores(ask, app=app)
     if as_json:
-        from fastapi_crons.api.models import SchedulerModel
+        from fastapi_crons.api.scheduler_models import SchedulerModel
 
         print_json(SchedulerModel.of(view, details=True).model_dump(mode="json"))
         return

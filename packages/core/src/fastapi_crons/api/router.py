@@ -18,7 +18,6 @@ from fastapi_crons.api.access_notices import Notices
 from fastapi_crons.api.guard import Asked, Guard, ShownBearer
 from fastapi_crons.api.models import (
     CancelAnswer,
-    HealthModel,
     JobModel,
     MissedModel,
     PauseRequest,
@@ -27,11 +26,11 @@ from fastapi_crons.api.models import (
     RunModel,
     RunPage,
     RunRequest,
-    SchedulerModel,
     TickModel,
 )
 from fastapi_crons.api.plugin_routes import PluginRoutes
 from fastapi_crons.api.problems import ManagementRoute, problems
+from fastapi_crons.api.scheduler_models import HealthModel, SchedulerModel
 from fastapi_crons.engine.events import Published
 from fastapi_crons.errors import ConfigurationError
 from fastapi_crons.job import ManualRun

@@ -23,7 +23,7 @@ from fastapi_crons._util.damage import (
 )
 from fastapi_crons.locking.base import KnownJob, Lease, LiveInstance, Pause
 from fastapi_crons.locking.instance import Instance, name_of
-from fastapi_crons.locking.rule import MAX_HANDLED_AHEAD, MAX_TERM, MAX_TOKEN, UNREADABLE_TICK, JobRecord
+from fastapi_crons.locking.record import MAX_HANDLED_AHEAD, MAX_TERM, MAX_TOKEN, UNREADABLE_TICK, JobRecord
 from fastapi_crons.run import MissedReason
 
 _LEASE: dict[str, Check] = {

@@ -25,7 +25,7 @@ from fastapi_crons.locking.base import (
     Resumed,
     ResumeRequest,
 )
-from fastapi_crons.locking.rule import JobRecord
+from fastapi_crons.locking.record import JobRecord
 
 if TYPE_CHECKING:
     from fastapi_crons.locking.instance import Instance

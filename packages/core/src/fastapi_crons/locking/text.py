@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from fastapi_crons.locking.base import Lease, LiveInstance, Pause
 from fastapi_crons.locking.instance import Instance
-from fastapi_crons.locking.rule import JobRecord
+from fastapi_crons.locking.record import JobRecord
 
 __all__ = [
     "instance_from_text",

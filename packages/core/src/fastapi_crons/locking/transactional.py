@@ -32,7 +32,8 @@ from fastapi_crons.locking.checks import checked_instance, checked_lease, checke
 
 if TYPE_CHECKING:
     from fastapi_crons.locking.instance import Instance
-    from fastapi_crons.locking.rule import Alive, JobRecord
+    from fastapi_crons.locking.record import JobRecord
+    from fastapi_crons.locking.rule import Alive
 
 __all__ = ["LockTransaction", "TransactionalLockBackend", "without_waiting"]
 

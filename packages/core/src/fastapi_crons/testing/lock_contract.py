@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from fastapi_crons.clock import SystemClock
 from fastapi_crons.locking import ClaimResult, LeaseRef, LockBackend, PauseRequest, Registered
-from fastapi_crons.locking.rule import QUARANTINE
+from fastapi_crons.locking.record import QUARANTINE
 from fastapi_crons.testing._contract import on_a_shared_store, on_a_store
 from fastapi_crons.testing._lock_claims import SCHEDULE, ClaimTests, define, request
 

@@ -33,7 +33,7 @@ from fastapi_crons.engine.runs.runner import Runs
 from fastapi_crons.job import CronJob, Place
 from fastapi_crons.locking.base import ClaimResult
 from fastapi_crons.locking.client import LockClient, SupersededError
-from fastapi_crons.locking.rule import MAX_HANDLED_AHEAD
+from fastapi_crons.locking.record import MAX_HANDLED_AHEAD
 from fastapi_crons.run import RunIds
 
 logger = logging.getLogger(__name__)

@@ -13,11 +13,11 @@ from zlib import adler32, crc32
 from fastapi_crons._util.gc_pause import collector_paused
 from fastapi_crons._util.part import Finding, listed
 from fastapi_crons._util.text import counted, printable
-from fastapi_crons.clock import Clock, utc_datetime
+from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.dispatch.claims import definition_of, probe_of
 from fastapi_crons.engine.dispatch.store_clock import warn_of_reset
-from fastapi_crons.engine.dispatch.timeline import Timeline
+from fastapi_crons.engine.dispatch.timeline import Timeline, warn_where_over
 from fastapi_crons.engine.dispatch.tracked import TrackedJob
 from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.engine.runs.runner import Runs
@@ -26,7 +26,7 @@ from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import Definition, Lease, LeaseRef, Registered, Replaced
 from fastapi_crons.locking.client import LockClient
 from fastapi_crons.run import RunIds
-from fastapi_crons.schedule.due import Policy, last_tick
+from fastapi_crons.schedule.due import Policy
 from fastapi_crons.schedule.own import own_ticks
 from fastapi_crons.schedules.texts import range_of_text
 
@@ -37,8 +37,6 @@ MAX_REGISTRATIONS = 5_000
 #: How long (seconds) jobs are placed before the event loop has its turn; after how many of them the clock is read.
 _MAX_PLACING = 0.002
 _LOOKS = 50
-#: How long (seconds) before now a job may have been registered for the first time.
-_REGISTERED_JUST_NOW = 1.5
 
 
 @dataclass(eq=False, repr=False)
@@ -386,20 +384,3 @@ def _digest_of(definition: Definition) -> int:
     # Arguments come last, so that jobs without any have the digest that earlier versions make of them.
     text = f"{job}\0{schedule}\0{timezone}\0{enabled}\0{function}{definition.arguments or ''}".encode()
     return (crc32(text) << 32) + adler32(text)
-
-
-def warn_where_over(job: CronJob, last_handled: int, now: float) -> None:
-    """Say that a job is never due again, and that its last tick was not run under this definition.
-
-    A last handled tick is one that was run, or the second in which the job was registered; which one can be told by the time.
-    """
-    last = last_tick(job.schedule)
-    if last is not None and (last < last_handled or last == last_handled > now - _REGISTERED_JUST_NOW):
-        logger.warning(
-            "job %r does not run any more: the last tick of its schedule %r was %s, which had passed when the job was "
-            "registered, or fell into a pause",
-            job.name,
-            job.schedule.text,
-            utc_datetime(last).isoformat(),
-            extra={"job": job.name},
-        )

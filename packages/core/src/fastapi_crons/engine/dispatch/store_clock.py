@@ -6,7 +6,7 @@ import logging
 
 from fastapi_crons._util.damage import LATEST
 from fastapi_crons.clock import Clock, utc_datetime
-from fastapi_crons.locking.rule import MAX_AHEAD, MAX_HANDLED_AHEAD
+from fastapi_crons.locking.record import MAX_AHEAD, MAX_HANDLED_AHEAD
 
 logger = logging.getLogger(__name__)
 

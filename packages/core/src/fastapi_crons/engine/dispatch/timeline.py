@@ -13,10 +13,11 @@ from time import thread_time
 from fastapi_crons._util.backoff import Meter
 from fastapi_crons._util.part import listed
 from fastapi_crons._util.text import one_line, span
+from fastapi_crons.clock import utc_datetime
 from fastapi_crons.engine.dispatch.tracked import TrackedJob
 from fastapi_crons.job import CronJob
 from fastapi_crons.schedule.base import Schedule
-from fastapi_crons.schedule.due import SharedTicks, tick_source
+from fastapi_crons.schedule.due import SharedTicks, last_tick, tick_source
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,8 @@ _ASK_AGAIN = 60
 _COUNTING = 0.008
 #: After how many ticks the clock is read while counting.
 _LOOKS = 20
+#: How long (seconds) before now a job may have been registered for the first time.
+_REGISTERED_JUST_NOW = 1.5
 
 
 class Group:
@@ -158,3 +161,20 @@ class Timeline:
         if group.ticks.next_tick is not None:
             self._sequence += 1
             heapq.heappush(self._heap, (group.ticks.next_tick, self._sequence, group))
+
+
+def warn_where_over(job: CronJob, last_handled: int, now: float) -> None:
+    """Say that a job is never due again, and that its last tick was not run under this definition.
+
+    A last handled tick is one that was run, or the second in which the job was registered; which one can be told by the time.
+    """
+    last = last_tick(job.schedule)
+    if last is not None and (last < last_handled or last == last_handled > now - _REGISTERED_JUST_NOW):
+        logger.warning(
+            "job %r does not run any more: the last tick of its schedule %r was %s, which had passed when the job was "
+            "registered, or fell into a pause",
+            job.name,
+            job.schedule.text,
+            utc_datetime(last).isoformat(),
+            extra={"job": job.name},
+        )
