@@ -118,8 +118,23 @@ class CronConfig(BaseSettings):
     hook_timeout: Seconds = Field(10.0, description="Time limit of one hook.")
     shutdown_timeout: NotNegative = Field(30.0, description="How long a stop waits for running jobs.")
 
-    history_keep: int = Field(100, ge=1, description="How many runs are kept per job.")
-    history_days: Seconds = Field(30.0, description="For how many days runs are kept.")
+    history_keep: int = Field(1_000, ge=1, description="The newest so many runs of each job are kept.")
+    history_days: Seconds = Field(30.0, description="For how many days runs and missed ticks are kept.")
+    history_keep_failed: int = Field(
+        10_000,
+        ge=0,
+        description="The newest so many runs of each job that did not complete are kept beyond history_keep, and so many "
+        "records of missed ticks. Default: 10,000; where only history_keep is set, no more than that.",
+    )
+    history_keep_always: int = Field(
+        100,
+        ge=0,
+        description="The newest so many runs of each job are kept however old they are. Default: 100, and at most "
+        "history_keep; where only history_days is set, none.",
+    )
+    figures_days: Seconds = Field(
+        365.0, description="For how many days the figures of each job and day are kept, from which stats answers."
+    )
     forget_after_days: Seconds = Field(
         30.0,
         description="A job that no instance has registered for so many days is deleted from the stores, with its history.",
@@ -266,6 +281,17 @@ class CronConfig(BaseSettings):
             self._follow("heartbeat_interval", min(self.heartbeat_interval, self.instance_timeout / 2))
         else:
             self._follow("instance_timeout", max(self.instance_timeout, self.heartbeat_interval * 3))
+        return self
+
+    @model_validator(mode="after")
+    def _keep_to_limits_of_history(self) -> CronConfig:
+        """Let a limit that was set hold for all, unless the others were set, too."""
+        given = self.model_fields_set
+        if "history_keep_failed" not in given and "history_keep" in given:
+            object.__setattr__(self, "history_keep_failed", 0)
+        if "history_keep_always" not in given:
+            always = 0 if "history_days" in given else min(self.history_keep_always, self.history_keep)
+            object.__setattr__(self, "history_keep_always", always)
         return self
 
     def _follow(self, name: str, value: float) -> None:

@@ -33,11 +33,16 @@ REASONS: dict[MissedReason, str] = {
     "misfire_grace_time": "it was later than its misfire grace time allows",
     "max_catch_up": "it was older than the late ticks that max_catch_up allows to run",
 }
+#: How runs end that did not do their work, and that nobody cancelled.
+FAILED: tuple[RunStatus, ...] = ("failed", "timed_out", "interrupted")
 #: The error type of runs that were interrupted because their process died or lost its lease: their ticks are rerun.
 INTERRUPTED = "Interrupted"
 #: How many characters of a run's id are shown, and how many a user has to give at least.
 SHORT_ID = 8
 SHORTEST_ID = 4
+
+#: The latest time that an id can hold.
+_LAST_MILLISECOND = 2**48 - 1
 
 #: A run that waited for less than this (seconds) did not really wait.
 SHORTEST_WAIT = 0.01
@@ -200,6 +205,15 @@ def made_at(record_id: str) -> float:
         return int(record_id[:8] + record_id[9:13], 16) / 1000
     except ValueError:
         return 0.0
+
+
+def first_id_at(instant: float) -> str:
+    """A text that sorts before the ids of all runs and records made at an instant (Unix seconds) or later.
+
+    And behind those made before it: ids begin with the time, in milliseconds as hexadecimal digits.
+    """
+    digits = f"{min(max(0, int(instant * 1000)), _LAST_MILLISECOND):012x}"
+    return f"{digits[:8]}-{digits[8:]}"
 
 
 class RunIds:

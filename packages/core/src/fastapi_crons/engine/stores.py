@@ -22,6 +22,17 @@ from fastapi_crons.state.client import answer_of
 logger = logging.getLogger(__name__)
 
 
+def limits_of(config: CronConfig) -> HistoryLimits:
+    """How much history the settings say is kept."""
+    return HistoryLimits(
+        config.history_keep,
+        config.history_days,
+        config.history_keep_failed,
+        config.history_keep_always,
+        config.figures_days,
+    )
+
+
 @dataclass(eq=False, repr=False)
 class Stores(Part):
     """The stores of one scheduler. With `to_read` nothing is written to them, and other instances don't see this one."""
@@ -38,7 +49,7 @@ class Stores(Part):
     async def startup(self) -> None:
         self._instance.lives_here(alive=True)
         await self._locks.open(self._instance, to_read=self.to_read)
-        limits = HistoryLimits(self._config.history_keep, self._config.history_days)
+        limits = limits_of(self._config)
         connect = self._state.open_to_read if self.to_read else self._state.open
         try:
             await answer_of(connect(self._config.namespace, limits), self._config.store_timeout)

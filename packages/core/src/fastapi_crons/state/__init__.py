@@ -3,10 +3,31 @@
 from typing import Any
 
 from fastapi_crons._elsewhere import class_elsewhere
-from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, Signal, StateBackend
+from fastapi_crons.state.base import (
+    Event,
+    HistoryLimits,
+    JobState,
+    MissedQuery,
+    Record,
+    RunQuery,
+    Signal,
+    StateBackend,
+)
+from fastapi_crons.state.figures import Figures
 from fastapi_crons.state.memory import MemoryStateBackend
 
-__all__ = ["Event", "HistoryLimits", "JobState", "MemoryStateBackend", "Record", "Signal", "StateBackend"]
+__all__ = [
+    "Event",
+    "Figures",
+    "HistoryLimits",
+    "JobState",
+    "MemoryStateBackend",
+    "MissedQuery",
+    "Record",
+    "RunQuery",
+    "Signal",
+    "StateBackend",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,15 +10,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Collection, Sequence
+from operator import attrgetter
 from sys import maxsize
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
-from fastapi_crons.run import MissedTicks, Run, RunStatus
+from fastapi_crons.run import FAILED, MissedTicks, Run, RunStatus, first_id_at
+from fastapi_crons.state.figures import Figures, of_missed, of_run, total
 
 if TYPE_CHECKING:
     from fastapi_crons.locking.base import LockBackend, Reach
 
 Record = Run | MissedTicks
+
+#: How many runs are read at a time where a store is searched that has no way of its own.
+_PAGE = 500
+#: Sorts behind the ids of all runs.
+_LAST_ID = "g"
 
 
 class Signal(NamedTuple):
@@ -36,10 +43,19 @@ Event = Record | Signal
 
 
 class HistoryLimits(NamedTuple):
-    """How much history is kept: so many runs per job, none older than so many days."""
+    """How much history is kept. A run that is not over is never deleted."""
 
     keep: int
+    """The newest so many runs of each job are kept for `days`."""
     days: float
+    """How long runs and missed ticks are kept."""
+    keep_failed: int = 0
+    """The newest so many runs of each job that did not complete are kept for `days`, too, beyond `keep`; and so many records of
+    missed ticks, where that is more than `keep`."""
+    keep_always: int = 0
+    """The newest so many runs of each job are kept however old they are."""
+    figures_days: float = 365
+    """How long the figures of each job and day are kept."""
 
 
 class JobState(NamedTuple):
@@ -50,6 +66,65 @@ class JobState(NamedTuple):
     instance: str
     last_run_ts: float
     """When the job's latest run began."""
+    last_success_ts: float | None = None
+    """When the latest run that completed ended; None where none is known. It stays when that run is deleted."""
+    last_success_run: str | None = None
+    """The id of that run."""
+    last_success_took: float | None = None
+    """How long (seconds) it took."""
+    failures: int = 0
+    """How many runs have failed, exceeded their time limit, or were interrupted since a run completed last."""
+
+
+class RunQuery(NamedTuple):
+    """Which runs are wanted. Instants in Unix seconds (UTC); `since` is included, `until` is not."""
+
+    jobs: Collection[str] | None = None
+    """Of these jobs; None for all."""
+    statuses: Collection[RunStatus] = ()
+    """With any of these statuses; none for all."""
+    since: float | None = None
+    """Claimed at this time or later, as their ids say."""
+    until: float | None = None
+    """Claimed before this time."""
+    before: str | None = None
+    """Older than the run with this id, which need not be on record."""
+    limit: int = 50
+
+
+class MissedQuery(NamedTuple):
+    """Which records of missed ticks are wanted. Instants in Unix seconds (UTC); `since` is included, `until` is not."""
+
+    jobs: Collection[str] | None = None
+    """Of these jobs; None for all that have run."""
+    since: float | None = None
+    """With a tick at this time or later."""
+    until: float | None = None
+    """With a tick before this time."""
+    before: str | None = None
+    """Older than the record with this id, which need not be on record."""
+    limit: int = 50
+
+
+def is_wanted(ticks: MissedTicks, query: MissedQuery) -> bool:
+    """Whether a query asks for this record, its limit aside."""
+    return (
+        (query.jobs is None or ticks.job in query.jobs)
+        and (query.since is None or ticks.last_ts >= query.since)
+        and (query.until is None or ticks.first_ts < query.until)
+        and (query.before is None or ticks.id < query.before)
+    )
+
+
+def state_after(state: JobState | None, run: Run) -> JobState:
+    """The state of a job after a record of one of its runs, which is newer than those before, or ends later."""
+    known = state or JobState(run.job, run.status, run.instance, run.started_ts)
+    found = known._replace(status=run.status, instance=run.instance, last_run_ts=run.started_ts)
+    if run.status == "completed":
+        return found._replace(
+            last_success_ts=run.ended_ts, last_success_run=run.id, last_success_took=run.duration, failures=0
+        )
+    return found._replace(failures=found.failures + 1) if run.status in FAILED else found
 
 
 class StateBackend(ABC):
@@ -112,12 +187,69 @@ class StateBackend(ABC):
     async def forget(self, jobs: Collection[str]) -> None:
         """Delete the states and the history of jobs that have not been registered for a long time."""
 
+    async def find_runs(self, query: RunQuery) -> list[Run]:
+        """The runs that a query asks for, newest first, without their logs. One query, however many jobs it names.
+
+        The time it takes must not grow with the runs that are on record, where it asks for runs that did not complete: an
+        index of these is small.
+        """
+        found: list[Run] = []
+        before = query.before
+        if query.until is not None:
+            before = min(before or _LAST_ID, first_id_at(query.until))
+        oldest = "" if query.since is None else first_id_at(query.since)
+        while len(found) < query.limit:
+            page = await self.runs(None, limit=_PAGE, before=before)
+            found += [
+                run
+                for run in page
+                if run.id >= oldest
+                and (query.jobs is None or run.job in query.jobs)
+                and (not query.statuses or run.status in query.statuses)
+            ]
+            if len(page) < _PAGE or page[-1].id < oldest:
+                break
+            before = page[-1].id
+        return found[: query.limit]
+
+    async def find_missed(self, query: MissedQuery) -> list[MissedTicks]:
+        """The records of missed ticks that a query asks for, newest first. One query, however many jobs it names."""
+        jobs = list(await self.states()) if query.jobs is None else query.jobs
+        by_job = await self.missed_by_job(jobs, limit=maxsize)
+        found = [ticks for records in by_job.values() for ticks in records if is_wanted(ticks, query)]
+        return sorted(found, key=attrgetter("id"), reverse=True)[: query.limit]
+
+    async def find_ids(self, part: str, job: str | None = None) -> list[str]:
+        """The ids of the runs of a job, or of all, that begin or end with a text (lower case), newest first."""
+        runs = await self.runs(job, limit=maxsize)
+        return [run.id for run in runs if run.id.startswith(part) or run.id.endswith(part)]
+
+    async def figures(self, jobs: Collection[str] | None, *, since: int, until: int | None = None) -> list[Figures]:
+        """The figures of each of these jobs, or of all, and of each day from `since` to `until`, both included. One query.
+
+        Days are counted from 1970-01-01, in UTC. A run counts from when it is first on record as ended, and never twice. By
+        default those of what is on record.
+        """
+        runs = [run for run in await self.runs(None, limit=maxsize) if run.ended_ts is not None]
+        names = {run.job for run in runs} if jobs is None else set(jobs)
+        missed = await self.missed_by_job(names, limit=maxsize)
+        found = total(
+            [
+                *(of_run(run) for run in runs if run.job in names),
+                *(each for records in missed.values() for ticks in records for each in of_missed(ticks)),
+            ]
+        )
+        return [each for each in found.values() if since <= each.day <= (maxsize if until is None else until)]
+
     async def states(self, jobs: Collection[str] | None = None) -> dict[str, JobState]:
-        """The states of the named jobs, or of all, by name; jobs that never ran are left out. One query."""
+        """The states of the named jobs, or of all, by name; jobs that never ran are left out. One query.
+
+        By default those that the runs on record show.
+        """
         states: dict[str, JobState] = {}
-        for run in await self.runs(None, limit=maxsize):
-            if run.job not in states and (jobs is None or run.job in jobs):
-                states[run.job] = JobState(run.job, run.status, run.instance, run.started_ts)
+        for run in reversed(await self.runs(None, limit=maxsize)):
+            if jobs is None or run.job in jobs:
+                states[run.job] = state_after(states.get(run.job), run)
         return states
 
     async def runs_by_id(self, run_ids: Collection[str]) -> dict[str, Run]:

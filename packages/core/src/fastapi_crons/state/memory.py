@@ -8,8 +8,18 @@ from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, ClassVar
 
 from fastapi_crons.errors import StoreUnavailableError
-from fastapi_crons.run import MissedTicks, Run, RunStatus
-from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, StateBackend
+from fastapi_crons.run import FAILED, MissedTicks, Run, RunStatus, first_id_at
+from fastapi_crons.state.base import (
+    Event,
+    HistoryLimits,
+    JobState,
+    MissedQuery,
+    Record,
+    RunQuery,
+    StateBackend,
+    is_wanted,
+)
+from fastapi_crons.state.figures import Figures, add, day_of, of_missed, of_run
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,9 +39,17 @@ class MemoryStateBackend(StateBackend):
 
     def __init__(self) -> None:
         self._limits = HistoryLimits(100, 30)
-        # By job, each oldest first.
+        #: By job, each oldest first: the newest runs, and those that did not complete and are older than these.
         self._runs: dict[str, dict[str, Run]] = {}
+        self._failed: dict[str, dict[str, Run]] = {}
         self._missed: dict[str, dict[str, MissedTicks]] = {}
+        #: The latest run of each job, the latest one that completed, and how many have failed since.
+        self._latest: dict[str, Run] = {}
+        self._successes: dict[str, Run] = {}
+        self._failures: dict[str, int] = {}
+        #: Figures by job and day, and those that are not added up yet.
+        self._figures: dict[tuple[str, int], Figures] = {}
+        self._ended: list[Run] = []
         self._subscribers: set[asyncio.Queue[Event]] = set()
 
     async def open(self, namespace: str, limits: HistoryLimits) -> None:
@@ -41,26 +59,64 @@ class MemoryStateBackend(StateBackend):
         """Keeps its history, for a scheduler that is started again."""
 
     async def write(self, records: Sequence[Record]) -> None:
-        keep, by_job = self._limits.keep, self._runs
         for record in records:
             if isinstance(record, MissedTicks):
-                if self._subscribers:
-                    self._publish(record)
-                missed = self._missed.setdefault(record.job, {})
-                missed[record.id] = record
-                if len(missed) > keep:
-                    del missed[min(missed)]
+                self._keep_missed(record)
+            elif not self._keep_run(record):
                 continue
-            runs = by_job.get(record.job)
-            if runs is None:
-                runs = by_job[record.job] = {}
-            known = runs.get(record.id)
-            if known is None or known.status == "running":
-                if self._subscribers:
-                    self._publish(record)
-                runs[record.id] = record
-                if len(runs) > keep:
-                    del runs[next(iter(runs))]
+            if self._subscribers:
+                self._publish(record)
+
+    def _keep_missed(self, ticks: MissedTicks) -> None:
+        missed = self._missed.setdefault(ticks.job, {})
+        if ticks.id in missed:
+            add(self._figures, of_missed(missed[ticks.id], sign=-1))
+        add(self._figures, of_missed(ticks))
+        missed[ticks.id] = ticks
+        if len(missed) > max(self._limits.keep, self._limits.keep_failed):
+            del missed[min(missed)]
+
+    def _keep_run(self, run: Run) -> bool:
+        """Keep a run; False for one that is on record as ended."""
+        runs = self._runs.get(run.job)
+        if runs is None:
+            runs = self._runs[run.job] = {}
+        known = runs.get(run.id)
+        if known is None:
+            runs[run.id] = run
+            if len(runs) > self._limits.keep:
+                self._set_aside(run.job, runs.pop(next(iter(runs))))
+        elif known.status == "running":
+            # A run that was cut off is recorded by another instance, which does not know what it has logged.
+            runs[run.id] = (
+                run if run.log or not known.log else replace(run, log=known.log, log_dropped=known.log_dropped)
+            )
+        else:
+            return False
+        latest = self._latest.get(run.job)
+        if latest is None or run.id >= latest.id:
+            self._latest[run.job] = run
+        if run.status != "running":
+            self._ended.append(run)
+            if run.status == "completed":
+                self._successes[run.job] = run
+                self._failures.pop(run.job, None)
+            elif run.status in FAILED:
+                self._failures[run.job] = self._failures.get(run.job, 0) + 1
+        return True
+
+    def _set_aside(self, job: str, run: Run) -> None:
+        """Keep a run that did not complete beyond the number of the others."""
+        keep = self._limits.keep_failed
+        if keep and run.status not in ("completed", "running"):
+            failed = self._failed.setdefault(job, {})
+            failed[run.id] = run
+            if len(failed) > keep:
+                del failed[next(iter(failed))]
+
+    def _count_ended(self) -> None:
+        ended, self._ended = self._ended, []
+        add(self._figures, map(of_run, ended))
 
     def events(self, *, records: bool = True) -> AsyncGenerator[Event, None] | None:
         return self._subscribe() if records else None
@@ -86,57 +142,104 @@ class MemoryStateBackend(StateBackend):
 
     async def states(self, jobs: Collection[str] | None = None) -> dict[str, JobState]:
         states = {}
-        for name in self._runs if jobs is None else jobs:
-            runs = self._runs.get(name)
-            if not runs:
+        for name in self._latest if jobs is None else jobs:
+            run, success = self._latest.get(name), self._successes.get(name)
+            if run is None:
                 continue
-            run = runs[max(runs)]
-            states[name] = JobState(name, run.status, run.instance, run.started_ts)
+            state = JobState(name, run.status, run.instance, run.started_ts, failures=self._failures.get(name, 0))
+            if success is not None:
+                state = state._replace(
+                    last_success_ts=success.ended_ts, last_success_run=success.id, last_success_took=success.duration
+                )
+            states[name] = state
         return states
 
     async def runs(
         self, job: str | None, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
     ) -> list[Run]:
-        of_jobs = [runs for runs in (self._runs.values() if job is None else [self._runs.get(job)]) if runs]
+        jobs = None if job is None else (job,)
+        return await self.find_runs(RunQuery(jobs, () if status is None else (status,), None, None, before, limit))
+
+    async def find_runs(self, query: RunQuery) -> list[Run]:
+        jobs = list(self._runs) if query.jobs is None else query.jobs
+        kept = [runs for job in jobs for runs in (self._runs.get(job), self._failed.get(job)) if runs]
+        oldest = "" if query.since is None else first_id_at(query.since)
+        ends = [
+            end for end in (query.before, None if query.until is None else first_id_at(query.until)) if end is not None
+        ]
+        newest = min(ends, default=None)
         found: list[Run] = []
         # Those that ran last come first: the others are looked at only until there is enough that is newer.
-        for newest, runs in sorted(((max(runs), runs) for runs in of_jobs), key=itemgetter(0), reverse=True):
-            if len(found) >= limit and (not found or found[-1].id > newest):
+        for last, runs in sorted(((max(runs), runs) for runs in kept), key=itemgetter(0), reverse=True):
+            if last < oldest or (len(found) >= query.limit and (not found or found[-1].id > last)):
                 break
             found += [
                 run
                 for run in runs.values()
-                if (before is None or run.id < before) and (status is None or run.status == status)
+                if run.id >= oldest
+                and (newest is None or run.id < newest)
+                and (not query.statuses or run.status in query.statuses)
             ]
-            found = sorted(found, key=attrgetter("id"), reverse=True)[:limit]
+            found = sorted(found, key=attrgetter("id"), reverse=True)[: query.limit]
         return found
 
     async def run(self, run_id: str) -> Run | None:
-        return next((runs[run_id] for runs in self._runs.values() if run_id in runs), None)
+        return (await self.runs_by_id([run_id])).get(run_id)
 
     async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:
-        newest_first = sorted(self._missed.get(job, {}).values(), key=lambda ticks: ticks.id, reverse=True)
-        return newest_first[:limit]
+        return await self.find_missed(MissedQuery((job,), limit=limit))
+
+    async def find_missed(self, query: MissedQuery) -> list[MissedTicks]:
+        jobs = list(self._missed) if query.jobs is None else query.jobs
+        kept = [ticks for job in jobs for ticks in self._missed.get(job, {}).values() if is_wanted(ticks, query)]
+        return sorted(kept, key=attrgetter("id"), reverse=True)[: query.limit]
+
+    async def find_ids(self, part: str, job: str | None = None) -> list[str]:
+        kept = [runs for by_job in (self._runs, self._failed) for name, runs in by_job.items() if job in (None, name)]
+        ids = (run_id for runs in kept for run_id in runs if run_id.startswith(part) or run_id.endswith(part))
+        return sorted(ids, reverse=True)
+
+    async def figures(self, jobs: Collection[str] | None, *, since: int, until: int | None = None) -> list[Figures]:
+        self._count_ended()
+        return [
+            each
+            for each in self._figures.values()
+            if (jobs is None or each.job in jobs) and since <= each.day and (until is None or each.day <= until)
+        ]
 
     async def runs_by_id(self, run_ids: Collection[str]) -> dict[str, Run]:
-        return {run_id: runs[run_id] for runs in self._runs.values() for run_id in runs.keys() & set(run_ids)}
+        wanted = set(run_ids)
+        kept = (runs for by_job in (self._runs, self._failed) for runs in by_job.values())
+        return {run_id: runs[run_id] for runs in kept for run_id in runs.keys() & wanted}
 
     async def unfinished(self) -> list[Run]:
         return [run for runs in self._runs.values() for run in runs.values() if run.status == "running"]
 
     async def prune(self, now: float) -> None:
-        oldest = now - self._limits.days * 86400
-        for runs in self._runs.values():
-            for run_id in [run.id for run in runs.values() if run.started_ts < oldest and run.status != "running"]:
-                del runs[run_id]
+        oldest = first_id_at(now - self._limits.days * 86_400)
+        for job, runs in self._runs.items():
+            failed = self._failed.get(job, {})
+            if not runs or min(next(iter(runs)), next(iter(failed), "g")) >= oldest:
+                continue
+            always = set(sorted({*runs, *failed}, reverse=True)[: self._limits.keep_always])
+            for kept in (runs, failed):
+                for run_id in [each for each, run in kept.items() if each < oldest and run.status != "running"]:
+                    if run_id not in always:
+                        del kept[run_id]
         for missed in self._missed.values():
-            for record_id in [ticks.id for ticks in missed.values() if ticks.recorded_ts < oldest]:
+            for record_id in [each for each in missed if each < oldest]:
                 del missed[record_id]
+        self._count_ended()
+        first_day = day_of(now - self._limits.figures_days * 86_400)
+        self._figures = {key: figures for key, figures in self._figures.items() if figures.day >= first_day}
 
     async def forget(self, jobs: Collection[str]) -> None:
         for job in jobs:
-            self._runs.pop(job, None)
-            self._missed.pop(job, None)
+            for kept in (self._runs, self._failed, self._missed, self._latest, self._successes, self._failures):
+                kept.pop(job, None)
+        gone = set(jobs)
+        self._ended = [run for run in self._ended if run.job not in gone]
+        self._figures = {key: figures for key, figures in self._figures.items() if figures.job not in gone}
 
     def companion_lock(self) -> LockBackend:
         from fastapi_crons.locking.local import LocalLockBackend

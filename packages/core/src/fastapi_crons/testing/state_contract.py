@@ -7,25 +7,16 @@ import random
 from contextlib import aclosing
 from dataclasses import replace
 
-from fastapi_crons.clock import SystemClock
 from fastapi_crons.run import LogLine, MissedTicks, Run, RunError, RunIds, RunStatus
-from fastapi_crons.state import HistoryLimits, Signal, StateBackend
-from fastapi_crons.testing._contract import Contract, on_a_shared_store, on_a_store, skip_unless
+from fastapi_crons.state import Signal, StateBackend
+from fastapi_crons.testing._contract import on_a_shared_store, on_a_store, skip_unless
+from fastapi_crons.testing._state_questions import DAY, NOW, QuestionTests, a_run, new_id
 
-NOW = SystemClock().now()
-_DAY = 86_400
 #: What some take for the end of a line.
 _LINE_ENDS = "\n \r \x85 \u2028"
-new_id = RunIds()
 
 
-def a_run(job: str = "job", status: RunStatus = "running", *, run_id: str | None = None, started: float = NOW) -> Run:
-    """A run of a tick, which took a second where it has ended."""
-    ended = None if status == "running" else started + 1
-    return Run(run_id or new_id(), job, int(started), "schedule", 1, "here", 7, status, started, ended)
-
-
-class StateContract(Contract[StateBackend]):
+class StateContract(QuestionTests):
     """Inherit from this in a test module, and say how your store is made; the rest is pytest's.
 
         class TestMyState(StateContract):
@@ -34,19 +25,6 @@ class StateContract(Contract[StateBackend]):
 
     Each call must lead to the same store, as if it were made by another instance. The tests keep to namespaces of their own.
     """
-
-    opened: list[StateBackend]
-
-    async def another(self, *, namespace: str | None = None, keep: int = 5, days: float = 30) -> StateBackend:
-        """The store as another instance opens it."""
-        store = self.make_store()
-        await store.open(namespace or self.namespace, HistoryLimits(keep, days))
-        self.opened.append(store)
-        return store
-
-    async def close_all(self) -> None:
-        for store in self.opened:
-            await store.close()
 
     @on_a_store
     async def test_a_run_comes_back_as_it_was(self, state: StateBackend) -> None:
@@ -184,8 +162,8 @@ class StateContract(Contract[StateBackend]):
 
     @on_a_store
     async def test_history_is_bounded_by_number_and_age(self, state: StateBackend) -> None:
-        ids = RunIds(lambda: NOW - 40 * _DAY)
-        await state.write([a_run("old", "completed", run_id=ids(), started=NOW - 40 * _DAY)])
+        ids = RunIds(lambda: NOW - 40 * DAY)
+        await state.write([a_run("old", "completed", run_id=ids(), started=NOW - 40 * DAY)])
         await state.write([a_run("busy", "completed", started=NOW + number) for number in range(20)])
         await state.prune(NOW)
         assert await state.runs("old") == []
@@ -201,9 +179,9 @@ class StateContract(Contract[StateBackend]):
         running = a_run("busy")
         await state.write([running])
         await state.write([a_run("busy", "completed", started=NOW + number) for number in range(20)])
-        old = RunIds(lambda: NOW - 40 * _DAY)()
+        old = RunIds(lambda: NOW - 40 * DAY)()
         rows = [MissedTicks(new_id(), "hung", 10, 20, 3, "overlap", NOW, "here") for _ in range(20)]
-        await state.write([*rows, MissedTicks(old, "old", 10, 20, 3, "overlap", NOW - 40 * _DAY, "here")])
+        await state.write([*rows, MissedTicks(old, "old", 10, 20, 3, "overlap", NOW - 40 * DAY, "here")])
         await state.prune(NOW)
         assert await state.missed("hung", limit=100) == rows[:-6:-1]
         assert await state.missed("old") == []
