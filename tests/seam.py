@@ -60,7 +60,7 @@ THROTTLE_MONOTONIC = Inside("fastapi_crons.api.throttle", "monotonic")
 #: A job as `list-jobs --json` prints it.
 JOB_JSON = Inside("fastapi_crons_cli.commands.listing", "job_json")
 #: The time by which SQLite's listeners are taken for dead; what takes over a file of 2.x.
-SQLITE_EVENT_TIME = Inside("fastapi_crons_sqlite._events", "time")
+SQLITE_EVENT_TIME = Inside("fastapi_crons_sqlite._history.events", "time")
 SQLITE_TAKE_OVER = Inside("fastapi_crons_sqlite._schema", "_convert")
 #: After how long (seconds) without a word a listener asks whether Redis is there.
 REDIS_SILENCE = Inside("fastapi_crons_redis.subscription", "SILENCE")

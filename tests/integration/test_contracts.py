@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from fastapi_crons.locking import LocalLockBackend, LockBackend, TransactionalLockBackend
-from fastapi_crons.run import RunIds
-from fastapi_crons.state import MemoryStateBackend, StateBackend
+from fastapi_crons.run import MissedTicks, Run, RunIds, RunStatus
+from fastapi_crons.state import MemoryStateBackend, MissedQuery, RunQuery, StateBackend
 from fastapi_crons.testing import LockContract, LockWalk, StateContract
 from fastapi_crons_redis import RedisLockBackend, RedisStateBackend
 from fastapi_crons_sqlite import SQLiteLockBackend, SQLiteStateBackend
@@ -59,8 +59,18 @@ class TestMemoryState(StateContract):
 class PlainState(SQLiteStateBackend):
     """Whatever a state store need not write itself."""
 
-    states, unfinished = StateBackend.states, StateBackend.unfinished
+    states, unfinished, figures = StateBackend.states, StateBackend.unfinished, StateBackend.figures
     runs_by_id, missed_by_job = StateBackend.runs_by_id, StateBackend.missed_by_job
+    find_runs, find_missed, find_ids = StateBackend.find_runs, StateBackend.find_missed, StateBackend.find_ids
+
+    async def runs(
+        self, job: str | None, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
+    ) -> list[Run]:
+        query = RunQuery(None if job is None else [job], (status,) if status else (), before=before, limit=limit)
+        return await SQLiteStateBackend.find_runs(self, query)
+
+    async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:
+        return await SQLiteStateBackend.find_missed(self, MissedQuery([job], limit=limit))
 
 
 class TestPlainState(StateContract):

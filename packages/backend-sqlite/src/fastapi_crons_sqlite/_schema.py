@@ -11,11 +11,14 @@ import sqlite3
 from typing import NamedTuple
 
 from fastapi_crons.errors import StoreUnusableError
+from fastapi_crons_sqlite._history.counting import count_history
+from fastapi_crons_sqlite._history.rows import NOT_COMPLETED
+from fastapi_crons_sqlite._transaction import Transaction
 
 logger = logging.getLogger("fastapi_crons.sqlite")
 
 #: The layout that this version writes, and the oldest version of the layout that may work on it.
-VERSION = 6
+VERSION = 7
 COMPATIBLE_FROM = 1
 
 #: The documented tables and their columns. A database of fastapi-crons 2.x has them already, and one of 0.1 a part of them.
@@ -34,6 +37,7 @@ _FORMER = {
     "cron_locks",
 }
 _LAYOUT = "crons_layout"
+_FIRST_WITH_FIGURES = 7
 # In our other tables, `job` and `name` hold the job's name, behind the namespace and a slash unless that is the
 # default one. Instants are Unix seconds.
 _MIGRATIONS: dict[int, tuple[str, ...]] = {
@@ -89,6 +93,16 @@ _MIGRATIONS: dict[int, tuple[str, ...]] = {
     4: ("ALTER TABLE job_run ADD COLUMN waited REAL NOT NULL DEFAULT 0",),
     5: ("ALTER TABLE job_run ADD COLUMN arguments_json TEXT",),
     6: ("ALTER TABLE lock_job ADD COLUMN arguments TEXT",),
+    7: (
+        f"CREATE INDEX job_run_not_completed ON job_run (id) WHERE {NOT_COMPLETED}",
+        f"CREATE INDEX job_run_not_completed_by_job ON job_run (job, id) WHERE {NOT_COMPLETED}",
+        """CREATE TABLE job_success (
+            name TEXT PRIMARY KEY, run TEXT, ended_ts REAL, took REAL, failures INTEGER NOT NULL) WITHOUT ROWID""",
+        """CREATE TABLE job_figures (
+            job TEXT NOT NULL, day INTEGER NOT NULL, runs INTEGER NOT NULL, failed INTEGER NOT NULL, missed INTEGER NOT NULL,
+            longest REAL NOT NULL, durations TEXT NOT NULL, PRIMARY KEY (job, day)) WITHOUT ROWID""",
+        "CREATE INDEX job_figures_by_day ON job_figures (day)",
+    ),
 }
 
 
@@ -121,6 +135,8 @@ def prepare(connection: sqlite3.Connection, path: str) -> str | None:
             for statement in _MIGRATIONS[version]:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {version}")
+        if found < _FIRST_WITH_FIGURES:
+            count_history(Transaction(connection))
         if found < VERSION:
             connection.execute("UPDATE crons_layout SET version = ?, compatible_from = ?", (VERSION, COMPATIBLE_FROM))
         if _layout_row(connection) is None:

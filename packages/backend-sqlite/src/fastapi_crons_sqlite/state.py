@@ -5,17 +5,30 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from sys import maxsize
 from typing import TYPE_CHECKING, ClassVar
 
 from fastapi_crons.locking.base import Reach
-from fastapi_crons.run import MissedTicks, Run, RunStatus
-from fastapi_crons.state.base import Event, HistoryLimits, JobState, Record, StateBackend
+from fastapi_crons.run import MissedTicks, Run, RunStatus, first_id_at
+from fastapi_crons.state.base import Event, HistoryLimits, JobState, MissedQuery, Record, RunQuery, StateBackend
 from fastapi_crons.state.checks import Damage, checked_state
+from fastapi_crons.state.figures import Figures
 from fastapi_crons_sqlite._database import Database
-from fastapi_crons_sqlite._events import clean_up, publish, subscribe
+from fastapi_crons_sqlite._history.counting import FIGURES_COLUMNS, count, figures_of, newly_ended
+from fastapi_crons_sqlite._history.events import clean_up, publish, subscribe
+from fastapi_crons_sqlite._history.pruning import Pruning
+from fastapi_crons_sqlite._history.rows import (
+    MISSED_COLUMNS,
+    NOT_COMPLETED,
+    RUN_COLUMNS,
+    log_of,
+    missed_of,
+    missed_row,
+    run_of,
+    run_row,
+)
 from fastapi_crons_sqlite._names import Names
-from fastapi_crons_sqlite._rows import MISSED_COLUMNS, RUN_COLUMNS, log_of, missed_of, missed_row, run_of, run_row
-from fastapi_crons_sqlite._transaction import Row, Transaction, as_json
+from fastapi_crons_sqlite._transaction import Row, Transaction, Value, as_json
 
 if TYPE_CHECKING:
     from fastapi_crons.locking.base import LockBackend
@@ -36,8 +49,8 @@ _OR_CLOSE_RUNS = """
     ON CONFLICT (id) DO UPDATE SET
         status = excluded.status, attempt = excluded.attempt, ended_ts = excluded.ended_ts,
         error_type = excluded.error_type, error_message = excluded.error_message,
-        error_traceback = excluded.error_traceback, result = excluded.result, log = excluded.log,
-        log_dropped = excluded.log_dropped, delay = excluded.delay, waited = excluded.waited,
+        error_traceback = excluded.error_traceback, result = excluded.result, log = coalesce(excluded.log, log),
+        log_dropped = max(excluded.log_dropped, log_dropped), delay = excluded.delay, waited = excluded.waited,
         arguments_json = excluded.arguments_json
     WHERE job_run.status = 'running'"""
 _INSERT_MISSED = f"INSERT OR REPLACE INTO job_missed ({MISSED_COLUMNS})"
@@ -57,12 +70,16 @@ _WRITE_STATE = f"""
 # A database of fastapi-crons 2.x may have rows in only one of the tables, and times without an offset.
 _STATE_COLUMNS = """
     status.name, status.status, coalesce(status.instance_id, ''),
-    (coalesce(julianday(status.started_at), julianday(state.last_run)) - 2440587.5) * 86400.0"""
+    (coalesce(julianday(status.started_at), julianday(state.last_run)) - 2440587.5) * 86400.0,
+    success.ended_ts, success.run, success.took, coalesce(success.failures, 0)"""
 _STATES = """
     FROM job_status AS status LEFT JOIN job_state AS state ON state.name = status.name
+    LEFT JOIN job_success AS success ON success.name = status.name
     WHERE coalesce(status.started_at, state.last_run) IS NOT NULL"""
-#: How many jobs are cut back in one transaction, and how many rows of old history go in one.
-_PRUNE_JOBS, _PRUNE_ROWS = 200, 2_000
+#: The runs of so many jobs are found faster by job than by time.
+_FEW_JOBS = 100
+#: How far (seconds) the clocks of two instances may differ.
+_CLOCKS_DIFFER = 3_600
 
 
 class SQLiteStateBackend(StateBackend):
@@ -76,9 +93,7 @@ class SQLiteStateBackend(StateBackend):
         self._damage = Damage(f"history in {self._database.path}")
         self._names = Names("default")
         self._namespace = "default"
-        self._limits = HistoryLimits(100, 30)
-        #: Jobs with runs that were written since the history was last cut back; None for all.
-        self._grown: set[str] | None = None
+        self._pruning = Pruning(self._database, self._names, HistoryLimits(100, 30))
 
     @property
     def path(self) -> str:
@@ -92,7 +107,8 @@ class SQLiteStateBackend(StateBackend):
         await self._open(namespace, limits, to_read=True)
 
     async def _open(self, namespace: str, limits: HistoryLimits, *, to_read: bool) -> None:
-        self._names, self._namespace, self._limits, self._grown = Names(namespace), namespace, limits, None
+        self._names, self._namespace = Names(namespace), namespace
+        self._pruning = Pruning(self._database, self._names, limits)
         await self._database.open(to_read=to_read)
 
     async def close(self) -> None:
@@ -104,33 +120,27 @@ class SQLiteStateBackend(StateBackend):
         return SQLiteLockBackend(self.path, busy_timeout=self._busy_timeout)
 
     async def write(self, records: Sequence[Record]) -> None:
-        key = self._names.key
-        runs: list[Row] = []
-        missed: list[Row] = []
+        names = self._names
+        runs = [record for record in records if isinstance(record, Run)]
+        missed = [record for record in records if isinstance(record, MissedTicks)]
+        run_rows = [run_row(run, names.key(run.job)) for run in runs]
+        missed_rows = [missed_row(ticks, names.key(ticks.job)) for ticks in missed]
         newest: dict[str, str] = {}
-        skipped: set[str] = set()
-        for record in records:
-            if isinstance(record, Run):
-                job = key(record.job)
-                runs.append(run_row(record, job))
-                if record.id >= newest.get(job, ""):
-                    newest[job] = record.id
-            else:
-                job = key(record.job)
-                missed.append(missed_row(record, job))
-                skipped.add(job)
+        for run in runs:
+            if run.id >= newest.get(run.job, ""):
+                newest[run.job] = run.id
         newest_ids = as_json(list(newest.values()))
 
         def work(transaction: Transaction) -> None:
-            transaction.insert(_INSERT_RUNS, runs, _OR_CLOSE_RUNS)
+            count(transaction, names, newly_ended(transaction, runs), missed, self._damage)
+            transaction.insert(_INSERT_RUNS, run_rows, _OR_CLOSE_RUNS)
             transaction.execute(_WRITE_STATUS, newest_ids)
             transaction.execute(_WRITE_STATE, newest_ids)
-            transaction.insert(_INSERT_MISSED, missed)
+            transaction.insert(_INSERT_MISSED, missed_rows)
             publish(transaction, self._namespace, [record.id for record in records])
 
         await self._database.write(work)
-        if self._grown is not None:
-            self._grown.update(newest, skipped)
+        self._pruning.note({names.key(record.job) for record in records})
 
     def events(self, *, records: bool = True) -> AsyncGenerator[Event, None] | None:
         return subscribe(self._database, self._namespace, self._damage) if records else None
@@ -162,36 +172,73 @@ class SQLiteStateBackend(StateBackend):
     async def runs(
         self, job: str | None, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
     ) -> list[Run]:
+        jobs = None if job is None else (job,)
+        return await self.find_runs(RunQuery(jobs, () if status is None else (status,), None, None, before, limit))
+
+    async def find_runs(self, query: RunQuery) -> list[Run]:
         found: list[Run] = []
+        before = query.before
         # A run that can't be read must not look like the end of the list.
-        while (wanted := limit - len(found)) > 0:
-            rows = await self._rows_of_runs(job, wanted, before, status)
+        while (wanted := query.limit - len(found)) > 0:
+            rows = await self._rows_of_runs(query._replace(before=before, limit=wanted))
             found += self._runs_of(rows)
             if len(rows) < wanted:
                 break
             before = rows[-1][0]
         return found
 
-    async def _rows_of_runs(
-        self, job: str | None, limit: int, before: str | None, status: RunStatus | None
-    ) -> Sequence[Row]:
-        names = self._names
-        if job is None:
+    async def _rows_of_runs(self, query: RunQuery) -> Sequence[Row]:
+        conditions, parameters = self._of_jobs(query.jobs)
+        if query.jobs is None or len(query.jobs) > _FEW_JOBS:
             # Unary plus: by the ids, which are in order, and not by an index of jobs.
-            conditions, parameters = [names.condition.replace("job", "+job")], [*names.bounds]
-        else:
-            conditions, parameters = ["job = ?"], [names.key(job)]
-        if before is not None:
-            conditions.append("id < ?")
-            parameters.append(before)
-        if status is not None:
-            conditions.append("status = ?")
-            parameters.append(status)
+            conditions = [condition.replace("job", "+job") for condition in conditions]
+        bounds = (
+            ("id < ?", query.before),
+            ("id >= ?", None if query.since is None else first_id_at(query.since)),
+            ("id < ?", None if query.until is None else first_id_at(query.until)),
+        )
+        for condition, bound in bounds:
+            if bound is not None:
+                conditions.append(condition)
+                parameters.append(bound)
+        if query.statuses:
+            conditions.append("status IN (SELECT value FROM json_each(?))")
+            parameters.append(as_json(list(query.statuses)))
+            if not {"running", "completed"} & {*query.statuses}:
+                conditions.append(NOT_COMPLETED)
         return await self._database.plain_rows(
             f"SELECT {RUN_COLUMNS} FROM job_run WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
             *parameters,
-            limit,
+            query.limit,
         )
+
+    def _of_jobs(self, jobs: Collection[str] | None) -> tuple[list[str], list[Value]]:
+        """The condition that a row belongs to one of these jobs, or to any of this namespace, and its parameters."""
+        if jobs is None:
+            return [self._names.condition], [*self._names.bounds]
+        if len(jobs) == 1:
+            return ["job = ?"], [self._names.key(*jobs)]
+        return ["job IN (SELECT value FROM json_each(?))"], [as_json([self._names.key(job) for job in jobs])]
+
+    async def find_ids(self, part: str, job: str | None = None) -> list[str]:
+        conditions, parameters = self._of_jobs(None if job is None else (job,))
+        rows = await self._database.rows(
+            "id",
+            f"FROM (SELECT id FROM job_run INDEXED BY job_run_by_job WHERE {conditions[0]} "
+            "AND (substr(id, 1, length(?)) = ? OR substr(id, -length(?)) = ?) ORDER BY id DESC)",
+            *(*parameters, part, part, part, part),
+        )
+        return [run_id for (run_id,) in rows]
+
+    async def figures(self, jobs: Collection[str] | None, *, since: int, until: int | None = None) -> list[Figures]:
+        conditions, parameters = self._of_jobs(jobs)
+        rows = await self._database.rows(
+            FIGURES_COLUMNS,
+            f"FROM job_figures WHERE {conditions[0]} AND day BETWEEN ? AND ?",
+            *(*parameters, since, maxsize if until is None else until),
+        )
+        found = (figures_of(row, job, self._damage) for row in rows if (job := self._names.own(row[0])) is not None)
+        return [figures for figures in found if figures is not None]
 
     async def run(self, run_id: str) -> Run | None:
         rows = await self._database.plain_rows(f"SELECT {RUN_COLUMNS}, log FROM job_run WHERE id = ?", run_id)
@@ -203,12 +250,26 @@ class SQLiteStateBackend(StateBackend):
         return None
 
     async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:
-        rows = await self._database.plain_rows(
-            f"SELECT {MISSED_COLUMNS} FROM job_missed WHERE job = ? ORDER BY id DESC LIMIT ?",
-            self._names.key(job),
-            limit,
+        return await self.find_missed(MissedQuery((job,), limit=limit))
+
+    async def find_missed(self, query: MissedQuery) -> list[MissedTicks]:
+        conditions, parameters = self._of_jobs(query.jobs)
+        bounds = (
+            ("id < ?", query.before),
+            ("last_ts >= ?", query.since),
+            # A tick is recorded as missed after it was due; clocks differ.
+            ("id >= ?", None if query.since is None else first_id_at(query.since - _CLOCKS_DIFFER)),
+            ("first_ts < ?", query.until),
         )
-        found = (missed_of(row, job, self._damage) for row in rows)
+        for condition, bound in bounds:
+            if bound is not None:
+                conditions.append(condition)
+                parameters.append(bound)
+        rows = await self._database.plain_rows(
+            f"SELECT {MISSED_COLUMNS} FROM job_missed WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
+            *(*parameters, query.limit),
+        )
+        found = (missed_of(row, job, self._damage) for row in rows if (job := self._names.own(row[1])) is not None)
         return [missed for missed in found if missed is not None]
 
     async def runs_by_id(self, run_ids: Collection[str]) -> dict[str, Run]:
@@ -239,66 +300,8 @@ class SQLiteStateBackend(StateBackend):
         return self._runs_of(rows)
 
     async def prune(self, now: float) -> None:
-        """Cut the history back: to `keep` records a job for jobs that have grown, and to `days` for all."""
-        grown, self._grown = self._grown, set()
-        try:
-            await self._cut_back(grown)
-        except BaseException:
-            # What was not done is left to the next time.
-            self._grown = None if grown is None or self._grown is None else self._grown | grown
-            raise
-        while await self._delete_older(now - self._limits.days * 86_400):
-            pass
+        await self._pruning.prune(now)
         await self._database.write(clean_up)
-
-    async def _cut_back(self, grown: set[str] | None) -> None:
-        """Leave so many records of each of these jobs, or of all."""
-        if grown is None:
-            rows = await self._database.rows("job", "FROM (SELECT job FROM job_run UNION SELECT job FROM job_missed)")
-            grown = {job for (job,) in rows if self._names.own(job) is not None}
-        jobs = sorted(grown)
-        for start in range(0, len(jobs), _PRUNE_JOBS):
-            await self._keep_newest(as_json(jobs[start : start + _PRUNE_JOBS]))
-
-    async def _keep_newest(self, jobs: str) -> None:
-        keep = self._limits.keep
-
-        def work(transaction: Transaction) -> None:
-            for table, ended in (("job_run", "AND old.status <> 'running'"), ("job_missed", "")):
-                transaction.execute(
-                    f"""DELETE FROM {table} WHERE id IN (
-                        SELECT old.id FROM json_each(?) JOIN {table} AS old ON old.job = value
-                        WHERE old.id <= (SELECT id FROM {table} WHERE job = value ORDER BY id DESC LIMIT 1 OFFSET ?)
-                        {ended})""",
-                    jobs,
-                    keep,
-                )
-
-        await self._database.write(work)
-
-    async def _delete_older(self, oldest: float) -> bool:
-        own = self._names.condition
-
-        def work(transaction: Transaction) -> bool:
-            # Ids begin with the time they were made at, in milliseconds as hexadecimal digits.
-            digits = f"{max(0, int(oldest * 1000)):012x}"
-            before = f"{digits[:8]}-{digits[8:]}"
-            runs = transaction.execute(
-                f"""DELETE FROM job_run WHERE id IN (
-                    SELECT id FROM job_run WHERE id < ? AND status <> 'running' AND {own} LIMIT ?)""",
-                before,
-                *self._names.bounds,
-                _PRUNE_ROWS,
-            )
-            missed = transaction.execute(
-                f"DELETE FROM job_missed WHERE id IN (SELECT id FROM job_missed WHERE id < ? AND {own} LIMIT ?)",
-                before,
-                *self._names.bounds,
-                _PRUNE_ROWS,
-            )
-            return max(runs, missed) == _PRUNE_ROWS
-
-        return await self._database.write(work)
 
     async def forget(self, jobs: Collection[str]) -> None:
         names = as_json([self._names.key(job) for job in jobs])
@@ -309,6 +312,8 @@ class SQLiteStateBackend(StateBackend):
                 ("job_missed", "job"),
                 ("job_status", "name"),
                 ("job_state", "name"),
+                ("job_success", "name"),
+                ("job_figures", "job"),
             ):
                 transaction.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))", names)
 

@@ -26,8 +26,9 @@ from fastapi_crons._util.damage import (
 )
 from fastapi_crons.run import LogLine, MissedReason, MissedTicks, Run, RunStatus, Trigger
 from fastapi_crons.state.base import JobState
+from fastapi_crons.state.figures import Figures
 
-__all__ = ["Damage", "DamagedError", "checked_log", "checked_missed", "checked_run", "checked_state"]
+__all__ = ["Damage", "DamagedError", "checked_figures", "checked_log", "checked_missed", "checked_run", "checked_state"]
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -74,7 +75,16 @@ _MISSED: dict[str, Check] = {
     "instance": text,
     "detail": optional(text),
 }
-_STATE: dict[str, Check] = {"job": name, "status": _RUN["status"], "instance": text, "last_run_ts": instant}
+_STATE: dict[str, Check] = {
+    "job": name,
+    "status": _RUN["status"],
+    "instance": text,
+    "last_run_ts": instant,
+    "last_success_ts": optional(instant),
+    "last_success_run": optional(_run_id),
+    "failures": whole,
+}
+_FIGURES: dict[str, Check] = {"job": name, "day": whole, "runs": whole, "failed": whole, "missed": whole}
 
 
 def checked_run(run: Run) -> Run:
@@ -108,4 +118,16 @@ def checked_missed(ticks: MissedTicks) -> MissedTicks:
 def checked_state(state: JobState) -> JobState:
     """The state of a job."""
     check(state, _STATE)
+    if state.last_success_took is not None and not is_between(state.last_success_took, 0, LATEST):
+        raise DamagedError("last_success_took is no duration")
     return state
+
+
+def checked_figures(figures: Figures) -> Figures:
+    """The figures of a job and a day."""
+    check(figures, _FIGURES)
+    if figures.day > LATEST // 86_400:
+        raise DamagedError("day is no day")
+    if not is_between(figures.longest, 0, LATEST):
+        raise DamagedError("longest is no duration")
+    return figures

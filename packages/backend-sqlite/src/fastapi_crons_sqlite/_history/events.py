@@ -16,8 +16,8 @@ from fastapi_crons.errors import StoreError, StoreUnavailableError
 from fastapi_crons.state.base import Event
 from fastapi_crons.state.checks import Damage
 from fastapi_crons_sqlite._database import Database
+from fastapi_crons_sqlite._history.rows import MISSED_COLUMNS, RUN_COLUMNS, missed_of, run_of
 from fastapi_crons_sqlite._names import Names
-from fastapi_crons_sqlite._rows import MISSED_COLUMNS, RUN_COLUMNS, missed_of, run_of
 from fastapi_crons_sqlite._transaction import Row, Transaction, as_json
 
 logger = logging.getLogger("fastapi_crons.sqlite")
