@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -287,17 +289,13 @@ async def test_another_function_under_the_same_name_is_noticed_though_the_store_
         await crons.stop()
 
 
-async def test_a_history_that_could_not_be_cut_back_is_cut_back_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    state = SQLiteStateBackend(PATH)
+async def test_a_history_that_could_not_be_cut_back_is_cut_back_the_next_time() -> None:
+    state = SQLiteStateBackend(PATH, busy_timeout=0.1)
     await state.open("default", HistoryLimits(keep=5, days=30))
     new_id, now = RunIds(), time.time()
     await state.write([Run(new_id(), "job", None, "code", 1, "here", 1, "completed", now, now) for _ in range(20)])
-    with monkeypatch.context() as patched:
-
-        async def locked(_: str) -> None:
-            raise StoreUnavailableError("it is locked")
-
-        patched.setattr(state, "_keep_newest", locked)
+    with closing(sqlite3.connect(PATH, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailableError):
             await state.prune(now)
     await state.prune(now)

@@ -31,8 +31,11 @@ FIELDS = {
     locking.Beat: "dead cancelled instances own unknown",
     locking.LeaseTerms: "lease instance",
     state.Signal: "kind job run_id actor",
-    state.HistoryLimits: "keep days",
-    state.JobState: "job status instance last_run_ts",
+    state.HistoryLimits: "keep days keep_failed keep_always figures_days",
+    state.JobState: "job status instance last_run_ts last_success_ts last_success_run last_success_took failures",
+    state.RunQuery: "jobs statuses since until before limit",
+    state.MissedQuery: "jobs since until before limit",
+    state.Figures: "job day runs failed missed longest durations",
 }
 #: How many fields each had at 3.0: what was appended since has a default.
 FIRST = {record: len(fields.split()) for record, fields in FIELDS.items()} | {
@@ -41,6 +44,11 @@ FIRST = {record: len(fields.split()) for record, fields in FIELDS.items()} | {
     locking.Registered: 4,
     locking.ClaimRequest: 10,
     locking.LeaseRef: 3,
+    state.HistoryLimits: 2,
+    state.JobState: 4,
+    state.RunQuery: 0,
+    state.MissedQuery: 0,
+    state.Figures: 2,
 }
 
 

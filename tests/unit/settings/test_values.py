@@ -38,7 +38,7 @@ def test_a_setting_is_described(plugins: Plugins) -> None:
     ("variable", "kind", "default"),
     [
         ("CRON_ENABLED", "bool", "true"),
-        ("CRON_HISTORY_KEEP", "int", "100"),
+        ("CRON_HISTORY_KEEP", "int", "1000"),
         ("CRON_TIMEZONE", "str", "UTC"),
         ("CRON_DEFAULT_TIMEOUT", "float, optional", ""),
         ("CRON_DEFAULT_MAX_RETRIES", "int", "0"),
