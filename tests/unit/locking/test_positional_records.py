@@ -13,6 +13,7 @@ import pytest
 from fastapi_crons.locking import base as locking
 from fastapi_crons.locking.rule import LIMITS
 from fastapi_crons.state import base as state
+from fastapi_crons.state.figures import Figures
 
 FIELDS = {
     locking.Lease: "job run_id tick instance token attempt expires after missed schedule timezone cancelled cancelled_by",
@@ -35,7 +36,7 @@ FIELDS = {
     state.JobState: "job status instance last_run_ts last_success_ts last_success_run last_success_took failures",
     state.RunQuery: "jobs statuses since until before limit",
     state.MissedQuery: "jobs since until before limit",
-    state.Figures: "job day runs failed missed longest durations",
+    Figures: "job day runs failed missed longest durations",
 }
 #: How many fields each had at 3.0: what was appended since has a default.
 FIRST = {record: len(fields.split()) for record, fields in FIELDS.items()} | {
@@ -48,7 +49,7 @@ FIRST = {record: len(fields.split()) for record, fields in FIELDS.items()} | {
     state.JobState: 4,
     state.RunQuery: 0,
     state.MissedQuery: 0,
-    state.Figures: 2,
+    Figures: 2,
 }
 
 
