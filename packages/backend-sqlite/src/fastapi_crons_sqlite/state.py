@@ -49,8 +49,8 @@ _OR_CLOSE_RUNS = """
     ON CONFLICT (id) DO UPDATE SET
         status = excluded.status, attempt = excluded.attempt, ended_ts = excluded.ended_ts,
         error_type = excluded.error_type, error_message = excluded.error_message,
-        error_traceback = excluded.error_traceback, result = excluded.result, log = coalesce(excluded.log, log),
-        log_dropped = max(excluded.log_dropped, log_dropped), delay = excluded.delay, waited = excluded.waited,
+        error_traceback = excluded.error_traceback, result = excluded.result, log = excluded.log,
+        log_dropped = excluded.log_dropped, delay = excluded.delay, waited = excluded.waited,
         arguments_json = excluded.arguments_json
     WHERE job_run.status = 'running'"""
 _INSERT_MISSED = f"INSERT OR REPLACE INTO job_missed ({MISSED_COLUMNS})"

@@ -93,13 +93,21 @@ class JsonlStateBackend(StateBackend):
         return await self._do(lambda: [run for run in self._history.newest(Run, None) if run.status == "running"])
 
     async def prune(self, now: float) -> None:
-        def work() -> None:
-            self._history.prune(self._limits, now)
-            needed = len(self._history.lines)
-            if self._read - needed > max(_MANY, needed):
-                self._write_anew()
-
-        await self._do(work, locked=True)
+        limits, oldest = self._limits, now - self._limits.days * 86_400
+        for job in {run.job for run in self._runs.values()}:
+            failed = 0
+            for rank, run in enumerate(await self.runs(job, limit=len(self._runs))):
+                # A run that is running is kept: its process has yet to say how it ends.
+                if rank < limits.keep_always or run.status == "running":
+                    continue
+                beyond = rank >= limits.keep and (run.status == "completed" or failed >= limits.keep_failed)
+                failed += rank >= limits.keep and run.status != "completed"
+                if beyond or run.started_ts < oldest:
+                    del self._runs[run.id]
+        for job in {ticks.job for ticks in self._missed.values()}:
+            for rank, ticks in enumerate(await self.missed(job, limit=len(self._missed))):
+                if rank >= max(limits.keep, limits.keep_failed) or ticks.recorded_ts < oldest:
+                    del self._missed[ticks.id]
 
     async def forget(self, jobs: Collection[str]) -> None:
         def work() -> None:

@@ -87,10 +87,7 @@ class MemoryStateBackend(StateBackend):
             if len(runs) > self._limits.keep:
                 self._set_aside(run.job, runs.pop(next(iter(runs))))
         elif known.status == "running":
-            # A run that was cut off is recorded by another instance, which does not know what it has logged.
-            runs[run.id] = (
-                run if run.log or not known.log else replace(run, log=known.log, log_dropped=known.log_dropped)
-            )
+            runs[run.id] = run
         else:
             return False
         latest = self._latest.get(run.job)

@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 
 from fastapi_crons.clock import SystemClock
-from fastapi_crons.run import FAILED, LogLine, MissedTicks, Run, RunIds, RunStatus
+from fastapi_crons.run import FAILED, MissedTicks, Run, RunIds, RunStatus
 from fastapi_crons.state import Figures, HistoryLimits, MissedQuery, RunQuery, StateBackend
 from fastapi_crons.state.figures import day_of, of_missed, of_run, total
 from fastapi_crons.testing._contract import Contract, on_a_store, skip_unless
@@ -140,19 +140,6 @@ class QuestionTests(StateStoreTests):
         assert (seen.failures, seen.last_success_took) == (0, 3)
         await state.write([a_run("new")])
         assert (await state.states())["new"][4:] == (None, None, None, 0)
-
-    @on_a_store
-    async def test_a_run_that_is_cut_off_keeps_what_it_had_logged(self, state: StateBackend) -> None:
-        lines = (LogLine(NOW, "INFO", "app", "line"),)
-        running = a_run()
-        await state.write([running])
-        await state.write([replace(running, log=lines, log_dropped=3)])
-        assert await state.run(running.id) == replace(running, log=lines, log_dropped=3)
-        cut_off = a_run(status="interrupted", run_id=running.id)
-        await state.write([cut_off])
-        assert await state.run(running.id) == replace(cut_off, log=lines, log_dropped=3)
-        await state.write([replace(cut_off, log=())])
-        assert (await state.states())["job"].failures == 1
 
     @on_a_store
     async def test_figures_count_each_run_and_tick_once(self, state: StateBackend) -> None:
