@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypeVar
@@ -60,18 +61,20 @@ class History:
             assert isinstance(record, kind)
             yield record
 
-    def jobs(self) -> list[str]:
-        """The jobs that have run."""
-        return [job for kind, job in self.ids if kind is Run and job is not None]
-
     def prune(self, limits: HistoryLimits, now: float) -> None:
         """Drop what exceeds the limits; runs that are running are kept."""
         oldest = now - limits.days * 86_400
+        failed: Counter[str] = Counter()
 
         def is_beyond(rank: int, record: Record) -> bool:
-            if isinstance(record, Run):
-                return record.status != "running" and (rank >= limits.keep or record.started_ts < oldest)
-            return rank >= limits.keep or record.recorded_ts < oldest
+            if isinstance(record, MissedTicks):
+                return rank >= max(limits.keep, limits.keep_failed) or record.recorded_ts < oldest
+            if record.status == "running" or rank < limits.keep_always:
+                return False
+            if rank >= limits.keep and record.status != "completed":
+                failed[record.job] += 1
+                return failed[record.job] > limits.keep_failed or record.started_ts < oldest
+            return rank >= limits.keep or record.started_ts < oldest
 
         self.drop(is_beyond)
 

@@ -14,7 +14,7 @@ from filelock import Timeout
 
 from fastapi_crons import MissedTicks, Run, RunStatus, StoreUnavailableError, StoreUnusableError
 from fastapi_crons.locking import Reach
-from fastapi_crons.state import HistoryLimits, JobState, Record, StateBackend
+from fastapi_crons.state import HistoryLimits, Record, StateBackend
 from fastapi_crons_jsonl.file import LineFile
 from fastapi_crons_jsonl.history import History
 from fastapi_crons_jsonl.lines import line_of, record_of
@@ -56,19 +56,6 @@ class JsonlStateBackend(StateBackend):
 
         await self._do(work, locked=True)
 
-    async def states(self, jobs: Collection[str] | None = None) -> dict[str, JobState]:
-        def work() -> dict[str, JobState]:
-            newest = [
-                next(self._history.newest(Run, job), None) for job in (self._history.jobs() if jobs is None else jobs)
-            ]
-            return {
-                run.job: JobState(run.job, run.status, run.instance, run.started_ts)
-                for run in newest
-                if run is not None
-            }
-
-        return await self._do(work)
-
     async def runs(
         self, job: str | None, *, limit: int = 50, before: str | None = None, status: RunStatus | None = None
     ) -> list[Run]:
@@ -93,21 +80,13 @@ class JsonlStateBackend(StateBackend):
         return await self._do(lambda: [run for run in self._history.newest(Run, None) if run.status == "running"])
 
     async def prune(self, now: float) -> None:
-        limits, oldest = self._limits, now - self._limits.days * 86_400
-        for job in {run.job for run in self._runs.values()}:
-            failed = 0
-            for rank, run in enumerate(await self.runs(job, limit=len(self._runs))):
-                # A run that is running is kept: its process has yet to say how it ends.
-                if rank < limits.keep_always or run.status == "running":
-                    continue
-                beyond = rank >= limits.keep and (run.status == "completed" or failed >= limits.keep_failed)
-                failed += rank >= limits.keep and run.status != "completed"
-                if beyond or run.started_ts < oldest:
-                    del self._runs[run.id]
-        for job in {ticks.job for ticks in self._missed.values()}:
-            for rank, ticks in enumerate(await self.missed(job, limit=len(self._missed))):
-                if rank >= max(limits.keep, limits.keep_failed) or ticks.recorded_ts < oldest:
-                    del self._missed[ticks.id]
+        def work() -> None:
+            self._history.prune(self._limits, now)
+            needed = len(self._history.lines)
+            if self._read - needed > max(_MANY, needed):
+                self._write_anew()
+
+        await self._do(work, locked=True)
 
     async def forget(self, jobs: Collection[str]) -> None:
         def work() -> None:
