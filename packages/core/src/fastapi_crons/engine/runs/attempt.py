@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi_crons._util.callables import is_awaitable
 from fastapi_crons._util.exceptions import is_a
-from fastapi_crons._util.text import cut, printable, safe_text, type_name
-from fastapi_crons._util.threads import ThreadPool
+from fastapi_crons._util.text import cut, printable, safe_text, traceback_text, type_name
+from fastapi_crons._util.threads import Ended, ThreadPool
 from fastapi_crons.clock import Clock, Timer
 from fastapi_crons.engine.runs.context import JobContext
 from fastapi_crons.engine.runs.log import relay
@@ -110,6 +110,8 @@ class Attempts:
         self._served = served
         #: By the job's name, with the definition that it was made for.
         self._resolvers: dict[str, tuple[CronJob, Resolver]] = {}
+        #: Those that keep the dependencies of functions in threads open.
+        self._tasks: set[asyncio.Task[Ended]] = set()
 
     def call(self, run: ActiveRun) -> Coroutine[Any, Any, object]:
         """Call the function of a run as its job says. Returns what it returns, and raises what the last attempt raises.
@@ -189,7 +191,35 @@ class Attempts:
             self._resolvers[run.job.name] = run.job, resolver
         if limit is not None:
             limit.begin()
-        return await resolver.around(lambda given: self._invoke(run, {**arguments, **given}, limit))
+        if run.job.run_in != "thread":
+            return await resolver.around(lambda given: self._invoke(run, {**arguments, **given}, limit))
+        left_behind: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        return await self._until_left_behind(
+            run,
+            resolver.around(lambda given: self._call_in_thread(run, {**arguments, **given}, limit, left_behind)),
+            left_behind,
+        )
+
+    async def _until_left_behind(
+        self, run: ActiveRun, call: Awaitable[object], left_behind: asyncio.Future[None]
+    ) -> object:
+        """What a call returns, around a thread, of a function with dependencies.
+
+        A run that is cut off does not wait for the thread; but what the function works with stays open until it has ended.
+        """
+        task = asyncio.create_task(_ended(call))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        either: tuple[asyncio.Future[Any], ...] = (task, left_behind)
+        while not task.done():
+            try:
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:
+                task.cancel()
+            if left_behind.done():
+                task.add_done_callback(lambda task: _log_closed(run, task.result()))
+                raise asyncio.CancelledError
+        return _value_of(task.result())
 
     async def _invoke(self, run: ActiveRun, arguments: Mapping[str, object], limit: TimeLimit | None) -> object:
         """Call the function with these arguments, on the loop, in a thread or in a process."""
@@ -223,8 +253,17 @@ class Attempts:
         finally:
             wait.end()
 
-    async def _call_in_thread(self, run: ActiveRun, arguments: Mapping[str, object], limit: TimeLimit | None) -> object:
-        """Call a sync function in a thread. A cancelled run leaves it behind in `run.thread`."""
+    async def _call_in_thread(
+        self,
+        run: ActiveRun,
+        arguments: Mapping[str, object],
+        limit: TimeLimit | None,
+        left_behind: asyncio.Future[None] | None = None,
+    ) -> object:
+        """Call a sync function in a thread. A cancelled run leaves it behind in `run.thread`.
+
+        With `left_behind`, that is set then, and the thread is waited for all the same.
+        """
         loop, wait = asyncio.get_running_loop(), _Wait(self._clock, run, limit)
 
         def begins() -> None:
@@ -239,9 +278,37 @@ class Attempts:
             if self._pool.withdraw(run.thread):
                 run.thread = None
                 wait.end()
+            elif left_behind is not None:
+                left_behind.set_result(None)
+                await asyncio.wait({run.thread})
             raise
         run.thread = None
-        if ended.error is not None:
-            raise ended.error
+        value = _value_of(ended)
         # A plain function may return a coroutine: a lambda, a partial, a callable object.
-        return await ended.value if is_awaitable(ended.value) else ended.value
+        return await value if is_awaitable(value) else value
+
+
+async def _ended(call: Awaitable[object]) -> Ended:
+    """How a call ended. A task must not raise what stops the event loop."""
+    try:
+        return Ended(await call, None)
+    except BaseException as error:
+        return Ended(None, error)
+
+
+def _value_of(ended: Ended) -> object:
+    if ended.error is not None:
+        raise ended.error
+    return ended.value
+
+
+def _log_closed(run: ActiveRun, ended: Ended) -> None:
+    """The dependencies of a run are closed whose thread was left behind: log what they raised."""
+    if ended.error is not None and not is_a(ended.error, asyncio.CancelledError):
+        logger.error(
+            "job %r: what run %s depended on could not be closed\n%s",
+            run.job.name,
+            short_id(run.id),
+            traceback_text(ended.error),
+            extra=run.log_fields,
+        )
