@@ -9,7 +9,18 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import pytest
-from fastapi import BackgroundTasks, Body, Depends, FastAPI, HTTPException, Query, Request, Response, Security
+from fastapi import (
+    BackgroundTasks,
+    Body,
+    Depends,
+    FastAPI,
+    HTTPException,
+    Query,
+    Request,
+    Response,
+    Security,
+    WebSocket,
+)
 from fastapi.security import HTTPBearer
 
 from fastapi_crons import CronJob, Crons, JobContext, JobDefinitionError
@@ -345,6 +356,24 @@ def of_context(context: JobContext) -> str:
 async def wants_context(job: Annotated[str, Depends(of_context)]) -> None: ...
 
 
+def of_socket(socket: WebSocket) -> str:
+    return str(socket.url)
+
+
+def of_another(url: Annotated[str, Depends(of_socket)]) -> str:
+    return url
+
+
+async def wants_socket(url: Annotated[str, Depends(of_another)]) -> None: ...
+
+
+def of_context_by_name(context: Any) -> str:
+    return str(context)
+
+
+async def wants_context_by_name(of: Annotated[str, Depends(of_context_by_name)]) -> None: ...
+
+
 async def has_query(limit: Annotated[int, Query()]) -> None: ...
 
 
@@ -353,6 +382,8 @@ async def has_query(limit: Annotated[int, Query()]) -> None: ...
     [
         (wants_query, "they ask for limit, which only a client's request has"),
         (wants_body, "they ask for a body, which only a client's request has"),
+        (wants_socket, "they ask for socket, which only a client's request has"),
+        (wants_context_by_name, "a dependency can't be given the JobContext; ask for it in the job"),
         (wants_something, "FastAPI can't resolve them: "),
         (has_query, "parameter 'limit' is a Query"),
         (wants_context, "a dependency can't be given the JobContext"),

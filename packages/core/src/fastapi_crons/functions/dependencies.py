@@ -7,13 +7,13 @@ request that no client has made.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from fastapi_crons._util.callables import dependency_of
+from fastapi_crons._util.callables import annotation_of, dependency_of, reached
 from fastapi_crons.errors import DependencyError
-from fastapi_crons.functions.parameters import is_request
+from fastapi_crons.functions.parameters import is_request, kind_of_client
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Response
@@ -170,11 +170,22 @@ def fault_of(dependencies: Mapping[str, inspect.Parameter]) -> str | None:
             return _NO_CONTEXT
         return f"FastAPI can't resolve them: {' '.join(str(error).split())}"
     wanted = [each["name"] for each in described.get("parameters", ()) if each.get("required")]
+    wanted += _asked_of_client(dependencies.values())
     if described.get("requestBody", {}).get("required"):
         wanted.append("a body")
     if "context" in wanted:
         return _NO_CONTEXT
     return f"they ask for {', '.join(wanted)}, which only a client's request has; give defaults" if wanted else None
+
+
+def _asked_of_client(parameters: Iterable[inspect.Parameter]) -> Iterator[str]:
+    """The parameters for a WebSocket, which FastAPI does not describe, of dependencies and those that they have."""
+    for each in parameters:
+        if each.default is each.empty and kind_of_client(each.annotation) == "a WebSocket":
+            yield each.name
+        dependency = getattr(dependency_of(each), "dependency", None)
+        for function, own in reached(dependency) if callable(dependency) else ():
+            yield from _asked_of_client(one.replace(annotation=annotation_of(function, one)) for one in own)
 
 
 async def _receive() -> Message:
