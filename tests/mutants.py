@@ -53,7 +53,7 @@ GROUPS = {
         ("locking/rule.py",),
         ("unit/locking/test_claiming.py", "unit/locking/test_registering.py", "unit/locking/test_lock_rule.py"),
     ),
-    "leases": Group(("locking/leases.py",), ("unit/test_lease_book.py",)),
+    "leases": Group(("locking/leases.py",), ("unit/leases",)),
     "tracked": Group(
         ("engine/dispatch/tracked.py",),
         ("unit/dispatch/test_tracked.py", "unit/dispatch/test_tracked_ticks.py", "unit/dispatch/test_tracked_walk.py"),

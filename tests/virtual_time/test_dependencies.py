@@ -9,21 +9,10 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import pytest
-from fastapi import (
-    BackgroundTasks,
-    Body,
-    Depends,
-    FastAPI,
-    HTTPException,
-    Query,
-    Request,
-    Response,
-    Security,
-    WebSocket,
-)
+from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request, Response, Security
 from fastapi.security import HTTPBearer
 
-from fastapi_crons import CronJob, Crons, JobContext, JobDefinitionError
+from fastapi_crons import Crons, JobContext
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
 from tests.support import runs_of
@@ -241,16 +230,6 @@ async def test_all_that_fastapi_resolves_for_endpoints_is_resolved(make_crons: M
     assert happened == ["told"]
 
 
-def test_an_annotation_that_can_not_be_evaluated_is_named() -> None:
-    def local() -> int:
-        return 1
-
-    async def job(number: Annotated[int, Depends(local)]) -> None: ...
-
-    with pytest.raises(JobDefinitionError, match=r"number.* there is no .local. in its module when"):
-        CronJob(job, "0 * * * *", "job")
-
-
 async def test_the_request_has_the_app_and_what_its_lifespan_yielded(clock: VirtualClock) -> None:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
@@ -327,96 +306,6 @@ async def test_what_is_really_called_says_what_it_depends_on(make_crons: MakeCro
     results = {name: (await runs_of(crons, name))[0].result for name in ("passing on", "filled in", "partial")}
     assert results == {"passing on": "session", "filled in": "given by the wrapper", "partial": "given"}
     assert happened == ["opened", "committed", "closed"]
-
-
-def of_query(limit: int) -> int:
-    return limit
-
-
-def of_body(text: Annotated[str, Body()]) -> str:
-    return text
-
-
-def of_something(value: Callable[[], None]) -> None: ...
-
-
-async def wants_query(limit: Annotated[int, Depends(of_query)]) -> None: ...
-
-
-async def wants_body(text: Annotated[str, Depends(of_body)]) -> None: ...
-
-
-async def wants_something(value: Annotated[None, Depends(of_something)]) -> None: ...
-
-
-def of_context(context: JobContext) -> str:
-    return context.job
-
-
-async def wants_context(job: Annotated[str, Depends(of_context)]) -> None: ...
-
-
-def of_socket(socket: WebSocket) -> str:
-    return str(socket.url)
-
-
-def of_another(url: Annotated[str, Depends(of_socket)]) -> str:
-    return url
-
-
-async def wants_socket(url: Annotated[str, Depends(of_another)]) -> None: ...
-
-
-def of_context_by_name(context: Any) -> str:
-    return str(context)
-
-
-async def wants_context_by_name(of: Annotated[str, Depends(of_context_by_name)]) -> None: ...
-
-
-async def has_query(limit: Annotated[int, Query()]) -> None: ...
-
-
-@pytest.mark.parametrize(
-    ("function", "said"),
-    [
-        (wants_query, "they ask for limit, which only a client's request has"),
-        (wants_body, "they ask for a body, which only a client's request has"),
-        (wants_socket, "they ask for socket, which only a client's request has"),
-        (wants_context_by_name, "a dependency can't be given the JobContext; ask for it in the job"),
-        (wants_something, "FastAPI can't resolve them: "),
-        (has_query, "parameter 'limit' is a Query"),
-        (wants_context, "a dependency can't be given the JobContext"),
-        (functools.partial(wants_query, limit=Depends(of_query)), "parameter 'limit' is a Depends"),
-    ],
-)
-def test_what_no_run_could_be_given_is_refused_when_the_job_is_defined(
-    function: Callable[..., object], said: str
-) -> None:
-    with pytest.raises(JobDefinitionError, match="job 'job'") as refused:
-        CronJob(function, "0 * * * *", "job")
-    assert said in str(refused.value)
-
-
-async def test_what_an_override_asks_of_a_client_fails_the_run_by_name(clock: VirtualClock) -> None:
-    app = FastAPI()
-    crons = Crons(app, clock=clock)
-    crons.cron("0 * * * *", name="job")(hiding(wants_default))
-    app.dependency_overrides[default] = of_query
-    async with app.router.lifespan_context(app):
-        await clock.advance(crons, hours=1)
-        (run,) = await runs_of(crons, "job")
-    assert run.error is not None
-    assert run.error.type.endswith("DependencyError")
-    assert "a dependency asks for query.limit, which only a client's request has" in run.error.message
-
-
-def default() -> int:
-    return 5
-
-
-async def wants_default(limit: Annotated[int, Depends(default)]) -> int:
-    return limit
 
 
 async def test_a_scheduler_without_an_app_says_so(make_crons: MakeCrons, clock: VirtualClock) -> None:
