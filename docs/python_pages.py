@@ -101,7 +101,7 @@ def python() -> str:
             Section(
                 "Jobs and schedules",
                 (
-                    Entry("fastapi_crons.job:CronJob", without=("takes_context", "with_defaults", "renamed")),
+                    Entry("fastapi_crons.job:CronJob", without=("counts_from_end", "with_defaults", "renamed")),
                     Entry(
                         "fastapi_crons.schedule.cron:CronSchedule",
                         without=_INTERNAL,

@@ -28,7 +28,14 @@ from fastapi_crons.job_checks import checked_name, checked_retry_on, checked_tag
 from fastapi_crons.run import Trigger
 from fastapi_crons.schedule.base import Schedule
 from fastapi_crons.schedule.cron import zone_name
-from fastapi_crons.schedules.of_job import check_options, doubts_of, schedule_of_job, takes_zone, zone_of
+from fastapi_crons.schedules.of_job import (
+    check_options,
+    counts_from_end,
+    doubts_of,
+    schedule_of_job,
+    takes_zone,
+    zone_of,
+)
 from fastapi_crons.schedules.texts import is_written_in_python, schedule_of_text
 
 if TYPE_CHECKING:
@@ -119,6 +126,8 @@ class CronJob:
     """When the job is due: made from `expr` and `timezone`."""
     schedule_zone: str = field(init=False, repr=False)
     """The schedule's time zone; empty for a `Schedule` without one."""
+    counts_from_end: bool = field(init=False, repr=False)
+    """Whether each tick is counted from the end of the last run."""
     parameters: Parameters = field(init=False, repr=False)
     """What the function asks for."""
     _defaulted: tuple[str, ...] = field(init=False, repr=False)
@@ -168,6 +177,7 @@ class CronJob:
         put(self, "store_result", store_result)
         put(self, "schedule", schedule_of_job(self.name, expr, self.timezone))
         put(self, "schedule_zone", zone_of(self.schedule))
+        put(self, "counts_from_end", counts_from_end(self.schedule))
         zone = timezone if expr.__class__ is str or takes_zone(expr) else expr
         put(self, "_defaulted", _defaulted(zone, coalesce, misfire_grace_time, timeout, max_retries, retry_delay))
         put(self, "run_in", ("loop" if is_coroutine_function(func) else "thread") if run_in is None else run_in)
@@ -283,11 +293,6 @@ class CronJob:
     def function_name(self) -> str:
         """Where the function was defined, as `module:qualname`."""
         return label(self.func)
-
-    @property
-    def takes_context(self) -> bool:
-        """Whether the function has a parameter for the `JobContext`."""
-        return bool(self.parameters.context)
 
     def renamed(self, name: str, tags: Sequence[str]) -> CronJob:
         """This job under another name and with other tags, which are checked as those of a new job."""

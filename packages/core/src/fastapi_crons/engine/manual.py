@@ -141,6 +141,7 @@ class Requests(Part):
             self._recorder.release(LeaseRef(name, run.id, result.token))
             raise CronsError(f"can't run job {name!r}: the scheduler is stopping")
         run.granted(result)
+        self._dispatcher.start(run)
         if run.beside is not None:
             logger.warning(
                 "job %r: run %s was forced, and overlaps with run %s",
@@ -149,7 +150,6 @@ class Requests(Part):
                 printable(short_id(run.beside)),
                 extra=run.log_fields,
             )
-        self._dispatcher.start(run)
         return run
 
     async def _release_if_granted(self, request: ClaimRequest) -> None:

@@ -313,12 +313,11 @@ def _claim_tick(
     if tick > now + MAX_AHEAD:
         return ClaimResult("early", int(now))
     reset_from = _reset(record, tick - 1, now)
-    if tick <= record.last_handled or request.after not in (None, record.last_handled):
+    if tick <= record.last_handled or (request.after is not None and request.after != record.last_handled):
         return ClaimResult("stale", record.last_handled)
     if now < record.settled_at <= now + MAX_HANDLED_AHEAD:
         return ClaimResult("early", int(now))
-    unended = _unended(record) if request.after is not None else None
-    if unended is not None:
+    if request.after is not None and (unended := _unended(record)) is not None:
         return ClaimResult("busy", record.last_handled, holder=unended.run_id)
     busy = holder is not None and request.overlap != "allow" and request.missed is None
     if busy and request.overlap != "skip":

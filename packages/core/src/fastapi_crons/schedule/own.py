@@ -37,14 +37,12 @@ class _OneTick:
 class OwnTicks(SharedTicks):
     """The ticks of one job: the only one after its last handled tick, however long ago that was."""
 
-    __slots__ = ("_one", "ask_again", "from_end", "start")
+    __slots__ = ("_one", "ask_again", "start")
 
     def __init__(self, period: int, start: int) -> None:
         """`period` is counted from the end of the last run (seconds); 0 for a job that is due once, at `start`."""
         self._one = _OneTick(period, start)
         super().__init__(self._one)
-        #: Whether its ticks are counted from the end of the job's last run.
-        self.from_end = period > 0
         #: The tick of the last start; 0 where that is not known, or does not matter.
         self.start = start
         #: How soon (seconds) a claim that was refused is worth being made again. No run can end, or pause be over, before now.

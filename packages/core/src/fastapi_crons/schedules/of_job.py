@@ -58,6 +58,11 @@ def check_options(name: str, schedule: Schedule, overlap: str, jitter: float) ->
     return overlap == "skip"
 
 
+def counts_from_end(schedule: Schedule) -> bool:
+    """Whether each tick of a schedule is counted from the end of the job's last run."""
+    return isinstance(schedule, ZonedSchedule) and schedule.period_from_end > 0
+
+
 def takes_zone(expr: object) -> bool:
     """Whether what a job is defined with is read in the job's zone."""
     if isinstance(expr, str):

@@ -13,7 +13,7 @@ from fastapi_crons.engine.dispatch.lateness import LATE_AFTER, PAUSED, Delay, De
 from fastapi_crons.engine.dispatch.queue import JobQueue, Room
 from fastapi_crons.engine.dispatch.registration import RegisteredJobs
 from fastapi_crons.engine.dispatch.store_clock import StoreClock, warn_of_reset
-from fastapi_crons.engine.dispatch.tracked import Phase, TrackedJob
+from fastapi_crons.engine.dispatch.tracked import IDLE, RETRYING, TrackedJob
 from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.engine.runs.runner import Runs
 from fastapi_crons.locking.base import ClaimResult, Lease, LeaseRef
@@ -68,7 +68,7 @@ class ClaimResults:
                 self._recorder.release(_lease(want, result))
         if want.interrupted is None and tracked.answered():
             self._queue.put(tracked, late=tracked.late)
-        elif tracked.phase is Phase.IDLE and tracked.own_ticks is not None:
+        elif tracked.own_ticks is not None and tracked.phase is IDLE:
             self._plan(tracked)
 
     def superseded(self, wanted: Iterable[Wanted]) -> None:
@@ -133,7 +133,7 @@ class ClaimResults:
         if tracked.skipped is not None:
             self.log_skips(tracked)
         trigger: Trigger = "catch_up" if want.late else "schedule"
-        run = ActiveRun(job, want.request.run_id, tick, trigger, attempt=want.request.attempt)
+        run = ActiveRun(job, want.request.run_id, tick, trigger, want.request.attempt)
         run.granted(result)
         if want.interrupted is not None:
             run.missed = tracked.covered_by(want.interrupted, tick - 1)
@@ -209,7 +209,7 @@ class ClaimResults:
 
         def again() -> None:
             self._retries.discard(tracked)
-            if tracked.phase is Phase.RETRYING:
+            if tracked.phase is RETRYING:
                 self.look_again(tracked, late=late)
 
         tracked.retry()

@@ -39,8 +39,7 @@ def claims_of(tracked: TrackedJob, step: Step, new_run_id: RunIds) -> list[Wante
     waits = job.overlap == "skip" and (late or (bool(tracked.runs) and any(run.releasing for run in tracked.runs)))
     overlap: Overlap = "queue" if waits else job.overlap
     text, zone, arguments = job.schedule.text, job.schedule_zone, job.arguments_digest
-    own = tracked.own_ticks
-    after = tracked.last_handled if own is not None and own.from_end else None
+    after = tracked.last_handled if job.counts_from_end else None
     claims: list[Wanted] = []
     for tick, reason in step.missed:
         request = ClaimRequest(
@@ -48,7 +47,9 @@ def claims_of(tracked: TrackedJob, step: Step, new_run_id: RunIds) -> list[Wante
         )
         claims.append(Wanted(tracked, request, late, step.run is None))
     if step.run is not None:
-        request = ClaimRequest(job.name, new_run_id(), step.run, text, zone, overlap, after=after, arguments=arguments)
+        request = ClaimRequest(
+            job.name, new_run_id(), step.run, text, zone, overlap, False, None, None, 1, after, arguments
+        )
         claims.append(Wanted(tracked, request, late, step.more, step.alone))
     return claims
 

@@ -27,7 +27,7 @@ from fastapi_crons.engine.dispatch.registration import RegisteredJobs
 from fastapi_crons.engine.dispatch.sharing import Due, Sharing
 from fastapi_crons.engine.dispatch.store_clock import StoreClock
 from fastapi_crons.engine.dispatch.timeline import Timeline
-from fastapi_crons.engine.dispatch.tracked import Phase, TrackedJob
+from fastapi_crons.engine.dispatch.tracked import QUEUED, TrackedJob
 from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.engine.runs.runner import Runs
 from fastapi_crons.job import CronJob, Place
@@ -189,15 +189,14 @@ class Dispatcher(Part):
             return  # a manual run of a job that is not registered here, or a run from before the job was registered again
         if tracked.skipped is not None and tracked.skipped.holder == run.id:
             self.results.log_skips(tracked)
-        own = tracked.own_ticks
-        if own is not None and own.from_end:
+        if tracked.job.counts_from_end:
             # The store has made its own now the last handled tick. Where the two differ, it says so when it is asked.
             tracked.handled(ceil(self._store_clock.now()))
         if tracked.run_ended(run, self._store_clock.now):
             ended = run.outcome.ended_ts if run.outcome is not None else None
             tracked.delayed(Delay(run.started_ts, ended or self._clock.now(), f"run {run.id} of the job was running"))
             self.results.look_again(tracked, late=tracked.late)
-        elif own is not None and not tracked.pending:
+        elif tracked.own_ticks is not None and not tracked.pending:
             self._plan(tracked)
             self._wake.set()
         elif self._crowded:
@@ -259,7 +258,7 @@ class Dispatcher(Part):
         changed = [tracked for _, tracked in self._held_back.pop_due(inf)]
         changed += [tracked for tracked, _ in self._sharing.pop_over(inf)]
         for tracked in changed:
-            if self.jobs.get(tracked.job.name) is tracked:
+            if not tracked.dropped:
                 self._queue.put(tracked, late=False)
         for tracked in self.jobs.all():
             if tracked.last_handled > now + MAX_HANDLED_AHEAD:
@@ -277,7 +276,7 @@ class Dispatcher(Part):
                     left.append((tracked, tick))
         self._sharing.leave(left, now)
         for due, tracked in self._held_back.pop_due(now):
-            if self.jobs.get(tracked.job.name) is tracked:
+            if not tracked.dropped:
                 self._queue.put(tracked, late=now - due > LATE_AFTER)
 
     def _decide(self, now: float) -> list[Wanted]:
@@ -314,9 +313,9 @@ class Dispatcher(Part):
 
     def _claims(self, tracked: TrackedJob, now: float) -> list[Wanted]:
         """What to claim for a job whose turn has come."""
-        if tracked.phase is not Phase.QUEUED:  # it has left the queue to wait for a lease's release
+        if tracked.phase is not QUEUED:  # it has left the queue to wait for a lease's release
             return []
-        if self.jobs.get(tracked.job.name) is not tracked:  # removed, or replaced, since it was queued
+        if tracked.dropped:  # since it was queued
             tracked.leave_queue()
             return []
         try:

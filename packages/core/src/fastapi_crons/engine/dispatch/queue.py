@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from fastapi_crons.engine.dispatch.claims import Wanted
-from fastapi_crons.engine.dispatch.tracked import Phase, TrackedJob
+from fastapi_crons.engine.dispatch.tracked import CLAIMING, TrackedJob
 from fastapi_crons.job import PLACES, Place
 
 
@@ -25,7 +25,9 @@ class Room:
 
     def take(self, place: Place, *, late: bool) -> None:
         """One more run is about to be started."""
-        self.runs, self.late = self.runs - 1, self.late - late
+        self.runs -= 1
+        if late:
+            self.late -= 1
         self.places[place] -= 1
 
 
@@ -59,7 +61,7 @@ class JobQueue:
             return
         if late:
             tracked.noticed_late(int(self._now()))
-        if tracked.phase is Phase.CLAIMING:
+        if tracked.phase is CLAIMING:
             tracked.look_again()
             return
         exclusive = bool(tracked.runs) and tracked.job.overlap != "allow"

@@ -65,6 +65,8 @@ class RegisteredJobs:
         self._turn = asyncio.Lock()
         self._policies: dict[tuple[bool, float | None], Policy] = {}
         self._tracked: dict[str, TrackedJob] = {}
+        #: What is known of a job by its name; None for one that is not registered.
+        self.get: Callable[[str], TrackedJob | None] = self._tracked.get
         #: Jobs that another instance has registered with another function.
         self._other_functions: set[str] = set()
         self._digest = 0
@@ -77,10 +79,6 @@ class RegisteredJobs:
     def digest(self) -> str:
         """A digest that is equal for instances with the same jobs, in any order of registration."""
         return f"{self._digest & 0xFFFFFFFFFFFFFFFF:x}"
-
-    def get(self, name: str) -> TrackedJob | None:
-        """What is known of a job; None for one that is not registered."""
-        return self._tracked.get(name)
 
     def all(self) -> list[TrackedJob]:
         """What is known of all jobs."""
@@ -140,6 +138,7 @@ class RegisteredJobs:
         """Have no more ticks of a job noticed."""
         name = tracked.job.name
         del self._tracked[name]
+        tracked.drop()
         self._dropped.add(name)
         self._digest -= _digest_of(definition_of(tracked.job))
         self._other_functions.discard(name)
@@ -217,7 +216,7 @@ class RegisteredJobs:
     def refused(self, tracked: TrackedJob, *, orphaned: bool) -> None:
         """The store has another definition of a job in force; `orphaned` if no living instance has registered that one."""
         name = tracked.job.name
-        if self._tracked.get(name) is not tracked:
+        if tracked.dropped:
             return  # a second refusal: the job is registered again already
         if orphaned:
             logger.warning(

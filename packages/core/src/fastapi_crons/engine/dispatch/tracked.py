@@ -12,7 +12,7 @@ Whenever a job leaves `queued`, it is found out again which of its ticks are due
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
@@ -74,9 +74,13 @@ class TrackedJob:
     policy: Policy
     #: The newest tick known to be handled, in Unix seconds.
     last_handled: int
+    #: Its ticks, where its own runs or starts make them; None where the clock makes them.
+    own_ticks: OwnTicks | None = field(init=False)
     phase: Phase = IDLE
     #: Whether the definition that this instance has registered is the one in force.
     in_force: bool = True
+    #: Whether the job was removed or replaced, or is to be registered again as another one of these.
+    dropped: bool = False
     #: The runs of this job in this instance whose leases are not released yet.
     runs: tuple[ActiveRun, ...] = ()
     #: Whether ticks were late when they were noticed, and when (Unix seconds) that was.
@@ -93,6 +97,9 @@ class TrackedJob:
     _look_again: bool = False
     #: The run that more ticks wait for.
     _awaited: ActiveRun | None = None
+
+    def __post_init__(self) -> None:
+        self.own_ticks = self.ticks if isinstance(self.ticks, OwnTicks) else None
 
     @property
     def waiting(self) -> bool:
@@ -241,19 +248,18 @@ class TrackedJob:
         """Whether the definition that this instance has registered is the one in force."""
         self.in_force = in_force
 
-    # Which ticks are due.
+    def drop(self) -> None:
+        """The job is no longer registered as this one. Its ticks are not claimed any more."""
+        self.dropped = True
 
-    @property
-    def own_ticks(self) -> OwnTicks | None:
-        """Its ticks, where its own runs or starts make them; None where the clock makes them."""
-        return self.ticks if isinstance(self.ticks, OwnTicks) else None
+    # Which ticks are due.
 
     def own_due(self, now: float) -> int | None:
         """When (Unix seconds) to look again at ticks that the clock does not make; None for never, and while it runs here."""
-        if not isinstance(self.ticks, OwnTicks) or self.runs:
+        if self.own_ticks is None or self.runs:
             return None
-        due = self.ticks.source.next_tick(self.last_handled)
-        return due if due is None or due > now else int(now) + self.ticks.ask_again
+        due = self.own_ticks.source.next_tick(self.last_handled)
+        return due if due is None or due > now else int(now) + self.own_ticks.ask_again
 
     def steps(self, now: float) -> list[Step]:
         """What to claim next, in this order; empty where nothing is due.

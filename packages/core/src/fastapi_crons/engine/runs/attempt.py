@@ -163,16 +163,17 @@ class Attempts:
     async def _function(self, run: ActiveRun) -> object:
         # A copy for each attempt, which may change what it is given.
         arguments: dict[str, object] = deepcopy(dict(run.arguments)) if run.arguments else {}
-        if run.job.takes_context:
+        asked_for = run.job.parameters
+        if asked_for.context:
             context = JobContext(run.job, run.snapshot(), run.asked_ts)
-            arguments.update(dict.fromkeys(run.job.parameters.context, context))
+            arguments.update(dict.fromkeys(asked_for.context, context))
         limit = None if run.timeout is None else TimeLimit(self._clock, run, run.timeout)
         run.in_function = True
         try:
-            if run.job.parameters.dependencies:
-                value = await self._with_dependencies(run, arguments, limit)
-            else:
-                value = await self._invoke(run, arguments, limit)
+            begin = self._with_dependencies if asked_for.dependencies else self._begin
+            value = begin(run, arguments, limit)
+            if type(value) is CoroutineType or is_awaitable(value):
+                value = await value
         finally:
             run.in_function = False
             if limit is not None:
@@ -192,7 +193,7 @@ class Attempts:
         if limit is not None:
             limit.begin()
         if run.job.run_in != "thread":
-            return await resolver.around(lambda given: self._invoke(run, {**arguments, **given}, limit))
+            return await resolver.around(lambda given: _awaited(self._begin(run, {**arguments, **given}, limit)))
         left_behind: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         return await self._until_left_behind(
             run,
@@ -221,17 +222,14 @@ class Attempts:
                 raise asyncio.CancelledError
         return _value_of(task.result())
 
-    async def _invoke(self, run: ActiveRun, arguments: Mapping[str, object], limit: TimeLimit | None) -> object:
-        """Call the function with these arguments, on the loop, in a thread or in a process."""
-        place = run.job.run_in
-        if place == "process":
-            return await self._call_in_process(run, arguments, limit)
-        if place == "thread":
-            return await self._call_in_thread(run, arguments, limit)
-        if limit is not None:
-            limit.begin()
-        value: object = run.job.func(**arguments)
-        return await value if type(value) is CoroutineType or is_awaitable(value) else value
+    def _begin(self, run: ActiveRun, arguments: Mapping[str, object], limit: TimeLimit | None) -> object:
+        """Call the function, on the loop, in a thread or in a process. What can be awaited gives what it returns."""
+        if run.job.run_in == "loop":
+            if limit is not None:
+                limit.begin()
+            return run.job.func(**arguments)
+        call = self._call_in_thread if run.job.run_in == "thread" else self._call_in_process
+        return call(run, arguments, limit)
 
     async def _call_in_process(
         self, run: ActiveRun, arguments: Mapping[str, object], limit: TimeLimit | None
@@ -286,6 +284,10 @@ class Attempts:
         value = _value_of(ended)
         # A plain function may return a coroutine: a lambda, a partial, a callable object.
         return await value if is_awaitable(value) else value
+
+
+async def _awaited(value: object) -> object:
+    return await value if is_awaitable(value) else value
 
 
 async def _ended(call: Awaitable[object]) -> Ended:

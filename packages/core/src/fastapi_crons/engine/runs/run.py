@@ -18,7 +18,6 @@ from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import ClaimResult, Lease, LeaseRef
 from fastapi_crons.plugins.markers import HookContext
 from fastapi_crons.run import INTERRUPTED, Run, RunError, RunStatus, Trigger
-from fastapi_crons.schedule.base import FROM_END
 from fastapi_crons.schedule.due import TickRange
 
 #: Why a run is cut off from outside.
@@ -64,23 +63,23 @@ class ActiveRun:
     #: What the function is called with, and the same as it is stored; None for a job without arguments.
     arguments: Mapping[str, object] = field(init=False)
     arguments_json: str | None = field(init=False)
-    #: Names its lease, once that is granted.
+    #: From the answer to its claim: the fencing token, the last handled tick before this one, and the run that was running
+    #: already when this one was forced. `ref` names its lease.
+    token: int = field(init=False)
+    after: int = field(init=False)
+    beside: str | None = field(init=False)
     ref: LeaseRef = field(init=False)
+    #: From its start: where and when (Unix seconds) that was.
+    instance: str = field(init=False)
+    started_ts: float = field(init=False)
     #: Called when the run has ended and its lease is released: see `Runner.start`.
     on_end: Callable[[ActiveRun], None] = field(init=False)
     #: How many characters its log may have in all, and in each line; None where it keeps no log.
     log_limits: Callable[[ActiveRun], tuple[int, int]] | None = field(init=False)
-    #: From the answer to its claim: the fencing token, and the last handled tick before this one.
-    token: int = 0
-    after: int = 0
-    #: The run that was running already when this one was forced.
-    beside: str | None = None
     #: Earlier ticks that this run stands for.
     missed: TickRange | None = None
     #: Why the tick was claimed late.
     delay: str | None = None
-    instance: str = ""
-    started_ts: float = 0.0
     #: How the function ended, while the store has yet to say whose the lease is.
     ending: Ending | None = None
     log: RunLog | None = None
@@ -124,7 +123,7 @@ class ActiveRun:
     def granted(self, result: ClaimResult) -> None:
         """Take over the answer to its claim, which was granted."""
         self.token, self.after, self.beside = result.token, result.last_handled, result.holder or None
-        self.ref = LeaseRef(self.job.name, self.id, result.token, self.job.schedule.text.endswith(FROM_END))
+        self.ref = LeaseRef(self.job.name, self.id, result.token, self.job.counts_from_end)
 
     def keep_record(self, record: logging.LogRecord) -> None:
         """Keep a log record, unless the settings say that runs keep none. Most runs log nothing, and have no log."""
@@ -231,7 +230,9 @@ class ActiveRun:
             None if asked is None else asked.actor,
             None if asked is None else asked.note,
             self.beside,
-            delay=self.delay,
-            waited=self.waited,
-            arguments_json=self.arguments_json,
+            (),
+            0,
+            self.delay,
+            self.waited,
+            self.arguments_json,
         )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from fastapi_crons.engine.runs.outcome import OutcomeFilter
 from fastapi_crons.engine.runs.run import ActiveRun, Ending
 from fastapi_crons.errors import SkipRun
 from fastapi_crons.functions.dependencies import Served
-from fastapi_crons.job import CronJob, Place
+from fastapi_crons.job import PLACES, CronJob, Place
 from fastapi_crons.logs import log_error, shortened
 from fastapi_crons.run import Run, RunError, RunStatus, current_run, short_id
 from fastapi_crons.schedule.due import TickRange, tick_source
@@ -81,7 +80,7 @@ class Runner(Part):
         self._create_task = asyncio.get_running_loop().create_task
         self.active: dict[str, ActiveRun] = {}
         #: How many of the active runs are where, and how many are runs of late ticks.
-        self.in_place: Counter[Place] = Counter()
+        self.in_place: dict[Place, int] = dict.fromkeys(PLACES, 0)
         self.catching_up = 0
 
     async def startup(self) -> None:
