@@ -100,11 +100,9 @@ class Dispatcher(Part):
             self.wake,
         )
         #: Whether jobs are queued for which there was no room; and whether there was no time to decide about all.
-        self._crowded = False
-        self._undecided = False
+        self._crowded = self._undecided = False
         self._wake = asyncio.Event()
-        self._sleeping = False
-        self._stopping = False
+        self._sleeping = self._stopping = False
 
     @property
     def idle(self) -> bool:
