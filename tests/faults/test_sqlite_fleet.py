@@ -14,6 +14,7 @@ import pytest
 
 from fastapi_crons.locking.instance import Instance
 from fastapi_crons.run import RunIds
+from fastapi_crons_sqlite._schema import VERSION
 from tests.faults.conftest import Place, Report
 from tests.faults.fleet import Fleet, Line, long_job
 from tests.support import until
@@ -240,8 +241,8 @@ def test_a_file_of_layout_1_is_migrated_with_all_that_is_in_it(report: Report) -
         fleet.jobs = 2
         report("SQLite file of layout 1", fleet.sums(since, seen_until, history), fleet.recovered_at(since))
     with database() as new:
-        assert new.execute("SELECT version, compatible_from FROM crons_layout").fetchall() == [(6, 1)]
-        assert new.execute("PRAGMA user_version").fetchall() == [(6,)]
+        assert new.execute("SELECT version, compatible_from FROM crons_layout").fetchall() == [(VERSION, 1)]
+        assert new.execute("PRAGMA user_version").fetchall() == [(VERSION,)]
 
 
 @pytest.mark.full
