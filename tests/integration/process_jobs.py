@@ -33,6 +33,10 @@ async def on_a_loop(times: int = 2) -> int:
     return times * 21
 
 
+def touch(path: str) -> None:
+    open(path, "w").close()
+
+
 def busy() -> NoReturn:
     logger.warning("busy from now on")
     while True:

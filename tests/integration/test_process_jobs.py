@@ -66,6 +66,21 @@ async def test_a_cancellation_ends_what_never_ends(caplog: pytest.LogCaptureFixt
         assert not _children()
 
 
+async def test_a_cancellation_while_its_process_starts_leaves_none_behind_and_calls_no_function(tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    async with Crons(state_backend=MemoryStateBackend()) as crons:
+        crons.cron("0 0 1 1 *", name="job", run_in="process", kwargs={"path": str(ran)})(process_jobs.touch)
+        begun = asyncio.create_task(crons.run_job("job"))
+        await until_async(lambda: bool(_children()))
+        (run,) = await runs_of(crons, "job")
+        assert await crons.cancel_run(run.id)
+        assert (await begun).status == "cancelled"
+        assert not ran.exists()
+        assert (await crons.run_job("job")).status == "completed"
+        assert ran.exists()
+        assert len(_children()) == 1, "the one that is kept for the next runs"
+
+
 async def test_its_error_comes_back_with_its_traceback_and_can_be_retried() -> None:
     async with Crons(state_backend=MemoryStateBackend()) as crons:
         crons.cron("0 0 1 1 *", name="job", run_in="process", max_retries=1, retry_delay=0, retry_on=LookupError)(

@@ -76,12 +76,17 @@ def carry_out(pickled: bytes) -> Answer:
     try:
         task: Task = pickle.loads(pickled)
         _heed_only(task.parent)
-        with open(task.reports, "ab", buffering=0) as file, _own_streams():
+        # Where the file is gone, the run was cut off before it began.
+        with open(task.reports, "ab", buffering=0, opener=_existing) as file, _own_streams():
             report = _Report(file.write)
             report.begins()
             return contextvars.copy_context().run(_called, task, report)
     except BaseException as error:
         return _failure(error)
+
+
+def _existing(path: str, flags: int) -> int:
+    return os.open(path, flags & ~os.O_CREAT)
 
 
 class _Report:

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import Any
 
 from anyio import BrokenWorkerProcess, CapacityLimiter, to_process
 
@@ -82,9 +83,10 @@ class Processes:
         except Exception as error:
             raise ProcessError(f"the call can't be passed to another process: {error}") from None
         following = asyncio.create_task(reports.follow())
+        # The limit of processes is ours.
+        call = to_process.run_sync(carry_out, pickled, cancellable=True, limiter=CapacityLimiter(1))
         try:
-            # The limit of processes is ours.
-            return await to_process.run_sync(carry_out, pickled, cancellable=True, limiter=CapacityLimiter(1))
+            return await _uninterrupted_start(asyncio.create_task(call), reports, following)
         except BrokenWorkerProcess as error:
             raise ProcessError("the process of the run died before the function had ended") from error
         finally:
@@ -127,6 +129,8 @@ class _Reports:
         self._on_begin, self._on_log = on_begin, on_log
         self._unread = b""
         self._pid: int | None = None
+        #: Done when the function begins.
+        self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def follow(self) -> None:
         """Pass on what is reported, until this is cancelled."""
@@ -139,6 +143,10 @@ class _Reports:
         with suppress(Exception):  # half of a report, of a child that was ended
             self._read()
         self._file.close()
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove the file. A child that has not opened it does not call the function."""
         with suppress(OSError):
             os.remove(self.path)
 
@@ -158,7 +166,31 @@ class _Reports:
                 self._on_log(report)
             elif self._pid is None:
                 self._pid = pid
+                self.begun.set_result(None)
                 self._on_begin()
+
+
+async def _uninterrupted_start(call: asyncio.Task[Answer], reports: _Reports, following: asyncio.Task[None]) -> Answer:
+    """What a call in a child returns.
+
+    A cancellation lets a child start, and keeps it from calling the function: anyio forgets a child that it does not see start.
+    """
+    cut = False
+    while not call.done():
+        waits: tuple[asyncio.Future[Any], ...] = (call,)
+        if cut and (reports.begun.done() or following.done()):
+            call.cancel()
+        elif cut:
+            reports.remove()
+            waits = (call, reports.begun, following)
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            cut = True
+    if cut and not call.cancelled():
+        call.exception()  # of interest to nobody any more
+        raise asyncio.CancelledError
+    return call.result()
 
 
 class _RemoteTracebackError(Exception):
