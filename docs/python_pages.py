@@ -244,6 +244,7 @@ def stores() -> str:
                 "What goes in and out of state stores",
                 (
                     *classes_of("fastapi_crons.state.base", without="StateBackend"),
+                    Entry("fastapi_crons.state.figures:Figures", package="fastapi_crons.state"),
                     Entry("fastapi_crons.state.base:Record", about="What is written: `Run` or `MissedTicks`."),
                     Entry("fastapi_crons.state.base:Event"),
                 ),
