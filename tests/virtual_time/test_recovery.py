@@ -16,13 +16,13 @@ from fastapi_crons import CronConfig, Crons, MissedTicks, Run
 from fastapi_crons.errors import StoreUnavailableError
 from fastapi_crons.locking import ClaimRequest, Definition, DistributedLockManager, LeaseTerms, LockBackend
 from fastapi_crons.locking.instance import Instance
-from fastapi_crons.run import RunIds
+from fastapi_crons.run import LogLine, RunIds
 from fastapi_crons.state import HistoryLimits, MemoryStateBackend, StateBackend
 from fastapi_crons.testing import VirtualClock
 from fastapi_crons_sqlite.lock import SQLiteLockBackend
 from fastapi_crons_sqlite.state import SQLiteStateBackend
 from tests.fleet_lock import Fleet, FleetLock
-from tests.support import missed_of, nothing, runs_of
+from tests.support import kept_of, missed_of, nothing, runs_of
 
 JOBS = 500
 TERMS = LeaseTerms(60, 10)
@@ -209,4 +209,26 @@ async def test_a_store_that_is_too_slow_for_many_runs_at_once_is_asked_for_fewer
     assert state.asked[:3] == [30, 15, 7]
     assert {run.status for name in names for run in await runs_of(crons, name)} == {"interrupted"}
     assert not any(record.leases for record in fleet.records.values())
+    await crons.stop()
+
+
+async def test_runs_that_are_cut_off_keep_what_they_had_logged(clock: VirtualClock) -> None:
+    fleet, state = Fleet(), MemoryStateBackend()
+    dead = Dead(FleetLock(fleet), state, clock)
+    await dead.work(running=["leased", "other"])
+    line = LogLine(clock.now(), "INFO", "app", "half way")
+    (leased,) = await state.unfinished()
+    orphan = replace(leased, id=RunIds(clock.now)(), job="orphan", instance="gone")
+    await state.write([replace(run, log=(line,), log_dropped=3) for run in (leased, orphan)])
+    await dead.die()
+    config = CronConfig(heartbeat_interval=2, instance_timeout=10, lock_timeout=60, rerun_interrupted=False)
+    locks = DistributedLockManager(FleetLock(fleet), config)
+    crons = Crons(state_backend=state, lock_manager=locks, config=config, clock=clock)
+    for name in ("leased", "other", "orphan"):
+        crons.cron("0 0 1 1 *", name=name)(nothing)
+    await crons.start()
+    await clock.advance(crons, minutes=1)
+    for name in (leased.job, "orphan"):
+        run = await kept_of(crons, name)
+        assert (run.status, run.log, run.log_dropped) == ("interrupted", (line,), 3)
     await crons.stop()

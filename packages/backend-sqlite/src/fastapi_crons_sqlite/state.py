@@ -133,11 +133,11 @@ class SQLiteStateBackend(StateBackend):
 
         def work(transaction: Transaction) -> None:
             count(transaction, names, newly_ended(transaction, runs), missed, self._damage)
+            publish(transaction, self._namespace, records)
             transaction.insert(_INSERT_RUNS, run_rows, _OR_CLOSE_RUNS)
             transaction.execute(_WRITE_STATUS, newest_ids)
             transaction.execute(_WRITE_STATE, newest_ids)
             transaction.insert(_INSERT_MISSED, missed_rows)
-            publish(transaction, self._namespace, [record.id for record in records])
 
         await self._database.write(work)
         self._pruning.note({names.key(record.job) for record in records})
@@ -242,12 +242,13 @@ class SQLiteStateBackend(StateBackend):
 
     async def run(self, run_id: str) -> Run | None:
         rows = await self._database.plain_rows(f"SELECT {RUN_COLUMNS}, log FROM job_run WHERE id = ?", run_id)
-        for *row, log in rows:
-            job = self._names.own(row[1])
-            if job is not None:
-                found = run_of(row, job, self._damage)
-                return None if found is None else replace(found, log=log_of(log, run_id, self._damage))
-        return None
+        return self._run_with_log(rows[0]) if rows else None
+
+    def _run_with_log(self, row: Row) -> Run | None:
+        *columns, log = row
+        job = self._names.own(columns[1])
+        found = None if job is None else run_of(columns, job, self._damage)
+        return None if found is None else replace(found, log=log_of(log, found.id, self._damage))
 
     async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:
         return await self.find_missed(MissedQuery((job,), limit=limit))
@@ -275,9 +276,10 @@ class SQLiteStateBackend(StateBackend):
     async def runs_by_id(self, run_ids: Collection[str]) -> dict[str, Run]:
         ids = as_json(list(run_ids))
         rows = await self._database.plain_rows(
-            f"SELECT {RUN_COLUMNS} FROM job_run WHERE id IN (SELECT value FROM json_each(?))", ids
+            f"SELECT {RUN_COLUMNS}, log FROM job_run WHERE id IN (SELECT value FROM json_each(?))", ids
         )
-        return {run.id: run for run in self._runs_of(rows)}
+        found = (self._run_with_log(row) for row in rows)
+        return {run.id: run for run in found if run is not None}
 
     async def missed_by_job(self, jobs: Collection[str], *, limit: int = 50) -> dict[str, list[MissedTicks]]:
         rows = await self._database.plain_rows(

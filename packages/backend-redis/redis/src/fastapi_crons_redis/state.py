@@ -140,13 +140,13 @@ class RedisStateBackend(StateBackend):
     async def run(self, run_id: str) -> Run | None:
         text, log, *_ = (*await self._texts("run", run_id), None, None)
         found = self._readable_runs([run_id.encode(), text])
-        if not found or not log:
-            return found[0] if found else None
+        return self._with_log(found[0], log) if found else None
 
+    def _with_log(self, run: Run, log: bytes | None) -> Run:
         def read() -> tuple[LogLine, ...]:
             return checked_log(tuple(LogLine(*line) for line in parsed(log)))
 
-        return replace(found[0], log=self._damage.noted(f"log of run {run_id}", read) or ())
+        return replace(run, log=self._damage.noted(f"log of run {run.id}", read) or ()) if log else run
 
     async def _runs_of_one(self, job: str, limit: int, before: str | None, status: RunStatus | None) -> list[Run]:
         found: list[Run] = []
@@ -177,7 +177,10 @@ class RedisStateBackend(StateBackend):
         return [run for run in found if run is not None]
 
     async def runs_by_id(self, run_ids: Collection[str]) -> dict[str, Run]:
-        return {run.id: run for run in self._readable_runs(await self._texts("runs_by_id", list(run_ids)))}
+        texts = await self._texts("runs_by_id", list(run_ids))
+        logs = dict(zip(texts[::3], texts[2::3], strict=True))
+        pairs = [text for index, text in enumerate(texts) if index % 3 != 2]
+        return {run.id: self._with_log(run, logs[run.id.encode()]) for run in self._readable_runs(pairs)}
 
     async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:
         return (await self.missed_by_job([job], limit=limit))[job]

@@ -13,7 +13,8 @@ from time import time
 from uuid import uuid4
 
 from fastapi_crons.errors import StoreError, StoreUnavailableError
-from fastapi_crons.state.base import Event
+from fastapi_crons.run import Run
+from fastapi_crons.state.base import Event, Record
 from fastapi_crons.state.checks import Damage
 from fastapi_crons_sqlite._database import Database
 from fastapi_crons_sqlite._history.rows import MISSED_COLUMNS, RUN_COLUMNS, missed_of, run_of
@@ -32,9 +33,11 @@ _AT_A_TIME = 1_000
 #: Greater numbers are damaged. After the greatest number of all SQLite would take the disk for full.
 _LAST = 2**62
 
+#: Of the runs that are running, the second list, those that are on record are not published again.
 _PUBLISH = """
-    INSERT INTO job_event (namespace, record_id, told_ts) SELECT ?, value, ? FROM json_each(?)
-    WHERE EXISTS (SELECT 1 FROM job_listener WHERE namespace = ? AND until_ts > ?)"""
+    INSERT INTO job_event (namespace, record_id, told_ts) SELECT ?, noted.value, ? FROM json_each(?) AS noted
+    WHERE EXISTS (SELECT 1 FROM job_listener WHERE namespace = ? AND until_ts > ?)
+    AND NOT (noted.value IN (SELECT value FROM json_each(?)) AND EXISTS (SELECT 1 FROM job_run WHERE id = noted.value))"""
 
 
 def _of(table: str, columns: str) -> str:
@@ -54,12 +57,14 @@ _WRITTEN = f"""
     ORDER BY noted.id LIMIT {_AT_A_TIME}"""
 
 
-def publish(transaction: Transaction, namespace: str, ids: Sequence[str]) -> None:
-    """Let subscribers of this namespace know of the records that this transaction writes."""
+def publish(transaction: Transaction, namespace: str, records: Sequence[Record]) -> None:
+    """Let subscribers of this namespace know of the records that this transaction is about to write."""
     now = time()
+    ids = [record.id for record in records]
+    running = [record.id for record in records if isinstance(record, Run) and record.status == "running"]
     transaction.execute("DELETE FROM job_event WHERE seq > ?", _LAST)
     transaction.execute("UPDATE sqlite_sequence SET seq = 0 WHERE name = 'job_event' AND seq > ?", _LAST)
-    transaction.execute(_PUBLISH, namespace, now, as_json(ids), namespace, now)
+    transaction.execute(_PUBLISH, namespace, now, as_json(ids), namespace, now, as_json(running))
 
 
 def clean_up(transaction: Transaction) -> None:

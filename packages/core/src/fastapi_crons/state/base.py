@@ -158,7 +158,8 @@ class StateBackend(ABC):
     async def write(self, records: Sequence[Record]) -> None:
         """Keep records, all or none.
 
-        A run that is on record as ended never changes again. Missed ticks take the place of those with the same id.
+        A run that is on record as ended never changes again. One that is running is written again as it logs: what is written
+        takes the place of what was there, its log included. Missed ticks take the place of those with the same id.
         """
 
     @abstractmethod
@@ -253,7 +254,7 @@ class StateBackend(ABC):
         return states
 
     async def runs_by_id(self, run_ids: Collection[str]) -> dict[str, Run]:
-        """The runs with these ids, with or without their logs; those that are not on record are left out. One query."""
+        """The runs with these ids, with their logs; those that are not on record are left out. One query."""
         found = [await self.run(run_id) for run_id in run_ids]
         return {run.id: run for run in found if run is not None}
 
@@ -271,8 +272,9 @@ class StateBackend(ABC):
     def events(self, *, records: bool = True) -> AsyncGenerator[Event, None] | None:
         """What all instances write and publish, from the moment that the first event is asked for.
 
-        Without `records` only signals; None in a store that can't. Runs come without their logs. Where states of a run follow
-        each other quickly, only the newest need come; one may come twice. Events may be lost while the connection is broken.
+        Without `records` only signals; None in a store that can't. Runs come without their logs: as they start and as they end,
+        not each time that they are written in between. Where states of a run follow each other quickly, only the newest need
+        come; one may come twice. Events may be lost while the connection is broken.
         The generator ends only when it is closed. It raises `StoreUnavailableError` where the store does not answer, or where
         the caller was too slow to ask for what came. Waits in real time.
         """

@@ -77,7 +77,7 @@ class MemoryStateBackend(StateBackend):
             del missed[min(missed)]
 
     def _keep_run(self, run: Run) -> bool:
-        """Keep a run; False for one that is on record as ended."""
+        """Keep a run; False where that is nothing new to subscribers: it is on record as ended, or as running as before."""
         runs = self._runs.get(run.job)
         if runs is None:
             runs = self._runs[run.job] = {}
@@ -88,6 +88,10 @@ class MemoryStateBackend(StateBackend):
                 self._set_aside(run.job, runs.pop(next(iter(runs))))
         elif known.status == "running":
             runs[run.id] = run
+            if run.status == "running":
+                if self._latest[run.job] is known:
+                    self._latest[run.job] = run
+                return False
         else:
             return False
         latest = self._latest.get(run.job)

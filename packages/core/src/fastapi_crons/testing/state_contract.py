@@ -199,6 +199,25 @@ class StateContract(QuestionTests):
         assert (listed.id, listed.log_dropped) == (run.id, 7)
 
     @on_a_store
+    async def test_a_running_run_is_written_again_as_it_logs(self, state: StateBackend) -> None:
+        line, other = LogLine(NOW, "INFO", "app", "line"), LogLine(NOW + 1, "WARNING", "app", "line 2")
+        started, later = a_run(), a_run(started=NOW + 60)
+        logged = replace(started, log=(line,), log_dropped=3)
+        await state.write([started, later])
+        await state.write([logged])
+        assert await state.run(started.id) == logged
+        assert await state.runs_by_id([started.id, later.id]) == {started.id: logged, later.id: later}
+        await state.write([replace(logged, log=(line, other), log_dropped=0)])
+        assert await state.run(started.id) == replace(logged, log=(line, other), log_dropped=0)
+        assert {run.id for run in await state.unfinished()} == {later.id, started.id}
+        assert abs((await state.states())["job"].last_run_ts - (NOW + 60)) < 0.01
+        ended = replace(logged, status="interrupted", ended_ts=NOW + 9)
+        await state.write([ended])
+        await state.write([logged])
+        assert await state.run(started.id) == ended
+        assert [run.id for run in await state.unfinished()] == [later.id]
+
+    @on_a_store
     async def test_names_of_any_kind_are_kept_apart(self, state: StateBackend) -> None:
         names = ["a:b", "a", "a*", "{a}", "a b", "ä\u2009🚀", "%41", "a\\b", '"quoted"', "'", "x" * 200]
         await state.write([a_run(name, "completed") for name in names])
@@ -266,6 +285,9 @@ class StateContract(QuestionTests):
             await asyncio.sleep(0.3)
             await other.write([run])
             assert await asyncio.wait_for(listening, 5) == replace(run, log=())
+            # It is heard of again when it ends, and not each time that it has logged more.
+            await other.write([replace(run, log_dropped=1)])
+            await asyncio.sleep(0.6)
             await state.write([ended, ticks])
             received = [await asyncio.wait_for(anext(events), 5) for _ in range(2)]
             assert replace(ended, log=()) in received

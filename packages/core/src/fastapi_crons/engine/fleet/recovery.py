@@ -61,17 +61,7 @@ class Recovery:
 
     async def recover(self, dead: Iterable[Lease]) -> None:
         """See to the leases of dead holders: close the records of their runs, record missed ticks, and rerun ticks."""
-        leases = list(dead)
-        while leases:
-            batch = leases[: self._batch]
-            try:
-                await self._recover_batch(batch)
-            except StoreError:
-                # It may be the batch that is too large for the deadline.
-                self._batch = max(1, len(batch) // 2)
-                raise
-            self._batch = min(MAX_BATCH, 2 * self._batch)
-            del leases[: len(batch)]
+        await self._in_batches(list(dead), self._recover_batch)
 
     def recover_own(self, run: ActiveRun) -> None:
         """A run of this instance that lost its lease has ended: rerun its tick, unless another instance has."""
@@ -91,15 +81,38 @@ class Recovery:
             # Instances with other lock stores share this history. Their runs are left alone.
             unfinished = {run_id: run for run_id, run in unfinished.items() if run.instance in self._met}
         leased = await self._locks.leased(unfinished.keys())
-        error = RunError(INTERRUPTED, "its process died before it recorded how the run ended")
-        for run in unfinished.values():
-            known = run.id in leased or run.id in self._runner.active or run.id in self._closed
+        orphans = [
+            run.id
+            for run in unfinished.values()
+            if not (run.id in leased or run.id in self._runner.active or run.id in self._closed)
             # The outcome of a run that ended here waits to be recorded, or is being recorded.
-            if not known and run.instance not in alive and not self._leases.has_ended(run.id):
+            and not (run.instance in alive or self._leases.has_ended(run.id))
+        ]
+        runs: dict[str, Run] = {}
+
+        async def read(run_ids: list[str]) -> None:
+            runs.update(await self._answer(self._state.runs_by_id(run_ids)))
+
+        await self._in_batches(orphans, read)  # with what they have logged, which stays on record
+        error = RunError(INTERRUPTED, "its process died before it recorded how the run ended")
+        for run in runs.values():
+            if run.status == "running":
                 closed = replace(run, status="interrupted", ended_ts=self._clock.now(), error=error)
                 self._close(run.job, closed, "its process is gone")
 
-    async def _recover_batch(self, leases: Sequence[Lease]) -> None:
+    async def _in_batches(self, left: list[T], work: Callable[[list[T]], Awaitable[None]]) -> None:
+        while left:
+            batch = left[: self._batch]
+            try:
+                await work(batch)
+            except StoreError:
+                # It may be the batch that is too large for the deadline.
+                self._batch = max(1, len(batch) // 2)
+                raise
+            self._batch = min(MAX_BATCH, 2 * self._batch)
+            del left[: len(batch)]
+
+    async def _recover_batch(self, leases: list[Lease]) -> None:
         now = self._clock.now()
         jobs = {lease.job: self._dispatcher.jobs.get(lease.job) for lease in leases}
         # While leases of jobs that are unknown here have not expired, they are left to instances that know these jobs.

@@ -60,15 +60,20 @@ function operations.run()
   return {text or nil, text and log or nil}
 end
 
--- Ids, each with its run behind it.
+-- Ids, each with its run and its log behind it.
 function operations.runs_by_id()
   local found = {}
   local function ask(...)
-    local ids = {...}
+    local ids, keys = {...}, {}
+    for index, id in ipairs(ids) do
+      keys[index] = LOG .. id
+    end
+    local logs = redis.call('MGET', unpack(keys))
     for index, text in ipairs(records_of(ids)) do
       if text then
         found[#found + 1] = ids[index]
         found[#found + 1] = text
+        found[#found + 1] = logs[index]
       end
     end
   end

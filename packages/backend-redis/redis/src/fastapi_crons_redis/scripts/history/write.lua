@@ -160,12 +160,15 @@ function operations.write()
     if record.status == 'missed' then
       write_missed(record, grown_missed)
       missed[#missed + 1] = record.text
-    elseif write_run(record, is_running, grown) then
-      local other = latest[record.job]
-      if not other or other.id <= record.id then
-        latest[record.job] = record
+    else
+      local is_news = not (is_running[record.id] and record.status == 'running')
+      if write_run(record, is_running, grown) then
+        local other = latest[record.job]
+        if not other or other.id <= record.id then
+          latest[record.job] = record
+        end
+        runs[#runs + 1] = is_news and record.text or nil
       end
-      runs[#runs + 1] = record.text
     end
   end
   write_running(run_ids, is_running)
