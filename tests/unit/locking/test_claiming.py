@@ -220,3 +220,47 @@ def test_a_store_loads_its_instances_where_the_answer_may_depend_on_who_lives(re
 @pytest.mark.parametrize(("known", "said"), [(None, "5cd9b1e0"), ("5cd9b1e0", None), ("5cd9b1e0", "5cd9b1e0")])
 def test_arguments_that_are_not_known_or_not_said_are_in_force(known: str | None, said: str | None) -> None:
     assert ask(recorded(arguments=known), want(arguments=said)) == ClaimResult("granted", START, TOKEN)
+
+
+# Again
+
+
+def test_a_tick_that_is_run_again_leaves_the_last_handled_one_and_answers_for_none() -> None:
+    record, request = recorded(), want(START - 7200, again=True)
+    before = replace(record)
+    assert ask(record, request) == ClaimResult("granted", START - 7200, TOKEN)
+    assert record == replace(before, token=TOKEN, leases={"r2": given(request, START - 7200)})
+    assert record.leases is not None
+    assert record.leases["r2"].again
+
+
+@pytest.mark.parametrize("changes", [{"pause": Pause(NOW - 5)}, {"enabled": False}], ids=["paused", "disabled"])
+def test_ticks_of_jobs_that_claim_none_can_be_run_again(changes: dict[str, Any]) -> None:
+    assert ask(recorded(**changes), want(START, again=True)).outcome == "granted"
+
+
+@pytest.mark.parametrize("alive", ["ab", "b"], ids=["alive", "dead"])
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("overlap", ["skip", "queue", "allow"])
+def test_a_tick_is_not_run_again_while_a_run_has_a_lease_of_it(overlap: Overlap, force: bool, alive: str) -> None:
+    busy = ClaimResult("busy", START, holder="r1")
+    for tick in (START - 59, START):
+        request = want(tick, again=True, overlap=overlap, force=force)
+        assert ask(recorded(lease()), request, alive=alive) == busy
+
+
+@pytest.mark.parametrize("tick", [START - 60, START + 1])
+def test_a_tick_is_run_again_beside_runs_of_other_ticks_where_runs_may_overlap(tick: int) -> None:
+    assert ask(recorded(lease()), want(tick, again=True)).outcome == "busy"
+    assert ask(recorded(lease()), want(tick, again=True), alive="b").outcome == "granted"
+    assert ask(recorded(lease()), want(tick, again=True, overlap="allow")).outcome == "granted"
+    manual = lease(tick=None, after=START)
+    assert ask(recorded(manual), want(tick, again=True, overlap="allow")).outcome == "granted"
+    missed = lease(missed="overlap")
+    assert ask(recorded(missed), want(START, again=True)).outcome == "granted"
+
+
+def test_ticks_of_a_job_are_run_again_one_at_a_time() -> None:
+    running = lease(tick=START - 7200, after=START - 7200)
+    assert ask(recorded(running), want(START, again=True, overlap="allow")).outcome == "busy"
+    assert ask(recorded(running), want(overlap="allow")).outcome == "granted", "ticks that are due don't wait for it"

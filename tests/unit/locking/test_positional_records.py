@@ -20,7 +20,7 @@ FIELDS = {
     locking.Definition: "job schedule timezone function last_handled enabled nonce held withdrawn at_start start arguments",
     locking.Replaced: "schedule timezone last_handled reason token",
     locking.Registered: "last_handled replaced other_function reset_from start other_arguments",
-    locking.ClaimRequest: "job run_id tick schedule timezone overlap force missed replaces attempt after arguments",
+    locking.ClaimRequest: "job run_id tick schedule timezone overlap force missed replaces attempt after arguments again",
     locking.ClaimResult: "outcome last_handled token holder skipped reset_from orphaned",
     locking.Pause: "since actor note",
     locking.KnownJob: "job schedule timezone function enabled last_handled since pause leases",

@@ -54,6 +54,11 @@ class Lease(NamedTuple):
     cancelled_by: str | None = None
     """Who asked for that, where it is known."""
 
+    @property
+    def again(self) -> bool:
+        """Whether its tick is run again: it answers for no ticks, and is not rerun when its holder dies."""
+        return self.tick is not None and self.after >= self.tick
+
 
 class Definition(NamedTuple):
     """What an instance registers of a job."""
@@ -133,6 +138,10 @@ class ClaimRequest(NamedTuple):
     stale where another one is on record, and busy until no run has a lease, whether its holder is alive or not."""
     arguments: str | None = None
     """As in the `Definition`. None claims whatever arguments are in force."""
+    again: bool = False
+    """Run `tick`, which was handled before, again: as a manual run, which leaves the last handled tick as it is. The claim is
+    busy, whatever `overlap` and `force` say, while another run has a lease of that tick or runs a tick of the job again, even
+    if the holder of that lease is dead. The lease that is granted has its own tick in `after`."""
 
 
 class ClaimResult(NamedTuple):

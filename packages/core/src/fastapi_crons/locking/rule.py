@@ -119,13 +119,12 @@ def claim(
     record = records.get(request.job)
     if record is None:
         return _UNKNOWN
-    if record.leases:
-        repeated = _repeated(record, request)
-        if repeated is not None:
-            return repeated
-    if not _is_in_force(record, request) or not (record.enabled or request.tick is None):
+    if record.leases and (repeated := _repeated(record, request)) is not None:
+        return repeated
+    by_hand = request.tick is None or request.again
+    if not _is_in_force(record, request) or not (record.enabled or by_hand):
         return _NOT_IN_FORCE if any(alive(each, _FOR_EVER) for each in record.registrars) else _ORPHANED
-    if record.pause is not None and request.tick is not None:
+    if record.pause is not None and not by_hand:
         return _PAUSED
     if request.replaces is not None:
         return _recover(record, request, owner, now, term, alive)
@@ -135,6 +134,11 @@ def claim(
             return ClaimResult("busy", record.last_handled, holder=holder.run_id)
         granted = _grant(record, request, owner, now, term, record.last_handled)
         return granted._replace(holder=holder.run_id) if holder is not None and request.force else granted
+    if request.again:
+        in_the_way = _run_of(record, request.tick) or (holder if request.overlap != "allow" else None)
+        if in_the_way is not None:
+            return ClaimResult("busy", record.last_handled, holder=in_the_way.run_id)
+        return _grant(record, request, owner, now, term, request.tick)
     return _claim_tick(record, request, request.tick, owner, now, term, holder)
 
 
@@ -319,17 +323,21 @@ def _claim_tick(
         return ClaimResult("early", int(now))
     if request.after is not None and (unended := _unended(record)) is not None:
         return ClaimResult("busy", record.last_handled, holder=unended.run_id)
-    busy = holder is not None and request.overlap != "allow" and request.missed is None
-    if busy and request.overlap != "skip":
-        assert holder is not None
-        return ClaimResult("busy", record.last_handled, holder=holder.run_id)
+    busy = holder if request.overlap != "allow" and request.missed is None else None
+    if busy is not None and request.overlap != "skip":
+        return ClaimResult("busy", record.last_handled, holder=busy.run_id)
     before, record.last_handled = record.last_handled, tick
-    if busy:
-        assert holder is not None
+    if busy is not None:
         token = _grant(record, request._replace(missed="overlap"), owner, now, term, before).token
-        return ClaimResult("busy", before, token, holder.run_id, True, reset_from)
+        return ClaimResult("busy", before, token, busy.run_id, True, reset_from)
     granted = _grant(record, request, owner, now, term, before)
     return granted._replace(reset_from=reset_from) if reset_from else granted
+
+
+def _run_of(record: JobRecord, tick: int) -> Lease | None:
+    """The lease of a run of this tick, which may be rerun if its holder is dead, or of any tick that is run again."""
+    runs = (lease for lease in (record.leases or {}).values() if lease.missed is None)
+    return next((each for each in runs if each.again or each.after < tick <= (each.tick or 0)), None)
 
 
 def _unended(record: JobRecord) -> Lease | None:
@@ -366,17 +374,16 @@ def _recover(
 def _grant(record: JobRecord, request: ClaimRequest, owner: str, now: float, term: float, after: int) -> ClaimResult:
     # Bound to the clock, so that tokens grow even over a store that lost its records.
     token = record.token = max(record.token + 1, int(now * 1000))
-    if record.leases is None:
-        record.leases = {}
+    leases = record.leases = record.leases or {}
     of = (request.missed, request.schedule, request.timezone)
-    record.leases[request.run_id] = Lease(
+    leases[request.run_id] = Lease(
         request.job, request.run_id, request.tick, owner, token, request.attempt, now + term, after, *of
     )
     return ClaimResult("granted", after, token)
 
 
 def _held(record: JobRecord, lease: LeaseRef) -> Lease | None:
-    held = record.leases.get(lease.run_id) if record.leases else None
+    held = (record.leases or {}).get(lease.run_id)
     return held if held is not None and held.token == lease.token else None
 
 

@@ -261,6 +261,7 @@ class _Walk(RuleBasedStateMachine):
         again=st.booleans(),
         counted=st.sampled_from([None, None, 0, -1]),
         arguments=digests,
+        run_again=st.sampled_from([False, False, True]),
     )
     def claim(
         self,
@@ -274,6 +275,7 @@ class _Walk(RuleBasedStateMachine):
         again: bool,
         counted: int | None = None,
         arguments: str | None = None,
+        run_again: bool = False,
     ) -> None:
         tick = None if offset is None else int(self.clock.time) + offset
         missed = None if tick is None else missed
@@ -281,6 +283,8 @@ class _Walk(RuleBasedStateMachine):
         request = ClaimRequest(job, self.new_id(), tick, schedule, "UTC", overlap, force, missed, arguments=arguments)
         if counted is not None and tick is not None and job in self.records:
             request = request._replace(after=self.records[job].last_handled + counted)
+        if run_again and missed is None:
+            request = request._replace(again=True)
         for _ in range(1 + again):
             self.ask(owner, request)
 

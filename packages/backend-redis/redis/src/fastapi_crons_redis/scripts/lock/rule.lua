@@ -13,7 +13,7 @@ local registrars_of, set_registrars, set_pause, set_cancel
 local register, claim, is_credible, pause, resume, release, renew, cancel
 -- Its steps.
 local is_in_force, are_others, record_of, start_of, start_again, restore, replace, from_end, may_miss, miss_until_now
-local holder_of, claim_tick, unended, repeated, recover, grant, held, reset, credible
+local holder_of, claim_tick, run_of, unended, repeated, recover, grant, held, reset, credible
 
 -- The answer to a claim, as fastapi_crons.locking.ClaimResult.
 local function result(outcome, last_handled, token, holder, skipped, reset_from, orphaned)
@@ -88,11 +88,11 @@ function claim(request)
   if not record then
     return result('unknown')
   end
-  local again = repeated(record, request)
-  if again then
-    return again
+  local answered = repeated(record, request)
+  if answered then
+    return answered
   end
-  local is_tick = request[C_TICK] ~= null
+  local is_tick = request[C_TICK] ~= null and not request[C_AGAIN]
   if not is_in_force(record, request) or (is_tick and not record[ENABLED]) then
     for _, registrar in ipairs(registrars_of(request[C_JOB])) do
       if alive(registrar, math.huge) then
@@ -110,6 +110,14 @@ function claim(request)
   local holder = holder_of(record)
   if is_tick then
     return claim_tick(record, request, holder)
+  end
+  local tick = request[C_TICK]
+  if tick ~= null then
+    local in_the_way = run_of(record, tick) or (request[C_OVERLAP] ~= 'allow' and holder)
+    if in_the_way then
+      return result('busy', record[LAST_HANDLED], 0, in_the_way)
+    end
+    return result('granted', tick, grant(record, request, tick))
   end
   if holder and request[C_OVERLAP] ~= 'allow' and not request[C_FORCE] then
     return result('busy', record[LAST_HANDLED], 0, holder)
@@ -319,6 +327,17 @@ function claim_tick(record, request, holder)
     return result('busy', before, grant(record, request, before), holder, true, reset_from)
   end
   return result('granted', before, grant(record, request, before), '', false, reset_from)
+end
+
+function run_of(record, tick)
+  for _, lease in ipairs(record[HELD]) do
+    if lease[L_MISSED] == null and lease[L_TICK] ~= null then
+      local is_again = lease[L_AFTER] >= lease[L_TICK]
+      if is_again or (lease[L_AFTER] < tick and tick <= lease[L_TICK]) then
+        return lease[L_RUN_ID]
+      end
+    end
+  end
 end
 
 function unended(record)
