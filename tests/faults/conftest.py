@@ -106,6 +106,12 @@ class Place:
         """What the store has on record of the runs of one job, oldest first."""
         return self._read(lambda state: state.runs(job, limit=10_000))[::-1]
 
+    def run(self, run_id: str) -> Run:
+        """What the store has on record of one run, with its log."""
+        found = self._read(lambda state: state.run(run_id))
+        assert found is not None
+        return found
+
     def missed(self, job: str) -> list[MissedTicks]:
         """What the store has on record of the missed ticks of one job, newest first."""
         return self._read(lambda state: state.missed(job, limit=10_000))

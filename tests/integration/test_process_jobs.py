@@ -55,6 +55,22 @@ async def test_its_time_limit_ends_what_never_ends() -> None:
     assert not _children()
 
 
+async def test_what_it_logs_is_on_record_while_it_runs() -> None:
+    async with Crons(state_backend=MemoryStateBackend()) as crons:
+        crons.cron("0 0 1 1 *", name="job", run_in="process")(process_jobs.busy)
+        running = asyncio.ensure_future(crons.run_job("job"))
+
+        async def logged() -> list[str]:
+            runs = await state_of(crons).unfinished()
+            found = await state_of(crons).run(runs[0].id) if runs else None
+            return [] if found is None or found.ended is not None else [line.message for line in found.log]
+
+        assert await until_async(logged) == ["busy from now on"]
+        (run,) = await state_of(crons).unfinished()
+        await crons.cancel_run(run.id)
+        assert (await running).status == "cancelled"
+
+
 async def test_a_cancellation_ends_what_never_ends(caplog: pytest.LogCaptureFixture) -> None:
     async with Crons(state_backend=MemoryStateBackend()) as crons:
         crons.cron("0 0 1 1 *", name="job", run_in="process")(process_jobs.busy)

@@ -175,3 +175,29 @@ def test_a_process_that_is_told_to_end_leaves_nothing_running_and_its_ticks_to_t
             recovered,
         )
         assert recovered == 0, "a tick after the signal was late"
+
+
+TALKS = """
+@crons.cron("* * * * * */3", name="long")
+async def long(context: JobContext):
+    note("start", context)
+    for number in range(600):
+        context.logger.info("step %d of %d", number, context.attempt)
+        await asyncio.sleep(0.1)
+"""
+
+
+def test_kill_9_leaves_what_a_run_had_logged(place: Place) -> None:
+    with place.fleet(jobs=1, extra=TALKS) as fleet:
+        first = fleet.start()[0]
+        began = fleet.wait_for("long", pid=first.pid)
+        fleet.start()
+        until(lambda: time.time() - began.at > 5)
+        fleet.kill(first)
+        run = next(run for run in place.runs("long") if (run.tick_ts, run.attempt) == (began.tick, 1))
+        until(lambda: place.run(run.id).status == "interrupted")
+        kept = place.run(run.id)
+        assert kept.log_dropped == 0
+        messages = [line.message for line in kept.log]
+        assert messages == [f"step {number} of 1" for number in range(len(messages))]
+        assert len(messages) > 10, "up to a few seconds before the end"

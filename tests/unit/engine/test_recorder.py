@@ -121,7 +121,7 @@ class Ongoing:
     def __init__(self, run_id: str) -> None:
         self._id = run_id
 
-    def snapshot(self) -> Run:
+    def so_far(self) -> Run:
         return replace(run(self._id), status="running", ended_ts=None)
 
 
@@ -159,6 +159,34 @@ async def test_a_run_that_ends_at_once_is_written_once_and_a_longer_one_also_whe
     made.finish("long")
     await made.pass_time()
     assert [sorted(batch) for batch in made.state.batches] == [["long", "short"], ["long"]]
+
+
+async def test_a_run_that_has_logged_more_is_written_once_and_never_instead_of_its_outcome(made: Fixture) -> None:
+    made.state.answers.clear()
+    made.recorder.started("a", Ongoing("a"))
+    made.recorder.logged("a", Ongoing("a"))
+    await made.pass_time()
+    for _ in range(3):
+        made.recorder.logged("a", Ongoing("a"))
+    assert [noted.status for noted in made.recorder.noted_runs()] == ["running"]
+    made.finish("a")
+    made.recorder.logged("a", Ongoing("a"))
+    assert made.recorder.noted("a") == run("a")
+    made.state.answers.set()
+    await made.pass_time()
+    assert made.steps == ["write a", "write a", "release a"]
+    assert await made.state.run("a") == run("a")
+
+
+async def test_a_run_that_has_logged_more_holds_no_lease_of_others(made: Fixture) -> None:
+    made.state.away = ConnectionError("no route")
+    made.recorder.logged("long", Ongoing("long"))
+    made.finish("a")
+    await made.pass_time(1)
+    assert made.steps == ["release a"]
+    made.state.away = None
+    await made.pass_time(60)
+    assert sorted(made.steps) == ["release a", "write a", "write long"]
 
 
 async def test_a_lease_is_released_after_its_outcome_is_written(made: Fixture) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from fastapi_crons._util.os_signals import Signals
 from fastapi_crons._util.part import Part
@@ -18,6 +18,7 @@ from fastapi_crons.engine.fleet.membership import Membership
 from fastapi_crons.engine.fleet.recovery import Recovery
 from fastapi_crons.engine.fleet.signals import FleetSignals
 from fastapi_crons.engine.fleet.waker import HeartbeatWaker
+from fastapi_crons.engine.log_writer import LogWriter
 from fastapi_crons.engine.maintenance import Maintenance
 from fastapi_crons.engine.manual import Requests
 from fastapi_crons.engine.runs.journal import Journal
@@ -95,6 +96,7 @@ class Parts:
             store_timeout=config.store_timeout,
             max_buffered=config.max_buffered_records,
         )
+        self.log_writer = LogWriter(clock, self.supervisor, self.recorder, self._active_runs)
         self.journal = Journal(clock, self.hooks, self.recorder, self.background, self.instance.id)
         self.runner = Runner(
             config,
@@ -110,6 +112,7 @@ class Parts:
             served,
             self.waker.renew,
             self._on_lost,
+            self.log_writer.has_grown,
         )
         self.runs = Runs(self.recorder, self.journal, self.runner)
 
@@ -191,11 +194,14 @@ class Parts:
         stores = Stores(config, clock, self.instance, state, locks, self.membership, self.recorder, to_read=to_read)
         parts: list[Part] = [self.supervisor, self.hooks, stores, self.feed, self.signals]
         if not to_read:
-            parts += [self.recorder, self.membership, self.fleet_signals, self.background, self.runner]
+            parts += [self.recorder, self.log_writer, self.membership, self.fleet_signals, self.background, self.runner]
             parts += [self.dispatcher, self.requests]
         if runs_ticks:
             parts.append(Maintenance(config, clock, self.supervisor, state, locks, self.recorder))
         return parts
+
+    def _active_runs(self) -> Collection[ActiveRun]:
+        return self.runner.active.values()
 
     def _on_lost(self, run: ActiveRun) -> None:
         self.recovery.recover_own(run)

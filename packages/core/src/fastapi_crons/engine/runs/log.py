@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fastapi_crons._util.exceptions import exact_text, formatted
@@ -37,40 +39,80 @@ _CUT_MARK = 40
 class RunLog:
     """The newest records of one run, up to `limit` characters in all and `line_limit` for each.
 
-    What a record has beyond `longest_line(limit)` is held for redaction only, and does not count.
+    What a record has beyond `longest_line(limit)` is held for redaction only, and does not count. `redact` is called once for
+    each text before it leaves; `on_growth` for each record, in its thread.
     """
 
-    __slots__ = ("_chars", "_limit", "_line_limit", "_lines", "_lock", "closed", "dropped")
+    __slots__ = (
+        "_chars",
+        "_closed",
+        "_dropped",
+        "_limit",
+        "_line_limit",
+        "_lines",
+        "_lock",
+        "_on_growth",
+        "_redact",
+        "_redacted",
+        "_sizes",
+    )
 
-    def __init__(self, limit: int, line_limit: int) -> None:
-        self._limit = limit
-        self._line_limit = line_limit
-        self._lines: deque[LogLine] | None = None
-        self._chars = 0
+    def __init__(
+        self, limit: int, line_limit: int, redact: Callable[[str], str] | None, on_growth: Callable[[], None]
+    ) -> None:
+        self._limit, self._line_limit = limit, line_limit
+        self._redact, self._on_growth = redact, on_growth
+        self._lines: deque[LogLine] = deque()
+        self._sizes: deque[int] = deque()
+        self._chars = self._dropped = 0
+        #: How many records, of all there were, have been redacted.
+        self._redacted = 0
         self._lock = threading.Lock()
-        self.dropped = 0
-        #: Whether the run is on record: what its abandoned thread logs from now on comes too late.
-        self.closed = False
+        self._closed = False
 
     @property
-    def lines(self) -> tuple[LogLine, ...]:
-        """The records, oldest first."""
+    def chars(self) -> int:
+        """About how many characters it has."""
+        return self._chars
+
+    @property
+    def total(self) -> int:
+        """How many records there were, those that were dropped included."""
+        return self._dropped + len(self._lines)
+
+    def close(self) -> None:
+        """The run is on record: what its abandoned thread logs from now on comes too late."""
         with self._lock:
-            return tuple(self._lines or ())
+            self._closed = True
 
     def add(self, record: logging.LogRecord) -> None:
         """Keep a record; the oldest ones are dropped where there is no room."""
         line = LogLine(record.created, record.levelname, record.name, cut(record_text(record), self._line_limit))
         with self._lock:
-            if self.closed:
+            if self._closed:
                 return
-            if self._lines is None:
-                self._lines = deque()
             self._lines.append(line)
-            self._chars += self._size(line)
+            self._sizes.append(self._size(line))
+            self._chars += self._sizes[-1]
             while self._chars > self._limit:
-                self._chars -= self._size(self._lines.popleft())
-                self.dropped += 1
+                self._lines.popleft()
+                self._chars -= self._sizes.popleft()
+                self._dropped += 1
+        self._on_growth()
+
+    def read(self) -> tuple[tuple[LogLine, ...], int]:
+        """The records as they may be stored and shown, oldest first, and how many earlier ones did not fit."""
+        with self._lock:
+            lines, dropped = [*self._lines], self._dropped
+        if self._redact is not None:
+            # Without the lock: a hook may log, too.
+            first = max(self._redacted - dropped, 0)
+            lines[first:] = [replace(line, message=self._redact(line.message)) for line in lines[first:]]
+            with self._lock:
+                for number in range(max(dropped + first, self._dropped), dropped + len(lines)):
+                    self._lines[number - self._dropped] = lines[number - dropped]
+                self._redacted = dropped + len(lines)
+        return tuple(lines), dropped
 
     def _size(self, line: LogLine) -> int:
         return _LINE_COST + len(line.logger) + min(len(line.message), longest_line(self._limit) + _CUT_MARK)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fastapi_crons._util.exceptions import formatted
 from fastapi_crons._util.hiding import without_known_secrets
 from fastapi_crons._util.text import FRAMES, cut, safe_text, type_name
-from fastapi_crons.engine.runs.log import longest_line
+from fastapi_crons.engine.runs.log import RunLog, longest_line
 from fastapi_crons.engine.runs.result_json import REASON_CHARS, json_or_text, result_json
 from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.errors import SkipRun
@@ -37,11 +37,12 @@ _NOTE_CHARS = 1_000
 class OutcomeFilter:
     """Turns what a run returned, raised and logged, and people's notes, into what is stored."""
 
-    def __init__(self, config: CronConfig, hooks: HookCaller) -> None:
+    def __init__(self, config: CronConfig, hooks: HookCaller, on_log_growth: Callable[[], None]) -> None:
         self._max_error_chars = config.max_error_chars
         self._max_log_chars, self._max_line_chars = config.max_log_chars, longest_line(config.max_log_chars)
         self._max_result_bytes = config.max_result_bytes
         self._hooks = hooks
+        self._on_log_growth = on_log_growth
 
     async def result(self, run: ActiveRun, value: object) -> str | None:
         return await result_json(value, self._max_result_bytes, self._cut_first(run.job.name, REASON_CHARS))
@@ -62,16 +63,23 @@ class OutcomeFilter:
             return None if text is None else safe_text(text, _NOTE_CHARS)
         return self._redacted(job_name, "note", safe_text(text, self._cut_first(job_name, _NOTE_CHARS)), _NOTE_CHARS)
 
-    def log_limits(self, run: ActiveRun) -> tuple[int, int]:
-        """How many characters a run's log may have, and how many of each record are held until the run has ended."""
-        return self._max_log_chars, self._cut_first(run.job.name, self._max_line_chars)
+    def new_log(self, run: ActiveRun) -> RunLog:
+        """A log for a run."""
+        name, limit = run.job.name, self._max_line_chars
+        redact = None
+        if self._hooks.implemented("redact", name):
+
+            def redact(text: str) -> str:
+                return self._redacted(name, "log", text, limit)
+
+        return RunLog(self._max_log_chars, self._cut_first(name, limit), redact, self._on_log_growth)
 
     def outcome(self, run: ActiveRun, outcome: Run) -> Run:
         """A run's outcome with its log, redacted."""
         if run.log is not None:
-            log, run.log.closed = run.log.lines, True
-            if log:
-                outcome = replace(outcome, log=log, log_dropped=run.log.dropped)
+            run.log.close()
+            log, dropped = run.log.read()
+            outcome = replace(outcome, log=log, log_dropped=dropped)
         if outcome.result_json is not None and without_known_secrets(outcome.result_json) != outcome.result_json:
             outcome = replace(outcome, result_json=_with_strings(outcome.result_json, without_known_secrets))
         return self._redacted_outcome(run, outcome) if self._hooks.implemented("redact", run.job.name) else outcome
@@ -87,11 +95,7 @@ class OutcomeFilter:
             error = RunError(error.type, message, traceback)
         if result is not None:
             result = self._redacted_result(name, result)
-        log = tuple(
-            replace(line, message=self._redacted(name, "log", line.message, self._max_line_chars))
-            for line in outcome.log
-        )
-        return replace(outcome, error=error, result_json=result, log=log)
+        return replace(outcome, error=error, result_json=result)
 
     def _redacted_result(self, job_name: str, result: str) -> str:
         """A result, redacted in the form in which people write it: a text as it is, anything else as JSON without escapes.

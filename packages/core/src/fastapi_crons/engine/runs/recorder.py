@@ -38,7 +38,7 @@ _HOLD_LEASES = 0.1
 class Ongoing(Protocol):
     """A run that is running, of which a record can be made at any time."""
 
-    def snapshot(self) -> Run: ...
+    def so_far(self) -> Run: ...
 
 
 class Recorder(Part):
@@ -127,6 +127,12 @@ class Recorder(Part):
         """Note that a run has started. Where it has ended by the time of the write, it is written once."""
         self._started[run_id] = run
         self._wake.set()
+
+    def logged(self, run_id: str, run: Ongoing) -> None:
+        """Note that a running run has logged more. It is written as it is by then; what waits for it already stands for it."""
+        if run_id not in self._started and run_id not in self._running:
+            self._pending.setdefault(run_id, run)
+            self._wake.set()
 
     def ended(self, run: Run) -> None:
         """Note a run's outcome."""
@@ -349,4 +355,4 @@ def _record(noted: Ongoing | Record) -> Record:
 
 
 def _as_run(noted: Ongoing | Run) -> Run:
-    return noted if isinstance(noted, Run) else noted.snapshot()
+    return noted if isinstance(noted, Run) else noted.so_far()

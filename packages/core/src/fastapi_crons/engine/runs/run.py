@@ -74,8 +74,8 @@ class ActiveRun:
     started_ts: float = field(init=False)
     #: Called when the run has ended and its lease is released: see `Runner.start`.
     on_end: Callable[[ActiveRun], None] = field(init=False)
-    #: How many characters its log may have in all, and in each line; None where it keeps no log.
-    log_limits: Callable[[ActiveRun], tuple[int, int]] | None = field(init=False)
+    #: Makes its log; None where it keeps none.
+    new_log: Callable[[ActiveRun], RunLog] | None = field(init=False)
     #: Earlier ticks that this run stands for.
     missed: TickRange | None = None
     #: Why the tick was claimed late.
@@ -127,11 +127,12 @@ class ActiveRun:
 
     def keep_record(self, record: logging.LogRecord) -> None:
         """Keep a log record, unless the settings say that runs keep none. Most runs log nothing, and have no log."""
-        if self.log_limits is None:
+        if self.new_log is None:
             return
         if self.log is None:
-            self.log = RunLog(*self.log_limits(self))
-            self.log.closed = self.outcome is not None
+            self.log = self.new_log(self)
+            if self.outcome is not None:
+                self.log.close()
         self.log.add(record)
 
     def lease(self, owner: str, expires: float) -> Lease:
@@ -207,6 +208,13 @@ class ActiveRun:
 
     def snapshot(self) -> Run:
         return self.outcome or self.record("running", None)
+
+    def so_far(self) -> Run:
+        """The same with what it has logged so far."""
+        if self.log is None or self.outcome is not None:
+            return self.snapshot()
+        log, dropped = self.log.read()
+        return replace(self.record("running", None), log=log, log_dropped=dropped)
 
     def record(
         self, status: RunStatus, ended_ts: float | None, error: RunError | None = None, result: str | None = None

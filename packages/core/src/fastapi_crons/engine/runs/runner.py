@@ -69,11 +69,13 @@ class Runner(Part):
     _ask_about_leases: Callable[[], None]
     #: Called after a run that lost its lease.
     _on_lost: Callable[[ActiveRun], None]
+    #: Called from any thread when a run has logged something.
+    _on_log_growth: Callable[[], None]
 
     def __post_init__(self) -> None:
         self._keeps_logs = self._config.enabled and self._config.max_log_chars > 0
-        self._filter = OutcomeFilter(self._config, self._hooks)
-        self._log_limits = self._filter.log_limits if self._keeps_logs else None
+        self._filter = OutcomeFilter(self._config, self._hooks, self._on_log_growth)
+        self._new_log = self._filter.new_log if self._keeps_logs else None
         self._attempts = Attempts(
             self._config, self._clock, self._plugins, self._hooks, self._served, self._settle_lease
         )
@@ -124,7 +126,7 @@ class Runner(Part):
 
     def start(self, run: ActiveRun, on_end: Callable[[ActiveRun], None]) -> None:
         """Start a run whose lease is held. `on_end` is called when it has ended and its lease is released."""
-        run.on_end, run.log_limits = on_end, self._log_limits
+        run.on_end, run.new_log = on_end, self._new_log
         run.instance = self._instance_id
         run.started_ts = self._clock.now()
         self._leases.hold(run.ref)
