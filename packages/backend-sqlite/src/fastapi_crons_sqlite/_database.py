@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Coroutine
 from contextlib import closing
 from pathlib import Path
+from time import monotonic
 from typing import Any, Literal, TypeVar
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
@@ -97,18 +98,23 @@ class Database:
 
         It is called in the connection's thread. A caller that is cancelled does not cancel the transaction.
         """
+        return (await self.write_timed(work))[0]
 
-        def transaction(connection: sqlite3.Connection) -> T:
+    async def write_timed(self, work: Callable[[Transaction], T]) -> tuple[T, float]:
+        """As `write`; returns also for how long (seconds) the transaction kept others from writing."""
+
+        def transaction(connection: sqlite3.Connection) -> tuple[T, float]:
             connection.execute("BEGIN IMMEDIATE")
+            began = monotonic()
             try:
                 result = work(Transaction(connection))
                 connection.execute("COMMIT")
             except BaseException:
                 roll_back(connection)
                 raise
-            return result
+            return result, monotonic() - began
 
-        async def whole() -> T:
+        async def whole() -> tuple[T, float]:
             async with self._open_turn():
                 self._open_turn()  # it may have been closed while others had their turn
                 await self._follow_file()

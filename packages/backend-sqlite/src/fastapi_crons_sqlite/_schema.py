@@ -11,9 +11,9 @@ import sqlite3
 from typing import NamedTuple
 
 from fastapi_crons.errors import StoreUnusableError
-from fastapi_crons_sqlite._history.counting import count_history
+from fastapi_crons_sqlite._history.counting import IS_LONG
 from fastapi_crons_sqlite._history.rows import NOT_COMPLETED
-from fastapi_crons_sqlite._transaction import Transaction
+from fastapi_crons_sqlite._history.upgrade import count_history
 
 logger = logging.getLogger("fastapi_crons.sqlite")
 
@@ -98,10 +98,11 @@ _MIGRATIONS: dict[int, tuple[str, ...]] = {
         f"CREATE INDEX job_run_not_completed_by_job ON job_run (job, id) WHERE {NOT_COMPLETED}",
         """CREATE TABLE job_success (
             name TEXT PRIMARY KEY, run TEXT, ended_ts REAL, took REAL, failures INTEGER NOT NULL) WITHOUT ROWID""",
+        # By day: what a batch of runs adds to lies side by side.
         """CREATE TABLE job_figures (
-            job TEXT NOT NULL, day INTEGER NOT NULL, runs INTEGER NOT NULL, failed INTEGER NOT NULL, missed INTEGER NOT NULL,
-            longest REAL NOT NULL, durations TEXT NOT NULL, PRIMARY KEY (job, day)) WITHOUT ROWID""",
-        "CREATE INDEX job_figures_by_day ON job_figures (day)",
+            day INTEGER NOT NULL, job TEXT NOT NULL, runs INTEGER NOT NULL, failed INTEGER NOT NULL, missed INTEGER NOT NULL,
+            longest REAL NOT NULL, durations TEXT NOT NULL, appended INTEGER NOT NULL, PRIMARY KEY (day, job)) WITHOUT ROWID""",
+        f"CREATE INDEX job_figures_long ON job_figures (day) WHERE {IS_LONG}",
     ),
 }
 
@@ -136,7 +137,7 @@ def prepare(connection: sqlite3.Connection, path: str) -> str | None:
                 connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {version}")
         if found < _FIRST_WITH_FIGURES:
-            count_history(Transaction(connection))
+            count_history(connection)
         if found < VERSION:
             connection.execute("UPDATE crons_layout SET version = ?, compatible_from = ?", (VERSION, COMPATIBLE_FROM))
         if _layout_row(connection) is None:

@@ -60,13 +60,15 @@ _WRITE_STATUS = f"""
     WHERE true
     ON CONFLICT (name) DO UPDATE SET
         status = excluded.status, instance_id = excluded.instance_id, started_at = excluded.started_at
-    WHERE {_may_follow("job_status.started_at")} OR excluded.started_at >= job_status.started_at"""
+    WHERE excluded.started_at >= job_status.started_at OR {_may_follow("job_status.started_at")}"""
+# The limit keeps SQLite from working out the time of the start twice.
 _WRITE_STATE = f"""
     INSERT INTO job_state (name, last_run, created_at, updated_at)
-    SELECT run.job, {_iso("run.started_ts")}, {_iso("run.started_ts")}, {_iso("coalesce(run.ended_ts, run.started_ts)")}
-    FROM json_each(?) JOIN job_run AS run ON run.id = value WHERE true
+    SELECT job, started, started, CASE WHEN ended_ts IS NULL THEN started ELSE {_iso("ended_ts")} END
+    FROM (SELECT run.job, {_iso("run.started_ts")} AS started, run.ended_ts
+        FROM json_each(?) JOIN job_run AS run ON run.id = value LIMIT -1 OFFSET 0) WHERE true
     ON CONFLICT (name) DO UPDATE SET last_run = excluded.last_run, updated_at = excluded.updated_at
-    WHERE {_may_follow("job_state.last_run")} OR excluded.last_run >= job_state.last_run"""
+    WHERE excluded.last_run >= job_state.last_run OR {_may_follow("job_state.last_run")}"""
 # A database of fastapi-crons 2.x may have rows in only one of the tables, and times without an offset.
 _STATE_COLUMNS = """
     status.name, status.status, coalesce(status.instance_id, ''),
@@ -76,6 +78,12 @@ _STATES = """
     FROM job_status AS status LEFT JOIN job_state AS state ON state.name = status.name
     LEFT JOIN job_success AS success ON success.name = status.name
     WHERE coalesce(status.started_at, state.last_run) IS NOT NULL"""
+# Finds each day by one look into the index, however many jobs have figures of it.
+_DAYS = """
+    WITH RECURSIVE days (day) AS (
+        SELECT min(day) FROM job_figures WHERE day >= ?
+        UNION ALL SELECT (SELECT min(day) FROM job_figures WHERE day > days.day) FROM days WHERE day IS NOT NULL)
+    SELECT day FROM days WHERE day <= ?"""
 #: The runs of so many jobs are found faster by job than by time.
 _FEW_JOBS = 100
 #: How far (seconds) the clocks of two instances may differ.
@@ -140,7 +148,7 @@ class SQLiteStateBackend(StateBackend):
             transaction.insert(_INSERT_MISSED, missed_rows)
 
         await self._database.write(work)
-        self._pruning.note({names.key(record.job) for record in records})
+        self._pruning.note([names.key(record.job) for record in records])
 
     def events(self, *, records: bool = True) -> AsyncGenerator[Event, None] | None:
         return subscribe(self._database, self._namespace, self._damage) if records else None
@@ -231,13 +239,19 @@ class SQLiteStateBackend(StateBackend):
         return [run_id for (run_id,) in rows]
 
     async def figures(self, jobs: Collection[str] | None, *, since: int, until: int | None = None) -> list[Figures]:
-        conditions, parameters = self._of_jobs(jobs)
+        last = maxsize if until is None else until
+        if jobs is None:
+            source, parameters = (
+                f"job_figures WHERE day BETWEEN ? AND ? AND {self._names.condition}",
+                self._names.bounds,
+            )
+        else:
+            source = f"({_DAYS}) CROSS JOIN json_each(?) CROSS JOIN job_figures USING (day) WHERE job = value"
+            parameters = (as_json([self._names.key(job) for job in jobs]),)
         rows = await self._database.rows(
-            FIGURES_COLUMNS,
-            f"FROM job_figures WHERE {conditions[0]} AND day BETWEEN ? AND ?",
-            *(*parameters, since, maxsize if until is None else until),
+            FIGURES_COLUMNS, f"FROM {source} AND (runs <> 0 OR missed <> 0)", since, last, *parameters
         )
-        found = (figures_of(row, job, self._damage) for row in rows if (job := self._names.own(row[0])) is not None)
+        found = (figures_of(row, job, self._damage) for row in rows if (job := self._names.own(row[1])) is not None)
         return [figures for figures in found if figures is not None]
 
     async def run(self, run_id: str) -> Run | None:
@@ -315,8 +329,11 @@ class SQLiteStateBackend(StateBackend):
                 ("job_status", "name"),
                 ("job_state", "name"),
                 ("job_success", "name"),
-                ("job_figures", "job"),
             ):
                 transaction.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT value FROM json_each(?))", names)
+            transaction.execute(
+                f"DELETE FROM job_figures WHERE (day, job) IN (SELECT day, value FROM ({_DAYS}), json_each(?))",
+                *(-maxsize, maxsize, names),
+            )
 
         await self._database.write(work)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from fastapi_crons.run import FAILED, MissedTicks, Run
 from fastapi_crons.state.checks import Damage, checked_figures
-from fastapi_crons.state.figures import Figures, add, durations_of, of_missed, of_run, text_of, total
-from fastapi_crons_sqlite._history.rows import MISSED_COLUMNS, RUN_COLUMNS, missed_of, run_of
+from fastapi_crons.state.figures import Figures, bucket_of, day_of, durations_of, of_missed, text_of
+from fastapi_crons_sqlite._history.rows import MISSED_COLUMNS, missed_of
 from fastapi_crons_sqlite._names import Names
 from fastapi_crons_sqlite._transaction import Row, Transaction, as_json
 
-FIGURES_COLUMNS = "job, day, runs, failed, missed, longest, durations"
-#: How many rows of an earlier version are counted at a time.
-_AT_A_TIME = 2_000
-_INSERT_FIGURES = f"INSERT OR REPLACE INTO job_figures ({FIGURES_COLUMNS})"
+FIGURES_COLUMNS = "day, job, runs, failed, missed, longest, durations"
+#: Whether so much was appended to the durations of a day that they are to be added up.
+IS_LONG = "appended > 32"
+_INSERT_FIGURES = f"INSERT INTO job_figures ({FIGURES_COLUMNS}, appended)"
+_OR_ADD_FIGURES = """
+    ON CONFLICT (day, job) DO UPDATE SET
+        runs = runs + excluded.runs, failed = failed + excluded.failed, missed = missed + excluded.missed,
+        longest = max(longest, excluded.longest), durations = durations || excluded.durations,
+        appended = appended + excluded.appended"""
+_TAKE_MISSED = "UPDATE job_figures SET missed = max(missed + ?, 0) WHERE day = ? AND job = ?"
 _INSERT_SUCCESSES = "INSERT INTO job_success (name, run, ended_ts, took, failures)"
 _OR_UPDATE_SUCCESSES = """
     ON CONFLICT (name) DO UPDATE SET
@@ -43,89 +51,83 @@ def count(
     transaction: Transaction, names: Names, ended: Sequence[Run], missed: Collection[MissedTicks], damage: Damage
 ) -> None:
     """Count runs that end now, and missed ticks that are about to be written, with what they replace."""
-    found: dict[tuple[str, int], Figures] = {}
-    add(found, map(of_run, ended))
+    if ended:
+        _add_runs(transaction, names, ended)
+        _compact(transaction, 8 + len(ended) // 8)
     if missed:
-        for before in _missed_on_record(transaction, names, missed, damage):
-            add(found, of_missed(before, sign=-1))
-        for ticks in {ticks.id: ticks for ticks in missed}.values():
-            add(found, of_missed(ticks))
-    _write(transaction, names, found, ended, damage)
+        newest = {ticks.id: ticks for ticks in missed}
+        add_missed(transaction, names, newest.values(), _missed_on_record(transaction, names, newest, damage))
 
 
-def count_history(transaction: Transaction) -> None:
-    """Count what is on record in a file that an earlier version has written."""
-    names, damage = _AllNamespaces("default"), Damage("history of an earlier version")
-    seen = ""
-    while rows := transaction.plain_rows(
-        f"SELECT {RUN_COLUMNS} FROM job_run WHERE id > ? ORDER BY id LIMIT ?", seen, _AT_A_TIME
-    ):
-        seen = rows[-1][0]
-        runs = [run for row in rows if (run := run_of(row, row[1], damage)) is not None and run.status != "running"]
-        _write(transaction, names, total(map(of_run, runs)), runs, damage)
-    seen = ""
-    while rows := transaction.plain_rows(
-        f"SELECT {MISSED_COLUMNS} FROM job_missed WHERE id > ? ORDER BY id LIMIT ?", seen, _AT_A_TIME
-    ):
-        seen = rows[-1][0]
-        missed = [ticks for row in rows if (ticks := missed_of(row, row[1], damage)) is not None]
-        _write(transaction, names, total(each for ticks in missed for each in of_missed(ticks)), (), damage)
+def _add_runs(transaction: Transaction, names: Names, ended: Sequence[Run]) -> None:
+    found: dict[tuple[int, str], Row] = {}
+    for run in ended:
+        key = (day_of(run.started_ts), names.key(run.job))
+        took = run.duration if run.status == "completed" else None
+        row = (*key, 1, int(run.status in FAILED), 0, took or 0.0, "" if took is None else f"{bucket_of(took)}:1 ", 1)
+        found[key] = row if key not in found else _sum(found[key], row)
+    transaction.insert(_INSERT_FIGURES, list(found.values()), _OR_ADD_FIGURES)
+    transaction.insert(_INSERT_SUCCESSES, _success_rows(names, ended), _OR_UPDATE_SUCCESSES)
 
 
-class _AllNamespaces(Names):
-    """Takes keys for names."""
-
-    def own(self, key: object) -> str | None:
-        return key if isinstance(key, str) else None
-
-
-def figures_of(row: Row, job: str, damage: Damage) -> Figures | None:
-    """The figures of a row; `job` is the name that its key stands for. None where they can't be read."""
-    _, day, runs, failed, missed, longest, durations = row
-    return damage.noted(
-        f"figures of job {job!r}, day {day}",
-        lambda: checked_figures(Figures(job, day, runs, failed, missed, longest, durations_of(durations))),
+def _sum(one: Row, other: Row) -> Row:
+    return (
+        *one[:2],
+        *(one[column] + other[column] for column in (2, 3, 4)),
+        max(one[5], other[5]),
+        one[6] + other[6],
+        one[7] + other[7],
     )
 
 
-def _write(
-    transaction: Transaction, names: Names, found: dict[tuple[str, int], Figures], ended: Sequence[Run], damage: Damage
+def add_missed(
+    transaction: Transaction, names: Names, missed: Iterable[MissedTicks], replaced: Iterable[MissedTicks] = ()
 ) -> None:
-    """Add figures to those on record, and note which of the runs that ended were successes."""
-    if found:
-        add(found, _figures_on_record(transaction, names, found, damage))
-        transaction.insert(_INSERT_FIGURES, [_figures_row(each, names.key(each.job)) for each in found.values()])
-    if ended:
-        transaction.insert(_INSERT_SUCCESSES, _success_rows(names, ended), _OR_UPDATE_SUCCESSES)
+    """Count missed ticks, and take away those that they replace."""
+    found: Counter[tuple[int, str]] = Counter()
+    for sign, records in ((1, missed), (-1, replaced)):
+        for ticks in records:
+            for each in of_missed(ticks, sign=sign):
+                found[each.day, names.key(each.job)] += each.missed
+    more = [(day, key, 0, 0, number, 0.0, "", 0) for (day, key), number in found.items() if number > 0]
+    transaction.insert(_INSERT_FIGURES, more, _OR_ADD_FIGURES)
+    for (day, key), number in found.items():
+        if number < 0:
+            # Those that are replaced may not have been counted: by an earlier version, for example.
+            transaction.execute(_TAKE_MISSED, number, day, key)
 
 
-def _figures_row(figures: Figures, key: str) -> Row:
-    return (key, *figures[1:3], figures.failed, max(figures.missed, 0), figures.longest, text_of(figures.durations))
+def _compact(transaction: Transaction, limit: int) -> None:
+    """Write durations to which much was appended anew, each bucket once: some of them with each write."""
+    rows = transaction.plain_rows(f"SELECT day, job, durations FROM job_figures WHERE {IS_LONG} LIMIT ?", limit)
+    for day, job, durations in rows:
+        transaction.execute(
+            "UPDATE job_figures SET durations = ?, appended = 0 WHERE day = ? AND job = ?",
+            _compacted(durations),
+            day,
+            job,
+        )
+
+
+def _compacted(durations: object) -> str:
+    """What can be read of a sketch's text, each bucket once."""
+    found: Counter[int] = Counter()
+    for part in str(durations).split():
+        with suppress(ValueError):
+            found.update(durations_of(part))
+    return f"{text_of(found)} " if found else ""
 
 
 def _missed_on_record(
-    transaction: Transaction, names: Names, missed: Collection[MissedTicks], damage: Damage
+    transaction: Transaction, names: Names, ids: Collection[str], damage: Damage
 ) -> Iterator[MissedTicks]:
-    ids = as_json([ticks.id for ticks in missed])
     for row in transaction.plain_rows(
-        f"SELECT {MISSED_COLUMNS} FROM job_missed WHERE id IN (SELECT value FROM json_each(?))", ids
+        f"SELECT {MISSED_COLUMNS} FROM job_missed WHERE id IN (SELECT value FROM json_each(?))", as_json(list(ids))
     ):
         job = names.own(row[1])
         found = None if job is None else missed_of(row, job, damage)
         if found is not None:
             yield found
-
-
-def _figures_on_record(
-    transaction: Transaction, names: Names, days: Collection[tuple[str, int]], damage: Damage
-) -> list[Figures]:
-    rows = transaction.plain_rows(
-        f"""SELECT {FIGURES_COLUMNS} FROM job_figures WHERE (job, day) IN (
-            SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))""",
-        as_json([(names.key(job), day) for job, day in days]),
-    )
-    found = (figures_of(row, job, damage) for row in rows if (job := names.own(row[0])) is not None)
-    return [each for each in found if each is not None]
 
 
 def _success_rows(names: Names, ended: Sequence[Run]) -> list[Row]:
@@ -139,3 +141,12 @@ def _success_rows(names: Names, ended: Sequence[Run]) -> list[Row]:
             *before, failures = found.get(key, (key, *none, 0))
             found[key] = (*before, failures + 1)
     return list(found.values())
+
+
+def figures_of(row: Row, job: str, damage: Damage) -> Figures | None:
+    """The figures of a row; `job` is the name that its key stands for. None where they can't be read."""
+    day, _, runs, failed, missed, longest, durations = row
+    return damage.noted(
+        f"figures of job {job!r}, day {day}",
+        lambda: checked_figures(Figures(job, day, runs, failed, missed, longest, durations_of(durations))),
+    )

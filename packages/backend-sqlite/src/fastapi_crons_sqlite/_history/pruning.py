@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
-from time import monotonic
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from typing import NamedTuple
 
 from fastapi_crons.run import first_id_at
 from fastapi_crons.state.base import HistoryLimits
@@ -15,10 +16,37 @@ from fastapi_crons_sqlite._names import Names
 from fastapi_crons_sqlite._transaction import Row, Transaction, Value, as_json
 
 _DAY = 86_400
-#: How many jobs, and how many old rows, are looked at in one query.
-_JOBS_AT_A_TIME, _ROWS_AT_A_TIME = 100, 2_000
+#: How many jobs are cut back together, how many of them are looked at in one query, and how many rows of each are deleted
+#: before those of the others: rows of the same time lie side by side.
+_JOBS_TOGETHER, _JOBS_AT_A_TIME, _ROWS_OF_A_JOB = 1_000, 100, 20
+#: How many old rows are looked at in one query.
+_ROWS_AT_A_TIME = 2_000
+#: A job is looked at when so large a part of the runs that it keeps may have come to it.
+_GROWTH = 0.02
 #: How long (seconds) a transaction that deletes is to take, and how many rows one deletes at least and at most.
-_WANTED, _FEWEST, _MOST = 0.01, 10, 2_000
+_WANTED, _FEWEST, _MOST = 0.005, 50, 500
+#: For how many times as long the file is left to the others after each: who finds it taken tries again later and later.
+_LEFT_ALONE = 4
+#: Every job with records of runs, or of missed ticks, is found by one look into an index.
+_JOBS = """
+    WITH RECURSIVE jobs (job) AS (
+        SELECT min(job) FROM {table}
+        UNION ALL SELECT (SELECT min(job) FROM {table} WHERE job > jobs.job) FROM jobs WHERE job IS NOT NULL)
+    SELECT job FROM jobs WHERE job IS NOT NULL"""
+
+
+class _Excess(NamedTuple):
+    """What is beyond the limits of a job: for each of these the newest id that is to go; empty where all are kept."""
+
+    completed: str
+    """Of the runs that completed, or of all that ended where no more of the others are kept."""
+    not_completed: str
+    old: str
+    """Of the runs that are too old, whatever became of them."""
+    missed: str
+    """Of the records of missed ticks."""
+    seen: str
+    """The oldest run that is to be looked at the next time."""
 
 
 class Pruning:
@@ -31,115 +59,159 @@ class Pruning:
         self._database = database
         self._names = names
         self._limits = limits
-        #: Jobs (keys) with records that were written since they were looked at; None for all.
-        self._grown: set[str] | None = None
-        #: By key, where to go on: all that completed before this run is deleted. And the same for runs that are too old.
+        #: How many records of each job (key) were written since it was looked at; None where all jobs are to be looked at.
+        self._grown: Counter[str] | None = None
+        #: By key, where to go on: all that completed before this run is deleted.
         self._seen: dict[str, str] = {}
+        #: What is older was looked at, in all jobs. And which days still have figures.
         self._seen_by_age = ""
+        self._first_day = 0
         self._at_a_time = 200
 
-    def note(self, keys: Collection[str]) -> None:
-        """Note that records of these jobs (keys) were written."""
+    def note(self, keys: Iterable[str]) -> None:
+        """Note that a record of each of these jobs (keys) was written."""
         if self._grown is not None:
             self._grown.update(keys)
 
     async def prune(self, now: float) -> None:
         """Cut the history back to its limits."""
-        grown, self._grown = self._grown, set()
         oldest = first_id_at(now - self._limits.days * _DAY)
+        await self._cut_back_grown(oldest)
+        await self._delete_too_old(oldest)
+        first_day = day_of(now - self._limits.figures_days * _DAY)
+        if first_day != self._first_day:
+            await self._delete_figures(first_day)
+            self._first_day = first_day
+
+    async def _cut_back_grown(self, oldest: str) -> None:
+        grown, self._grown = self._grown, Counter()
         try:
-            jobs = sorted(await self._all_jobs() if grown is None else grown)
-            for start in range(0, len(jobs), _JOBS_AT_A_TIME):
-                await self._cut_back(jobs[start : start + _JOBS_AT_A_TIME], oldest)
+            if grown is None:
+                # This looks at what is too old, too.
+                jobs, self._seen_by_age = await self._all_jobs(), max(self._seen_by_age, oldest)
+            else:
+                # A run has two records.
+                jobs = [job for job, number in grown.items() if number > 2 * _GROWTH * self._limits.keep]
+            for start in range(0, len(jobs), _JOBS_TOGETHER):
+                await self._cut_back(jobs[start : start + _JOBS_TOGETHER], oldest)
         except BaseException:
             # What was not done is left to the next time.
-            self._grown = None if grown is None or self._grown is None else self._grown | grown
+            self._grown = None if grown is None or self._grown is None else self._grown + grown
             raise
-        await self._delete_too_old(oldest)
-        await self._delete_figures(day_of(now - self._limits.figures_days * _DAY))
+        if grown is not None:
+            for job in jobs:
+                del grown[job]
+            self._grown.update(grown)
 
     async def _all_jobs(self) -> list[str]:
-        rows = await self._database.rows("job", "FROM (SELECT job FROM job_run UNION SELECT job FROM job_missed)")
-        return [job for (job,) in rows if self._names.own(job) is not None]
+        def jobs(transaction: Transaction) -> set[object]:
+            return {
+                row[0]
+                for table in ("job_run", "job_missed")
+                for row in transaction.plain_rows(_JOBS.format(table=table))
+            }
+
+        return [
+            job for job in await self._database.read(jobs) if isinstance(job, str) and self._names.own(job) is not None
+        ]
 
     async def _cut_back(self, jobs: Sequence[str], oldest: str) -> None:
-        def look(transaction: Transaction) -> tuple[list[str], list[str]]:
-            runs = [run_id for job in jobs for run_id in self._excess_runs(transaction, job, oldest)]
-            return runs, [record for job in jobs for record in self._excess_missed(transaction, job)]
+        found = {
+            job: excess
+            for start in range(0, len(jobs), _JOBS_AT_A_TIME)
+            for job, excess in (await self._look(jobs[start : start + _JOBS_AT_A_TIME], oldest)).items()
+        }
+        left = list(jobs)
+        while left:
+            runs: list[str] = []
+            missed: list[str] = []
+            more = []
+            for start in range(0, len(left), _JOBS_AT_A_TIME):
+                for job, some in (await self._some(left[start : start + _JOBS_AT_A_TIME], found)).items():
+                    runs += some[0]
+                    missed += some[1]
+                    if some[0] or some[1]:
+                        more.append(job)
+            await self._delete("job_run", sorted({*runs}))
+            await self._delete("job_missed", sorted(missed))
+            left = more
+        self._seen.update({job: excess.seen for job, excess in found.items()})
 
-        runs, missed = await self._database.read(look)
-        await self._delete("job_run", runs)
-        await self._delete("job_missed", missed)
+    async def _look(self, jobs: Sequence[str], oldest: str) -> dict[str, _Excess]:
+        return await self._database.read(
+            lambda transaction: {job: self._excess(transaction, job, oldest) for job in jobs}
+        )
 
-    def _excess_runs(self, transaction: Transaction, job: str, oldest: str) -> list[str]:
-        """The runs of a job that are beyond its number of runs, or too old and not among those that are always kept."""
-        found: list[str] = []
-        limits, ended = self._limits, "status <> 'running'"
+    def _excess(self, transaction: Transaction, job: str, oldest: str) -> _Excess:
+        limits = self._limits
         last = _nth(transaction, "job_run", job, max(limits.keep, limits.keep_always))
-        if last is not None:
-            seen = self._seen.get(job, "")
-            rest = "status = 'completed'" if limits.keep_failed else ended
-            found += _ids(transaction, f"job = ? AND id >= ? AND id <= ? AND {rest}", job, seen, last)
-            (running,) = _ids(transaction, "job = ? AND status = 'running'", job, what="min(id)")
-            self._seen[job] = min(last, running or last)
-        if last is not None and limits.keep_failed:
-            last = _nth(transaction, "job_run", job, limits.keep_failed, f"AND id <= ? AND {NOT_COMPLETED}", last)
-            if last is not None:
-                found += _ids(transaction, f"job = ? AND id <= ? AND {NOT_COMPLETED}", job, last)
-        last = _nth(transaction, "job_run", job, limits.keep_always)
-        if last is not None:
-            found += _ids(transaction, f"job = ? AND id <= ? AND id < ? AND {ended}", job, last, oldest)
-        return found
+        failed, seen = "", ""
+        if last:
+            running = transaction.plain_rows("SELECT min(id) FROM job_run WHERE job = ? AND status = 'running'", job)
+            seen = min(last, _text(running) or last)
+            if limits.keep_failed:
+                failed = _nth(transaction, "job_run", job, limits.keep_failed, f"AND id <= ? AND {NOT_COMPLETED}", last)
+        old = min(oldest, _nth(transaction, "job_run", job, limits.keep_always))
+        missed = _nth(transaction, "job_missed", job, max(limits.keep, limits.keep_failed))
+        return _Excess(last, failed, old, missed, seen)
 
-    def _excess_missed(self, transaction: Transaction, job: str) -> list[str]:
-        last = _nth(transaction, "job_missed", job, max(self._limits.keep, self._limits.keep_failed))
-        return [] if last is None else _ids(transaction, "job = ? AND id <= ?", job, last, table="job_missed")
+    async def _some(self, jobs: Sequence[str], found: dict[str, _Excess]) -> dict[str, tuple[list[str], list[str]]]:
+        """Some of each job's runs, and of its records of missed ticks, that are to go: the oldest."""
+        return await self._database.read(
+            lambda transaction: {job: self._ids_of(transaction, job, found[job]) for job in jobs}
+        )
+
+    def _ids_of(self, transaction: Transaction, job: str, excess: _Excess) -> tuple[list[str], list[str]]:
+        runs: list[str] = []
+        ended = "status <> 'running'"
+        if excess.completed:
+            rest = "status = 'completed'" if self._limits.keep_failed else ended
+            runs += _ids(
+                transaction, "job_run", job, f"id >= ? AND id <= ? AND {rest}", self._seen.get(job, ""), excess[0]
+            )
+        if excess.not_completed:
+            runs += _ids(transaction, "job_run", job, f"id <= ? AND {NOT_COMPLETED}", excess.not_completed)
+        if excess.old:
+            runs += _ids(transaction, "job_run", job, f"id <= ? AND {ended}", excess.old)
+        return runs, _ids(transaction, "job_missed", job, "id <= ?", excess.missed) if excess.missed else []
 
     async def _delete_too_old(self, oldest: str) -> None:
         """Delete what has become too old since the last time, of all jobs."""
-        seen = self._seen_by_age
-        while rows := await self._old_rows("job_run", seen, oldest, "AND status <> 'running'"):
+        async for rows in self._too_old("job_run", self._seen_by_age, oldest, "AND status <> 'running'"):
             kept = await self._always_kept({job for _, job in rows})
-            await self._delete("job_run", [run_id for run_id, job in rows if run_id <= kept.get(job, run_id)])
-            seen = f"{rows[-1][0]} "  # just behind it
-        ((running,),) = await self._database.plain_rows("SELECT min(id) FROM job_run WHERE status = 'running'")
-        # Those that are still running come again.
-        self._seen_by_age = min(oldest, running or oldest)
-        while rows := await self._old_rows("job_missed", "", oldest):
+            await self._delete("job_run", [run_id for run_id, job in rows if run_id <= kept[job]])
+        async for rows in self._too_old("job_missed", "", oldest):
             await self._delete("job_missed", [record_id for record_id, _ in rows])
+        self._seen_by_age = oldest
 
-    async def _old_rows(self, table: str, seen: str, oldest: str, rest: str = "") -> Sequence[Row]:
-        """The ids and keys of some rows of this namespace that are too old, the oldest first."""
+    async def _too_old(self, table: str, seen: str, oldest: str, rest: str = "") -> AsyncIterator[Sequence[Row]]:
+        """The ids and keys of this namespace's rows that are too old, some at a time, the oldest first."""
         own = self._names.condition.replace("job", "+job")
-        return await self._database.plain_rows(
+        while rows := await self._database.plain_rows(
             f"SELECT id, job FROM {table} WHERE id >= ? AND id < ? AND {own} {rest} ORDER BY id LIMIT ?",
             seen,
             oldest,
             *self._names.bounds,
             _ROWS_AT_A_TIME,
-        )
+        ):
+            yield [row for row in rows if isinstance(row[0], str)]
+            seen = f"{rows[-1][0]} "  # just behind it
 
     async def _always_kept(self, jobs: Collection[str]) -> dict[str, str]:
         """For each of these jobs the newest run that may be deleted; "" where all of its runs are kept."""
-        if not self._limits.keep_always:
-            return {}
+        keep = self._limits.keep_always
         return await self._database.read(
-            lambda transaction: {job: _nth(transaction, "job_run", job, self._limits.keep_always) or "" for job in jobs}
+            lambda transaction: {job: _nth(transaction, "job_run", job, keep) for job in jobs}
         )
 
     async def _delete_figures(self, first_day: int) -> None:
-        own = self._names.condition.replace("job", "+job")
-        while True:
-            at_a_time = self._at_a_time
-            deleted = await self._change(
-                "DELETE FROM job_figures WHERE (job, day) IN "
-                f"(SELECT job, day FROM job_figures WHERE day < ? AND {own} LIMIT ?)",
-                first_day,
-                *self._names.bounds,
-                at_a_time,
-            )
-            if deleted < at_a_time:
-                break
+        own = self._names.condition
+        statement = (
+            "DELETE FROM job_figures WHERE (day, job) IN "
+            f"(SELECT day, job FROM job_figures WHERE day < ? AND {own} LIMIT ?)"
+        )
+        while await self._change(statement, first_day, *self._names.bounds, self._at_a_time):
+            pass
 
     async def _delete(self, table: str, ids: Sequence[str]) -> None:
         """Delete rows by their ids, as many at a time as go quickly. Writers come in between."""
@@ -151,33 +223,33 @@ class Pruning:
 
     async def _change(self, statement: str, *parameters: Value) -> int:
         """Run a statement in a transaction of its own; returns how many rows it changed."""
-        began = 0.0
-
-        def work(transaction: Transaction) -> int:
-            nonlocal began
-            began = monotonic()
-            return transaction.execute(statement, *parameters)
-
-        changed = await self._database.write(work)
-        took = monotonic() - began
+        changed, took = await self._database.write_timed(
+            lambda transaction: transaction.execute(statement, *parameters)
+        )
         if took > _WANTED:
             self._at_a_time = max(_FEWEST, self._at_a_time // 2)
         elif took < _WANTED / 2:
             self._at_a_time = min(_MOST, self._at_a_time * 2)
-        # SQLite gives the file to whoever asks first: leave it to the others for as long as it was ours.
-        await asyncio.sleep(min(took, _WANTED))
+        await asyncio.sleep(min(took, _WANTED) * _LEFT_ALONE)
         return changed
 
 
-def _nth(transaction: Transaction, table: str, job: str, number: int, rest: str = "", *parameters: Value) -> str | None:
-    """The id of a job's newest record but so many; None where it has no more than these."""
-    rows = transaction.plain_rows(
-        f"SELECT id FROM {table} WHERE job = ? {rest} ORDER BY id DESC LIMIT 1 OFFSET ?", job, *parameters, number
+def _nth(transaction: Transaction, table: str, job: str, number: int, rest: str = "", *parameters: Value) -> str:
+    """The id of a job's newest record but so many; empty where it has no more than these."""
+    return _text(
+        transaction.plain_rows(
+            f"SELECT id FROM {table} WHERE job = ? {rest} ORDER BY id DESC LIMIT 1 OFFSET ?", job, *parameters, number
+        )
     )
-    return str(rows[0][0]) if rows else None
 
 
-def _ids(
-    transaction: Transaction, condition: str, *parameters: Value, what: str = "id", table: str = "job_run"
-) -> list[str]:
-    return [row[0] for row in transaction.plain_rows(f"SELECT {what} FROM {table} WHERE {condition}", *parameters)]
+def _ids(transaction: Transaction, table: str, job: str, condition: str, *parameters: Value) -> list[str]:
+    rows = transaction.plain_rows(
+        f"SELECT id FROM {table} WHERE job = ? AND {condition} ORDER BY id LIMIT ?", job, *parameters, _ROWS_OF_A_JOB
+    )
+    return [run_id for (run_id,) in rows if isinstance(run_id, str)]
+
+
+def _text(rows: Sequence[Row]) -> str:
+    """The one value of a query; empty where there is none, or none that can be an id."""
+    return rows[0][0] if rows and isinstance(rows[0][0], str) else ""

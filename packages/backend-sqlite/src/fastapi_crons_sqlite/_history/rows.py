@@ -15,8 +15,8 @@ RUN_COLUMNS = (
     "error_traceback, result, missed_ticks, missed_since_ts, actor, note, beside, log_dropped, delay, waited, arguments_json"
 )
 MISSED_COLUMNS = "id, job, first_ts, last_ts, count, reason, recorded_ts, instance, more, detail"
-#: Runs that have ended, and did not complete: as the indexes of these say it.
-NOT_COMPLETED = "status IN ('failed', 'timed_out', 'cancelled', 'interrupted')"
+#: Runs that have ended, and did not complete: as the indexes of these say it. Two comparisons cost each write less than a list.
+NOT_COMPLETED = "status <> 'running' AND status <> 'completed'"
 _BEFORE_ERROR = attrgetter(*RUN_COLUMNS.split(", ")[2:10])
 _BEHIND_ERROR = attrgetter("result_json", *RUN_COLUMNS.split(", ")[14:])
 _NO_ERROR = (None, None, None)

@@ -137,11 +137,12 @@ def text_of(durations: Mapping[int, int]) -> str:
 
 
 def durations_of(text: str) -> dict[int, int]:
-    """The sketch that a text stands for. Raises `ValueError` for any other text."""
+    """The sketch that a text stands for, where buckets may be named more than once. Raises `ValueError` for any other text."""
     found: dict[int, int] = {}
     for part in text.split():
-        bucket, _, number = part.partition(":")
-        found[int(bucket)] = int(number)
+        name, _, number = part.partition(":")
+        bucket = int(name)
+        found[bucket] = found.get(bucket, 0) + int(number)
     if any(not 0 <= bucket <= _LAST or number < 0 for bucket, number in found.items()):
         raise ValueError(f"{text!r} is no sketch of durations")
     return found
