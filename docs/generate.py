@@ -136,15 +136,23 @@ def commands() -> str:
 
     from fastapi_crons_cli.main import app
 
-    found: Any = typer.main.get_command(app)
-    shared = {_names(parameter): parameter.help for command in found.commands.values() for parameter in command.params}
+    found = dict(_named_commands(typer.main.get_command(app)))
+    shared = {_names(parameter): parameter.help for command in found.values() for parameter in command.params}
     parts = [_COMMANDS, *(_row(names, shared[names]) for names in _SHARED)]
-    for name, command in found.commands.items():
+    for name, command in found.items():
         options = {_names(parameter): f"{parameter.help}{_default(parameter)}" for parameter in command.params}
         parts.append(f"\n## {name}\n\n{_sentence(command.help)}\n\n| | |\n|---|---|\n")
         parts += [_row(names, about) for names, about in options.items() if names not in _SHARED]
         parts.append(_row(", ".join(names for names in options if names in _SHARED), ""))
     return _written("".join(parts))
+
+
+def _named_commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All commands of a group by name, and behind each those that it has itself."""
+    for name, command in group.commands.items():
+        yield f"{prefix}{name}", command
+        if hasattr(command, "commands"):
+            yield from _named_commands(command, f"{prefix}{name} ")
 
 
 def _names(parameter: Any) -> str:

@@ -11,6 +11,8 @@ from fastapi_crons import CronsError, RunEndedError, UnknownJobError, UnknownRun
 from fastapi_crons.job import ManualRun
 from fastapi_crons.management.history import History
 from fastapi_crons.management.management import Management
+from fastapi_crons.run import FAILED
+from fastapi_crons.state import RunQuery
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
 from tests.support import nothing
@@ -53,6 +55,32 @@ async def test_runs_of_several_jobs_and_statuses_are_one_list_newest_first(
     assert len(found) == 4
     assert {run.job for run in await management.runs(statuses=["failed"])} == {"bad"}
     assert len(await management.runs()) == 9
+
+
+async def test_what_failed_in_a_span_over_all_jobs(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons()
+    crons.cron("* * * * *", name="good", tags=["a", "b"])(nothing)
+    crons.cron("*/2 * * * *", name="bad", tags=["a"])(lambda: 1 / 0)
+    crons.cron("*/2 * * * *", name="worse", tags=["b"])(lambda: 1 / 0)
+    await crons.start()
+    began = clock.now()
+    await clock.advance(crons, minutes=10)
+    management = Management(crons)
+
+    async def found(jobs: list[str] | None = None, since: int = 0, until: int = 11) -> list[tuple[str, int]]:
+        query = RunQuery(jobs, FAILED, began + 60 * since, began + 60 * until)
+        runs = await management.find_runs(query)
+        return sorted((run.job, int(run.started_ts - began) // 60) for run in runs)
+
+    assert await found() == [(name, minute) for name in ("bad", "worse") for minute in (2, 4, 6, 8, 10)]
+    assert await found(["bad"], since=4, until=8) == [("bad", 4), ("bad", 6)]
+    assert await found(management.names_of((), ["b"]), since=8) == [("worse", 8), ("worse", 10)]
+    assert management.names_of((), ()) is None
+    assert management.names_of((), ["a", "b"]) == ["good"]
+    assert management.names_of(["bad", "worse", "bad"], ["a"]) == ["bad"]
+    assert await found(management.names_of(["bad"], ["b"])) == [], "no job is meant, and not all"
+    with pytest.raises(UnknownJobError):
+        await found(["nope"])
 
 
 async def test_a_manual_run_is_passed_whole(make_crons: MakeCrons, clock: VirtualClock) -> None:
@@ -118,19 +146,33 @@ async def test_a_tick_is_explained_from_both_stores(make_crons: MakeCrons, clock
     assert fate.next == clock.datetime + timedelta(minutes=1)
 
 
-async def test_the_history_finds_the_runs_since_an_instant_and_says_what_it_does_not_have(
+async def test_the_history_finds_the_runs_around_a_tick_and_says_what_it_does_not_have(
     make_crons: MakeCrons, clock: VirtualClock
 ) -> None:
     crons = make_crons()
     crons.cron("* * * * *", name="job")(nothing)
     await crons.start()
-    await clock.advance(crons, minutes=5)
+    await clock.advance(crons, hours=5)
     assert crons.engine is not None
     history = History(crons.engine, 5.0)
-    runs = await history.runs_since("job", clock.now() - 120)
+    tick = int(clock.now()) - 2 * 3_600
+    runs = await history.runs_around("job", tick, clock.now())
     assert [run.id for run in runs] == sorted(run.id for run in runs)
-    assert runs[-1].tick == clock.datetime
-    assert (await history.run(None, runs[0].id[-12:])).id == runs[0].id
+    assert tick in [run.tick_ts for run in runs]
+    assert len(runs) < 150, "not all that follow"
+    whole = runs[0].id
+    for part in (
+        whole[-12:],
+        whole[-20:],
+        whole[-20:].replace("-", ""),
+        whole[:30],
+        whole.replace("-", "").upper()[:30],
+    ):
+        assert (await history.run(None, part)).id == whole
+    with pytest.raises(UnknownRunError, match=f"'{whole[:6]}' matches .* runs: .* and .* more; give more of the id"):
+        await history.run(None, whole[:6])
+    with pytest.raises(UnknownRunError, match="'abc' is too short"):
+        await history.run(None, "abc")
     with pytest.raises(UnknownRunError, match="job 'job' has no run 'ffffffff' on record"):
         await history.run("job", "ffffffff")
     with pytest.raises(UnknownRunError, match="there is no run 'ffffffff' on record"):

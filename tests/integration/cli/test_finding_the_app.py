@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fastapi_crons.testing import reset
-from fastapi_crons_cli import completion
+from fastapi_crons_cli.completion import jobs as completion
 from tests.integration.cli.commands import APP, Cli, json_of, refused, rows_of
 
 MAKE_SCHEDULER = """

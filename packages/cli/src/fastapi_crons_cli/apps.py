@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
 from fastapi_crons.errors import ConfigurationError, CronsError
-from fastapi_crons_cli.used import is_remembered, remember
+from fastapi_crons_cli.completion.used import is_remembered, remember
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

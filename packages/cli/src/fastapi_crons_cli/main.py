@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from fastapi_crons_cli.commands import actions, check, configuration, history, listing, upcoming
+from fastapi_crons_cli.commands import actions, check, configuration, history, listing, runs, upcoming
 from fastapi_crons_cli.options import Verbose, is_verbose
 
 if TYPE_CHECKING:
@@ -102,8 +102,12 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "config-set": configuration.config_set,
     "plugins": configuration.plugins,
 }
+#: Commands that have commands of their own.
+_GROUPS = {"runs": runs.app}
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
+for _name, _group in _GROUPS.items():
+    app.add_typer(_group, name=_name)
 
 
 def main() -> None:
@@ -115,7 +119,7 @@ def main() -> None:
         # A character that the terminal can't show must not stop the command.
         with suppress(AttributeError, ValueError):
             stream.reconfigure(errors="replace")  # type: ignore[union-attr]
-    if _wanted(sys.argv[1:]) not in _COMMANDS:
+    if _wanted(sys.argv[1:]) not in {*_COMMANDS, *_GROUPS}:
         add_plugin_commands()
     try:
         app()

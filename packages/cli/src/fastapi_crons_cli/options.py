@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from fastapi_crons_cli.times import FORMS, Time
+
 _VERBOSE = "fastapi_crons_cli.verbose"
 
 
@@ -22,9 +24,39 @@ def is_verbose(context: typer.Context) -> bool:
 
 
 def _complete_job(incomplete: str) -> list[str]:
-    from fastapi_crons_cli.completion import job_names
+    from fastapi_crons_cli.completion.jobs import job_names
 
     return [name for name in job_names() if name.startswith(incomplete)]
+
+
+def _complete_time(incomplete: str) -> list[tuple[str, str]]:
+    from fastapi_crons_cli.times import EXAMPLES
+
+    return [(text, meaning) for text, meaning in EXAMPLES.items() if text.startswith(incomplete)]
+
+
+def _complete_tag(incomplete: str) -> list[str]:
+    from fastapi_crons_cli.completion.jobs import tags
+
+    return [tag for tag in tags() if tag.startswith(incomplete)]
+
+
+def _complete_run(incomplete: str) -> list[tuple[str, str]]:
+    from fastapi_crons_cli.completion.runs import newest_runs
+
+    return [(run_id, about) for run_id, about in newest_runs() if run_id.startswith(incomplete.lower())]
+
+
+def _known_zone(name: str | None) -> str | None:
+    from fastapi_crons.errors import ScheduleError
+    from fastapi_crons.schedule._zones import zone
+
+    if name is not None:
+        try:
+            zone(name)
+        except ScheduleError as error:
+            raise typer.BadParameter(str(error)) from None
+    return name
 
 
 class RunStatus(str, Enum):
@@ -75,3 +107,67 @@ SomeJobs = Annotated[
     typer.Option("--job", metavar="NAME", help="Only this job; may be repeated.", autocompletion=_complete_job),
 ]
 Note = Annotated[str | None, typer.Option("--note", help="Why; stored with the request.")]
+SomeTags = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tag",
+        metavar="TAG",
+        help="Only jobs with this tag; with several, jobs that have all of them.",
+        autocompletion=_complete_tag,
+    ),
+]
+RunId = Annotated[
+    str,
+    typer.Argument(metavar="ID", help="The run's id, or the beginning or end of it.", autocompletion=_complete_run),
+]
+SomeRun = Annotated[
+    str | None,
+    typer.Option(
+        "--run",
+        metavar="RUN",
+        help="Only this run, with what it logged: its id, or the end of it.",
+        autocompletion=_complete_run,
+    ),
+]
+Before = Annotated[
+    str | None,
+    typer.Option(
+        "--before",
+        metavar="ID",
+        help="Only runs before this one, as the last line says.",
+        autocompletion=_complete_run,
+    ),
+]
+GivenTime = Annotated[
+    Time,
+    typer.Argument(
+        metavar="TIME",
+        parser=Time.given,
+        help=f"{FORMS}; without an offset it is read in the job's zone.",
+        autocompletion=_complete_time,
+    ),
+]
+Since = Annotated[
+    Time | None,
+    typer.Option(
+        "--since",
+        metavar="TIME",
+        parser=Time.given,
+        help=f"From this time on: {FORMS}.",
+        autocompletion=_complete_time,
+    ),
+]
+Until = Annotated[
+    Time | None,
+    typer.Option("--until", metavar="TIME", parser=Time.given, help="Up to this time.", autocompletion=_complete_time),
+]
+Zone = Annotated[
+    str | None,
+    typer.Option(
+        "--timezone",
+        "-z",
+        callback=_known_zone,
+        help="Of times that are given and shown. Default: that of the scheduler.",
+    ),
+]
+ExitCode = Annotated[bool, typer.Option("--exit-code", help="Exit with 3 where anything is found.")]

@@ -237,6 +237,23 @@ def check_name(crons: Crons, name: str) -> None:
         raise UnknownJobError(f"there is no job named {name!r}; {hint}")
 
 
+def check_names(session: Session, jobs: Sequence[str] | None, tags: Sequence[str] | None) -> list[str] | None:
+    """The names of those of these jobs that have all of these tags; None where all jobs are meant.
+
+    Raises `UnknownJobError` for an unknown name, and `NoAppError` where tags are given, and there is no app.
+    """
+    for name in jobs or ():
+        check_name(session.crons, name)
+    check_tags(session, tags)
+    return session.management.names_of(jobs or (), tags or ())
+
+
+def check_tags(session: Session, tags: Sequence[str] | None) -> None:
+    """Raises `NoAppError` where tags are given, and there is no app."""
+    if tags and not session.has_app:
+        raise NoAppError("only the app knows tags, and no app was found here; name it with --app module:attribute")
+
+
 async def _register_known_jobs(management: Management) -> bool:
     """Register the jobs that the lock store knows; False where there are none."""
     from fastapi_crons.errors import CronsError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from fastapi_crons_cli.options import App, AsJson, JobName, RunStatus, SomeJobs, Verbose
+from fastapi_crons_cli.options import App, AsJson, GivenTime, JobName, RunStatus, SomeJobs, SomeRun, Verbose
 from fastapi_crons_cli.output import clock_time, json_only, print_json, say, shown, shown_lines, warn
 
 if TYPE_CHECKING:
@@ -23,10 +23,7 @@ if TYPE_CHECKING:
 def logs(
     app: App = None,
     job: SomeJobs = None,
-    run: Annotated[
-        str | None,
-        typer.Option("--run", metavar="RUN", help="Only this run, with what it logged: its id, or the end of it."),
-    ] = None,
+    run: SomeRun = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many runs, the newest.")] = 20,
     status: Annotated[
         list[RunStatus] | None, typer.Option("--status", help="Only runs with this status; may be repeated.")
@@ -184,7 +181,7 @@ def run_json(run: Run) -> dict[str, Any]:
 
 def why(
     name: JobName,
-    time: Annotated[str, typer.Argument(help="ISO 8601; without an offset it is read in the job's zone.")],
+    time: GivenTime,
     app: App = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -192,16 +189,10 @@ def why(
     """Explain what happened to a job at an instant: it ran, was skipped, paused, missed, or was not due."""
     from fastapi_crons_cli.session import with_stores
 
-    given = _instant(time)
-
     async def ask(session: Session) -> tuple[datetime, str, TickFate]:
         job = session.crons.get_job(name)
         assert job is not None
-        instant = given
-        if instant.tzinfo is None:
-            from zoneinfo import ZoneInfo
-
-            instant = instant.replace(tzinfo=ZoneInfo(job.schedule_zone or session.zone))
+        instant = time.instant(job.schedule_zone or session.zone, session.crons.clock.now())
         return instant, session.zone, await session.management.explain_tick(name, instant)
 
     with json_only(as_json):
@@ -215,12 +206,3 @@ def why(
     if verbose:
         for run in fate.runs:
             say(run_line(run, zone))
-
-
-def _instant(text: str) -> datetime:
-    try:
-        return datetime.fromisoformat(f"{text[:-1]}+00:00" if text[-1:] in ("Z", "z") else text)
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is not a time; give one like 2026-03-01T12:00:00, with an offset or Z if it is not in the job's zone"
-        ) from None

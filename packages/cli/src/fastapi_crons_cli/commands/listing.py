@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastapi_crons_cli.options import App, AsJson, JobStatus, Verbose
+from fastapi_crons_cli.options import App, AsJson, JobStatus, SomeTags, Verbose
 from fastapi_crons_cli.output import (
     clock_time,
     duration,
@@ -28,10 +28,7 @@ _ALWAYS_SHOWN = ("running", "completed", "failed")
 
 def list_jobs(
     app: App = None,
-    tag: Annotated[
-        list[str] | None,
-        typer.Option("--tag", help="Only jobs with this tag; with several, jobs that have all of them."),
-    ] = None,
+    tag: SomeTags = None,
     status: Annotated[
         list[JobStatus] | None, typer.Option("--status", help="Only jobs with this status; may be repeated.")
     ] = None,
@@ -39,15 +36,12 @@ def list_jobs(
     verbose: Verbose = False,
 ) -> None:
     """Show all jobs with their latest run, its status and instance, and the next run."""
-    from fastapi_crons_cli.session import with_stores
+    from fastapi_crons_cli.session import check_tags, with_stores
 
     wanted: list[JobFilter] = [each.value for each in status or []]
 
     async def ask(session: Session) -> tuple[str, list[JobView]]:
-        if tag and not session.has_app:
-            from fastapi_crons_cli.apps import NoAppError
-
-            raise NoAppError("only the app knows tags, and no app was found here; name it with --app module:attribute")
+        check_tags(session, tag)
         return session.zone, await session.management.jobs(tags=tag or (), statuses=wanted)
 
     with json_only(as_json):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from math import isfinite
 from typing import Annotated, Literal
@@ -180,10 +181,16 @@ def _arguments(text: str | None) -> dict[str, JsonValue]:
 
 
 class RunPage(BaseModel):
-    """Some of a job's runs, newest first."""
+    """Some of the runs on record, newest first."""
 
     runs: list[RunModel] = Field(description="Newest first, without logs and tracebacks")
     next: str | None = Field(description="Pass this as `before` to get the next page; None on the last one")
+
+    @classmethod
+    def of(cls, runs: Sequence[Run], limit: int, *, details: bool) -> RunPage:
+        """A page of at most so many runs; that there are more shows that there is a next page."""
+        shown = [RunModel.of(run, details=details) for run in runs[:limit]]
+        return cls(runs=shown, next=runs[limit - 1].id if len(runs) > limit else None)
 
 
 class RunRequest(BaseModel):

@@ -6,16 +6,17 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from datetime import datetime, timezone
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
 from fastapi.params import Depends as DependsParameter
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import AwareDatetime, BeforeValidator, Field
 
 from fastapi_crons._util.text import one_line
 from fastapi_crons.api.access_notices import Notices
-from fastapi_crons.api.guard import Asked, Guard, ShownBearer
+from fastapi_crons.api.endpoints import history
+from fastapi_crons.api.endpoints.parts import Asking, Before, Endpoints, Instant, Limit, RunId, SomeTags
+from fastapi_crons.api.guard import Guard, ShownBearer
 from fastapi_crons.api.models import (
     CancelAnswer,
     JobModel,
@@ -43,62 +44,23 @@ from fastapi_crons.state.base import Record
 
 logger = logging.getLogger(__name__)
 
-EndpointT = TypeVar("EndpointT", bound=Callable[..., object])
-
-
-def _not_a_number(time: object) -> object:
-    """Refuse numbers, which pydantic would take for seconds since 1970."""
-    try:
-        float(str(time))
-    except ValueError:
-        return time
-    raise ValueError("must be ISO 8601 with offset, not a number")
-
-
-#: The ids of runs are UUIDs.
-_RUN_ID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
-
-
-Asking = Annotated[Asked, Depends(Asked.by)]
 Name = Annotated[
     str, Path(min_length=1, description="The job's name, percent-encoded", examples=["cleanup", "a:b *%ü"])
 ]
-RunId = Annotated[
-    str,
-    Path(
-        min_length=1,
-        max_length=100,
-        description="The run's id, or its first or last characters, as the log shows them",
-        examples=["019ca8c1-6c00-7000-8000-0123456789ab"],
-    ),
-]
 Time = Annotated[
-    AwareDatetime,
-    BeforeValidator(_not_a_number),
+    Instant,
     Path(description="ISO 8601 with offset; fractions of a second are dropped", examples=["2026-03-01T12:00:00Z"]),
 ]
 _CHANGES = problems(409, 415)
 
 
-#: Our endpoints, which are added to each router as routes of its own class.
-_endpoints: list[Callable[[APIRouter], None]] = []
-
-
-def _endpoint(method: str, path: str, **options: Any) -> Callable[[EndpointT], EndpointT]:
-    def decorated(endpoint: EndpointT) -> EndpointT:
-        _endpoints.append(lambda router: router.add_api_route(path, endpoint, methods=[method], **options))
-        return endpoint
-
-    return decorated
+_endpoint = Endpoints()
 
 
 @_endpoint("GET", "/crons")
 async def list_jobs(
     asked: Asking,
-    tag: Annotated[
-        list[Annotated[str, Field(max_length=1000)]] | None,
-        Query(max_length=100, description="Only jobs with this tag; with several, those that have all of them"),
-    ] = None,
+    tag: SomeTags = None,
     status: Annotated[
         list[JobFilter] | None, Query(max_length=100, description="Only jobs with any of these statuses")
     ] = None,
@@ -120,18 +82,15 @@ async def one_job(asked: Asking, job_name: Name) -> JobModel:
 async def job_runs(
     asked: Asking,
     job_name: Name,
-    limit: Annotated[int, Query(ge=1, le=500, description="How many at most")] = 50,
-    before: Annotated[str | None, Query(pattern=_RUN_ID, description="`next` of the page before")] = None,
+    limit: Limit = 50,
+    before: Before = None,
     status: Annotated[
         list[RunStatus] | None, Query(max_length=100, description="Only runs with any of these statuses")
     ] = None,
 ) -> RunPage:
     """A job's runs, newest first."""
     runs = await asked.management.runs(job_name, limit=limit + 1, before=before, statuses=status or ())
-    return RunPage(
-        runs=[RunModel.of(run, details=asked.details) for run in runs[:limit]],
-        next=runs[limit - 1].id if len(runs) > limit else None,
-    )
+    return RunPage.of(runs, limit, details=asked.details)
 
 
 @_endpoint("GET", "/crons/{job_name}/runs/{run_id}")
@@ -283,8 +242,8 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
         )
 
     router = make_router(True)
-    for add in _endpoints:
-        add(router)
+    for endpoints in (_endpoint, history.endpoint):
+        endpoints.add_to(router)
     for call in (crons or Crons()).plugins.calls["routes"]:
         _add_routes(router, call, crons, admission, make_router)
     return router

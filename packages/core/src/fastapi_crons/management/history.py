@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
+from sys import maxsize
 from typing import TYPE_CHECKING
 
 from fastapi_crons._util.text import cut
 from fastapi_crons.errors import UnknownRunError
-from fastapi_crons.run import SHORTEST_ID, MissedTicks, Run, made_at
+from fastapi_crons.run import SHORTEST_ID, MissedTicks, Run
+from fastapi_crons.state.base import MissedQuery, RunQuery
 from fastapi_crons.state.client import answer_of
 
 if TYPE_CHECKING:
     from fastapi_crons.engine.engine import Engine
 
-#: How many runs are read at a time when the history is searched.
-_PAGE = 500
-#: How many pages of the history are searched for a part of a run's id, and how many ids an error lists.
-_MAX_PAGES = 20
+#: How many ids an error lists.
 _LISTED = 3
-#: The length of a run's id.
+#: The length of a run's id, and where its hyphens stand.
 _WHOLE_ID = 36
+_HYPHENS = (8, 13, 18, 23)
+_BACKWARDS = (12, 17, 22, 27)
+#: A run's id may be older (seconds) than its tick: clocks differ, and are stepped.
+_CLOCKS_DIFFER = 3_600
+#: How many runs before a tick are looked at: for the run that was in its way, and for how far the history reaches back.
+_EARLIER = 20
+#: How far after a tick (seconds) the run is looked for that stands for it, at first, and how much further each time.
+_FIRST_REACH, _GROWTH = 3_600, 24
+#: How many records of missed ticks are looked at besides those that the tick lies in.
+_NEWEST_MISSED = 50
 
 
 class History:
@@ -38,42 +49,48 @@ class History:
             raise _unknown_run(name, run_id)
         return run
 
-    async def runs_since(self, name: str, since: float) -> list[Run]:
-        """The runs of a job that may have been claimed since then (Unix seconds), oldest first."""
-        found: list[Run] = []
-        before = None
-        while True:
-            page = await self._page(name, before)
-            found += page
-            if len(page) < _PAGE or made_at(page[-1].id) < since:
-                return found[::-1]
-            before = page[-1].id
+    async def find_runs(self, query: RunQuery) -> list[Run]:
+        """The runs that a query asks for, newest first, without their logs. One query."""
+        return await answer_of(self._state.find_runs(query), self._timeout)
 
-    async def missed(self, name: str, limit: int) -> list[MissedTicks]:
-        """The records of a job's missed ticks, newest first."""
-        return await answer_of(self._state.missed(name, limit=limit), self._timeout)
+    async def find_missed(self, query: MissedQuery) -> list[MissedTicks]:
+        """The records of missed ticks that a query asks for, newest first. One query."""
+        return await answer_of(self._state.find_missed(query), self._timeout)
+
+    async def runs_around(self, name: str, tick: int, now: float) -> list[Run]:
+        """The runs of a job that may tell about a tick (Unix seconds), oldest first: up to one of a later tick."""
+        since = tick - _CLOCKS_DIFFER
+        earlier = await self.find_runs(RunQuery((name,), until=since, limit=_EARLIER))
+        reach = _FIRST_REACH
+        while True:
+            until = tick + reach
+            found = await self.find_runs(RunQuery((name,), since=since, until=until, limit=maxsize))
+            if until > now + _CLOCKS_DIFFER or any(_is_later(run, tick) for run in found):
+                return [*earlier[::-1], *found[::-1]]
+            reach *= _GROWTH
+
+    async def missed_around(self, name: str, tick: int) -> list[MissedTicks]:
+        """The records of a job's missed ticks that a tick (Unix seconds) may lie in, and the newest ones."""
+        of_tick, newest = await asyncio.gather(
+            self.find_missed(MissedQuery((name,), since=tick, until=tick + 1, limit=maxsize)),
+            self.find_missed(MissedQuery((name,), limit=_NEWEST_MISSED)),
+        )
+        return list({missed.id: missed for missed in (*newest, *of_tick)}.values())
 
     async def _run(self, run_id: str) -> Run | None:
         # A run that has just begun or ended here may not be on record yet.
         return self._recorder.noted(run_id) or await answer_of(self._state.run(run_id), self._timeout)
 
-    async def _page(self, name: str | None, before: str | None) -> list[Run]:
-        return await answer_of(self._state.runs(name, limit=_PAGE, before=before), self._timeout)
-
     async def _whole_id(self, name: str | None, part: str) -> str:
-        """The id of the one run, among the newest, whose id begins or ends with `part`."""
+        """The id of the one run whose id begins or ends with `part`, with or without its hyphens."""
         wanted = part.lower().strip()
         if len(wanted) < SHORTEST_ID:
             raise UnknownRunError(f"{part!r} is too short for a run's id; give at least {SHORTEST_ID} characters")
-        noted = self._recorder.noted_runs()
-        found = {run.id for run in noted if name in (None, run.job) and _is_part(wanted, run.id)}
-        before = None
-        for _ in range(_MAX_PAGES):
-            page = await self._page(name, before)
-            found |= {run.id for run in page if _is_part(wanted, run.id)}
-            if len(page) < _PAGE:
-                break
-            before = page[-1].id
+        texts = dict.fromkeys((wanted, _hyphenated(wanted, _HYPHENS), _hyphenated(wanted[::-1], _BACKWARDS)[::-1]))
+        noted = [run.id for run in self._recorder.noted_runs() if name in (None, run.job)]
+        found = {run_id for run_id in noted for text in texts if run_id.startswith(text) or run_id.endswith(text)}
+        for text in texts:
+            found.update(await answer_of(self._state.find_ids(text, name), self._timeout))
         if not found:
             raise _unknown_run(name, part)
         if len(found) > 1:
@@ -83,10 +100,18 @@ class History:
         return found.pop()
 
 
-def _is_part(text: str, run_id: str) -> bool:
-    """Whether an id begins or ends with the text, with or without its hyphens."""
-    plain = run_id.replace("-", "")
-    return run_id.startswith(text) or run_id.endswith(text) or plain.startswith(text) or plain.endswith(text)
+def _hyphenated(text: str, places: Iterable[int]) -> str:
+    """The beginning of an id, with hyphens in these places and in no others."""
+    plain = text.replace("-", "")
+    for place in places:
+        if len(plain) > place:
+            plain = f"{plain[:place]}-{plain[place:]}"
+    return plain
+
+
+def _is_later(run: Run, tick: int) -> bool:
+    """Whether a run is of a later tick, so that what follows it says nothing more about this one."""
+    return run.tick_ts is not None and run.tick_ts > tick and run.status != "interrupted"
 
 
 def _unknown_run(name: str | None, run_id: str) -> UnknownRunError:

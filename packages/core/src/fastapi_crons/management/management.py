@@ -28,16 +28,13 @@ from fastapi_crons.management.views import (
 )
 from fastapi_crons.run import MissedTicks, Run, RunStatus
 from fastapi_crons.scheduler.crons import Crons
-from fastapi_crons.state.base import JobState, Record
+from fastapi_crons.state.base import JobState, MissedQuery, Record, RunQuery
 from fastapi_crons.state.client import answer_of
 
 if TYPE_CHECKING:
     from fastapi_crons.engine.engine import Engine
 
 T = TypeVar("T")
-
-#: A run's id may be older (seconds) than its tick: clocks differ, and are stepped.
-_CLOCKS_DIFFER = 3_600
 
 
 class Management:
@@ -96,14 +93,20 @@ class Management:
         self, *names: str, limit: int = 50, before: str | None = None, statuses: Collection[RunStatus] = ()
     ) -> list[Run]:
         """The runs of any of these jobs with any of these statuses, newest first; none of either stands for all."""
-        found = await asyncio.gather(
-            *(
-                self.crons.runs(name, limit=limit, before=before, status=status)
-                for name in (dict.fromkeys(names) or (None,))
-                for status in (dict.fromkeys(statuses) or (None,))
-            )
-        )
-        return sorted((run for runs in found for run in runs), key=lambda run: run.id, reverse=True)[:limit]
+        return await self.find_runs(RunQuery(names or None, statuses, None, None, before, limit))
+
+    async def find_runs(self, query: RunQuery) -> list[Run]:
+        """The runs that a query asks for, newest first, without their logs. One query."""
+        for name in query.jobs or ():
+            self.definition(name)
+        return await self._history("list runs").find_runs(query)
+
+    def names_of(self, names: Collection[str], tags: Collection[str]) -> list[str] | None:
+        """The names of those of these jobs that have all of these tags; None where all jobs are meant, also former ones."""
+        if not tags:
+            return list(names) or None
+        tagged = {job.name for job in self.crons.get_jobs(tags)}
+        return [name for name in dict.fromkeys(names) if name in tagged] if names else sorted(tagged)
 
     async def run(self, name: str, run_id: str) -> Run:
         """One run of a job, with its log. `run_id` may be the first or last characters of its id."""
@@ -117,7 +120,7 @@ class Management:
     async def missed(self, name: str, *, limit: int = 50) -> list[MissedTicks]:
         """The records of a job's missed ticks, newest first."""
         self.definition(name)
-        return await self._history().missed(name, limit)
+        return await self._history().find_missed(MissedQuery((name,), limit=limit))
 
     async def run_job(self, wanted: ManualRun, *, wait: bool = True, owned: bool = False) -> Run:
         """Run a job now; see `Crons.run_job`. Without `wait`, or when the scheduler stops, the run may still be running.
@@ -185,8 +188,8 @@ class Management:
         history = self._history()
         known, runs, missed, instances = await asyncio.gather(
             self._answer(engine.locks.known([name])),
-            history.runs_since(name, tick - _CLOCKS_DIFFER),
-            history.missed(name, self.crons.config.history_keep),
+            history.runs_around(name, tick, self.crons.clock.now()),
+            history.missed_around(name, tick),
             self._answer(engine.locks.instances()),
         )
         records = TickRecords(
@@ -292,8 +295,8 @@ class Management:
         """The answer of a store, within its deadline."""
         return await answer_of(call, self.crons.config.store_timeout, "the store")
 
-    def _history(self) -> History:
-        return History(self._engine(), self.crons.config.store_timeout)
+    def _history(self, action: str = "read the stores") -> History:
+        return History(self._engine(action), self.crons.config.store_timeout)
 
     def _engine(self, action: str = "read the stores") -> Engine:
         engine = self.crons.engine

@@ -1,0 +1,1 @@
+"""Completion in a shell, and which apps it may import."""

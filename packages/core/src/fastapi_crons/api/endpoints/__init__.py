@@ -1,0 +1,1 @@
+"""Endpoints of the management API, by what they are about."""

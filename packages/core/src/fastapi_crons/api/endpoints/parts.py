@@ -1,0 +1,68 @@
+"""What endpoints share: how they are listed, and parameters that several of them have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, Path, Query
+from pydantic import AwareDatetime, BeforeValidator, Field
+
+from fastapi_crons.api.guard import Asked
+
+EndpointT = TypeVar("EndpointT", bound=Callable[..., object])
+
+
+class Endpoints:
+    """A list of endpoints, which are added to each router as routes of its own class."""
+
+    def __init__(self) -> None:
+        self._added: list[Callable[[APIRouter], None]] = []
+
+    def __call__(self, method: str, path: str, **options: Any) -> Callable[[EndpointT], EndpointT]:
+        """Decorates an endpoint; `options` are those of a route."""
+
+        def decorated(endpoint: EndpointT) -> EndpointT:
+            self._added.append(lambda router: router.add_api_route(path, endpoint, methods=[method], **options))
+            return endpoint
+
+        return decorated
+
+    def add_to(self, router: APIRouter) -> None:
+        """Add a route for each endpoint."""
+        for add in self._added:
+            add(router)
+
+
+def not_a_number(time: object) -> object:
+    """Refuse numbers, which pydantic would take for seconds since 1970."""
+    try:
+        float(str(time))
+    except ValueError:
+        return time
+    raise ValueError("must be ISO 8601 with offset, not a number")
+
+
+#: The ids of runs and records are UUIDs.
+_RECORD_ID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+
+Asking = Annotated[Asked, Depends(Asked.by)]
+RunId = Annotated[
+    str,
+    Path(
+        min_length=1,
+        max_length=100,
+        description="The run's id, or its first or last characters, as the log shows them",
+        examples=["019ca8c1-6c00-7000-8000-0123456789ab"],
+    ),
+]
+Instant = Annotated[AwareDatetime, BeforeValidator(not_a_number)]
+Since = Annotated[Instant | None, Query(description="ISO 8601 with offset; this time is included")]
+Until = Annotated[Instant | None, Query(description="ISO 8601 with offset; this time is not included")]
+SomeJobs = Annotated[list[str] | None, Query(max_length=100, description="Only this job; may be repeated")]
+SomeTags = Annotated[
+    list[Annotated[str, Field(max_length=1000)]] | None,
+    Query(max_length=100, description="Only jobs with this tag; with several, those that have all of them"),
+]
+Limit = Annotated[int, Query(ge=1, le=500, description="How many at most")]
+Before = Annotated[str | None, Query(pattern=_RECORD_ID, description="`next` of the page before")]
