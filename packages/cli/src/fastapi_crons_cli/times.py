@@ -24,7 +24,7 @@ EXAMPLES = {
 }
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _AGO = re.compile(r"(?:[0-9]{1,9}[smhdw])+")
-_PART = re.compile(r"([0-9]+)([smhdw])")
+_PART = re.compile(r"([0-9]{1,9})([smhdw])")
 _DAYS_AGO = {"today": 0, "yesterday": 1}
 _EPOCH = datetime(1970, 1, 1)
 #: Outside of these years, instants can't be computed in all zones.
