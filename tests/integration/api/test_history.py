@@ -90,6 +90,45 @@ async def test_a_run_of_any_job_by_its_short_id(crons: Crons, api: AsyncClient, 
     assert problem(await api.get("/runs/ffffffff"))[0] == 404
 
 
+async def test_what_was_missed_and_what_is_overdue(crons: Crons, api: AsyncClient, clock: VirtualClock) -> None:
+    await crons.start()
+    await crons.pause("minutely", note="deploy")
+    await crons.pause("bad", note="no money")
+    await clock.advance(crons, minutes=6, seconds=30)
+    await crons.resume("minutely")
+    await clock.advance(crons, seconds=5)
+    page = (await api.get("/missed")).json()
+    (record,), (waiting,) = page["missed"], page["unhandled"]
+    assert (record["job_name"], record["count"], record["reason"]) == ("minutely", 6, "paused")
+    assert (record["first"], record["last"]) == ("2026-03-01T00:01:00Z", "2026-03-01T00:06:00Z")
+    assert record["explanation"].startswith("the job was paused: ")
+    assert (record["instance_id"], page["next"], page["unhandled_jobs"]) == ("worker-001", None, 1)
+    assert (waiting["job_name"], waiting["count"], waiting["fate"]) == ("bad", 3, "paused")
+    assert waiting["explanation"].endswith(": no money; it was due during the pause, and is not run.")
+    stranger = (await api.get("/missed", headers=STRANGER)).json()
+    assert stranger["missed"][0]["explanation"] == "the job was paused"
+    assert "money" not in stranger["unhandled"][0]["explanation"]
+    later = (await api.get("/missed", params={"since": "2026-03-01T00:06:30Z"})).json()
+    assert (later["missed"], later["unhandled"]) == ([], [])
+    odd = (await api.get("/missed", params={"tag": ["odd"], "limit": 1})).json()
+    assert (odd["missed"], [each["job_name"] for each in odd["unhandled"]]) == ([], ["bad"])
+    assert "there is no job named 'nope'" in problem(await api.get("/missed", params={"job": "nope"}))[1]
+
+
+async def test_missed_ticks_page_by_page(crons: Crons, api: AsyncClient, clock: VirtualClock) -> None:
+    await crons.start()
+    await crons.pause("bad")
+    for _ in range(3):
+        await crons.pause("minutely")
+        await clock.advance(crons, minutes=2)
+        await crons.resume("minutely")
+        await clock.advance(crons, minutes=2)
+    page = (await api.get("/missed", params={"limit": 2})).json()
+    rest = (await api.get("/missed", params={"limit": 2, "before": page["next"]})).json()
+    assert [each["first"][14:16] for each in (*page["missed"], *rest["missed"])] == ["09", "05", "01"]
+    assert (rest["next"], len(page["unhandled"]), rest["unhandled"]) == (None, 1, [])
+
+
 @pytest.mark.parametrize("prefix", ["", "/crons", "/runs", "/a/b"])
 async def test_under_any_prefix_no_job_takes_the_place_of_an_endpoint(
     crons: Crons, clock: VirtualClock, prefix: str

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from fastapi_crons_cli.commands import actions, check, configuration, history, listing, runs, upcoming
+from fastapi_crons_cli.commands import actions, check, configuration, history, listing, missed, runs, upcoming
 from fastapi_crons_cli.options import Verbose, is_verbose
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "status": listing.status,
     "start-scheduler": actions.start_scheduler,
     "logs": history.logs,
+    "missed": missed.missed,
     "next": upcoming.next_ticks,
     "why": history.why,
     "pause": actions.pause,

@@ -170,4 +170,6 @@ Zone = Annotated[
         help="Of times that are given and shown. Default: that of the scheduler.",
     ),
 ]
+#: The exit code where something is found, with `--exit-code`.
+FOUND = 3
 ExitCode = Annotated[bool, typer.Option("--exit-code", help="Exit with 3 where anything is found.")]

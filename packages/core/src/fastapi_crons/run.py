@@ -181,6 +181,11 @@ class MissedTicks:
         return utc_datetime(self.last_ts)
 
 
+def reason_in_words(ticks: MissedTicks, *, details: bool = True) -> str:
+    """Why ticks were not run. `details`: whether texts may be shown that are not for all."""
+    return REASONS[ticks.reason] + (f": {ticks.detail}" if ticks.detail and details else "")
+
+
 class HasLog(Protocol):
     """A run that is going on, to which log records belong."""
 

@@ -131,7 +131,11 @@ class _RunPrinter:
         if self._json_out is not None:
             from fastapi_crons.api.models import MissedModel
 
-            print(json.dumps(MissedModel.of(missed).model_dump(mode="json")), file=self._json_out, flush=True)
+            print(
+                json.dumps(MissedModel.of(missed, details=True).model_dump(mode="json")),
+                file=self._json_out,
+                flush=True,
+            )
             return
         when, zone = missed.last, self._session.zone
         number = f"{'at least ' if missed.more else ''}{missed.count} {'tick' if missed.count == 1 else 'ticks'}"

@@ -8,6 +8,7 @@ import typer
 
 from fastapi_crons_cli.commands.history import log_lines, run_json, run_line
 from fastapi_crons_cli.options import (
+    FOUND,
     App,
     AsJson,
     Before,
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
     from fastapi_crons.run import Run
     from fastapi_crons_cli.session import Session
-
-#: The exit code that says that something was found.
-FOUND = 3
 
 app = typer.Typer()
 

@@ -15,7 +15,7 @@ from fastapi_crons.clock import UTC, utc_datetime
 from fastapi_crons.locking.base import Pause
 from fastapi_crons.management.explain import Fate, TickFate
 from fastapi_crons.management.views import JobStatus, JobView
-from fastapi_crons.run import MissedReason, MissedTicks, Run, RunStatus, Trigger
+from fastapi_crons.run import MissedReason, MissedTicks, Run, RunStatus, Trigger, reason_in_words
 from fastapi_crons.schedule.base import ZonedSchedule
 
 #: A result that is nested more deeply is shown as text: pydantic can serialise about 250 levels.
@@ -272,24 +272,31 @@ class ResumeRequest(BaseModel):
 class MissedModel(BaseModel):
     """Successive missed ticks, in one record."""
 
+    id: str = Field(description="The id of the record; ids sort by the time that ticks were missed", examples=[_RUN_ID])
     job_name: str = Field(description="The job that was not run", examples=["cleanup"])
     first: Instant = Field(description="The oldest of the ticks")
     last: Instant = Field(description="The newest of the ticks")
     count: int = Field(description="How many; where `more` is true, at least so many")
     more: bool = Field(description="Whether counting stopped early")
     reason: MissedReason = Field(description="Why they were missed")
+    explanation: str = Field(
+        description="The same in words; without what is not for clients that are not shown details",
+        examples=["the job was still running"],
+    )
     recorded: Instant = Field(description="When they were recorded")
     instance_id: str = Field(description="The instance that recorded them", examples=["worker-001"])
 
     @classmethod
-    def of(cls, ticks: MissedTicks) -> MissedModel:
+    def of(cls, ticks: MissedTicks, *, details: bool) -> MissedModel:
         return cls(
+            id=ticks.id,
             job_name=ticks.job,
             first=ticks.first,
             last=ticks.last,
             count=ticks.count,
             more=ticks.more,
             reason=ticks.reason,
+            explanation=reason_in_words(ticks, details=details),
             recorded=utc_datetime(ticks.recorded_ts),
             instance_id=ticks.instance,
         )
@@ -319,7 +326,7 @@ class TickModel(BaseModel):
             fate=fate.fate,
             explanation=fate.text,
             runs=[RunModel.of(run, details=details) for run in fate.runs],
-            missed=None if fate.missed is None else MissedModel.of(fate.missed),
+            missed=None if fate.missed is None else MissedModel.of(fate.missed, details=details),
             next=fate.next,
         )
 

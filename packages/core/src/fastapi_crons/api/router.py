@@ -11,6 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
 from fastapi.params import Depends as DependsParameter
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import BaseModel
 
 from fastapi_crons._util.text import one_line
 from fastapi_crons.api.access_notices import Notices
@@ -184,10 +185,13 @@ async def _listening(
 
 def _event(record: Record) -> ServerSentEvent:
     """A record as an event; all clients get the same."""
-    kind, shown = (
-        ("run", RunModel.of(record, details=True)) if isinstance(record, Run) else ("missed", MissedModel.of(record))
-    )
-    return ServerSentEvent(raw_data=shown.model_dump_json(), event=kind, id=record.id)
+    if isinstance(record, Run):
+        return _event_of("run", record.id, RunModel.of(record, details=True))
+    return _event_of("missed", record.id, MissedModel.of(record, details=True))
+
+
+def _event_of(kind: str, record_id: str, shown: BaseModel) -> ServerSentEvent:
+    return ServerSentEvent(raw_data=shown.model_dump_json(), event=kind, id=record_id)
 
 
 @_endpoint(

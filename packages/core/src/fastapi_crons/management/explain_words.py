@@ -24,7 +24,7 @@ _ENDINGS: dict[RunStatus, str] = {
 }
 _ORPHANED = "is on record as running, but its instance is gone: another one records it as interrupted, and may rerun it"
 #: Seconds after which a due tick is overdue, and not just about to be handled.
-_OVERDUE = 10.0
+OVERDUE = 10.0
 
 
 #: An instant in the text of a record.
@@ -114,7 +114,7 @@ class Words:
             return (
                 f"{since}: it waits for run {holder.run_id} of {name_of(holder.instance)}, which holds the job{gone}."
             )
-        if now - self._tick <= _OVERDUE:
+        if now - self._tick <= OVERDUE:
             return f"{since} yet."
         return (
             f"{since}, although {_live(self._records.instances)} no such job, can't reach the lock store, or "

@@ -18,6 +18,7 @@ from fastapi_crons.management.explain import TickFate, explain
 from fastapi_crons.management.history import History
 from fastapi_crons.management.made_ticks import is_made, next_made_tick
 from fastapi_crons.management.tick_records import TickRecords
+from fastapi_crons.management.unhandled import Asked, UnhandledTicks, unhandled_ticks
 from fastapi_crons.management.views import (
     JobFilter,
     JobView,
@@ -117,10 +118,29 @@ class Management:
         """As `run`, of any job."""
         return await self._history().run(None, run_id)
 
+    async def find_missed(self, query: MissedQuery) -> list[MissedTicks]:
+        """The records of missed ticks that a query asks for, newest first. One query."""
+        for name in query.jobs or ():
+            self.definition(name)
+        return await self._history("list missed ticks").find_missed(query)
+
+    async def unhandled(self, query: MissedQuery, *, details: bool = True) -> tuple[list[UnhandledTicks], int]:
+        """The overdue ticks of this scheduler's jobs that are on no record yet; see `unhandled_ticks`.
+
+        `details` says whether notes may be shown.
+        """
+        engine = self._engine("list missed ticks")
+        jobs = self.crons.get_jobs() if query.jobs is None else [self.definition(name) for name in query.jobs]
+        known, instances = await asyncio.gather(
+            self._answer(engine.locks.known(None if query.jobs is None else list(query.jobs))),
+            self._answer(engine.locks.instances()),
+        )
+        asked = Asked(self.crons.clock.now(), {each.job: each for each in known}, instances, engine.runs_ticks)
+        return unhandled_ticks(jobs, asked, query, details=details)
+
     async def missed(self, name: str, *, limit: int = 50) -> list[MissedTicks]:
         """The records of a job's missed ticks, newest first."""
-        self.definition(name)
-        return await self._history().find_missed(MissedQuery((name,), limit=limit))
+        return await self.find_missed(MissedQuery((name,), limit=limit))
 
     async def run_job(self, wanted: ManualRun, *, wait: bool = True, owned: bool = False) -> Run:
         """Run a job now; see `Crons.run_job`. Without `wait`, or when the scheduler stops, the run may still be running.

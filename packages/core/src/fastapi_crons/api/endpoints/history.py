@@ -1,11 +1,13 @@
-"""Endpoints about what has happened, over all jobs: runs."""
+"""Endpoints about what has happened, over all jobs: runs, and ticks that were not run."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import Query
 
+from fastapi_crons.api.endpoints.missed_models import MissedPage
 from fastapi_crons.api.endpoints.parts import (
     Asking,
     Before,
@@ -18,8 +20,9 @@ from fastapi_crons.api.endpoints.parts import (
     Until,
 )
 from fastapi_crons.api.models import RunModel, RunPage
+from fastapi_crons.management.unhandled import UnhandledTicks
 from fastapi_crons.run import RunStatus
-from fastapi_crons.state.base import RunQuery
+from fastapi_crons.state.base import MissedQuery, RunQuery
 
 endpoint = Endpoints()
 
@@ -43,8 +46,7 @@ async def runs(
 ) -> RunPage:
     """The runs of all jobs, newest first; `since` and `until` are about when they were claimed."""
     jobs = asked.management.names_of(job or (), tag or ())
-    first, last = (None if time is None else time.timestamp() for time in (since, until))
-    query = RunQuery(jobs, status or (), first, last, before, limit + 1)
+    query = RunQuery(jobs, status or (), _seconds(since), _seconds(until), before, limit + 1)
     return RunPage.of(await asked.management.find_runs(query), limit, details=asked.details)
 
 
@@ -52,3 +54,30 @@ async def runs(
 async def one_run(asked: Asking, run_id: RunId) -> RunModel:
     """One run of any job, with its traceback and log."""
     return RunModel.of(await asked.management.find_run(run_id), details=asked.details, whole=True)
+
+
+@endpoint("GET", "/missed")
+async def missed(
+    asked: Asking,
+    since: Since = None,
+    until: Until = None,
+    job: SomeJobs = None,
+    tag: SomeTags = None,
+    before: Before = None,
+    limit: Limit = 50,
+) -> MissedPage:
+    """Which ticks of all jobs were not run, and why: those on record as missed, and those that no instance has handled.
+
+    A late tick that the run of a later one stands for (`coalesce`) was not missed.
+    """
+    jobs = asked.management.names_of(job or (), tag or ())
+    query = MissedQuery(jobs, _seconds(since), _seconds(until), before, limit + 1)
+    records = await asked.management.find_missed(query)
+    unhandled: tuple[list[UnhandledTicks], int] = ([], 0)
+    if before is None:
+        unhandled = await asked.management.unhandled(query._replace(limit=limit), details=asked.details)
+    return MissedPage.of(records, unhandled, limit, details=asked.details)
+
+
+def _seconds(time: datetime | None) -> float | None:
+    return None if time is None else time.timestamp()

@@ -1,0 +1,73 @@
+"""The bodies of answers about ticks that were not run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel, Field
+
+from fastapi_crons.api.models import Instant, MissedModel
+from fastapi_crons.clock import utc_datetime
+from fastapi_crons.management.explain import Fate
+from fastapi_crons.management.unhandled import UnhandledTicks
+from fastapi_crons.run import MissedTicks
+
+
+class UnhandledModel(BaseModel):
+    """Successive ticks of a job that are overdue, and that no instance has run, skipped or recorded so far."""
+
+    job_name: str = Field(description="The job that was not run", examples=["cleanup"])
+    first: Instant = Field(description="The oldest of the ticks")
+    last: Instant = Field(description="The newest of the ticks")
+    count: int = Field(description="How many; where `more` is true, at least so many")
+    more: bool = Field(description="Whether counting stopped early")
+    fate: Fate = Field(description="What happened to the oldest of them, in a word")
+    explanation: str = Field(
+        description="Why no instance has handled the oldest of them; without notes for clients that are not shown details",
+        examples=[
+            "It was due 3 hours ago, and no instance has claimed it: no instance that runs jobs is running. The next one to "
+            "start treats it as a late tick."
+        ],
+    )
+
+    @classmethod
+    def of(cls, unhandled: UnhandledTicks) -> UnhandledModel:
+        ticks, fate = unhandled.ticks, unhandled.fate
+        return cls(
+            job_name=unhandled.job,
+            first=utc_datetime(ticks.first),
+            last=utc_datetime(ticks.last),
+            count=ticks.number,
+            more=ticks.more,
+            fate=fate.fate,
+            explanation=fate.text,
+        )
+
+
+class MissedPage(BaseModel):
+    """Ticks that were not run: those on record, newest first, and those that no instance has handled."""
+
+    missed: list[MissedModel] = Field(description="Those on record as missed, newest record first")
+    next: str | None = Field(description="Pass this as `before` to get the next page; None on the last one")
+    unhandled: list[UnhandledModel] = Field(
+        description="Those that no instance has handled, longest overdue first, at most `limit`; on the first page only"
+    )
+    unhandled_jobs: int = Field(description="How many jobs have such ticks")
+
+    @classmethod
+    def of(
+        cls,
+        missed: Sequence[MissedTicks],
+        unhandled: tuple[Sequence[UnhandledTicks], int],
+        limit: int,
+        *,
+        details: bool,
+    ) -> MissedPage:
+        """A page of at most so many records; that there are more shows that there is a next page."""
+        found, jobs = unhandled
+        return cls(
+            missed=[MissedModel.of(ticks, details=details) for ticks in missed[:limit]],
+            next=missed[limit - 1].id if len(missed) > limit else None,
+            unhandled=[UnhandledModel.of(ticks) for ticks in found],
+            unhandled_jobs=jobs,
+        )
