@@ -19,6 +19,7 @@ _ERRORS = (
     "RunEndedError",
     "JobLockedError",
     "NotInForceError",
+    "TickRefusedError",
     "DependencyError",
     "ProcessError",
     "StoreError",

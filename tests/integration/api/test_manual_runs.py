@@ -171,3 +171,38 @@ async def test_a_manual_run_that_holds_its_job_for_long_is_worth_a_look(
     health = (await api.get("/scheduler/health")).json()
     assert health["status"] == "degraded"
     assert "'stuck'" in health["findings"][0]
+
+
+async def test_a_tick_is_run_again_unless_it_ran(crons: Crons, api: AsyncClient, clock: VirtualClock) -> None:
+    fails = [True]
+
+    @crons.cron("0 * * * *", name="job")
+    async def job(size: int = 1) -> int:
+        if fails:
+            fails.clear()
+            raise ConnectionError
+        return size
+
+    await crons.start()
+    await clock.advance(crons, hours=1)
+    answer = await api.post(
+        path("job", "ticks", "2026-03-01T02:00:00+01:00", "run"),
+        json={"note": "the other side was down", "kwargs": {"size": 3}},
+    )
+    assert (answer.status_code, answer.json()["status"]) == (200, "success")
+    run = (await api.get(path("job", "runs", answer.json()["run_id"]))).json()
+    assert (run["trigger"], run["scheduled_time"], run["result"]) == ("again", "2026-03-01T01:00:00Z", 3)
+    tick = (await api.get(path("job", "ticks", "2026-03-01T01:00:00Z"))).json()
+    assert tick["fate"] == "ran"
+    assert "(the other side was down)" in tick["explanation"]
+    assert [each["trigger"] for each in tick["runs"]] == ["schedule", "again"]
+
+    again = path("job", "ticks", "2026-03-01T01:00:00Z", "run")
+    status, detail = problem(await api.post(again, json={}))
+    assert (status, run["id"] in detail, "force=True" in detail) == (409, True, True)
+    assert (await api.post(again, json={"force": True, "wait": False})).status_code == 202
+    for time, why in (("2026-03-01T00:30:00Z", "has no tick at"), ("2026-03-02T01:00:00Z", "in the future")):
+        status, detail = problem(await api.post(path("job", "ticks", time, "run"), json={"force": True}))
+        assert (status, why in detail) == (409, True)
+    assert (await api.post(path("job", "ticks", "2026-03-01T01:00:00", "run"), json={})).status_code == 422
+    assert (await api.post(path("nope", "ticks", "2026-03-01T01:00:00Z", "run"), json={})).status_code == 404

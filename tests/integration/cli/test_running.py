@@ -41,6 +41,31 @@ def test_run_job_shows_log_and_result_where_that_is_wanted(fastapi_crons: Cli, p
     assert entry["actor"]
 
 
+def test_run_job_runs_a_tick_again_that_did_not_run(fastapi_crons: Cli, project: Path) -> None:
+    # Nothing has ever run this job, so no tick of the past did.
+    result = fastapi_crons("run-job", "backup_database", "--tick", "2026-03-01T02:00", "--note", "by hand", "--json")
+    run = json_of(result)
+    assert (run["trigger"], run["scheduled_time"], run["note"]) == ("again", "2026-03-01T02:00:00Z", "by hand")
+    message = refused(fastapi_crons("run-job", "backup_database", "--tick", "2026-03-01T02:00"))
+    assert "ran already" in message
+    assert message.endswith("--force runs it again")
+    forced = fastapi_crons("run-job", "backup_database", "--tick", "2026-03-01T02:00", "--force")
+    assert forced.exit_code == 0
+    assert "It was run again at" in fastapi_crons("why", "backup_database", "2026-03-01T02:00").stdout
+
+
+def test_run_job_asks_which_of_two_ticks_is_meant(fastapi_crons: Cli, project: Path) -> None:
+    twice = fastapi_crons("run-job", "send_reports", "--tick", "2025-10-26T02:30")
+    assert twice.exit_code == 2
+    words = " ".join(twice.stderr.replace("│", " ").split())
+    assert "2025-10-26 02:30:00 is there twice in Europe/Berlin, where clocks go back" in words
+    assert "2025-10-26T02:30:00+02:00 or 2025-10-26T02:30:00+01:00" in words
+    skipped = fastapi_crons("run-job", "send_reports", "--tick", "2026-03-29T02:30")
+    assert "does not exist in Europe/Berlin" in " ".join(skipped.stderr.replace("│", " ").split())
+    no_tick = refused(fastapi_crons("run-job", "send_reports", "--tick", "2026-03-01T02:10:00"))
+    assert "the one before is 2026-03-01T02:00:00+01:00, the next one is 2026-03-01T02:15:00+01:00" in no_tick
+
+
 def test_run_job_that_takes_too_long(fastapi_crons: Cli, project: Path) -> None:
     result = fastapi_crons("run-job", "endless", "--timeout", "0.05")
     assert result.exit_code == 1

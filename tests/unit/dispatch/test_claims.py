@@ -108,7 +108,11 @@ def test_a_rerun_asks_for_the_tick_of_the_interrupted_run() -> None:
 
 @pytest.mark.parametrize("force", [False, True])
 def test_a_run_by_hand_asks_for_no_tick(force: bool) -> None:
-    assert manual_request(tracked_job().job, "r2", force=force) == request("r2", None, force=force)
+    assert manual_request(tracked_job().job, "r2", None, force=force) == request("r2", None, force=force)
+
+
+def test_a_run_by_hand_of_a_tick_asks_to_run_it_again() -> None:
+    assert manual_request(tracked_job().job, "r2", START, force=False) == request("r2", START, again=True)
 
 
 def test_a_probe_asks_for_a_tick_that_is_handled_already() -> None:

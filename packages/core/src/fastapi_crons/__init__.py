@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         StoreError,
         StoreUnavailableError,
         StoreUnusableError,
+        TickRefusedError,
         UnknownJobError,
         UnknownRunError,
     )
@@ -72,6 +73,7 @@ __all__ = [
     "StoreError",
     "StoreUnavailableError",
     "StoreUnusableError",
+    "TickRefusedError",
     "UnknownJobError",
     "UnknownRunError",
     "get_cron_router",

@@ -95,6 +95,13 @@ def utc_datetime(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
+def whole_seconds(moment: datetime, name: str) -> int:
+    """A moment (aware) in Unix seconds, without fractions. Raises `ValueError`, which names the argument."""
+    if moment.tzinfo is None:
+        raise ValueError(f"{name} can't be {moment.isoformat()}, which has no time zone; give an aware datetime")
+    return int(moment.timestamp())
+
+
 def iso_utc(seconds: float) -> str:
     """An instant in Unix seconds as ISO 8601 text with offset, e.g. `2026-03-01T12:00:00+00:00`."""
     return utc_datetime(seconds).isoformat()

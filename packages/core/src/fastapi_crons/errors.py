@@ -8,6 +8,7 @@
     ├── UnknownRunError (LookupError)         no run of that id on record
     ├── RunEndedError                         a run can't be cancelled: it has ended
     ├── JobLockedError                        a manual run was refused: the job is running
+    ├── TickRefusedError                      a tick is not run again: it ran, is no tick, or is still to be run
     ├── NotInForceError                       a manual run was refused: other instances have another definition of the job
     ├── ConfigurationError (ValueError)       settings that can't be used
     ├── PluginError                           a plugin that can't be loaded or used
@@ -58,6 +59,13 @@ class RunEndedError(CronsError):
 
 class JobLockedError(CronsError):
     """A manual run was refused because the job is running and `force` was not given."""
+
+
+class TickRefusedError(CronsError):
+    """A tick was not run again, because it ran already, is no tick of the job, or has yet to be run.
+
+    The message says which, and by which run.
+    """
 
 
 class NotInForceError(CronsError):

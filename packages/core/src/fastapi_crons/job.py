@@ -359,10 +359,8 @@ def _not_evaluated(parameters: Parameters) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ManualRun:
-    """A request to run a job now; see `Crons.run_job`. Raises `ValueError` for a timeout or trigger that can't be used.
-
-    Raises `InvalidArgumentError` (a `ValueError`) for arguments that the function does not take.
-    """
+    """A request to run a job now; see `Crons.run_job`. Raises `ValueError` for a timeout or trigger that can't be used,
+    `InvalidArgumentError` (a `ValueError`) for arguments that the function does not take."""
 
     job: CronJob
     force: bool = False
@@ -377,9 +375,10 @@ class ManualRun:
     """Where the request comes from."""
     kwargs: Mapping[str, object] = field(default_factory=dict)
     """Arguments of this run, in place of the job's own, or in addition to them."""
+    tick: int | None = None
+    """The tick (Unix seconds) that is run again; None for a run without a tick."""
     texts: InitVar[bool] = False
-    """Whether the values of these are all text, to be read as what the annotations say: as it is where they allow that, else as
-    JSON."""
+    """Whether these values are all text, read as the annotations say: as it is where they allow that, else as JSON."""
 
     def __post_init__(self, texts: bool) -> None:
         number = isinstance(self.timeout, (int, float)) and not isinstance(self.timeout, bool)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
 RunStatus = Literal["running", "completed", "failed", "timed_out", "cancelled", "interrupted"]
-Trigger = Literal["schedule", "catch_up", "cli", "api", "code"]
+Trigger = Literal["schedule", "catch_up", "cli", "api", "code", "again"]
 MissedReason = Literal[
     "misfire_grace_time", "max_catch_up", "overlap", "vetoed", "schedule_changed", "disabled", "paused"
 ]
@@ -80,9 +80,9 @@ class Run:
     job: str
     """The job's name."""
     tick_ts: int | None
-    """The scheduled time; None for a manual run."""
+    """The scheduled time; None for a manual run, unless it runs a tick again."""
     trigger: Trigger
-    """What started it."""
+    """What started it: `again` where somebody asked to run a tick again."""
     attempt: int
     """How many times the function has been started for this tick, this one included."""
     instance: str

@@ -14,6 +14,8 @@ import typer
 from fastapi_crons_cli.commands.history import log_lines, run_json
 from fastapi_crons_cli.options import App, AsJson, JobName, Note, Verbose
 from fastapi_crons_cli.output import Progress, clock_time, json_only, say, shown, shown_lines, warn
+from fastapi_crons_cli.ticks import tick_at
+from fastapi_crons_cli.times import Time
 
 if TYPE_CHECKING:
     from fastapi_crons.run import Run
@@ -41,6 +43,15 @@ def run_job(
         ),
     ] = None,
     note: Note = None,
+    tick: Annotated[
+        Time | None,
+        typer.Option(
+            "--tick",
+            metavar="TIME",
+            parser=Time.given,
+            help="Run this tick again, which failed or was missed; ISO 8601, in the job's zone if it has no offset.",
+        ),
+    ] = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -52,7 +63,7 @@ def run_job(
     async def run(session: Session) -> Run:
         _say_if_read(f"🚀 Running job '{shown(name)}' manually...", wanted=not as_json)
         try:
-            ended = await _run(session, name, given, force=force, timeout=timeout, note=note)
+            ended = await _run(session, name, given, force=force, timeout=timeout, note=note, tick=tick)
         except asyncio.CancelledError:
             warn(
                 f"❌ Cancelled job '{shown(name)}'; see how it ended with: fastapi-crons logs --job {shown(quote(name))}"
@@ -91,19 +102,31 @@ def _named(arguments: list[str]) -> dict[str, str]:
 
 
 async def _run(
-    session: Session, name: str, given: dict[str, str], *, force: bool, timeout: float | None, note: str | None
+    session: Session,
+    name: str,
+    given: dict[str, str],
+    *,
+    force: bool,
+    timeout: float | None,
+    note: str | None,
+    tick: Time | None,
 ) -> Run:
-    from fastapi_crons.errors import JobLockedError
+    from fastapi_crons.errors import JobLockedError, TickRefusedError
     from fastapi_crons.job import ManualRun
     from fastapi_crons_cli.session import actor
 
     job = session.management.definition(name)
-    wanted = ManualRun(job, force, timeout, actor(), note, "cli", given, texts=True)
+    again = (
+        None
+        if tick is None
+        else int(tick_at(tick, job.schedule_zone or session.zone, session.crons.clock.now()).timestamp())
+    )
+    wanted = ManualRun(job, force, timeout, actor(), note, "cli", given, again, texts=True)
     session.progress.begin(f"job {shown(name)!r} is running")
     try:
         return await session.management.run_job(wanted, owned=True)
-    except JobLockedError as error:
-        raise JobLockedError(str(error).replace("force=True", "--force")) from error
+    except (JobLockedError, TickRefusedError) as error:
+        raise type(error)(str(error).replace("force=True", "--force")) from error
 
 
 def _print_end(run: Run, zone: str, *, verbose: bool) -> None:

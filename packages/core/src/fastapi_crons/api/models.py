@@ -108,8 +108,10 @@ class RunModel(BaseModel):
 
     id: str = Field(description="Unique; ids sort by the time that the runs were claimed", examples=[_RUN_ID])
     job_name: str = Field(description="The job that was run", examples=["cleanup"])
-    scheduled_time: Instant | None = Field(description="The tick; None for a manual run")
-    trigger: Trigger = Field(description="What started it; `catch_up` for a late tick")
+    scheduled_time: Instant | None = Field(description="The tick; None for a manual run, unless it runs a tick again")
+    trigger: Trigger = Field(
+        description="What started it; `catch_up` for a late tick, `again` for a request to run a tick again"
+    )
     attempt: int = Field(description="How many times the function has been started for this tick, this time included")
     instance_id: str = Field(description="Where it runs, or ran", examples=["worker-001"])
     status: RunStatus = Field(description="How it ended; `running` until then")
@@ -198,7 +200,11 @@ class RunRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"force": False}]})
 
-    force: bool = Field(default=False, description="Run it although it is already running", strict=True)
+    force: bool = Field(
+        default=False,
+        description="Run it although it is already running; for a tick, although it ran already",
+        strict=True,
+    )
     timeout: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False, strict=True)] | None = Field(
         default=None, description="Seconds; else the job's own"
     )

@@ -26,6 +26,7 @@ from fastapi_crons.errors import (
     NotInForceError,
     RunEndedError,
     StoreError,
+    TickRefusedError,
     TooManyListenersError,
     UnknownJobError,
     UnknownRunError,
@@ -48,6 +49,7 @@ _STATUSES: Mapping[type[CronsError], int] = {
     UnknownRunError: 404,
     JobLockedError: 409,
     NotInForceError: 409,
+    TickRefusedError: 409,
     RunEndedError: 409,
     InvalidArgumentError: 422,
 }

@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from datetime import datetime, timezone
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
 from fastapi.params import Depends as DependsParameter
@@ -17,7 +17,7 @@ from fastapi_crons._util.text import one_line
 from fastapi_crons.api.access_notices import Notices
 from fastapi_crons.api.endpoints import history
 from fastapi_crons.api.endpoints.parts import Asking, Before, Endpoints, Instant, Limit, RunId, SomeTags
-from fastapi_crons.api.guard import Guard, ShownBearer
+from fastapi_crons.api.guard import Asked, Guard, ShownBearer
 from fastapi_crons.api.models import (
     CancelAnswer,
     JobModel,
@@ -100,24 +100,25 @@ async def one_run(asked: Asking, job_name: Name, run_id: RunId) -> RunModel:
     return RunModel.of(await asked.management.run(job_name, run_id), details=asked.details, whole=True)
 
 
-@_endpoint(
-    "POST",
-    "/crons/{job_name}/run",
-    response_model_exclude_none=True,
-    responses={
-        **_CHANGES,
-        202: {"model": RunAnswer, "description": "The job is running"},
-        500: {"model": RunAnswer, "description": "The run failed"},
-    },
-)
+_RUN_ANSWERS: dict[int | str, dict[str, Any]] = {
+    **_CHANGES,
+    202: {"model": RunAnswer, "description": "The job is running"},
+    500: {"model": RunAnswer, "description": "The run failed"},
+}
+
+
+@_endpoint("POST", "/crons/{job_name}/run", response_model_exclude_none=True, responses=_RUN_ANSWERS)
 async def run_job(asked: Asking, response: Response, job_name: Name, body: RunRequest | None = None) -> RunAnswer:
     """Run a job now and wait for its end. A client that disconnects does not cancel the run.
 
     Without `wait`, or when the scheduler stops in the meantime, the answer is 202 with the id of the run.
     """
-    wanted = body or RunRequest()
-    job = asked.management.definition(job_name)
-    manual_run = ManualRun(job, wanted.force, wanted.timeout, asked.actor, wanted.note, "api", wanted.kwargs)
+    return await _run(asked, response, job_name, body or RunRequest())
+
+
+async def _run(asked: Asked, response: Response, name: str, wanted: RunRequest, tick: int | None = None) -> RunAnswer:
+    job = asked.management.definition(name)
+    manual_run = ManualRun(job, wanted.force, wanted.timeout, asked.actor, wanted.note, "api", wanted.kwargs, tick)
     run = await asked.management.run_job(manual_run, wait=wanted.wait)
     # Without `wait`, the answer is 202 even if the run has ended by now.
     response.status_code = {"completed": 200, "running": 202}.get(run.status, 500) if wanted.wait else 202
@@ -148,11 +149,29 @@ async def resume(asked: Asking, job_name: Name, body: ResumeRequest | None = Non
 @_endpoint("GET", "/crons/{job_name}/ticks/{time}")
 async def one_tick(asked: Asking, job_name: Name, time: Time) -> TickModel:
     """What happened to a job at an instant, and why: it ran, was skipped, paused, missed, not due, and so on."""
+    time = _possible_tick(time)
+    fate = await asked.management.explain_tick(job_name, time, details=asked.details)
+    return TickModel.of(job_name, time, fate, details=asked.details)
+
+
+def _possible_tick(time: datetime) -> datetime:
     time = time.replace(microsecond=0)
     if not FIRST <= time.timestamp() <= LAST:
         raise HTTPException(404, f"{time.isoformat()} can't be a tick: it is too close to the year 1 or 9999")
-    fate = await asked.management.explain_tick(job_name, time, details=asked.details)
-    return TickModel.of(job_name, time, fate, details=asked.details)
+    return time
+
+
+@_endpoint("POST", "/crons/{job_name}/ticks/{time}/run", response_model_exclude_none=True, responses=_RUN_ANSWERS)
+async def run_tick(
+    asked: Asking, response: Response, job_name: Name, time: Time, body: RunRequest | None = None
+) -> RunAnswer:
+    """Run a tick of the past that did not run, or failed, once more; otherwise as any run by hand.
+
+    The run has this tick as its own. 409 for a tick that ran already or has yet to be run, which `force` overrides, and for an
+    instant that is no tick of the job or lies ahead.
+    """
+    tick = int(_possible_tick(time).timestamp())
+    return await _run(asked, response, job_name, body or RunRequest(), tick)
 
 
 @_endpoint("GET", "/scheduler")

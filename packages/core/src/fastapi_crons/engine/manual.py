@@ -11,14 +11,22 @@ from fastapi_crons._util.tasks import Background
 from fastapi_crons._util.text import printable, safe_text
 from fastapi_crons.clock import Clock, iso_utc
 from fastapi_crons.config import CronConfig
+from fastapi_crons.engine.again import Records, TicksOnRecord
 from fastapi_crons.engine.dispatch.claims import definition_of, manual_request
 from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
 from fastapi_crons.engine.fleet.signals import FleetSignals
 from fastapi_crons.engine.runs.run import ActiveRun, Asked
 from fastapi_crons.engine.runs.runner import Runs
-from fastapi_crons.errors import CronsError, JobLockedError, NotInForceError, StoreUnavailableError, UnknownJobError
+from fastapi_crons.errors import (
+    CronsError,
+    JobLockedError,
+    NotInForceError,
+    StoreUnavailableError,
+    TickRefusedError,
+    UnknownJobError,
+)
 from fastapi_crons.job import CronJob, ManualRun
-from fastapi_crons.locking.base import ClaimRequest, LeaseRef, Pause, PauseRequest, Resumed, ResumeRequest
+from fastapi_crons.locking.base import ClaimRequest, ClaimResult, LeaseRef, Pause, PauseRequest, Resumed, ResumeRequest
 from fastapi_crons.locking.client import LockClient
 from fastapi_crons.run import Run, short_id
 from fastapi_crons.schedule.due import TickRange, tick_range, tick_source
@@ -44,6 +52,7 @@ class Requests(Part):
     _runs: Runs
     _dispatcher: Dispatcher
     _signals: FleetSignals
+    _records: Records
     #: Whether this instance registers its jobs, as every instance does that runs ticks.
     registers: bool
 
@@ -64,9 +73,15 @@ class Requests(Part):
         """Wait at most `timeout` seconds for the manual runs that are about to start."""
         await self._clock.wait(list(self._starting), timeout)
 
-    async def start_run(self, wanted: ManualRun) -> ActiveRun:
-        """Start a manual run. Cancelling the caller does not cancel the run."""
-        job = wanted.job
+    async def start_run(
+        self, wanted: ManualRun, on_record: TicksOnRecord | None = None, missed: TickRange | None = None
+    ) -> ActiveRun:
+        """Start a manual run. Cancelling the caller does not cancel the run.
+
+        Where it runs a tick again, `on_record` is what was read of that before, and `missed` are others that it stands for.
+        Raises `TickRefusedError` where that tick may not be run again.
+        """
+        job, tick = wanted.job, wanted.tick
         if self._stopping.is_set() or not self._config.enabled:
             why = "stopping" if self._stopping.is_set() else "disabled (CRON_ENABLED=false)"
             raise CronsError(f"can't run job {job.name!r}: the scheduler is {why}")
@@ -74,11 +89,15 @@ class Requests(Part):
         self.starting += 1
         try:
             job = await self._ensure_registered(job)
-            run = ActiveRun(job, self._dispatcher.new_run_id(), None, wanted.trigger, asked=asked)
+            if tick is not None and on_record is None:
+                on_record = await self._records.about(job, tick, tick)
+                _check(on_record, wanted, tick)
+            trigger = wanted.trigger if tick is None else "again"
+            run = ActiveRun(job, self._dispatcher.new_run_id(), tick, trigger, asked=asked, missed=missed)
             run.timeout = job.timeout if wanted.timeout is None else wanted.timeout
             run.override(wanted.kwargs)
             run.ended = asyncio.Event()
-            starting = asyncio.create_task(self._claim_and_start(run, force=wanted.force))
+            starting = asyncio.create_task(self._claim_and_start(run, wanted, on_record))
             self._starting.add(starting)
             starting.add_done_callback(self._started)
             return await asyncio.shield(starting)
@@ -105,8 +124,35 @@ class Requests(Part):
             raise CronsError(f"can't run job {job.name!r}: the scheduler is stopping")
         return tracked.job
 
-    async def _claim_and_start(self, run: ActiveRun, *, force: bool) -> ActiveRun:
-        name, request = run.job.name, manual_request(run.job, run.id, force=force)
+    async def _claim_and_start(self, run: ActiveRun, wanted: ManualRun, on_record: TicksOnRecord | None) -> ActiveRun:
+        name, tick = run.job.name, run.tick_ts
+        result = await self._claim(run, manual_request(run.job, run.id, tick, force=wanted.force and tick is None))
+        if self._stopping.is_set():
+            self._recorder.release(LeaseRef(name, run.id, result.token))
+            raise CronsError(f"can't run job {name!r}: the scheduler is stopping")
+        run.granted(result)
+        if tick is not None and on_record is not None:
+            # Under the lease: what another instance has run meanwhile is on record by now.
+            try:
+                await on_record.look()
+                _check(on_record, wanted, tick)
+            except BaseException:
+                self._recorder.release(run.ref)
+                raise
+        self._dispatcher.start(run)
+        if run.beside is not None:
+            logger.warning(
+                "job %r: run %s was forced, and overlaps with run %s",
+                name,
+                short_id(run.id),
+                printable(short_id(run.beside)),
+                extra=run.log_fields,
+            )
+        return run
+
+    async def _claim(self, run: ActiveRun, request: ClaimRequest) -> ClaimResult:
+        """Claim a run. Raises where that is not granted."""
+        name = run.job.name
         try:
             result = await self._locks.claim_now(request)
             if result.outcome == "unknown":
@@ -127,9 +173,8 @@ class Requests(Part):
                 f"can't run job {name!r}: {str(error) or 'the lock store does not answer'}"
             ) from error
         if result.outcome == "busy":
-            raise JobLockedError(
-                f"job {name!r} is already running (run {printable(result.holder or '')}); force=True runs it anyway"
-            )
+            advice = "force=True runs it anyway" if run.tick_ts is None else "ask again when it has ended"
+            raise JobLockedError(f"job {name!r} is already running (run {printable(result.holder or '')}); {advice}")
         if result.outcome == "not_in_force":
             raise NotInForceError(
                 f"can't run job {name!r} here: a running instance has since registered another definition than "
@@ -137,20 +182,7 @@ class Requests(Part):
             )
         if result.outcome != "granted":
             raise CronsError(f"can't run job {name!r} here: {result.outcome}")
-        if self._stopping.is_set():
-            self._recorder.release(LeaseRef(name, run.id, result.token))
-            raise CronsError(f"can't run job {name!r}: the scheduler is stopping")
-        run.granted(result)
-        self._dispatcher.start(run)
-        if run.beside is not None:
-            logger.warning(
-                "job %r: run %s was forced, and overlaps with run %s",
-                name,
-                short_id(run.id),
-                printable(short_id(run.beside)),
-                extra=run.log_fields,
-            )
-        return run
+        return result
 
     async def _release_if_granted(self, request: ClaimRequest) -> None:
         (result,) = await self._locks.claim([request])
@@ -238,6 +270,12 @@ class Requests(Part):
             return found
         run.cut_off("cancelled", _limited(actor))
         return True
+
+
+def _check(on_record: TicksOnRecord, wanted: ManualRun, tick: int) -> None:
+    refusal = on_record.refusal(tick, force=wanted.force)
+    if refusal is not None:
+        raise TickRefusedError(refusal)
 
 
 def _ticks_of(job: CronJob, resumed: Resumed, after: int, until: int) -> TickRange | None:

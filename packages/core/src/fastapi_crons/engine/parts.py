@@ -10,6 +10,7 @@ from fastapi_crons._util.tasks import Background, Supervisor
 from fastapi_crons._util.threads import ThreadPool
 from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
+from fastapi_crons.engine.again import Records
 from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
 from fastapi_crons.engine.dispatch.lateness import Delays
 from fastapi_crons.engine.dispatch.timeline import Timeline
@@ -185,6 +186,7 @@ class Parts:
             self.runs,
             self.dispatcher,
             self.fleet_signals,
+            Records(self.state, self.locks, self.recorder, self.clock, self.config.store_timeout),
             registers=runs_ticks,
         )
 

@@ -11,7 +11,7 @@ from fastapi_crons.clock import utc_datetime
 from fastapi_crons.errors import ScheduleError, SkipRun
 from fastapi_crons.locking.base import KnownJob, Lease
 from fastapi_crons.management.explain_words import Words
-from fastapi_crons.management.made_ticks import MadeTicks, is_made
+from fastapi_crons.management.made_ticks import is_made, made_ticks
 from fastapi_crons.management.tick_records import TickRecords
 from fastapi_crons.run import REASONS, SHORTEST_WAIT, MissedReason, MissedTicks, Run, made_at
 from fastapi_crons.schedule.due import TickSource, tick_source
@@ -63,7 +63,7 @@ def explain(records: TickRecords, *, details: bool = True) -> TickFate:
     fate = case.run() or case.missed() or case.covered() or case.not_due() or case.not_handled() or case.no_record()
     if case.older and not case.is_due and fate.fate != "older_schedule":
         fate = replace(fate, text=f"{fate.text} It was due under an older schedule. {case.schedule_since()}")
-    return replace(fate, next_ts=case.next_tick())
+    return replace(case.run_again(fate), next_ts=case.next_tick())
 
 
 _FATES: dict[MissedReason, Fate] = {"overlap": "skipped", "vetoed": "vetoed", "paused": "paused"}
@@ -75,6 +75,9 @@ class _Case:
     """One instant, the records of it, and the sentences about them."""
 
     def __init__(self, records: TickRecords, details: bool) -> None:
+        #: Runs of ticks that somebody asked to run again: they follow whatever happened before.
+        self._again = [run for run in records.runs if run.trigger == "again"]
+        self._runs = [run for run in records.runs if run.trigger != "again"]
         self._records = records
         self._details = details
         self._known = known = records.known
@@ -82,7 +85,7 @@ class _Case:
         job = records.job
         self._text, self._zone = job.schedule.text, job.schedule_zone
         self._source: TickSource | None = (
-            MadeTicks(job.schedule, records) if is_made(job.schedule) else tick_source(job.schedule)
+            made_ticks(job.schedule, records) if is_made(job.schedule) else tick_source(job.schedule)
         )
         if known is not None and (known.schedule, known.timezone) != (self._text, self._zone):
             self._text, self._source, self._zone = known.schedule, _source_of(known, records), known.timezone
@@ -99,7 +102,7 @@ class _Case:
 
     def run(self) -> TickFate | None:
         """Runs of this very tick."""
-        own = (run for run in self._records.runs if run.tick_ts == self._tick)
+        own = (run for run in self._runs if run.tick_ts == self._tick)
         runs = tuple(sorted(own, key=lambda run: (run.attempt, run.token)))
         if not runs:
             return None
@@ -122,6 +125,20 @@ class _Case:
             earlier = counted(last.missed_ticks, "earlier tick")
             sentences.append(f"The run stands for {earlier} too, since {self._say.at(last.missed_since_ts)}.")
         return self._fate("running" if last.status == "running" else "ran", *sentences, runs=runs)
+
+    def run_again(self, before: TickFate) -> TickFate:
+        """What happened before, and the runs that somebody asked for since then."""
+        own = [run for run in self._again if run.tick_ts == self._tick or self._stands_for_it(run)]
+        if not own or not self._may_be_due():
+            return before
+        runs = tuple(sorted(own, key=lambda run: run.token))
+        last = runs[-1]
+        fate: Fate = "covered" if last.tick_ts != self._tick else "running" if last.status == "running" else "ran"
+        text = " ".join((before.text, *map(self._say.run_again, runs)))
+        return replace(before, fate=fate, text=text, runs=before.runs + runs)
+
+    def _stands_for_it(self, run: Run) -> bool:
+        return run.tick_ts is not None and (run.missed_since_ts or run.tick_ts) <= self._tick < run.tick_ts
 
     def missed(self) -> TickFate | None:
         """A record of the tick as missed."""
@@ -149,11 +166,7 @@ class _Case:
         """A run of a later tick that stands for this one."""
         if not self._may_be_due():
             return None
-        runs = tuple(
-            run
-            for run in self._records.runs
-            if run.tick_ts is not None and (run.missed_since_ts or run.tick_ts) <= self._tick < run.tick_ts
-        )
+        runs = tuple(run for run in self._runs if self._stands_for_it(run))
         if not runs:
             return None
         run = runs[-1]
@@ -269,4 +282,4 @@ def _source_of(known: KnownJob, records: TickRecords) -> TickSource | None:
         schedule = schedule_of_text(known.schedule, known.timezone or None)
     except ScheduleError:
         return None
-    return MadeTicks(schedule, records) if is_made(schedule) else schedule
+    return made_ticks(schedule, records) if is_made(schedule) else schedule

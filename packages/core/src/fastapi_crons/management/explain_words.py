@@ -7,7 +7,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from fastapi_crons._util.damage import EARLIEST, LATEST
-from fastapi_crons._util.text import span
+from fastapi_crons._util.text import counted, span
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.locking.base import KnownJob, Lease
 from fastapi_crons.locking.instance import name_of
@@ -44,6 +44,17 @@ class Words:
         attempt = f", attempt {run.attempt}" if run.attempt > 1 else ""
         where = f"by {run.instance}, from {self.at(run.started_ts)} on (run {run.id}{attempt})"
         return f"It was run{again} {where}, and {self.ending(run)}."
+
+    def run_again(self, run: Run) -> str:
+        """A run that somebody asked for of a tick that was due before, or of a later one, for which it stands, too."""
+        asked = f", asked for by {run.actor}" if run.actor else ", on request"
+        note = f" ({run.note})" if run.note and self._details else ""
+        which, what = "", "It was run again"
+        if run.tick_ts is not None and run.tick_ts != self._tick:
+            what = "It was made up for"
+            which = f" of {self.at(run.tick_ts)}, which stands for {counted(run.missed_ticks, 'earlier tick')}"
+        where = f"by {run.instance} (run {run.id}{which})"
+        return f"{what} at {self.at(run.started_ts)}{asked}{note}, {where}, and {self.ending(run)}."
 
     def in_the_way(self, missed: MissedTicks) -> str:
         """How the run ended that a tick was skipped for, as far as that is on record."""

@@ -28,6 +28,8 @@ _CLOCKS_DIFFER = 3_600
 _EARLIER = 20
 #: How far after a tick (seconds) the run is looked for that stands for it, at first, and how much further each time.
 _FIRST_REACH, _GROWTH = 3_600, 24
+#: How many of the newest runs of a job are looked at for those that ran ticks again.
+_NEWEST_RUNS = 5_000
 #: How many records of missed ticks are looked at besides those that the tick lies in.
 _NEWEST_MISSED = 50
 
@@ -58,7 +60,10 @@ class History:
         return await answer_of(self._state.find_missed(query), self._timeout)
 
     async def runs_around(self, name: str, tick: int, now: float) -> list[Run]:
-        """The runs of a job that may tell about a tick (Unix seconds), oldest first: up to one of a later tick."""
+        """The runs of a job that may tell about a tick (Unix seconds), oldest first: up to one of a later tick.
+
+        And those that were asked for since then to run ticks again, as far as they are among the newest `_NEWEST_RUNS`.
+        """
         since = tick - _CLOCKS_DIFFER
         earlier = await self.find_runs(RunQuery((name,), until=since, limit=_EARLIER))
         reach = _FIRST_REACH
@@ -66,7 +71,9 @@ class History:
             until = tick + reach
             found = await self.find_runs(RunQuery((name,), since=since, until=until, limit=maxsize))
             if until > now + _CLOCKS_DIFFER or any(_is_later(run, tick) for run in found):
-                return [*earlier[::-1], *found[::-1]]
+                newest = await self.find_runs(RunQuery((name,), since=until, limit=_NEWEST_RUNS))
+                again = [run for run in newest if run.trigger == "again"]
+                return [*earlier[::-1], *found[::-1], *again[::-1]]
             reach *= _GROWTH
 
     async def missed_around(self, name: str, tick: int) -> list[MissedTicks]:
@@ -111,7 +118,8 @@ def _hyphenated(text: str, places: Iterable[int]) -> str:
 
 def _is_later(run: Run, tick: int) -> bool:
     """Whether a run is of a later tick, so that what follows it says nothing more about this one."""
-    return run.tick_ts is not None and run.tick_ts > tick and run.status != "interrupted"
+    by_clock = run.trigger != "again" and run.status != "interrupted"
+    return by_clock and run.tick_ts is not None and run.tick_ts > tick
 
 
 def _unknown_run(name: str | None, run_id: str) -> UnknownRunError:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterator
-
 from fastapi_crons.locking.base import KnownJob
 from fastapi_crons.management.tick_records import TickRecords
 from fastapi_crons.schedule.base import Schedule, ZonedSchedule
+from fastapi_crons.schedule.own import ListedTicks
 
 
 def is_made(schedule: Schedule | None) -> bool:
@@ -30,24 +28,11 @@ def next_made_tick(schedule: Schedule, known: KnownJob | None) -> int | None:
     return known.last_handled + schedule.period_from_end
 
 
-class MadeTicks:
-    """A source of ticks: those that are on record, and the next one where it is known."""
-
-    def __init__(self, schedule: Schedule, records: TickRecords) -> None:
-        known = records.known
-        ticks = {run.tick_ts for run in records.runs}
-        ticks.update(tick for missed in records.missed for tick in (missed.first_ts, missed.last_ts))
-        ticks.update(lease.tick for lease in (known.leases if known is not None else ()))
-        ticks.add(next_made_tick(schedule, known))
-        self._ticks = sorted(tick for tick in ticks if tick is not None)
-
-    def next_tick(self, after: int) -> int | None:
-        place = bisect_right(self._ticks, after)
-        return self._ticks[place] if place < len(self._ticks) else None
-
-    def ticks_between(self, after: int, until: int) -> Iterator[int]:
-        return (tick for tick in self._ticks if after < tick <= until)
-
-    def count_ticks(self, after: int, until: int, most: int, enough: Callable[[], bool]) -> tuple[int, bool]:
-        number = sum(1 for _ in self.ticks_between(after, until))
-        return min(number, most), number > most
+def made_ticks(schedule: Schedule, records: TickRecords) -> ListedTicks:
+    """The ticks that are on record, and the next one where it is known."""
+    known = records.known
+    ticks = {run.tick_ts for run in records.runs}
+    ticks.update(tick for missed in records.missed for tick in (missed.first_ts, missed.last_ts))
+    ticks.update(lease.tick for lease in (known.leases if known is not None else ()))
+    ticks.add(next_made_tick(schedule, known))
+    return ListedTicks(tick for tick in ticks if tick is not None)

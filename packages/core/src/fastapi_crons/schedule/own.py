@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
 
 from fastapi_crons.schedule.base import Schedule, ZonedSchedule
 from fastapi_crons.schedule.due import NOTHING, Policy, SharedTicks, Step, TickRange
 
 #: How soon (seconds) a job that is due at a start asks again where it is paused, or its definition is not in force.
 _ASK_AGAIN = 15
+
+
+class ListedTicks:
+    """A source of ticks that are known one by one."""
+
+    def __init__(self, ticks: Iterable[int]) -> None:
+        self._ticks = sorted(set(ticks))
+
+    def next_tick(self, after: int) -> int | None:
+        place = bisect_right(self._ticks, after)
+        return self._ticks[place] if place < len(self._ticks) else None
+
+    def ticks_between(self, after: int, until: int) -> Iterator[int]:
+        return (tick for tick in self._ticks if after < tick <= until)
+
+    def count_ticks(self, after: int, until: int, most: int, enough: Callable[[], bool]) -> tuple[int, bool]:
+        number = sum(1 for _ in self.ticks_between(after, until))
+        return min(number, most), number > most
 
 
 class _OneTick:

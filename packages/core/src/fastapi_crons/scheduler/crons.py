@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar
 
 from fastapi_crons import logs
 from fastapi_crons._util.executions import Caller, Executions, caller
 from fastapi_crons._util.hiding import forget_all
 from fastapi_crons._util.text import counted
-from fastapi_crons.clock import Clock, SystemClock
+from fastapi_crons.clock import Clock, SystemClock, whole_seconds
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import ConfigurationError
 from fastapi_crons.functions.dependencies import Served
@@ -284,20 +285,24 @@ class Crons(Registers):
         actor: str | None = None,
         note: str | None = None,
         kwargs: Mapping[str, object] | None = None,
+        tick: datetime | None = None,
     ) -> Run:
         """Run a job now, in the same way as a scheduled run, and wait for its end; the run says how it went.
 
         `force` runs it although it is already running; the run then names the other one. `timeout` (seconds) replaces the
         job's own, `kwargs` its arguments of the same names. `actor`, `note` and the arguments are stored with the run.
 
-        Raises `UnknownJobError`, `JobLockedError` (it is running, and `force` was not given), `NotInForceError` (running
-        instances have registered another definition since), `StoreUnavailableError`, `InvalidArgumentError` for arguments that
-        the function does not take, `ValueError` for a timeout that can't be used, or `CronsError` where the scheduler is not
-        running.
+        With `tick` (aware) that tick is run again; `force` then runs one that ran already, or has yet to be run.
+
+        Raises `UnknownJobError`, `JobLockedError` (it is running, and `force` was not given), `TickRefusedError` (the tick is
+        none of the job's, ran already, or lies ahead), `NotInForceError` (running instances have registered another definition
+        since), `StoreUnavailableError`, `InvalidArgumentError` for arguments that the function does not take, `ValueError` for
+        a timeout or tick that can't be used, or `CronsError` where the scheduler is not running.
         """
         requests = self._start_stop.requests_for(f"run job {name!r}")
+        again = None if tick is None else whole_seconds(tick, "tick")
         run = await requests.start_run(
-            ManualRun(self.jobs.named(name), force, timeout, actor, note, triggered_by, kwargs or {})
+            ManualRun(self.jobs.named(name), force, timeout, actor, note, triggered_by, kwargs or {}, again)
         )
         return await requests.finished(run, or_stopping=False)
 

@@ -61,9 +61,9 @@ def rerun_of(tracked: TrackedJob, interrupted: Lease, run_id: str, tries: int) -
     return Wanted(tracked, request, True, interrupted=interrupted, tries=tries)
 
 
-def manual_request(job: CronJob, run_id: str, *, force: bool) -> ClaimRequest:
-    """The claim of a manual run. It handles no tick."""
-    return _request(job, run_id, None)._replace(force=force)
+def manual_request(job: CronJob, run_id: str, tick: int | None, *, force: bool) -> ClaimRequest:
+    """The claim of a manual run, which may run a tick again. It handles no tick."""
+    return _request(job, run_id, tick)._replace(force=force, again=tick is not None)
 
 
 def probe_of(tracked: TrackedJob, run_id: str) -> ClaimRequest:
@@ -94,7 +94,7 @@ def definition_of(
 
 def ref_of(lease: Lease) -> LeaseRef:
     """What names a lease when it is released."""
-    until_now = lease.missed is None and lease.schedule.endswith(FROM_END)
+    until_now = lease.missed is None and not lease.again and lease.schedule.endswith(FROM_END)
     return LeaseRef(lease.job, lease.run_id, lease.token, until_now)
 
 
@@ -108,7 +108,7 @@ def interrupted(known: Run | None, lease: Lease, covered: TickRange | None, now:
         lease.run_id,
         lease.job,
         lease.tick,
-        "schedule" if lease.tick is not None else "code",
+        "again" if lease.again else "schedule" if lease.tick is not None else "code",
         lease.attempt,
         name_of(lease.instance),
         lease.token,

@@ -187,7 +187,7 @@ class Dispatcher(Part):
             return  # a manual run of a job that is not registered here, or a run from before the job was registered again
         if tracked.skipped is not None and tracked.skipped.holder == run.id:
             self.results.log_skips(tracked)
-        if tracked.job.counts_from_end:
+        if run.ref.until_now:
             # The store has made its own now the last handled tick. Where the two differ, it says so when it is asked.
             tracked.handled(ceil(self._store_clock.now()))
         if tracked.run_ended(run, self._store_clock.now):

@@ -199,6 +199,7 @@ class Recovery:
             self._config.rerun_interrupted
             and not lease.cancelled
             and lease.tick is not None
+            and not lease.again
             and lease.attempt <= self._config.max_reruns
             and tracked.job.enabled
             and tracked.in_force

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from fastapi_crons.job import CronJob
 
-_MANUAL = frozenset({"cli", "api", "code"})
+_MANUAL = frozenset({"cli", "api", "code", "again"})
 
 
 class JobContext(GivenAsContext, Mapping[str, Any]):

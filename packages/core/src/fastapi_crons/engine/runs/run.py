@@ -123,7 +123,8 @@ class ActiveRun:
     def granted(self, result: ClaimResult) -> None:
         """Take over the answer to its claim, which was granted."""
         self.token, self.after, self.beside = result.token, result.last_handled, result.holder or None
-        self.ref = LeaseRef(self.job.name, self.id, result.token, self.job.counts_from_end)
+        until_now = self.job.counts_from_end and self.trigger != "again"
+        self.ref = LeaseRef(self.job.name, self.id, result.token, until_now)
 
     def keep_record(self, record: logging.LogRecord) -> None:
         """Keep a log record, unless the settings say that runs keep none. Most runs log nothing, and have no log."""

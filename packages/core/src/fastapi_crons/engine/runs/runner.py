@@ -289,7 +289,7 @@ class Runner(Part):
         )
 
     def _log_veto(self, run: ActiveRun, reason: str) -> None:
-        if run.tick_ts is None:
+        if run.tick_ts is None or run.trigger == "again":
             logger.warning(
                 "job %r was vetoed (run %s): %s",
                 run.job.name,
