@@ -283,5 +283,8 @@ def test_a_run_that_is_to_be_cancelled_is_found_in_whatever_job_it_is() -> None:
 def test_a_job_is_known_with_all_its_leases() -> None:
     record = recorded(lease(), lease("r2"), pause=PAUSE)
     basics = ("job", *HOURLY, "m:f", True, START, START - 10.5)
-    assert record.known("job") == KnownJob(*basics, PAUSE, (lease(), lease("r2")))
-    assert recorded().known("job") == KnownJob(*basics)
+    registrars = record.registrars
+    assert registrars
+    assert record.known("job") == KnownJob(*basics, PAUSE, (lease(), lease("r2")), None, registrars)
+    record = replace(recorded(), arguments="0badcafe")
+    assert record.known("job") == KnownJob(*basics, arguments="0badcafe", registrars=registrars)

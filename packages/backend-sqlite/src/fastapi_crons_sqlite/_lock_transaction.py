@@ -192,7 +192,7 @@ def _record(row: Row) -> JobRecord:
         timezone,
         function,
         bool(enabled),
-        tuple(str(registrars).split("\n")),
+        tuple(filter(None, str(registrars).split("\n"))),
         mark,
         since,
         token,

@@ -41,6 +41,8 @@ from .scripts import LOCK_KEYS, lock_script
 #: The layout that this version writes, and the oldest version that may use it.
 VERSION = 1
 COMPATIBLE_FROM = 1
+#: Where the record of a job has its arguments.
+_ARGUMENTS = 10
 #: How many fields of a lease its record has. The others are kept elsewhere.
 _STORED_FIELDS = Lease._fields.index("cancelled")
 #: Seconds until the processes of the other instances of this host are looked for again.
@@ -143,10 +145,10 @@ class RedisLockBackend(LockBackend):
         return list(await self._do("last_handled", jobs))
 
     async def known(self, jobs: Sequence[str] | None = None) -> list[KnownJob]:
-        records, cancelled = await self._do("known", jobs)
-        to_cancel = frozenset(cancelled)
+        records, cancelled, registrars = await self._do("known", jobs)
+        to_cancel, registered_by = frozenset(cancelled), dict(registrars)
         found = (
-            self._damage.noted(f"record of job {job}", partial(_known, job, record, to_cancel))
+            self._damage.noted(f"record of job {job}", partial(_known, job, record, to_cancel, registered_by[job]))
             for job, record in records.items()
         )
         return [known for known in found if known is not None]
@@ -206,7 +208,7 @@ def _lease(fields: Sequence[Any], cancelled: bool = False, cancelled_by: str | N
     return Lease(*fields[:_STORED_FIELDS])._replace(cancelled=cancelled, cancelled_by=cancelled_by)
 
 
-def _known(job: str, record: Sequence[Any], cancelled: Collection[str]) -> KnownJob:
+def _known(job: str, record: Sequence[Any], cancelled: Collection[str], registrars: Sequence[str]) -> KnownJob:
     schedule, timezone, enabled, function, last_handled, _, since, pause, leases = record[:9]
     known = KnownJob(
         job,
@@ -218,6 +220,8 @@ def _known(job: str, record: Sequence[Any], cancelled: Collection[str]) -> Known
         since,
         checked_pause(*pause) if pause else None,
         tuple(_lease(lease, lease[1] in cancelled) for lease in leases),
+        record[_ARGUMENTS] if len(record) > _ARGUMENTS else None,
+        tuple(registrars),
     )
     return checked_known(known)
 

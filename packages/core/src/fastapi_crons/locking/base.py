@@ -195,6 +195,10 @@ class KnownJob(NamedTuple):
     pause: Pause | None = None
     leases: tuple[Lease, ...] = ()
     """All leases on record, whether their holders are alive or not, also those of missed ticks."""
+    arguments: str | None = None
+    """Stands for the job's arguments, as in its `Definition`; None where that is not known."""
+    registrars: tuple[str, ...] = ()
+    """The owners of the instances that registered the definition in force, alive or not, the latest last."""
 
 
 class PauseRequest(NamedTuple):

@@ -101,7 +101,11 @@ def checked_known(known: KnownJob) -> KnownJob:
     """A job as it is on record. Raises `DamagedError`."""
     text(known.job, "job")
     check(known, _JOB)
-    return known._replace(last_handled=checked_last_handled(known.last_handled), since=_number(known.since, LATEST))
+    return known._replace(
+        last_handled=checked_last_handled(known.last_handled),
+        since=_number(known.since, LATEST),
+        arguments=known.arguments if isinstance(known.arguments, str) else None,
+    )
 
 
 def checked_instance(found: LiveInstance, now: float) -> LiveInstance:

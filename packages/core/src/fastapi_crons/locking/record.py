@@ -75,4 +75,6 @@ class JobRecord:
             self.since,
             self.pause,
             tuple(self.leases.values()) if self.leases else (),
+            self.arguments,
+            self.registrars,
         )

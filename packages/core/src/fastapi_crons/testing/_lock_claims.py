@@ -203,7 +203,7 @@ class ClaimTests(LockStoreTests):
     @on_a_store
     async def test_what_is_on_record_of_jobs_is_known_with_all_their_leases(self, lock: LockBackend) -> None:
         assert await lock.known() == []
-        off = define("off", "0 * * * *")._replace(enabled=False, function="module:other")
+        off = define("off", "0 * * * *")._replace(enabled=False, function="module:other", arguments="0badcafe")
         last = (await lock.register([define(), define("plain"), off]))[0].last_handled
         (run, forced) = await lock.claim([request("r1", last + 1), request("r2", None)._replace(force=True)])
         (missed,) = await lock.claim([request("r3", last + 1, job="plain")._replace(missed="max_catch_up")])
@@ -217,6 +217,8 @@ class ClaimTests(LockStoreTests):
         assert known["job"].pause[1:] == ("ops", "why")
         assert (known["plain"].pause, known["off"].pause, known["off"].leases) == (None, None, ())
         owner = self.opened[0][1].owner
+        assert {found.registrars for found in known.values()} == {(owner,)}
+        assert (known["job"].arguments, known["off"].arguments) == (None, "0badcafe")
         assert {lease.run_id: lease._replace(expires=0) for lease in known["job"].leases} == {
             "r1": Lease("job", "r1", last + 1, owner, run.token, 1, 0, last, None, SCHEDULE, "UTC"),
             "r2": Lease("job", "r2", None, owner, forced.token, 1, 0, last + 1, None, SCHEDULE, "UTC"),

@@ -63,14 +63,15 @@ function operations.last_handled()
   return found
 end
 
--- {job: record}, and the ids of the runs that are to be cancelled.
+-- {job: record}, the ids of the runs that are to be cancelled, and {job: owners that registered it}.
 function operations.known()
-  local found = {}
+  local found, registrars = {}, {}
   local function add(job, record)
     -- Fields of a later version may hold what JSON can't.
     local encoded, text = pcall(cjson.encode, record)
     if record and encoded then
       found[#found + 1] = cjson.encode(job) .. ':' .. text
+      registrars[#registrars + 1] = {job, registrars_of(job)}
     end
   end
   if batch == null then
@@ -83,7 +84,8 @@ function operations.known()
       add(job, records[job])
     end
   end
-  return '[{' .. table.concat(found, ',') .. '},' .. cjson.encode(redis.call('HKEYS', CANCELS)) .. ']'
+  local cancels = cjson.encode(redis.call('HKEYS', CANCELS))
+  return '[{' .. table.concat(found, ',') .. '},' .. cancels .. ',' .. cjson.encode(registrars) .. ']'
 end
 
 function operations.pauses()
