@@ -198,3 +198,22 @@ def test_what_a_gap_skips_is_due_once_right_after_it() -> None:
     each_second = CronSchedule("0 2,3 * * * *", "Europe/Berlin")
     assert list(each_second.ticks_between(gap - 3_600, gap + 3)) == [gap, gap + 1, gap + 2, gap + 3]
     assert each_second.count_ticks(gap - 3_600, gap + 3, 9, lambda: False) == (4, False)
+
+
+@pytest.mark.parametrize(
+    ("expr", "zone", "change"),
+    [
+        ("30 2 * * *", "Europe/Berlin", "2026-03-29T01:00:00"),
+        ("0 3 * * *", "Europe/Berlin", "2026-03-29T01:00:00"),
+        ("15 0 * * *", "America/Havana", "2026-03-08T05:00:00"),
+        ("0 9 30 12 *", "Pacific/Apia", "2011-12-30T10:00:00"),
+    ],
+)
+def test_the_tick_after_a_gap_is_found_from_the_second_before(expr: str, zone: str, change: str) -> None:
+    schedule, end = CronSchedule(expr, zone), datetime.fromisoformat(change).replace(tzinfo=timezone.utc)
+    before = end - timedelta(seconds=1)
+    assert schedule.next_after(before) == end
+    first, last = int(before.timestamp()), int(end.timestamp())
+    assert schedule.count_ticks(first, last, 10, lambda: False) == (1, False)
+    assert schedule.count_ticks(first, last + 3_600, 10, lambda: False)[0] == 1
+    assert schedule.next_after(end) != end

@@ -63,6 +63,11 @@ class CronSchedule(ZonedSchedule):
         return in_words(self.text)
 
     @property
+    def is_interval_like(self) -> bool:
+        """Whether it follows the wall clock through clock changes; otherwise each time on the wall is due exactly once."""
+        return self._interval_like
+
+    @property
     def expressions(self) -> tuple[str, ...]:
         """Its text."""
         return (self.text,)
@@ -77,6 +82,8 @@ class CronSchedule(ZonedSchedule):
         It stops at more than `most` ticks, and when `enough` returns true. Ticks are counted without computing each of them.
         """
         number, instant, stop = 0, max(after + 1, FIRST), min(until + 1, LAST)
+        if instant < stop and self._ends_gap(instant):
+            number, instant = 1, instant + 1
         while instant < stop:
             _, end, offset, seen_until = self._zone.segment(instant)
             wall, last = instant + offset, min(end, stop) + offset
@@ -110,8 +117,9 @@ class CronSchedule(ZonedSchedule):
 
     def next_tick(self, after: int) -> int | None:
         """The first tick strictly later than `after`, both in Unix seconds."""
-        instant = after + 1
-        instant = max(instant, FIRST)
+        instant = max(after + 1, FIRST)
+        if instant < LAST and self._ends_gap(instant):
+            return instant
         while instant < LAST:
             _, end, offset, seen_until = self._zone.segment(instant)
             wall = instant + offset
@@ -131,6 +139,18 @@ class CronSchedule(ZonedSchedule):
             # before the first of them, the repeated times have to be searched.
             instant = end if next_wall < wall else max(end, wall_tick - 2 * _DAY)
         return None
+
+    def _ends_gap(self, instant: int) -> bool:
+        """Whether this is the first instant after a gap that holds a fixed time: due then, although the clock shows another."""
+        if self._interval_like:
+            return False
+        start, _, offset, _ = self._zone.segment(instant)
+        if start != instant:
+            return False
+        before = self._zone.segment(instant - 1)
+        first = max(instant + before.offset, before.seen_until)
+        skipped = self._next_wall(first) if first < instant + offset else None
+        return skipped is not None and skipped < instant + offset
 
     def _next_wall(self, wall: int) -> int | None:
         """The first matching wall-clock time at or after `wall`, both as seconds since 1970 on that clock."""
