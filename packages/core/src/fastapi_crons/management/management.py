@@ -17,6 +17,8 @@ from fastapi_crons.locking.base import REACHES, KnownJob, LiveInstance
 from fastapi_crons.management.explain import TickFate, explain
 from fastapi_crons.management.history import History
 from fastapi_crons.management.made_ticks import is_made, next_made_tick
+from fastapi_crons.management.plan.asking import Planning
+from fastapi_crons.management.plan.plan import Plan, end_of_span
 from fastapi_crons.management.tick_records import TickRecords
 from fastapi_crons.management.unhandled import Asked, UnhandledTicks, unhandled_ticks
 from fastapi_crons.management.views import (
@@ -223,6 +225,24 @@ class Management:
             instances=len([found for found in instances if found.jobs or engine.runs_ticks]),
         )
         return explain(records, details=details)
+
+    async def plan(
+        self,
+        *,
+        hours: float = 6,
+        until: datetime | None = None,
+        jobs: Collection[str] = (),
+        tags: Collection[str] = (),
+    ) -> Plan:
+        """What is due in the next hours, or until then (aware), of all jobs, or of these, or of those with all of these tags.
+
+        Raises `InvalidArgumentError` where that is not within 31 days from now.
+        """
+        wanted = [job for job in self.crons.get_jobs(tags or None) if not jobs or job.name in jobs]
+        for name in jobs:
+            self.definition(name)
+        end = end_of_span(self.crons.clock.now(), hours, until)
+        return await Planning(self._engine(), self.crons.config).plan(wanted, end, of_all=not (jobs or tags))
 
     async def scheduler(self) -> SchedulerView:
         engine, config = self._engine(), self.crons.config

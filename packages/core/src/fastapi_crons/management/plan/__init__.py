@@ -1,0 +1,1 @@
+"""What is due in the next hours, and what a deploy would change."""

@@ -1,0 +1,163 @@
+"""Collisions: runs that reach past the next tick, instants at which more is due than can run at a time, crowded hours."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from heapq import merge
+from itertools import groupby
+from operator import itemgetter
+from typing import Literal, NamedTuple
+
+from fastapi_crons.config import CronConfig
+from fastapi_crons.job import CronJob, Place
+from fastapi_crons.management.plan.ticks import Patience, Ticks, is_ours
+from fastapi_crons.schedule.base import Schedule, ZonedSchedule
+
+Limited = Literal["runs", "threads", "processes"]
+
+#: How many ticks are looked at together. Where there are more, only the first part of the span is looked at.
+MAX_LOOKED_AT = 200_000
+#: So many times the average, and at least so many ticks, make an hour a crowded one.
+_CROWD, _LEAST_CROWD = 3, 20
+_NAMED = 5
+_HOUR = 3_600
+_LIMITED: Mapping[Place, Limited] = {"thread": "threads", "process": "processes"}
+
+
+class Overlapping(NamedTuple):
+    """Ticks of a job that fall due while its run before, of usual length (p95), is still running."""
+
+    number: int
+    looked_at: int
+    """Of how many ticks, from the first one on."""
+    first: int
+
+
+class TooMany(NamedTuple):
+    """More jobs are due at one instant than can run at a time: the others wait."""
+
+    what: Limited
+    limit: int
+    """How many runs, threads or processes the living instances have together."""
+    at: int
+    """When most are due."""
+    due: int
+    """How many then."""
+    instants: int
+    """At how many instants there are too many."""
+    jobs: tuple[str, ...]
+    """Some of those that are due then."""
+
+
+class Crowd(NamedTuple):
+    """An hour with far more ticks than others; when it begins, in Unix seconds."""
+
+    hour: int
+    ticks: int
+
+
+class Collisions(NamedTuple):
+    """What was found in the part of the span that was looked at."""
+
+    too_many: tuple[TooMany, ...]
+    crowds: tuple[Crowd, ...]
+    until: int
+    """Up to when was looked."""
+
+
+def overlapping(ticks: Ticks, usual: float | None, policy: str) -> Overlapping | None:
+    """The ticks that meet a run of usual length (seconds); None where there are none."""
+    times = [
+        *ticks.single,
+        *([ticks.following] if ticks.following is not None and ticks.number == len(ticks.single) else []),
+    ]
+    if usual is None or len(times) < 2:
+        return None
+    busy_until, met = times[0] + usual, []
+    for tick in times[1:]:
+        if tick < busy_until:
+            met.append(tick)
+        if tick >= busy_until or policy != "skip":
+            busy_until = tick + usual
+    return Overlapping(len(met), len(times), met[0]) if met else None
+
+
+async def collisions(
+    jobs: Mapping[Schedule, Sequence[CronJob]],
+    ticks: Mapping[Schedule, Ticks],
+    after: int,
+    until: int,
+    limits: Mapping[Limited, int],
+    patience: Patience,
+) -> Collisions:
+    """What collides in (after, until] of jobs whose ticks run, by their schedules."""
+    schedules = list(jobs)
+    weights = [_weights(jobs[schedule]) for schedule in schedules]
+    due: dict[Limited, dict[int, int]] = {what: {} for what in limits}
+    hours: Counter[int] = Counter()
+    looked_at, looked_until = 0, until
+    streams = [_stream(number, schedule, ticks[schedule], after, until) for number, schedule in enumerate(schedules)]
+    for instant, group in groupby(merge(*streams), itemgetter(0)):
+        await patience.give_turn()
+        numbers = [number for _, number in group]
+        looked_at += len(numbers)
+        hours[instant // _HOUR] += sum(len(jobs[schedules[number]]) for number in numbers)
+        for what, limit in limits.items():
+            together = sum(weights[number][what] for number in numbers)
+            if together > limit:
+                due[what][instant] = together
+        if looked_at > MAX_LOOKED_AT:
+            looked_until = instant
+            break
+    found = [_too_many(what, limits[what], instants, jobs, ticks, after) for what, instants in due.items() if instants]
+    return Collisions(tuple(found), _crowds(hours, after, looked_until), looked_until)
+
+
+def limits_of(config: CronConfig, instances: int) -> dict[Limited, int]:
+    """How many runs, threads and processes so many instances have together."""
+    each: dict[Limited, int] = {
+        "runs": config.max_concurrent_runs,
+        "threads": config.max_threads,
+        "processes": config.max_processes,
+    }
+    return {what: limit * max(1, instances) for what, limit in each.items()}
+
+
+def _weights(jobs: Sequence[CronJob]) -> Counter[Limited]:
+    """How many of these jobs want which of what is limited, at the same instant."""
+    found: Counter[Limited] = Counter()
+    for job in jobs:
+        if job.jitter < 1:  # otherwise their starts are spread
+            found["runs"] += 1
+            if job.run_in != "loop":
+                found[_LIMITED[job.run_in]] += 1
+    return found
+
+
+def _stream(number: int, schedule: Schedule, ticks: Ticks, after: int, until: int) -> Iterator[tuple[int, int]]:
+    if is_ours(schedule) and isinstance(schedule, ZonedSchedule) and schedule.is_clocked:
+        return ((tick, number) for tick in schedule.ticks_between(after, until))
+    return ((tick, number) for tick in ticks.single)
+
+
+def _too_many(
+    what: Limited,
+    limit: int,
+    instants: Mapping[int, int],
+    jobs: Mapping[Schedule, Sequence[CronJob]],
+    ticks: Mapping[Schedule, Ticks],
+    after: int,
+) -> TooMany:
+    worst = max(instants, key=lambda instant: (instants[instant], -instant))
+    named: list[str] = []
+    for number, (schedule, having) in enumerate(jobs.items()):
+        if len(named) < _NAMED and any(True for _ in _stream(number, schedule, ticks[schedule], worst - 1, worst)):
+            named += [job.name for job in having if _weights([job])[what]]
+    return TooMany(what, limit, worst, instants[worst], len(instants), tuple(named[:_NAMED]))
+
+
+def _crowds(hours: Mapping[int, int], after: int, until: int) -> tuple[Crowd, ...]:
+    span = max(1.0, (until - after) / _HOUR)
+    least = max(_LEAST_CROWD, _CROWD * sum(hours.values()) / span)
+    return tuple(Crowd(hour * _HOUR, number) for hour, number in sorted(hours.items()) if number >= least)
