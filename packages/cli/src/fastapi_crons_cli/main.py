@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from fastapi_crons_cli.commands import actions, check, configuration, history, listing, missed, runs, upcoming
+from fastapi_crons_cli.commands.plan.command import plan
 from fastapi_crons_cli.options import Verbose, is_verbose
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "logs": history.logs,
     "missed": missed.missed,
     "next": upcoming.next_ticks,
+    "plan": plan,
     "why": history.why,
     "pause": actions.pause,
     "resume": actions.resume,

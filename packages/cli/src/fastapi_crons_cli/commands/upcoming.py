@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -13,6 +13,7 @@ from fastapi_crons_cli.output import duration, json_only, print_json, say, shown
 
 if TYPE_CHECKING:
     from fastapi_crons.job import CronJob
+    from fastapi_crons.locking.base import Pause
     from fastapi_crons.schedule import Schedule
     from fastapi_crons_cli.session import Session
 
@@ -33,40 +34,67 @@ def next_ticks(
 ) -> None:
     """Show when a job, a cron expression, or a schedule like 'Every(minutes=90)', is due next, with a description in words."""
     with json_only(as_json):
-        schedules = _schedules(what, zone, app)
-    for doubt in (doubt for _, schedule in schedules for doubt in _doubts(schedule)):
+        asked = _asked(what, zone, app)
+    for doubt in (doubt for each in asked for doubt in _doubts(each.schedule)):
         warn(f"note: {doubt}")
     now = datetime.now(timezone.utc)
-    found = [(name, schedule, _ticks(schedule, now, count)) for name, schedule in schedules]
+    found = [(each, _ticks(each.schedule, now, count)) for each in asked]
     if as_json:
-        print_json(
-            [
-                {
-                    "name": name,
-                    "expr": schedule.text,
-                    "timezone": _zone_of(schedule),
-                    "description": _described(schedule),
-                    "next": [with_z(tick) for tick in ticks],
-                }
-                for name, schedule, ticks in found
-            ]
-        )
+        print_json([_as_json(each, ticks) for each, ticks in found])
         return
-    for number, (name, schedule, ticks) in enumerate(found):
+    for number, (each, ticks) in enumerate(found):
         if number:
             say("")
-        description = _described(schedule)
-        title = f"{shown(schedule.text)} ({shown(_zone_of(schedule) or 'no zone')})"
-        say(f"{f'{shown(name)}: ' if name else ''}{title}{f': {description}' if description else ''}")
-        for tick in ticks:
-            local = _in_zone(tick, schedule)
-            say(f"  {local.isoformat(sep=' ')}  in {duration((tick - now).total_seconds())}")
-        if not ticks:
-            say("  never again" if _is_clocked(schedule) else "  not known from the clock")
+        _print(each, ticks, now)
 
 
-def _schedules(what: list[str], zone: str | None, app: str | None) -> list[tuple[str | None, Schedule]]:
-    """The given schedules: of jobs by name, and expressions, also one that is not in quotes."""
+class Asked(NamedTuple):
+    """What is shown: a schedule, and the job that has it, where a job was named."""
+
+    schedule: Schedule
+    job: CronJob | None = None
+    pause: Pause | None = None
+
+
+def _as_json(asked: Asked, ticks: list[datetime]) -> dict[str, object]:
+    job, pause, schedule = asked.job, asked.pause, asked.schedule
+    paused = None
+    if pause is not None:
+        from fastapi_crons.api.models import PauseModel
+
+        paused = PauseModel.of(pause, details=True).model_dump(mode="json")
+    return {
+        "name": None if job is None else job.name,
+        "expr": schedule.text,
+        "timezone": _zone_of(schedule),
+        "description": _described(schedule),
+        "enabled": None if job is None else job.enabled,
+        "paused": paused,
+        "next": [with_z(tick) for tick in ticks],
+    }
+
+
+def _print(asked: Asked, ticks: list[datetime], now: datetime) -> None:
+    job, schedule = asked.job, asked.schedule
+    description = _described(schedule)
+    title = f"{shown(schedule.text)} ({shown(_zone_of(schedule) or 'no zone')})"
+    say(f"{'' if job is None else f'{shown(job.name)}: '}{title}{f': {description}' if description else ''}")
+    if job is not None and not job.enabled:
+        say("  ! disabled in code: its ticks are not run")
+    elif asked.pause is not None:
+        from fastapi_crons.management.plan.planned import paused_in_words
+
+        why = paused_in_words(asked.pause, _zone_of(schedule) or "UTC", details=True)
+        say(f"  ! {shown(why)}: its ticks are not run until it is resumed")
+    for tick in ticks:
+        local = _in_zone(tick, schedule)
+        say(f"  {local.isoformat(sep=' ')}  in {duration((tick - now).total_seconds())}")
+    if not ticks:
+        say("  never again" if _is_clocked(schedule) else "  not known from the clock")
+
+
+def _asked(what: list[str], zone: str | None, app: str | None) -> list[Asked]:
+    """What was given: jobs by name, and expressions, also one that is not in quotes. Only for jobs the stores are asked."""
     from fastapi_crons.config import CronConfig
     from fastapi_crons.errors import ScheduleError, UnknownJobError
     from fastapi_crons.schedule import CronSchedule
@@ -76,14 +104,14 @@ def _schedules(what: list[str], zone: str | None, app: str | None) -> list[tuple
     default_zone = zone or CronConfig().timezone
     if 5 <= len(what) <= 7:
         try:
-            return [(None, CronSchedule(" ".join(what), default_zone))]
+            return [Asked(CronSchedule(" ".join(what), default_zone))]
         except ScheduleError:
             pass
-    found: list[tuple[str | None, Schedule]] = []
-    jobs: dict[str, CronJob] | None = None
+    found: list[Asked] = []
+    jobs: dict[str, Asked] | None = None
     for text in what:
         try:
-            found.append((None, schedule_of_text(text, default_zone)))
+            found.append(Asked(schedule_of_text(text, default_zone)))
             continue
         except ScheduleError as error:
             is_written = text.partition("(")[0].strip() in KINDS
@@ -98,23 +126,29 @@ def _schedules(what: list[str], zone: str | None, app: str | None) -> list[tuple
             raise unreadable from None
         if text not in jobs:
             raise unreadable or UnknownJobError(f"{text!r} is neither a job nor a cron expression or schedule")
-        found.append((text, jobs[text].schedule))
+        found.append(jobs[text])
     return found
 
 
-def _jobs(app: str | None) -> dict[str, CronJob]:
-    """The jobs of the app, or those that the stores know."""
+def _jobs(app: str | None) -> dict[str, Asked]:
+    """The jobs of the app, or those that the stores know, with their pauses."""
+    from fastapi_crons.errors import StoreError
     from fastapi_crons_cli.apps import NoAppError
+    from fastapi_crons_cli.output import said
     from fastapi_crons_cli.session import load_app, with_stores
 
-    async def ask(session: Session) -> list[CronJob]:
-        return session.crons.get_jobs()
+    async def ask(session: Session) -> tuple[list[CronJob], dict[str, Pause]]:
+        return session.crons.get_jobs(), await session.management.pauses()
 
     try:
-        jobs = load_app(app).crons.get_jobs()
-    except NoAppError:
-        jobs = with_stores(ask, app=app)
-    return {job.name: job for job in jobs}
+        jobs, pauses = with_stores(ask, app=app)
+    except StoreError as error:
+        try:
+            jobs, pauses = load_app(app).crons.get_jobs(), {}
+        except NoAppError:
+            raise error from None
+        warn(f"note: it is not known which jobs are paused: {said(error)}")
+    return {job.name: Asked(job.schedule, job, pauses.get(job.name)) for job in jobs}
 
 
 def _ticks(schedule: Schedule, now: datetime, count: int) -> list[datetime]:

@@ -13,7 +13,7 @@ from fastapi_crons.engine.events import Published
 from fastapi_crons.engine.health import Health
 from fastapi_crons.errors import CronsError, RunEndedError
 from fastapi_crons.job import CronJob, ManualRun
-from fastapi_crons.locking.base import REACHES, KnownJob, LiveInstance
+from fastapi_crons.locking.base import REACHES, KnownJob, LiveInstance, Pause
 from fastapi_crons.management.explain import TickFate, explain
 from fastapi_crons.management.history import History
 from fastapi_crons.management.made_ticks import is_made, next_made_tick
@@ -289,6 +289,10 @@ class Management:
         with self.subscribe(jobs) as records:
             async for published in records:
                 yield published.record
+
+    async def pauses(self) -> dict[str, Pause]:
+        """The jobs that are paused, by name. One query."""
+        return await self._answer(self._engine().locks.pauses())
 
     async def known_jobs(self) -> list[KnownJob]:
         return sorted(await self._answer(self._engine().locks.known()), key=lambda known: known.job)

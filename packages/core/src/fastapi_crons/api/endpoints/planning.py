@@ -1,0 +1,26 @@
+"""The endpoint about what is due next, over all jobs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Query
+
+from fastapi_crons.api.endpoints.parts import Asking, Endpoints, Instant, SomeJobs, SomeTags
+from fastapi_crons.api.endpoints.plan_models import PlanModel
+from fastapi_crons.management.plan.plan import MAX_HOURS
+
+endpoint = Endpoints()
+
+
+@endpoint("GET", "/plan")
+async def plan(
+    asked: Asking,
+    hours: Annotated[float, Query(gt=0, le=MAX_HOURS, description="What is due in so many hours; at most 31 days")] = 6,
+    until: Annotated[Instant | None, Query(description="Instead: what is due up to then; ISO 8601 with offset")] = None,
+    job: SomeJobs = None,
+    tag: SomeTags = None,
+) -> PlanModel:
+    """What is due in the next hours, over all jobs, and what stands against it: pauses, late ticks, collisions and the like."""
+    found = await asked.management.plan(hours=hours, until=until, jobs=job or (), tags=tag or ())
+    return PlanModel.of(found, details=asked.details)
