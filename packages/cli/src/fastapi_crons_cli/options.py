@@ -41,7 +41,8 @@ def _complete_tag(incomplete: str) -> list[str]:
     return [tag for tag in tags() if tag.startswith(incomplete)]
 
 
-def _complete_run(incomplete: str) -> list[tuple[str, str]]:
+def complete_run(incomplete: str) -> list[tuple[str, str]]:
+    """The runs that a shell offers: their short ids, newest first."""
     from fastapi_crons_cli.completion.runs import newest_runs
 
     return [(run_id, about) for run_id, about in newest_runs() if run_id.startswith(incomplete.lower())]
@@ -118,7 +119,7 @@ SomeTags = Annotated[
 ]
 RunId = Annotated[
     str,
-    typer.Argument(metavar="ID", help="The run's id, or the beginning or end of it.", autocompletion=_complete_run),
+    typer.Argument(metavar="ID", help="The run's id, or the beginning or end of it.", autocompletion=complete_run),
 ]
 SomeRun = Annotated[
     str | None,
@@ -126,7 +127,7 @@ SomeRun = Annotated[
         "--run",
         metavar="RUN",
         help="Only this run, with what it logged: its id, or the end of it.",
-        autocompletion=_complete_run,
+        autocompletion=complete_run,
     ),
 ]
 Before = Annotated[
@@ -135,7 +136,7 @@ Before = Annotated[
         "--before",
         metavar="ID",
         help="Only runs before this one, as the last line says.",
-        autocompletion=_complete_run,
+        autocompletion=complete_run,
     ),
 ]
 GivenTime = Annotated[

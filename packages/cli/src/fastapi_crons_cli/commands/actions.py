@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fastapi_crons_cli.commands.history import log_lines, run_json
-from fastapi_crons_cli.options import App, AsJson, JobName, Note, Verbose
+from fastapi_crons_cli.options import App, AsJson, JobName, Note, Verbose, complete_run
 from fastapi_crons_cli.output import Progress, clock_time, json_only, say, shown, shown_lines, warn
 from fastapi_crons_cli.ticks import tick_at
 from fastapi_crons_cli.times import Time
@@ -208,7 +208,10 @@ def resume(
 def cancel(
     name: JobName,
     run_id: Annotated[
-        str | None, typer.Argument(metavar="RUN", help="Its id, or the end of it; else all that are running.")
+        str | None,
+        typer.Argument(
+            metavar="RUN", help="Its id, or the end of it; else all that are running.", autocompletion=complete_run
+        ),
     ] = None,
     app: App = None,
     verbose: Verbose = False,

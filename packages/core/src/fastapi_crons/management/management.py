@@ -106,6 +106,8 @@ class Management:
 
     def names_of(self, names: Collection[str], tags: Collection[str]) -> list[str] | None:
         """The names of those of these jobs that have all of these tags; None where all jobs are meant, also former ones."""
+        for name in names:
+            self.definition(name)
         if not tags:
             return list(names) or None
         tagged = {job.name for job in self.crons.get_jobs(tags)}
