@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from fastapi_crons.errors import StoreUnusableError
 from fastapi_crons_sqlite._history.counting import IS_LONG
-from fastapi_crons_sqlite._history.rows import NOT_COMPLETED
+from fastapi_crons_sqlite._history.rows import LONG_MISSED, NOT_COMPLETED
 from fastapi_crons_sqlite._history.upgrade import count_history
 
 logger = logging.getLogger("fastapi_crons.sqlite")
@@ -103,6 +103,7 @@ _MIGRATIONS: dict[int, tuple[str, ...]] = {
             day INTEGER NOT NULL, job TEXT NOT NULL, runs INTEGER NOT NULL, failed INTEGER NOT NULL, missed INTEGER NOT NULL,
             longest REAL NOT NULL, durations TEXT NOT NULL, appended INTEGER NOT NULL, PRIMARY KEY (day, job)) WITHOUT ROWID""",
         f"CREATE INDEX job_figures_long ON job_figures (day) WHERE {IS_LONG}",
+        f"CREATE INDEX job_missed_long ON job_missed (last_ts) WHERE {LONG_MISSED}",
     ),
 }
 

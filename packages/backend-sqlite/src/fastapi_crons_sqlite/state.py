@@ -18,7 +18,9 @@ from fastapi_crons_sqlite._history.counting import FIGURES_COLUMNS, count, figur
 from fastapi_crons_sqlite._history.events import clean_up, publish, subscribe
 from fastapi_crons_sqlite._history.pruning import Pruning
 from fastapi_crons_sqlite._history.rows import (
+    LONG_MISSED,
     MISSED_COLUMNS,
+    MISSED_SPAN,
     NOT_COMPLETED,
     RUN_COLUMNS,
     log_of,
@@ -269,21 +271,18 @@ class SQLiteStateBackend(StateBackend):
 
     async def find_missed(self, query: MissedQuery) -> list[MissedTicks]:
         conditions, parameters = self._of_jobs(query.jobs)
-        bounds = (
-            ("id < ?", query.before),
-            ("last_ts >= ?", query.since),
-            # A tick is recorded as missed after it was due; clocks differ.
-            ("id >= ?", None if query.since is None else first_id_at(query.since - _CLOCKS_DIFFER)),
-            ("first_ts < ?", query.until),
-        )
+        bounds = (("id < ?", query.before), ("last_ts >= ?", query.since), ("first_ts < ?", query.until))
         for condition, bound in bounds:
             if bound is not None:
                 conditions.append(condition)
                 parameters.append(bound)
-        rows = await self._database.plain_rows(
-            f"SELECT {MISSED_COLUMNS} FROM job_missed WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
-            *(*parameters, query.limit),
-        )
+        select = f"SELECT {MISSED_COLUMNS} FROM job_missed WHERE {' AND '.join(conditions)}"
+        if query.since is not None:
+            # The id of a record is made when its first tick has been missed; clocks differ.
+            oldest = first_id_at(query.since - MISSED_SPAN - _CLOCKS_DIFFER)
+            select = f"{select} AND id >= ? UNION ALL {select} AND id < ? AND {LONG_MISSED}"
+            parameters = [*parameters, oldest, *parameters, oldest]
+        rows = await self._database.plain_rows(f"{select} ORDER BY id DESC LIMIT ?", *parameters, query.limit)
         found = (missed_of(row, job, self._damage) for row in rows if (job := self._names.own(row[1])) is not None)
         return [missed for missed in found if missed is not None]
 

@@ -17,6 +17,10 @@ RUN_COLUMNS = (
 MISSED_COLUMNS = "id, job, first_ts, last_ts, count, reason, recorded_ts, instance, more, detail"
 #: Runs that have ended, and did not complete: as the indexes of these say it. Two comparisons cost each write less than a list.
 NOT_COMPLETED = "status <> 'running' AND status <> 'completed'"
+#: The time (seconds) that the ticks of most records of missed ticks span, and those that span more, as their index says it:
+#: a record grows as long as a run holds its job.
+MISSED_SPAN = 3_600
+LONG_MISSED = f"last_ts - first_ts > {MISSED_SPAN}"
 _BEFORE_ERROR = attrgetter(*RUN_COLUMNS.split(", ")[2:10])
 _BEHIND_ERROR = attrgetter("result_json", *RUN_COLUMNS.split(", ")[14:])
 _NO_ERROR = (None, None, None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from sys import maxsize
 from typing import TYPE_CHECKING
 
 from fastapi_crons._util.text import cut
@@ -30,6 +29,8 @@ _EARLIER = 20
 _FIRST_REACH, _GROWTH = 3_600, 24
 #: How many of the newest runs of a job are looked at for those that ran ticks again.
 _NEWEST_RUNS = 5_000
+#: No more records than this are read at a time.
+_MOST = 10_000
 #: How many records of missed ticks are looked at besides those that the tick lies in.
 _NEWEST_MISSED = 50
 
@@ -69,7 +70,7 @@ class History:
         reach = _FIRST_REACH
         while True:
             until = tick + reach
-            found = await self.find_runs(RunQuery((name,), since=since, until=until, limit=maxsize))
+            found = await self.find_runs(RunQuery((name,), since=since, until=until, limit=_MOST))
             if until > now + _CLOCKS_DIFFER or any(_is_later(run, tick) for run in found):
                 newest = await self.find_runs(RunQuery((name,), since=until, limit=_NEWEST_RUNS))
                 again = [run for run in newest if run.trigger == "again"]
@@ -79,7 +80,7 @@ class History:
     async def missed_around(self, name: str, tick: int) -> list[MissedTicks]:
         """The records of a job's missed ticks that a tick (Unix seconds) may lie in, and the newest ones."""
         of_tick, newest = await asyncio.gather(
-            self.find_missed(MissedQuery((name,), since=tick, until=tick + 1, limit=maxsize)),
+            self.find_missed(MissedQuery((name,), since=tick, until=tick + 1, limit=_MOST)),
             self.find_missed(MissedQuery((name,), limit=_NEWEST_MISSED)),
         )
         return list({missed.id: missed for missed in (*newest, *of_tick)}.values())

@@ -11,7 +11,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Collection, Sequence
 from operator import attrgetter
-from sys import maxsize
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from fastapi_crons.run import FAILED, MissedTicks, Run, RunStatus, first_id_at
@@ -24,6 +23,8 @@ Record = Run | MissedTicks
 
 #: How many runs are read at a time where a store is searched that has no way of its own.
 _PAGE = 500
+#: Stands for any number of records: stores in other languages have no larger integers.
+_ALL = 2**31 - 1
 #: Sorts behind the ids of all runs.
 _LAST_ID = "g"
 
@@ -216,13 +217,13 @@ class StateBackend(ABC):
     async def find_missed(self, query: MissedQuery) -> list[MissedTicks]:
         """The records of missed ticks that a query asks for, newest first. One query, however many jobs it names."""
         jobs = list(await self.states()) if query.jobs is None else query.jobs
-        by_job = await self.missed_by_job(jobs, limit=maxsize)
+        by_job = await self.missed_by_job(jobs, limit=_ALL)
         found = [ticks for records in by_job.values() for ticks in records if is_wanted(ticks, query)]
         return sorted(found, key=attrgetter("id"), reverse=True)[: query.limit]
 
     async def find_ids(self, part: str, job: str | None = None) -> list[str]:
         """The ids of the runs of a job, or of all, that begin or end with a text (lower case), newest first."""
-        runs = await self.runs(job, limit=maxsize)
+        runs = await self.runs(job, limit=_ALL)
         return [run.id for run in runs if run.id.startswith(part) or run.id.endswith(part)]
 
     async def figures(self, jobs: Collection[str] | None, *, since: int, until: int | None = None) -> list[Figures]:
@@ -231,16 +232,16 @@ class StateBackend(ABC):
         Days are counted from 1970-01-01, in UTC. A run counts from when it is first on record as ended, and never twice. By
         default those of what is on record.
         """
-        runs = [run for run in await self.runs(None, limit=maxsize) if run.ended_ts is not None]
+        runs = [run for run in await self.runs(None, limit=_ALL) if run.ended_ts is not None]
         names = {run.job for run in runs} if jobs is None else set(jobs)
-        missed = await self.missed_by_job(names, limit=maxsize)
+        missed = await self.missed_by_job(names, limit=_ALL)
         found = total(
             [
                 *(of_run(run) for run in runs if run.job in names),
                 *(each for records in missed.values() for ticks in records for each in of_missed(ticks)),
             ]
         )
-        return [each for each in found.values() if since <= each.day <= (maxsize if until is None else until)]
+        return [each for each in found.values() if since <= each.day <= (_ALL if until is None else until)]
 
     async def states(self, jobs: Collection[str] | None = None) -> dict[str, JobState]:
         """The states of the named jobs, or of all, by name; jobs that never ran are left out. One query.
@@ -248,7 +249,7 @@ class StateBackend(ABC):
         By default those that the runs on record show.
         """
         states: dict[str, JobState] = {}
-        for run in reversed(await self.runs(None, limit=maxsize)):
+        for run in reversed(await self.runs(None, limit=_ALL)):
             if jobs is None or run.job in jobs:
                 states[run.job] = state_after(states.get(run.job), run)
         return states
@@ -264,7 +265,7 @@ class StateBackend(ABC):
 
     async def unfinished(self) -> list[Run]:
         """All runs that are on record as running."""
-        return await self.runs(None, limit=maxsize, status="running")
+        return await self.runs(None, limit=_ALL, status="running")
 
     async def publish(self, signal: Signal) -> None:  # noqa: B027 - a store need not be able to
         """Send a signal to all who read `events`. Without effect in a store that can't: heartbeats bring it, too."""

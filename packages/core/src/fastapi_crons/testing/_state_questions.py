@@ -114,6 +114,24 @@ class QuestionTests(StateStoreTests):
         assert await state.find_missed(MissedQuery([])) == []
 
     @on_a_store
+    async def test_a_record_of_missed_ticks_that_has_grown_for_long_is_found_by_its_newest(
+        self, state: StateBackend
+    ) -> None:
+        began = int(NOW) - 10 * 3_600
+        run = runs_at(began, 1)[0]
+        grown = MissedTicks(run.id[:-4] + "ffff", "job", began, began, 1, "overlap", began, "here")
+        await state.write([run, grown])
+        grown = replace(grown, last_ts=int(NOW), count=600, recorded_ts=NOW)
+        await state.write([grown])
+        short = [
+            MissedTicks(new_id(), "job", began + 60 * n, began + 60 * n, 1, "vetoed", NOW, "here") for n in range(3)
+        ]
+        await state.write(short)
+        assert await state.find_missed(MissedQuery(since=NOW - 600)) == [grown]
+        assert await state.find_missed(MissedQuery(["job"], since=NOW - 600, until=NOW + 1)) == [grown]
+        assert await state.find_missed(MissedQuery(since=began)) == [*short[::-1], grown]
+
+    @on_a_store
     async def test_a_run_is_found_by_either_end_of_its_id(self, state: StateBackend) -> None:
         runs = [a_run(f"job-{number % 7}", "completed" if number % 2 else "running") for number in range(30)]
         await state.write(runs)

@@ -59,7 +59,10 @@ RunId = Annotated[
 Instant = Annotated[AwareDatetime, BeforeValidator(not_a_number)]
 Since = Annotated[Instant | None, Query(description="ISO 8601 with offset; this time is included")]
 Until = Annotated[Instant | None, Query(description="ISO 8601 with offset; this time is not included")]
-SomeJobs = Annotated[list[str] | None, Query(max_length=100, description="Only this job; may be repeated")]
+SomeJobs = Annotated[
+    list[Annotated[str, Field(max_length=200)]] | None,
+    Query(max_length=100, description="Only this job; may be repeated"),
+]
 SomeTags = Annotated[
     list[Annotated[str, Field(max_length=1000)]] | None,
     Query(max_length=100, description="Only jobs with this tag; with several, those that have all of them"),
