@@ -57,6 +57,8 @@ def _is_version(path: str, minor: int) -> bool:
 #: Where `dev.py` has installed everything, nox runs in that environment, and needs no other for the same interpreter.
 HERE = "none" if Path(sys.prefix).resolve() == (ROOT / ".venv").resolve() else None
 OTHERS = [python for python in interpreters() if python != sys.executable]
+#: The oldest one on this machine has the oldest dependencies, too; the newest of the others has the newest.
+OLDEST_HERE = interpreters()[0]
 #: Most tests wait for something; a file's tests share what they have set up. Folders come in their order: whole programs before
 #: the many short files of `unit` and `virtual_time`, which keep all processes busy to the end.
 TOGETHER = ["-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
@@ -64,13 +66,13 @@ TOGETHER = ["-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
 LIGHT = ["-m", "not slow and not full and not once", "--hypothesis-profile", "light"]
 #: The tests of the code itself, in this process; the others run whole programs.
 OF_THE_CODE = ["tests/unit", "tests/virtual_time", "tests/integration"]
-# The oldest and the newest of the others stand for those in between, which can be asked for by name.
+# The oldest one and the newest of the others stand for those in between, which can be asked for by name.
 nox.options.sessions = [
     "lint",
     "types",
     "tests",
     "lowest",
-    *dict.fromkeys(f"tests_elsewhere-{python}" for python in (*OTHERS[:1], *OTHERS[-1:])),
+    *(f"tests_elsewhere-{python}" for python in OTHERS[-1:] if python != OLDEST_HERE),
     "docs",
     "build",
 ]
@@ -106,9 +108,9 @@ def tests_elsewhere(session: nox.Session) -> None:
     session.run("pytest", *OF_THE_CODE, *TOGETHER, *LIGHT, *session.posargs)
 
 
-@nox.session
+@nox.session(python=OLDEST_HERE)
 def lowest(session: nox.Session) -> None:
-    """With the oldest version of every dependency that our distributions allow, the tests of the code itself."""
+    """On the oldest interpreter, with the oldest version of every dependency that we allow, the tests of the code itself."""
     constraints = Path(session.create_tmp()) / "lowest.txt"
     constraints.write_text("".join(f"{line}\n" for line in lowest_versions()), encoding="utf-8")
     session.install("-r", "tests/requirements.txt", "-c", str(constraints))
