@@ -220,7 +220,7 @@ def cancel(records: Mapping[str, JobRecord], run_id: str, actor: str | None) -> 
 
 def _is_in_force(record: JobRecord, request: ClaimRequest) -> bool:
     same = request.schedule == record.schedule and request.timezone == record.timezone
-    return same and not _are_others(record, request.arguments)
+    return same and (request.arguments == record.arguments or not _are_others(record, request.arguments))
 
 
 def _are_others(record: JobRecord, arguments: str | None) -> bool:
