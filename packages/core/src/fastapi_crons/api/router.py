@@ -15,8 +15,8 @@ from pydantic import BaseModel
 
 from fastapi_crons._util.text import one_line
 from fastapi_crons.api.access_notices import Notices
-from fastapi_crons.api.endpoints import history, planning
-from fastapi_crons.api.endpoints.parts import Asking, Before, Endpoints, Instant, Limit, RunId, SomeTags
+from fastapi_crons.api.endpoints import history, planning, run_log
+from fastapi_crons.api.endpoints.parts import Asking, Before, Endpoints, Instant, Limit, Name, RunId, SomeTags
 from fastapi_crons.api.guard import Asked, Guard, ShownBearer
 from fastapi_crons.api.models import (
     CancelAnswer,
@@ -45,9 +45,6 @@ from fastapi_crons.state.base import Record
 
 logger = logging.getLogger(__name__)
 
-Name = Annotated[
-    str, Path(min_length=1, description="The job's name, percent-encoded", examples=["cleanup", "a:b *%ü"])
-]
 Time = Annotated[
     Instant,
     Path(description="ISO 8601 with offset; fractions of a second are dropped", examples=["2026-03-01T12:00:00Z"]),
@@ -265,7 +262,7 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
         )
 
     router = make_router(True)
-    for endpoints in (_endpoint, history.endpoint, planning.endpoint):
+    for endpoints in (_endpoint, history.endpoint, planning.endpoint, run_log.endpoint):
         endpoints.add_to(router)
     for call in (crons or Crons()).plugins.calls["routes"]:
         _add_routes(router, call, crons, admission, make_router)

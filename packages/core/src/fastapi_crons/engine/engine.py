@@ -84,6 +84,7 @@ class Engine:
         self.dispatcher = parts.dispatcher
         self.membership = parts.membership
         self.feed = parts.feed
+        self.log_feed = parts.log_feed
         self._requests = parts.requests
         self._signals = parts.signals
         self._parts = parts.in_order

@@ -79,25 +79,33 @@ class Feed(Part):
         is too slow. What happens while the store does not answer may be missing. Raises `CronsError` where the state store
         publishes no events, and where the scheduler stops; `TooManyListenersError` where `limit` listeners are there already.
         """
+        with self.admitted():
+            if self._state.events() is None:
+                raise CronsError(f"can't listen to events: {type(self._state).__name__} publishes none")
+            queue: asyncio.Queue[Published | None] = asyncio.Queue()
+            self._queues[queue] = jobs
+            if self._subscription is None:
+                self._subscription = asyncio.create_task(self._publish_forever(), name="fastapi-crons feed")
+            try:
+                yield _records_of(queue)
+            finally:
+                self._forget(queue)
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Count a listener, to records or to a log. Raises as `listen`."""
         if self._stopped:
             raise CronsError("the scheduler is stopping: there are no more events")
-        if self._state.events() is None:
-            raise CronsError(f"can't listen to events: {type(self._state).__name__} publishes none")
         if Feed._listening >= self._limit:
             raise TooManyListenersError(
                 f"{counted(Feed._listening, 'client')} listen to events already, as many as CRON_MAX_EVENT_STREAMS allows; "
                 "try later"
             )
-        queue: asyncio.Queue[Published | None] = asyncio.Queue()
-        self._queues[queue] = jobs
-        if self._subscription is None:
-            self._subscription = asyncio.create_task(self._publish_forever(), name="fastapi-crons feed")
         Feed._listening += 1
         try:
-            yield _records_of(queue)
+            yield
         finally:
             Feed._listening -= 1
-            self._forget(queue)
 
     async def _publish_forever(self) -> None:
         backoff, failures, now = Backoff(), Meter(), asyncio.get_running_loop().time

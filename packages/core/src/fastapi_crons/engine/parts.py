@@ -19,6 +19,7 @@ from fastapi_crons.engine.fleet.membership import Membership
 from fastapi_crons.engine.fleet.recovery import Recovery
 from fastapi_crons.engine.fleet.signals import FleetSignals
 from fastapi_crons.engine.fleet.waker import HeartbeatWaker
+from fastapi_crons.engine.log_feed import LogFeed
 from fastapi_crons.engine.log_writer import LogWriter
 from fastapi_crons.engine.maintenance import Maintenance
 from fastapi_crons.engine.manual import Requests
@@ -36,7 +37,9 @@ from fastapi_crons.locking.leases import LeaseBook
 from fastapi_crons.locking.manager import DistributedLockManager
 from fastapi_crons.plugins.calls import HookCaller
 from fastapi_crons.plugins.registry import Plugins
+from fastapi_crons.run import Run
 from fastapi_crons.state.base import StateBackend
+from fastapi_crons.state.client import answer_of
 
 #: How many plain functions of hooks are called at a time.
 _HOOK_THREADS = 8
@@ -75,6 +78,7 @@ class Parts:
         self._make_dispatch(job_of, on_registered, runs_ticks=runs_ticks)
         self._make_fleet(job_of, runs_ticks=runs_ticks)
         self.feed = Feed(state, config.max_event_streams)
+        self.log_feed = LogFeed(clock, self.feed, lambda: self.runner.active, self._recorded)
         self.in_order = self._in_order(runs_ticks=runs_ticks, to_read=to_read)
 
     def _make_locks(self, manager: DistributedLockManager) -> None:
@@ -194,7 +198,7 @@ class Parts:
         """Those to be started, in the order in which they are; they are stopped in the reverse one."""
         config, clock, state, locks = self.config, self.clock, self.state, self.locks
         stores = Stores(config, clock, self.instance, state, locks, self.membership, self.recorder, to_read=to_read)
-        parts: list[Part] = [self.supervisor, self.hooks, stores, self.feed, self.signals]
+        parts: list[Part] = [self.supervisor, self.hooks, stores, self.feed, self.log_feed, self.signals]
         if not to_read:
             parts += [self.recorder, self.log_writer, self.membership, self.fleet_signals, self.background, self.runner]
             parts += [self.dispatcher, self.requests]
@@ -204,6 +208,10 @@ class Parts:
 
     def _active_runs(self) -> Collection[ActiveRun]:
         return self.runner.active.values()
+
+    async def _recorded(self, run_id: str) -> Run | None:
+        """A run as it is on record, or is about to be."""
+        return self.recorder.noted(run_id) or await answer_of(self.state.run(run_id), self.config.store_timeout)
 
     def _on_lost(self, run: ActiveRun) -> None:
         self.recovery.recover_own(run)

@@ -41,6 +41,7 @@ class History:
     def __init__(self, engine: Engine, timeout: float) -> None:
         self._state = engine.state
         self._recorder = engine.recorder
+        self._active = engine.runner.active
         self._timeout = timeout
 
     async def run(self, name: str | None, run_id: str) -> Run:
@@ -86,7 +87,10 @@ class History:
         return list({missed.id: missed for missed in (*newest, *of_tick)}.values())
 
     async def _run(self, run_id: str) -> Run | None:
-        # A run that has just begun or ended here may not be on record yet.
+        active = self._active.get(run_id)
+        if active is not None:
+            return active.so_far()
+        # A run that has just ended here may not be on record yet.
         return self._recorder.noted(run_id) or await answer_of(self._state.run(run_id), self._timeout)
 
     async def _whole_id(self, name: str | None, part: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from fastapi_crons.engine.events import Published
 from fastapi_crons.engine.health import Health
+from fastapi_crons.engine.log_feed import LogEvent
 from fastapi_crons.errors import CronsError, RunEndedError
 from fastapi_crons.job import CronJob, ManualRun
 from fastapi_crons.locking.base import REACHES, KnownJob, LiveInstance, Pause
@@ -285,6 +286,12 @@ class Management:
         """Runs as they start and end, without logs, and missed ticks, of some jobs or of all; see `Feed.listen`."""
         with self._engine("listen to events").feed.listen(jobs) as records:
             yield records
+
+    @contextmanager
+    def follow_log(self, run: Run, *, after: int = 0) -> Iterator[AsyncIterator[LogEvent]]:
+        """What a run, given as `run` returns it, logs behind the record with the number `after`; see `LogFeed.listen`."""
+        with self._engine("follow a log").log_feed.listen(run, after) as events:
+            yield events
 
     async def events(self, jobs: Collection[str] | None = None) -> AsyncGenerator[Record, None]:
         """As `subscribe`, from the moment that the first event is asked for."""

@@ -47,6 +47,9 @@ def not_a_number(time: object) -> object:
 _RECORD_ID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 Asking = Annotated[Asked, Depends(Asked.by)]
+Name = Annotated[
+    str, Path(min_length=1, description="The job's name, percent-encoded", examples=["cleanup", "a:b *%ü"])
+]
 RunId = Annotated[
     str,
     Path(
