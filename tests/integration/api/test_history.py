@@ -146,3 +146,21 @@ async def test_under_any_prefix_no_job_takes_the_place_of_an_endpoint(
         assert (await api.get(path("runs", "runs", run["id"]))).json()["id"] == run["id"]
         assert (await api.get(f"/runs/{run['id']}")).json()["job_name"] == "runs"
         assert (await api.get(path("missed"))).json()["name"] == "missed"
+
+
+async def test_stats_of_jobs_and_of_their_days(crons: Crons, api: AsyncClient, clock: VirtualClock) -> None:
+    await crons.start()
+    await clock.advance(crons, minutes=9)
+    answer = (await api.get("/stats", params={"tag": "odd", "days": 2, "by_day": "true"})).json()
+    today = clock.datetime.date().isoformat()
+    (bad,) = answer["jobs"]
+    assert (answer["until"], bad["job_name"], len(bad["days"])) == (today, "bad", 2)
+    figures = {"runs": 4, "failed": 4, "missed": 0, "p50": None, "p95": None, "longest": None}
+    assert bad["days"][-1] == {"day": today, **figures}
+    assert {name: bad[name] for name in figures} == figures
+    brief = (await api.get("/stats", params={"job": ["runs", "bad"]})).json()
+    assert [(job["job_name"], job["runs"], job["days"]) for job in brief["jobs"]] == [("runs", 3, []), ("bad", 4, [])]
+    assert problem(await api.get("/stats", params={"job": "none"}))[0] == 404
+    assert problem(await api.get("/stats", params={"days": 0}))[0] == 422
+    (job,) = (await api.get("/crons", params={"tag": "odd"})).json()
+    assert (job["status"], job["failures"], job["last_success"]) == ("failed", 4, None)

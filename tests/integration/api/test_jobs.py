@@ -63,11 +63,16 @@ async def test_a_job_shows_its_definition_and_its_latest_state(
         "last_run": None,
         "next_run": "2026-03-01T03:00:00Z",
         "instance_id": None,
+        "last_success": None,
+        "last_success_run": None,
+        "last_success_duration": None,
+        "failures": 0,
     }
     await clock.advance(crons, hours=3)
     job = (await api.get(path("nightly"))).json()
     assert (job["status"], job["instance_id"]) == ("completed", "worker-001")
     assert job["last_run"].startswith("2026-03-01T03:00:00")
+    assert job["last_success"].startswith("2026-03-01T03:00:00")
     assert job["next_run"] == "2026-03-02T03:00:00Z"
     assert [each for each in (await api.get("/crons")).json() if each["name"] == "nightly"] == [job]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from fastapi_crons_cli.commands import actions, check, configuration, history, listing, missed, runs, upcoming
+from fastapi_crons_cli.commands import actions, check, configuration, history, listing, missed, runs, stats, upcoming
 from fastapi_crons_cli.commands.plan.command import plan
 from fastapi_crons_cli.options import Verbose, is_verbose
 
@@ -94,6 +94,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "start-scheduler": actions.start_scheduler,
     "logs": history.logs,
     "missed": missed.missed,
+    "stats": stats.stats,
     "next": upcoming.next_ticks,
     "plan": plan,
     "why": history.why,

@@ -103,6 +103,9 @@ Verbose = Annotated[
     typer.Option("--verbose", "-v", callback=_note_verbose, help="Show more, and tracebacks of what goes wrong."),
 ]
 JobName = Annotated[str, typer.Argument(help="The job's name.", autocompletion=_complete_job)]
+SomeJobNames = Annotated[
+    list[str] | None, typer.Argument(metavar="[NAME]...", help="Only these jobs.", autocompletion=_complete_job)
+]
 SomeJobs = Annotated[
     list[str] | None,
     typer.Option("--job", metavar="NAME", help="Only this job; may be repeated.", autocompletion=_complete_job),

@@ -66,9 +66,12 @@ def list_jobs(
 
 
 def _status_of(view: JobView) -> str:
+    from fastapi_crons.run import FAILED
+
+    status = f"{view.status}, {view.failures} in a row" if view.failures > 1 and view.status in FAILED else view.status
     if not view.job.enabled:
-        return f"{view.status} (disabled)"
-    return view.status if view.pause is None else f"{view.status} (paused)"
+        return f"{status} (disabled)"
+    return status if view.pause is None else f"{status} (paused)"
 
 
 def job_json(view: JobView) -> dict[str, Any]:

@@ -66,6 +66,14 @@ class JobModel(BaseModel):
         description="The next tick that is run; None for a job that is paused, disabled, or never due again"
     )
     instance_id: str | None = Field(description="Where the latest run ran", examples=["worker-001"])
+    last_success: Instant | None = Field(
+        description="When the latest run that completed ended; None for none on record"
+    )
+    last_success_run: str | None = Field(description="The id of that run", examples=[_RUN_ID])
+    last_success_duration: float | None = Field(description="How long it took, in seconds", examples=[2.34])
+    failures: int = Field(
+        description="How many runs failed, exceeded their time limit, or were interrupted since a run completed last"
+    )
 
     @classmethod
     def of(cls, view: JobView, *, details: bool) -> JobModel:
@@ -83,6 +91,10 @@ class JobModel(BaseModel):
             last_run=view.last_run,
             next_run=view.next_run,
             instance_id=view.instance,
+            last_success=view.last_success,
+            last_success_run=view.last_success_run,
+            last_success_duration=view.last_success_took,
+            failures=view.failures,
         )
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from fastapi_crons.engine.events import Published
@@ -20,6 +20,7 @@ from fastapi_crons.management.history import History
 from fastapi_crons.management.made_ticks import is_made, next_made_tick
 from fastapi_crons.management.plan.asking import Planning
 from fastapi_crons.management.plan.plan import Plan, end_of_span
+from fastapi_crons.management.stats import JobStats, stats_of
 from fastapi_crons.management.tick_records import TickRecords
 from fastapi_crons.management.unhandled import Asked, UnhandledTicks, unhandled_ticks
 from fastapi_crons.management.views import (
@@ -34,6 +35,7 @@ from fastapi_crons.run import MissedTicks, Run, RunStatus
 from fastapi_crons.scheduler.crons import Crons
 from fastapi_crons.state.base import JobState, MissedQuery, Record, RunQuery
 from fastapi_crons.state.client import answer_of
+from fastapi_crons.state.figures import Figures, day_of
 
 if TYPE_CHECKING:
     from fastapi_crons.engine.engine import Engine
@@ -128,6 +130,26 @@ class Management:
         for name in query.jobs or ():
             self.definition(name)
         return await self._history("list missed ticks").find_missed(query)
+
+    def last_days(self, days: int) -> list[date]:
+        """So many days (UTC), the oldest first; the last is today."""
+        return [Figures("", day).date for day in self._days(days)]
+
+    async def stats(self, jobs: Collection[str] | None = None, *, days: int = 7) -> list[JobStats]:
+        """How often these jobs, or all, ran, failed and were missed in the last days (UTC), and how long they took.
+
+        One query.
+        """
+        for name in jobs or ():
+            self.definition(name)
+        wanted = self._days(days)
+        figures = self._engine("show figures").state.figures(jobs, since=wanted[0], until=wanted[-1])
+        names = [job.name for job in self.crons.get_jobs()] if jobs is None else jobs
+        return stats_of(names, await self._answer(figures), wanted)
+
+    def _days(self, days: int) -> range:
+        today = day_of(self.crons.clock.now())
+        return range(today - days + 1, today + 1)
 
     async def unhandled(self, query: MissedQuery, *, details: bool = True) -> tuple[list[UnhandledTicks], int]:
         """The overdue ticks of this scheduler's jobs that are on no record yet; see `unhandled_ticks`.

@@ -36,6 +36,14 @@ class JobView(NamedTuple):
     instance: str | None
     """Where the latest run ran."""
     pause: Pause | None
+    last_success: datetime | None = None
+    """When the latest run that completed ended; None where none is known."""
+    last_success_run: str | None = None
+    """The id of that run."""
+    last_success_took: float | None = None
+    """How long (seconds) it took."""
+    failures: int = 0
+    """How many runs have failed, exceeded their time limit, or were interrupted since."""
 
     @classmethod
     def of(cls, job: CronJob, state: JobState | None, pause: Pause | None, next_tick: int | None) -> JobView:
@@ -43,7 +51,18 @@ class JobView(NamedTuple):
         next_run = None if next_tick is None or pause is not None or not job.enabled else utc_datetime(next_tick)
         if state is None:
             return cls(job, "pending", None, next_run, None, pause)
-        return cls(job, state.status, utc_datetime(state.last_run_ts), next_run, state.instance or None, pause)
+        return cls(
+            job,
+            state.status,
+            utc_datetime(state.last_run_ts),
+            next_run,
+            state.instance or None,
+            pause,
+            None if state.last_success_ts is None else utc_datetime(state.last_success_ts),
+            state.last_success_run,
+            state.last_success_took,
+            state.failures,
+        )
 
     def matches(self, filters: Iterable[JobFilter]) -> bool:
         """Whether any of the filters applies."""

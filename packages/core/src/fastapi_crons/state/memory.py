@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: How many events wait for a subscriber before it counts as too slow.
 _MAX_WAITING = 10_000
+#: How many runs that have ended wait to be counted.
+_MAX_UNCOUNTED = 10_000
 
 
 class MemoryStateBackend(StateBackend):
@@ -99,6 +101,8 @@ class MemoryStateBackend(StateBackend):
             self._latest[run.job] = run
         if run.status != "running":
             self._ended.append(run)
+            if len(self._ended) >= _MAX_UNCOUNTED:
+                self._count_ended()
             if run.status == "completed":
                 self._successes[run.job] = run
                 self._failures.pop(run.job, None)
