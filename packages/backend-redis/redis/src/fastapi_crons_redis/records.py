@@ -9,8 +9,9 @@ from typing import Any
 from fastapi_crons._util.damage import Damage
 from fastapi_crons._util.damage import text as checked_text
 from fastapi_crons.run import MissedTicks, Run, RunError
-from fastapi_crons.state.base import Event, Record, Signal
+from fastapi_crons.state.base import Event, JobState, Record, Signal
 from fastapi_crons.state.checks import checked_missed, checked_run
+from fastapi_crons.state.figures import Figures, bucket_of, day_of, durations_of
 
 from .connection import text_of
 
@@ -25,14 +26,15 @@ def parsed(text: bytes | None) -> Any:
     return json.loads(text_of(text))
 
 
-def lines_of(record: Record) -> tuple[str, str, str]:
-    """A record as `scripts/history/write.lua` takes it, in three lines of JSON: what the script reads, the rest, the log."""
+def lines_of(record: Record) -> tuple[str, str, str, str]:
+    """A record as `scripts/history/write.lua` takes it, in lines of JSON: what the script reads, head, whole, and log."""
     if isinstance(record, MissedTicks):
-        head = (record.id, "missed", record.job, record.instance, record.recorded_ts)
+        head = as_json((record.id, "missed", record.job, record.instance, record.recorded_ts))
         rest = (record.first_ts, record.last_ts, record.count, record.reason, record.more, record.detail)
-        return as_json(head), as_json(rest), ""
+        facts = f"{head[:-1]},{record.first_ts},{record.last_ts},{record.count}]"
+        return facts, head, f"[{head},{as_json(rest)}]", ""
     error = record.error
-    head = (record.id, record.status, record.job, record.instance, record.started_ts)
+    head = as_json((record.id, record.status, record.job, record.instance, record.started_ts))
     more = (
         record.tick_ts,
         record.trigger,
@@ -52,7 +54,18 @@ def lines_of(record: Record) -> tuple[str, str, str]:
         record.arguments_json,
     )
     log = [(line.ts, line.level, line.logger, line.message) for line in record.log]
-    return as_json(head), as_json(more), as_json(log) if log else ""
+    return _facts_of(record, head), head, f"[{head},{as_json(more)}]", as_json(log) if log else ""
+
+
+def _facts_of(run: Run, head: str) -> str:
+    """The head of a run; of one that has ended also its day and end, and of one that completed how long it took."""
+    if run.ended_ts is None:
+        return head
+    ended = f'{head[:-1]},{day_of(run.started_ts)},"{run.ended_ts!r}"'
+    if run.status != "completed":
+        return f"{ended}]"
+    taken = max(0.0, run.ended_ts - run.started_ts)
+    return f'{ended},"{taken:.6f}",{bucket_of(taken)}]'
 
 
 def run_of(head: Sequence[Any], more: Sequence[Any]) -> Run:
@@ -71,6 +84,24 @@ def missed_of(head: Sequence[Any], more: Sequence[Any]) -> MissedTicks:
     record_id, _, job, instance, recorded = head
     first, last, count, reason, and_more, detail = more[:_MISSED_FIELDS]
     return MissedTicks(record_id, job, first, last, count, reason, recorded, instance, and_more, detail)
+
+
+def figures_of(job: str, day: int, text: bytes) -> Figures:
+    """The figures of a job and day, as `scripts/history/counting.lua` keeps them."""
+    runs, failed, missed, longest, sketch = f"{text_of(text)} ".split(" ", 4)
+    return Figures(job, day, int(runs), int(failed), int(missed), float(longest), durations_of(sketch))
+
+
+def with_success(state: JobState, text: bytes | None) -> JobState:
+    """The state of a job with what is kept of its last success."""
+    if text is None:
+        return state
+    failures, *success = text_of(text).split(" ")
+    state = state._replace(failures=int(failures))
+    if not success:
+        return state
+    run_id, ended, took = success
+    return state._replace(last_success_ts=float(ended), last_success_run=run_id, last_success_took=float(took))
 
 
 def events_in(text: str | bytes, damage: Damage) -> Iterator[Event]:

@@ -14,7 +14,9 @@ from typing import NamedTuple
 
 from fastapi_crons.run import FAILED, MissedTicks, Run
 
-_DAY, _YEAR = 86_400, 366
+_DAY = 86_400
+#: On how many days before their last one missed ticks are counted.
+MOST_DAYS = 366
 _EPOCH = date(1970, 1, 1)
 #: The bound of the first bucket (seconds), how much greater the bound of each other is, and the last bucket, which holds
 #: whatever took longer than three weeks.
@@ -88,7 +90,7 @@ def of_missed(ticks: MissedTicks, *, sign: int = 1) -> Iterator[Figures]:
     days.
     """
     last, span = day_of(ticks.last_ts), ticks.last_ts - ticks.first_ts
-    first = max(day_of(ticks.first_ts), last - _YEAR)
+    first = max(day_of(ticks.first_ts), last - MOST_DAYS)
     counted = 0
     for day in range(first, last + 1):
         until = min((day + 1) * _DAY - 1, ticks.last_ts)

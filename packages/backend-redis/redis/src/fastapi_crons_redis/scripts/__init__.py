@@ -17,13 +17,20 @@ from fastapi_crons.locking.base import ClaimRequest, Lease
 from fastapi_crons.locking.rule import LIMITS
 from fastapi_crons.run import MissedReason
 from fastapi_crons.schedule.base import FROM_END
+from fastapi_crons.state.figures import MOST_DAYS
 
 #: The keys of the lock store, as `lock/store.lua` explains them.
 LOCK_KEYS = (
     "jobs", "registrars", "leases", "holders", "instances", "beats", "cancels", "pauses", "registered", "layout",
 )  # fmt: skip
 #: The keys of the state store, as `history/records.lua` explains them.
-HISTORY_KEYS = ("states", "running", "oldest", "layout")
+HISTORY_KEYS = ("states", "running", "oldest", "layout", "successes", "failed", "missed", "days")
+_UPKEEP = ("open", "prune", "prune_figures", "cut_back", "forget", "jobs", "index")
+_HISTORY_PARTS = {
+    "write": ("cutting", "counting", "publish", "write"),
+    "publish": ("publish",),
+    **dict.fromkeys(_UPKEEP, ("cutting", "counting", "read", "upkeep")),
+}
 #: The fields of a job's record in Redis. Append only: older and newer scripts share the records.
 RECORD = (
     "schedule", "timezone", "enabled", "function", "last_handled", "token", "since", "pause", "held", "settled_at",
@@ -51,9 +58,11 @@ def lock_script() -> str:
 
 
 @cache
-def history_script() -> str:
-    """The state store: what is on record, writing, reading, and upkeep."""
-    return _joined(_keys(HISTORY_KEYS), "shared", "history/records", "history/write", "history/read", "history/upkeep")
+def history_script(operation: str) -> str:
+    """The part of the state store that does an operation: a server makes all functions of a script anew at each call."""
+    names = {"MOST_DAYS": str(MOST_DAYS), **_keys(HISTORY_KEYS)}
+    parts = _HISTORY_PARTS.get(operation, ("read",))
+    return _joined(names, "shared", *(f"history/{part}" for part in ("records", *parts, "answer")))
 
 
 def _keys(keys: Iterable[str]) -> dict[str, str]:

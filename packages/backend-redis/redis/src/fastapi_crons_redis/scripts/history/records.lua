@@ -1,23 +1,39 @@
--- The history of runs: what is on record, and what of it is too old or too much. Runs go through as the text they are.
+-- The history of runs: what is on record, and how it is found. Runs go through as the text they are.
 --
 -- KEYS, all in one hash slot:
---   states   hash: job -> the head of its latest run
---   running  set: ids of the runs that are on record as running
---   oldest   sorted set: jobs by a time (milliseconds) that no record of theirs is older than
---   layout   hash: the version that wrote this, and the oldest that may use it
+--   states     hash: job -> the head of its latest run
+--   running    set: ids of the runs that are on record as running
+--   oldest     sorted set: jobs by a time (milliseconds) that no record of theirs is older than, but for runs that are kept however
+--              old they are; PARKED for a job that has only such
+--   layout     hash: the version that wrote this, the oldest that may use it, and whether what was there before is in the indexes
+--   successes  hash: job -> "<failures> <run> <end> <seconds>": how many runs have failed since one completed last, and that one
+--   failed     sorted set: the runs of all jobs that have ended and did not complete, each "<id> <job>"
+--   missed     sorted set: the missed ticks of all jobs, each "<id> <first> <last> <job>"
+--   days       sorted set: the days that have figures
 -- Under the same prefix:
---   runs:<job>    sorted set: ids of its runs; they sort by time
---   run:<id>      a run without its log, as JSON: [head, more], where the head is [id, status, job, instance, start]
---   log:<id>      its log, as JSON
---   missed:<job>  sorted set: its missed ticks, each "<id> <JSON>", so that they sort by time
---   events        the channel on which all that is written is published
---   signals       the channel on which instances send signals to each other
--- What has ended expires by itself, and with the last of it its job's index.
--- ARGV: operation, prefix, how many records a job keeps, seconds after which what has ended expires, whether to publish even
--- where no subscriber is seen, the operation's own batch as JSON, and the records of a write.
-local operation, prefix, keep, lifetime, publish_anyway = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5] == '1'
-local batch = cjson.decode(ARGV[6])
-local RUNS, RUN, LOG, MISSED, EVENTS = prefix .. 'runs:', prefix .. 'run:', prefix .. 'log:', prefix .. 'missed:', prefix .. 'events'
+--   runs:<job>     sorted set: ids of its newest runs; they sort by time
+--   failed:<job>   sorted set: ids of its older runs that did not complete
+--   run:<id>       a run without its log, as JSON: [head, more], where the head is [id, status, job, instance, start]
+--   log:<id>       its log, as JSON
+--   missed:<job>   sorted set: its missed ticks, each "<id> <JSON>", so that they sort by time
+--   figures:<day>  hash: job -> its figures of that day, as counting.lua explains them
+--   events         the channel on which all that is written is published
+--   signals        the channel on which instances send signals to each other
+-- The indexes across jobs may hold what is gone: earlier versions delete runs, and don't know of them.
+-- Where no run is kept however old it is, what has ended expires by itself, and with the last of it its job's index.
+-- ARGV: operation, prefix, the limits (how many runs, how many that did not complete, and how many however old; seconds after which
+-- what has ended, and a day's figures, expire), whether to publish even where no subscriber is seen, the operation's own batch as
+-- JSON, and the records of a write.
+local operation, prefix = ARGV[1], ARGV[2]
+local keep, keep_failed, keep_always = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local lifetime, figures_lifetime, publish_anyway = ARGV[6], ARGV[7], ARGV[8] == '1'
+local runs_expire = keep_always == 0
+local batch = cjson.decode(ARGV[9])
+local RUNS, FAILED_OF, RUN, LOG = prefix .. 'runs:', prefix .. 'failed:', prefix .. 'run:', prefix .. 'log:'
+local MISSED_OF, FIGURES, EVENTS = prefix .. 'missed:', prefix .. 'figures:', prefix .. 'events'
+local PARKED = 1e15
+
+local operations = {}
 
 local function delete(keys)
   in_parts(keys, function(...) redis.call('UNLINK', ...) end)
@@ -43,6 +59,10 @@ local function check_keys()
   make_kind(RUNNING, 'set')
   make_kind(OLDEST, 'zset')
   make_kind(LAYOUT, 'hash')
+  make_kind(SUCCESSES, 'hash')
+  make_kind(FAILED, 'zset')
+  make_kind(MISSED, 'zset')
+  make_kind(DAYS, 'zset')
 end
 
 -- Which of these runs are on record as running, by id.
@@ -58,34 +78,7 @@ local function which_are_running(ids)
   return found
 end
 
-local function how_many_older(key, cutoff)
-  return cutoff and redis.call('ZLEXCOUNT', key, '-', '(' .. id_before(cutoff)) or 0
-end
-
--- Delete what a job has beyond its number of records, or from before the cutoff (milliseconds) where one is given.
-local function cut_back_runs(job, cutoff)
-  local key = RUNS .. job
-  local excess = math.max(redis.call('ZCARD', key) - keep, how_many_older(key, cutoff))
-  if excess <= 0 then
-    return
-  end
-  local ids = redis.call('ZRANGE', key, 0, excess - 1)
-  local is_running, ended, keys = which_are_running(ids), {}, {}
-  for _, id in ipairs(ids) do
-    if not is_running[id] then
-      ended[#ended + 1] = id
-      keys[#keys + 1] = RUN .. id
-      keys[#keys + 1] = LOG .. id
-    end
-  end
-  in_parts(ended, function(...) redis.call('ZREM', key, ...) end)
-  delete(keys)
-end
-
-local function cut_back_missed(job, cutoff)
-  local key = MISSED .. job
-  local excess = math.max(redis.call('ZCARD', key) - keep, how_many_older(key, cutoff))
-  if excess > 0 then
-    redis.call('ZREMRANGEBYRANK', key, 0, excess - 1)
-  end
+-- The members of a sorted set whose record has this id, in an index of records by id.
+local function between(id)
+  return '[' .. id .. ' ', '(' .. id .. '!'
 end

@@ -1,10 +1,4 @@
--- Writing: a batch of records, and what is published of it.
-
--- How much goes in one message: a server disconnects subscribers that have too much in front of them.
-local MAX_PUBLISHED = 1000000
-local A_DAY = 86400000
-
-local operations = {}
+-- Writing: a batch of records.
 
 local function lines_of(text)
   local at = 1
@@ -17,17 +11,19 @@ local function lines_of(text)
 end
 
 local function read_records()
-  local records, heads, run_ids = {}, {}, {}
-  local next_line = lines_of(ARGV[7])
+  local records, facts, run_ids = {}, {}, {}
+  local next_line = lines_of(ARGV[10])
   for index = 1, batch do
-    records[index] = {head = next_line(), more = next_line(), log = next_line()}
-    heads[index] = records[index].head
+    facts[index] = next_line()
+    records[index] = {head = next_line(), text = next_line(), log = next_line()}
   end
-  for index, head in ipairs(cjson.decode(as_list(heads))) do
+  for index, about in ipairs(cjson.decode(as_list(facts))) do
     local record = records[index]
-    record.id, record.status, record.job = unpack(head)
-    record.text = as_list({record.head, record.more})
-    if record.status ~= 'missed' then
+    record.id, record.status, record.job = about[1], about[2], about[3]
+    if record.status == 'missed' then
+      record.first, record.last, record.count = about[6], about[7], about[8]
+    else
+      record.day, record.stop, record.took, record.bucket = about[6], about[7], about[8], about[9]
       run_ids[#run_ids + 1] = record.id
     end
   end
@@ -39,48 +35,72 @@ local function grow(grown, record)
   grown[record.job] = math.min(grown[record.job] or time, time)
 end
 
--- The jobs whose index of runs has been checked.
-local checked = {}
+-- Add to an index of a job; what else lies there goes.
+local function add_to(index, member)
+  if type(redis.pcall('ZADD', index, 0, member)) == 'table' then
+    make_kind(index, 'zset')
+    redis.call('ZADD', index, 0, member)
+  end
+end
 
--- Returns false for a run that is on record as ended: it never changes again.
-local function write_run(record, is_running, grown)
-  local key, known = RUN .. record.id, is_running[record.id]
-  local ended = record.status ~= 'running'
-  local arguments = {'SET', key, record.text}
-  if ended then
-    arguments[4], arguments[5] = 'EX', lifetime
-  end
+-- Returns false for a run that is on record as ended: it never changes again. What can wait for the others goes into `later`.
+local function write_run(record, is_running, grown, later)
+  local id, index = record.id, RUNS .. record.job
+  local known, ended = is_running[id], record.status ~= 'running'
   if not known then
-    arguments[#arguments + 1] = 'NX'
-  end
-  if not redis.call(unpack(arguments)) then
-    return false
-  end
-  if not checked[record.job] then
-    make_kind(RUNS .. record.job, 'zset')
-    checked[record.job] = true
+    local is_new
+    if ended and runs_expire then
+      is_new = redis.call('SET', RUN .. id, record.text, 'NX', 'EX', lifetime)
+    else
+      is_new = redis.call('SET', RUN .. id, record.text, 'NX')
+    end
+    if not is_new then
+      return false
+    end
+  elseif ended and runs_expire then
+    redis.call('SET', RUN .. id, record.text, 'EX', lifetime)
+  else
+    later.texts[#later.texts + 1], later.texts[#later.texts + 2] = RUN .. id, record.text
   end
   if not known then
     grow(grown, record)
   end
-  is_running[record.id] = not ended
-  redis.call('ZADD', RUNS .. record.job, 0, record.id)
-  if ended then
-    redis.call('EXPIRE', RUNS .. record.job, lifetime)
+  is_running[id] = not ended
+  add_to(index, id)
+  if ended and runs_expire then
+    redis.call('EXPIRE', index, lifetime)
+  elseif ended then -- earlier versions let it expire
+    redis.call('PERSIST', index)
   end
-  if record.log ~= '' then
-    redis.call('SET', LOG .. record.id, record.log, 'EX', lifetime)
-  elseif known then
-    redis.call('UNLINK', LOG .. record.id)
+  if ended and record.status ~= 'completed' then
+    add_to(FAILED, id .. ' ' .. record.job)
+  end
+  if record.log == '' then
+    later.no_log[#later.no_log + 1] = known and LOG .. id or nil
+  elseif runs_expire then
+    redis.call('SET', LOG .. id, record.log, 'EX', lifetime)
+  else
+    redis.call('SET', LOG .. id, record.log)
   end
   return true
 end
 
-local function write_missed(record, grown)
-  local key, id = MISSED .. record.job, record.id
+-- Write a record of missed ticks in the place of the one with its id, and count what it adds to that.
+local function write_missed(record, grown, missed_on)
+  local key, id = MISSED_OF .. record.job, record.id
   make_kind(key, 'zset')
-  redis.call('ZREMRANGEBYLEX', key, '[' .. id .. ' ', '(' .. id .. '!')
+  make_kind(MISSED, 'zset')
+  local before = redis.call('ZRANGEBYLEX', key, between(id))
+  for _, member in ipairs(before) do
+    local known = decoded(string.sub(member, #id + 2))
+    local more = known and type(known[2]) == 'table' and known[2] or {}
+    spread(missed_on, record.job, more[1], more[2], more[3], -1)
+    redis.call('ZREM', key, member)
+    redis.call('ZREMRANGEBYLEX', MISSED, between(id))
+  end
+  spread(missed_on, record.job, record.first, record.last, record.count, 1)
   redis.call('ZADD', key, 0, id .. ' ' .. record.text)
+  redis.call('ZADD', MISSED, 0, string.format('%s %d %d %s', id, record.first, record.last, record.job))
   redis.call('EXPIRE', key, lifetime)
   grow(grown, record)
 end
@@ -95,6 +115,10 @@ local function write_running(run_ids, is_running)
   in_parts(ended, function(...) redis.call('SREM', RUNNING, ...) end)
 end
 
+local function is_ahead(id, other)
+  return made_at(id) > made_at(other) + 1000 * A_DAY
+end
+
 local function write_states(latest)
   local jobs, flat = {}, {}
   for job in pairs(latest) do
@@ -106,8 +130,7 @@ local function write_states(latest)
       local record = latest[part[index]]
       -- One that can't be read, or lies in the future, is damaged.
       local latest_id = known and string.match(known, '^%["([^"]*)"')
-      local ahead = latest_id and made_at(latest_id) > made_at(record.id) + A_DAY
-      if not latest_id or latest_id <= record.id or ahead or not decoded(known) then
+      if not latest_id or latest_id <= record.id or is_ahead(latest_id, record.id) or not decoded(known) then
         flat[#flat + 1] = record.job
         flat[#flat + 1] = record.head
       end
@@ -117,66 +140,63 @@ local function write_states(latest)
   in_parts(flat, function(...) redis.call('HSET', STATES, ...) end)
 end
 
+-- Note the times of new records. A job whose runs were all to be kept is looked at again: the oldest may go for the new ones.
 local function write_oldest(grown)
-  local flat = {}
-  for job, time in pairs(grown) do
-    flat[#flat + 1] = time
-    flat[#flat + 1] = job
+  local jobs, flat = {}, {}
+  for job in pairs(grown) do
+    jobs[#jobs + 1] = job
   end
-  in_parts(flat, function(...) redis.call('ZADD', OLDEST, 'LT', ...) end)
-end
-
-local function publish(kind, texts)
-  if #texts > 0 then
-    -- A Redis user without the right to publish can still keep a history.
-    redis.pcall('PUBLISH', EVENTS, '{"' .. kind .. '":' .. as_list(texts) .. '}')
+  if #jobs > 0 then
+    make_kind(OLDEST, 'zset')
   end
-end
-
-local function publish_all(kind, texts)
-  local part, size = {}, 0
-  for _, text in ipairs(texts) do
-    part[#part + 1], size = text, size + #text
-    if size > MAX_PUBLISHED then
-      publish(kind, part)
-      part, size = {}, 0
+  local function compare(...)
+    local part = {...}
+    for place, known in ipairs(redis.call('ZMSCORE', OLDEST, ...)) do
+      local job, score = part[place], tonumber(known or nil)
+      if not score or score > grown[job] then
+        flat[#flat + 1] = score == PARKED and 0 or grown[job]
+        flat[#flat + 1] = job
+      end
     end
   end
-  publish(kind, part)
-end
-
-local function has_subscribers()
-  local found = redis.pcall('PUBSUB', 'NUMSUB', EVENTS)
-  return publish_anyway or found.err or found[2] > 0
+  in_parts(jobs, compare)
+  in_parts(flat, function(...) redis.call('ZADD', OLDEST, ...) end)
 end
 
 function operations.write()
-  check_keys()
+  make_kind(STATES, 'hash')
+  make_kind(RUNNING, 'set')
   local records, run_ids = read_records()
   local is_running = which_are_running(run_ids)
   local grown, grown_missed, latest = {}, {}, {}
-  local runs, missed = {}, {}
+  local runs, missed, ended, missed_on, later = {}, {}, {}, {}, {texts = {}, no_log = {}}
   for _, record in ipairs(records) do
     if record.status == 'missed' then
-      write_missed(record, grown_missed)
+      write_missed(record, grown_missed, missed_on)
       missed[#missed + 1] = record.text
     else
       local is_news = not (is_running[record.id] and record.status == 'running')
-      if write_run(record, is_running, grown) then
+      if write_run(record, is_running, grown, later) then
         local other = latest[record.job]
         if not other or other.id <= record.id then
           latest[record.job] = record
         end
+        ended[#ended + 1] = record.day and record or nil
         runs[#runs + 1] = is_news and record.text or nil
       end
     end
   end
+  in_parts(later.texts, function(...) redis.call('MSET', ...) end)
+  delete(later.no_log)
   write_running(run_ids, is_running)
   write_states(latest)
   write_oldest(grown)
   write_oldest(grown_missed)
+  count(by_day(ended, missed_on))
+  write_successes(ended)
+  may_cut = batch + 100
   for job in pairs(grown) do
-    cut_back_runs(job)
+    cut_back_to_number(job)
   end
   for job in pairs(grown_missed) do
     cut_back_missed(job)
@@ -185,10 +205,5 @@ function operations.write()
     publish_all('runs', runs)
     publish_all('missed', missed)
   end
-  return '[]'
-end
-
-function operations.publish()
-  redis.call('PUBLISH', prefix .. 'signals', '{"signals":[' .. ARGV[6] .. ']}')
   return '[]'
 end
