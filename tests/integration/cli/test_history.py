@@ -199,6 +199,9 @@ def test_why_says_what_became_of_an_instant(fastapi_crons: Cli, project: Path) -
     # Without an offset it is the job's own clock.
     in_berlin = json_of(fastapi_crons("why", "send_reports", "2026-03-03T03:15", "--json"))
     assert in_berlin["runs"][0]["scheduled_time"] == in_berlin["time"] == "2026-03-03T02:15:00Z"
+    assert json_of(fastapi_crons("why", "send_reports", "2026-03-03 03:15", "--json")) == in_berlin
+    assert fastapi_crons("why", "send_reports", "1h30m").exit_code == 0
+    assert fastapi_crons("why", "send_reports", "at three").exit_code == 2
     not_due = fastapi_crons("why", "send_reports", "2026-03-01T03:20")
     assert "no tick at that instant; the next tick after it is 2026-03-01 03:30:00 CET." in not_due.stdout
     to_come = fastapi_crons("why", "backup_database", "2126-03-01T02:00:00Z")
