@@ -123,7 +123,12 @@ def test_every_line_of_logs_names_its_run_so_that_logs_can_show_it(fastapi_crons
     (whole,) = json_of(fastapi_crons("logs", "--run", failed, "--json"))
     assert whole["id"].endswith(failed)
     assert (whole["job_name"], whole["status"]) == ("send_reports", "failed")
-    assert "--run" in fastapi_crons("logs", "--run", failed, "--follow").stderr
+    followed = fastapi_crons("logs", "--run", failed, "--follow")
+    assert (followed.exit_code, "ValueError: no reports" in followed.stdout) == (1, True)
+    assert "--run" in fastapi_crons("logs", "--run", failed, "--status", "failed").stderr
+    assert _short_ids(fastapi_crons("logs", "send_reports")) == _short_ids(
+        fastapi_crons("logs", "--job", "send_reports")
+    )
     assert "'019' is too short" in refused(fastapi_crons("logs", "--run", "019"))
     assert "there is no run 'ffffffff' on record" in refused(fastapi_crons("logs", "--run", "ffffffff"))
     assert "matches 6 runs" in refused(fastapi_crons("logs", "--run", whole["id"][:4]))
