@@ -12,6 +12,19 @@ from fastapi_crons.state import SQLiteStateBackend
 from tests.integration.cli.commands import APP, Cli, json_of, refused
 from tests.support import without_progress
 
+STARTED = """
+from fastapi import FastAPI
+from fastapi_crons import Crons
+from fastapi_crons.schedules import AtStart
+
+app = FastAPI()
+crons = Crons(app)
+
+
+@crons.cron(AtStart(), name="warm")
+async def warm(): ...
+"""
+
 
 def test_run_job_says_what_is_documented(fastapi_crons: Cli, project: Path) -> None:
     result = fastapi_crons("run-job", "backup_database")
@@ -138,6 +151,15 @@ def test_hooks_that_a_command_calls_find_the_app_open(fastapi_crons: Cli) -> Non
     assert re.fullmatch(r"closed with \['paused'(, 'paused')*\]", said[1])
     assert len(said) == 2
     assert without_progress(resumed.stderr) == ""
+
+
+def test_a_job_that_is_resumed_says_what_makes_its_next_tick(fastapi_crons: Cli) -> None:
+    Path("main.py").write_text(STARTED)
+    fastapi_crons("pause", "warm")
+    time.sleep(2.1)
+    assert fastapi_crons("resume", "warm").stdout == "Resumed 'warm'; it is due at the next start\n"
+    (missed,) = json_of(fastapi_crons("logs", "warm", "--missed", "--json"))
+    assert missed["reason"] == "paused"
 
 
 def test_hooks_that_fail_in_a_command_are_shown(fastapi_crons: Cli) -> None:

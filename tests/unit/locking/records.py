@@ -15,6 +15,8 @@ SECOND = START + 100
 TERM = 300.0
 #: A token that is given out at this moment, where none was given out later.
 TOKEN = int(NOW * 1000)
+#: The second after the schedule of a recorded job came into force.
+AFTER_SINCE = START - 10
 HOURLY = ("0 * * * *", "UTC")
 
 

@@ -23,6 +23,7 @@ from fastapi_crons.locking import (
 from fastapi_crons.locking import rule as lock_rule
 from fastapi_crons.locking.rule import LIMITS, JobRecord
 from tests.unit.locking.records import (
+    AFTER_SINCE,
     HOURLY,
     NOW,
     SECOND,
@@ -133,7 +134,7 @@ def test_what_a_replaced_definition_had_due_is_missed_for_the_reason_that_kept_i
 ) -> None:
     record = recorded(**changes)
     before = replace(record)
-    assert register(record, definition, "b") == Registered(SECOND, Replaced(*HOURLY, START, reason, TOKEN))
+    assert register(record, definition, "b") == Registered(SECOND, Replaced(*HOURLY, START, reason, TOKEN, AFTER_SINCE))
     missed = given(ClaimRequest("job", "n1", SECOND, *HOURLY, missed=reason), START)
     assert record == replace(
         before,
@@ -191,7 +192,9 @@ def test_a_job_that_is_due_at_starts_does_not_start_again_for_its_arguments(
 )
 def test_a_replaced_definition_without_ticks_to_record_needs_no_lease(nonce: str, last: int, then: int) -> None:
     record = recorded(last_handled=last)
-    assert register(record, EDITED._replace(nonce=nonce)) == Registered(then, Replaced(*HOURLY, last))
+    assert register(record, EDITED._replace(nonce=nonce)) == Registered(
+        then, Replaced(*HOURLY, last, start=AFTER_SINCE)
+    )
     assert (record.leases, record.token, record.last_handled) == (None, 7, then)
 
 
@@ -219,10 +222,10 @@ def resume(record: JobRecord, **changes: Any) -> Resumed | None:
 
 def test_the_ticks_of_a_pause_that_ends_are_missed() -> None:
     record = recorded(pause=PAUSE)
-    assert resume(record) == Resumed(PAUSE, *HOURLY, START, SECOND, TOKEN)
+    assert resume(record) == Resumed(PAUSE, *HOURLY, START, SECOND, TOKEN, AFTER_SINCE)
     missed = given(ClaimRequest("job", "n1", SECOND, *HOURLY, missed="paused"), START)
     assert (record.pause, record.last_handled, record.leases) == (None, SECOND, {"n1": missed})
-    assert resume(record) == Resumed(Pause(0.0), *HOURLY, START, SECOND, TOKEN), "the same is asked again"
+    assert resume(record) == Resumed(Pause(0.0), *HOURLY, START, SECOND, TOKEN, AFTER_SINCE), "the same is asked again"
     assert resume(record, nonce="n2") is None
     assert resume(record, job="other") is None
 
@@ -238,7 +241,7 @@ def test_the_ticks_of_a_pause_that_ends_are_missed() -> None:
 )
 def test_a_pause_that_kept_no_tick_from_running_ends_without_a_lease(record: JobRecord, catch_up: bool) -> None:
     last = record.last_handled
-    assert resume(record, catch_up=catch_up) == Resumed(PAUSE, *HOURLY, last, last, 0)
+    assert resume(record, catch_up=catch_up) == Resumed(PAUSE, *HOURLY, last, last, 0, AFTER_SINCE)
     assert (record.pause, record.last_handled, record.leases) == (None, last, None)
 
 

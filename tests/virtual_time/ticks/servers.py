@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 from fastapi_crons import CronConfig, CronJob, Crons
 from fastapi_crons.locking import DistributedLockManager, LockBackend
@@ -25,14 +26,20 @@ class Servers:
     def locks(self) -> LockBackend:
         return FleetLock(self.fleet) if self.kind == "memory" else SQLiteLockBackend(Path("jobs.db"))
 
-    async def start(self, expr: object, work: Callable[..., object], **options: object) -> Crons:
+    async def start(
+        self,
+        expr: object,
+        work: Callable[..., object],
+        role: Literal["scheduler", "operator"] = "scheduler",
+        **options: object,
+    ) -> Crons:
         config = CronConfig(
             lock_timeout=60, heartbeat_interval=1, instance_timeout=4, rerun_interrupted=self.rerun_interrupted
         )
         locks = DistributedLockManager(self.locks(), config)
         crons = Crons(state_backend=self.state, lock_manager=locks, config=config, clock=self.clock)
         crons.jobs.append(CronJob(work, expr, "job", **options))  # type: ignore[arg-type]
-        await crons.start()
+        await crons.start(role)
         self.started.append(crons)
         return crons
 

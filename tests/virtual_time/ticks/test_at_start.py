@@ -122,6 +122,37 @@ async def test_the_tick_of_a_pause_that_is_not_caught_up_with_is_on_record(serve
     assert [(each.count, each.reason) for each in await missed_of(crons, "job")] == [(1, "paused")]
 
 
+@pytest.mark.parametrize("schedule", [AtStart(), VERSION])
+async def test_a_pause_from_before_the_start_is_on_record_whoever_resumes(servers: Servers, schedule: AtStart) -> None:
+    operator = await servers.start(schedule, nothing, role="operator")
+    management = Management(operator)
+    await management.pause("job")
+    started = await servers.start(schedule, nothing)
+    await servers.advance(minutes=5)
+    await management.resume("job")
+    await servers.advance(minutes=5)
+    assert await runs_of(started, "job") == []
+    (missed,) = await missed_of(started, "job")
+    assert (missed.count, missed.reason) == (1, "paused")
+    why = await management.explain_tick("job", missed.first)
+    assert (why.fate, "was paused" in why.text) == ("paused", True)
+    after = await management.explain_tick("job", missed.first + timedelta(seconds=5))
+    follows = "at the first start of another version" if schedule.version else "at the next start"
+    assert after.text.endswith(f"has no tick at that instant; it is due {follows}.")
+    await restart(servers, AtStart() if schedule.version is None else AtStart(version="1.5"))
+    await servers.advance(seconds=2)
+    assert len(await runs_of(servers.started[0], "job")) == 1
+
+
+async def test_the_start_of_a_version_that_is_replaced_in_its_pause_is_on_record(servers: Servers) -> None:
+    crons = await servers.start(VERSION, nothing)
+    await Management(crons).pause("job")
+    await servers.advance(minutes=5)
+    await servers.stop(crons)
+    crons = await servers.start(AtStart(version="1.5"), nothing)
+    assert [(each.count, each.reason) for each in await missed_of(crons, "job")] == [(1, "paused")]
+
+
 async def test_one_that_died_elsewhere_counts_as_alive_until_its_timeout(servers: Servers, clock: VirtualClock) -> None:
     died = servers.locks()
     instance = Instance("elsewhere", "elsewhere~1", "elsewhere", "", 1, "", clock.now())
@@ -206,7 +237,7 @@ async def test_it_is_shown_and_explained(servers: Servers, clock: VirtualClock) 
         await management.explain_tick("job", at + timedelta(seconds=5)),
     )
     assert (ran.fate, not_due.fate) == ("ran", "not_due")
-    assert "it is never due after that" in not_due.text
+    assert "it is due at the next start" in not_due.text
 
 
 async def test_after_the_end_is_shown_and_explained(servers: Servers, clock: VirtualClock) -> None:
@@ -223,6 +254,8 @@ async def test_after_the_end_is_shown_and_explained(servers: Servers, clock: Vir
     assert await next_run() == 45
     await servers.advance(seconds=50)
     assert await next_run() is None
+    running = await management.explain_tick("job", datetime.fromtimestamp(clock.now() - 1, timezone.utc))
+    assert "its next tick is counted from the end of each run, and not known before" in running.text
     await servers.advance(seconds=10)
     assert await next_run() == 100
     fates = [await management.explain_tick("job", began + timedelta(seconds=each)) for each in (45, 60, 100, 200)]

@@ -185,6 +185,7 @@ def resume(
     verbose: Verbose = False,
 ) -> None:
     """Resume a paused job with its next tick."""
+    from fastapi_crons.management.made_ticks import next_in_words
     from fastapi_crons_cli.session import ToBeDone, with_stores
 
     async def look(session: Session) -> str:
@@ -198,6 +199,9 @@ def resume(
         view = await session.management.job(name)
         if view.next_run is not None:
             return f"Resumed '{shown(name)}'; next run at {clock_time(view.next_run, session.zone)} {session.zone}"
+        follows = next_in_words(view.job.schedule)
+        if view.job.enabled and follows is not None:
+            return f"Resumed '{shown(name)}'; {follows}"
         why = "its schedule has no more ticks" if view.job.enabled else "it is disabled in code"
         return f"Resumed '{shown(name)}'; no run follows: {why}"
 

@@ -29,6 +29,7 @@ from fastapi_crons.job import CronJob, ManualRun
 from fastapi_crons.locking.base import ClaimRequest, ClaimResult, LeaseRef, Pause, PauseRequest, Resumed, ResumeRequest
 from fastapi_crons.locking.client import LockClient
 from fastapi_crons.run import Run, short_id
+from fastapi_crons.schedule.base import FROM_END
 from fastapi_crons.schedule.due import TickRange, tick_range, tick_source
 from fastapi_crons.schedule.own import own_ticks
 from fastapi_crons.schedules.texts import range_of_text
@@ -242,14 +243,12 @@ class Requests(Part):
         note = f": {pause.note}" if pause.note else ""
         detail = f"{by} {iso_utc(pause.since)}{note}" if pause.since else None
         # Ticks that were already late when the pause began get a record of their own.
-        since = max(resumed.after, min(resumed.last_handled, int(pause.since)))
-        tracked = self._dispatcher.jobs.get(job.name)
-        own = own_ticks(job.schedule, 0) if tracked is None else tracked.own_ticks
-        if own is None:
-            late = _ticks_of(job, resumed, resumed.after, since)
-            paused = _ticks_of(job, resumed, since, resumed.last_handled)
-        else:
-            late, paused = None, own.range(resumed.after, resumed.last_handled)
+        # Those that are counted from the end of a run are one tick, however long ago that was.
+        since = resumed.after
+        if not resumed.schedule.endswith(FROM_END):
+            since = max(since, min(resumed.last_handled, int(pause.since)))
+        late = _ticks_of(job, resumed, resumed.after, since)
+        paused = _ticks_of(job, resumed, since, resumed.last_handled)
         if late is not None:
             also = f"{_LATE_ALREADY}, {detail}"
             late_id = record_id if paused is None else self._dispatcher.new_run_id()
@@ -280,9 +279,10 @@ def _check(on_record: TicksOnRecord, wanted: ManualRun, tick: int) -> None:
 
 def _ticks_of(job: CronJob, resumed: Resumed, after: int, until: int) -> TickRange | None:
     """The ticks in (after, until] of the schedule that was in force during the pause."""
-    if (resumed.schedule, resumed.timezone) == (job.schedule.text, job.schedule_zone):
-        return tick_range(tick_source(job.schedule), after, until)
-    return range_of_text(resumed.schedule, resumed.timezone, after, until)
+    if (resumed.schedule, resumed.timezone) != (job.schedule.text, job.schedule_zone):
+        return range_of_text(resumed.schedule, resumed.timezone, after, until, resumed.start)
+    own = own_ticks(job.schedule, resumed.start)
+    return tick_range(tick_source(job.schedule), after, until) if own is None else own.range(after, until)
 
 
 def _limited(text: str | None) -> str | None:

@@ -91,6 +91,7 @@ class Replaced(NamedTuple):
     """The definition that a registration replaced, and the last tick handled under it.
 
     `reason` is why its ticks up to now are not run, `token` that of the lease under which they are to be recorded.
+    `start` is the second after it came into force: its tick, where it was due at starts; 0 for unknown.
     """
 
     schedule: str
@@ -98,6 +99,7 @@ class Replaced(NamedTuple):
     last_handled: int
     reason: MissedReason = "schedule_changed"
     token: int = 0
+    start: int = 0
 
 
 class Registered(NamedTuple):
@@ -228,6 +230,8 @@ class Resumed(NamedTuple):
     last_handled: int
     token: int
     """Of the lease under which these ticks are to be recorded; 0 where there is none."""
+    start: int = 0
+    """The second after the schedule came into force: the tick of a job that is due at starts."""
 
 
 class LeaseRef(NamedTuple):

@@ -170,17 +170,18 @@ def resume(
     record = records.get(request.job)
     if record is None:
         return None
+    start = int(record.since) + 1
     done = record.leases.get(request.nonce) if record.leases else None
     if done is not None:  # asked again, because the first answer was lost
-        return Resumed(Pause(0.0), done.schedule, done.timezone, done.after, record.last_handled, done.token)
+        return Resumed(Pause(0.0), done.schedule, done.timezone, done.after, record.last_handled, done.token, start)
     if record.pause is None:
         return None
     ended, after, record.pause = record.pause, record.last_handled, None
     # A job that is disabled has no ticks that the pause kept from running.
     if request.catch_up or not record.enabled or not _may_miss(record, now):
-        return Resumed(ended, record.schedule, record.timezone, after, after, 0)
+        return Resumed(ended, record.schedule, record.timezone, after, after, 0, start)
     token = _miss_until_now(record, request.job, request.nonce, "paused", owner, now, term)
-    return Resumed(ended, record.schedule, record.timezone, after, record.last_handled, token)
+    return Resumed(ended, record.schedule, record.timezone, after, record.last_handled, token, start)
 
 
 def release(records: Mapping[str, JobRecord], lease: LeaseRef, now: float = 0.0) -> bool:
@@ -267,7 +268,7 @@ def _restore(record: JobRecord, held: tuple[Lease, ...]) -> None:
 
 def _replace(record: JobRecord, definition: Definition, owner: str, now: float, term: float) -> Replaced:
     """Put another definition in force. What the old one had due up to now is missed."""
-    old = Replaced(record.schedule, record.timezone, record.last_handled)
+    old = Replaced(record.schedule, record.timezone, record.last_handled, start=int(record.since) + 1)
     reason: MissedReason = "schedule_changed"
     if not record.enabled or (definition.schedule, definition.timezone) == (record.schedule, record.timezone):
         reason = "disabled"
@@ -277,10 +278,8 @@ def _replace(record: JobRecord, definition: Definition, owner: str, now: float, 
     if definition.nonce and _may_miss(record, now):
         token = _miss_until_now(record, definition.job, definition.nonce, reason, owner, now, term)
     record.schedule, record.timezone, record.enabled = definition.schedule, definition.timezone, definition.enabled
-    record.since, record.registrars = now, (owner,)
-    record.last_handled = max(record.last_handled, int(now))
-    if definition.at_start:
-        record.since = float(record.last_handled)
+    record.last_handled, record.registrars = max(record.last_handled, int(now)), (owner,)
+    record.since = float(record.last_handled) if definition.at_start else now
     return old._replace(reason=reason, token=token)
 
 

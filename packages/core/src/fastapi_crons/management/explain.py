@@ -11,9 +11,10 @@ from fastapi_crons.clock import utc_datetime
 from fastapi_crons.errors import ScheduleError, SkipRun
 from fastapi_crons.locking.base import KnownJob, Lease
 from fastapi_crons.management.explain_words import Words
-from fastapi_crons.management.made_ticks import is_made, made_ticks
+from fastapi_crons.management.made_ticks import is_made, made_ticks, next_in_words
 from fastapi_crons.management.tick_records import TickRecords
 from fastapi_crons.run import REASONS, SHORTEST_WAIT, MissedReason, MissedTicks, Run, made_at
+from fastapi_crons.schedule.base import Schedule
 from fastapi_crons.schedule.due import TickSource, tick_source
 from fastapi_crons.schedules.texts import schedule_of_text
 
@@ -84,11 +85,11 @@ class _Case:
         self._tick = records.tick
         job = records.job
         self._text, self._zone = job.schedule.text, job.schedule_zone
-        self._source: TickSource | None = (
-            made_ticks(job.schedule, records) if is_made(job.schedule) else tick_source(job.schedule)
-        )
+        #: The schedule in force; None for a kind that is not installed here.
+        self._schedule: Schedule | None = job.schedule
         if known is not None and (known.schedule, known.timezone) != (self._text, self._zone):
-            self._text, self._source, self._zone = known.schedule, _source_of(known, records), known.timezone
+            self._text, self._schedule, self._zone = known.schedule, _schedule_of(known), known.timezone
+        self._source = None if self._schedule is None else _source_of(self._schedule, records)
         self._say = Words(records, self._text, self._zone, details)
         #: Whether the instant is older than the schedule in force.
         self.older = known is not None and self._tick < known.since
@@ -193,11 +194,9 @@ class _Case:
             claimed = self._claim() is not None
             return None if claimed else self._fate("unknown", f"It is unknown whether it is due: {kind}.")
         following = self._source.next_tick(self._tick)
-        then = (
-            "it is never due after that"
-            if following is None
-            else f"the next tick after it is {self._say.at(following)}"
-        )
+        then = next_in_words(self._schedule) or "it is never due after that"
+        if following is not None:
+            then = f"the next tick after it is {self._say.at(following)}"
         return self._fate(
             "not_due", f"The job is not due then: {self._say.schedule()} has no tick at that instant; {then}."
         )
@@ -276,10 +275,13 @@ class _Case:
         return f"Whether it was due is not known. {self.schedule_since()}"
 
 
-def _source_of(known: KnownJob, records: TickRecords) -> TickSource | None:
-    """The ticks of a schedule by its text and zone; None for a kind that is not installed here."""
+def _schedule_of(known: KnownJob) -> Schedule | None:
+    """The schedule in force, by its text and zone; None for a kind that is not installed here."""
     try:
-        schedule = schedule_of_text(known.schedule, known.timezone or None)
+        return schedule_of_text(known.schedule, known.timezone or None)
     except ScheduleError:
         return None
-    return made_ticks(schedule, records) if is_made(schedule) else schedule
+
+
+def _source_of(schedule: Schedule, records: TickRecords) -> TickSource:
+    return made_ticks(schedule, records) if is_made(schedule) else tick_source(schedule)

@@ -21,18 +21,34 @@ def next_made_tick(schedule: Schedule, known: KnownJob | None) -> int | None:
     if known is None or not isinstance(schedule, ZonedSchedule):
         return None
     if schedule.at_start:
-        start = int(known.since) + 1  # as the rule of lock stores has it
+        start = _start_of(known)
         return start if start > known.last_handled else None
     if any(lease.missed is None for lease in known.leases):
         return None
     return known.last_handled + schedule.period_from_end
 
 
+def next_in_words(schedule: Schedule | None) -> str | None:
+    """What makes the next tick of such a schedule; None where the clock does."""
+    if not isinstance(schedule, ZonedSchedule) or schedule.is_clocked:
+        return None
+    if schedule.at_start:
+        return f"it is due at the {'next start' if schedule.at_start == 'fleet' else 'first start of another version'}"
+    return "its next tick is counted from the end of each run, and not known before"
+
+
 def made_ticks(schedule: Schedule, records: TickRecords) -> ListedTicks:
-    """The ticks that are on record, and the next one where it is known."""
+    """The ticks that are on record, the last start, and the next tick where it is known."""
     known = records.known
     ticks = {run.tick_ts for run in records.runs}
     ticks.update(tick for missed in records.missed for tick in (missed.first_ts, missed.last_ts))
     ticks.update(lease.tick for lease in (known.leases if known is not None else ()))
     ticks.add(next_made_tick(schedule, known))
+    if known is not None and isinstance(schedule, ZonedSchedule) and schedule.at_start:
+        ticks.add(_start_of(known))
     return ListedTicks(tick for tick in ticks if tick is not None)
+
+
+def _start_of(known: KnownJob) -> int:
+    """The tick of the last start, as the rule of lock stores has it."""
+    return int(known.since) + 1

@@ -12,6 +12,7 @@ from fastapi_crons.errors import ScheduleError
 from fastapi_crons.schedule.base import ZonedSchedule
 from fastapi_crons.schedule.cron import CronSchedule, cron_schedule
 from fastapi_crons.schedule.due import TickRange, tick_range
+from fastapi_crons.schedule.own import own_ticks
 from fastapi_crons.schedules.combined import MAX_TEXT, AnyOf
 from fastapi_crons.schedules.limited import Except, Within
 from fastapi_crons.schedules.single import AtStart, Every, Once
@@ -41,16 +42,17 @@ def schedule_of_text(text: str, timezone: str | None = None) -> ZonedSchedule:
     return schedule if timezone is None else schedule.in_zone(timezone)
 
 
-def range_of_text(schedule: str, timezone: str, after: int, until: int) -> TickRange | None:
-    """The ticks in (after, until] of a schedule that is known by text and zone only; None where these can't be read."""
+def range_of_text(schedule: str, timezone: str, after: int, until: int, start: int = 0) -> TickRange | None:
+    """The ticks in (after, until] of a schedule that is known by text and zone only; None where these can't be read.
+
+    `start` is the tick of the last start, where it is due at starts.
+    """
     try:
         known = schedule_of_text(schedule, timezone or None)
     except ScheduleError:
         return None  # a kind of schedule that is not installed any more: its ticks can't be known
-    if known.period_from_end:
-        tick = after + known.period_from_end
-        return TickRange(tick, tick, 1) if tick <= until else None
-    return tick_range(known, after, until)
+    own = own_ticks(known, start)
+    return tick_range(known, after, until) if own is None else own.range(after, until)
 
 
 @lru_cache(maxsize=1_024)

@@ -369,7 +369,7 @@ class RegisteredJobs:
         )
         if not old.token:
             return  # nothing was due
-        ticks = range_of_text(old.schedule, old.timezone, old.last_handled, int(now))
+        ticks = range_of_text(old.schedule, old.timezone, old.last_handled, int(now), old.start)
         if ticks is not None:
             detail = f"the schedule was {old.schedule!r}" if old.reason == "schedule_changed" else None
             if old.reason == "disabled" and not job.enabled:

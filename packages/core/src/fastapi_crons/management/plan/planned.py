@@ -12,7 +12,7 @@ from fastapi_crons._util.text import counted, span
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.job import CronJob, Overlap
 from fastapi_crons.locking.base import Pause
-from fastapi_crons.management.made_ticks import is_made
+from fastapi_crons.management.made_ticks import is_made, next_in_words
 from fastapi_crons.management.plan.collisions import Overlapping
 from fastapi_crons.management.plan.late import LateTicks
 from fastapi_crons.management.plan.ticks import Ticks
@@ -92,7 +92,7 @@ class PlannedJob:
         if self.job.counts_from_end:
             known = "further ticks are" if self.ticks.number or self.late is not None else "its next tick is"
             return f"{known} counted from the end of each run, and not known before"
-        return "it is due at the next start"
+        return next_in_words(self.job.schedule) or ""
 
     def _late(self, late: LateTicks) -> str:
         ticks = counted(late.ticks.number, "late tick", more=late.ticks.more)

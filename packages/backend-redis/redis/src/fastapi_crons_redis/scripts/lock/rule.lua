@@ -150,9 +150,11 @@ function resume(request)
   if not record then
     return null
   end
+  local start = math.floor(record[SINCE]) + 1
   local done = lease_of(record, nonce)
   if done then -- asked again, because the first answer was lost
-    return {{0, null, null}, done[L_SCHEDULE], done[L_TIMEZONE], done[L_AFTER], record[LAST_HANDLED], done[L_TOKEN]}
+    local ended = {0, null, null}
+    return {ended, done[L_SCHEDULE], done[L_TIMEZONE], done[L_AFTER], record[LAST_HANDLED], done[L_TOKEN], start}
   end
   local ended, after, token = record[PAUSE], record[LAST_HANDLED], 0
   if not ended then
@@ -163,7 +165,7 @@ function resume(request)
   if not catch_up and record[ENABLED] and may_miss(record) then
     token = miss_until_now(record, job, nonce, 'paused')
   end
-  return {ended, record[SCHEDULE], record[TIMEZONE], after, record[LAST_HANDLED], token}
+  return {ended, record[SCHEDULE], record[TIMEZONE], after, record[LAST_HANDLED], token, start}
 end
 
 function release(ref)
@@ -258,7 +260,7 @@ function replace(record, job, schedule, timezone, enabled, nonce, at_start)
   elseif record[PAUSE] then
     reason = 'paused'
   end
-  local old = {record[SCHEDULE], record[TIMEZONE], record[LAST_HANDLED], reason, 0}
+  local old = {record[SCHEDULE], record[TIMEZONE], record[LAST_HANDLED], reason, 0, math.floor(record[SINCE]) + 1}
   if nonce ~= '' and may_miss(record) then
     old[5] = miss_until_now(record, job, nonce, reason)
   end
