@@ -95,6 +95,11 @@ def with_stores(
         return run(_opened(found, None, act, "operator", job, lifespan=lifespan, steers=True))
 
 
+def with_stores_of(crons: Crons, command: Callable[[Session], Awaitable[T]]) -> T:
+    """Run a command that reads the stores of this scheduler."""
+    return run(_opened(FoundApp("", crons, None), None, command, "observer", None, lifespan=False))
+
+
 def run(command: Coroutine[Any, Any, T]) -> T:
     """Run a command. A signal to end the process cancels it, and the exit code names the signal."""
     return asyncio.run(_until_signal(command))

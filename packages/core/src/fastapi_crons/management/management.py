@@ -19,6 +19,7 @@ from fastapi_crons.management.explain import TickFate, explain
 from fastapi_crons.management.history import History
 from fastapi_crons.management.made_ticks import is_made, next_made_tick
 from fastapi_crons.management.plan.asking import Planning
+from fastapi_crons.management.plan.deploy import Deploy
 from fastapi_crons.management.plan.plan import Plan, end_of_span
 from fastapi_crons.management.stats import JobStats, stats_of
 from fastapi_crons.management.tick_records import TickRecords
@@ -268,6 +269,10 @@ class Management:
             self.definition(name)
         end = end_of_span(self.crons.clock.now(), hours, until)
         return await Planning(self._engine(), self.crons.config).plan(wanted, end, of_all=not (jobs or tags))
+
+    async def deploy(self, *, hours: float = 24) -> Deploy:
+        """What starting this code would do to the jobs that the stores know, and to their ticks in the next hours."""
+        return await Planning(self._engine(), self.crons.config).deploy(self.crons.get_jobs(), hours)
 
     async def scheduler(self) -> SchedulerView:
         engine, config = self._engine(), self.crons.config

@@ -119,14 +119,15 @@ def _local(tick: int, zone: str, when: str) -> str:
 
 def _sentences(plan: Plan, zone: str) -> Iterator[str]:
     """What concerns several jobs."""
-    yield from (_too_many(found, zone) for found in plan.collisions.too_many)
+    yield from (too_many_in_words(found, zone) for found in plan.collisions.too_many)
     for crowd in plan.collisions.crowds:
         yield f"the hour from {clock_time(utc_datetime(crowd.hour), zone)} on is crowded: {crowd.ticks:,} ticks"
     yield from (change.text for change in plan.changes)
     yield from _looked_at(plan.collisions, plan.until, zone)
 
 
-def _too_many(found: TooMany, zone: str) -> str:
+def too_many_in_words(found: TooMany, zone: str) -> str:
+    """At how many instants there is too little of what."""
     wanted = _WANTED[found.what]
     several = f" (and so at {found.instants - 1:,} other instants)" if found.instants > 1 else ""
     return (

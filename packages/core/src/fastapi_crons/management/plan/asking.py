@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Collection
 from typing import TYPE_CHECKING, TypeVar
 
 from fastapi_crons.job import CronJob
-from fastapi_crons.locking.base import LiveInstance
-from fastapi_crons.management.plan.plan import FIGURES_DAYS, Plan, PlanRecords, plan_of
+from fastapi_crons.management.plan.deploy import Deploy, deploy_of
+from fastapi_crons.management.plan.plan import FIGURES_DAYS, Plan, PlanRecords, end_of_span, plan_of
 from fastapi_crons.state.client import answer_of
 from fastapi_crons.state.figures import day_of
 
@@ -28,32 +28,31 @@ class Planning:
 
     async def plan(self, jobs: Collection[CronJob], until: int, *, of_all: bool) -> Plan:
         """What of these jobs is due until then (Unix seconds). `of_all`: they are all jobs of the scheduler."""
-        names = None if of_all else [job.name for job in jobs]
+        records, _ = await self._records(jobs, until, None if of_all else [job.name for job in jobs])
+        return await plan_of(records)
+
+    async def deploy(self, jobs: Collection[CronJob], hours: float) -> Deploy:
+        """What a deploy of these jobs would do to what the stores know, in so many hours."""
+        now = self._engine.clock.now()
+        records, living = await self._records(jobs, end_of_span(now, hours, None), None)
+        return await deploy_of(records, living)
+
+    async def _records(
+        self, jobs: Collection[CronJob], until: int, names: Collection[str] | None
+    ) -> tuple[PlanRecords, set[str]]:
+        """What is on record of these names, or of all, and the owners of the running instances that run jobs."""
         now = self._engine.clock.now()
         since = day_of(now) - FIGURES_DAYS
         known, instances, figures = await asyncio.gather(
-            self._answer(self._engine.locks.known(names)),
+            self._answer(self._engine.locks.known(None if names is None else list(names))),
             self._answer(self._engine.locks.instances()),
             self._answer(self._engine.state.figures(names, since=since)),
         )
-        return await plan_of(
-            PlanRecords(
-                now,
-                until,
-                jobs,
-                {each.job: each for each in known},
-                len(self._that_run_jobs(instances)),
-                figures,
-                self._config,
-            )
-        )
-
-    def _that_run_jobs(self, instances: Collection[LiveInstance]) -> list[LiveInstance]:
-        found = [each for each in instances if each.jobs]
-        own = self._engine.instance.owner
-        if self._engine.runs_ticks and all(each.instance.owner != own for each in found):
-            found.append(self._engine.membership.as_seen())
-        return found
+        living = {each.instance.owner for each in instances if each.jobs}
+        if self._engine.runs_ticks:
+            living.add(self._engine.instance.owner)
+        by_name = {each.job: each for each in known}
+        return PlanRecords(now, until, jobs, by_name, len(living), figures, self._config), living
 
     async def _answer(self, call: Awaitable[T]) -> T:
         return await answer_of(call, self._config.store_timeout, "the store")

@@ -97,7 +97,7 @@ async def collisions(
     due: dict[Limited, dict[int, int]] = {what: {} for what in limits}
     hours: Counter[int] = Counter()
     looked_at, looked_until = 0, until
-    streams = [_stream(number, schedule, ticks[schedule], after, until) for number, schedule in enumerate(schedules)]
+    streams = [_stream(number, schedule, ticks[schedule], until) for number, schedule in enumerate(schedules)]
     for instant, group in groupby(merge(*streams), itemgetter(0)):
         await patience.give_turn()
         numbers = [number for _, number in group]
@@ -110,7 +110,7 @@ async def collisions(
         if looked_at > MAX_LOOKED_AT:
             looked_until = instant
             break
-    found = [_too_many(what, limits[what], instants, jobs, ticks, after) for what, instants in due.items() if instants]
+    found = [_too_many(what, limits[what], instants, jobs, ticks) for what, instants in due.items() if instants]
     return Collisions(tuple(found), _crowds(hours, after, looked_until), looked_until)
 
 
@@ -135,10 +135,13 @@ def _weights(jobs: Sequence[CronJob]) -> Counter[Limited]:
     return found
 
 
-def _stream(number: int, schedule: Schedule, ticks: Ticks, after: int, until: int) -> Iterator[tuple[int, int]]:
-    if is_ours(schedule) and isinstance(schedule, ZonedSchedule) and schedule.is_clocked:
-        return ((tick, number) for tick in schedule.ticks_between(after, until))
-    return ((tick, number) for tick in ticks.single)
+def _stream(number: int, schedule: Schedule, ticks: Ticks, until: int) -> Iterator[tuple[int, int]]:
+    """The ticks that were computed already, and those beyond them, where they can be computed quickly."""
+    for tick in ticks.single:
+        yield tick, number
+    if ticks.number > len(ticks.single) and is_ours(schedule) and isinstance(schedule, ZonedSchedule):
+        for tick in schedule.ticks_between(ticks.single[-1], until):
+            yield tick, number
 
 
 def _too_many(
@@ -147,14 +150,19 @@ def _too_many(
     instants: Mapping[int, int],
     jobs: Mapping[Schedule, Sequence[CronJob]],
     ticks: Mapping[Schedule, Ticks],
-    after: int,
 ) -> TooMany:
     worst = max(instants, key=lambda instant: (instants[instant], -instant))
     named: list[str] = []
-    for number, (schedule, having) in enumerate(jobs.items()):
-        if len(named) < _NAMED and any(True for _ in _stream(number, schedule, ticks[schedule], worst - 1, worst)):
+    for schedule, having in jobs.items():
+        if len(named) < _NAMED and _is_due(schedule, ticks[schedule], worst):
             named += [job.name for job in having if _weights([job])[what]]
     return TooMany(what, limit, worst, instants[worst], len(instants), tuple(named[:_NAMED]))
+
+
+def _is_due(schedule: Schedule, ticks: Ticks, instant: int) -> bool:
+    if ticks.number == len(ticks.single) or not (is_ours(schedule) and isinstance(schedule, ZonedSchedule)):
+        return instant in ticks.single
+    return schedule.next_tick(instant - 1) == instant
 
 
 def _crowds(hours: Mapping[int, int], after: int, until: int) -> tuple[Crowd, ...]:
