@@ -20,6 +20,8 @@ _ERRORS = (
     "JobLockedError",
     "NotInForceError",
     "TickRefusedError",
+    "BackfillError",
+    "UnknownBackfillError",
     "DependencyError",
     "ProcessError",
     "StoreError",

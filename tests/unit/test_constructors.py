@@ -12,6 +12,7 @@ ROOMS = ("engine", "management", "locking.client", "locking.manager", "locking.l
 #: What modules may change of objects that are not their own: values that say how far something is, by their names there.
 VALUES = {
     "run": "ActiveRun: whoever starts, calls or ends a run notes in it how far it is",
+    "backfill": "Backfill: `Backfills`, beside it, notes in it how far it is",
     "unlogged": "a private class of the journal",
     "group.ticks": "SharedTicks: the timeline, which orders them, notes their next tick",
     "found": "`fastapi_crons.job` becomes a logger of our own class",

@@ -264,3 +264,10 @@ def test_ticks_of_a_job_are_run_again_one_at_a_time() -> None:
     running = lease(tick=START - 7200, after=START - 7200)
     assert ask(recorded(running), want(START, again=True, overlap="allow")).outcome == "busy"
     assert ask(recorded(running), want(overlap="allow")).outcome == "granted", "ticks that are due don't wait for it"
+
+
+@pytest.mark.parametrize("overlap", ["skip", "queue"])
+def test_a_tick_that_is_due_is_not_skipped_for_one_that_is_run_again(overlap: Overlap) -> None:
+    record = recorded(lease(tick=START - 7200, after=START - 7200))
+    assert ask(record, want(overlap=overlap)) == ClaimResult("busy", START, holder="r1")
+    assert record.last_handled == START

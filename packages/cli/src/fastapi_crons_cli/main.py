@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from fastapi_crons_cli.commands import actions, check, configuration, history, listing, missed, runs, stats, upcoming
+from fastapi_crons_cli.commands import (
+    actions,
+    backfill,
+    check,
+    configuration,
+    history,
+    listing,
+    missed,
+    runs,
+    stats,
+    upcoming,
+)
 from fastapi_crons_cli.commands.plan.command import plan
 from fastapi_crons_cli.options import Verbose, is_verbose
 
@@ -90,6 +101,7 @@ def options(
 _COMMANDS: dict[str, Callable[..., None]] = {
     "list-jobs": listing.list_jobs,
     "run-job": actions.run_job,
+    "backfill": backfill.backfill,
     "status": listing.status,
     "start-scheduler": actions.start_scheduler,
     "logs": history.logs,

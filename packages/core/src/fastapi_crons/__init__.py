@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
     from fastapi_crons.engine.runs.context import JobContext
     from fastapi_crons.errors import (
+        BackfillError,
         ConfigurationError,
         CronsError,
         DependencyError,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         StoreUnavailableError,
         StoreUnusableError,
         TickRefusedError,
+        UnknownBackfillError,
         UnknownJobError,
         UnknownRunError,
     )
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from fastapi_crons.scheduler.groups import JobGroup
 
 __all__ = [
+    "BackfillError",
     "ConfigurationError",
     "CronConfig",
     "CronJob",
@@ -74,6 +77,7 @@ __all__ = [
     "StoreUnavailableError",
     "StoreUnusableError",
     "TickRefusedError",
+    "UnknownBackfillError",
     "UnknownJobError",
     "UnknownRunError",
     "get_cron_router",

@@ -9,6 +9,8 @@
     ├── RunEndedError                         a run can't be cancelled: it has ended
     ├── JobLockedError                        a manual run was refused: the job is running
     ├── TickRefusedError                      a tick is not run again: it ran, is no tick, or is still to be run
+    ├── BackfillError (ValueError)            a span of ticks can't be made up for as asked
+    ├── UnknownBackfillError (LookupError)    no backfill of that id on this instance
     ├── NotInForceError                       a manual run was refused: other instances have another definition of the job
     ├── ConfigurationError (ValueError)       settings that can't be used
     ├── PluginError                           a plugin that can't be loaded or used
@@ -66,6 +68,14 @@ class TickRefusedError(CronsError):
 
     The message says which, and by which run.
     """
+
+
+class BackfillError(CronsError, ValueError):
+    """A span of ticks can't be made up for as asked; the message says why, and what to do."""
+
+
+class UnknownBackfillError(CronsError, LookupError):
+    """No backfill of this job has this id on the instance that was asked."""
 
 
 class NotInForceError(CronsError):

@@ -20,6 +20,7 @@ from fastapi_crons._util.backoff import Meter
 from fastapi_crons._util.hiding import without_secrets
 from fastapi_crons._util.text import one_line
 from fastapi_crons.errors import (
+    BackfillError,
     CronsError,
     InvalidArgumentError,
     JobLockedError,
@@ -28,6 +29,7 @@ from fastapi_crons.errors import (
     StoreError,
     TickRefusedError,
     TooManyListenersError,
+    UnknownBackfillError,
     UnknownJobError,
     UnknownRunError,
 )
@@ -47,11 +49,13 @@ _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _STATUSES: Mapping[type[CronsError], int] = {
     UnknownJobError: 404,
     UnknownRunError: 404,
+    UnknownBackfillError: 404,
     JobLockedError: 409,
     NotInForceError: 409,
     TickRefusedError: 409,
     RunEndedError: 409,
     InvalidArgumentError: 422,
+    BackfillError: 422,
 }
 
 

@@ -74,7 +74,7 @@ class TicksOnRecord:
         self._by_tick: dict[int, list[str]] = {}
         self._covering: set[str] = set()
         self._looked = False
-        #: When the oldest run was claimed that is on record as completed; and whether any is from before the schedule in force.
+        #: When the oldest run was claimed that is on record as completed; and whether ticks ran before the schedule in force.
         self._reaches_back_to: float | None = None
         self._is_older_than_schedule = False
 
@@ -106,8 +106,8 @@ class TicksOnRecord:
         ids = [run.id for run in (*self._runs.values(), *older) if run.status == "completed"]
         self._reaches_back_to = min(map(made_at, ids), default=None)
         if self._known is not None:
-            query = RunQuery(name, until=self._known.since, limit=1)
-            self._is_older_than_schedule = bool(await answer(state.find_runs(query)))
+            before = await answer(state.find_runs(RunQuery(name, until=self._known.since, limit=_PAGE)))
+            self._is_older_than_schedule = any(run.trigger in ("schedule", "catch_up") for run in before)
 
     def _note(self, run: Run) -> None:
         if run.tick_ts is None or run.tick_ts < self._first or (run.missed_since_ts or run.tick_ts) > self._last:
@@ -167,7 +167,7 @@ class TicksOnRecord:
             return False
         if any(missed.first_ts <= tick <= missed.last_ts for missed in self._missed):
             return False
-        if tick >= self._known.since:
+        if tick > self._known.since:
             return True
         back = self._reaches_back_to
         return self._is_older_than_schedule and (back is None or back > tick)
@@ -180,6 +180,14 @@ class TicksOnRecord:
         leases = (lease for lease in known.leases if lease.missed is None and lease.tick is not None)
         claimed = any(lease.after < tick <= (lease.tick or 0) for lease in leases)
         return claimed or (known.enabled and tick > known.last_handled)
+
+    def due(self, now: int) -> int | None:
+        """The oldest tick that is due and has yet to be handled; None where there is none, or where none is run."""
+        known, source = self._known, self.source
+        if known is None or not known.enabled or known.pause is not None or source is None:
+            return None
+        tick = source.next_tick(known.last_handled)
+        return tick if tick is not None and tick <= now else None
 
     def refusal(self, tick: int, *, force: bool) -> str | None:
         """Why a tick may not be run again now, and what to do; None where it may. `force` is about those that ran, or may."""

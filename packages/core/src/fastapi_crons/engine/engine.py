@@ -86,6 +86,7 @@ class Engine:
         self.feed = parts.feed
         self.log_feed = parts.log_feed
         self._requests = parts.requests
+        self.backfills = parts.backfills
         self._signals = parts.signals
         self._parts = parts.in_order
         #: How many of them have started.
@@ -171,7 +172,7 @@ class Engine:
 
         if self.waits_for_stores is not None:
             return sleeps("open")
-        if self._requests.starting:
+        if self._requests.starting or self.backfills.awake(asleep):
             return False
         if any(True for _ in self.runs_awake(asleep, finish_runs=finish_runs)):
             return False

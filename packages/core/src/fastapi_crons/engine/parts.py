@@ -11,6 +11,7 @@ from fastapi_crons._util.threads import ThreadPool
 from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.again import Records
+from fastapi_crons.engine.backfills import Backfills
 from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
 from fastapi_crons.engine.dispatch.lateness import Delays
 from fastapi_crons.engine.dispatch.timeline import Timeline
@@ -182,6 +183,7 @@ class Parts:
             self.waker,
             runs_ticks=runs_ticks,
         )
+        self.records = Records(self.state, self.locks, self.recorder, self.clock, self.config.store_timeout)
         self.requests = Requests(
             self.config,
             self.clock,
@@ -190,9 +192,11 @@ class Parts:
             self.runs,
             self.dispatcher,
             self.fleet_signals,
-            Records(self.state, self.locks, self.recorder, self.clock, self.config.store_timeout),
+            self.records,
             registers=runs_ticks,
         )
+
+        self.backfills = Backfills(self.config, self.clock, self.records, self.dispatcher, self.requests)
 
     def _in_order(self, *, runs_ticks: bool, to_read: bool) -> list[Part]:
         """Those to be started, in the order in which they are; they are stopped in the reverse one."""
@@ -200,8 +204,9 @@ class Parts:
         stores = Stores(config, clock, self.instance, state, locks, self.membership, self.recorder, to_read=to_read)
         parts: list[Part] = [self.supervisor, self.hooks, stores, self.feed, self.log_feed, self.signals]
         if not to_read:
-            parts += [self.recorder, self.log_writer, self.membership, self.fleet_signals, self.background, self.runner]
-            parts += [self.dispatcher, self.requests]
+            parts += [self.recorder, self.log_writer, self.membership, self.fleet_signals, self.background]
+            # Backfills are stopped after the runner, which ends the runs that they wait for.
+            parts += [self.backfills, self.runner, self.dispatcher, self.requests]
         if runs_ticks:
             parts.append(Maintenance(config, clock, self.supervisor, state, locks, self.recorder))
         return parts

@@ -152,7 +152,8 @@ class ClaimResult(NamedTuple):
     `granted`: the lease is the caller's; `last_handled` is the last handled tick before. `holder` is the run that is running
     already, where the claim was forced.
     `stale`: the tick was handled before; `last_handled` says up to where.
-    `busy`: another run holds the job. Where `skipped`, the tick counts as handled and `last_handled` is the one before.
+    `busy`: another run holds the job. Where `skipped`, the tick counts as handled and `last_handled` is the one before; it is
+    not skipped for a run that runs a tick again.
     `early`: the tick lies more than a second ahead of the store's clock, which `last_handled` shows; or the store has lost its
     records, and waits for all instances to register what they know.
     `paused`: the job is paused; nothing was changed.

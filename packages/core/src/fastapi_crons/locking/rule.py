@@ -323,7 +323,7 @@ def _claim_tick(
     if request.after is not None and (unended := _unended(record)) is not None:
         return ClaimResult("busy", record.last_handled, holder=unended.run_id)
     busy = holder if request.overlap != "allow" and request.missed is None else None
-    if busy is not None and request.overlap != "skip":
+    if busy is not None and (request.overlap != "skip" or busy.again):
         return ClaimResult("busy", record.last_handled, holder=busy.run_id)
     before, record.last_handled = record.last_handled, tick
     if busy is not None:

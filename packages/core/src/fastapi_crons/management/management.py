@@ -15,6 +15,7 @@ from fastapi_crons.engine.log_feed import LogEvent
 from fastapi_crons.errors import CronsError, RunEndedError
 from fastapi_crons.job import CronJob, ManualRun
 from fastapi_crons.locking.base import REACHES, KnownJob, LiveInstance, Pause
+from fastapi_crons.management.backfills import ManagedBackfills
 from fastapi_crons.management.explain import TickFate, explain
 from fastapi_crons.management.history import History
 from fastapi_crons.management.made_ticks import is_made, next_made_tick
@@ -188,6 +189,11 @@ class Management:
             if owned:
                 await requests.cancel_run(run.id, wanted.actor)
             raise
+
+    @property
+    def backfills(self) -> ManagedBackfills:
+        """Runs the ticks of a span again that did not run."""
+        return ManagedBackfills(self.crons)
 
     async def wait_for_thread(self, run_id: str) -> None:
         """Wait for the thread of a run that has ended here without it: it still holds the job."""

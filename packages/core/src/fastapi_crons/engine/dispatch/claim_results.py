@@ -190,9 +190,12 @@ class ClaimResults:
             since = last.since if last is not None and last.why == PAUSED else tick
             tracked.delayed(Delay(since, self._clock.now(), PAUSED))
         else:
-            # A claim that waited for the store skips nothing, and is late: see `LockClient.claim`.
+            # A claim that waited for the store skips nothing, and is late: see `LockClient.claim`. So is one that meets a run
+            # which runs a tick again.
             late = want.late or (result.outcome == "busy" and want.request.overlap == "skip")
             if result.outcome == "busy" and tracked.runs:
+                if late:
+                    tracked.noticed_late(int(self._store_clock.now()))
                 tracked.wait_for_runs(late=late)
             elif result.outcome == "busy" and want.request.after is not None:
                 pass  # its next tick is counted from the end of that run, which is yet to come: it is asked for after that

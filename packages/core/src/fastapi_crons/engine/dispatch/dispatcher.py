@@ -101,6 +101,8 @@ class Dispatcher(Part):
         )
         #: Whether jobs are queued for which there was no room; and whether there was no time to decide about all.
         self._crowded = self._undecided = False
+        #: How many places of late runs are lent to runs that make up for ticks.
+        self._lent = 0
         self._wake = asyncio.Event()
         self._sleeping = self._stopping = False
 
@@ -173,6 +175,17 @@ class Dispatcher(Part):
     def share(self, peers: list[str]) -> None:
         """Share the ticks with these instances, which have the same jobs. The list is sorted, and has this instance in it."""
         self._sharing.share(peers)
+
+    def lend_late_place(self, place: Place) -> bool:
+        """Lend the place of a late run, if there is one and nothing waits for it."""
+        room = Room.of(self._config, self._runner, MAX_CLAIMS, self._lent)
+        lends = not self._crowded and room.has(place, late=True)
+        self._lent += lends
+        return lends
+
+    def return_late_place(self) -> None:
+        self._lent -= 1
+        self.wake()
 
     def start(self, run: ActiveRun) -> None:
         """Start a manual run whose lease is held."""
@@ -280,7 +293,7 @@ class Dispatcher(Part):
     def _decide(self, now: float) -> list[Wanted]:
         """What to claim now, as far as there is room to run it."""
         until = perf_counter() + MAX_DECIDING
-        room = self._room()
+        room = Room.of(self._config, self._runner, MAX_CLAIMS, self._lent)
         wanted = self.results.take_reruns(room)
         out_of_time = False
         for tracked, late in self._queue.take(room):
@@ -296,18 +309,6 @@ class Dispatcher(Part):
         self._undecided = self._crowded and out_of_time
         self.delays.waits_for_room(now, waits=self._crowded)
         return wanted
-
-    def _room(self) -> Room:
-        runner, config = self._runner, self._config
-        return Room(
-            runs=min(MAX_CLAIMS, config.max_concurrent_runs - len(runner.active)),
-            late=config.catch_up_concurrency - runner.catching_up,
-            places={
-                "loop": inf,
-                "thread": config.max_threads - runner.in_place["thread"],
-                "process": config.max_processes - runner.in_place["process"],
-            },
-        )
 
     def _claims(self, tracked: TrackedJob, now: float) -> list[Wanted]:
         """What to claim for a job whose turn has come."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import inf
 
+from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.dispatch.claims import Wanted
 from fastapi_crons.engine.dispatch.tracked import CLAIMING, TrackedJob
+from fastapi_crons.engine.runs.runner import Runner
 from fastapi_crons.job import PLACES, Place
 
 
@@ -18,6 +21,19 @@ class Room:
     runs: int
     late: int
     places: dict[Place, float]
+
+    @classmethod
+    def of(cls, config: CronConfig, runner: Runner, most: int, lent: int) -> Room:
+        """What the limits leave beside the active runs: `most` at a time, and without the places that are lent."""
+        return cls(
+            runs=min(most, config.max_concurrent_runs - len(runner.active)),
+            late=config.catch_up_concurrency - runner.catching_up - lent,
+            places={
+                "loop": inf,
+                "thread": config.max_threads - runner.in_place["thread"],
+                "process": config.max_processes - runner.in_place["process"],
+            },
+        )
 
     def has(self, place: Place, *, late: bool) -> bool:
         """Whether one more run may be started."""

@@ -15,6 +15,11 @@ local register, claim, is_credible, pause, resume, release, renew, cancel
 local is_in_force, are_others, record_of, start_of, start_again, restore, replace, from_end, may_miss, miss_until_now
 local holder_of, claim_tick, run_of, unended, repeated, recover, grant, held, reset, credible
 
+-- Whether the tick of a lease is run again, as fastapi_crons.locking.Lease.again.
+local function is_again(lease)
+  return lease[L_TICK] ~= null and lease[L_AFTER] >= lease[L_TICK]
+end
+
 -- The answer to a claim, as fastapi_crons.locking.ClaimResult.
 local function result(outcome, last_handled, token, holder, skipped, reset_from, orphaned)
   return {outcome, last_handled or 0, token or 0, holder or '', skipped or false, reset_from or 0, orphaned or false}
@@ -319,7 +324,7 @@ function claim_tick(record, request, holder)
     return result('busy', record[LAST_HANDLED], 0, run)
   end
   local busy = holder and request[C_OVERLAP] ~= 'allow' and request[C_MISSED] == null
-  if busy and request[C_OVERLAP] ~= 'skip' then
+  if busy and (request[C_OVERLAP] ~= 'skip' or is_again(lease_of(record, holder))) then
     return result('busy', record[LAST_HANDLED], 0, holder)
   end
   local before = record[LAST_HANDLED]
@@ -334,8 +339,7 @@ end
 function run_of(record, tick)
   for _, lease in ipairs(record[HELD]) do
     if lease[L_MISSED] == null and lease[L_TICK] ~= null then
-      local is_again = lease[L_AFTER] >= lease[L_TICK]
-      if is_again or (lease[L_AFTER] < tick and tick <= lease[L_TICK]) then
+      if is_again(lease) or (lease[L_AFTER] < tick and tick <= lease[L_TICK]) then
         return lease[L_RUN_ID]
       end
     end
