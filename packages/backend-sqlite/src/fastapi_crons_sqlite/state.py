@@ -9,7 +9,7 @@ from sys import maxsize
 from typing import TYPE_CHECKING, ClassVar
 
 from fastapi_crons.locking.base import Reach
-from fastapi_crons.run import MissedTicks, Run, RunStatus, first_id_at
+from fastapi_crons.run import MissedTicks, Run, RunStatus
 from fastapi_crons.state.base import Event, HistoryLimits, JobState, MissedQuery, Record, RunQuery, StateBackend
 from fastapi_crons.state.checks import Damage, checked_state
 from fastapi_crons.state.figures import Figures
@@ -17,11 +17,9 @@ from fastapi_crons_sqlite._database import Database
 from fastapi_crons_sqlite._history.counting import FIGURES_COLUMNS, count, figures_of, newly_ended
 from fastapi_crons_sqlite._history.events import clean_up, publish, subscribe
 from fastapi_crons_sqlite._history.pruning import Pruning
+from fastapi_crons_sqlite._history.queries import ids_wanted, missed_wanted, runs_wanted
 from fastapi_crons_sqlite._history.rows import (
-    LONG_MISSED,
     MISSED_COLUMNS,
-    MISSED_SPAN,
-    NOT_COMPLETED,
     RUN_COLUMNS,
     log_of,
     missed_of,
@@ -30,7 +28,7 @@ from fastapi_crons_sqlite._history.rows import (
     run_row,
 )
 from fastapi_crons_sqlite._names import Names
-from fastapi_crons_sqlite._transaction import Row, Transaction, Value, as_json
+from fastapi_crons_sqlite._transaction import Row, Transaction, as_json
 
 if TYPE_CHECKING:
     from fastapi_crons.locking.base import LockBackend
@@ -86,10 +84,6 @@ _DAYS = """
         SELECT min(day) FROM job_figures WHERE day >= ?
         UNION ALL SELECT (SELECT min(day) FROM job_figures WHERE day > days.day) FROM days WHERE day IS NOT NULL)
     SELECT day FROM days WHERE day <= ?"""
-#: The runs of so many jobs are found faster by job than by time.
-_FEW_JOBS = 100
-#: How far (seconds) the clocks of two instances may differ.
-_CLOCKS_DIFFER = 3_600
 
 
 class SQLiteStateBackend(StateBackend):
@@ -190,55 +184,17 @@ class SQLiteStateBackend(StateBackend):
         before = query.before
         # A run that can't be read must not look like the end of the list.
         while (wanted := query.limit - len(found)) > 0:
-            rows = await self._rows_of_runs(query._replace(before=before, limit=wanted))
+            sql, parameters = runs_wanted(self._names, query._replace(before=before, limit=wanted))
+            rows = await self._database.plain_rows(sql, *parameters)
             found += self._runs_of(rows)
             if len(rows) < wanted:
                 break
             before = rows[-1][0]
         return found
 
-    async def _rows_of_runs(self, query: RunQuery) -> Sequence[Row]:
-        conditions, parameters = self._of_jobs(query.jobs)
-        if query.jobs is None or len(query.jobs) > _FEW_JOBS:
-            # Unary plus: by the ids, which are in order, and not by an index of jobs.
-            conditions = [condition.replace("job", "+job") for condition in conditions]
-        bounds = (
-            ("id < ?", query.before),
-            ("id >= ?", None if query.since is None else first_id_at(query.since)),
-            ("id < ?", None if query.until is None else first_id_at(query.until)),
-        )
-        for condition, bound in bounds:
-            if bound is not None:
-                conditions.append(condition)
-                parameters.append(bound)
-        if query.statuses:
-            conditions.append("status IN (SELECT value FROM json_each(?))")
-            parameters.append(as_json(list(query.statuses)))
-            if not {"running", "completed"} & {*query.statuses}:
-                conditions.append(NOT_COMPLETED)
-        return await self._database.plain_rows(
-            f"SELECT {RUN_COLUMNS} FROM job_run WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
-            *parameters,
-            query.limit,
-        )
-
-    def _of_jobs(self, jobs: Collection[str] | None) -> tuple[list[str], list[Value]]:
-        """The condition that a row belongs to one of these jobs, or to any of this namespace, and its parameters."""
-        if jobs is None:
-            return [self._names.condition], [*self._names.bounds]
-        if len(jobs) == 1:
-            return ["job = ?"], [self._names.key(*jobs)]
-        return ["job IN (SELECT value FROM json_each(?))"], [as_json([self._names.key(job) for job in jobs])]
-
     async def find_ids(self, part: str, job: str | None = None) -> list[str]:
-        conditions, parameters = self._of_jobs(None if job is None else (job,))
-        rows = await self._database.rows(
-            "id",
-            f"FROM (SELECT id FROM job_run INDEXED BY job_run_by_job WHERE {conditions[0]} "
-            "AND (substr(id, 1, length(?)) = ? OR substr(id, -length(?)) = ?) ORDER BY id DESC)",
-            *(*parameters, part, part, part, part),
-        )
-        return [run_id for (run_id,) in rows]
+        sql, parameters = ids_wanted(self._names, part, job)
+        return [run_id for (run_id,) in await self._database.rows("id", f"FROM ({sql})", *parameters)]
 
     async def figures(self, jobs: Collection[str] | None, *, since: int, until: int | None = None) -> list[Figures]:
         last = maxsize if until is None else until
@@ -250,11 +206,15 @@ class SQLiteStateBackend(StateBackend):
         else:
             source = f"({_DAYS}) CROSS JOIN json_each(?) CROSS JOIN job_figures USING (day) WHERE job = value"
             parameters = (as_json([self._names.key(job) for job in jobs]),)
-        rows = await self._database.rows(
-            FIGURES_COLUMNS, f"FROM {source} AND (runs <> 0 OR missed <> 0)", since, last, *parameters
-        )
-        found = (figures_of(row, job, self._damage) for row in rows if (job := self._names.own(row[1])) is not None)
-        return [figures for figures in found if figures is not None]
+        rest = f"FROM {source} AND (runs <> 0 OR missed <> 0)"
+
+        def read(transaction: Transaction) -> list[Figures]:
+            # In the thread: there may be many.
+            rows = transaction.rows(FIGURES_COLUMNS, rest, since, last, *parameters)
+            found = (figures_of(row, job, self._damage) for row in rows if (job := self._names.own(row[1])) is not None)
+            return [figures for figures in found if figures is not None]
+
+        return await self._database.read(read)
 
     async def run(self, run_id: str) -> Run | None:
         rows = await self._database.plain_rows(f"SELECT {RUN_COLUMNS}, log FROM job_run WHERE id = ?", run_id)
@@ -270,19 +230,8 @@ class SQLiteStateBackend(StateBackend):
         return await self.find_missed(MissedQuery((job,), limit=limit))
 
     async def find_missed(self, query: MissedQuery) -> list[MissedTicks]:
-        conditions, parameters = self._of_jobs(query.jobs)
-        bounds = (("id < ?", query.before), ("last_ts >= ?", query.since), ("first_ts < ?", query.until))
-        for condition, bound in bounds:
-            if bound is not None:
-                conditions.append(condition)
-                parameters.append(bound)
-        select = f"SELECT {MISSED_COLUMNS} FROM job_missed WHERE {' AND '.join(conditions)}"
-        if query.since is not None:
-            # The id of a record is made when its first tick has been missed; clocks differ.
-            oldest = first_id_at(query.since - MISSED_SPAN - _CLOCKS_DIFFER)
-            select = f"{select} AND id >= ? UNION ALL {select} AND id < ? AND {LONG_MISSED}"
-            parameters = [*parameters, oldest, *parameters, oldest]
-        rows = await self._database.plain_rows(f"{select} ORDER BY id DESC LIMIT ?", *parameters, query.limit)
+        sql, parameters = missed_wanted(self._names, query)
+        rows = await self._database.plain_rows(sql, *parameters)
         found = (missed_of(row, job, self._damage) for row in rows if (job := self._names.own(row[1])) is not None)
         return [missed for missed in found if missed is not None]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from time import monotonic
 from typing import NamedTuple
 
 from fastapi_crons.run import first_id_at
@@ -24,7 +25,9 @@ _ROWS_AT_A_TIME = 2_000
 #: A job is looked at when so large a part of the runs that it keeps may have come to it.
 _GROWTH = 0.02
 #: How long (seconds) a transaction that deletes is to take, and how many rows one deletes at least and at most.
-_WANTED, _FEWEST, _MOST = 0.005, 50, 500
+_WANTED, _FEWEST, _MOST = 0.005, 20, 500
+#: How long (seconds) it goes on at a time; what is left then is for the next time.
+_LONGEST = 15.0
 #: For how many times as long the file is left to the others after each: who finds it taken tries again later and later.
 _LEFT_ALONE = 4
 #: Every job with records of runs, or of missed ticks, is found by one look into an index.
@@ -67,6 +70,8 @@ class Pruning:
         self._seen_by_age = ""
         self._first_day = 0
         self._at_a_time = 200
+        #: When to stop, on the monotonic clock.
+        self._ends = 0.0
 
     def note(self, keys: Iterable[str]) -> None:
         """Note that a record of each of these jobs (keys) was written."""
@@ -75,6 +80,7 @@ class Pruning:
 
     async def prune(self, now: float) -> None:
         """Cut the history back to its limits."""
+        self._ends = monotonic() + _LONGEST
         oldest = first_id_at(now - self._limits.days * _DAY)
         await self._cut_back_grown(oldest)
         await self._delete_too_old(oldest)
@@ -84,7 +90,8 @@ class Pruning:
             self._first_day = first_day
 
     async def _cut_back_grown(self, oldest: str) -> None:
-        grown, self._grown = self._grown, Counter()
+        grown, since, done = self._grown, Counter[str](), False
+        self._grown = since
         try:
             if grown is None:
                 # This looks at what is too old, too.
@@ -94,14 +101,18 @@ class Pruning:
                 jobs = [job for job, number in grown.items() if number > 2 * _GROWTH * self._limits.keep]
             for start in range(0, len(jobs), _JOBS_TOGETHER):
                 await self._cut_back(jobs[start : start + _JOBS_TOGETHER], oldest)
-        except BaseException:
-            # What was not done is left to the next time.
-            self._grown = None if grown is None or self._grown is None else self._grown + grown
-            raise
-        if grown is not None:
+            done = not self._is_late()
+        finally:
+            if not done:
+                # All of them are looked at again the next time.
+                self._grown = None if grown is None else since + grown
+        if done and grown is not None:
             for job in jobs:
                 del grown[job]
-            self._grown.update(grown)
+            since.update(grown)
+
+    def _is_late(self) -> bool:
+        return monotonic() > self._ends
 
     async def _all_jobs(self) -> list[str]:
         def jobs(transaction: Transaction) -> set[object]:
@@ -122,7 +133,7 @@ class Pruning:
             for job, excess in (await self._look(jobs[start : start + _JOBS_AT_A_TIME], oldest)).items()
         }
         left = list(jobs)
-        while left:
+        while left and not self._is_late():
             runs: list[str] = []
             missed: list[str] = []
             more = []
@@ -130,12 +141,13 @@ class Pruning:
                 for job, some in (await self._some(left[start : start + _JOBS_AT_A_TIME], found)).items():
                     runs += some[0]
                     missed += some[1]
-                    if some[0] or some[1]:
+                    if max(map(len, some)) >= _ROWS_OF_A_JOB:
                         more.append(job)
             await self._delete("job_run", sorted({*runs}))
             await self._delete("job_missed", sorted(missed))
-            left = more
-        self._seen.update({job: excess.seen for job, excess in found.items()})
+            if not self._is_late():
+                left = more
+        self._seen.update({job: excess.seen for job, excess in found.items() if job not in left})
 
     async def _look(self, jobs: Sequence[str], oldest: str) -> dict[str, _Excess]:
         return await self._database.read(
@@ -180,6 +192,9 @@ class Pruning:
         async for rows in self._too_old("job_run", self._seen_by_age, oldest, "AND status <> 'running'"):
             kept = await self._always_kept({job for _, job in rows})
             await self._delete("job_run", [run_id for run_id, job in rows if run_id <= kept[job]])
+            if self._is_late():
+                self._seen_by_age = rows[0][0] if rows else self._seen_by_age
+                return
         async for rows in self._too_old("job_missed", "", oldest):
             await self._delete("job_missed", [record_id for record_id, _ in rows])
         self._seen_by_age = oldest
@@ -216,7 +231,7 @@ class Pruning:
     async def _delete(self, table: str, ids: Sequence[str]) -> None:
         """Delete rows by their ids, as many at a time as go quickly. Writers come in between."""
         done = 0
-        while done < len(ids):
+        while done < len(ids) and not self._is_late():
             part = as_json(ids[done : done + self._at_a_time])
             done += self._at_a_time
             await self._change(f"DELETE FROM {table} WHERE id IN (SELECT value FROM json_each(?))", part)

@@ -15,11 +15,12 @@ from fastapi_crons_sqlite._transaction import Transaction
 _AT_A_TIME = 2_000
 _FAILED = "status IN ('failed', 'timed_out', 'interrupted')"
 _CAN_BE_COUNTED = f"""
-    status <> 'running' AND typeof(job) = 'text' AND typeof(started_ts) IN ('integer', 'real')
+    status IN ('completed', 'cancelled', 'failed', 'timed_out', 'interrupted')
+    AND typeof(id) = 'text' AND typeof(job) = 'text' AND typeof(started_ts) IN ('integer', 'real')
     AND typeof(ended_ts) IN ('integer', 'real') AND started_ts BETWEEN 0 AND {LATEST} AND ended_ts BETWEEN 0 AND {LATEST}"""
 _COUNT_RUNS = f"""
     INSERT INTO job_figures (day, job, runs, failed, missed, longest, durations, appended)
-    SELECT day, job, sum(runs), sum(failed), 0, max(longest), group_concat(bucket || ':' || runs || ' ', ''), 0
+    SELECT day, job, sum(runs), sum(failed), 0, max(longest), coalesce(group_concat(bucket || ':' || runs || ' ', ''), ''), 0
     FROM (
         SELECT
             CAST(started_ts AS INTEGER) / 86400 AS day, job, count(*) AS runs, sum({_FAILED}) AS failed,
