@@ -54,6 +54,8 @@ def test_what_can_be_written(text: str, expected: str) -> None:
         ("2026-03-01 02:00Z", "2026-03-01T02:00:00+00:00"),
         ("today", "2026-03-29T00:00:00+01:00"),
         ("yesterday", "2026-03-28T00:00:00+01:00"),
+        ("yesterday 02:30", "2026-03-28T02:30:00+01:00"),
+        ("Today 02:30:15", "2026-03-29T03:00:00+02:00"),
         ("1d", "2026-03-28T13:00:07+01:00"),
         # Skipped, as clocks go forward: the first instant after it. Repeated, as they go back: the first of the two.
         ("2026-03-29 02:30", "2026-03-29T03:00:00+02:00"),

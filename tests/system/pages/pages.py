@@ -5,7 +5,8 @@
 - Each line of a `bash` block is run; servers go on until the next one starts, or the page ends.
 - A `console` block is commands (`$ …`), each with what it prints. `…` stands for any text, a line `...` for any lines but
   those that tell of a failure. Dates, times of day without an offset, lengths of time, ids, versions and spacing need not
-  agree; all other figures do. A command that may fail ends with `|| true`.
+  agree; all other figures do. A command that may fail ends with `|| true`. An id that was shown as `run 0123abcd` stands for
+  the one that was printed in its place in later commands.
 - `toml`, `json`, `yaml`, `ini` and `env` blocks are parsed. Blocks in other languages are refused, but for a few that are
   only shown; without a language there is only the code of other tools, under `docs/moving`.
 
@@ -68,7 +69,7 @@ ELSEWHERE = {
 _VARYING = (
     (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID"),
     (r"[\w.]+-\d+-[0-9a-f]{6}\b", "INSTANCE"),
-    (r"\brun [0-9a-f]{8}\b", "run ID"),
+    (r"\b(run|runs show) [0-9a-f]{8}\b", r"\1 ID"),
     (r"\bpid \d+", "pid 0"),
     (r"\b\d{4}-\d\d-\d\d\b", "DATE"),
     # One night of the year has no half past two.
@@ -83,6 +84,7 @@ _VARYING = (
     (r"─+", "─"),
     (r"[ \t]+", " "),
 )
+_RUN = re.compile(r"\brun ([0-9a-f]{8})\b")
 _SERVING = re.compile(r"(?:running on|Listening at:) (http://127\.0\.0\.1:\d+)")
 _STARTED = re.compile(r"[Ss]cheduler started()")
 
@@ -262,6 +264,13 @@ class PageRun:
             command, _, shown = part.partition("\n")
             printed = self._command(command)
             assert printed is None or agrees(shown, printed), f"{command} printed\n{printed}\nnot\n{shown}"
+            self._note_ids(shown, printed or "")
+
+    def _note_ids(self, shown: str, printed: str) -> None:
+        """Let the ids of runs that the page shows stand for those that were printed."""
+        on_page, in_fact = _RUN.findall(shown), _RUN.findall(printed)
+        if len(on_page) == len(in_fact):
+            self._replacements = {**self._replacements, **dict(zip(on_page, in_fact, strict=True))}
 
     def _serve(self, command: list[str], ready: re.Pattern[str]) -> None:
         self._end_server()

@@ -72,7 +72,7 @@ _WRITE_STATE = f"""
 # A database of fastapi-crons 2.x may have rows in only one of the tables, and times without an offset.
 _STATE_COLUMNS = """
     status.name, status.status, coalesce(status.instance_id, ''),
-    (coalesce(julianday(status.started_at), julianday(state.last_run)) - 2440587.5) * 86400.0,
+    round((coalesce(julianday(status.started_at), julianday(state.last_run)) - 2440587.5) * 86400.0, 3),
     success.ended_ts, success.run, success.took, coalesce(success.failures, 0)"""
 _STATES = """
     FROM job_status AS status LEFT JOIN job_state AS state ON state.name = status.name

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, time, timedelta, timezone
 
 import typer
 
 #: What can be given, for help texts and errors.
 FORMS = (
-    "30m, 2h, 3d (so long ago), now, today, yesterday (their midnight), 2026-03-01, '2026-03-01 02:00', or any ISO 8601"
+    "30m, 2h, 3d (so long ago), now, today, yesterday (their midnight), 'yesterday 02:30', 2026-03-01, '2026-03-01 02:00', "
+    "or any ISO 8601"
 )
 #: What a shell may offer.
 EXAMPLES = {
@@ -21,11 +22,13 @@ EXAMPLES = {
     "now": "this moment",
     "today": "last midnight",
     "yesterday": "midnight before",
+    "yesterday 02:30": "that time of yesterday",
 }
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _AGO = re.compile(r"(?:[0-9]{1,9}[smhdw])+")
 _PART = re.compile(r"([0-9]{1,9})([smhdw])")
 _DAYS_AGO = {"today": 0, "yesterday": 1}
+_OF_A_DAY = re.compile(r"(today|yesterday)(?:[ t]([0-9]{2}:[0-9]{2}(?::[0-9]{2})?))?")
 _EPOCH = datetime(1970, 1, 1)
 #: Outside of these years, instants can't be computed in all zones.
 _YEARS = range(2, 9999)
@@ -40,7 +43,9 @@ class Time:
     ago: int | None = None
     """So many seconds before now."""
     days_ago: int | None = None
-    """The beginning of the day so many days before today."""
+    """On the day so many days before today."""
+    of_day: time = time()
+    """And at this time of it."""
     moment: datetime | None = None
     """An instant where it has an offset, else the clock on the wall."""
 
@@ -50,11 +55,11 @@ class Time:
         wanted, iso = text.strip().lower(), text.strip()
         if wanted == "now":
             return cls(text, ago=0)
-        if wanted in _DAYS_AGO:
-            return cls(text, days_ago=_DAYS_AGO[wanted])
         if _AGO.fullmatch(wanted):
             return cls(text, ago=sum(int(number) * _UNITS[unit] for number, unit in _PART.findall(wanted)))
         try:
+            if (day := _OF_A_DAY.fullmatch(wanted)) is not None:
+                return cls(text, days_ago=_DAYS_AGO[day[1]], of_day=time.fromisoformat(day[2] or "00:00"))
             moment = datetime.fromisoformat(f"{iso[:-1]}+00:00" if wanted.endswith("z") else iso)
         except ValueError:
             raise typer.BadParameter(f"{text!r} is not a time; give {FORMS}") from None
@@ -71,7 +76,7 @@ class Time:
             moment = self.moment.replace(microsecond=0)
             return moment if moment.tzinfo is not None else _on_the_wall(moment, zone)
         if self.days_ago is not None:
-            today = _shown(int(now), zone).replace(hour=0, minute=0, second=0, tzinfo=None)
+            today = datetime.combine(_shown(int(now), zone).date(), self.of_day)
             return _on_the_wall(today - timedelta(days=self.days_ago), zone)
         assert self.ago is not None
         try:
