@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from fastapi_crons import Crons, InvalidArgumentError, UnknownJobError
+from fastapi_crons import Crons, InvalidArgumentError, StoreUnavailableError, UnknownJobError
 from fastapi_crons.management.management import Management
 from fastapi_crons.management.plan.planned import PlannedJob
 from fastapi_crons.schedules import AtStart, Every
-from fastapi_crons.state import SQLiteStateBackend
+from fastapi_crons.state import MemoryStateBackend, SQLiteStateBackend
+from fastapi_crons.state.figures import Figures
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
 from tests.support import nothing
@@ -224,6 +226,23 @@ async def test_ticks_that_runs_and_starts_make_are_shown_as_far_as_they_are_know
     assert notes(running) == "its next tick is counted from the end of each run, and not known before"
     assert notes(await planned(crons, "start")) == "it is due at the next start"
     await clock.advance(crons, minutes=10)
+
+
+class WithoutFigures(MemoryStateBackend):
+    """A state store that does not get to its figures in time."""
+
+    async def figures(self, jobs: Collection[str] | None, *, since: int, until: int | None = None) -> list[Figures]:
+        raise StoreUnavailableError("too slow")
+
+
+async def test_what_is_due_is_known_without_the_state_store(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons(state_backend=WithoutFigures())
+    crons.cron("*/5 * * * *", name="job")(nothing)
+    await crons.start()
+    await clock.advance(crons, minutes=5)
+    plan = await Management(crons).plan(hours=1)
+    assert [(each.ticks.number, each.p95) for each in plan.jobs] == [(12, None)]
+    assert not plan.has_durations
 
 
 class Endless:

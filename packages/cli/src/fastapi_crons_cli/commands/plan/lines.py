@@ -123,6 +123,8 @@ def _sentences(plan: Plan, zone: str) -> Iterator[str]:
     for crowd in plan.collisions.crowds:
         yield f"the hour from {clock_time(utc_datetime(crowd.hour), zone)} on is crowded: {crowd.ticks:,} ticks"
     yield from (change.text for change in plan.changes)
+    if not plan.has_durations:
+        yield "the state store did not answer, so it is not known how long jobs usually take, and which of their runs overlap"
     yield from _looked_at(plan.collisions, plan.until, zone)
 
 

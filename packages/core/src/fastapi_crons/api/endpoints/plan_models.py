@@ -157,6 +157,9 @@ class PlanModel(BaseModel):
         description="Up to when it was looked for these two; before `until` for very many ticks"
     )
     clock_changes: list[ClockChangeModel] = Field(description="Clock changes in the span, in the zones of these jobs")
+    has_durations: bool = Field(
+        description="False where the state store did not answer, so that it is not known how long jobs usually take"
+    )
 
     @classmethod
     def of(cls, plan: Plan, *, details: bool) -> PlanModel:
@@ -169,4 +172,5 @@ class PlanModel(BaseModel):
             crowds=[CrowdModel.of(crowd) for crowd in plan.collisions.crowds],
             looked_until=utc_datetime(plan.collisions.until),
             clock_changes=[ClockChangeModel.of(change) for change in plan.changes],
+            has_durations=plan.has_durations,
         )

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Collection
 from typing import TYPE_CHECKING, TypeVar
 
+from fastapi_crons.errors import StoreUnavailableError
 from fastapi_crons.job import CronJob
 from fastapi_crons.management.plan.deploy import Deploy, deploy_of
 from fastapi_crons.management.plan.plan import FIGURES_DAYS, Plan, PlanRecords, end_of_span, plan_of
 from fastapi_crons.state.client import answer_of
-from fastapi_crons.state.figures import day_of
+from fastapi_crons.state.figures import Figures, day_of
 
 if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
@@ -42,17 +43,24 @@ class Planning:
     ) -> tuple[PlanRecords, set[str]]:
         """What is on record of these names, or of all, and the owners of the running instances that run jobs."""
         now = self._engine.clock.now()
-        since = day_of(now) - FIGURES_DAYS
         known, instances, figures = await asyncio.gather(
             self._answer(self._engine.locks.known(None if names is None else list(names))),
             self._answer(self._engine.locks.instances()),
-            self._answer(self._engine.state.figures(names, since=since)),
+            self._figures(names),
         )
         living = {each.instance.owner for each in instances if each.jobs}
         if self._engine.runs_ticks:
             living.add(self._engine.instance.owner)
         by_name = {each.job: each for each in known}
         return PlanRecords(now, until, jobs, by_name, len(living), figures, self._config), living
+
+    async def _figures(self, names: Collection[str] | None) -> list[Figures] | None:
+        """The figures of the last days; None where the state store does not answer: what is due is known without them."""
+        since = day_of(self._engine.clock.now()) - FIGURES_DAYS
+        try:
+            return await self._answer(self._engine.state.figures(names, since=since))
+        except StoreUnavailableError:
+            return None
 
     async def _answer(self, call: Awaitable[T]) -> T:
         return await answer_of(call, self._config.store_timeout, "the store")

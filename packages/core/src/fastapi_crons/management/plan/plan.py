@@ -37,8 +37,8 @@ class PlanRecords:
     """What the lock store knows of them."""
     instances: int
     """How many running instances run jobs."""
-    figures: Collection[Figures]
-    """Of the last days."""
+    figures: Collection[Figures] | None
+    """Of the last days; None where the state store did not answer."""
     config: CronConfig
 
 
@@ -55,6 +55,8 @@ class Plan:
     collisions: Collisions
     changes: tuple[ClockChange, ...]
     """The clock changes in the span, of all zones of these jobs."""
+    has_durations: bool
+    """False where the state store did not answer, so that it is not known how long jobs usually take."""
 
 
 async def plan_of(records: PlanRecords) -> Plan:
@@ -63,7 +65,7 @@ async def plan_of(records: PlanRecords) -> Plan:
     ticks: dict[Schedule, Ticks] = {}
     changes: dict[str, list[ClockChange]] = {}
     planned: list[PlannedJob] = []
-    figures = _by_job(records.figures)
+    figures = _by_job(records.figures or ())
     running: dict[Schedule, list[CronJob]] = {}
     for job in records.jobs:
         await patience.give_turn()
@@ -87,7 +89,8 @@ async def plan_of(records: PlanRecords) -> Plan:
     )
     zones = {each.job.schedule_zone for each in planned}
     all_changes = sorted(change for zone in zones for change in changes[zone])
-    return Plan(since, records.until, tuple(planned), len(records.jobs) - len(planned), found, tuple(all_changes))
+    idle = len(records.jobs) - len(planned)
+    return Plan(since, records.until, tuple(planned), idle, found, tuple(all_changes), records.figures is not None)
 
 
 def end_of_span(now: float, hours: float, until: datetime | None) -> int:
