@@ -18,7 +18,10 @@ def code_of(text: str) -> str:
     return re.sub(r"--[^\n]*|'[^']*'", "", text)
 
 
-@pytest.mark.parametrize("script", [scripts.lock_script(), scripts.history_script()])
+HISTORY_OPERATIONS = ("open", "write", "prune", "forget", "runs")
+
+
+@pytest.mark.parametrize("script", [scripts.lock_script(), *map(scripts.history_script, HISTORY_OPERATIONS)])
 def test_each_name_in_capitals_is_defined_in_the_script_or_put_in(script: str) -> None:
     code = code_of(script)
     defined = {name for names in re.findall(r"^local ([A-Z_, ]+) =", code, re.MULTILINE) for name in names.split(", ")}
