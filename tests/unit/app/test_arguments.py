@@ -116,3 +116,16 @@ def test_a_value_is_validated_once_wherever_it_comes_from() -> None:
     assert job(work, count="3").kwargs == {"count": 6}
     assert ManualRun(job(work), kwargs={"count": "3"}, texts=True).kwargs == {"count": 6}
     assert ManualRun(job(work), kwargs={"count": 3}).kwargs == {"count": 6}
+
+
+def test_secrets_among_arguments_are_not_shown_where_a_job_is_printed() -> None:
+    def login(password: str, options: dict[str, object], region: str) -> None: ...
+
+    kwargs: dict[str, object] = {"password": "pencil", "options": {"api_key": "rubber", "size": 3}, "region": "eu"}
+    job = CronJob(login, "* * * * *", "login", kwargs=kwargs)
+    for shown in (repr(job), str(job), repr([job]), repr(ManualRun(job, kwargs=kwargs))):
+        assert "pencil" not in shown
+        assert "rubber" not in shown
+        assert '"password": "***"' in shown
+        assert '"size": 3' in shown
+        assert "eu" in shown

@@ -165,6 +165,21 @@ def test_a_decorator_without_an_expression_is_refused() -> None:
     assert crons.get_jobs() == []
 
 
+class Half:
+    text = "half"
+
+    def next_after(self, instant: datetime) -> datetime | None: ...
+
+
+def test_what_lacks_a_part_of_the_protocol_of_schedules_is_refused_with_that_part() -> None:
+    with pytest.raises(ScheduleError, match=r"expr of job 'x' must be a .*Schedule, not <.*>, which lacks 'between'"):
+        CronJob(job, Half(), "x")  # type: ignore[arg-type]
+    with pytest.raises(ScheduleError, match=r"expr must be a .*Schedule, not <.*>, which lacks 'between'"):
+        Crons().cron(Half())  # type: ignore[arg-type]
+    with pytest.raises(ScheduleError, match=r"must be a cron expression or a Schedule, not 42$"):
+        CronJob(job, 42, "x")  # type: ignore[arg-type]
+
+
 def test_the_next_run_is_after_now_in_the_jobs_zone() -> None:
     tick = CronJob(job, "30 4 * * *", timezone="Asia/Tokyo").next_run
     assert tick is not None

@@ -26,7 +26,7 @@ from fastapi_crons.functions.dependencies import fault_of as dependency_fault_of
 from fastapi_crons.functions.parameters import Parameters, kind_of_client, not_evaluated, parameters_of_job
 from fastapi_crons.job_checks import checked_name, checked_retry_on, checked_tags, default_name
 from fastapi_crons.run import Trigger
-from fastapi_crons.schedule.base import Schedule
+from fastapi_crons.schedule.base import Schedule, lacking
 from fastapi_crons.schedule.cron import zone_name
 from fastapi_crons.schedules.of_job import (
     check_options,
@@ -113,9 +113,9 @@ class CronJob:
     """Whether ticks are run. A manual run is possible either way."""
     store_result: bool
     """Whether the function's return value is stored with the run."""
-    kwargs: Mapping[str, object]
+    kwargs: Mapping[str, object] = field(repr=False)
     """What the function is called with, by name, checked against its annotations and converted to what they say."""
-    arguments_json: str | None = field(init=False, repr=False)
+    arguments_json: str | None = field(init=False)
     """The same as JSON text, without secrets; None for a job without arguments."""
     arguments_digest: str = field(init=False, repr=False)
     """The same as a short text, by which an edit of them is recognised; empty for a job without arguments."""
@@ -235,7 +235,7 @@ class CronJob:
         if missing:
             raise JobDefinitionError(
                 f"job {brief(self.name)}: no value is given for {_parameters(missing)}{_not_evaluated(parameters)}; give "
-                "kwargs=…, or defaults"
+                "kwargs=… to the job or to its own JobGroup, or defaults"
             )
         return MappingProxyType(checked)
 
@@ -340,7 +340,7 @@ def check_expression(expr: object) -> None:
             f"@crons.cron was given no expression for {brief(default_name(expr))}; "
             'write it like @crons.cron("*/5 * * * *")'
         )
-    raise ScheduleError(f"expr must be a cron expression or a Schedule, not {brief(expr)}")
+    raise ScheduleError(f"expr must be a cron expression or a Schedule, not {brief(expr)}{lacking(expr)}")
 
 
 def _parameters(parameters: list[str]) -> str:
@@ -373,7 +373,7 @@ class ManualRun:
     """Why they ask for it."""
     trigger: Trigger = "code"
     """Where the request comes from."""
-    kwargs: Mapping[str, object] = field(default_factory=dict)
+    kwargs: Mapping[str, object] = field(default_factory=dict, repr=False)
     """Arguments of this run, in place of the job's own, or in addition to them."""
     tick: int | None = None
     """The tick (Unix seconds) that is run again; None for a run without a tick."""

@@ -35,6 +35,13 @@ class Schedule(Protocol):
         """The due instants in (after, until], ascending, aware and in UTC: the same that `next_after` returns one by one."""
 
 
+def lacking(other: object) -> str:
+    """What something that is no `Schedule` lacks, to be added to the error; empty where it has nothing of one."""
+    parts = ("text", "next_after", "between")
+    missing = [part for part in parts if not hasattr(other, part)]
+    return f", which lacks {' and '.join(map(repr, missing))}" if 0 < len(missing) < len(parts) else ""
+
+
 class ZonedSchedule(ABC):
     """A schedule that is known by its text and its zone. Immutable; equal where both are equal.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fastapi_crons._util.text import brief
 from fastapi_crons.errors import JobDefinitionError, ScheduleError
 from fastapi_crons.schedule._parser import doubts
-from fastapi_crons.schedule.base import Schedule, ZonedSchedule
+from fastapi_crons.schedule.base import Schedule, ZonedSchedule, lacking
 from fastapi_crons.schedule.cron import cron_schedule
 from fastapi_crons.schedule.trial import tried
 from fastapi_crons.schedules.texts import is_written_in_python, schedule_of_text
@@ -18,7 +18,9 @@ def schedule_of_job(name: str, expr: object, timezone: str | None) -> Schedule:
     if isinstance(expr, str):
         return cron_schedule(expr) if timezone is None else cron_schedule(expr, timezone)
     if not isinstance(expr, Schedule) or isinstance(expr, type):
-        raise ScheduleError(f"expr of job {brief(name)} must be a cron expression or a Schedule, not {brief(expr)}")
+        raise ScheduleError(
+            f"expr of job {brief(name)} must be a cron expression or a Schedule, not {brief(expr)}{lacking(expr)}"
+        )
     if timezone is not None and not takes_zone(expr):
         raise JobDefinitionError(
             f"timezone of job {brief(name)} can't be set: it is for cron expressions and schedules without a zone of their "
