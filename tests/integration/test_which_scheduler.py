@@ -328,3 +328,17 @@ def test_a_factory_registers_a_plugin_again() -> None:
     with TestClient(apps[1]):
         pass
     assert [plugin.started for plugin in plugins] == [0, 1, 1]
+
+
+@pytest.mark.parametrize("given", [APIRouter(), 5, "main:app", FastAPI])
+def test_what_is_no_app_is_refused_with_what_to_give(given: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"Crons takes the FastAPI app, not .*; give it like Crons\(app\)"):
+        Crons(given)
+
+
+def test_a_scheduler_that_is_included_as_a_router_is_refused_with_what_to_include() -> None:
+    app = FastAPI()
+    with pytest.raises(AttributeError, match=r"no router; include its endpoints: app.include_router\(get_cron_router"):
+        app.include_router(Crons(app))  # type: ignore[arg-type]
+    with pytest.raises(AttributeError, match=r"^'Crons' object has no attribute 'add_job'$"):
+        Crons(app).add_job  # type: ignore[attr-defined]  # noqa: B018

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Body, Depends, FastAPI, Query, WebSocket
+from fastapi import Body, Depends, FastAPI, Query, Security, WebSocket, params
 
 from fastapi_crons import CronJob, Crons, JobContext, JobDefinitionError
 from fastapi_crons.testing import VirtualClock
@@ -113,3 +113,16 @@ def default() -> int:
 
 async def wants_default(limit: Annotated[int, Depends(default)]) -> int:
     return limit
+
+
+@pytest.mark.parametrize("marker", [Depends, Security, params.Depends])
+def test_a_marker_that_is_not_called_is_refused_with_what_to_write(marker: Any) -> None:
+    def by_default(session: Any = marker) -> None: ...
+
+    async def annotated(session: Any) -> None: ...
+
+    annotated.__annotations__["session"] = Annotated[Any, marker]  # no name that is looked up in this module
+    for func in (by_default, annotated):
+        with pytest.raises(JobDefinitionError) as caught:
+            CronJob(func, "* * * * *", "job")
+        assert f"parameter 'session'): {marker.__name__} is not called; write {marker.__name__}(…)" in str(caught.value)

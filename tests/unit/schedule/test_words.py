@@ -300,25 +300,28 @@ def test_ordinary_expressions_have_ordinary_words(expr: str, words: str) -> None
     assert in_words(expr) == words
 
 
+AT_DISTANCES = "; for equal distances, write Every({}) of fastapi_crons.schedules"
+
+
 @pytest.mark.parametrize(
-    ("expr", "step", "field", "left"),
+    ("expr", "step", "field", "left", "instead"),
     [
-        ("*/90 * * * *", "*/90", "minute", 0),
-        ("0 */25 * * *", "*/25", "hour", 0),
-        ("0 0 */32 * *", "*/32", "day of month", 1),
-        ("0 0 1 */13 *", "*/13", "month", 1),
-        ("0 0 * * mon-fri/6", "mon-fri/6", "day of week", 1),
-        ("* * * * * 5,0-30/40", "0-30/40", "second", 0),
+        ("*/90 * * * *", "*/90", "minute", 0, AT_DISTANCES.format("minutes=90")),
+        ("0 */25 * * *", "*/25", "hour", 0, AT_DISTANCES.format("hours=25")),
+        ("0 0 */32 * *", "*/32", "day of month", 1, AT_DISTANCES.format("days=32")),
+        ("0 0 1 */13 *", "*/13", "month", 1, ""),
+        ("0 0 * * mon-fri/6", "mon-fri/6", "day of week", 1, ""),
+        ("* * * * * 5,0-30/40", "0-30/40", "second", 0, ""),
     ],
 )
 def test_a_step_larger_than_its_field_is_warned_of_once_when_a_job_is_defined(
-    expr: str, step: str, field: str, left: int, caplog: pytest.LogCaptureFixture
+    expr: str, step: str, field: str, left: int, instead: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     CronJob(print, expr, "poll")
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert record.getMessage() == (
-        f"job 'poll': the step of '{step}' in the {field} field is larger than its range, so only {left} matches"
+        f"job 'poll': the step of '{step}' in the {field} field is larger than its range, so only {left} matches{instead}"
     )
 
 

@@ -212,6 +212,16 @@ def dependency_of(parameter: inspect.Parameter) -> object:
     return next((mark for mark in marks if isinstance(mark, params.Depends)), None)
 
 
+def uncalled_dependency(parameter: inspect.Parameter) -> str | None:
+    """The name of `Depends` or `Security`, where a parameter has that without a call; None for any other one."""
+    fastapi, params = sys.modules.get("fastapi"), sys.modules.get("fastapi.params")
+    if fastapi is None or params is None:
+        return None
+    markers = (fastapi.Depends, fastapi.Security, params.Depends, params.Security)
+    marks = (parameter.default, *_marks(parameter.annotation))
+    return next((str(marker.__name__) for marker in markers for mark in marks if mark is marker), None)
+
+
 def passed_by_partial(function: Callable[..., object]) -> dict[str, object]:
     """The arguments that a partial passes; those by position under their number."""
     if not isinstance(function, functools.partial):

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Mu
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from fastapi_crons._util.callables import annotation_of, dependency_of, reached
+from fastapi_crons._util.callables import annotation_of, dependency_of, reached, uncalled_dependency
 from fastapi_crons.errors import DependencyError
 from fastapi_crons.functions.parameters import is_request, kind_of_client
 
@@ -162,6 +162,9 @@ def fault_of(dependencies: Mapping[str, inspect.Parameter]) -> str | None:
     """Why FastAPI can't resolve dependencies for a job, as far as it can be known before a run; None where it can."""
     from fastapi.openapi.utils import get_openapi
 
+    marker = next(filter(None, map(uncalled_dependency, dependencies.values())), None)
+    if marker is not None:
+        return f"{marker} is not called; write {marker}(…) with the function that opens it"
     try:
         route = Resolver(dependencies, Served).route
         described = get_openapi(title="", version="", routes=[route])["paths"][_PATH]["post"]

@@ -16,6 +16,7 @@ from fastapi_crons._util.callables import (
     passed_by_partial,
     reached,
     required_parameters,
+    uncalled_dependency,
 )
 from fastapi_crons._util.text import brief
 
@@ -78,7 +79,7 @@ def parameters_of_job(function: Callable[..., object]) -> Parameters:
             if known or parameter.kind not in _BY_NAME:
                 continue
             evaluated = parameter.replace(annotation=annotation_of(inner, parameter))
-            if dependency_of(evaluated) is not None or is_injected(evaluated.annotation):
+            if dependency_of(evaluated) or uncalled_dependency(evaluated) or is_injected(evaluated.annotation):
                 dependencies[name] = evaluated
             elif name == "context" or _is_context(evaluated.annotation):
                 context.append(name)

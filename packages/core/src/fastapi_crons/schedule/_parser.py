@@ -155,6 +155,19 @@ def _conflict(days: Days, fields: Sequence[str]) -> str:
     return f"{', '.join(named[:-1])} and {named[-1]} never occur together"
 
 
+def _at_distances(fields: list[str], field: str) -> str:
+    """What to write where a field such as `*/90` means equal distances; empty where other fields limit them."""
+    place, units = (
+        _FIELDS.index(field),
+        {"minute": "minutes", "hour": "hours", "day of month": "days", "second": "seconds"},
+    )
+    larger = fields[:5] if field == "second" else fields[place + 1 : 5]
+    if not fields[place].startswith("*/") or "," in fields[place] or field not in units or set(larger) != {"*"}:
+        return ""
+    period = f"{units[field]}={int(fields[place][2:])}"
+    return f"; for equal distances, write Every({period}) of fastapi_crons.schedules"
+
+
 #: Second, minute, hour and days of the week, in the order of Spring, where it can be read in ours, too.
 _IN_SPRING = re.compile(r"0+ [\d*,/-]+ [\d,-]+ \* \* [1-7](?:[,-][1-7])*")
 
@@ -172,6 +185,7 @@ def doubts(expr: str) -> tuple[str, ...]:
                 only = _numbers(field, _expand(field, item)[0])[0]
                 found.append(
                     f"the step of {item!r} in the {field} field is larger than its range, so only {only} matches"
+                    f"{_at_distances(fields, field)}"
                 )
     if len(fields) > 5 and len(parse(expr).times.seconds) == len(_RANGES["second"]) and set(fields[:5]) != {"*"}:
         hint = instead_of_fields(fields, _can_be_parsed) if fields[0][0] in "0*" else ""

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from datetime import tzinfo
 from enum import Enum
-from typing import TYPE_CHECKING, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, NoReturn, TypedDict, TypeVar, overload
 
 from fastapi_crons.job import JobFunc, Overlap, Place, check_expression
 from fastapi_crons.plugins.added import HookFunc
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 FuncT = TypeVar("FuncT", bound=JobFunc)
 HookT = TypeVar("HookT", bound=HookFunc)
+
+
+#: What `include_router` of FastAPI's newer and older versions asks a router for first.
+_OF_ROUTERS = ("_contains_router", "routes", "prefix")
 
 
 class _Missing(Enum):
@@ -45,6 +49,15 @@ class JobOptions(TypedDict, total=False):
 
 class Decorators(ABC):
     """Base class of `Crons` and `JobGroup`."""
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Nothing: `app.include_router(crons)` would otherwise end in a private name of FastAPI's routers."""
+            kind, advice = type(self).__name__, ""
+            if name in _OF_ROUTERS:
+                advice = f"; a {kind} is no router; include its endpoints: app.include_router(get_cron_router())"
+            raise AttributeError(f"{kind!r} object has no attribute {name!r}{advice}", name=name, obj=self)
 
     @abstractmethod
     def _declare(self, func: JobFunc, expr: str | Schedule, name: str | None, options: Mapping[str, object]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 from fastapi_crons._util.executions import Caller, caller
+from fastapi_crons._util.text import brief
 from fastapi_crons.errors import ConfigurationError
 from fastapi_crons.registry import JobRegistry
 from fastapi_crons.scheduler.lifespan import refuse_inside_lifespan
@@ -117,6 +118,7 @@ class Schedulers(Generic[SchedulerT]):
         """
         newest = self.newest
         if app is not None:
+            _check_app(app)
             own = self.of_app(app)
             if own is not None:
                 own.given.check_includes(given)
@@ -140,3 +142,9 @@ class Schedulers(Generic[SchedulerT]):
             if here and not scheduler.running and all(place.is_later_execution_than(made) for made in here):
                 return scheduler
         return None
+
+
+def _check_app(app: object) -> None:
+    """Raises `ConfigurationError` for what can't be an app: a router, a store, the class of an app."""
+    if isinstance(app, type) or not hasattr(app, "router"):
+        raise ConfigurationError(f"Crons takes the FastAPI app, not {brief(app)}; give it like Crons(app)")

@@ -96,7 +96,7 @@ class _Encoder:
             if isinstance(value, BaseModel):
                 yield from self._weigh(_fields_of(value))
             value = self._converted(value)
-        raise TypeError(f"a {type_name(original)} can't be made JSON")
+        raise TypeError(f"a value of type {type_name(original)} can't be made JSON")
 
     def _key(self, key: object) -> Iterator[str]:
         for _ in range(_MAX_CONVERSIONS):
@@ -208,7 +208,7 @@ class _Encoder:
             try:
                 return _own(vars(value))
             except TypeError:
-                raise TypeError(f"a {type_name(value)} can't be made JSON") from None
+                raise TypeError(f"a value of type {type_name(value)} can't be made JSON") from None
 
     def _bounded(self, items: object) -> list[object]:
         """The items. Raises where there are more than could be stored."""
