@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from fastapi_crons._util.callables import annotation_of, dependency_of, reached, uncalled_dependency
 from fastapi_crons.errors import DependencyError
+from fastapi_crons.functions import plain_yield
 from fastapi_crons.functions.parameters import is_request, kind_of_client
 
 if TYPE_CHECKING:
@@ -76,12 +77,18 @@ class Resolver:
 
         self._served = served
         self.route = self._route(dependencies)
+        self._plain_yield = (
+            plain_yield.Overrides(self._overrides_of_app, self.route.dependant) if plain_yield.is_needed() else None
+        )
         # An app has this middleware around its routes: it closes what dependencies leave open until the response is sent.
         self._endpoint = AsyncExitStackMiddleware(self.route.app)
 
     @property
     def dependency_overrides(self) -> Mapping[Callable[..., object], Callable[..., object]]:
-        """Those of the app, as FastAPI asks for them at each call."""
+        """As FastAPI asks for them at each call."""
+        return self._overrides_of_app() if self._plain_yield is None else self._plain_yield
+
+    def _overrides_of_app(self) -> Mapping[Callable[..., object], Callable[..., object]]:
         app = self._served().app
         return {} if app is None else app.dependency_overrides
 
