@@ -202,7 +202,7 @@ async def test_late_ticks_of_many_jobs_start_a_few_at_a_time(clock: VirtualClock
     assert (len(together), max(together)) == (6, 2)
 
 
-async def test_a_month_of_five_minute_ticks_misses_none(clock: VirtualClock) -> None:
+async def test_a_week_of_five_minute_ticks_misses_none(clock: VirtualClock) -> None:
     crons = Crons(state_backend=MemoryStateBackend(), clock=clock)
     ran = 0
 
@@ -212,9 +212,9 @@ async def test_a_month_of_five_minute_ticks_misses_none(clock: VirtualClock) -> 
         ran += 1
 
     await crons.start()
-    await clock.advance(crons, days=31)
+    await clock.advance(crons, days=7)
     await crons.stop()
-    assert ran == 31 * 24 * 12
+    assert ran == 7 * 24 * 12
 
 
 class _SlowLock(LocalLockBackend):
