@@ -104,3 +104,16 @@ def test_an_inclusion_that_brings_an_argument_which_a_job_does_not_take_is_refus
     ):
         outer.include(inner)
     assert arguments_of(into) == arguments_of(outer) == {"report": {"region": "eu"}}
+
+
+def test_what_a_function_can_not_do_without_comes_from_the_job_or_its_own_group() -> None:
+    def needs(region: str) -> None: ...
+
+    inner, outer = JobGroup(), JobGroup(kwargs={"region": "eu"})
+    outer.include(inner)
+    with pytest.raises(
+        JobDefinitionError, match=r"parameter 'region'; give kwargs=… to the job or to its own JobGroup"
+    ):
+        inner.cron("0 * * * *")(needs)
+    outer.cron("0 * * * *")(needs)
+    assert arguments_of(outer) == {"needs": {"region": "eu"}}
