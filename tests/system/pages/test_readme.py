@@ -79,7 +79,7 @@ def test_every_command_line_works_in_the_folder_of_the_five_minute_app() -> None
         command, *shown = block.splitlines()
         assert [re.sub(r"[\d.]+s$", "0.00s", line) for line in _run(command.removeprefix("$ ")).splitlines()] == shown
     commands = [command for command in COMMANDS if command.startswith("fastapi-crons ")]
-    assert len(commands) == 12
+    assert len(commands) == 13
     for command in commands:
         _run(command)
     assert Path(".env").read_text() == "CRON_TIMEZONE=Europe/Berlin\n"

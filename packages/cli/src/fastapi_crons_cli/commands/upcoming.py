@@ -132,7 +132,7 @@ def _asked(what: list[str], zone: str | None, app: str | None) -> list[Asked]:
 
 def _jobs(app: str | None) -> dict[str, Asked]:
     """The jobs of the app, or those that the stores know, with their pauses."""
-    from fastapi_crons.errors import StoreError
+    from fastapi_crons.errors import CronsError
     from fastapi_crons_cli.apps import NoAppError
     from fastapi_crons_cli.output import said
     from fastapi_crons_cli.session import load_app, with_stores
@@ -142,7 +142,9 @@ def _jobs(app: str | None) -> dict[str, Asked]:
 
     try:
         jobs, pauses = with_stores(ask, app=app)
-    except StoreError as error:
+    except NoAppError:
+        raise
+    except CronsError as error:  # the schedules of an app are known whatever there is with its stores
         try:
             jobs, pauses = load_app(app).crons.get_jobs(), {}
         except NoAppError:
