@@ -65,7 +65,7 @@ class _Odd(MemoryStateBackend):
             await asyncio.Event().wait()
         raise KeyError("redis://:hunter2@host is gone")
 
-    states = runs = run = missed = _fail
+    states = runs = run = missed = find_runs = find_missed = find_ids = figures = _fail
 
 
 @pytest.mark.parametrize("hangs", [False, True])
@@ -81,6 +81,9 @@ async def test_a_store_that_fails_in_its_own_way_is_a_503_too(make_crons: MakeCr
             path("job"),
             path("job", "runs"),
             path("job", "ticks", "2026-03-01T00:00:00Z"),
+            "/runs",
+            "/missed",
+            "/stats",
             "/scheduler",
         ):
             answer = await api.get(where)

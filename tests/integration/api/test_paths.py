@@ -15,7 +15,7 @@ def test_everything_in_the_schema_is_described(crons: Crons) -> None:
     app = FastAPI()
     app.include_router(get_cron_router(crons), prefix="/api")
     schema = app.openapi()
-    assert len(schema["paths"]) == 12
+    assert schema["paths"].keys() >= {"/api/crons", "/api/runs", "/api/missed", "/api/stats", "/api/plan", "/api/scheduler"}
     for where, methods in schema["paths"].items():
         for method, operation in methods.items():
             assert operation.get("description"), where
@@ -70,6 +70,6 @@ def test_every_path_with_a_job_calls_it_job_name() -> None:
     Crons(app, state_backend=MemoryStateBackend())
     app.include_router(get_cron_router(), prefix="/api")
     paths = [path for path in app.openapi()["paths"] if path.startswith("/api/crons/")]
-    assert len(paths) == 8
+    assert len(paths) >= 8
     assert all(path.startswith("/api/crons/{job_name}") for path in paths)
     assert "/api/crons/{job_name}/run" in paths

@@ -50,7 +50,7 @@ def test_texts_of_jobs_are_neither_markup_nor_control_sequences(fastapi_crons: C
 def test_wrong_usage_is_told_from_errors(fastapi_crons: Cli, project: Path) -> None:
     assert fastapi_crons("nope").exit_code == 2
     assert fastapi_crons("run-job").exit_code == 2
-    assert fastapi_crons("why", "endless", "yesterday").exit_code == 2
+    assert fastapi_crons("why", "endless", "last night").exit_code == 2
 
 
 def test_what_nobody_expected_is_a_sentence_too(
