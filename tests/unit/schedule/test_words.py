@@ -123,7 +123,7 @@ def read_days(text: str) -> Matches:
     # The numbers of days are a list inside a list: taken out first.
     days = re.match(r"days? [\d, andto.]+?(?=, the | and the |$)", kept)
     if days is not None:
-        kept = kept.replace(days[0], "#")
+        kept = kept.replace(days[0], "#", 1)
     items = listed(kept)
     assert text.endswith(" of the month") is any(item == "#" or item.startswith("the ") for item in items)
     readers = [read_day(days[0] if days and item == "#" else item) for item in items]
