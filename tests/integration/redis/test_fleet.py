@@ -119,6 +119,32 @@ async def test_a_pause_holds_everywhere_and_ends_everywhere(two: list[Crons]) ->
     assert "paused" in {row.reason for row in await Management(other).missed("each_second")}
 
 
+async def test_an_instance_drains_at_once_when_another_one_asks(two: list[Crons]) -> None:
+    one, other = two
+    running = asyncio.ensure_future(other.run_job("long"))
+    await until_async(lambda: Management(one).runs("long"))
+    (view,) = await Management(one).drains.drain("other")
+
+    async def heard() -> bool:
+        (found,) = await Management(one).drains.look([view.instance.instance.owner])
+        return found.draining and [(run.job, run.limit) for run in found.runs] == [("long", "unlimited")]
+
+    await until_async(heard)
+
+    def runs() -> Awaitable[list[Run]]:
+        return Management(one).runs("each_second", limit=500)
+
+    before = len([run for run in await runs() if run.instance == "other"])
+    await asyncio.sleep(4)
+    found = await runs()
+    assert len([run for run in found if run.instance == "other"]) == before
+    ticks = sorted(run.tick_ts or 0 for run in found)
+    assert ticks == list(range(ticks[0], ticks[-1] + 1)), "none is lost, and none doubled"
+    (left,) = await Management(one).runs("long")
+    assert await one.cancel_run(left.id)
+    assert (await running).status == "cancelled"
+
+
 async def _long() -> None:
     await asyncio.sleep(60)
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         StoreUnusableError,
         TickRefusedError,
         UnknownBackfillError,
+        UnknownInstanceError,
         UnknownJobError,
         UnknownRunError,
     )
@@ -78,6 +79,7 @@ __all__ = [
     "StoreUnusableError",
     "TickRefusedError",
     "UnknownBackfillError",
+    "UnknownInstanceError",
     "UnknownJobError",
     "UnknownRunError",
     "get_cron_router",

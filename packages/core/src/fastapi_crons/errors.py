@@ -11,6 +11,7 @@
     ├── TickRefusedError                      a tick is not run again: it ran, is no tick, or is still to be run
     ├── BackfillError (ValueError)            a span of ticks can't be made up for as asked
     ├── UnknownBackfillError (LookupError)    no backfill of that id on this instance
+    ├── UnknownInstanceError (LookupError)    no living instance of that name
     ├── NotInForceError                       a manual run was refused: other instances have another definition of the job
     ├── ConfigurationError (ValueError)       settings that can't be used
     ├── PluginError                           a plugin that can't be loaded or used
@@ -76,6 +77,10 @@ class BackfillError(CronsError, ValueError):
 
 class UnknownBackfillError(CronsError, LookupError):
     """No backfill of this job has this id on the instance that was asked."""
+
+
+class UnknownInstanceError(CronsError, LookupError):
+    """No living instance has this name."""
 
 
 class NotInForceError(CronsError):

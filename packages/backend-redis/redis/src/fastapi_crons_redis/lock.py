@@ -141,6 +141,9 @@ class RedisLockBackend(LockBackend):
     async def cancel(self, run_ids: Collection[str], actor: str | None) -> set[str]:
         return set(await self._do("cancel", [list(run_ids), actor]))
 
+    async def drain(self, owners: Collection[str]) -> set[str]:
+        return set(await self._do("drain", list(owners)))
+
     async def last_handled(self, jobs: Sequence[str]) -> list[int | None]:
         return list(await self._do("last_handled", jobs))
 

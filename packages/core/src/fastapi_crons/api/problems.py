@@ -30,6 +30,7 @@ from fastapi_crons.errors import (
     TickRefusedError,
     TooManyListenersError,
     UnknownBackfillError,
+    UnknownInstanceError,
     UnknownJobError,
     UnknownRunError,
 )
@@ -50,6 +51,7 @@ _STATUSES: Mapping[type[CronsError], int] = {
     UnknownJobError: 404,
     UnknownRunError: 404,
     UnknownBackfillError: 404,
+    UnknownInstanceError: 404,
     JobLockedError: 409,
     NotInForceError: 409,
     TickRefusedError: 409,

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from fastapi_crons._util.text import one_line
 from fastapi_crons.api.access_notices import Notices
-from fastapi_crons.api.endpoints import backfills, history, planning, run_log, stats
+from fastapi_crons.api.endpoints import backfills, drains, history, planning, run_log, stats
 from fastapi_crons.api.endpoints.parts import Asking, Before, Endpoints, Instant, Limit, Name, RunId, SomeTags
 from fastapi_crons.api.guard import Asked, Guard, ShownBearer
 from fastapi_crons.api.models import (
@@ -266,6 +266,7 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
         _endpoint,
         history.endpoint,
         backfills.endpoint,
+        drains.endpoint,
         planning.endpoint,
         run_log.endpoint,
         stats.endpoint,

@@ -10,6 +10,7 @@ from fastapi_crons.api.models import Instant
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.engine.health import Health
 from fastapi_crons.locking.base import LiveInstance
+from fastapi_crons.locking.instance import DRAINING
 from fastapi_crons.management.views import JobStatus, SchedulerView
 
 
@@ -39,6 +40,7 @@ class InstanceModel(BaseModel):
     heartbeat: Instant = Field(description="Its last heartbeat")
     running: int = Field(description="How many runs it had at that time")
     runs_jobs: bool = Field(description="False for one that runs no ticks")
+    draining: bool = Field(description="Whether it claims nothing more, until its process ends")
 
     @classmethod
     def of(cls, found: LiveInstance) -> InstanceModel:
@@ -51,7 +53,8 @@ class InstanceModel(BaseModel):
             started=utc_datetime(instance.started_ts),
             heartbeat=utc_datetime(found.heartbeat_ts),
             running=found.running,
-            runs_jobs=bool(found.jobs),
+            runs_jobs=found.runs_ticks,
+            draining=found.jobs == DRAINING,
         )
 
 

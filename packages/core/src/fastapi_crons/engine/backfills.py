@@ -154,7 +154,7 @@ class Backfills(Part):
                 f"{counted(other.left, 'run')} left; wait for it, or cancel it"
             )
         if self._stopping or not self._config.enabled:
-            why = "stopping" if self._stopping else "disabled (CRON_ENABLED=false)"
+            why = "stopping, or draining" if self._stopping else "disabled (CRON_ENABLED=false)"
             raise CronsError(f"can't make up for ticks of job {span.job.name!r}: the scheduler is {why}")
         backfill = Backfill(self._dispatcher.new_run_id(), span, plan, self._clock.now(), on_run)
         self._all[backfill.id] = backfill

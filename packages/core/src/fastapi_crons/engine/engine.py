@@ -124,6 +124,11 @@ class Engine:
         for part in reversed(self._parts):
             part.quiesce()
 
+    async def drain(self) -> None:
+        """Claim nothing more, until the process ends, and hand the ticks over to the other instances; what runs goes on."""
+        self.requests_for("drain this instance")
+        await asyncio.shield(self.membership.drain())
+
     async def stop(self, *, call_plugins: bool = True) -> None:
         """Claim nothing more, let running jobs finish within `shutdown_timeout`, cut off the rest, flush and close.
 
@@ -179,7 +184,7 @@ class Engine:
         if any(task not in asleep for task in self.background.tasks):
             return False
         return (
-            (not self.runs_ticks or self.dispatcher.idle or sleeps("dispatch"))
+            (not self.runs_ticks or self.membership.drains or self.dispatcher.idle or sleeps("dispatch"))
             and (self.recorder.idle or sleeps("record", "release"))
             and all(task in asleep for task in self.supervisor.own_tasks("prune"))
         )

@@ -61,10 +61,15 @@ class Requests(Part):
         self._recorder, self._journal, self._runner = self._runs
         #: Set once the scheduler claims nothing more.
         self._stopping = asyncio.Event()
+        self._draining = False
         #: Tasks that claim and start manual runs.
         self._starting: set[asyncio.Task[ActiveRun]] = set()
         #: How many callers wait for their run to start.
         self.starting = 0
+
+    def drain(self) -> None:
+        """Start nothing more. What was started is waited for."""
+        self._draining = True
 
     def quiesce(self) -> None:
         """Start nothing more, and end the waits for manual runs that don't need their end."""
@@ -86,6 +91,11 @@ class Requests(Part):
         if self._stopping.is_set() or not self._config.enabled:
             why = "stopping" if self._stopping.is_set() else "disabled (CRON_ENABLED=false)"
             raise CronsError(f"can't run job {job.name!r}: the scheduler is {why}")
+        if self._draining:
+            raise CronsError(
+                f"can't run job {job.name!r} here: this instance is draining, and begins no run until its process ends; run it "
+                "on another instance"
+            )
         asked = Asked(self._clock.now(), _limited(wanted.actor), self._runner.note(job, wanted.note))
         self.starting += 1
         try:
@@ -259,6 +269,12 @@ class Requests(Part):
             self._recorder.release(LeaseRef(job.name, record_id, resumed.token))
         self._dispatcher.resumed(job.name, resumed.last_handled)
         self._signals.publish(Signal("resume", job.name))
+
+    async def drain_other(self, owner: str) -> bool:
+        """Ask another instance to drain; False where it is gone, or the lock store can't pass that on."""
+        found = await self._locks.drain(owner)
+        self._signals.publish(Signal("drain"))
+        return found
 
     async def cancel_run(self, run_id: str, actor: str | None) -> bool:
         """Cancel a run, here or on its instance; False where no run of this id is running."""

@@ -181,6 +181,7 @@ class Parts:
             self.recovery,
             self.fleet_signals,
             self.waker,
+            self._on_drain,
             runs_ticks=runs_ticks,
         )
         self.records = Records(self.state, self.locks, self.recorder, self.clock, self.config.store_timeout)
@@ -217,6 +218,10 @@ class Parts:
     async def _recorded(self, run_id: str) -> Run | None:
         """A run as it is on record, or is about to be."""
         return self.recorder.noted(run_id) or await answer_of(self.state.run(run_id), self.config.store_timeout)
+
+    def _on_drain(self) -> None:
+        self.requests.drain()
+        self.backfills.quiesce()
 
     def _on_lost(self, run: ActiveRun) -> None:
         self.recovery.recover_own(run)

@@ -14,6 +14,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
+from fastapi_crons.locking.instance import LiveInstance as LiveInstance  # noqa: PLC0414 - part of the contract
+
 if TYPE_CHECKING:
     from fastapi_crons.clock import Clock
     from fastapi_crons.job import Overlap
@@ -245,18 +247,6 @@ class LeaseRef(NamedTuple):
     """Whether its release makes now the last handled tick, because the job's next tick is counted from there."""
 
 
-class LiveInstance(NamedTuple):
-    """An instance that is alive, as its last heartbeat described it."""
-
-    instance: Instance
-    heartbeat_ts: float
-    """When that was, in Unix seconds by the store's clock."""
-    running: int = 0
-    """How many runs it had running."""
-    jobs: str = ""
-    """A digest of the jobs that it runs: instances with the same one share their ticks. Empty for one that runs none."""
-
-
 class Beat(NamedTuple):
     """What an instance learns from a heartbeat."""
 
@@ -385,6 +375,13 @@ class LockBackend(ABC):
 
         A job with a lease on record is kept.
         """
+
+    async def drain(self, owners: Collection[str]) -> set[str]:
+        """Have instances claim nothing more; returns those on record. By default none: a process drains itself without this.
+
+        `LiveInstance.jobs` of each is `DRAIN`, whatever its heartbeats say, until one says `DRAINING`.
+        """
+        return set()
 
     async def pauses(self) -> dict[str, Pause]:
         """The jobs that are paused. One query."""

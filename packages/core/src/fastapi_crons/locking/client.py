@@ -234,6 +234,10 @@ class LockClient:
 
         return await self._watched("heartbeat", self._alive(call))
 
+    async def drain(self, owner: str) -> bool:
+        """Ask an instance to claim nothing more; returns whether it is on record. One attempt."""
+        return owner in await self._bounded(self.backend.drain([owner]))
+
     async def instances(self) -> list[LiveInstance]:
         """The instances that are alive. One attempt."""
         return await self._bounded(self.backend.instances())

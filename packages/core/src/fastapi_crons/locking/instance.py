@@ -10,6 +10,10 @@ import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
+
+#: In place of the digest of an instance's jobs: it is to claim nothing more; and: it claims nothing more.
+DRAIN, DRAINING = "drain", "draining"
 
 _PROC = Path("/proc")
 #: The owners that are alive in this process.
@@ -69,6 +73,27 @@ class Instance:
         if (self.pid, self.pid_started) == (here.pid, here.pid_started):
             return self.owner in _OWNERS
         return _pid_started(self.pid) == self.pid_started
+
+
+class LiveInstance(NamedTuple):
+    """An instance that is alive, as its last heartbeat described it."""
+
+    instance: Instance
+    heartbeat_ts: float
+    """When that was, in Unix seconds by the store's clock."""
+    running: int = 0
+    """How many runs it had running."""
+    jobs: str = ""
+    """A digest of the jobs that it runs: instances with the same one share their ticks. Empty for one that runs none, `DRAIN`
+    and `DRAINING` for one that is to drain, and one that does."""
+
+    @property
+    def runs_ticks(self) -> bool:
+        return self.jobs not in ("", DRAIN, DRAINING)
+
+    def after_beat(self, jobs: str) -> str:
+        """What `jobs` is after a heartbeat that says this: a request to drain stays until the instance has heard of it."""
+        return DRAIN if self.jobs == DRAIN and jobs != DRAINING else jobs
 
 
 def _untaken(name: str) -> str:

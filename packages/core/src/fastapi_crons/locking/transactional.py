@@ -29,6 +29,7 @@ from fastapi_crons.locking.base import (
     ResumeRequest,
 )
 from fastapi_crons.locking.checks import checked_instance, checked_lease, checked_record
+from fastapi_crons.locking.instance import DRAIN, DRAINING
 
 if TYPE_CHECKING:
     from fastapi_crons.locking.instance import Instance
@@ -224,8 +225,9 @@ class TransactionalLockBackend(LockBackend):
         async def work(transaction: LockTransaction) -> Beat:
             now = await transaction.now()
             instances = await self._instances(transaction, now, repair=True)
-            unknown = me.owner not in instances
-            instances[me.owner] = LiveInstance(me, now, running, jobs)
+            known = instances.get(me.owner)
+            said = jobs if known is None else known.after_beat(jobs)
+            instances[me.owner] = LiveInstance(me, now, running, said)
             await transaction.save_instance(instances[me.owner])
             living = self._living(instances, now)
             owners = {each.instance.owner for each in living}
@@ -240,8 +242,19 @@ class TransactionalLockBackend(LockBackend):
                 [(lease.run_id, lease.cancelled_by) for lease in own if lease.cancelled],
                 living,
                 own if len(own) != leases else (),
-                unknown,
+                known is None,
             )
+
+        return await self.transact(work)
+
+    async def drain(self, owners: Collection[str]) -> set[str]:
+        async def work(transaction: LockTransaction) -> set[str]:
+            known = await self._instances(transaction, await transaction.now())
+            found = known.keys() & set(owners)
+            for owner in found:
+                if known[owner].jobs != DRAINING:
+                    await transaction.save_instance(known[owner]._replace(jobs=DRAIN))
+            return found
 
         return await self.transact(work)
 

@@ -16,6 +16,7 @@ from fastapi_crons.errors import CronsError, RunEndedError
 from fastapi_crons.job import CronJob, ManualRun
 from fastapi_crons.locking.base import REACHES, KnownJob, LiveInstance, Pause
 from fastapi_crons.management.backfills import ManagedBackfills
+from fastapi_crons.management.drains import Drains
 from fastapi_crons.management.explain import TickFate, explain
 from fastapi_crons.management.history import History
 from fastapi_crons.management.made_ticks import is_made, next_made_tick
@@ -71,12 +72,7 @@ class Management:
             states = await self._with_interrupted(states)
         ticks, made = next_ticks(jobs, int(self.crons.clock.now())), await self._made_ticks(jobs)
         views = [
-            JobView.of(
-                job,
-                states.get(job.name),
-                pauses.get(job.name),
-                made[job.name] if job.name in made else ticks[job.schedule],
-            )
+            JobView.of(job, states.get(job.name), pauses.get(job.name), made.get(job.name, ticks[job.schedule]))
             for job in jobs
         ]
         return [view for view in views if view.matches(statuses)] if statuses else views
@@ -195,6 +191,11 @@ class Management:
         """Runs the ticks of a span again that did not run."""
         return ManagedBackfills(self.crons)
 
+    @property
+    def drains(self) -> Drains:
+        """Has instances claim nothing more."""
+        return Drains(self.crons)
+
     async def wait_for_thread(self, run_id: str) -> None:
         """Wait for the thread of a run that has ended here without it: it still holds the job."""
         active = self._engine().runner.active.get(run_id)
@@ -254,7 +255,7 @@ class Management:
             runs=tuple(runs),
             missed=tuple(missed),
             living=frozenset(found.instance.owner for found in instances),
-            instances=len([found for found in instances if found.jobs or engine.runs_ticks]),
+            instances=len([found for found in instances if found.runs_ticks or engine.runs_ticks]),
         )
         return explain(records, details=details)
 

@@ -51,7 +51,7 @@ def unhandled_ticks(
     """
     found = sorted(_ranges(jobs, asked, query), key=itemgetter(0, 1))
     living = frozenset(each.instance.owner for each in asked.instances)
-    number = sum(1 for each in asked.instances if each.jobs or asked.runs_jobs)
+    number = sum(1 for each in asked.instances if each.runs_ticks or asked.runs_jobs)
     shown = []
     for ticks, name, job in found[: query.limit]:
         records = TickRecords(ticks.first, asked.now, job, asked.known[name], (), (), living, number)

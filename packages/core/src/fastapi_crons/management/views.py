@@ -105,7 +105,7 @@ def _next_tick(schedule: Schedule, now: int) -> int | None:
 
 def health_of_others(instances: Iterable[LiveInstance]) -> Health:
     """The health of the other instances, for a process that runs no jobs itself."""
-    if any(found.jobs for found in instances):
+    if any(found.runs_ticks for found in instances):
         return Health("ok")
     return Health("unhealthy", (_NO_INSTANCE,), (_NO_INSTANCE,))
 

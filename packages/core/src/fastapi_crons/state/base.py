@@ -32,8 +32,9 @@ _LAST_ID = "g"
 class Signal(NamedTuple):
     """What all instances, or the one that runs something, are to know at once."""
 
-    kind: Literal["resume", "cancel", "join", "leave", "lost"]
-    """A paused job was resumed, a run is to be cancelled, an instance has started or stops, records were lost."""
+    kind: Literal["resume", "cancel", "join", "leave", "lost", "drain"]
+    """A paused job was resumed, a run is to be cancelled, an instance has started or stops, records were lost, an instance is
+    to drain."""
     job: str | None = None
     run_id: str | None = None
     actor: str | None = None

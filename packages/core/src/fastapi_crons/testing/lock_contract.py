@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from fastapi_crons.clock import SystemClock
 from fastapi_crons.locking import ClaimResult, LeaseRef, LockBackend, PauseRequest, Registered
+from fastapi_crons.locking.instance import DRAIN, DRAINING
 from fastapi_crons.locking.record import QUARANTINE
 from fastapi_crons.testing._contract import on_a_shared_store, on_a_store
 from fastapi_crons.testing._lock_claims import SCHEDULE, ClaimTests, define, request
@@ -81,6 +84,25 @@ class LockContract(ClaimTests):
         assert all(abs(found.heartbeat_ts - SystemClock().now()) < 3 for found in seen.values())
         await other.leave()
         assert [found.instance.owner for found in await lock.instances()] == [self.opened[0][1].owner]
+
+    @on_a_shared_store
+    async def test_a_request_to_drain_stays_until_the_instance_says_that_it_drains(self, lock: LockBackend) -> None:
+        other = await self.another()
+        await lock.beat(0, "digest")
+        await other.beat(0, "digest")
+        (me, its) = (instance.owner for _, instance in self.opened)
+        if not (found := await lock.drain([its, "nobody"])):
+            pytest.skip("this store passes no requests to drain on")
+        assert found == {its}
+
+        async def jobs(store: LockBackend) -> dict[str, str]:
+            return {found.instance.owner: found.jobs for found in (await store.beat(0, "digest")).instances}
+
+        assert await jobs(lock) == {me: "digest", its: DRAIN}
+        assert await jobs(other) == {me: "digest", its: DRAIN}
+        await other.beat(0, DRAINING)
+        assert await lock.drain([its]) == {its}
+        assert {found.instance.owner: found.jobs for found in await lock.instances()} == {me: "digest", its: DRAINING}
 
     @on_a_shared_store
     async def test_what_a_dead_instance_left_is_recovered_once(self, lock: LockBackend) -> None:

@@ -112,7 +112,7 @@ class Dispatcher(Part):
         return self._sleeping and not self._wake.is_set()
 
     def findings(self) -> Iterator[Finding]:
-        if self._runs_ticks and self._locks.fault is None:
+        if self._runs_ticks and self._locks.fault is None and not self._stopping:
             silent = self._store_clock.seconds_since_look()
             if silent > self._clock.max_sleep + _STUCK_AFTER:
                 yield Finding(

@@ -153,6 +153,12 @@ class RegisteredJobs:
             logger.info("removed %s: %s", counted(len(gone), "job"), listed(sorted(self._withdrawn)))
             self._withdrawn = {}
 
+    async def withdraw_all(self) -> None:
+        """Have instances with other definitions register theirs: this one runs no ticks any more."""
+        gone = [definition_of(tracked.job)._replace(withdrawn=True) for tracked in self._tracked.values()]
+        for start in range(0, len(gone), MAX_REGISTRATIONS):
+            await self._locks.register(gone[start : start + MAX_REGISTRATIONS])
+
     async def register_all_again(self) -> None:
         """Register all jobs again, because the store has lost its records."""
         logger.warning("the lock store has lost its records; registering %s again", counted(len(self), "job"))
@@ -295,7 +301,9 @@ class RegisteredJobs:
         """Jobs were registered with other functions before: by a living instance, or by code that has changed."""
         try:
             others = [
-                found for found in await self._locks.instances() if found.instance.owner != self._owner and found.jobs
+                found
+                for found in await self._locks.instances()
+                if found.instance.owner != self._owner and found.runs_ticks
             ]
         except StoreError:
             others = []  # the next heartbeat compares the functions

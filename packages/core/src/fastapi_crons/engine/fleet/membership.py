@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from fastapi_crons._util.backoff import Meter
 from fastapi_crons._util.part import Finding, Part
@@ -24,7 +24,7 @@ from fastapi_crons.engine.runs.runner import Runs
 from fastapi_crons.errors import StoreError
 from fastapi_crons.locking.base import Beat, Lease, LiveInstance
 from fastapi_crons.locking.client import LockClient
-from fastapi_crons.locking.instance import Instance
+from fastapi_crons.locking.instance import DRAIN, DRAINING, Instance
 from fastapi_crons.locking.leases import LeaseBook
 from fastapi_crons.plugins.choice import reach_warning
 from fastapi_crons.state.base import Signal
@@ -49,10 +49,12 @@ class Membership(Part):
         recovery: Recovery,
         signals: FleetSignals,
         waker: HeartbeatWaker,
+        on_drain: Callable[[], None],
         *,
         runs_ticks: bool,
     ) -> None:
-        """Without `runs_ticks` the instance takes no share of the ticks, and recovers nothing."""
+        """Without `runs_ticks` the instance takes no share of the ticks, and recovers nothing. `on_drain` is called when the
+        instance begins to drain, and is to begin no run by hand."""
         self._config = config
         self._clock = clock
         self._instance = instance
@@ -60,6 +62,10 @@ class Membership(Part):
         self._locks, self._leases = locks, leases
         self._recorder, self._runner = runs.recorder, runs.runner
         self._runs_ticks = runs_ticks
+        self._on_drain = on_drain
+        #: Hands the ticks over, from when this instance drains; and whether no claim of it is under way any more.
+        self._draining: asyncio.Task[None] | None = None
+        self._has_drained = False
         self._dispatcher = dispatcher
         self._recovery = recovery
         self._loop = asyncio.get_running_loop()
@@ -97,7 +103,14 @@ class Membership(Part):
     async def shutdown(self, timeout: float) -> None:
         await self.heartbeat.stop(timeout)
 
+    @property
+    def drains(self) -> bool:
+        """Whether this instance claims nothing more, until its process ends."""
+        return self._draining is not None
+
     def findings(self) -> Iterator[Finding]:
+        if self.drains:
+            yield Finding("this instance is draining: it claims nothing more, until its process ends")
         if self._reach_warning is not None:
             yield Finding(self._reach_warning)
         silent = self.heartbeat.silent_for
@@ -127,6 +140,26 @@ class Membership(Part):
             if found.jobs == digest and found.instance.owner != self._instance.owner and found.heartbeat_ts > late
         ]
 
+    def drain(self) -> asyncio.Task[None]:
+        """Claim nothing more, until the process ends; what runs goes on. The task hands the ticks over to other instances."""
+        if self._draining is None:
+            self._dispatcher.quiesce()
+            self._on_drain()
+            runs = counted(len(self._runner.active), "run")
+            logger.info("this instance is draining: it claims nothing more, and %s may come to an end", runs)
+            self._draining = self._background.start(self._hand_over())
+        return self._draining
+
+    async def _hand_over(self) -> None:
+        timeout = self._config.store_timeout
+        await self._dispatcher.shutdown(timeout)
+        with self._logging_failures("can't hand the ticks over"):
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._dispatcher.jobs.withdraw_all(), timeout)
+            self._has_drained = True  # the heartbeats say so from now on
+            await self.heartbeat.beat_now()
+        self._signals.publish(Signal("leave"))
+
     async def leave(self, timeout: float) -> None:
         """Leave the lock store, and publish that, within `timeout` seconds."""
         await self._locks.leave(timeout)
@@ -141,6 +174,8 @@ class Membership(Part):
 
     def jobs_digest(self) -> str:
         """A digest of the jobs that run here. Safe to call from any thread."""
+        if self._has_drained:
+            return DRAINING
         return self._dispatcher.jobs.digest if self._runs_ticks else ""
 
     def beaten(self, beat: Beat) -> None:
@@ -152,7 +187,9 @@ class Membership(Part):
             run = self._runner.active.get(run_id)
             if run is not None and run.cut != "cancelled":
                 run.cut_off("cancelled", actor)
-        if self._runs_ticks:
+        if any(each.jobs == DRAIN and each.instance.owner == self._instance.owner for each in beat.instances):
+            self.drain()
+        if self._runs_ticks and not self.drains:
             self._share(beat)
             # After an outage, an instance that seems dead may just not have reached the store again.
             dead = () if self._leases.is_just_back else beat.dead
@@ -161,8 +198,8 @@ class Membership(Part):
                 # The heartbeat must not wait for the state store.
                 self._recovering = True
                 self._background.start(self._recover(abandoned))
-            if beat.unknown:
-                self._background.start(self._restore_records())
+        if self._runs_ticks and beat.unknown:
+            self._background.start(self._restore_records())
 
     async def _restore_records(self) -> None:
         """The store did not know this instance. Where it has lost the records of our jobs, register them again."""
@@ -212,14 +249,14 @@ class Membership(Part):
         self._departed |= self._others.keys() - others.keys()
         if self._departed and (self._recovery_from_stop is None or self._recovery_from_stop.done()):
             self._recovery_from_stop = self._background.start(self._recover_from_stop(set(self._departed)))
-        digests = {other.jobs for other in beat.instances if other.jobs}
+        digests = {other.jobs for other in beat.instances if other.runs_ticks}
         if any(others.get(owner, jobs) != jobs for owner, jobs in self._others.items()):
             self._background.start(self._recover_from_removal())
         self._others = others
         if digests - self._digests - {digest}:
             self._background.start(self._compare_functions())
         self._digests = digests
-        if len(peers) == len([other for other in beat.instances if other.jobs]):
+        if len(peers) == len([other for other in beat.instances if other.runs_ticks]):
             self._dispatcher.jobs.all_agree()
         self._dispatcher.share(peers)
 

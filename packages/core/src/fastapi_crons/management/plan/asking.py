@@ -48,7 +48,7 @@ class Planning:
             self._answer(self._engine.locks.instances()),
             self._figures(names),
         )
-        living = {each.instance.owner for each in instances if each.jobs}
+        living = {each.instance.owner for each in instances if each.runs_ticks}
         if self._engine.runs_ticks:
             living.add(self._engine.instance.owner)
         by_name = {each.job: each for each in known}

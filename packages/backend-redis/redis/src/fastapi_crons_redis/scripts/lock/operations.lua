@@ -1,6 +1,8 @@
 -- The operations of fastapi_crons.locking.LockBackend, each with its batch, and what the script returns.
 
 local operations = {}
+-- What an instance says in place of a digest of its jobs: it is to claim nothing more; it claims nothing more.
+local DRAIN, DRAINING = 'drain', 'draining'
 
 local function check_keys()
   for _, key in ipairs(KEYS) do
@@ -109,6 +111,10 @@ end
 function operations.beat()
   local about, count = unpack(batch)
   check_keys()
+  local former = decoded(redis.call('HGET', INSTANCES, owner) or 'null')
+  if former and former[#former] == DRAIN and about[#about] ~= DRAINING then
+    about[#about] = DRAIN
+  end
   local is_new = redis.call('HSET', INSTANCES, owner, cjson.encode(about)) == 1
   write_beat(owner)
   local found, dead, own = known_instances(), leases_of_the_dead(), {}
@@ -122,6 +128,21 @@ function operations.beat()
     end
   end
   return {dead, own_cancels(), found, own, is_new}
+end
+
+function operations.drain()
+  local found = {}
+  for _, other in ipairs(batch) do
+    local about = decoded(redis.call('HGET', INSTANCES, other) or 'null')
+    if about and #about > 3 then
+      if about[#about] ~= DRAINING then
+        about[#about] = DRAIN
+        redis.call('HSET', INSTANCES, other, cjson.encode(about))
+      end
+      found[#found + 1] = other
+    end
+  end
+  return found
 end
 
 function operations.instances()

@@ -1,0 +1,160 @@
+"""Drains: has instances claim nothing more, and says what still runs there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from datetime import datetime
+from platform import node
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from fastapi_crons._util.text import printable
+from fastapi_crons.clock import utc_datetime
+from fastapi_crons.config import CronConfig
+from fastapi_crons.errors import CronsError, UnknownInstanceError
+from fastapi_crons.job import CronJob
+from fastapi_crons.locking.base import LiveInstance
+from fastapi_crons.locking.instance import DRAINING
+from fastapi_crons.run import Run
+from fastapi_crons.scheduler.crons import Crons
+from fastapi_crons.state.base import RunQuery
+from fastapi_crons.state.client import answer_of
+
+if TYPE_CHECKING:
+    from fastapi_crons.engine.engine import Engine
+
+#: How many runs of all instances are looked at.
+_MOST_RUNS = 1_000
+
+Limit = Literal["limited", "unlimited", "unknown"]
+
+
+class RunLeft(NamedTuple):
+    """A run that is not over. Instants are aware, UTC."""
+
+    job: str
+    id: str
+    started: datetime
+    ends: datetime | None
+    """When it has ended at the latest, by its time limit and its retries."""
+    limit: Limit
+    """Whether it has a time limit; `unknown` where its job is not defined in this process."""
+
+
+class DrainView(NamedTuple):
+    """An instance that was asked to drain, and what still runs there."""
+
+    instance: LiveInstance
+    runs: tuple[RunLeft, ...]
+    """Those on record, oldest first."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether it claims nothing more. Until then it has not heard of the request."""
+        return self.instance.jobs == DRAINING
+
+    @property
+    def left(self) -> int:
+        """How many runs hold a lease, by its last heartbeat."""
+        return self.instance.running
+
+    @property
+    def done(self) -> bool:
+        return self.draining and not self.left
+
+
+class Drains:
+    """What is asked of instances that are to be stopped gently. See `Management`."""
+
+    def __init__(self, crons: Crons) -> None:
+        self._crons = crons
+
+    async def instances(self, name: str | None) -> list[LiveInstance]:
+        """The living instances of this name, or with None those of this host that run ticks.
+
+        Raises `UnknownInstanceError` where there is none, with those that there are.
+        """
+        living = await self._answer_instances()
+        here = (each for each in living if each.instance.host == (node() or "localhost") and each.jobs)
+        found = [each for each in living if each.instance.id == name] if name is not None else list(here)
+        if not found:
+            names = ", ".join(sorted({printable(each.instance.id) for each in living if each.jobs})) or "none"
+            what = (
+                "no instance of this host runs ticks" if name is None else f"no instance {printable(name)!r} is running"
+            )
+            raise UnknownInstanceError(f"can't drain: {what}; there are: {names}")
+        return found
+
+    async def drain(self, name: str | None = None) -> list[DrainView]:
+        """Have the instances of this name, or this one, claim nothing more until their processes end, and say what runs there.
+
+        Their ticks go to the other instances at once, and what runs goes on. Another instance hears of it at once, or with its
+        next heartbeat; until then `draining` is False. There is no way back but a restart.
+        """
+        engine = self._engine()
+        if name is None or name == engine.instance.id:
+            await engine.drain()
+            if name is None:
+                return await self.look([engine.instance.owner])
+        return await self.ask(await self.instances(name))
+
+    async def ask(self, instances: Collection[LiveInstance]) -> list[DrainView]:
+        """The same for instances that were found before."""
+        engine = self._engine()
+        requests = engine.requests_for("drain an instance")
+        owners = [each.instance.owner for each in instances]
+        await asyncio.gather(*(requests.drain_other(owner) for owner in owners if owner != engine.instance.owner))
+        return await self.look(owners)
+
+    async def look(self, owners: Collection[str]) -> list[DrainView]:
+        """How far these instances are. Those that are gone are left out. One query to each store, and one for leases."""
+        engine, timeout = self._engine(), self._crons.config.store_timeout
+        query = RunQuery(statuses=["running"], limit=_MOST_RUNS)
+        living, on_record = await asyncio.gather(
+            self._answer_instances(), answer_of(engine.state.find_runs(query), timeout)
+        )
+        found = [each for each in living if each.instance.owner in owners]
+        names = {each.instance.id for each in found}
+        runs = {run.id: run for run in on_record[::-1] if run.instance in names}
+        known = await answer_of(engine.locks.known(sorted({run.job for run in runs.values()})), timeout) if runs else []
+        holders = {lease.run_id: lease.instance for job in known for lease in job.leases}
+        return [
+            DrainView(
+                each, self._runs_left(engine, each, [run for run in runs.values() if holders.get(run.id) == owner])
+            )
+            for each, owner in ((each, each.instance.owner) for each in found)
+        ]
+
+    def _runs_left(self, engine: Engine, live: LiveInstance, on_record: list[Run]) -> tuple[RunLeft, ...]:
+        config, jobs = self._crons.config, self._crons.jobs
+        if live.instance.owner == engine.instance.owner:
+            active = sorted(engine.runner.active.values(), key=lambda run: run.id)
+            return tuple(run_left(run.snapshot(), run.job, run.timeout, config) for run in active)
+        return tuple(
+            run_left(run, job := jobs.get(run.job), None if job is None else job.timeout, config) for run in on_record
+        )
+
+    async def _answer_instances(self) -> list[LiveInstance]:
+        engine = self._engine()
+        found = await answer_of(engine.locks.instances(), self._crons.config.store_timeout)
+        found = [each for each in found if each.instance.owner != engine.instance.owner]
+        if engine.role == "scheduler":
+            found.append(engine.membership.as_seen())
+        return sorted(found, key=lambda each: (each.instance.id, each.instance.owner))
+
+    def _engine(self) -> Engine:
+        if self._crons.engine is None:
+            raise CronsError("can't drain an instance: the scheduler has not started; await crons.start() first")
+        return self._crons.engine
+
+
+def run_left(run: Run, job: CronJob | None, timeout: float | None, config: CronConfig) -> RunLeft:
+    """A run of an instance that drains, with the time limit of each of its attempts."""
+    started = utc_datetime(run.started_ts)
+    if job is None:
+        return RunLeft(run.job, run.id, started, None, "unknown")
+    if timeout is None:
+        return RunLeft(run.job, run.id, started, None, "unlimited")
+    delays = sum(min(config.max_retry_delay, job.retry_delay * 1.25 * 2**number) for number in range(job.max_retries))
+    ends = run.started_ts + run.waited + timeout * (job.max_retries + 1) + delays
+    return RunLeft(run.job, run.id, started, utc_datetime(ends), "limited")
