@@ -35,8 +35,8 @@ async def waits():
 """
 
 
-def scheduler(start: Start, name: str, app: str = "main.py") -> Popen[str]:
-    return start("start-scheduler", "--no-live", "--app", app, CRON_INSTANCE_ID=name, CRON_HEARTBEAT_INTERVAL="1")
+def scheduler(start: Start, name: str) -> Popen[str]:
+    return start("start-scheduler", "--no-live", CRON_INSTANCE_ID=name, CRON_HEARTBEAT_INTERVAL="1")
 
 
 def instances() -> dict[str, bool]:
