@@ -89,6 +89,7 @@ class LiveInstance(NamedTuple):
 
     @property
     def runs_ticks(self) -> bool:
+        """Whether it claims ticks."""
         return self.jobs not in ("", DRAIN, DRAINING)
 
     def after_beat(self, jobs: str) -> str:
