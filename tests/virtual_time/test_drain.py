@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from fastapi_crons import Crons, CronsError
 from fastapi_crons.errors import UnknownInstanceError
+from fastapi_crons.management.drains import DrainView
 from fastapi_crons.management.management import Management
 from fastapi_crons.testing import VirtualClock
 from tests.support import missed_of, nothing, runs_of
@@ -38,6 +39,21 @@ async def ticks_by_instance(crons: Crons) -> tuple[Counter[str], Counter[int | N
     return Counter(run.instance for run in runs), Counter(run.tick_ts for run in runs)
 
 
+async def looked(
+    servers: Servers, crons: Crons, name: str, fits: Callable[[DrainView], bool], *, step: float
+) -> DrainView:
+    """An instance as another one sees it, once that fits."""
+    drains = Management(crons).drains
+    owners = [each.instance.owner for each in await drains.instances(name)]
+    for _ in range(500):
+        (view,) = await drains.look(owners)
+        if fits(view):
+            return view
+        await servers.advance(seconds=step)
+        await asyncio.sleep(0.01)
+    raise AssertionError("waited in vain for the instance")
+
+
 @pytest.mark.parametrize("asked", ["itself", "by the other"])
 async def test_the_ticks_of_an_instance_that_drains_run_on_the_other_one(servers: Servers, asked: str) -> None:
     first, second = [await servers.start("* * * * * */10", nothing) for _ in range(2)]
@@ -50,7 +66,7 @@ async def test_the_ticks_of_an_instance_that_drains_run_on_the_other_one(servers
     else:
         (view,) = await Management(second).drains.drain(name_of(first))
         assert view.instance.instance.id == name_of(first)
-        await servers.advance(seconds=2)  # a heartbeat
+        await looked(servers, second, name_of(first), lambda view: view.draining, step=0.05)
     before, _ = await ticks_by_instance(first)
     await servers.advance(minutes=10)
     after, ticks = await ticks_by_instance(first)
@@ -80,14 +96,11 @@ async def test_what_runs_comes_to_its_end_and_is_shown_until_then(servers: Serve
         assert left.ends is not None
         assert (left.ends - left.started).total_seconds() == 500 * 2 + 8 * 1.25
         await servers.advance(seconds=2)
-    (view,) = await Management(second).drains.look([view.instance.instance.owner])
-    assert (view.draining, view.left) == (True, 1)
-    for _ in range(200):  # heartbeats go by the clock, but SQLite answers in time of its own
-        await servers.advance(seconds=1)
-        (view,) = await Management(second).drains.look([view.instance.instance.owner])
-        if view.done:
-            break
-    assert (view.done, view.runs) == (True, ())
+    # Heartbeats go by the clock, but SQLite answers in time of its own.
+    heard = await looked(servers, second, name_of(first), lambda view: view.draining, step=0.05)
+    assert heard.left == 1
+    done = await looked(servers, second, name_of(first), lambda view: view.done, step=1)
+    assert done.runs == ()
     assert (await runs_of(first, "job"))[0].status == "completed"
 
 
