@@ -15,7 +15,14 @@ def test_everything_in_the_schema_is_described(crons: Crons) -> None:
     app = FastAPI()
     app.include_router(get_cron_router(crons), prefix="/api")
     schema = app.openapi()
-    assert schema["paths"].keys() >= {"/api/crons", "/api/runs", "/api/missed", "/api/stats", "/api/plan", "/api/scheduler"}
+    assert schema["paths"].keys() >= {
+        "/api/crons",
+        "/api/runs",
+        "/api/missed",
+        "/api/stats",
+        "/api/plan",
+        "/api/scheduler",
+    }
     for where, methods in schema["paths"].items():
         for method, operation in methods.items():
             assert operation.get("description"), where
