@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from fastapi_crons.clock import Clock, utc_datetime
 from fastapi_crons.engine.runs.recorder import Recorder
-from fastapi_crons.errors import ScheduleError
+from fastapi_crons.errors import ScheduleError, StoreUnavailableError
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import KnownJob
 from fastapi_crons.locking.client import LockClient
@@ -50,6 +50,13 @@ class Records(NamedTuple):
     async def known(self, name: str) -> KnownJob | None:
         known = await self.answer(self.locks.known([name]))
         return known[0] if known else None
+
+    async def ticks_are_run(self) -> bool:
+        """Whether an instance lives that runs ticks; also where the store does not say so."""
+        try:
+            return any(found.jobs for found in await self.answer(self.locks.instances()))
+        except StoreUnavailableError:
+            return True
 
     async def answer(self, call: Awaitable[T]) -> T:
         return await answer_of(call, self.store_timeout, "the store")

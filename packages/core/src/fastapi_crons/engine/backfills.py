@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 #: How often (seconds) to look whether there is room, whether the job has ended, or the store is back.
 _LOOK_AGAIN = 0.25
-#: For how long (seconds) a tick of the job that is due goes first.
+#: For how long (seconds) a tick of the job that is due goes first, once in each backfill.
 _GIVES_WAY = 10.0
 #: How long (seconds) a cancelled run gets to end.
 _PATIENCE = 5.0
@@ -95,6 +95,8 @@ class Backfill:
     skipped: int = 0
     """How many ticks were run by others in the meantime."""
     current: ActiveRun | None = None
+    gave_way: int | None = None
+    """The tick that was due and that it has waited for long enough."""
     ended_ts: float | None = None
     error: str | None = None
     cancelled_by: str | None = None
@@ -234,9 +236,8 @@ class Backfills(Part):
         """Run a tick when there is room for it; None where another instance has run it."""
         span = backfill.span
         wanted = ManualRun(span.job, span.force, None, span.actor, span.note, "code", {}, tick)
-        gave_way: int | None = None
         while True:
-            gave_way = await self._give_way(on_record, gave_way)
+            await self._give_way(backfill, on_record)
             while not self._dispatcher.lend_late_place(span.job.run_in):
                 await self._clock.sleep(_LOOK_AGAIN)
             try:
@@ -267,16 +268,17 @@ class Backfills(Part):
         finally:
             backfill.current = None
 
-    async def _give_way(self, on_record: TicksOnRecord, gave_way: int | None) -> int | None:
-        """Let a tick of the job go first that is due; it may have waited for the run before. Returns which one."""
+    async def _give_way(self, backfill: Backfill, on_record: TicksOnRecord) -> None:
+        """Let a tick of the job go first that is due, where ticks are run; it may have waited for the run before."""
         until = self._clock.monotonic() + _GIVES_WAY
-        while (due := on_record.due(int(self._clock.now()))) is not None and due != gave_way:
-            if self._clock.monotonic() >= until:
-                return due
+        while (due := on_record.due(int(self._clock.now()))) not in (None, backfill.gave_way):
+            ticks_are_run = self._requests.registers or await self._records.ticks_are_run()
+            if not ticks_are_run or self._clock.monotonic() >= until:
+                backfill.gave_way = due
+                return
             await self._clock.sleep(_LOOK_AGAIN)
             with suppress(StoreUnavailableError):  # the claim says so again
                 await on_record.look()
-        return gave_way
 
 
 def _planned(span: Span, on_record: TicksOnRecord, now: int, max_catch_up: int) -> BackfillPlan:
