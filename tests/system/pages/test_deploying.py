@@ -105,7 +105,9 @@ def test_whoever_stops_a_process_waits_longer_than_its_jobs_may_take() -> None:
     for deployment in _deployments():
         pod = deployment["spec"]["template"]["spec"]
         variables = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
-        assert pod["terminationGracePeriodSeconds"] > float(variables.get("CRON_SHUTDOWN_TIMEOUT", SHUTDOWN))
+        before = pod["containers"][0].get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", ["0"])[-1]
+        stopping = float(variables.get("CRON_SHUTDOWN_TIMEOUT", SHUTDOWN))
+        assert pod["terminationGracePeriodSeconds"] > float(before) + stopping
 
 
 def test_variables_are_settings_and_secrets_are_made() -> None:
