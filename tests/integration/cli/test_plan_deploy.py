@@ -79,6 +79,14 @@ def test_the_same_code_changes_nothing(fastapi_crons: Cli) -> None:
     ]
 
 
+def test_one_tick_goes_and_one_comes(fastapi_crons: Cli) -> None:
+    deployed(OLD)
+    new(OLD.replace('"0 2 * * *"', '"0 3 * * *"'))
+    (backup,) = (line for line in fastapi_crons("plan", "--against", "jobs.db").stdout.splitlines() if "backup" in line)
+    assert "; 1 tick goes (the first at " in backup
+    assert " and 1 comes (the first at " in backup
+
+
 def test_what_is_new_gone_changed_and_perhaps_renamed(fastapi_crons: Cli) -> None:
     deployed(OLD)
     code = OLD.replace('name="backup"', 'name="nightly_backup"').replace('"*/15 * * * *"', '"*/10 * * * *"')

@@ -58,14 +58,27 @@ def test_an_output_that_has_few_characters_is_enough() -> None:
         assert (answer.returncode, "Traceback" in answer.stderr) == (0, False)
 
 
-def test_job_names_are_completed_in_silence() -> None:
-    def complete(words: str) -> subprocess.CompletedProcess[str]:
-        environment = {"_FASTAPI_CRONS_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "2"}
-        code = "import sys; sys.argv = ['fastapi-crons']; from fastapi_crons_cli.main import main; main()"
-        return subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, check=False
-        )
+def complete(words: str) -> subprocess.CompletedProcess[str]:
+    """What a shell is offered for the last of these words."""
+    environment = {
+        "_FASTAPI_CRONS_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(words.count(" ")),
+    }
+    code = "import sys; sys.argv = ['fastapi-crons']; from fastapi_crons_cli.main import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **environment}, check=False
+    )
 
+
+@pytest.mark.parametrize(
+    "words", ["run-job endless --tick", "backfill endless", "backfill endless 1d", "plan --until", "runs --since"]
+)
+def test_times_are_completed(words: str) -> None:
+    assert complete(f"fastapi-crons {words} yest").stdout.splitlines() == ["yesterday", "yesterday 02:30"]
+
+
+def test_job_names_are_completed_in_silence() -> None:
     asked = complete("fastapi-crons run-job e")
     assert (asked.stdout.strip(), asked.stderr) == ("", ""), "no command has run the app here: it may be a stranger's"
     call("list-jobs")

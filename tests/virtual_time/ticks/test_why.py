@@ -23,6 +23,17 @@ from tests.virtual_time.ticks.why import MIDNIGHT, why
 MakeCrons = Callable[..., Crons]
 
 
+@pytest.mark.parametrize(("takes", "told"), [(0.00008, "0 s"), (10_800.25, "10800.25 s")])
+async def test_how_long_a_run_took_is_told_in_plain_figures(
+    clock: VirtualClock, make_crons: MakeCrons, takes: float, told: str
+) -> None:
+    crons = make_crons()
+    crons.cron("0 1 * * *", name="job")(lambda: clock.sleep(takes))
+    await crons.start()
+    await clock.advance(crons, hours=5)
+    assert (await why(crons, "01:00:00")).text.endswith(f"and completed after {told}.")
+
+
 async def test_a_tick_that_ran(clock: VirtualClock, make_crons: MakeCrons) -> None:
     crons = make_crons(instance_id="worker-1")
 

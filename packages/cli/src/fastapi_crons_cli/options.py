@@ -29,7 +29,7 @@ def _complete_job(incomplete: str) -> list[str]:
     return [name for name in job_names() if name.startswith(incomplete)]
 
 
-def _complete_time(incomplete: str) -> list[tuple[str, str]]:
+def complete_time(incomplete: str) -> list[tuple[str, str]]:
     from fastapi_crons_cli.times import EXAMPLES
 
     return [(text, meaning) for text, meaning in EXAMPLES.items() if text.startswith(incomplete)]
@@ -148,7 +148,7 @@ GivenTime = Annotated[
         metavar="TIME",
         parser=Time.given,
         help=f"{FORMS}; without an offset it is read in the job's zone.",
-        autocompletion=_complete_time,
+        autocompletion=complete_time,
     ),
 ]
 Since = Annotated[
@@ -158,12 +158,12 @@ Since = Annotated[
         metavar="TIME",
         parser=Time.given,
         help=f"From this time on: {FORMS}.",
-        autocompletion=_complete_time,
+        autocompletion=complete_time,
     ),
 ]
 Until = Annotated[
     Time | None,
-    typer.Option("--until", metavar="TIME", parser=Time.given, help="Up to this time.", autocompletion=_complete_time),
+    typer.Option("--until", metavar="TIME", parser=Time.given, help="Up to this time.", autocompletion=complete_time),
 ]
 Zone = Annotated[
     str | None,

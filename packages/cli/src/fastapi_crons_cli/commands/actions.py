@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fastapi_crons_cli.commands.history import log_lines, run_json
-from fastapi_crons_cli.options import App, AsJson, JobName, Note, Verbose, complete_run
+from fastapi_crons_cli.options import App, AsJson, JobName, Note, Verbose, complete_run, complete_time
 from fastapi_crons_cli.output import Progress, clock_time, json_only, say, shown, shown_lines, warn
 from fastapi_crons_cli.ticks import tick_at
-from fastapi_crons_cli.times import Time
+from fastapi_crons_cli.times import FORMS, Time
 
 if TYPE_CHECKING:
     from fastapi_crons.run import Run
@@ -49,7 +49,8 @@ def run_job(
             "--tick",
             metavar="TIME",
             parser=Time.given,
-            help="Run this tick again, which failed or was missed; ISO 8601, in the job's zone if it has no offset.",
+            help=f"Run this tick again, which failed or was missed: {FORMS}; without an offset in the job's zone.",
+            autocompletion=complete_time,
         ),
     ] = None,
     as_json: AsJson = False,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from fastapi_crons_cli.commands.history import run_json, run_line
-from fastapi_crons_cli.options import App, AsJson, JobName, Note, Verbose
+from fastapi_crons_cli.options import App, AsJson, JobName, Note, Verbose, complete_time
 from fastapi_crons_cli.output import json_only, print_json, say, shown, warn
 from fastapi_crons_cli.ticks import tick_at
 from fastapi_crons_cli.times import FORMS, Time
@@ -26,8 +26,15 @@ _ARGUMENT = f"{FORMS}; in the job's zone. A tick at this time is included."
 
 def backfill(
     name: JobName,
-    first: Annotated[Time, typer.Argument(metavar="FROM", parser=Time.given, help=_ARGUMENT)],
-    last: Annotated[Time, typer.Argument(metavar="TO", parser=Time.given, help="As FROM; it is included, too.")],
+    first: Annotated[
+        Time, typer.Argument(metavar="FROM", parser=Time.given, help=_ARGUMENT, autocompletion=complete_time)
+    ],
+    last: Annotated[
+        Time,
+        typer.Argument(
+            metavar="TO", parser=Time.given, help="As FROM; it is included, too.", autocompletion=complete_time
+        ),
+    ],
     app: App = None,
     one_by_one: Annotated[
         bool, typer.Option("--one-by-one", help="Run each tick; otherwise as the job's late ticks are run.")

@@ -109,7 +109,7 @@ class ManagementRoute(APIRoute):
                 response = _problem(503, "the store does not answer; the log says why")
             except CronsError as error:
                 later = {"Retry-After": _RETRY_AFTER} if isinstance(error, TooManyListenersError) else None
-                response = _problem(_STATUSES.get(type(error), 503), str(error), later)
+                response = _problem(_STATUSES.get(type(error), 503), _as_in_json(str(error)), later)
             else:
                 _unreachable.works(time.monotonic())
             for name, value in _HEADERS.items():
@@ -142,6 +142,11 @@ def _within_limit(request: Request) -> Callable[[], Coroutine[Any, Any, Message]
 
 def _too_large() -> HTTPException:
     return HTTPException(413, f"the body is larger than {MAX_BODY} bytes")
+
+
+def _as_in_json(advice: str) -> str:
+    """The advice of an error, as a body of a request has to say it."""
+    return advice.replace("force=True", '"force": true')
 
 
 def _what_is_wrong(error: RequestValidationError) -> str:

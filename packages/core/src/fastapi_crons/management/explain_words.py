@@ -79,7 +79,7 @@ class Words:
             if lease is not None and not self.lives(lease):
                 return _ORPHANED
             return _ENDINGS[run.status]
-        took = f" after {run.duration:.3g} s" if run.duration is not None else ""
+        took = f" after {round(run.duration, 2):.10g} s" if run.duration is not None else ""
         error = f": {run.error.type}{self.detail(self._message(run.error))}" if run.error is not None else ""
         return f"{_ENDINGS[run.status]}{took}{error}"
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastapi_crons_cli.options import FOUND, App, AsJson, SomeJobs, SomeTags, Verbose, Zone
+from fastapi_crons_cli.options import FOUND, App, AsJson, SomeJobs, SomeTags, Verbose, Zone, complete_time
 from fastapi_crons_cli.output import json_only, print_json, said, warn
 from fastapi_crons_cli.times import Time
 
@@ -26,7 +26,13 @@ def plan(
     ] = None,
     until: Annotated[
         Time | None,
-        typer.Option("--until", metavar="TIME", parser=Time.given, help="Instead: what is due up to then, in 31 days."),
+        typer.Option(
+            "--until",
+            metavar="TIME",
+            parser=Time.given,
+            help="Instead: what is due up to then, in 31 days.",
+            autocompletion=complete_time,
+        ),
     ] = None,
     job: SomeJobs = None,
     tag: SomeTags = None,

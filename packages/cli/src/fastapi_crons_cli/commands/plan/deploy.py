@@ -84,9 +84,10 @@ def _changed(changed: ChangedJob, zone: str) -> str:
     if edit is None:
         return text
     if edit.removed is None:
-        return f"{text}; {edit.before:,} ticks become {edit.after:,}"
-    removed = f"{edit.removed:,} ticks go{_from(edit.first_removed, zone)}" if edit.removed else ""
-    added = f"{edit.added:,} come{_from(edit.first_added, zone)}" if edit.added else ""
+        return f"{text}; {edit.before:,} {'tick becomes' if edit.before == 1 else 'ticks become'} {edit.after:,}"
+    go, come = "tick goes" if edit.removed == 1 else "ticks go", "comes" if edit.added == 1 else "come"
+    removed = f"{edit.removed:,} {go}{_from(edit.first_removed, zone)}" if edit.removed else ""
+    added = f"{edit.added:,} {come}{_from(edit.first_added, zone)}" if edit.added else ""
     return f"{text}; {' and '.join(part for part in (removed, added) if part) or 'its ticks stay the same'}"
 
 
