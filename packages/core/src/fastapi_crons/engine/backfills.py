@@ -228,6 +228,7 @@ class Backfills(Part):
                 backfill.done,
                 backfill.failed,
                 backfill.left,
+                extra={"job": backfill.span.job.name},
             )
 
     async def _make_up(
