@@ -138,6 +138,7 @@ def _words(plan: BackfillPlan) -> str:
     parts = [counted(plan.ticks, "tick"), counted(len(plan.to_run), "run")]
     told = (
         (plan.ran, "ran already"),
+        (plan.running, "on record as running"),
         (plan.waiting, "left to the scheduler, which has yet to handle them"),
         (plan.in_doubt, "may have run: old history was deleted, and --force runs them"),
         (plan.beyond, "older than the late ticks that are run: --one-by-one runs them"),

@@ -11,7 +11,7 @@ from fastapi_crons.clock import Clock, utc_datetime
 from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.errors import ScheduleError, StoreUnavailableError
 from fastapi_crons.job import CronJob
-from fastapi_crons.locking.base import KnownJob
+from fastapi_crons.locking.base import KnownJob, Lease
 from fastapi_crons.locking.client import LockClient
 from fastapi_crons.run import MissedTicks, Run, RunStatus, made_at
 from fastapi_crons.schedule.base import ZonedSchedule
@@ -51,6 +51,12 @@ class Records(NamedTuple):
         known = await self.answer(self.locks.known([name]))
         return known[0] if known else None
 
+    async def left_behind(self, known: KnownJob | None) -> list[Lease]:
+        """The leases of ticks of a job that were run again by instances that are gone."""
+        again = [lease for lease in known.leases if lease.again] if known is not None else []
+        living = {found.instance.owner for found in await self.answer(self.locks.instances())} if again else set()
+        return [lease for lease in again if lease.instance not in living]
+
     async def ticks_are_run(self) -> bool:
         """Whether an instance lives that runs ticks; also where the store does not say so."""
         try:
@@ -81,6 +87,8 @@ class TicksOnRecord:
         self._by_tick: dict[int, list[str]] = {}
         self._covering: set[str] = set()
         self._looked = False
+        #: The leases of ticks that were run again by instances that are gone. No instance reruns these.
+        self.left_behind: list[Lease] = []
         #: When the oldest run was claimed that is on record as completed; and whether ticks ran before the schedule in force.
         self._reaches_back_to: float | None = None
         self._is_older_than_schedule = False
@@ -89,6 +97,7 @@ class TicksOnRecord:
         """Read what is on record, or what is new there. Raises what the stores raise."""
         first_look, now = not self._looked, self._records.clock.now()
         self._known = await self._records.known(self._job.name)
+        self.left_behind = await self._records.left_behind(self._known)
         if first_look:
             self._missed = [ticks async for ticks in self._read_missed()]
         async for run in self._read_runs(self._since):
@@ -163,10 +172,10 @@ class TicksOnRecord:
 
     def ran(self, tick: int) -> Run | None:
         """The run of a tick that completed or is running, or one that stands for it."""
+        gone = {lease.run_id for lease in self.left_behind}
         own = (self._runs[run_id] for run_id in self._by_tick.get(tick, ()))
-        return next(
-            (run for run in chain(own, self._standing_for(tick)) if run.status in ("completed", "running")), None
-        )
+        runs = (run for run in chain(own, self._standing_for(tick)) if run.id not in gone or run.status == "completed")
+        return next((run for run in runs if run.status in ("completed", "running")), None)
 
     def in_doubt(self, tick: int) -> bool:
         """Whether nothing on record says what happened to a tick, although it may have run."""

@@ -71,13 +71,15 @@ class BackfillPlan(NamedTuple):
     to_run: tuple[tuple[int, TickRange | None], ...] = ()
     """The ticks that are run, oldest first, each with others that its run stands for."""
     ran: int = 0
-    """How many ran already, or are running."""
+    """How many ran already."""
     waiting: int = 0
     """How many have yet to be handled by the scheduler."""
     in_doubt: int = 0
     """How many may have run, because their records were deleted."""
     beyond: int = 0
     """How many are older than the newest `max_catch_up`, for a job whose late ticks are run one by one."""
+    running: int = 0
+    """How many are on record as running."""
 
 
 @dataclass(slots=True, eq=False)
@@ -250,6 +252,9 @@ class Backfills(Part):
             finally:
                 self._dispatcher.return_late_place()
             await self._clock.sleep(_LOOK_AGAIN)
+            if not self._requests.registers:
+                with suppress(StoreUnavailableError):  # it may be running no more, its instance having died
+                    await on_record.look()
 
     async def _run(
         self, backfill: Backfill, wanted: ManualRun, on_record: TicksOnRecord, others: TickRange | None
@@ -302,13 +307,12 @@ def _planned(span: Span, on_record: TicksOnRecord, now: int, max_catch_up: int) 
             f"can't make up for {_words(span)} of job {job.name!r}: it has {counted(number, 'tick', more=more)}, and "
             f"{MAX_COUNT} is the most; give a shorter one"
         )
-    fates: dict[str, list[int]] = {"ran": [], "waiting": [], "in_doubt": [], "to_run": []}
+    fates: dict[str, list[int]] = {"ran": [], "running": [], "waiting": [], "in_doubt": [], "to_run": []}
     for tick in ticks:
         fates[_fate(span, on_record, tick)].append(tick)
     to_run, beyond = _as_policy_says(span, fates["to_run"], max_catch_up)
-    return BackfillPlan(
-        len(ticks), tuple(to_run), len(fates["ran"]), len(fates["waiting"]), len(fates["in_doubt"]), beyond
-    )
+    ran, running, waiting, in_doubt = (len(fates[fate]) for fate in ("ran", "running", "waiting", "in_doubt"))
+    return BackfillPlan(len(ticks), tuple(to_run), ran, waiting, in_doubt, beyond, running)
 
 
 def _fate(span: Span, on_record: TicksOnRecord, tick: int) -> str:
@@ -316,8 +320,9 @@ def _fate(span: Span, on_record: TicksOnRecord, tick: int) -> str:
         return "waiting"
     if span.force:
         return "to_run"
-    if on_record.ran(tick) is not None:
-        return "ran"
+    run = on_record.ran(tick)
+    if run is not None:
+        return "running" if run.status == "running" else "ran"
     return "in_doubt" if on_record.in_doubt(tick) else "to_run"
 
 

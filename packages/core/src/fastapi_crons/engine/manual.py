@@ -14,6 +14,7 @@ from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.again import Records, TicksOnRecord
 from fastapi_crons.engine.dispatch.claims import definition_of, manual_request
 from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
+from fastapi_crons.engine.fleet.recovery import Recovery
 from fastapi_crons.engine.fleet.signals import FleetSignals
 from fastapi_crons.engine.runs.run import ActiveRun, Asked
 from fastapi_crons.engine.runs.runner import Runs
@@ -53,6 +54,7 @@ class Requests(Part):
     _runs: Runs
     _dispatcher: Dispatcher
     _signals: FleetSignals
+    _recovery: Recovery
     _records: Records
     #: Whether this instance registers its jobs, as every instance does that runs ticks.
     registers: bool
@@ -103,6 +105,8 @@ class Requests(Part):
             if tick is not None and on_record is None:
                 on_record = await self._records.about(job, tick, tick)
                 _check(on_record, wanted, tick)
+            if on_record is not None and on_record.left_behind and not self.registers:
+                await self._recovery.close_again(on_record.left_behind)  # maybe no scheduler lives that would
             trigger = wanted.trigger if tick is None else "again"
             run = ActiveRun(job, self._dispatcher.new_run_id(), tick, trigger, asked=asked, missed=missed)
             run.timeout = job.timeout if wanted.timeout is None else wanted.timeout

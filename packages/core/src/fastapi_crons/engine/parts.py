@@ -193,6 +193,7 @@ class Parts:
             self.runs,
             self.dispatcher,
             self.fleet_signals,
+            self.recovery,
             self.records,
             registers=runs_ticks,
         )

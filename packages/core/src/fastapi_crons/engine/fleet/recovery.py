@@ -69,6 +69,11 @@ class Recovery:
         lease = run.lease(self._owner, self._clock.now())
         self._rerun_or_release(self._dispatcher.jobs.get(run.job.name), lease)
 
+    async def close_again(self, leases: Sequence[Lease]) -> None:
+        """Close the runs of ticks that were run again by instances that are gone, and release their leases."""
+        runs = await self._answer(self._state.runs_by_id([lease.run_id for lease in leases]))
+        await self._release_unknown(leases, runs)
+
     async def close_orphans(self) -> None:
         """Close the records of runs without a lease: their process died after the release, before it recorded the outcome."""
         unfinished = {run.id: run for run in await self._answer(self._state.unfinished())}
@@ -170,7 +175,7 @@ class Recovery:
         self._recorder.release(ref_of(lease))
 
     async def _release_unknown(self, leases: Sequence[Lease], runs: Mapping[str, Run]) -> None:
-        """Release leases of jobs that are unknown here, and close the records of their runs."""
+        """Release leases of which no tick is rerun here, and close the records of their runs."""
         released = await self._locks.release([ref_of(lease) for lease in leases]) if leases else []
         for lease, by_us in zip(leases, released, strict=True):
             run = runs.get(lease.run_id)
