@@ -27,6 +27,7 @@ EXAMPLES = {
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _AGO = re.compile(r"(?:[0-9]{1,9}[smhdw])+")
 _PART = re.compile(r"([0-9]{1,9})([smhdw])")
+_FRACTION = re.compile(r"(?<=:[0-9]{2})[.,][0-9]+")
 _DAYS_AGO = {"today": 0, "yesterday": 1}
 _OF_A_DAY = re.compile(r"(today|yesterday)(?:[ t]([0-9]{2}:[0-9]{2}(?::[0-9]{2})?))?")
 _EPOCH = datetime(1970, 1, 1)
@@ -52,7 +53,8 @@ class Time:
     @classmethod
     def given(cls, text: str) -> Time:
         """Read a time. Raises `typer.BadParameter`, which says what can be given."""
-        wanted, iso = text.strip().lower(), text.strip()
+        # Fractions of a second don't count, and Python 3.10 reads only some of them.
+        wanted, iso = text.strip().lower(), _FRACTION.sub("", text.strip())
         if wanted == "now":
             return cls(text, ago=0)
         if _AGO.fullmatch(wanted):
