@@ -389,22 +389,3 @@ async def test_a_run_that_the_stop_of_its_scheduler_cut_off(clock: VirtualClock,
     await crons.stop()
     assert fate.fate == "interrupted"
     assert "It was not rerun: its scheduler was stopped, and did not crash." in fate.text
-
-
-@pytest.mark.timeout(240)  # three weeks of heartbeats
-async def test_the_run_that_stands_for_a_tick_may_be_weeks_later_and_have_many_before_and_behind_it(
-    clock: VirtualClock, make_crons: MakeCrons
-) -> None:
-    crons = make_crons()
-    crons.cron("* * * * *", name="job")(nothing)
-    await crons.start()
-    await clock.advance(crons, hours=3)
-    await crons.pause("job")
-    await clock.advance(crons, days=20)
-    await crons.resume("job", catch_up=True)
-    await clock.advance(crons, hours=3)
-    fate = await why(crons, "03:01:00")
-    assert fate.fate == "covered"
-    assert "the run of 2026-03-21 03:00:00 UTC stands for it and for all late ticks" in fate.text
-    assert (await why(crons, "02:59:00")).fate == "ran"
-    assert (await why(crons, "21 05:59:00")).fate == "ran"

@@ -18,6 +18,7 @@ from fastapi_crons.management.tick_records import TickRecords
 from fastapi_crons.run import MissedReason, RunIds, RunStatus
 from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.testing import VirtualClock
+from tests.conftest import MakeCrons
 from tests.support import nothing
 from tests.virtual_time.ticks.why import MIDNIGHT, why
 
@@ -200,3 +201,22 @@ async def test_an_answer_has_one_format_and_one_zone_for_all_its_instants(
         instants = re.findall(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?: [A-Z]{3}|[+-]\d\d:\d\d|Z)?", answer.text)
         assert instants, answer.text
         assert all(instant.endswith(f" {abbreviations[zone]}") for instant in instants), answer.text
+
+
+@pytest.mark.timeout(240)  # three weeks of heartbeats
+async def test_the_run_that_stands_for_a_tick_may_be_weeks_later_and_have_many_before_and_behind_it(
+    clock: VirtualClock, make_crons: MakeCrons
+) -> None:
+    crons = make_crons()
+    crons.cron("* * * * *", name="job")(nothing)
+    await crons.start()
+    await clock.advance(crons, hours=3)
+    await crons.pause("job")
+    await clock.advance(crons, days=20)
+    await crons.resume("job", catch_up=True)
+    await clock.advance(crons, hours=3)
+    fate = await why(crons, "03:01:00")
+    assert fate.fate == "covered"
+    assert "the run of 2026-03-21 03:00:00 UTC stands for it and for all late ticks" in fate.text
+    assert (await why(crons, "02:59:00")).fate == "ran"
+    assert (await why(crons, "21 05:59:00")).fate == "ran"
