@@ -76,7 +76,7 @@ class MemoryStateBackend(StateBackend):
         add(self._figures, of_missed(ticks))
         missed[ticks.id] = ticks
         if len(missed) > max(self._limits.keep, self._limits.keep_failed):
-            del missed[min(missed)]
+            del missed[next(iter(missed))]
 
     def _keep_run(self, run: Run) -> bool:
         """Keep a run; False where that is nothing new to subscribers: it is on record as ended, or as running as before."""
