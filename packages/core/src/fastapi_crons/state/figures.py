@@ -7,7 +7,6 @@ it lies within five per cent of the real one (Masson, Rim and Lee, *DDSketch*, 2
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, timedelta
 from typing import NamedTuple
@@ -48,8 +47,9 @@ class Figures(NamedTuple):
 
     def plus(self, other: Figures) -> Figures:
         """Both together, as figures of this job and day."""
-        durations = Counter(self.durations)
-        durations.update(other.durations)
+        durations = dict(self.durations)
+        for bucket, number in other.durations.items():
+            durations[bucket] = durations.get(bucket, 0) + number
         return Figures(
             self.job,
             self.day,
@@ -62,7 +62,13 @@ class Figures(NamedTuple):
 
     def quantile(self, share: float) -> float | None:
         """The duration (seconds) that this share of the runs that completed did not exceed; None where none completed."""
-        return quantile(self.durations, share, self.longest)
+        rank, seen = share * sum(self.durations.values()), 0
+        for bucket in sorted(self.durations):
+            seen += self.durations[bucket]
+            if seen >= rank and seen > 0:
+                middle = _FIRST * _GROWTH ** (bucket - 0.5) if bucket else _FIRST / 2
+                return self.longest if bucket == _LAST else min(middle, self.longest)
+        return None
 
 
 def day_of(instant: float) -> int:
@@ -119,18 +125,6 @@ def bucket_of(seconds: float) -> int:
     if seconds <= _FIRST:
         return 0
     return min(math.ceil(math.log(seconds / _FIRST) / _LOG_GROWTH), _LAST)
-
-
-def quantile(durations: Mapping[int, int], share: float, longest: float) -> float | None:
-    """The duration (seconds) that this share (0 to 1) of the runs in a sketch did not exceed; None for an empty sketch."""
-    number = sum(durations.values())
-    rank, seen = share * number, 0
-    for bucket in sorted(durations):
-        seen += durations[bucket]
-        if seen >= rank and seen > 0:
-            middle = _FIRST * _GROWTH ** (bucket - 0.5) if bucket else _FIRST / 2
-            return longest if bucket == _LAST else min(middle, longest)
-    return None
 
 
 def text_of(durations: Mapping[int, int]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import reduce
 
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import InvalidArgumentError
@@ -17,7 +18,7 @@ from fastapi_crons.management.plan.late import late_ticks
 from fastapi_crons.management.plan.planned import PlannedJob, Standing
 from fastapi_crons.management.plan.ticks import Patience, Ticks
 from fastapi_crons.schedule.base import Schedule, ZonedSchedule
-from fastapi_crons.state.figures import Figures, quantile
+from fastapi_crons.state.figures import Figures
 
 #: How many days of figures say how long a job usually takes.
 FIGURES_DAYS = 7
@@ -151,12 +152,8 @@ def _made(schedule: Schedule, known: KnownJob | None, since: int, until: int) ->
 
 def usual(figures: Collection[Figures]) -> tuple[float | None, float | None]:
     """The durations (p50, p95, in seconds) of the runs in figures of one job; None where none completed."""
-    durations: dict[int, int] = {}
-    for each in figures:
-        for bucket, number in each.durations.items():
-            durations[bucket] = durations.get(bucket, 0) + number
-    longest = max((each.longest for each in figures), default=0.0)
-    return quantile(durations, 0.5, longest), quantile(durations, 0.95, longest)
+    whole = reduce(Figures.plus, figures, Figures("", 0))
+    return whole.quantile(0.5), whole.quantile(0.95)
 
 
 def _by_job(figures: Iterable[Figures]) -> dict[str, list[Figures]]:
