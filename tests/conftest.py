@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, Phase, settings
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.state import MemoryStateBackend
 from fastapi_crons.testing import VirtualClock, reset
-from tests.faults.redis_server import RedisServer
+from tests.faults.redis_server import RedisServer, needs_redis, redis_binary
 from tests.leftovers import files_with_leases, leases_in_redis
 
 if sys.version_info >= (3, 11):
@@ -55,6 +55,8 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     """A private Redis server for the whole session; tests keep to namespaces or databases of their own."""
+    if redis_binary() is None:
+        pytest.skip(needs_redis.kwargs["reason"])
     with RedisServer() as server:
         yield server
 
