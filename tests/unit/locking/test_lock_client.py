@@ -82,7 +82,8 @@ async def test_a_call_that_waits_for_the_store_is_made_again_whatever_was_raised
 ) -> None:
     made.backend.error = error
     call = asyncio.ensure_future(made.client.register([JOB]))
-    await asyncio.sleep(0.01)
+    while made.client.fault is None:
+        await asyncio.sleep(0.001)
     why = f"StoreUnavailableError: {type(error).__name__}: {error}"
     assert made.client.fault == why
     await made.clock.advance(seconds=1)
