@@ -61,16 +61,43 @@ async def test_a_client_of_the_user_is_used_as_it_is_and_left_open(
     await client.aclose()
 
 
-async def test_states_take_one_round_trip_whatever_the_number_of_jobs(
+async def test_states_of_all_jobs_are_read_in_few_steps_none_of_which_reads_all(
     redis_server: RedisServer, state: RedisStateBackend
 ) -> None:
     for part in range(0, 10_000, 1_000):
         await state.write([a_run(f"job {number}") for number in range(part, part + 1_000)])
-    assert len(await state.states([f"job {number}" for number in range(5_000)])) == 5_000
-    before = redis_server.commands_processed()
-    assert len(await state.states()) == 10_000
-    # The script, and the commands in it: heads, successes, and what kind of key holds these.
-    assert redis_server.commands_processed() - before == 4
+    for jobs, number in ((None, 10_000), ([f"job {number}" for number in range(5_000)], 5_000)):
+        redis_server.cli("CONFIG", "RESETSTAT")
+        assert len(await state.states(jobs)) == number
+        calls = redis_server.cli("INFO", "commandstats")["cmdstat_evalsha"]["calls"]
+        assert number / 2_000 <= calls <= number / 500
+
+
+async def test_a_run_is_found_by_a_part_of_its_id_among_many_jobs_and_runs(
+    redis_server: RedisServer, namespace: str
+) -> None:
+    many, few = on(redis_server.url), on(redis_server.url)
+    await many.open(namespace, HistoryLimits(30_000, 30, 10_000, 100))
+    failed, *runs = a_run(status="failed"), *(a_run() for _ in range(24_000)), *(a_run(f"job {n}") for n in range(300))
+    for part in range(0, len(runs), 2_000):
+        await many.write([failed, *runs[part : part + 2_000]])
+    await few.open(namespace, HistoryLimits(5, 30, 10_000, 5))
+    redis_server.cli("CONFIG", "RESETSTAT")
+    for run in (failed, runs[0], runs[23_999], runs[-1]):
+        for part in (run.id, run.id[-12:], run.id[:-1]):
+            assert await many.find_ids(part) == [run.id]
+    assert redis_server.cli("INFO", "commandstats")["cmdstat_evalsha"]["calls"] > 12 * 3
+    assert await many.find_ids("") == sorted((run.id for run in (failed, *runs)), reverse=True)
+    await few.prune(NOW)
+    assert await few.find_ids(failed.id[-8:]) == [failed.id]
+    for pattern in ("*", "?" * 8, "[0-9a-f]" * 4, "\\", failed.id[:-1] + "?"):
+        assert await few.find_ids(pattern) == []
+    for index in ("runs:job 7", "failed:job 8"):
+        redis_server.cli("DEL", f"{{crons:{namespace}}}:state:{index}")
+        redis_server.cli("LPUSH", f"{{crons:{namespace}}}:state:{index}", "zzz")
+    assert await few.find_ids(runs[-1].id[-8:]) == [runs[-1].id]
+    for backend in (many, few):
+        await backend.close()
 
 
 async def test_a_batch_of_records_is_one_call(redis_server: RedisServer, state: RedisStateBackend) -> None:

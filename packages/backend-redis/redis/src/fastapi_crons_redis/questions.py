@@ -23,6 +23,8 @@ R = TypeVar("R", Run, MissedTicks)
 _RUNS_AT_A_TIME, _JOBS_AT_A_TIME = 2_000, 100
 #: Of so many jobs, or fewer, each job's own index is searched, and not the one across jobs.
 _FEW_JOBS = 20
+#: In how many jobs' indexes one step looks for ids, and how many states one step reads.
+_INDEXES_AT_A_TIME, _STATES_AT_A_TIME = 100, 1_000
 #: How many records of missed ticks, and how many figures, one step reads.
 _MISSED_AT_A_TIME, _FIGURES_AT_A_TIME = 500, 2_000
 #: Sorts behind the ids of all runs.
@@ -54,7 +56,7 @@ class Questions:
         self._noted = history.damage.noted
 
     async def states(self, jobs: Collection[str] | None) -> dict[str, JobState]:
-        heads, texts = await self._history.ask("states", None if jobs is None else list(jobs))
+        heads, texts = await self._heads_and_successes(jobs, wants_successes=True)
         successes = dict(zip(texts[::2], texts[1::2], strict=True))
         found = {}
         for _, state in self._heads_in(heads):
@@ -102,13 +104,15 @@ class Questions:
 
     async def ids(self, part: str, jobs: Collection[str] | None) -> list[str]:
         """The ids of the runs of some jobs, or of all, that begin or end with a text, newest first."""
-        waiting = [state.job for _, state in await self._heads()] if jobs is None else list(jobs)
-        found: list[str] = []
-        resume = ""
+        names = [state.job for _, state in await self._heads()] if jobs is None else jobs
+        # In this order: a run that did not complete may be set aside meanwhile.
+        waiting = [index + job for job in names for index in ("runs:", "failed:")]
+        found: set[str] = set()
+        cursor = "0"
         while waiting:
-            done, next_id, *texts = await self._history.ask("ids", [waiting[:_JOBS_AT_A_TIME], resume, part])
-            found += map(text_of, texts)
-            waiting, resume = waiting[int(done) :], text_of(next_id)
+            done, next_cursor, *ids = await self._history.ask("ids", [waiting[:_INDEXES_AT_A_TIME], cursor, part])
+            found.update(run_id for run_id in map(text_of, ids) if run_id.startswith(part) or run_id.endswith(part))
+            waiting, cursor = waiting[int(done) :], text_of(next_cursor)
         return sorted(found, reverse=True)
 
     async def figures(self, jobs: Collection[str] | None, since: int, until: int | None) -> list[Figures]:
@@ -142,7 +146,24 @@ class Questions:
         return [figures for figures in found if figures is not None]
 
     async def _heads(self, jobs: Collection[str] | None = None) -> list[tuple[str, JobState]]:
-        return self._heads_in(await self._history.ask("heads", None if jobs is None else list(jobs)))
+        heads, _ = await self._heads_and_successes(jobs, wants_successes=False)
+        return self._heads_in(heads)
+
+    async def _heads_and_successes(
+        self, jobs: Collection[str] | None, *, wants_successes: bool
+    ) -> tuple[list[bytes], list[bytes]]:
+        """The heads of some jobs' latest runs, or of all; and these jobs' last successes, each behind its job."""
+        waiting = None if jobs is None else list(jobs)
+        heads: list[bytes] = []
+        successes: list[bytes] = []
+        cursor = None
+        while waiting or (waiting is None and cursor != "0"):
+            part = None if waiting is None else waiting[:_STATES_AT_A_TIME]
+            next_cursor, *texts = await self._history.ask("states", [part, cursor or "0", wants_successes])
+            cursor = text_of(next_cursor)
+            heads, successes = heads + texts[0], successes + texts[1]
+            waiting = None if waiting is None else waiting[_STATES_AT_A_TIME:]
+        return heads, successes
 
     def _heads_in(self, texts: Iterable[bytes | None]) -> list[tuple[str, JobState]]:
         """The states of jobs, without their successes, each with the id of its latest run."""

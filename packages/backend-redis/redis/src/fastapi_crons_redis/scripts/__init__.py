@@ -31,6 +31,8 @@ _HISTORY_PARTS = {
     "publish": ("publish",),
     **dict.fromkeys(_UPKEEP, ("cutting", "counting", "read", "upkeep")),
 }
+#: How long the ids of runs are: they are UUIDs.
+_ID_LENGTH = 36
 #: The fields of a job's record in Redis. Append only: older and newer scripts share the records.
 RECORD = (
     "schedule", "timezone", "enabled", "function", "last_handled", "token", "since", "pause", "held", "settled_at",
@@ -60,7 +62,7 @@ def lock_script() -> str:
 @cache
 def history_script(operation: str) -> str:
     """The part of the state store that does an operation: a server makes all functions of a script anew at each call."""
-    names = {"MOST_DAYS": str(MOST_DAYS), **_keys(HISTORY_KEYS)}
+    names = {"MOST_DAYS": str(MOST_DAYS), "ID_LENGTH": str(_ID_LENGTH), **_keys(HISTORY_KEYS)}
     parts = _HISTORY_PARTS.get(operation, ("read",))
     return _joined(names, "shared", *(f"history/{part}" for part in ("records", *parts, "answer")))
 

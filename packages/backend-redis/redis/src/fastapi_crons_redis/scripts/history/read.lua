@@ -3,6 +3,8 @@
 -- How many ids a step looks at, how many records it reads, and how many bytes of them.
 local MOST_IDS, MOST_RECORDS, MOST_BYTES = 5000, 1000, 2000000
 local STEP = 500
+-- How many pages of AT_A_TIME ids a step looks through, of jobs that have more than one.
+local MOST_PAGES = 20
 
 local function records_of(ids)
   local keys = {}
@@ -20,21 +22,6 @@ local function as_set(list)
   return set
 end
 
--- The heads of the latest runs of some jobs, or of all.
-function operations.heads()
-  if batch == null then
-    return redis.call('HVALS', STATES)
-  end
-  local found = {}
-  local function ask(...)
-    for _, head in ipairs(redis.call('HMGET', STATES, ...)) do
-      found[#found + 1] = head or nil
-    end
-  end
-  in_parts(batch, ask)
-  return found
-end
-
 -- Add to a list what a hash has of some jobs: each job with its text behind it.
 local function add_texts(found, key, jobs)
   local function ask(...)
@@ -49,13 +36,27 @@ local function add_texts(found, key, jobs)
   return found
 end
 
--- The same, and the last successes of these jobs, each behind its job.
+-- The heads of the latest runs of some jobs, or as far as one step goes of all; with their last successes, where these are wanted,
+-- each behind its job. Before them the cursor of the next step.
 function operations.states()
-  local successes = {}
-  if is_kind(SUCCESSES, 'hash') then
-    successes = batch == null and redis.call('HGETALL', SUCCESSES) or add_texts({}, SUCCESSES, batch)
+  local jobs, cursor, wants_successes = unpack(batch)
+  local heads = {}
+  if jobs == null then
+    local texts
+    cursor, texts = unpack(redis.call('HSCAN', STATES, cursor, 'COUNT', AT_A_TIME))
+    jobs = {}
+    for place = 1, #texts, 2 do
+      jobs[#jobs + 1], heads[#heads + 1] = texts[place], texts[place + 1]
+    end
+  else
+    in_parts(jobs, function(...)
+      for _, head in ipairs(redis.call('HMGET', STATES, ...)) do
+        heads[#heads + 1] = head or nil
+      end
+    end)
   end
-  return {operations.heads(), successes}
+  wants_successes = wants_successes and is_kind(SUCCESSES, 'hash')
+  return {cursor, heads, wants_successes and add_texts({}, SUCCESSES, jobs) or {}}
 end
 
 local function status_in(text, id)
@@ -128,21 +129,31 @@ function operations.runs()
   return found
 end
 
--- The ids of the runs of some jobs that begin or end with a text. Before them the same two as above.
+-- The ids of the runs of some jobs that begin or end with a text, in any order. Before them: how many of the jobs' indexes are done, and
+-- the cursor with which the next one goes on. The server looks at all ids itself, which costs least; a job has few enough for one step.
 function operations.ids()
-  local jobs, resume, part = unpack(batch)
-  local found, seen = {'', ''}, 0
-  local function show(_, ids)
-    for _, id in ipairs(ids) do
-      if string.sub(id, 1, #part) == part or string.sub(id, -#part) == part then
-        found[#found + 1] = id
+  local indexes, cursor, part = unpack(batch)
+  local ending = string.rep('?', ID_LENGTH - #part) .. string.gsub(part, '[^%w-]', '\\%0')
+  local found, many = {'', ''}, 0
+  for place, index in ipairs(indexes) do
+    local key = prefix .. index
+    repeat
+      local page = redis.pcall('ZSCAN', key, cursor, 'MATCH', ending, 'COUNT', AT_A_TIME)
+      cursor = page[1] or '0' -- it has none where something else lies there
+      for at = 1, #(page[2] or {}), 2 do
+        found[#found + 1] = page[2][at]
       end
+      many = cursor == '0' and many or many + 1
+      if many >= MOST_PAGES then
+        found[1], found[2] = tostring(place - 1), cursor
+        return found
+      end
+    until cursor == '0'
+    for _, id in ipairs(redis.pcall('ZRANGEBYLEX', key, '[' .. part, '[' .. part .. '\255')) do
+      found[#found + 1] = id
     end
-    seen = seen + #ids
-    return true, seen >= MOST_IDS
   end
-  local done, from = go_through(jobs, resume, null, null, AT_A_TIME, show)
-  found[1], found[2] = tostring(done), from
+  found[1], found[2] = tostring(#indexes), '0'
   return found
 end
 
