@@ -84,8 +84,8 @@ async def test_a_run_is_found_by_a_part_of_its_id_among_many_jobs_and_runs(
     await few.open(namespace, HistoryLimits(5, 30, 10_000, 5))
     redis_server.cli("CONFIG", "RESETSTAT")
     for run in (failed, runs[0], runs[23_999], runs[-1]):
-        for part in (run.id, run.id[-12:], run.id[:-1]):
-            assert await many.find_ids(part) == [run.id]
+        for piece in (run.id, run.id[-12:], run.id[:-1]):
+            assert await many.find_ids(piece) == [run.id]
     assert redis_server.cli("INFO", "commandstats")["cmdstat_evalsha"]["calls"] > 12 * 3
     assert await many.find_ids("") == sorted((run.id for run in (failed, *runs)), reverse=True)
     await few.prune(NOW)

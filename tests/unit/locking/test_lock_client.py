@@ -19,6 +19,7 @@ from fastapi_crons.locking.instance import Instance
 from fastapi_crons.locking.leases import LeaseBook
 from fastapi_crons.testing import VirtualClock
 from tests.seam import Unheard
+from tests.support import until_async
 
 JOB = Definition("job", "* * * * *", "UTC", "module:function")
 ODD = [
@@ -82,8 +83,7 @@ async def test_a_call_that_waits_for_the_store_is_made_again_whatever_was_raised
 ) -> None:
     made.backend.error = error
     call = asyncio.ensure_future(made.client.register([JOB]))
-    while made.client.fault is None:
-        await asyncio.sleep(0.001)
+    await until_async(lambda: made.client.fault is not None)
     why = f"StoreUnavailableError: {type(error).__name__}: {error}"
     assert made.client.fault == why
     await made.clock.advance(seconds=1)
