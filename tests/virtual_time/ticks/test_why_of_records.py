@@ -107,6 +107,29 @@ def test_a_tick_that_was_claimed_by_an_instance_which_has_not_put_it_on_record()
     assert fate.text == "worker-1 has claimed it (run the-run, attempt 1), and has not recorded yet how that ended."
 
 
+async def test_a_tick_that_was_run_again_is_found_behind_any_number_of_later_runs(
+    make_crons: MakeCrons, clock: VirtualClock
+) -> None:
+    crons = make_crons(state_backend=SQLiteStateBackend("jobs.db"))
+    crons.cron("*/10 * * * *", name="job")(nothing)
+    await crons.start()
+    await clock.advance(crons, hours=4)
+    assert crons.engine is not None
+    later = [
+        _run(id=run_id, tick_ts=TICK + 9_000, started_ts=TICK + 9_000.5) for run_id in _ids_at(TICK + 9_000, 6_000)
+    ]
+    again = replace(later[0], tick_ts=TICK, trigger="again", instance="worker-2")
+    await crons.engine.state.write([again, *later[1:]])
+    fate = await why(crons, "01:00:00")
+    assert fate.runs[-1] == again
+    assert "It was run again at 2026-03-01 03:30:00 UTC" in fate.text
+
+
+def _ids_at(instant: float, number: int) -> list[str]:
+    ids = RunIds(lambda: instant)
+    return [ids() for _ in range(number)]
+
+
 _seconds = st.integers(TICK - 7_200, TICK + 7_200)
 _texts = st.none() | st.text(max_size=20)
 _runs = st.builds(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from fastapi_crons.errors import StoreUnusableError
 from fastapi_crons_sqlite._history.counting import IS_LONG
-from fastapi_crons_sqlite._history.rows import LONG_MISSED, NOT_COMPLETED
+from fastapi_crons_sqlite._history.rows import LONG_MISSED, NOT_COMPLETED, RUN_AGAIN
 from fastapi_crons_sqlite._history.upgrade import count_history
 
 logger = logging.getLogger("fastapi_crons.sqlite")
@@ -96,6 +96,7 @@ _MIGRATIONS: dict[int, tuple[str, ...]] = {
     7: (
         f"CREATE INDEX job_run_not_completed ON job_run (id) WHERE {NOT_COMPLETED}",
         f"CREATE INDEX job_run_not_completed_by_job ON job_run (job, id) WHERE {NOT_COMPLETED}",
+        f"CREATE INDEX job_run_again ON job_run (job, id) WHERE {RUN_AGAIN}",
         """CREATE TABLE job_success (
             name TEXT PRIMARY KEY, run TEXT, ended_ts REAL, took REAL, failures INTEGER NOT NULL) WITHOUT ROWID""",
         # By day: what a batch of runs adds to lies side by side.

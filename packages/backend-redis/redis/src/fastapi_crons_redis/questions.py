@@ -8,8 +8,8 @@ from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
 from fastapi_crons._util.damage import name
-from fastapi_crons.run import MissedTicks, Run, RunStatus, first_id_at
-from fastapi_crons.state.base import JobState, MissedQuery, RunQuery, is_wanted
+from fastapi_crons.run import MissedTicks, Run, RunStatus, Trigger, first_id_at
+from fastapi_crons.state.base import AGAIN, JobState, MissedQuery, RunQuery, is_wanted
 from fastapi_crons.state.checks import checked_figures, checked_state
 from fastapi_crons.state.figures import Figures
 
@@ -40,12 +40,15 @@ class _Wanted(NamedTuple):
     after: str | None
     statuses: list[RunStatus]
     """With any of these; none for all."""
+    triggers: tuple[Trigger, ...] = ()
+    """Started by any of these; none for all."""
 
     @classmethod
     def by(cls, query: RunQuery) -> _Wanted:
         ends = (query.before, None if query.until is None else first_id_at(query.until))
         before = min((end for end in ends if end is not None), default=None)
-        return cls(query.limit, before, None if query.since is None else first_id_at(query.since), list(query.statuses))
+        after = None if query.since is None else first_id_at(query.since)
+        return cls(query.limit, before, after, list(query.statuses), query.triggers)
 
 
 class Questions:
@@ -67,12 +70,15 @@ class Questions:
     async def runs(self, query: RunQuery) -> list[Run]:
         """Runs, newest first.
 
-        Those that did not complete have an index. Of the others, reads the latest run of each job, then the runs of those
-        jobs that ran last, until there are enough: a narrow query can lead through the runs of all jobs, in many steps.
+        Those that did not complete, or ran a tick again, have indexes. Of the others, reads the latest run of each job, then
+        the runs of those jobs that ran last, until there are enough: a narrow query can lead through the runs of all jobs, in
+        many steps.
         """
         wanted, jobs, statuses = _Wanted.by(query), query.jobs, set(query.statuses)
         if query.limit <= 0:
             return []
+        if query.triggers == AGAIN:
+            return await self._indexed_runs("again", jobs, wanted._replace(triggers=()))
         if jobs is not None and len(jobs) == 1:
             (job,) = jobs
             return await self._runs_of_one(job, wanted)
@@ -83,10 +89,12 @@ class Questions:
             found += [
                 run
                 for run in await self.unfinished()
-                if (jobs is None or run.job in jobs) and (wanted.after or "") < run.id < (wanted.before or _LAST_ID)
+                if (jobs is None or run.job in jobs)
+                and (wanted.after or "") < run.id < (wanted.before or _LAST_ID)
+                and (not query.triggers or run.trigger in query.triggers)
             ]
         if statuses - {"running"}:
-            found += await self._failed_runs(jobs, wanted)
+            found += await self._indexed_runs("failed", jobs, wanted)
         return _newest(found, query.limit)
 
     async def unfinished(self) -> list[Run]:
@@ -213,11 +221,11 @@ class Questions:
             jobs, resume = jobs[int(done) :], text_of(next_id)
         return found
 
-    async def _failed_runs(self, jobs: Collection[str] | None, wanted: _Wanted) -> list[Run]:
+    async def _indexed_runs(self, index: str, jobs: Collection[str] | None, wanted: _Wanted) -> list[Run]:
         names = None if jobs is None else list(jobs)
         found: list[Run] = []
         while wanted.before != "" and (left := wanted.limit - len(found)) > 0:
-            next_member, *texts = await self._history.ask("failed", [names, *wanted._replace(limit=left)])
+            next_member, *texts = await self._history.ask("indexed", [index, names, *wanted._replace(limit=left)])
             found += self._history.readable_runs(texts, jobs)
             wanted = wanted._replace(before=text_of(next_member))
         return found[: wanted.limit]

@@ -58,10 +58,14 @@ def lines_of(record: Record) -> tuple[str, str, str, str]:
 
 
 def _facts_of(run: Run, head: str) -> str:
-    """The head of a run; of one that has ended also its day and end, and of one that completed how long it took."""
+    """The head of a run, and whether it runs a tick again.
+
+    Of one that has ended also its day and end, and of one that completed how long it took.
+    """
+    head = f"{head[:-1]},{'true' if run.trigger == 'again' else 'false'}"
     if run.ended_ts is None:
-        return head
-    ended = f'{head[:-1]},{day_of(run.started_ts)},"{run.ended_ts!r}"'
+        return f"{head}]"
+    ended = f'{head},{day_of(run.started_ts)},"{run.ended_ts!r}"'
     if run.status != "completed":
         return f"{ended}]"
     taken = max(0.0, run.ended_ts - run.started_ts)

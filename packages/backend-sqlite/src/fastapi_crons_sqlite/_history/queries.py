@@ -6,8 +6,15 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from fastapi_crons.run import RunStatus, first_id_at
-from fastapi_crons.state.base import MissedQuery, RunQuery
-from fastapi_crons_sqlite._history.rows import LONG_MISSED, MISSED_COLUMNS, MISSED_SPAN, NOT_COMPLETED, RUN_COLUMNS
+from fastapi_crons.state.base import AGAIN, MissedQuery, RunQuery
+from fastapi_crons_sqlite._history.rows import (
+    LONG_MISSED,
+    MISSED_COLUMNS,
+    MISSED_SPAN,
+    NOT_COMPLETED,
+    RUN_AGAIN,
+    RUN_COLUMNS,
+)
 from fastapi_crons_sqlite._names import Names
 from fastapi_crons_sqlite._transaction import Value, as_json
 
@@ -27,7 +34,13 @@ def runs_wanted(names: Names, query: RunQuery) -> Sql:
         ("id >= ?", None if query.since is None else first_id_at(query.since)),
         ("id < ?", None if query.until is None else first_id_at(query.until)),
     )
-    return _newest("job_run", RUN_COLUMNS, names, query.jobs, _by_status(query.statuses, bounds), query.limit)
+    if query.triggers == AGAIN:
+        index = "INDEXED BY job_run_again"
+        within, values = _and_among(bounds, "status", query.statuses)
+        alternatives = [_Alternative(f"{within} AND {RUN_AGAIN}", values, index, index)]
+    else:
+        alternatives = _by_status(query.statuses, _and_among(bounds, "trigger", query.triggers))
+    return _newest("job_run", RUN_COLUMNS, names, query.jobs, alternatives, query.limit)
 
 
 def missed_wanted(names: Names, query: MissedQuery) -> Sql:
@@ -105,7 +118,7 @@ def _by_status(statuses: Collection[RunStatus], bounds: Sql) -> list[_Alternativ
     within, parameters = bounds
     if not statuses:
         return [_Alternative(within, parameters)]
-    among, values = f"{within} AND status IN (SELECT value FROM json_each(?))", [*parameters, as_json(sorted(statuses))]
+    among, values = _and_among(bounds, "status", statuses)
     if "completed" in statuses:
         return [_Alternative(among, values)]
     found = []
@@ -116,6 +129,14 @@ def _by_status(statuses: Collection[RunStatus], bounds: Sql) -> list[_Alternativ
         index = "INDEXED BY job_run_unfinished"
         found.append(_Alternative(f"{within} AND status = 'running'", parameters, index, index))
     return found
+
+
+def _and_among(bounds: Sql, column: str, wanted: Collection[str]) -> Sql:
+    """The same bounds, and that a column has any of these values, where there are some."""
+    within, parameters = bounds
+    if not wanted:
+        return bounds
+    return f"{within} AND {column} IN (SELECT value FROM json_each(?))", [*parameters, as_json(sorted(wanted))]
 
 
 def _bounds(*bounds: tuple[str, Value]) -> Sql:

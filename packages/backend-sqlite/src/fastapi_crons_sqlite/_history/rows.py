@@ -17,6 +17,8 @@ RUN_COLUMNS = (
 MISSED_COLUMNS = "id, job, first_ts, last_ts, count, reason, recorded_ts, instance, more, detail"
 #: Runs that have ended, and did not complete: as the indexes of these say it. Two comparisons cost each write less than a list.
 NOT_COMPLETED = "status <> 'running' AND status <> 'completed'"
+#: Runs of ticks that somebody asked to run again, as the index of these says it.
+RUN_AGAIN = "trigger = 'again'"
 #: The time (seconds) that the ticks of most records of missed ticks span, and those that span more, as their index says it:
 #: a record grows as long as a run holds its job.
 MISSED_SPAN = 3_600

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fastapi_crons._util.text import cut
 from fastapi_crons.errors import UnknownRunError
 from fastapi_crons.run import SHORTEST_ID, MissedTicks, Run
-from fastapi_crons.state.base import MissedQuery, RunQuery
+from fastapi_crons.state.base import AGAIN, MissedQuery, RunQuery
 from fastapi_crons.state.client import answer_of
 
 if TYPE_CHECKING:
@@ -27,10 +27,9 @@ _CLOCKS_DIFFER = 3_600
 _EARLIER = 20
 #: How far after a tick (seconds) the run is looked for that stands for it, at first, and how much further each time.
 _FIRST_REACH, _GROWTH = 3_600, 24
-#: How many of the newest runs of a job are looked at for those that ran ticks again.
-_NEWEST_RUNS = 5_000
-#: No more records than this are read at a time.
+#: No more records than this are read at a time; but for those of ticks that were run again, however many there are.
 _MOST = 10_000
+_ANY = 2**31 - 1
 #: How many records of missed ticks are looked at besides those that the tick lies in.
 _NEWEST_MISSED = 50
 
@@ -64,7 +63,7 @@ class History:
     async def runs_around(self, name: str, tick: int, now: float) -> list[Run]:
         """The runs of a job that may tell about a tick (Unix seconds), oldest first: up to one of a later tick.
 
-        And those that were asked for since then to run ticks again, as far as they are among the newest `_NEWEST_RUNS`.
+        And those that were asked for since then to run ticks again.
         """
         since = tick - _CLOCKS_DIFFER
         earlier = await self.find_runs(RunQuery((name,), until=since, limit=_EARLIER))
@@ -73,8 +72,7 @@ class History:
             until = tick + reach
             found = await self.find_runs(RunQuery((name,), since=since, until=until, limit=_MOST))
             if until > now + _CLOCKS_DIFFER or any(_is_later(run, tick) for run in found):
-                newest = await self.find_runs(RunQuery((name,), since=until, limit=_NEWEST_RUNS))
-                again = [run for run in newest if run.trigger == "again"]
+                again = await self.find_runs(RunQuery((name,), since=until, limit=_ANY, triggers=AGAIN))
                 return [*earlier[::-1], *found[::-1], *again[::-1]]
             reach *= _GROWTH
 

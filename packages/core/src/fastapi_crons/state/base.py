@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
-from fastapi_crons.run import FAILED, MissedTicks, Run, RunStatus, first_id_at
+from fastapi_crons.run import FAILED, MissedTicks, Run, RunStatus, Trigger, first_id_at
 from fastapi_crons.state.figures import Figures, of_missed, of_run, total
 
 if TYPE_CHECKING:
@@ -92,6 +92,12 @@ class RunQuery(NamedTuple):
     before: str | None = None
     """Older than the run with this id, which need not be on record."""
     limit: int = 50
+    triggers: tuple[Trigger, ...] = ()
+    """Started by any of these; none for all."""
+
+
+#: The triggers of a query for ticks that were run again.
+AGAIN: tuple[Trigger, ...] = ("again",)
 
 
 class MissedQuery(NamedTuple):
@@ -193,8 +199,8 @@ class StateBackend(ABC):
     async def find_runs(self, query: RunQuery) -> list[Run]:
         """The runs that a query asks for, newest first, without their logs. One query, however many jobs it names.
 
-        The time it takes must not grow with the runs that are on record, where it asks for runs that did not complete: an
-        index of these is small.
+        The time it takes must not grow with the runs that are on record, where it asks for runs that did not complete, or for
+        those with the trigger `again` alone: indexes of these are small.
         """
         found: list[Run] = []
         before = query.before
@@ -209,6 +215,7 @@ class StateBackend(ABC):
                 if run.id >= oldest
                 and (query.jobs is None or run.job in query.jobs)
                 and (not query.statuses or run.status in query.statuses)
+                and (not query.triggers or run.trigger in query.triggers)
             ]
             if len(page) < _PAGE or page[-1].id < oldest:
                 break

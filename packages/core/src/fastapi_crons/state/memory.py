@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from fastapi_crons.errors import StoreUnavailableError
 from fastapi_crons.run import FAILED, MissedTicks, Run, RunStatus, first_id_at
 from fastapi_crons.state.base import (
+    AGAIN,
     Event,
     HistoryLimits,
     JobState,
@@ -45,6 +46,8 @@ class MemoryStateBackend(StateBackend):
         self._runs: dict[str, dict[str, Run]] = {}
         self._failed: dict[str, dict[str, Run]] = {}
         self._missed: dict[str, dict[str, MissedTicks]] = {}
+        #: By job, the ids of runs that ran ticks again; until they are pruned, also of some that are gone.
+        self._again: dict[str, set[str]] = {}
         #: The latest run of each job, the latest one that completed, and how many have failed since.
         self._latest: dict[str, Run] = {}
         self._successes: dict[str, Run] = {}
@@ -85,9 +88,7 @@ class MemoryStateBackend(StateBackend):
             runs = self._runs[run.job] = {}
         known = runs.get(run.id)
         if known is None:
-            runs[run.id] = run
-            if len(runs) > self._limits.keep:
-                self._set_aside(run.job, runs.pop(next(iter(runs))))
+            self._add(runs, run)
         elif known.status == "running":
             runs[run.id] = run
             if run.status == "running":
@@ -109,6 +110,14 @@ class MemoryStateBackend(StateBackend):
             elif run.status in FAILED:
                 self._failures[run.job] = self._failures.get(run.job, 0) + 1
         return True
+
+    def _add(self, runs: dict[str, Run], run: Run) -> None:
+        """Add a new run to those of its job, of which the oldest may go for it."""
+        runs[run.id] = run
+        if run.trigger == "again":
+            self._again.setdefault(run.job, set()).add(run.id)
+        if len(runs) > self._limits.keep:
+            self._set_aside(run.job, runs.pop(next(iter(runs))))
 
     def _set_aside(self, job: str, run: Run) -> None:
         """Keep a run that did not complete beyond the number of the others."""
@@ -167,7 +176,7 @@ class MemoryStateBackend(StateBackend):
 
     async def find_runs(self, query: RunQuery) -> list[Run]:
         jobs = list(self._runs) if query.jobs is None else query.jobs
-        kept = [runs for job in jobs for runs in (self._runs.get(job), self._failed.get(job)) if runs]
+        kept = [runs for job in jobs for runs in self._kept_of(job, only_again=query.triggers == AGAIN) if runs]
         oldest = "" if query.since is None else first_id_at(query.since)
         ends = [
             end for end in (query.before, None if query.until is None else first_id_at(query.until)) if end is not None
@@ -184,9 +193,20 @@ class MemoryStateBackend(StateBackend):
                 if run.id >= oldest
                 and (newest is None or run.id < newest)
                 and (not query.statuses or run.status in query.statuses)
+                and (not query.triggers or run.trigger in query.triggers)
             ]
             found = sorted(found, key=attrgetter("id"), reverse=True)[: query.limit]
         return found
+
+    def _kept_of(self, job: str, *, only_again: bool) -> tuple[dict[str, Run], dict[str, Run]]:
+        """The runs of a job, and its older ones that did not complete; all of them, or those that ran ticks again."""
+        runs, failed = self._runs.get(job, {}), self._failed.get(job, {})
+        if not only_again:
+            return runs, failed
+        again = self._again.get(job, ())
+        return {each: runs[each] for each in again if each in runs}, {
+            each: failed[each] for each in again if each in failed
+        }
 
     async def run(self, run_id: str) -> Run | None:
         return (await self.runs_by_id([run_id])).get(run_id)
@@ -231,6 +251,10 @@ class MemoryStateBackend(StateBackend):
                 for run_id in [each for each, run in kept.items() if each < oldest and run.status != "running"]:
                     if run_id not in always:
                         del kept[run_id]
+        for job, again in [*self._again.items()]:
+            again &= {*self._runs.get(job, ()), *self._failed.get(job, ())}
+            if not again:
+                del self._again[job]
         for missed in self._missed.values():
             for record_id in [each for each in missed if each < oldest]:
                 del missed[record_id]
@@ -240,7 +264,15 @@ class MemoryStateBackend(StateBackend):
 
     async def forget(self, jobs: Collection[str]) -> None:
         for job in jobs:
-            for kept in (self._runs, self._failed, self._missed, self._latest, self._successes, self._failures):
+            for kept in (
+                self._runs,
+                self._failed,
+                self._missed,
+                self._latest,
+                self._successes,
+                self._failures,
+                self._again,
+            ):
                 kept.pop(job, None)
         gone = set(jobs)
         self._ended = [run for run in self._ended if run.job not in gone]

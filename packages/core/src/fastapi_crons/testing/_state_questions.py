@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 
 from fastapi_crons.clock import SystemClock
-from fastapi_crons.run import FAILED, MissedTicks, Run, RunIds, RunStatus
+from fastapi_crons.run import FAILED, MissedTicks, Run, RunIds, RunStatus, Trigger
 from fastapi_crons.state import Figures, HistoryLimits, MissedQuery, RunQuery, StateBackend
 from fastapi_crons.state.figures import day_of, of_missed, of_run, total
 from fastapi_crons.testing._contract import Contract, on_a_store, skip_unless
@@ -58,7 +58,7 @@ class QuestionTests(StateStoreTests):
     """What people ask of a history."""
 
     @on_a_store
-    async def test_runs_are_found_by_job_status_and_time(self, state: StateBackend) -> None:
+    async def test_runs_are_found_by_job_status_time_and_trigger(self, state: StateBackend) -> None:
         store = await self._with_limits(HistoryLimits(1_000, 30))
         order = random.Random(11)
         statuses: tuple[RunStatus, ...] = ("completed", "completed", "cancelled", "running", *FAILED)
@@ -68,18 +68,21 @@ class QuestionTests(StateStoreTests):
         for number in range(400):
             ids_at[0] = NOW - 3_600 + 9 * number
             name = f"job-{order.randrange(20)}"
-            runs.append(a_run(name, order.choice(statuses), run_id=ids(), started=ids_at[0]))
+            run = a_run(name, order.choice(statuses), run_id=ids(), started=ids_at[0])
+            trigger: Trigger = order.choice(["schedule", "schedule", "schedule", "catch_up", "cli", "again"])
+            runs.append(replace(run, trigger=trigger))
         shuffled = order.sample(runs, len(runs))
         await store.write([replace(run, status="running", ended_ts=None) for run in shuffled[:200]])
         await store.write(shuffled)
-        for _ in range(60):
+        for _ in range(120):
             jobs = order.choice([None, ["job-3"], [f"job-{number}" for number in range(7)], [], ["no such job"]])
             wanted: tuple[RunStatus, ...] = order.choice([(), FAILED[:1], FAILED, statuses[3:4], statuses[1:3]])
             since = order.choice([None, NOW - 3_000, NOW - 600])
             until = order.choice([None, NOW - 900, NOW - 3_500])
             before = order.choice([None, runs[250].id])
             limit = order.choice([1, 7, 50, 1_000])
-            found = await store.find_runs(RunQuery(jobs, wanted, since, until, before, limit))
+            triggers: tuple[Trigger, ...] = order.choice([(), (), ("again",), ("schedule",), ("again", "catch_up")])
+            found = await store.find_runs(RunQuery(jobs, wanted, since, until, before, limit, triggers))
             expected = [
                 run
                 for run in reversed(runs)
@@ -88,8 +91,28 @@ class QuestionTests(StateStoreTests):
                 and (since is None or run.started_ts >= since)
                 and (until is None or run.started_ts < until)
                 and (before is None or run.id < before)
+                and (not triggers or run.trigger in triggers)
             ]
             assert found == expected[:limit]
+
+    @on_a_store
+    async def test_runs_that_ran_ticks_again_go_with_the_others(self, state: StateBackend) -> None:
+        store = await self._with_limits(HistoryLimits(4, 30, 2))
+        old, new = runs_at(NOW - 40 * DAY, 2), runs_at(NOW - 600, 12)
+        runs = [
+            replace(run, trigger="again", status="failed" if number % 4 == 0 else "completed")
+            for number, run in enumerate((*old, *new))
+        ]
+        again = RunQuery(None, limit=100, triggers=("again",))
+        await store.write(runs)
+        await store.prune(NOW)
+        found = await store.find_runs(again)
+        assert found[:4] == runs[:-5:-1]
+        assert found == await store.runs("job", limit=100)
+        assert len(found) == 6
+        await store.write([replace(run, job="other", trigger="again") for run in runs_at(NOW, 2)])
+        await store.forget(["job"])
+        assert [run.job for run in await store.find_runs(again)] == ["other", "other"]
 
     @on_a_store
     async def test_missed_ticks_of_all_jobs_are_found_by_their_time(self, state: StateBackend) -> None:

@@ -24,7 +24,7 @@ LOCK_KEYS = (
     "jobs", "registrars", "leases", "holders", "instances", "beats", "cancels", "pauses", "registered", "layout",
 )  # fmt: skip
 #: The keys of the state store, as `history/records.lua` explains them.
-HISTORY_KEYS = ("states", "running", "oldest", "layout", "successes", "failed", "missed", "days")
+HISTORY_KEYS = ("states", "running", "oldest", "layout", "successes", "failed", "missed", "days", "again")
 _UPKEEP = ("open", "prune", "prune_figures", "cut_back", "forget", "jobs", "index")
 _HISTORY_PARTS = {
     "write": ("cutting", "counting", "publish", "write"),

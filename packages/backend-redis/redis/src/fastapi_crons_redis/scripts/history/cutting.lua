@@ -35,7 +35,10 @@ local function delete_runs(job, index, ids)
   end
   cut = cut + #ids
   in_parts(ids, function(...) redis.call('ZREM', index, ...) end)
-  in_parts(with_job(ids, job), function(...) redis.call('ZREM', FAILED, ...) end)
+  in_parts(with_job(ids, job), function(...)
+    redis.call('ZREM', FAILED, ...)
+    redis.call('ZREM', AGAIN, ...)
+  end)
   delete(keys)
 end
 

@@ -64,6 +64,19 @@ local function status_in(text, id)
   return string.sub(text, 1, #start) == start and string.match(text, '^%a[%a_]*', #start + 1)
 end
 
+local function trigger_in(text)
+  local run = decoded(text)
+  return run and type(run[2]) == 'table' and run[2][2]
+end
+
+-- Whether a run is one of those that are wanted: with any of some statuses and of some triggers, where some are named.
+local function wants(statuses, triggers)
+  local of_status, of_trigger = #statuses > 0 and as_set(statuses), #triggers > 0 and as_set(triggers)
+  return function(text, id)
+    return (not of_status or of_status[status_in(text, id)]) and (not of_trigger or of_trigger[trigger_in(text)])
+  end
+end
+
 -- The newest ids of a job's runs between two bounds, newest first. Most jobs have no second index.
 local function ids_of(job, newest, oldest, size)
   local found = {}
@@ -108,15 +121,15 @@ end
 -- The newest runs of some jobs, so many of each. How many jobs are done, before which id the next one goes on, and then ids, each
 -- with its run behind it.
 function operations.runs()
-  local jobs, resume, limit, before, after, statuses = unpack(batch)
+  local jobs, resume, limit, before, after, statuses, triggers = unpack(batch)
   local found, seen, bytes, of_job, last_job = {'', ''}, 0, 0, 0, nil
-  local wanted = #statuses > 0 and as_set(statuses)
+  local is_wanted = wants(statuses, triggers)
   local function show(job, ids)
     if job ~= last_job then
       of_job, last_job = 0, job
     end
     for place, text in ipairs(records_of(ids)) do
-      if text and of_job < limit and (not wanted or wanted[status_in(text, ids[place])]) then
+      if text and of_job < limit and is_wanted(text, ids[place]) then
         found[#found + 1], found[#found + 2] = ids[place], text
         of_job, bytes = of_job + 1, bytes + #text
       end
@@ -176,11 +189,11 @@ local function go_through_all(key, before, after, size, show)
   return string.sub(newest, 2)
 end
 
--- Runs of all jobs, or of some, that did not complete. Before which member to go on, and then ids, each with its run behind it.
-function operations.failed()
-  local jobs, limit, before, after, statuses = unpack(batch)
+-- Runs of all jobs, or of some, in an index of such runs: `failed` or `again`. Before which member to go on, and then ids, each with its run behind it.
+function operations.indexed()
+  local index, jobs, limit, before, after, statuses, triggers = unpack(batch)
   local found, seen, bytes = {''}, 0, 0
-  local wanted, of_jobs = as_set(statuses), jobs ~= null and as_set(jobs)
+  local is_wanted, of_jobs = wants(statuses, triggers), jobs ~= null and as_set(jobs)
   local function show(members)
     local ids, of, gone = {}, {}, {}
     for _, member in ipairs(members) do
@@ -192,7 +205,7 @@ function operations.failed()
     for place, text in ipairs(records_of(ids)) do
       if not text then
         gone[#gone + 1] = of[place]
-      elseif wanted[status_in(text, ids[place])] then
+      elseif is_wanted(text, ids[place]) then
         found[#found + 1], found[#found + 2] = ids[place], text
         bytes = bytes + #text
       end
@@ -200,7 +213,7 @@ function operations.failed()
     seen = seen + #ids
     return gone, #found > 2 * limit or seen >= MOST_RECORDS or bytes > MOST_BYTES
   end
-  found[1] = go_through_all(FAILED, before, after, math.min(math.max(limit, 20), STEP), show)
+  found[1] = go_through_all(prefix .. index, before, after, math.min(math.max(limit, 20), STEP), show)
   return found
 end
 

@@ -10,6 +10,7 @@
 --   failed     sorted set: the runs of all jobs that have ended and did not complete, each "<id> <job>"
 --   missed     sorted set: the missed ticks of all jobs, each "<id> <first> <last> <job>"
 --   days       sorted set: the days that have figures
+--   again      sorted set: the runs of all jobs that ran ticks again, each "<id> <job>"
 -- Under the same prefix:
 --   runs:<job>     sorted set: ids of its newest runs; they sort by time
 --   failed:<job>   sorted set: ids of its older runs that did not complete
@@ -63,6 +64,7 @@ local function check_keys()
   make_kind(FAILED, 'zset')
   make_kind(MISSED, 'zset')
   make_kind(DAYS, 'zset')
+  make_kind(AGAIN, 'zset')
 end
 
 -- Which of these runs are on record as running, by id.

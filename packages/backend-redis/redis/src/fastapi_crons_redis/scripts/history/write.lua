@@ -23,7 +23,8 @@ local function read_records()
     if record.status == 'missed' then
       record.first, record.last, record.count = about[6], about[7], about[8]
     else
-      record.day, record.stop, record.took, record.bucket = about[6], about[7], about[8], about[9]
+      record.is_again = about[6]
+      record.day, record.stop, record.took, record.bucket = about[7], about[8], about[9], about[10]
       run_ids[#run_ids + 1] = record.id
     end
   end
@@ -74,6 +75,9 @@ local function write_run(record, is_running, grown, later)
   end
   if ended and record.status ~= 'completed' then
     add_to(FAILED, id .. ' ' .. record.job)
+  end
+  if record.is_again and not known then
+    add_to(AGAIN, id .. ' ' .. record.job)
   end
   if record.log == '' then
     later.no_log[#later.no_log + 1] = known and LOG .. id or nil
