@@ -138,7 +138,7 @@ async def test_records_of_missed_ticks_over_all_jobs(make_crons: MakeCrons, cloc
     management = Management(crons)
 
     async def found(query: MissedQuery) -> list[tuple[str, str, int]]:
-        return [(each.job, each.reason, each.count) for each in await management.find_missed(query)]
+        return [(each.ticks.job, each.ticks.reason, each.ticks.count) for each in await management.find_missed(query)]
 
     assert await found(EVERYTHING._replace(limit=1)) == [("paused", "paused", 2)]
     assert set(await found(EVERYTHING)) == {("paused", "paused", 2), ("slow", "overlap", 1)}

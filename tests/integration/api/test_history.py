@@ -105,6 +105,7 @@ async def test_what_was_missed_and_what_is_overdue(crons: Crons, api: AsyncClien
     assert (record["instance_id"], page["next"], page["unhandled_jobs"]) == ("worker-001", None, 1)
     assert (waiting["job_name"], waiting["count"], waiting["fate"]) == ("bad", 3, "paused")
     assert waiting["explanation"].endswith(": no money; it was due during the pause, and is not run.")
+    assert record["made_up"] == 0
     stranger = (await api.get("/missed", headers=STRANGER)).json()
     assert stranger["missed"][0]["explanation"] == "the job was paused"
     assert "money" not in stranger["unhandled"][0]["explanation"]
@@ -113,6 +114,17 @@ async def test_what_was_missed_and_what_is_overdue(crons: Crons, api: AsyncClien
     odd = (await api.get("/missed", params={"tag": ["odd"], "limit": 1})).json()
     assert (odd["missed"], [each["job_name"] for each in odd["unhandled"]]) == ([], ["bad"])
     assert "there is no job named 'nope'" in problem(await api.get("/missed", params={"job": "nope"}))[1]
+
+
+async def test_what_was_made_up_for(crons: Crons, api: AsyncClient, clock: VirtualClock) -> None:
+    await crons.start()
+    await crons.pause("minutely")
+    await clock.advance(crons, minutes=2, seconds=30)
+    await crons.resume("minutely")
+    for minute, left in ((1, 1), (2, 0)):
+        await crons.run_job("minutely", tick=clock.datetime.replace(minute=minute, second=0, microsecond=0))
+        assert [each["made_up"] for each in (await api.get("/missed")).json()["missed"]] == [minute]
+        assert len((await api.get("/missed", params={"open": True})).json()["missed"]) == left
 
 
 async def test_missed_ticks_page_by_page(crons: Crons, api: AsyncClient, clock: VirtualClock) -> None:

@@ -75,6 +75,22 @@ def test_exit_codes_and_json(fastapi_crons: Cli) -> None:
 
 
 @pytest.mark.usefixtures("a_day")
+def test_what_was_made_up_for_is_marked_and_left_out_of_what_is_open(fastapi_crons: Cli, project: Path) -> None:
+    project.write_text(project.read_text().replace('raise ValueError("no reports")', "return"))
+    during = ("--since", "2026-03-01", "--until", "2026-03-01T12:00")
+    assert fastapi_crons("run-job", "send_reports", "--tick", "2026-03-01T00:45Z").exit_code == 0
+    result = fastapi_crons("missed", *during, "--open", "--exit-code")
+    assert (result.exit_code, result.stdout.splitlines()[1].split("; ")[-1]) == (3, "1 of 4 made up for")
+    assert json_of(fastapi_crons("missed", *during, "--json"))["missed"][0]["made_up"] == 1
+    span = ("2026-03-01T00:00Z", "2026-03-01T01:00Z")
+    assert fastapi_crons("backfill", "send_reports", *span, "--one-by-one").exit_code == 0
+    result = fastapi_crons("missed", *during, "--exit-code")
+    assert (result.exit_code, result.stdout.splitlines()[1].split("; ")[-1]) == (3, "made up for")
+    result = fastapi_crons("missed", *during, "--open", "--exit-code")
+    assert (result.exit_code, "no tick is left to be made up for" in result.stderr) == (0, True)
+
+
+@pytest.mark.usefixtures("a_day")
 def test_without_the_app_the_jobs_are_those_that_the_store_knows(fastapi_crons: Cli, project: Path) -> None:
     project.unlink()
     page = json_of(fastapi_crons("missed", "--json"))

@@ -13,8 +13,8 @@ from fastapi_crons_cli.times import seconds_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fastapi_crons.management.history import MissedRecord
     from fastapi_crons.management.unhandled import UnhandledTicks
-    from fastapi_crons.run import MissedTicks
     from fastapi_crons_cli.session import Session
 
 
@@ -24,6 +24,9 @@ def missed(
     until: Until = None,
     job: SomeJobs = None,
     tag: SomeTags = None,
+    only_open: Annotated[
+        bool, typer.Option("--open", help="Only records with ticks that were not made up for by running them again.")
+    ] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many records, the newest.")] = 50,
     zone: Zone = None,
     as_json: AsJson = False,
@@ -37,11 +40,11 @@ def missed(
     from fastapi_crons.state.base import MissedQuery
     from fastapi_crons_cli.session import check_names, with_stores
 
-    async def ask(session: Session) -> tuple[str, list[MissedTicks], tuple[list[UnhandledTicks], int]]:
+    async def ask(session: Session) -> tuple[str, list[MissedRecord], tuple[list[UnhandledTicks], int]]:
         jobs = check_names(session, job, tag)
         shown_in, now = zone or session.zone, session.crons.clock.now()
         query = MissedQuery(jobs, seconds_of(since, shown_in, now), seconds_of(until, shown_in, now), limit=limit + 1)
-        records = await session.management.find_missed(query)
+        records = await session.management.find_missed(query, only_open=only_open)
         return shown_in, records, await session.management.unhandled(query._replace(limit=limit))
 
     with json_only(as_json):
@@ -51,23 +54,30 @@ def missed(
 
         print_json(MissedPage.of(records, unhandled, limit, details=True).model_dump(mode="json"))
     else:
-        _print(records[:limit], *unhandled, shown_in, more=len(records) > limit)
+        _print(records[:limit], *unhandled, shown_in, more=len(records) > limit, only_open=only_open)
     if exit_code and (records or unhandled[1]):
         raise typer.Exit(FOUND)
 
 
 def _print(
-    records: Sequence[MissedTicks], unhandled: Sequence[UnhandledTicks], jobs: int, zone: str, *, more: bool
+    records: Sequence[MissedRecord],
+    unhandled: Sequence[UnhandledTicks],
+    jobs: int,
+    zone: str,
+    *,
+    more: bool,
+    only_open: bool,
 ) -> None:
     from fastapi_crons._util.text import counted
     from fastapi_crons.clock import utc_datetime
     from fastapi_crons.run import reason_in_words
 
-    for each in reversed(records):
+    for each, made_up in reversed(records):
         number = counted(each.count, "tick", more=each.more)
         span = _span(each.first_ts, each.last_ts, zone)
         on_record = f"recorded by {shown(each.instance)} at {clock_time(utc_datetime(each.recorded_ts), zone)}"
-        say(f"{span}  {number}  {shown(each.job)}  not run: {shown(reason_in_words(each))} ({on_record})")
+        reason, since = shown(reason_in_words(each)), _made_up(made_up, each.count)
+        say(f"{span}  {number}  {shown(each.job)}  not run: {reason} ({on_record}){since}")
     for waiting in unhandled:
         ticks = waiting.ticks
         number = counted(ticks.number, "tick", more=ticks.more)
@@ -77,13 +87,19 @@ def _print(
             f"{shown(waiting.fate.text)}"
         )
     if not records and not jobs:
-        warn("no tick was missed, and none is overdue")
+        warn(f"no tick {'is left to be made up for' if only_open else 'was missed'}, and none is overdue")
         return
     parts = [f"{counted(len(records), 'record')} of missed ticks{', and more' if more else ''}"] * bool(records)
     if jobs:
         shown_of = f" ({len(unhandled)} shown)" if len(unhandled) < jobs else ""
         parts.append(f"{counted(jobs, 'job')} with ticks that no instance has handled{shown_of}")
     say(f"{'; '.join(parts)}; times in {zone}; more about a tick: fastapi-crons why NAME TIME")
+
+
+def _made_up(number: int, of: int) -> str:
+    if not number:
+        return ""
+    return "; made up for" if number == of else f"; {number} of {of} made up for"
 
 
 def _span(first: int, last: int, zone: str) -> str:

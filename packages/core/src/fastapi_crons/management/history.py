@@ -1,14 +1,14 @@
-"""History: finds runs on record, by the whole id of a run or a part of it."""
+"""History: finds runs on record, also by a part of their ids, and missed ticks, and how many of these were made up for."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastapi_crons._util.text import cut
 from fastapi_crons.errors import UnknownRunError
-from fastapi_crons.run import SHORTEST_ID, MissedTicks, Run
+from fastapi_crons.run import SHORTEST_ID, MissedTicks, Run, RunStatus
 from fastapi_crons.state.base import AGAIN, MissedQuery, RunQuery
 from fastapi_crons.state.client import answer_of
 
@@ -27,11 +27,26 @@ _CLOCKS_DIFFER = 3_600
 _EARLIER = 20
 #: How far after a tick (seconds) the run is looked for that stands for it, at first, and how much further each time.
 _FIRST_REACH, _GROWTH = 3_600, 24
+#: How many records of missed ticks are read at a time where those are wanted that are open.
+_OPEN_AT_A_TIME = 1_000
 #: No more records than this are read at a time; but for those of ticks that were run again, however many there are.
 _MOST = 10_000
 _ANY = 2**31 - 1
 #: How many records of missed ticks are looked at besides those that the tick lies in.
 _NEWEST_MISSED = 50
+
+
+class MissedRecord(NamedTuple):
+    """A record of missed ticks, and what was done about them since."""
+
+    ticks: MissedTicks
+    made_up: int
+    """How many of them were made up for: run again, to completion, by a run that is on record."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether some of the ticks were not made up for."""
+        return self.made_up < self.ticks.count
 
 
 class History:
@@ -59,6 +74,28 @@ class History:
     async def find_missed(self, query: MissedQuery) -> list[MissedTicks]:
         """The records of missed ticks that a query asks for, newest first. One query."""
         return await answer_of(self._state.find_missed(query), self._timeout)
+
+    async def missed_records(self, query: MissedQuery, *, only_open: bool) -> list[MissedRecord]:
+        """The records of missed ticks that a query asks for, newest first, or those of them that are open.
+
+        One query, and one for the runs that ran their ticks again. Open ones are looked for in as many records as it takes.
+        """
+        found: list[MissedRecord] = []
+        at_a_time = query._replace(limit=max(query.limit, _OPEN_AT_A_TIME)) if only_open else query
+        while len(found) < query.limit and (missed := await self.find_missed(at_a_time)):
+            found += [each for each in await self._with_made_up(missed) if each.is_open or not only_open]
+            if not only_open:
+                break
+            at_a_time = at_a_time._replace(before=missed[-1].id)
+        return found[: query.limit]
+
+    async def _with_made_up(self, missed: Sequence[MissedTicks]) -> list[MissedRecord]:
+        jobs = {ticks.job for ticks in missed}
+        since = min(ticks.first_ts for ticks in missed) - _CLOCKS_DIFFER
+        completed: tuple[RunStatus, ...] = ("completed",)
+        runs = await self.find_runs(RunQuery(jobs, completed, since=since, limit=_ANY, triggers=AGAIN))
+        made_up = made_up_for(missed, runs)
+        return [MissedRecord(ticks, made_up[ticks.id]) for ticks in missed]
 
     async def runs_around(self, name: str, tick: int, now: float) -> list[Run]:
         """The runs of a job that may tell about a tick (Unix seconds), oldest first: up to one of a later tick.
@@ -108,6 +145,44 @@ class History:
             more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
             raise UnknownRunError(f"{part!r} matches {len(found)} runs: {listed}{more}; give more of the id")
         return found.pop()
+
+
+def made_up_for(missed: Iterable[MissedTicks], runs: Iterable[Run]) -> dict[str, int]:
+    """How many of the ticks of each record, by its id, were made up for by these runs, which completed.
+
+    A run may stand for earlier ticks, too. Where only some of a record's are among these, as many count as would be if its
+    ticks were evenly spread.
+    """
+    spans: dict[str, set[tuple[int, int]]] = {}
+    for run in runs:
+        if run.tick_ts is not None:
+            first = run.tick_ts if run.missed_since_ts is None else run.missed_since_ts
+            spans.setdefault(run.job, set()).add((first, run.tick_ts))
+    found: dict[str, int] = {}
+    # A record of many ticks can span ticks with records of their own: the shortest gets these.
+    for ticks in sorted(missed, key=lambda ticks: ticks.last_ts - ticks.first_ts):
+        of_job = spans.get(ticks.job, set())
+        own = {(first, last) for first, last in of_job if first <= ticks.last_ts and last >= ticks.first_ts}
+        of_job -= {(first, last) for first, last in own if first == last}
+        found[ticks.id] = min(ticks.count, sum(_number_within(ticks, *span) for span in _merged(own)))
+    return found
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same spans, of which none overlap."""
+    merged: list[tuple[int, int]] = []
+    for first, last in sorted(spans):
+        if merged and first <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        else:
+            merged.append((first, last))
+    return merged
+
+
+def _number_within(ticks: MissedTicks, first: int, last: int) -> int:
+    """How many of these ticks lie in a span that begins and ends with a tick."""
+    length = min(last, ticks.last_ts) - max(first, ticks.first_ts)
+    return 1 + (length * (ticks.count - 1) // (ticks.last_ts - ticks.first_ts) if length > 0 else 0)
 
 
 def _hyphenated(text: str, places: Iterable[int]) -> str:

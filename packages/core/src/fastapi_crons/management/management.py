@@ -18,7 +18,7 @@ from fastapi_crons.locking.base import REACHES, KnownJob, LiveInstance, Pause
 from fastapi_crons.management.backfills import ManagedBackfills
 from fastapi_crons.management.drains import Drains
 from fastapi_crons.management.explain import TickFate, explain
-from fastapi_crons.management.history import History
+from fastapi_crons.management.history import History, MissedRecord
 from fastapi_crons.management.made_ticks import is_made, next_made_tick
 from fastapi_crons.management.plan.asking import Planning
 from fastapi_crons.management.plan.deploy import Deploy
@@ -123,11 +123,11 @@ class Management:
         """As `run`, of any job."""
         return await self._history().run(None, run_id)
 
-    async def find_missed(self, query: MissedQuery) -> list[MissedTicks]:
-        """The records of missed ticks that a query asks for, newest first. One query."""
+    async def find_missed(self, query: MissedQuery, *, only_open: bool = False) -> list[MissedRecord]:
+        """Records of missed ticks, newest first, and how many of each were made up for; `only_open`: those with some left."""
         for name in query.jobs or ():
             self.definition(name)
-        return await self._history("list missed ticks").find_missed(query)
+        return await self._history("list missed ticks").missed_records(query, only_open=only_open)
 
     def last_days(self, days: int) -> list[date]:
         """So many days (UTC), the oldest first; the last is today."""
@@ -165,7 +165,8 @@ class Management:
 
     async def missed(self, name: str, *, limit: int = 50) -> list[MissedTicks]:
         """The records of a job's missed ticks, newest first."""
-        return await self.find_missed(MissedQuery((name,), limit=limit))
+        self.definition(name)
+        return await self._history("list missed ticks").find_missed(MissedQuery((name,), limit=limit))
 
     async def run_job(self, wanted: ManualRun, *, wait: bool = True, owned: bool = False) -> Run:
         """Run a job now; see `Crons.run_job`. Without `wait`, or when the scheduler stops, the run may still be running.

@@ -65,6 +65,9 @@ async def missed(
     tag: SomeTags = None,
     before: Before = None,
     limit: Limit = 50,
+    only_open: Annotated[
+        bool, Query(alias="open", description="Only records with ticks that were not made up for; see `made_up`")
+    ] = False,
 ) -> MissedPage:
     """Which ticks of all jobs were not run, and why: those on record as missed, and those that no instance has handled.
 
@@ -72,7 +75,7 @@ async def missed(
     """
     jobs = asked.management.names_of(job or (), tag or ())
     query = MissedQuery(jobs, _seconds(since), _seconds(until), before, limit + 1)
-    records = await asked.management.find_missed(query)
+    records = await asked.management.find_missed(query, only_open=only_open)
     unhandled: tuple[list[UnhandledTicks], int] = ([], 0)
     if before is None:
         unhandled = await asked.management.unhandled(query._replace(limit=limit), details=asked.details)

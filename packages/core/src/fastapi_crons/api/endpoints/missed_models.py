@@ -9,8 +9,18 @@ from pydantic import BaseModel, Field
 from fastapi_crons.api.models import Instant, MissedModel
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.management.explain import Fate
+from fastapi_crons.management.history import MissedRecord
 from fastapi_crons.management.unhandled import UnhandledTicks
-from fastapi_crons.run import MissedTicks
+
+
+class MissedRecordModel(MissedModel):
+    """Successive missed ticks, in one record, and what was done about them since."""
+
+    made_up: int = Field(description="How many were made up for: run again, to completion, by a run that is on record")
+
+    @classmethod
+    def of_record(cls, record: MissedRecord, *, details: bool) -> MissedRecordModel:
+        return cls(**MissedModel.of(record.ticks, details=details).model_dump(), made_up=record.made_up)
 
 
 class UnhandledModel(BaseModel):
@@ -47,7 +57,7 @@ class UnhandledModel(BaseModel):
 class MissedPage(BaseModel):
     """Ticks that were not run: those on record, newest first, and those that no instance has handled."""
 
-    missed: list[MissedModel] = Field(description="Those on record as missed, newest record first")
+    missed: list[MissedRecordModel] = Field(description="Those on record as missed, newest record first")
     next: str | None = Field(description="Pass this as `before` to get the next page; None on the last one")
     unhandled: list[UnhandledModel] = Field(
         description="Those that no instance has handled, longest overdue first, at most `limit`; on the first page only"
@@ -57,7 +67,7 @@ class MissedPage(BaseModel):
     @classmethod
     def of(
         cls,
-        missed: Sequence[MissedTicks],
+        missed: Sequence[MissedRecord],
         unhandled: tuple[Sequence[UnhandledTicks], int],
         limit: int,
         *,
@@ -66,8 +76,8 @@ class MissedPage(BaseModel):
         """A page of at most so many records; that there are more shows that there is a next page."""
         found, jobs = unhandled
         return cls(
-            missed=[MissedModel.of(ticks, details=details) for ticks in missed[:limit]],
-            next=missed[limit - 1].id if len(missed) > limit else None,
+            missed=[MissedRecordModel.of_record(record, details=details) for record in missed[:limit]],
+            next=missed[limit - 1].ticks.id if len(missed) > limit else None,
             unhandled=[UnhandledModel.of(ticks) for ticks in found],
             unhandled_jobs=jobs,
         )
