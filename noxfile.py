@@ -66,6 +66,20 @@ TOGETHER = ["-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
 LIGHT = ["-m", "not slow and not full and not once", "--hypothesis-profile", "light"]
 #: The tests of the code itself, in this process; the others run whole programs.
 OF_THE_CODE = ["tests/unit", "tests/virtual_time", "tests/integration"]
+#: Of the files in `ticks`: starts on each store, that each tick has one fate, and time zones, which an interpreter brings.
+TICKS_ELSEWHERE = {"test_at_start.py", "test_each_tick_once.py", "test_foreign_schedules.py", "test_schedules.py"}
+#: Only `tests` runs these: their outcome is our own arithmetic on a virtual clock, or default methods of the contracts.
+OWN_ARITHMETIC = [
+    "--ignore=tests/virtual_time/answers",
+    "--ignore=tests/virtual_time/plan",
+    *(
+        f"--ignore=tests/virtual_time/ticks/{file.name}"
+        for file in sorted((ROOT / "tests/virtual_time/ticks").glob("test_*.py"))
+        if file.name not in TICKS_ELSEWHERE
+    ),
+    "--deselect=tests/integration/test_contracts.py::TestPlainLock",
+    "--deselect=tests/integration/test_contracts.py::TestPlainState",
+]
 # The oldest one and the newest of the others stand for those in between, which can be asked for by name.
 nox.options.sessions = [
     "lint",
@@ -103,18 +117,18 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=OTHERS or None)
 def tests_elsewhere(session: nox.Session) -> None:
-    """On another interpreter, the tests of the code itself, but for the slow ones; whole programs are run on this one."""
+    """On another interpreter, the tests of the code itself that it may change; the others are run on this one."""
     session.install("-r", "tests/requirements.txt")
-    session.run("pytest", *OF_THE_CODE, *TOGETHER, *LIGHT, *session.posargs)
+    session.run("pytest", *OF_THE_CODE, *OWN_ARITHMETIC, *TOGETHER, *LIGHT, *session.posargs)
 
 
 @nox.session(python=OLDEST_HERE)
 def lowest(session: nox.Session) -> None:
-    """On the oldest interpreter, with the oldest version of every dependency that we allow, the tests of the code itself."""
+    """On the oldest interpreter, with the oldest version of every dependency that we allow, the tests that these may change."""
     constraints = Path(session.create_tmp()) / "lowest.txt"
     constraints.write_text("".join(f"{line}\n" for line in lowest_versions()), encoding="utf-8")
     session.install("-r", "tests/requirements.txt", "-c", str(constraints))
-    session.run("pytest", *OF_THE_CODE, *TOGETHER, *LIGHT, *session.posargs)
+    session.run("pytest", *OF_THE_CODE, *OWN_ARITHMETIC, *TOGETHER, *LIGHT, *session.posargs)
 
 
 def lowest_versions() -> list[str]:
