@@ -114,7 +114,6 @@ class FastAPICrons(Contender):
         count = 0
         for job in self._crons.jobs:
             count += sum(ticks.count for ticks in await engine.state.missed(job.name))
-            count += sum(run.missed_ticks for run in await engine.state.runs(job.name))
         return count
 
 

@@ -95,8 +95,8 @@ def _fates(runs: list[Run], missed: list[MissedTicks]) -> Counter[int]:
     for run in runs:
         if run.tick_ts is not None and run.attempt == 1:
             fates[run.tick_ts] += 1
-        if run.missed_ticks and run.missed_since_ts is not None and run.attempt == 1:
-            fates.update(run.missed_since_ts + 60 * each for each in range(run.missed_ticks))
+    stood_for = {run.id: run.missed_ticks for run in runs if run.missed_ticks and run.attempt == 1}
+    assert {row.id: row.count for row in missed if row.reason == "coalesced"} == stood_for
     for row in missed:
         fates.update(row.first_ts + 60 * each for each in range(row.count))
     return fates

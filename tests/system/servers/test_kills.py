@@ -98,12 +98,11 @@ def _check(job: str, runs: list[Run], missed: list[MissedTicks], seed: str) -> N
     for run in runs:
         by_tick.setdefault(run.tick_ts or 0, []).append(run)
     fates: Counter[int] = Counter(by_tick.keys())
-    for run in runs:
-        if run.attempt == 1 and run.missed_ticks:
-            assert run.missed_since_ts is not None
-            fates.update(range(run.missed_since_ts, run.missed_since_ts + run.missed_ticks))
+    stood_for = {run.id: run.missed_ticks for run in runs if run.attempt == 1 and run.missed_ticks}
+    coalesced = {row.id: row.count for row in missed if row.reason == "coalesced"}
+    assert stood_for.items() <= coalesced.items(), (job, seed)
     for row in missed:
-        assert row.reason == "overlap", (job, row, seed)
+        assert row.reason in ("overlap", "coalesced"), (job, row, seed)
         assert row.count == row.last_ts - row.first_ts + 1
         fates.update(range(row.first_ts, row.last_ts + 1))
     # What was going on at the very end has no record yet.

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 RunStatus = Literal["running", "completed", "failed", "timed_out", "cancelled", "interrupted"]
 Trigger = Literal["schedule", "catch_up", "cli", "api", "code", "again"]
 MissedReason = Literal[
-    "misfire_grace_time", "max_catch_up", "overlap", "vetoed", "schedule_changed", "disabled", "paused"
+    "misfire_grace_time",
+    "max_catch_up",
+    "coalesced",
+    "overlap",
+    "vetoed",
+    "schedule_changed",
+    "disabled",
+    "paused",
+    "unknown",
 ]
 #: Why ticks were not run, in words.
 REASONS: dict[MissedReason, str] = {
@@ -32,6 +40,8 @@ REASONS: dict[MissedReason, str] = {
     "schedule_changed": "it was due under an older schedule, which was changed before an instance ran it",
     "misfire_grace_time": "it was later than its misfire grace time allows",
     "max_catch_up": "it was older than the late ticks that max_catch_up allows to run",
+    "coalesced": "it was late, and the run of a later tick stands for it (coalesce)",
+    "unknown": "the reason is one that only a newer version knows",
 }
 #: How runs end that did not do their work, and that nobody cancelled.
 FAILED: tuple[RunStatus, ...] = ("failed", "timed_out", "interrupted")

@@ -138,6 +138,7 @@ def _words(plan: BackfillPlan) -> str:
     parts = [counted(plan.ticks, "tick"), counted(len(plan.to_run), "run")]
     told = (
         (plan.ran, "ran already"),
+        (plan.stood_for, "that a late run stands for: --one-by-one runs them"),
         (plan.running, "on record as running"),
         (plan.waiting, "left to the scheduler, which has yet to handle them"),
         (plan.in_doubt, "may have run: old history was deleted, and --force runs them"),

@@ -35,7 +35,7 @@ def missed(
 ) -> None:
     """Show which ticks of all jobs were not run, and why, newest last; then those that no instance has handled so far.
 
-    A late tick that the run of a later one stands for (coalesce) was not missed.
+    Late ticks that the run of a later one stands for (coalesce) are among them.
     """
     from fastapi_crons.state.base import MissedQuery
     from fastapi_crons_cli.session import check_names, with_stores

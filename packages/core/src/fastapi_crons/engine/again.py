@@ -13,7 +13,7 @@ from fastapi_crons.errors import ScheduleError, StoreUnavailableError
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import KnownJob, Lease
 from fastapi_crons.locking.client import LockClient
-from fastapi_crons.run import MissedTicks, Run, RunStatus, made_at
+from fastapi_crons.run import MissedTicks, Run, RunStatus, made_at, reason_in_words
 from fastapi_crons.schedule.base import ZonedSchedule
 from fastapi_crons.schedule.due import TickSource, newest_tick, tick_source
 from fastapi_crons.schedule.own import ListedTicks
@@ -41,9 +41,12 @@ class Records(NamedTuple):
     clock: Clock
     store_timeout: float
 
-    async def about(self, job: CronJob, first: int, last: int) -> TicksOnRecord:
-        """What is on record of the ticks of a job from `first` to `last` (Unix seconds)."""
-        found = TicksOnRecord(self, job, first, last)
+    async def about(self, job: CronJob, first: int, last: int, *, one_by_one: bool = False) -> TicksOnRecord:
+        """What is on record of the ticks of a job from `first` to `last` (Unix seconds).
+
+        With `one_by_one` those count as not run that the run of a later tick stands for.
+        """
+        found = TicksOnRecord(self, job, first, last, one_by_one=one_by_one)
         await found.look()
         return found
 
@@ -75,10 +78,11 @@ class TicksOnRecord:
     job: its record may have been deleted with old history.
     """
 
-    def __init__(self, records: Records, job: CronJob, first: int, last: int) -> None:
+    def __init__(self, records: Records, job: CronJob, first: int, last: int, *, one_by_one: bool) -> None:
         self._records = records
         self._job = job
         self._first, self._last = first, last
+        self._one_by_one = one_by_one
         self._since: float = first - _CLOCKS_DIFFER
         self._known: KnownJob | None = None
         self._missed: list[MissedTicks] = []
@@ -174,8 +178,16 @@ class TicksOnRecord:
         """The run of a tick that completed or is running, or one that stands for it."""
         gone = {lease.run_id for lease in self.left_behind}
         own = (self._runs[run_id] for run_id in self._by_tick.get(tick, ()))
-        runs = (run for run in chain(own, self._standing_for(tick)) if run.id not in gone or run.status == "completed")
+        others = () if self._one_by_one else self._standing_for(tick)
+        runs = (run for run in chain(own, others) if run.id not in gone or run.status == "completed")
         return next((run for run in runs if run.status in ("completed", "running")), None)
+
+    def stood_for(self, tick: int) -> MissedTicks | None:
+        """The record that a late run, of which there is no record any more, stood for a tick."""
+        if self._one_by_one or any(self._standing_for(tick)):
+            return None
+        coalesced = (missed for missed in self._missed if missed.reason == "coalesced")
+        return next((missed for missed in coalesced if missed.first_ts <= tick <= missed.last_ts), None)
 
     def in_doubt(self, tick: int) -> bool:
         """Whether nothing on record says what happened to a tick, although it may have run."""
@@ -221,6 +233,10 @@ class TicksOnRecord:
         run = self.ran(tick)
         if run is not None:
             return f"the tick of {at(tick)} of job {name!r} {self._how_it_ran(run, tick)}; force=True runs it again"
+        stood_for = self.stood_for(tick)
+        if stood_for is not None:
+            why = reason_in_words(stood_for)
+            return f"the tick of {at(tick)} of job {name!r} was made up for: {why}; force=True runs it by itself"
         if self.is_to_be_run(tick):
             return (
                 f"the tick of {at(tick)} of job {name!r} {self._why_to_be_run()}; force=True runs it now all the same"

@@ -80,6 +80,8 @@ class BackfillPlan(NamedTuple):
     """How many are older than the newest `max_catch_up`, for a job whose late ticks are run one by one."""
     running: int = 0
     """How many are on record as running."""
+    stood_for: int = 0
+    """How many the run of a later tick stands for; `one_by_one` runs them."""
 
 
 @dataclass(slots=True, eq=False)
@@ -142,7 +144,7 @@ class Backfills(Part):
 
     async def plan(self, span: Span) -> tuple[BackfillPlan, TicksOnRecord]:
         """What is to be done about a span, without doing it. Raises `BackfillError` for one that can't be used."""
-        on_record = await self._records.about(span.job, span.first, span.last)
+        on_record = await self._records.about(span.job, span.first, span.last, one_by_one=span.one_by_one)
         return _planned(span, on_record, int(self._clock.now()), self._config.max_catch_up), on_record
 
     async def start(self, span: Span, on_run: Callable[[Run], object] = lambda run: None) -> Backfill:
@@ -307,12 +309,14 @@ def _planned(span: Span, on_record: TicksOnRecord, now: int, max_catch_up: int) 
             f"can't make up for {_words(span)} of job {job.name!r}: it has {counted(number, 'tick', more=more)}, and "
             f"{MAX_COUNT} is the most; give a shorter one"
         )
-    fates: dict[str, list[int]] = {"ran": [], "running": [], "waiting": [], "in_doubt": [], "to_run": []}
+    fates: dict[str, list[int]] = {
+        fate: [] for fate in ("ran", "stood_for", "running", "waiting", "in_doubt", "to_run")
+    }
     for tick in ticks:
         fates[_fate(span, on_record, tick)].append(tick)
-    to_run, beyond = _as_policy_says(span, fates["to_run"], max_catch_up)
-    ran, running, waiting, in_doubt = (len(fates[fate]) for fate in ("ran", "running", "waiting", "in_doubt"))
-    return BackfillPlan(len(ticks), tuple(to_run), ran, waiting, in_doubt, beyond, running)
+    to_run, beyond = _as_policy_says(span, fates.pop("to_run"), max_catch_up)
+    numbers = {fate: len(found) for fate, found in fates.items()}
+    return BackfillPlan(len(ticks), tuple(to_run), beyond=beyond, **numbers)
 
 
 def _fate(span: Span, on_record: TicksOnRecord, tick: int) -> str:
@@ -322,7 +326,9 @@ def _fate(span: Span, on_record: TicksOnRecord, tick: int) -> str:
         return "to_run"
     run = on_record.ran(tick)
     if run is not None:
-        return "running" if run.status == "running" else "ran"
+        return "running" if run.status == "running" else "ran" if run.tick_ts == tick else "stood_for"
+    if on_record.stood_for(tick) is not None:
+        return "stood_for"
     return "in_doubt" if on_record.in_doubt(tick) else "to_run"
 
 

@@ -61,13 +61,19 @@ def explain(records: TickRecords, *, details: bool = True) -> TickFate:
     A pure function of the records; those that are certain are asked first.
     """
     case = _Case(records, details)
-    fate = case.run() or case.missed() or case.covered() or case.not_due() or case.not_handled() or case.no_record()
+    on_record = case.run() or case.missed() or case.covered() or case.missed(coalesced=True)
+    fate = on_record or case.not_due() or case.not_handled() or case.no_record()
     if case.older and not case.is_due and fate.fate != "older_schedule":
         fate = replace(fate, text=f"{fate.text} It was due under an older schedule. {case.schedule_since()}")
     return replace(case.run_again(fate), next_ts=case.next_tick())
 
 
-_FATES: dict[MissedReason, Fate] = {"overlap": "skipped", "vetoed": "vetoed", "paused": "paused"}
+_FATES: dict[MissedReason, Fate] = {
+    "overlap": "skipped",
+    "vetoed": "vetoed",
+    "paused": "paused",
+    "coalesced": "covered",
+}
 _NOT_KNOWN = "What was due before that is not known."
 _NEVER_REGISTERED = "No instance has registered the job in this store, so none has run it."
 
@@ -141,13 +147,13 @@ class _Case:
     def _stands_for_it(self, run: Run) -> bool:
         return run.tick_ts is not None and (run.missed_since_ts or run.tick_ts) <= self._tick < run.tick_ts
 
-    def missed(self) -> TickFate | None:
-        """A record of the tick as missed."""
+    def missed(self, *, coalesced: bool = False) -> TickFate | None:
+        """A record of the tick as missed; with `coalesced` one that a run stood for, whose own record may be gone."""
         if not self._may_be_due():
             return None
         # A record of many ticks can span ticks with records of their own: ask the shortest first.
         for missed in sorted(self._records.missed, key=lambda missed: missed.last_ts - missed.first_ts):
-            if missed.first_ts <= self._tick <= missed.last_ts:
+            if missed.first_ts <= self._tick <= missed.last_ts and (missed.reason == "coalesced") == coalesced:
                 return self._missed_by(missed)
         return None
 

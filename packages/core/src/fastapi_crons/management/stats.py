@@ -21,7 +21,7 @@ class Stats(NamedTuple):
     failed: int
     """How many of them failed, exceeded their time limit, or were interrupted."""
     missed: int
-    """How many ticks were missed."""
+    """How many ticks were missed; those that a late run stands for are among them."""
     p50: float | None
     p95: float | None
     longest: float | None

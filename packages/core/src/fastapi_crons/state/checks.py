@@ -7,6 +7,7 @@ A store makes its records inside `Damage.noted`, which leaves out what raises, a
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import get_args
 
 from fastapi_crons._util.damage import (
@@ -24,12 +25,13 @@ from fastapi_crons._util.damage import (
     tick,
     whole,
 )
-from fastapi_crons.run import LogLine, MissedReason, MissedTicks, Run, RunStatus, Trigger
+from fastapi_crons.run import REASONS, LogLine, MissedTicks, Run, RunStatus, Trigger
 from fastapi_crons.state.base import JobState
 from fastapi_crons.state.figures import Figures
 
 __all__ = ["Damage", "DamagedError", "checked_figures", "checked_log", "checked_missed", "checked_run", "checked_state"]
 
+_WORD = re.compile(r"[a-z][a-z_]{0,39}")
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -38,6 +40,14 @@ def _run_id(value: object, field: str) -> str:
     found = name(value, field)
     if _ID.fullmatch(found) is None:
         raise DamagedError(f"{field} is not the id of a run")
+    return found
+
+
+def _reason(value: object, field: str) -> str:
+    """A reason, of this version or a newer one."""
+    found = text(value, field)
+    if _WORD.fullmatch(found) is None:
+        raise DamagedError(f"{field} has an unknown value")
     return found
 
 
@@ -67,7 +77,7 @@ _LOG_LINE: dict[str, Check] = {"ts": instant, "level": text, "logger": text, "me
 _MISSED: dict[str, Check] = {
     "id": name,
     "job": name,
-    "reason": one_of(get_args(MissedReason)),
+    "reason": _reason,
     "first_ts": tick,
     "last_ts": tick,
     "count": whole,
@@ -112,6 +122,10 @@ def checked_missed(ticks: MissedTicks) -> MissedTicks:
     check(ticks, _MISSED)
     if not isinstance(ticks.more, bool):
         raise DamagedError("more is neither true nor false")
+    if ticks.reason not in REASONS:
+        return replace(
+            ticks, reason="unknown", detail=f"{ticks.reason}: {ticks.detail}" if ticks.detail else ticks.reason
+        )
     return ticks
 
 

@@ -46,6 +46,9 @@ class BackfillModel(BaseModel):
     status: BackfillStatus | None = Field(description="How it stands; `stopped` after a failure. None for a dry run")
     ticks: int = Field(description="How many ticks the span has up to now")
     ran: int = Field(description="How many of them ran before, and are left out")
+    stood_for: int = Field(
+        description="How many of them the run of a later tick stands for (`coalesce`); `one_by_one` runs them"
+    )
     running: int = Field(description="How many of them are on record as running, and are left out")
     waiting: int = Field(description="How many the scheduler has yet to handle, and are left to it")
     in_doubt: int = Field(description="How many may have run: their records were deleted. Only `force` runs them")
@@ -92,6 +95,7 @@ class BackfillModel(BaseModel):
             status=None,
             ticks=plan.ticks,
             ran=plan.ran,
+            stood_for=plan.stood_for,
             running=plan.running,
             waiting=plan.waiting,
             in_doubt=plan.in_doubt,

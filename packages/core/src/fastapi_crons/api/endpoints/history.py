@@ -71,7 +71,7 @@ async def missed(
 ) -> MissedPage:
     """Which ticks of all jobs were not run, and why: those on record as missed, and those that no instance has handled.
 
-    A late tick that the run of a later one stands for (`coalesce`) was not missed.
+    Late ticks that the run of a later one stands for are among them, with the reason `coalesced`.
     """
     jobs = asked.management.names_of(job or (), tag or ())
     query = MissedQuery(jobs, _seconds(since), _seconds(until), before, limit + 1)

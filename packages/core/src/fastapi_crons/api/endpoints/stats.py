@@ -22,7 +22,9 @@ class StatsModel(BaseModel):
 
     runs: int = Field(description="How many runs ended, however they did")
     failed: int = Field(description="How many of them failed, exceeded their time limit, or were interrupted")
-    missed: int = Field(description="How many ticks were missed")
+    missed: int = Field(
+        description="How many ticks were missed; those among them that a late run stands for (`coalesce`)"
+    )
     p50: Seconds = Field(description="Half of the runs took no longer, in seconds; within 5 %")
     p95: Seconds = Field(description="95 of 100 runs took no longer, in seconds; within 5 %")
     longest: Seconds = Field(description="The longest run, in seconds")

@@ -140,6 +140,8 @@ class ClaimResults:
         else:
             if not alone:
                 run.missed = tracked.ticks.range(result.last_handled, tick - 1)
+                if run.missed is not None:
+                    self._journal.record_coalesced(job.name, run.missed, run.id, tick)
             if want.late or run.missed is not None or now - tick > LATE_AFTER + job.jitter:
                 run.delay = self._delay_since(tracked, tick if run.missed is None else run.missed.first)
         tracked.run_started(run, more_due=want.more)

@@ -149,7 +149,10 @@ class Recovery:
         if not closed:
             # At once, although the rerun may have to wait.
             self._closed.add(lease.run_id)
-            covered = None if lease.tick is None else tracked.covered_by(lease, lease.tick - 1)
+            covered = None if lease.tick is None or lease.again else tracked.covered_by(lease, lease.tick - 1)
+            if known is None and lease.tick is not None and covered is not None:
+                # The process died before it recorded the run, and what that stands for, which is recorded before it.
+                self._journal.record_coalesced(lease.job, covered, lease.run_id, lease.tick)
             self._close_lease(known, lease, covered)
         self._rerun_or_release(tracked, lease)
 

@@ -92,6 +92,17 @@ class Journal:
         self._recorder.missed(missed)
         return missed
 
+    def record_coalesced(self, job: str, ticks: TickRange, run_id: str, tick: int) -> None:
+        """Record earlier ticks that the run of a later one stands for: in one record, which has the id of that run.
+
+        They are made up for: that is neither a warning nor a call of hooks. Both learn of them with the run.
+        """
+        detail = f"run {short_id(run_id)} of {iso_utc(tick)}"
+        now, by = self._clock.now(), self._instance_id
+        self._recorder.missed(
+            MissedTicks(run_id, job, ticks.first, ticks.last, ticks.number, "coalesced", now, by, ticks.more, detail)
+        )
+
     def log_skipped(self, ticks: MissedTicks, number: int) -> None:
         """Log how many more ticks were skipped for a run, after the first ones were logged."""
         last = iso_utc(ticks.last_ts)

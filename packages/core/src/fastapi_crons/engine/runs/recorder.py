@@ -300,7 +300,9 @@ class Recorder(Part):
         self._release_wake.set()
 
     def _has_to_wait(self, record_id: str) -> bool:
-        return (self.fault is None and record_id in self._pending) or f"{record_id} missed" in self._pending
+        if record_id in self._pending:
+            return self.fault is None
+        return f"{record_id} missed" in self._pending
 
     async def _write(self, records: list[Record]) -> None:
         if records:
