@@ -16,7 +16,7 @@ from fastapi_crons.locking import ClaimRequest, Definition, DistributedLockManag
 from fastapi_crons.locking.instance import Instance
 from fastapi_crons.management.management import Management
 from fastapi_crons.run import MissedTicks, Run, RunIds, reason_in_words, short_id
-from fastapi_crons.state import HistoryLimits, MemoryStateBackend, StateBackend
+from fastapi_crons.state import HistoryLimits, MemoryStateBackend, MissedQuery, StateBackend
 from fastapi_crons.testing import VirtualClock
 from fastapi_crons_sqlite.state import SQLiteStateBackend
 from tests.conftest import MakeCrons
@@ -72,6 +72,7 @@ async def test_they_are_on_record_with_the_run_that_stands_for_them(
     )
     assert f"run {short_id(run.id)} of 2026-03-01T03:00:00+00:00" in reason_in_words(record)
     assert await counted(crons) == 2
+    assert await Management(crons).find_missed(MissedQuery(), only_open=True) == [], "the run made up for them"
     assert (called, [each for each in caplog.records if "not run" in each.message]) == ([], [])
     await clock.advance(crons, hours=2)
     assert await missed_of(crons, "job") == [record], "those in time have none"

@@ -45,8 +45,8 @@ class MissedRecord(NamedTuple):
 
     @property
     def is_open(self) -> bool:
-        """Whether some of the ticks were not made up for."""
-        return self.made_up < self.ticks.count
+        """Whether some of the ticks were neither made up for, nor stood for by a late run."""
+        return self.ticks.reason != "coalesced" and self.made_up < self.ticks.count
 
 
 class History:
