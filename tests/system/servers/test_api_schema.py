@@ -181,6 +181,8 @@ def test_so_is_every_answer_to_requests_that_follow_from_one_another(server: Ser
 
     class Machine(served.as_state_machine()):  # type: ignore[misc]
         def validate_response(self, response: schemathesis.Response, case: Any, *_: object, **__: object) -> None:
-            validate(case, response)
+            # An address too long for the server itself never comes to the app.
+            if response.content != b"Invalid HTTP request received.":
+                validate(case, response)
 
     run_state_machine_as_test(Machine, settings=settings(UNHURRIED, max_examples=40, stateful_step_count=6))
