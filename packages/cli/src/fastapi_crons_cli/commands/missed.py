@@ -25,7 +25,7 @@ def missed(
     job: SomeJobs = None,
     tag: SomeTags = None,
     only_open: Annotated[
-        bool, typer.Option("--open", help="Only records with ticks that were not made up for by running them again.")
+        bool, typer.Option("--open", help="Only records with ticks that are still to be made up for.")
     ] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many records, the newest.")] = 50,
     zone: Zone = None,

@@ -66,7 +66,7 @@ async def missed(
     before: Before = None,
     limit: Limit = 50,
     only_open: Annotated[
-        bool, Query(alias="open", description="Only records with ticks that were not made up for; see `made_up`")
+        bool, Query(alias="open", description="Only records with ticks that are still to be made up for; see `made_up`")
     ] = False,
 ) -> MissedPage:
     """Which ticks of all jobs were not run, and why: those on record as missed, and those that no instance has handled.

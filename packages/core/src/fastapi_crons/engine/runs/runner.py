@@ -299,9 +299,8 @@ class Runner(Part):
             )
             return
         ticks = TickRange(run.tick_ts, run.tick_ts, 1)
-        if (
-            run.missed is not None and run.attempt == 1
-        ):  # those that a rerun stands for have a record of the first attempt
+        # Those that a rerun stands for have a record of the first attempt.
+        if run.missed is not None and run.attempt == 1:
             ticks = run.missed._replace(last=run.tick_ts, number=run.missed.number + 1)
         self._journal.record_missed(run.job, ticks, "vetoed", reason, record_id=run.id)
 
