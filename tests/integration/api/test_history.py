@@ -74,6 +74,12 @@ async def test_runs_by_time_job_and_tag(crons: Crons, api: AsyncClient, clock: V
         {"until": "2026-03-01T00:00:00"},
     ):
         assert problem(await api.get("/runs", params=wrong))[0] == 422
+    for endpoint in ("/runs", "/missed"):
+        span = {"since": "2026-03-02T00:00:00Z", "until": "2026-03-02T00:00:00Z"}
+        assert problem(await api.get(endpoint, params=span)) == (
+            422,
+            "until can't be 2026-03-02T00:00:00+00:00: give a time after that of since, 2026-03-02T00:00:00+00:00",
+        )
 
 
 async def test_a_run_of_any_job_by_its_short_id(crons: Crons, api: AsyncClient, clock: VirtualClock) -> None:

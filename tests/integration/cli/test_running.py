@@ -59,7 +59,9 @@ def test_run_job_runs_a_tick_again_that_did_not_run(fastapi_crons: Cli, project:
     result = fastapi_crons("run-job", "backup_database", "--tick", "2026-03-01T02:00", "--note", "by hand", "--json")
     run = json_of(result)
     assert (run["trigger"], run["scheduled_time"], run["note"]) == ("again", "2026-03-01T02:00:00Z", "by hand")
-    message = refused(fastapi_crons("run-job", "backup_database", "--tick", "2026-03-01T02:00"))
+    again = fastapi_crons("run-job", "backup_database", "--tick", "2026-03-01T02:00")
+    message = refused(again)
+    assert "Running job" not in again.stdout
     assert "ran already" in message
     assert message.endswith("--force runs it again")
     forced = fastapi_crons("run-job", "backup_database", "--tick", "2026-03-01T02:00", "--force")

@@ -78,6 +78,9 @@ def test_json_is_what_the_endpoint_answers(fastapi_crons: Cli) -> None:
 def test_times_are_given_and_shown_in_a_zone(fastapi_crons: Cli) -> None:
     ten_ago = datetime.now(timezone(timedelta(hours=5, minutes=30))) - timedelta(minutes=10)
     wall = f"{ten_ago:%Y-%m-%d %H:%M}"
+    for command in ("runs", "missed"):
+        span = fastapi_crons(command, "--since", "2026-03-02", "--until", "2026-03-01")
+        assert "until can't be 2026-03-01T00:00:00+00:00: give a time after that of since" in refused(span)
     for option in ("--since", "--until"):
         found = fastapi_crons("runs", option, wall, "--timezone", "Asia/Kolkata")
         assert len(jobs_of(found)) == (3 if option == "--since" else 0)

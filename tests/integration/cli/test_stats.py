@@ -52,6 +52,12 @@ def test_what_failed_most_comes_first_and_a_job_is_shown_by_day(fastapi_crons: C
     assert "durations are those of runs that completed" in " ".join(" ".join(lines).split())
     found = json_of(fastapi_crons("stats", "send_reports", "--days", "4", "--json"))
     (job,) = found["jobs"]
+    whole = json_of(fastapi_crons("stats", "--days", "4", "--json"))["jobs"]
+    assert {each["job_name"]: (each["runs"], each["days"]) for each in whole} == {
+        "endless": (0, []),
+        "send_reports": (11, []),
+        "backup_database": (3, []),
+    }, "days only of jobs that are named, as in the table"
     assert [day["runs"] for day in job["days"]] == [3, 4, 4, 0]
     assert job["longest"] == 90
     shown = fastapi_crons("stats", "send_reports", "--days", "2").stdout

@@ -18,6 +18,8 @@ from fastapi_crons_cli.ticks import tick_at
 from fastapi_crons_cli.times import FORMS, Time
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastapi_crons.run import Run
     from fastapi_crons_cli.session import Session
 
@@ -62,9 +64,11 @@ def run_job(
     given = _named(arguments or [])
 
     async def run(session: Session) -> Run:
-        _say_if_read(f"🚀 Running job '{shown(name)}' manually...", wanted=not as_json)
+        def say_started() -> None:
+            _say_if_read(f"🚀 Running job '{shown(name)}' manually...", wanted=not as_json)
+
         try:
-            ended = await _run(session, name, given, force=force, timeout=timeout, note=note, tick=tick)
+            ended = await _run(session, name, given, say_started, force=force, timeout=timeout, note=note, tick=tick)
         except asyncio.CancelledError:
             warn(
                 f"❌ Cancelled job '{shown(name)}'; see how it ended with: fastapi-crons logs --job {shown(quote(name))}"
@@ -106,6 +110,7 @@ async def _run(
     session: Session,
     name: str,
     given: dict[str, str],
+    on_start: Callable[[], None],
     *,
     force: bool,
     timeout: float | None,
@@ -125,7 +130,7 @@ async def _run(
     wanted = ManualRun(job, force, timeout, actor(), note, "cli", given, again, texts=True)
     session.progress.begin(f"job {shown(name)!r} is running")
     try:
-        return await session.management.run_job(wanted, owned=True)
+        return await session.management.run_job(wanted, owned=True, on_start=on_start)
     except (JobLockedError, TickRefusedError) as error:
         raise type(error)(str(error).replace("force=True", "--force")) from error
 

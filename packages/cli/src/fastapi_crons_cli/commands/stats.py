@@ -39,7 +39,7 @@ def stats(
     if as_json:
         from fastapi_crons.api.endpoints.stats import StatsAnswer
 
-        print_json(StatsAnswer.of(dates, found, by_day=True).model_dump(mode="json"))
+        print_json(StatsAnswer.of(dates, found, by_day=bool(names)).model_dump(mode="json"))
         return
     if not found:
         warn("no jobs are known")

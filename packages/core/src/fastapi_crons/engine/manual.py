@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fastapi_crons._util.part import Part
@@ -82,9 +83,13 @@ class Requests(Part):
         await self._clock.wait(list(self._starting), timeout)
 
     async def start_run(
-        self, wanted: ManualRun, on_record: TicksOnRecord | None = None, missed: TickRange | None = None
+        self,
+        wanted: ManualRun,
+        on_record: TicksOnRecord | None = None,
+        missed: TickRange | None = None,
+        on_start: Callable[[], None] | None = None,
     ) -> ActiveRun:
-        """Start a manual run. Cancelling the caller does not cancel the run.
+        """Start a manual run. Cancelling the caller does not cancel the run. `on_start` is called when nothing can refuse it.
 
         Where it runs a tick again, `on_record` is what was read of that before, and `missed` are others that it stands for.
         Raises `TickRefusedError` where that tick may not be run again.
@@ -112,7 +117,7 @@ class Requests(Part):
             run.timeout = job.timeout if wanted.timeout is None else wanted.timeout
             run.override(wanted.kwargs)
             run.ended = asyncio.Event()
-            starting = asyncio.create_task(self._claim_and_start(run, wanted, on_record))
+            starting = asyncio.create_task(self._claim_and_start(run, wanted, on_record, on_start))
             self._starting.add(starting)
             starting.add_done_callback(self._started)
             return await asyncio.shield(starting)
@@ -139,21 +144,29 @@ class Requests(Part):
             raise CronsError(f"can't run job {job.name!r}: the scheduler is stopping")
         return tracked.job
 
-    async def _claim_and_start(self, run: ActiveRun, wanted: ManualRun, on_record: TicksOnRecord | None) -> ActiveRun:
+    async def _claim_and_start(
+        self,
+        run: ActiveRun,
+        wanted: ManualRun,
+        on_record: TicksOnRecord | None,
+        on_start: Callable[[], None] | None,
+    ) -> ActiveRun:
         name, tick = run.job.name, run.tick_ts
         result = await self._claim(run, manual_request(run.job, run.id, tick, force=wanted.force and tick is None))
         if self._stopping.is_set():
             self._recorder.release(LeaseRef(name, run.id, result.token))
             raise CronsError(f"can't run job {name!r}: the scheduler is stopping")
         run.granted(result)
-        if tick is not None and on_record is not None:
-            # Under the lease: what another instance has run meanwhile is on record by now.
-            try:
+        try:
+            if tick is not None and on_record is not None:
+                # Under the lease: what another instance has run meanwhile is on record by now.
                 await on_record.look()
                 _check(on_record, wanted, tick)
-            except BaseException:
-                self._recorder.release(run.ref)
-                raise
+            if on_start is not None:
+                on_start()
+        except BaseException:
+            self._recorder.release(run.ref)
+            raise
         self._dispatcher.start(run)
         if run.beside is not None:
             logger.warning(

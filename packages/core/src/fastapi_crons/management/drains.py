@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 from platform import node
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -66,15 +66,20 @@ class DrainView(NamedTuple):
 class Drains:
     """What is asked of instances that are to be stopped gently. See `Management`."""
 
-    def __init__(self, crons: Crons) -> None:
+    def __init__(self, crons: Crons, living: Callable[[], Awaitable[list[LiveInstance]]]) -> None:
+        """`living` finds the running instances."""
         self._crons = crons
+        self._living = living
 
     async def instances(self, name: str | None) -> list[LiveInstance]:
         """The living instances of this name, or with None those of this host that run ticks.
 
         Raises `UnknownInstanceError` where there is none, with those that there are.
         """
-        living = await self._answer_instances()
+        engine = self._engine()
+        # A command may have the name of the instance that it means.
+        own = None if engine.role == "scheduler" else engine.instance.owner
+        living = [each for each in await self._living() if each.instance.owner != own]
         here = (each for each in living if each.instance.host == (node() or "localhost") and each.jobs)
         found = [each for each in living if each.instance.id == name] if name is not None else list(here)
         if not found:
@@ -110,9 +115,7 @@ class Drains:
         """How far these instances are. Those that are gone are left out. One query to each store, and one for leases."""
         engine, timeout = self._engine(), self._crons.config.store_timeout
         query = RunQuery(statuses=["running"], limit=_MOST_RUNS)
-        living, on_record = await asyncio.gather(
-            self._answer_instances(), answer_of(engine.state.find_runs(query), timeout)
-        )
+        living, on_record = await asyncio.gather(self._living(), answer_of(engine.state.find_runs(query), timeout))
         found = [each for each in living if each.instance.owner in owners]
         names = {each.instance.id for each in found}
         runs = {run.id: run for run in on_record[::-1] if run.instance in names}
@@ -133,14 +136,6 @@ class Drains:
         return tuple(
             run_left(run, job := jobs.get(run.job), None if job is None else job.timeout, config) for run in on_record
         )
-
-    async def _answer_instances(self) -> list[LiveInstance]:
-        engine = self._engine()
-        found = await answer_of(engine.locks.instances(), self._crons.config.store_timeout)
-        found = [each for each in found if each.instance.owner != engine.instance.owner]
-        if engine.role == "scheduler":
-            found.append(engine.membership.as_seen())
-        return sorted(found, key=lambda each: (each.instance.id, each.instance.owner))
 
     def _engine(self) -> Engine:
         if self._crons.engine is None:

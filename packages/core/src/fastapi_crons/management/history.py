@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastapi_crons._util.text import cut
-from fastapi_crons.errors import UnknownRunError
+from fastapi_crons.clock import utc_datetime
+from fastapi_crons.errors import InvalidArgumentError, UnknownRunError
 from fastapi_crons.run import SHORTEST_ID, MissedTicks, Run, RunStatus
 from fastapi_crons.state.base import AGAIN, MissedQuery, RunQuery
 from fastapi_crons.state.client import answer_of
@@ -68,11 +69,16 @@ class History:
         return run
 
     async def find_runs(self, query: RunQuery) -> list[Run]:
-        """The runs that a query asks for, newest first, without their logs. One query."""
+        """The runs that a query asks for, newest first, without their logs. One query.
+
+        Raises `InvalidArgumentError` for a span that ends before it begins.
+        """
+        _check_span(query.since, query.until)
         return await answer_of(self._state.find_runs(query), self._timeout)
 
     async def find_missed(self, query: MissedQuery) -> list[MissedTicks]:
-        """The records of missed ticks that a query asks for, newest first. One query."""
+        """The records of missed ticks that a query asks for, newest first. One query. Raises as `find_runs`."""
+        _check_span(query.since, query.until)
         return await answer_of(self._state.find_missed(query), self._timeout)
 
     async def missed_records(self, query: MissedQuery, *, only_open: bool) -> list[MissedRecord]:
@@ -198,6 +204,12 @@ def _is_later(run: Run, tick: int) -> bool:
     """Whether a run is of a later tick, so that what follows it says nothing more about this one."""
     by_clock = run.trigger != "again" and run.status != "interrupted"
     return by_clock and run.tick_ts is not None and run.tick_ts > tick
+
+
+def _check_span(since: float | None, until: float | None) -> None:
+    if since is not None and until is not None and since >= until:
+        begin, end = (utc_datetime(each).isoformat(timespec="seconds") for each in (since, until))
+        raise InvalidArgumentError(f"until can't be {end}: give a time after that of since, {begin}")
 
 
 def _unknown_run(name: str | None, run_id: str) -> UnknownRunError:

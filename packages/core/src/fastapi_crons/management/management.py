@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -14,7 +14,7 @@ from fastapi_crons.engine.health import Health
 from fastapi_crons.engine.log_feed import LogEvent
 from fastapi_crons.errors import CronsError, RunEndedError
 from fastapi_crons.job import CronJob, ManualRun
-from fastapi_crons.locking.base import REACHES, KnownJob, LiveInstance, Pause
+from fastapi_crons.locking.base import KnownJob, LiveInstance, Pause
 from fastapi_crons.management.backfills import ManagedBackfills
 from fastapi_crons.management.drains import Drains
 from fastapi_crons.management.explain import TickFate, explain
@@ -24,6 +24,7 @@ from fastapi_crons.management.plan.asking import Planning
 from fastapi_crons.management.plan.deploy import Deploy
 from fastapi_crons.management.plan.plan import Plan, end_of_span
 from fastapi_crons.management.stats import JobStats, stats_of
+from fastapi_crons.management.still_running import running_runs, with_interrupted
 from fastapi_crons.management.tick_records import TickRecords
 from fastapi_crons.management.unhandled import Asked, UnhandledTicks, unhandled_ticks
 from fastapi_crons.management.views import (
@@ -36,7 +37,7 @@ from fastapi_crons.management.views import (
 )
 from fastapi_crons.run import MissedTicks, Run, RunStatus
 from fastapi_crons.scheduler.crons import Crons
-from fastapi_crons.state.base import JobState, MissedQuery, Record, RunQuery
+from fastapi_crons.state.base import MissedQuery, Record, RunQuery
 from fastapi_crons.state.client import answer_of
 from fastapi_crons.state.figures import Figures, day_of
 
@@ -69,7 +70,7 @@ class Management:
         jobs = self.crons.get_jobs(tags or None)
         states, pauses = await asyncio.gather(self._answer(engine.state.states()), self._answer(engine.locks.pauses()))
         if engine.role == "observer":
-            states = await self._with_interrupted(states)
+            states = await with_interrupted(states, engine, self.crons.config.store_timeout)
         ticks, made = next_ticks(jobs, int(self.crons.clock.now())), await self._made_ticks(jobs)
         views = [
             JobView.of(job, states.get(job.name), pauses.get(job.name), made.get(job.name, ticks[job.schedule]))
@@ -100,17 +101,23 @@ class Management:
         return await self.find_runs(RunQuery(names or None, statuses, None, None, before, limit))
 
     async def find_runs(self, query: RunQuery) -> list[Run]:
-        """The runs that a query asks for, newest first, without their logs. One query."""
+        """The runs that a query asks for, newest first, without their logs. One query.
+
+        Raises `InvalidArgumentError` for a span that ends before it begins.
+        """
         for name in query.jobs or ():
             self.definition(name)
         return await self._history("list runs").find_runs(query)
 
     def names_of(self, names: Collection[str], tags: Collection[str]) -> list[str] | None:
-        """The names of those of these jobs that have all of these tags; None where all jobs are meant, also former ones."""
-        for name in names:
-            self.definition(name)
+        """The names of those of these jobs that have all of these tags; None where all jobs are meant, also former ones.
+
+        Without tags they are returned as they are: what they are given to checks them.
+        """
         if not tags:
             return list(names) or None
+        for name in names:
+            self.definition(name)
         tagged = {job.name for job in self.crons.get_jobs(tags)}
         return [name for name in dict.fromkeys(names) if name in tagged] if names else sorted(tagged)
 
@@ -124,7 +131,10 @@ class Management:
         return await self._history().run(None, run_id)
 
     async def find_missed(self, query: MissedQuery, *, only_open: bool = False) -> list[MissedRecord]:
-        """Records of missed ticks, newest first, and how many of each were made up for; `only_open`: those with some left."""
+        """Records of missed ticks, newest first, and how many of each were made up for; `only_open`: those with some left.
+
+        Raises as `find_runs`.
+        """
         for name in query.jobs or ():
             self.definition(name)
         return await self._history("list missed ticks").missed_records(query, only_open=only_open)
@@ -168,15 +178,17 @@ class Management:
         self.definition(name)
         return await self._history("list missed ticks").find_missed(MissedQuery((name,), limit=limit))
 
-    async def run_job(self, wanted: ManualRun, *, wait: bool = True, owned: bool = False) -> Run:
+    async def run_job(
+        self, wanted: ManualRun, *, wait: bool = True, owned: bool = False, on_start: Callable[[], None] | None = None
+    ) -> Run:
         """Run a job now; see `Crons.run_job`. Without `wait`, or when the scheduler stops, the run may still be running.
 
         A run that is `owned` is cancelled with its caller, and waited for to its end, or for `CRON_SHUTDOWN_TIMEOUT` where it
-        does not end when it is cancelled; other runs outlive their callers.
+        does not end when it is cancelled; other runs outlive their callers. `on_start` is called when nothing can refuse it.
         """
         action = f"run job {wanted.job.name!r}"
         requests = self._engine(action).requests_for(action)
-        run = await requests.start_run(wanted)
+        run = await requests.start_run(wanted, on_start=on_start)
         if not wait:
             return run.snapshot()
         try:
@@ -195,7 +207,7 @@ class Management:
     @property
     def drains(self) -> Drains:
         """Has instances claim nothing more."""
-        return Drains(self.crons)
+        return Drains(self.crons, self.instances)
 
     async def wait_for_thread(self, run_id: str) -> None:
         """Wait for the thread of a run that has ended here without it: it still holds the job."""
@@ -216,7 +228,9 @@ class Management:
         run = active.snapshot() if active is not None else await self.run(name, run_id)
         if run.status != "running":
             raise RunEndedError(f"can't cancel run {run_id} of job {name!r}: it has {_ended(run)}")
-        is_running = active is not None or run_id in await self._running([name])
+        is_running = active is not None or run_id in await running_runs(
+            [name], self._engine(), self.crons.config.store_timeout
+        )
         if not (is_running and await self.crons.cancel_run(run_id, actor=actor)):
             raise RunEndedError(
                 f"can't cancel run {run_id} of job {name!r}: no instance that shares the lock store is running it; if its "
@@ -361,23 +375,6 @@ class Management:
         engine = self._engine()
         found = (engine.locks.backend.obstacle(), engine.state.obstacle())
         return list(dict.fromkeys(text for text in found if text is not None))
-
-    async def _with_interrupted(self, states: dict[str, JobState]) -> dict[str, JobState]:
-        """Show jobs as interrupted that are on record as running by an instance that is gone: no scheduler has done so yet."""
-        running = [name for name, state in states.items() if state.status == "running"]
-        engine = self._engine()
-        if not running or REACHES.index(engine.state.reach) > REACHES.index(engine.locks.backend.reach):
-            return states
-        still_running = set((await self._running(running)).values())
-        gone = {name: states[name]._replace(status="interrupted") for name in running if name not in still_running}
-        return {**states, **gone}
-
-    async def _running(self, jobs: Sequence[str]) -> dict[str, str]:
-        """The runs of these jobs that running instances hold a lease for, each with its job."""
-        locks = self._engine().locks
-        known, instances = await asyncio.gather(self._answer(locks.known(jobs)), self._answer(locks.instances()))
-        owners = {found.instance.owner for found in instances}
-        return {lease.run_id: job.job for job in known for lease in job.leases if lease.instance in owners}
 
     async def _answer(self, call: Awaitable[T]) -> T:
         """The answer of a store, within its deadline."""
