@@ -63,7 +63,7 @@ class Records(NamedTuple):
     async def ticks_are_run(self) -> bool:
         """Whether an instance lives that runs ticks; also where the store does not say so."""
         try:
-            return any(found.jobs for found in await self.answer(self.locks.instances()))
+            return any(found.runs_ticks for found in await self.answer(self.locks.instances()))
         except StoreUnavailableError:
             return True
 

@@ -29,7 +29,7 @@ from fastapi_crons.locking import (
     rule,
 )
 from fastapi_crons.locking.base import AtStartOf
-from fastapi_crons.locking.instance import Instance
+from fastapi_crons.locking.instance import DRAIN, Instance
 from fastapi_crons.run import MissedReason
 
 T = TypeVar("T")
@@ -213,6 +213,18 @@ class _Walk(RuleBasedStateMachine):
         self.silent = (self.silent | (self.known - kept)) - kept
         self.beats = {each: at for each, at in self.beats.items() if each in kept}
         self.known &= self.beats.keys()
+
+    @step(owner=owners, asked=st.lists(owners, min_size=1, max_size=2, unique=True))
+    def drain(self, owner: str, asked: list[str]) -> None:
+        if not self.shared:
+            return
+        store, owner = self.at(owner)
+        found = self.do(store.drain([*asked, "no such instance"]))
+        assert found <= self.known & set(asked)
+        jobs = {each.instance.owner: each.jobs for each in self.do(store.instances())}
+        # A store that passes no requests on finds none.
+        assert not found or jobs.keys() & set(asked) <= found
+        assert all(jobs.get(each, DRAIN) == DRAIN for each in found)
 
     @step(owner=owners)
     def leave(self, owner: str) -> None:
