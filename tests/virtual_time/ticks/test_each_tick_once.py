@@ -77,9 +77,9 @@ async def _walk(
             span = Span(management.definition("job"), int(start.timestamp()), int(end.timestamp()), flag)
             asked.append(asyncio.create_task(management.backfills.start(span)))  # type: ignore[arg-type]
         elif kind == "cancel":
-            for each in management.backfills.of_job("job"):
+            for each in await management.backfills.of_job("job"):
                 if each.status == "running":
-                    management.backfills.cancel("job", each.id)
+                    await management.backfills.cancel("job", each.id)
         elif kind == "pause":
             if paused:
                 await crons.resume("job", catch_up=flag)

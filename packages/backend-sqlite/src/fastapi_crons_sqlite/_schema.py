@@ -105,6 +105,9 @@ _MIGRATIONS: dict[int, tuple[str, ...]] = {
             longest REAL NOT NULL, durations TEXT NOT NULL, appended INTEGER NOT NULL, PRIMARY KEY (day, job)) WITHOUT ROWID""",
         f"CREATE INDEX job_figures_long ON job_figures (day) WHERE {IS_LONG}",
         f"CREATE INDEX job_missed_long ON job_missed (last_ts) WHERE {LONG_MISSED}",
+        """CREATE TABLE job_backfill (
+            id TEXT PRIMARY KEY, job TEXT NOT NULL, status TEXT NOT NULL, revision INTEGER NOT NULL, record TEXT NOT NULL)
+            WITHOUT ROWID""",
     ),
 }
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from fastapi_crons.locking.base import Reach
 from fastapi_crons.run import MissedTicks, Run, RunStatus
+from fastapi_crons.state.backfills import BackfillRecord
 from fastapi_crons.state.base import Event, HistoryLimits, JobState, MissedQuery, Record, RunQuery, StateBackend
 from fastapi_crons.state.checks import Damage, checked_state
 from fastapi_crons.state.figures import Figures
 from fastapi_crons_sqlite._database import Database
+from fastapi_crons_sqlite._history import backfills
 from fastapi_crons_sqlite._history.counting import FIGURES_COLUMNS, count, figures_of, newly_ended
 from fastapi_crons_sqlite._history.events import clean_up, publish, subscribe
 from fastapi_crons_sqlite._history.pruning import Pruning
@@ -263,6 +265,23 @@ class SQLiteStateBackend(StateBackend):
         rows = await self._database.plain_rows(f"SELECT {RUN_COLUMNS} FROM job_run WHERE status = 'running'")
         return self._runs_of(rows)
 
+    async def begin_backfill(self, record: BackfillRecord) -> BackfillRecord | None:
+        return await self._database.write(
+            lambda transaction: backfills.begin(transaction, self._names, record, self._damage)
+        )
+
+    async def change_backfill(self, record: BackfillRecord) -> bool:
+        return await self._database.write(lambda transaction: backfills.change(transaction, self._names, record))
+
+    async def backfill(self, backfill_id: str) -> BackfillRecord | None:
+        sql = f"SELECT id, record FROM job_backfill WHERE id = ? AND {self._names.condition}"
+        found = backfills.read(await self._database.plain_rows(sql, backfill_id, *self._names.bounds), self._damage)
+        return found[0] if found else None
+
+    async def backfills(self, job: str | None = None) -> list[BackfillRecord]:
+        sql, parameters = backfills.wanted(self._names, job)
+        return backfills.read(await self._database.plain_rows(sql, *parameters), self._damage)
+
     async def prune(self, now: float) -> None:
         await self._pruning.prune(now)
         await self._database.write(clean_up)
@@ -274,6 +293,7 @@ class SQLiteStateBackend(StateBackend):
             for table, column in (
                 ("job_run", "job"),
                 ("job_missed", "job"),
+                ("job_backfill", "job"),
                 ("job_status", "name"),
                 ("job_state", "name"),
                 ("job_success", "name"),

@@ -10,7 +10,7 @@
     ├── JobLockedError                        a manual run was refused: the job is running
     ├── TickRefusedError                      a tick is not run again: it ran, is no tick, or is still to be run
     ├── BackfillError (ValueError)            a span of ticks can't be made up for as asked
-    ├── UnknownBackfillError (LookupError)    no backfill of that id on this instance
+    ├── UnknownBackfillError (LookupError)    no backfill of that id on record
     ├── UnknownInstanceError (LookupError)    no living instance of that name
     ├── NotInForceError                       a manual run was refused: other instances have another definition of the job
     ├── ConfigurationError (ValueError)       settings that can't be used
@@ -76,7 +76,7 @@ class BackfillError(CronsError, ValueError):
 
 
 class UnknownBackfillError(CronsError, LookupError):
-    """No backfill of this job has this id on the instance that was asked."""
+    """No backfill of this job with this id is on record."""
 
 
 class UnknownInstanceError(CronsError, LookupError):

@@ -11,6 +11,7 @@ from redis.asyncio import RedisCluster
 
 from fastapi_crons._util.damage import Damage, DamagedError
 from fastapi_crons.run import MissedTicks, Run
+from fastapi_crons.state.backfills import BackfillRecord, backfill_of_text
 from fastapi_crons.state.base import HistoryLimits
 from fastapi_crons.state.checks import checked_missed, checked_run
 
@@ -88,6 +89,13 @@ class History:
 
         found = (self.damage.noted(f"missed ticks {shown(text)}", partial(read, text)) for text in texts)
         return [missed for missed in found if missed is not None]
+
+    def readable_backfills(self, texts: Sequence[bytes | None]) -> list[BackfillRecord]:
+        """The readable ones among these backfills."""
+        found = (
+            self.damage.noted(f"backfill {shown(text)}", partial(backfill_of_text, text)) for text in texts if text
+        )
+        return [record for record in found if record is not None]
 
 
 def shown(text: bytes | None) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from fastapi_crons._util.damage import Damage
 from fastapi_crons.locking.base import Reach
 from fastapi_crons.run import LogLine, MissedTicks, Run, RunStatus
+from fastapi_crons.state.backfills import KEPT, BackfillRecord, text_of_backfill
 from fastapi_crons.state.base import (
     Event,
     HistoryLimits,
@@ -153,6 +154,27 @@ class RedisStateBackend(StateBackend):
 
     async def unfinished(self) -> list[Run]:
         return await self._questions.unfinished()
+
+    async def begin_backfill(self, record: BackfillRecord) -> BackfillRecord | None:
+        wanted, unreadable = [record.id, record.job, text_of_backfill(record), KEPT], ""
+        while found := await self._history.ask("begin_backfill", [*wanted, unreadable]):
+            others = self._history.readable_backfills(found[1:])
+            if others:
+                return others[0]
+            unreadable = text_of(found[0])
+        return None
+
+    async def change_backfill(self, record: BackfillRecord) -> bool:
+        changed = [record.id, record.revision, text_of_backfill(record)]
+        return bool(await self._history.ask("change_backfill", changed))
+
+    async def backfill(self, backfill_id: str) -> BackfillRecord | None:
+        found = self._history.readable_backfills(await self._history.ask("backfills", backfill_id))
+        return found[0] if found else None
+
+    async def backfills(self, job: str | None = None) -> list[BackfillRecord]:
+        found = self._history.readable_backfills(await self._history.ask("backfills"))
+        return sorted((each for each in found if job is None or each.job == job), reverse=True)
 
     def damaged(self) -> Collection[str]:
         return self._damage.names()

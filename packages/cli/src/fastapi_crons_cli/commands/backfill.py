@@ -102,7 +102,7 @@ async def _make_up(session: Session, span: Span, json_out: TextIO | None) -> Bac
             await asyncio.shield(found.task)
     except asyncio.CancelledError:
         if found.status == "running":
-            session.management.backfills.cancel(span.job.name, found.id, actor=span.actor)
+            await session.management.backfills.cancel(span.job.name, found.id, actor=span.actor)
         if found.task is not None:
             await asyncio.gather(found.task, return_exceptions=True)
         warn(_ending(found))

@@ -198,7 +198,9 @@ class Parts:
             registers=runs_ticks,
         )
 
-        self.backfills = Backfills(self.config, self.clock, self.records, self.dispatcher, self.requests)
+        self.backfills = Backfills(
+            self.config, self.clock, self.records, self.dispatcher, self.requests, self.background, self.instance
+        )
 
     def _in_order(self, *, runs_ticks: bool, to_read: bool) -> list[Part]:
         """Those to be started, in the order in which they are; they are stopped in the reverse one."""

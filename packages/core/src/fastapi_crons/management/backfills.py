@@ -8,6 +8,7 @@ from fastapi_crons.engine.backfills import Backfill, BackfillPlan, Backfills, Sp
 from fastapi_crons.errors import CronsError, RunEndedError
 from fastapi_crons.run import Run
 from fastapi_crons.scheduler.crons import Crons
+from fastapi_crons.state.backfills import BackfillRecord
 
 
 class ManagedBackfills:
@@ -24,24 +25,25 @@ class ManagedBackfills:
         """Begin to run the ticks of a span again that did not run; `on_run` is called with each run that has ended.
 
         In the background, until the `task` of the backfill has ended. Raises `BackfillError`, or `JobLockedError` where another
-        one of the job is going on here.
+        one of the job is going on, on any instance.
         """
         return await self._engine(f"make up for ticks of job {span.job.name!r}", to_change=True).start(span, on_run)
 
-    def of_job(self, name: str) -> list[Backfill]:
-        """Those that this instance has begun, newest first."""
-        return self._engine("list backfills").of_job(self._crons.jobs.named(name).name)
+    async def of_job(self, name: str) -> list[BackfillRecord]:
+        """Those that any instance has begun, newest first."""
+        return await self._engine("list backfills").of_job(self._crons.jobs.named(name).name)
 
-    def one(self, name: str, backfill_id: str) -> Backfill:
-        """Raises `UnknownBackfillError` where this instance has begun no such one."""
-        return self._engine("read a backfill").named(self._crons.jobs.named(name).name, backfill_id)
+    async def one(self, name: str, backfill_id: str) -> BackfillRecord:
+        """Raises `UnknownBackfillError` where no such one is on record."""
+        return await self._engine("read a backfill").named(self._crons.jobs.named(name).name, backfill_id)
 
-    def cancel(self, name: str, backfill_id: str, *, actor: str | None = None) -> Backfill:
+    async def cancel(self, name: str, backfill_id: str, *, actor: str | None = None) -> BackfillRecord:
         """Cancel the current run, and begin none of the others. Raises `RunEndedError` where the backfill has ended."""
-        found = self.one(name, backfill_id)
-        if not self._engine("cancel a backfill", to_change=True).cancel(found, actor):
-            raise RunEndedError(f"can't cancel backfill {backfill_id} of job {name!r}: it has ended ({found.status})")
-        return found
+        found = await self.one(name, backfill_id)
+        cancelled = await self._engine("cancel a backfill", to_change=True).cancel(found, actor)
+        if cancelled is None:
+            raise RunEndedError(f"can't cancel backfill {backfill_id} of job {name!r}: it has ended")
+        return cancelled
 
     def _engine(self, action: str, *, to_change: bool = False) -> Backfills:
         engine = self._crons.engine

@@ -3,6 +3,7 @@
 from typing import Any
 
 from fastapi_crons._elsewhere import class_elsewhere
+from fastapi_crons.state.backfills import BackfillRecord
 from fastapi_crons.state.base import (
     Event,
     HistoryLimits,
@@ -17,6 +18,7 @@ from fastapi_crons.state.figures import Figures
 from fastapi_crons.state.memory import MemoryStateBackend
 
 __all__ = [
+    "BackfillRecord",
     "Event",
     "Figures",
     "HistoryLimits",

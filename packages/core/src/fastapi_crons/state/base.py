@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Collection, Sequence
+from functools import cached_property
 from operator import attrgetter
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from fastapi_crons.run import FAILED, MissedTicks, Run, RunStatus, Trigger, first_id_at
+from fastapi_crons.state.backfills import BackfillRecord, KeptBackfills
 from fastapi_crons.state.figures import Figures, of_missed, of_run, total
 
 if TYPE_CHECKING:
@@ -274,6 +276,30 @@ class StateBackend(ABC):
     async def unfinished(self) -> list[Run]:
         """All runs that are on record as running."""
         return await self.runs(None, limit=_ALL, status="running")
+
+    async def begin_backfill(self, record: BackfillRecord) -> BackfillRecord | None:
+        """Keep a new backfill, unless one of the same job is on record as running, which is returned then. To be done at once.
+
+        Of each namespace at least the newest hundred are kept, and those that are running. By default in this process only.
+        """
+        return self._backfills.begin(record)
+
+    async def change_backfill(self, record: BackfillRecord) -> bool:
+        """Put a backfill in the place of the one on record whose `revision` is one less; False where there is none. At once."""
+        return self._backfills.change(record)
+
+    async def backfill(self, backfill_id: str) -> BackfillRecord | None:
+        """One backfill, or None."""
+        return self._backfills.one(backfill_id)
+
+    async def backfills(self, job: str | None = None) -> list[BackfillRecord]:
+        """The backfills of a job, or of all, newest first."""
+        return self._backfills.of_job(job)
+
+    @cached_property
+    def _backfills(self) -> KeptBackfills:
+        """Backfills of this process, for a store that does not keep them."""
+        return KeptBackfills()
 
     async def publish(self, signal: Signal) -> None:  # noqa: B027 - a store need not be able to
         """Send a signal to all who read `events`. Without effect in a store that can't: heartbeats bring it, too."""

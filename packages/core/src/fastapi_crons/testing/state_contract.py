@@ -10,13 +10,14 @@ from dataclasses import replace
 from fastapi_crons.run import LogLine, MissedTicks, Run, RunError, RunIds, RunStatus
 from fastapi_crons.state import Signal, StateBackend
 from fastapi_crons.testing._contract import on_a_shared_store, on_a_store, skip_unless
+from fastapi_crons.testing._state_backfills import BackfillTests
 from fastapi_crons.testing._state_questions import DAY, NOW, QuestionTests, a_run, new_id
 
 #: What some take for the end of a line.
 _LINE_ENDS = "\n \r \x85 \u2028"
 
 
-class StateContract(QuestionTests):
+class StateContract(QuestionTests, BackfillTests):
     """Inherit from this in a test module, and say how your store is made; the rest is pytest's.
 
         class TestMyState(StateContract):

@@ -24,11 +24,12 @@ LOCK_KEYS = (
     "jobs", "registrars", "leases", "holders", "instances", "beats", "cancels", "pauses", "registered", "layout",
 )  # fmt: skip
 #: The keys of the state store, as `history/records.lua` explains them.
-HISTORY_KEYS = ("states", "running", "oldest", "layout", "successes", "failed", "missed", "days", "again")
+HISTORY_KEYS = ("states", "running", "oldest", "layout", "successes", "failed", "missed", "days", "again", "backfills")
 _UPKEEP = ("open", "prune", "prune_figures", "cut_back", "forget", "jobs", "index")
 _HISTORY_PARTS = {
     "write": ("cutting", "counting", "publish", "write"),
     "publish": ("publish",),
+    **dict.fromkeys(("begin_backfill", "change_backfill", "backfills"), ("backfills",)),
     **dict.fromkeys(_UPKEEP, ("cutting", "counting", "read", "upkeep")),
 }
 #: How long the ids of runs are: they are UUIDs.

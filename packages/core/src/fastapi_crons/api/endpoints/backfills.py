@@ -12,7 +12,8 @@ from fastapi_crons.api.endpoints.parts import Asking, Endpoints, Instant, Name
 from fastapi_crons.api.models import Note
 from fastapi_crons.api.problems import problems
 from fastapi_crons.clock import utc_datetime, whole_seconds
-from fastapi_crons.engine.backfills import Backfill, BackfillPlan, BackfillStatus, Span
+from fastapi_crons.engine.backfills import BackfillPlan, Span
+from fastapi_crons.state.backfills import BackfillRecord, BackfillStatus
 
 endpoint = Endpoints()
 _CHANGES = problems(409, 415)
@@ -43,7 +44,9 @@ class BackfillModel(BaseModel):
     first: datetime = Field(serialization_alias="from", description="The beginning of the span, included")
     last: datetime = Field(serialization_alias="to", description="The end of the span, included")
     one_by_one: bool = Field(description="Whether each tick is run")
-    status: BackfillStatus | None = Field(description="How it stands; `stopped` after a failure. None for a dry run")
+    status: BackfillStatus | None = Field(
+        description="How it stands; `stopped` after a failure, `interrupted` where its instance died. None for a dry run"
+    )
     ticks: int = Field(description="How many ticks the span has up to now")
     ran: int = Field(description="How many of them ran before, and are left out")
     stood_for: int = Field(
@@ -61,26 +64,41 @@ class BackfillModel(BaseModel):
     current_run: str | None = Field(description="The id of the run that is running now")
     actor: str | None = Field(description="Who asked for it, where that is known", examples=["ops"])
     note: str | None = Field(description="Why; None for clients that are not shown details")
+    instance: str | None = Field(description="The instance that works on it; None for a dry run")
+    cancel_asked: bool = Field(description="Whether it was asked to cancel it")
     start_time: datetime | None = Field(description="When it began; None for a dry run")
-    end_time: datetime | None = Field(description="None while it is going on")
+    end_time: datetime | None = Field(description="None while it is going on, and where its instance died")
     error: str | None = Field(description="Why it stopped, where no run says so; None for clients not shown details")
 
     @classmethod
-    def of(cls, found: Backfill, *, details: bool) -> BackfillModel:
-        planned = cls.planned(found.span, found.plan, details=details)
-        return planned.model_copy(
-            update={
-                "id": found.id,
-                "status": found.status,
-                "done": found.done,
-                "failed": found.failed,
-                "skipped": found.skipped,
-                "left": found.left,
-                "current_run": None if found.current is None else found.current.id,
-                "start_time": utc_datetime(found.started_ts),
-                "end_time": None if found.ended_ts is None else utc_datetime(found.ended_ts),
-                "error": found.error if details else None,
-            }
+    def of(cls, found: BackfillRecord, *, details: bool) -> BackfillModel:
+        return cls(
+            id=found.id,
+            job_name=found.job,
+            first=utc_datetime(found.first),
+            last=utc_datetime(found.last),
+            one_by_one=found.one_by_one,
+            status=found.status,
+            ticks=found.ticks,
+            ran=found.ran,
+            stood_for=found.stood_for,
+            running=found.running,
+            waiting=found.waiting,
+            in_doubt=found.in_doubt,
+            beyond=found.beyond,
+            runs=found.runs,
+            done=found.done,
+            failed=found.failed,
+            skipped=found.skipped,
+            left=found.left,
+            current_run=found.current_run,
+            actor=found.actor,
+            note=found.note if details else None,
+            instance=found.instance,
+            cancel_asked=found.cancel_asked,
+            start_time=utc_datetime(found.started_ts),
+            end_time=None if found.ended_ts is None else utc_datetime(found.ended_ts),
+            error=found.error if details else None,
         )
 
     @classmethod
@@ -108,6 +126,8 @@ class BackfillModel(BaseModel):
             current_run=None,
             actor=span.actor,
             note=span.note if details else None,
+            instance=None,
+            cancel_asked=False,
             start_time=None,
             end_time=None,
             error=None,
@@ -132,23 +152,24 @@ async def backfill(asked: Asking, job_name: Name, body: BackfillRequest) -> Back
     )
     if body.dry_run:
         return BackfillModel.planned(span, await asked.management.backfills.plan(span), details=asked.details)
-    return BackfillModel.of(await asked.management.backfills.start(span), details=asked.details)
+    begun = await asked.management.backfills.start(span)
+    return BackfillModel.of(begun.record(), details=asked.details)
 
 
 @endpoint("GET", "/crons/{job_name}/backfills")
 async def backfills(asked: Asking, job_name: Name) -> list[BackfillModel]:
-    """The backfills of a job that this instance has begun, newest first."""
-    return [BackfillModel.of(each, details=asked.details) for each in asked.management.backfills.of_job(job_name)]
+    """The backfills of a job, newest first, whichever instance works on them; the newest hundred of all jobs are kept."""
+    return [BackfillModel.of(each, details=asked.details) for each in await asked.management.backfills.of_job(job_name)]
 
 
 @endpoint("GET", "/crons/{job_name}/backfills/{backfill_id}")
 async def one_backfill(asked: Asking, job_name: Name, backfill_id: BackfillId) -> BackfillModel:
-    """How far a backfill is that this instance has begun."""
-    return BackfillModel.of(asked.management.backfills.one(job_name, backfill_id), details=asked.details)
+    """How far a backfill is, whichever instance works on it."""
+    return BackfillModel.of(await asked.management.backfills.one(job_name, backfill_id), details=asked.details)
 
 
 @endpoint("POST", "/crons/{job_name}/backfills/{backfill_id}/cancel", status_code=202, responses=_CHANGES)
 async def cancel_backfill(asked: Asking, job_name: Name, backfill_id: BackfillId) -> BackfillModel:
-    """Cancel the current run, and begin none of the others."""
-    found = asked.management.backfills.cancel(job_name, backfill_id, actor=asked.actor)
+    """Cancel the current run, and begin none of the others; where another instance works on it, within about a second."""
+    found = await asked.management.backfills.cancel(job_name, backfill_id, actor=asked.actor)
     return BackfillModel.of(found, details=asked.details)

@@ -11,6 +11,7 @@
 --   missed     sorted set: the missed ticks of all jobs, each "<id> <first> <last> <job>"
 --   days       sorted set: the days that have figures
 --   again      sorted set: the runs of all jobs that ran ticks again, each "<id> <job>"
+--   backfills  hash: id -> a backfill, as JSON
 -- Under the same prefix:
 --   runs:<job>     sorted set: ids of its newest runs; they sort by time
 --   failed:<job>   sorted set: ids of its older runs that did not complete
@@ -65,6 +66,7 @@ local function check_keys()
   make_kind(MISSED, 'zset')
   make_kind(DAYS, 'zset')
   make_kind(AGAIN, 'zset')
+  make_kind(BACKFILLS, 'hash')
 end
 
 -- Which of these runs are on record as running, by id.

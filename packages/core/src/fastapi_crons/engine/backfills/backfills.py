@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
-from typing import Literal, NamedTuple
 
 from fastapi_crons._util.part import Part
-from fastapi_crons._util.text import counted, one_line, printable
-from fastapi_crons.clock import Clock, utc_datetime
+from fastapi_crons._util.tasks import Background
+from fastapi_crons._util.text import counted, one_line, printable, safe_text
+from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.again import Records, TicksOnRecord
+from fastapi_crons.engine.backfills.plan import BackfillPlan, Span, planned
+from fastapi_crons.engine.backfills.records import BackfillRecords
 from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
 from fastapi_crons.engine.manual import Requests
 from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.errors import (
-    BackfillError,
     CronsError,
     JobLockedError,
     StoreUnavailableError,
     TickRefusedError,
     UnknownBackfillError,
 )
-from fastapi_crons.job import CronJob, ManualRun
+from fastapi_crons.job import ManualRun
+from fastapi_crons.locking.instance import Instance
 from fastapi_crons.run import Run
-from fastapi_crons.schedule._zones import FIRST, LAST
-from fastapi_crons.schedule.due import MAX_COUNT, TickRange
+from fastapi_crons.schedule.due import TickRange
+from fastapi_crons.state.backfills import KEPT, BackfillRecord, BackfillStatus
 
 logger = logging.getLogger(__name__)
 
@@ -39,49 +40,6 @@ _LOOK_AGAIN = 0.25
 _GIVES_WAY = 10.0
 #: How long (seconds) a cancelled run gets to end.
 _PATIENCE = 5.0
-#: How many backfills that have ended are remembered.
-_MOST_REMEMBERED = 100
-#: Counting the ticks of a span that is too long stops after so many steps.
-_MOST_STEPS = 2_000
-
-BackfillStatus = Literal["running", "completed", "stopped", "cancelled"]
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The ticks from `first` to `last` (Unix seconds, both included) that are to be made up for."""
-
-    job: CronJob
-    first: int
-    last: int
-    one_by_one: bool = False
-    """Run each tick; otherwise as the job's late ticks are run."""
-    force: bool = False
-    """Run those, too, that ran already."""
-    stop_on_failure: bool = False
-    actor: str | None = None
-    note: str | None = None
-
-
-class BackfillPlan(NamedTuple):
-    """What is to be done about the ticks of a span."""
-
-    ticks: int
-    """How many there are, up to now."""
-    to_run: tuple[tuple[int, TickRange | None], ...] = ()
-    """The ticks that are run, oldest first, each with others that its run stands for."""
-    ran: int = 0
-    """How many ran already."""
-    waiting: int = 0
-    """How many have yet to be handled by the scheduler."""
-    in_doubt: int = 0
-    """How many may have run, because their records were deleted."""
-    beyond: int = 0
-    """How many are older than the newest `max_catch_up`, for a job whose late ticks are run one by one."""
-    running: int = 0
-    """How many are on record as running."""
-    stood_for: int = 0
-    """How many the run of a later tick stands for; `one_by_one` runs them."""
 
 
 @dataclass(slots=True, eq=False)
@@ -91,7 +49,7 @@ class Backfill:
     id: str
     span: Span
     plan: BackfillPlan
-    started_ts: float
+    on_record: BackfillRecord
     on_run: Callable[[Run], object] = lambda run: None
     status: BackfillStatus = "running"
     done: int = 0
@@ -103,6 +61,7 @@ class Backfill:
     """The tick that was due and that it has waited for long enough."""
     ended_ts: float | None = None
     error: str | None = None
+    cancel_asked: bool = False
     cancelled_by: str | None = None
     task: asyncio.Task[None] | None = None
 
@@ -116,6 +75,21 @@ class Backfill:
         """How many runs have not ended."""
         return self.total - self.done - self.failed - self.skipped
 
+    def record(self) -> BackfillRecord:
+        """What is to be on record."""
+        known = self.on_record
+        return known._replace(
+            status=self.status,
+            done=self.done,
+            failed=self.failed,
+            skipped=self.skipped,
+            current_run=None if self.current is None else self.current.id,
+            ended_ts=self.ended_ts,
+            error=self.error,
+            cancel_asked=known.cancel_asked or self.cancel_asked,
+            cancelled_by=known.cancelled_by or self.cancelled_by,
+        )
+
 
 @dataclass(eq=False, repr=False)
 class Backfills(Part):
@@ -126,18 +100,21 @@ class Backfills(Part):
     _records: Records
     _dispatcher: Dispatcher
     _requests: Requests
+    _background: Background
+    _instance: Instance
 
     def __post_init__(self) -> None:
-        #: By id, oldest first; those that have ended as far as they are remembered.
-        self._all: dict[str, Backfill] = {}
+        #: By id, those that this instance works on, until their end is on record.
+        self._own: dict[str, Backfill] = {}
+        self._on_record = BackfillRecords(self._records, self._clock, self._instance.owner, self._own.__contains__)
         self._stopping = False
 
     def quiesce(self) -> None:
         """Begin no run any more. The current ones are runs like all others, and are seen to by the runner."""
         self._stopping = True
         for backfill in self._running():
-            if backfill.current is None:
-                self.cancel(backfill, None)
+            if backfill.current is None and backfill.task is not None:
+                backfill.task.cancel()
 
     async def shutdown(self, timeout: float) -> None:
         await self._clock.wait([each.task for each in self._running() if each.task is not None], timeout)
@@ -145,49 +122,84 @@ class Backfills(Part):
     async def plan(self, span: Span) -> tuple[BackfillPlan, TicksOnRecord]:
         """What is to be done about a span, without doing it. Raises `BackfillError` for one that can't be used."""
         on_record = await self._records.about(span.job, span.first, span.last, one_by_one=span.one_by_one)
-        return _planned(span, on_record, int(self._clock.now()), self._config.max_catch_up), on_record
+        return planned(span, on_record, int(self._clock.now()), self._config.max_catch_up), on_record
 
     async def start(self, span: Span, on_run: Callable[[Run], object] = lambda run: None) -> Backfill:
         """Begin to make up for a span, in the background; `on_run` is called with each run that has ended.
 
-        Raises `JobLockedError` where another one of the job is going on here, `BackfillError` for a span that can't be used.
+        Raises `JobLockedError` where another one of the job is going on, `BackfillError` for a span that can't be used.
         """
         plan, on_record = await self.plan(span)
-        other = next((each for each in self._running() if each.span.job.name == span.job.name), None)
+        if self._stopping or not self._config.enabled:
+            why = "stopping, or draining" if self._stopping else "disabled (CRON_ENABLED=false)"
+            raise CronsError(f"can't make up for ticks of job {span.job.name!r}: the scheduler is {why}")
+        record = self._new_record(span, plan)
+        backfill = Backfill(record.id, span, plan, record, on_run)
+        self._own[backfill.id] = backfill
+        try:
+            other = await self._on_record.begin(record)
+        except BaseException as error:  # it may be on record nonetheless
+            backfill.status, backfill.error = "stopped", f"it could not begin: {one_line(error)}"
+            self._background.start(self._end(backfill))
+            raise
         if other is not None:
+            del self._own[backfill.id]
             raise JobLockedError(
                 f"can't make up for ticks of job {span.job.name!r}: backfill {other.id} of the job is going on, with "
                 f"{counted(other.left, 'run')} left; wait for it, or cancel it"
             )
-        if self._stopping or not self._config.enabled:
-            why = "stopping, or draining" if self._stopping else "disabled (CRON_ENABLED=false)"
-            raise CronsError(f"can't make up for ticks of job {span.job.name!r}: the scheduler is {why}")
-        backfill = Backfill(self._dispatcher.new_run_id(), span, plan, self._clock.now(), on_run)
-        self._all[backfill.id] = backfill
-        for old in [each.id for each in self._all.values() if each.status != "running"][:-_MOST_REMEMBERED]:
-            del self._all[old]
         backfill.task = asyncio.create_task(self._work(backfill, on_record))
         return backfill
 
-    def of_job(self, name: str) -> list[Backfill]:
-        """Those of a job, newest first."""
-        return [each for each in reversed(self._all.values()) if each.span.job.name == name]
+    def _new_record(self, span: Span, plan: BackfillPlan) -> BackfillRecord:
+        actor, note = (None if text is None else safe_text(text, 1_000) for text in (span.actor, span.note))
+        record = BackfillRecord(
+            self._dispatcher.new_run_id(),
+            span.job.name,
+            self._instance.owner,
+            self._instance.id,
+            span.first,
+            span.last,
+            self._clock.now(),
+            span.one_by_one,
+            span.force,
+            span.stop_on_failure,
+            actor,
+            note,
+        )
+        counts = plan._asdict()
+        return record._replace(runs=len(counts.pop("to_run")), **counts)
 
-    def named(self, name: str, backfill_id: str) -> Backfill:
-        found = self._all.get(backfill_id)
-        if found is None or found.span.job.name != name:
+    async def of_job(self, name: str) -> list[BackfillRecord]:
+        """Those of a job that any instance has begun, newest first."""
+        return [self._newest(each) for each in await self._on_record.of_job(name)]
+
+    async def named(self, name: str, backfill_id: str) -> BackfillRecord:
+        own = self._own.get(backfill_id)
+        found = await self._on_record.one(backfill_id) if own is None else own.record()
+        if found is None or found.job != name:
             raise UnknownBackfillError(
-                f"job {name!r} has no backfill {printable(backfill_id)!r} on this instance, which remembers those it began"
+                f"job {name!r} has no backfill {printable(backfill_id)!r}; the newest {KEPT} of all jobs are on record"
             )
         return found
 
-    def cancel(self, backfill: Backfill, actor: str | None) -> bool:
-        """Cancel the current run, and begin none of the others; False where it has ended."""
+    def _newest(self, found: BackfillRecord) -> BackfillRecord:
+        own = self._own.get(found.id)
+        return found if own is None else own.record()
+
+    async def cancel(self, found: BackfillRecord, actor: str | None) -> BackfillRecord | None:
+        """Cancel the current run, and begin none of the others; None where it has ended.
+
+        Here at once; another instance looks each second whether it is asked to.
+        """
+        backfill = self._own.get(found.id)
+        if backfill is None:
+            return await self._on_record.ask_to_cancel(found, actor)
         if backfill.status != "running" or backfill.task is None:
-            return False
-        backfill.cancelled_by = actor
+            return None
+        backfill.cancel_asked, backfill.cancelled_by = True, actor
         backfill.task.cancel()
-        return True
+        return backfill.record()
 
     def awake(self, asleep: Collection[asyncio.Task[object]]) -> bool:
         """Whether any has something to do other than to wait for a run, or for a moment of the clock."""
@@ -195,12 +207,22 @@ class Backfills(Part):
             each.task not in asleep
             and (each.current is None or each.current.ended is None or each.current.ended.is_set())
             for each in self._running()
+            if each.task is not None
         )
 
     def _running(self) -> list[Backfill]:
-        return [each for each in self._all.values() if each.status == "running"]
+        return [each for each in self._own.values() if each.status == "running"]
+
+    async def _end(self, backfill: Backfill) -> None:
+        try:
+            await self._on_record.end(backfill, lambda: self._stopping)
+        finally:
+            self._own.pop(backfill.id, None)
 
     async def _work(self, backfill: Backfill, on_record: TicksOnRecord) -> None:
+        following = self._background.start(
+            self._on_record.follow(backfill, lambda found: self._asked_to_end(backfill, found))
+        )
         try:
             for tick, others in backfill.plan.to_run:
                 if self._stopping:
@@ -220,10 +242,14 @@ class Backfills(Part):
                 backfill.status = "completed"
         except asyncio.CancelledError:
             backfill.status = "cancelled"
+            if not backfill.cancel_asked and backfill.error is None:
+                backfill.error = "its instance stopped, or drains; begin the same one again to run what is left"
         except Exception as error:
             backfill.status, backfill.error = "stopped", one_line(error)
         finally:
             backfill.current, backfill.task, backfill.ended_ts = None, None, self._clock.now()
+            following.cancel()
+            self._background.start(self._end(backfill))
             logger.info(
                 "job %r: backfill %s %s: %d completed, %d failed, %d left",
                 backfill.span.job.name,
@@ -234,6 +260,13 @@ class Backfills(Part):
                 backfill.left,
                 extra={"job": backfill.span.job.name},
             )
+
+    def _asked_to_end(self, backfill: Backfill, found: BackfillRecord) -> None:
+        """Do as another instance has put on record: it asks to cancel this one, or has taken this instance for dead."""
+        if backfill.task is not None:
+            backfill.cancel_asked, backfill.cancelled_by = found.cancel_asked, found.cancelled_by
+            backfill.error = None if found.cancel_asked else "another instance took this one for dead"
+            backfill.task.cancel()
 
     async def _make_up(
         self, backfill: Backfill, on_record: TicksOnRecord, tick: int, others: TickRange | None
@@ -287,62 +320,3 @@ class Backfills(Part):
             await self._clock.sleep(_LOOK_AGAIN)
             with suppress(StoreUnavailableError):  # the claim says so again
                 await on_record.look()
-
-
-def _planned(span: Span, on_record: TicksOnRecord, now: int, max_catch_up: int) -> BackfillPlan:
-    job, source = span.job, on_record.source
-    if source is None:
-        raise BackfillError(
-            f"can't make up for ticks of job {job.name!r}: its schedule is of a kind that is not installed"
-        )
-    if not FIRST <= span.first <= LAST or not FIRST <= span.last <= LAST:
-        raise BackfillError(f"can't make up for ticks of job {job.name!r} that are so close to the year 1 or 9999")
-    if span.first > span.last or span.first > now:
-        why = "it ends before it begins" if span.first > span.last else "it lies in the future"
-        raise BackfillError(f"can't make up for {_words(span)} of job {job.name!r}: {why}")
-    until = min(span.last, now)
-    ticks = list(islice(source.ticks_between(span.first - 1, until), MAX_COUNT + 1))
-    if len(ticks) > MAX_COUNT:
-        steps = iter(range(_MOST_STEPS))
-        number, more = source.count_ticks(span.first - 1, until, 10**9, lambda: next(steps, None) is None)
-        raise BackfillError(
-            f"can't make up for {_words(span)} of job {job.name!r}: it has {counted(number, 'tick', more=more)}, and "
-            f"{MAX_COUNT} is the most; give a shorter one"
-        )
-    fates: dict[str, list[int]] = {
-        fate: [] for fate in ("ran", "stood_for", "running", "waiting", "in_doubt", "to_run")
-    }
-    for tick in ticks:
-        fates[_fate(span, on_record, tick)].append(tick)
-    to_run, beyond = _as_policy_says(span, fates.pop("to_run"), max_catch_up)
-    numbers = {fate: len(found) for fate, found in fates.items()}
-    return BackfillPlan(len(ticks), tuple(to_run), beyond=beyond, **numbers)
-
-
-def _fate(span: Span, on_record: TicksOnRecord, tick: int) -> str:
-    if on_record.is_to_be_run(tick):
-        return "waiting"
-    if span.force:
-        return "to_run"
-    run = on_record.ran(tick)
-    if run is not None:
-        return "running" if run.status == "running" else "ran" if run.tick_ts == tick else "stood_for"
-    if on_record.stood_for(tick) is not None:
-        return "stood_for"
-    return "in_doubt" if on_record.in_doubt(tick) else "to_run"
-
-
-def _as_policy_says(
-    span: Span, ticks: list[int], max_catch_up: int
-) -> tuple[Iterator[tuple[int, TickRange | None]], int]:
-    """Which of these ticks are run, with those that each run stands for; and how many are older than that."""
-    job = span.job
-    if not span.one_by_one and job.coalesce and len(ticks) > 1:
-        others = TickRange(ticks[0], ticks[-2], len(ticks) - 1)
-        return iter([(ticks[-1], others)]), 0
-    most = len(ticks) if span.one_by_one or job.coalesce else min(len(ticks), max_catch_up)
-    return ((tick, None) for tick in ticks[len(ticks) - most :]), len(ticks) - most
-
-
-def _words(span: Span) -> str:
-    return f"the span from {utc_datetime(span.first).isoformat()} to {utc_datetime(span.last).isoformat()}"
