@@ -250,6 +250,9 @@ def stores() -> str:
                 (
                     *classes_of("fastapi_crons.state.base", without="StateBackend"),
                     Entry("fastapi_crons.state.figures:Figures", package="fastapi_crons.state"),
+                    Entry("fastapi_crons.state.backfills:BackfillRecord", package="fastapi_crons.state"),
+                    Entry("fastapi_crons.state.backfills:backfill_to_text"),
+                    Entry("fastapi_crons.state.backfills:backfill_from_text"),
                     Entry("fastapi_crons.state.base:Record", about="What is written: `Run` or `MissedTicks`."),
                     Entry("fastapi_crons.state.base:Event"),
                 ),

@@ -11,7 +11,7 @@ from redis.asyncio import RedisCluster
 
 from fastapi_crons._util.damage import Damage, DamagedError
 from fastapi_crons.run import MissedTicks, Run
-from fastapi_crons.state.backfills import BackfillRecord, backfill_of_text
+from fastapi_crons.state.backfills import BackfillRecord, backfill_from_text
 from fastapi_crons.state.base import HistoryLimits
 from fastapi_crons.state.checks import checked_missed, checked_run
 
@@ -93,7 +93,7 @@ class History:
     def readable_backfills(self, texts: Sequence[bytes | None]) -> list[BackfillRecord]:
         """The readable ones among these backfills."""
         found = (
-            self.damage.noted(f"backfill {shown(text)}", partial(backfill_of_text, text)) for text in texts if text
+            self.damage.noted(f"backfill {shown(text)}", partial(backfill_from_text, text)) for text in texts if text
         )
         return [record for record in found if record is not None]
 

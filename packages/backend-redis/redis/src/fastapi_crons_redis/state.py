@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from fastapi_crons._util.damage import Damage
 from fastapi_crons.locking.base import Reach
 from fastapi_crons.run import LogLine, MissedTicks, Run, RunStatus
-from fastapi_crons.state.backfills import KEPT, BackfillRecord, text_of_backfill
+from fastapi_crons.state.backfills import KEPT, BackfillRecord, backfill_to_text
 from fastapi_crons.state.base import (
     Event,
     HistoryLimits,
@@ -156,7 +156,7 @@ class RedisStateBackend(StateBackend):
         return await self._questions.unfinished()
 
     async def begin_backfill(self, record: BackfillRecord) -> BackfillRecord | None:
-        wanted, unreadable = [record.id, record.job, text_of_backfill(record), KEPT], ""
+        wanted, unreadable = [record.id, record.job, backfill_to_text(record), KEPT], ""
         while found := await self._history.ask("begin_backfill", [*wanted, unreadable]):
             others = self._history.readable_backfills(found[1:])
             if others:
@@ -165,7 +165,7 @@ class RedisStateBackend(StateBackend):
         return None
 
     async def change_backfill(self, record: BackfillRecord) -> bool:
-        changed = [record.id, record.revision, text_of_backfill(record)]
+        changed = [record.id, record.revision, backfill_to_text(record)]
         return bool(await self._history.ask("change_backfill", changed))
 
     async def backfill(self, backfill_id: str) -> BackfillRecord | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from fastapi_crons.state.backfills import KEPT, BackfillRecord, backfill_of_text, text_of_backfill
+from fastapi_crons.state.backfills import KEPT, BackfillRecord, backfill_from_text, backfill_to_text
 from fastapi_crons.state.checks import Damage
 from fastapi_crons_sqlite._names import Names
 from fastapi_crons_sqlite._transaction import Row, Transaction
@@ -25,7 +25,7 @@ def begin(transaction: Transaction, names: Names, record: BackfillRecord, damage
         key,
         record.status,
         record.revision,
-        text_of_backfill(record),
+        backfill_to_text(record),
     )
     own = names.condition
     transaction.execute(
@@ -43,7 +43,7 @@ def change(transaction: Transaction, names: Names, record: BackfillRecord) -> bo
         "UPDATE job_backfill SET status = ?, revision = ?, record = ? WHERE id = ? AND job = ? AND revision = ?",
         record.status,
         record.revision,
-        text_of_backfill(record),
+        backfill_to_text(record),
         record.id,
         names.key(record.job),
         record.revision - 1,
@@ -59,5 +59,5 @@ def wanted(names: Names, job: str | None) -> tuple[str, tuple[str, ...]]:
 
 def read(rows: Sequence[Row], damage: Damage) -> list[BackfillRecord]:
     """The readable ones."""
-    found = (damage.noted(f"backfill {name}", partial(backfill_of_text, text)) for name, text in rows)
+    found = (damage.noted(f"backfill {name}", partial(backfill_from_text, text)) for name, text in rows)
     return [record for record in found if record is not None]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Literal, NamedTuple, get_args
 
 from fastapi_crons._util.damage import Check, DamagedError, check, instant, name, one_of, optional, text, tick, whole
+
+__all__ = ["KEPT", "BackfillRecord", "BackfillStatus", "backfill_from_text", "backfill_to_text"]
 
 BackfillStatus = Literal["running", "completed", "stopped", "cancelled", "interrupted"]
 
@@ -87,12 +90,12 @@ _CHECKS: dict[str, Check] = {
 }
 
 
-def text_of_backfill(record: BackfillRecord) -> str:
+def backfill_to_text(record: BackfillRecord) -> str:
     """A record as stores keep it: a JSON object."""
     return json.dumps(record._asdict())
 
 
-def backfill_of_text(kept: str | bytes) -> BackfillRecord:
+def backfill_from_text(kept: str | bytes) -> BackfillRecord:
     """The record that a text holds; fields of a later version are left out. Raises `DamagedError`, or what `json` raises."""
     fields = json.loads(kept)
     if not isinstance(fields, dict):
@@ -129,6 +132,10 @@ class KeptBackfills:
             return False
         self._all[record.id] = record
         return True
+
+    def forget(self, jobs: Collection[str]) -> None:
+        """Delete those of these jobs."""
+        self._all = {each.id: each for each in self._all.values() if each.job not in jobs}
 
     def one(self, backfill_id: str) -> BackfillRecord | None:
         return self._all.get(backfill_id)

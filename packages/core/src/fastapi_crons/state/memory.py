@@ -277,6 +277,7 @@ class MemoryStateBackend(StateBackend):
         gone = set(jobs)
         self._ended = [run for run in self._ended if run.job not in gone]
         self._figures = {key: figures for key, figures in self._figures.items() if figures.job not in gone}
+        self._backfills.forget(gone)
 
     def companion_lock(self) -> LockBackend:
         from fastapi_crons.locking.local import LocalLockBackend

@@ -6,7 +6,7 @@ import asyncio
 
 from fastapi_crons.state import BackfillRecord, StateBackend
 from fastapi_crons.state.backfills import KEPT
-from fastapi_crons.testing._contract import on_a_shared_store, on_a_store
+from fastapi_crons.testing._contract import on_a_shared_store, on_a_store, skip_unless
 from fastapi_crons.testing._state_questions import NOW, StateStoreTests, new_id
 
 
@@ -54,8 +54,19 @@ class BackfillTests(StateStoreTests):
         newest = [record.id for record in reversed(begun)]
         assert found == [*newest[:KEPT], running.id]
 
+    @on_a_store
+    async def test_the_backfills_of_a_forgotten_job_go_and_no_others(self, state: StateBackend) -> None:
+        gone, kept = a_backfill("gone"), a_backfill("kept")
+        for record in (gone, kept):
+            await state.begin_backfill(record)
+        await state.forget(["gone", "never known"])
+        assert await state.backfills() == [kept]
+        assert await state.begin_backfill(a_backfill("gone")) is None
+
     @on_a_shared_store
     async def test_of_backfills_begun_at_once_one_is_kept(self, state: StateBackend) -> None:
+        keeps_them = type(state).begin_backfill is not StateBackend.begin_backfill
+        skip_unless(keeps_them, "the store keeps the backfills of each process apart")
         stores = [state, await self.another(), await self.another()]
         begun = [a_backfill() for _ in range(9)]
         answers = await asyncio.gather(

@@ -30,7 +30,7 @@ _HISTORY_PARTS = {
     "write": ("cutting", "counting", "publish", "write"),
     "publish": ("publish",),
     **dict.fromkeys(("begin_backfill", "change_backfill", "backfills"), ("backfills",)),
-    **dict.fromkeys(_UPKEEP, ("cutting", "counting", "read", "upkeep")),
+    **dict.fromkeys(_UPKEEP, ("cutting", "counting", "read", "backfills", "upkeep")),
 }
 #: How long the ids of runs are: they are UUIDs.
 _ID_LENGTH = 36

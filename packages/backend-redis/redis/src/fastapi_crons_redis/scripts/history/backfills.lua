@@ -36,6 +36,20 @@ function operations.change_backfill()
   return {id}
 end
 
+-- Delete those of some jobs.
+local function forget_backfills(jobs)
+  local gone = {}
+  for _, job in ipairs(jobs) do
+    gone[job] = true
+  end
+  local all = is_kind(BACKFILLS, 'hash') and redis.call('HGETALL', BACKFILLS) or {}
+  for place = 1, #all, 2 do
+    if gone[(decoded(all[place + 1]) or {}).job] then
+      redis.call('HDEL', BACKFILLS, all[place])
+    end
+  end
+end
+
 -- One, or all where none is named.
 function operations.backfills()
   if not is_kind(BACKFILLS, 'hash') then

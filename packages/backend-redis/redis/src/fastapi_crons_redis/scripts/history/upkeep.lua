@@ -101,6 +101,7 @@ function operations.forget()
     redis.call('ZREM', OLDEST, job)
     done[#done + 1] = job
   end
+  forget_backfills(done)
   for _, day in ipairs(#done > 0 and redis.call('ZRANGE', DAYS, 0, -1) or {}) do
     make_kind(FIGURES .. day, 'hash')
     in_parts(done, function(...) redis.call('HDEL', FIGURES .. day, ...) end)
