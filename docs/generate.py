@@ -63,6 +63,7 @@ problem details objects (RFC 9457), `application/problem+json`.
 | `CRON_API_TOKEN` is set | who sends it: `Authorization: Bearer …` | the same |
 | `get_cron_router(dependencies=[…])` | whom these dependencies let pass | the same |
 | both | who passes both | the same |
+| `change_dependencies=[…]`, too | the same | the same, but changes are made only by who passes these as well |
 | neither | everybody who reaches the app | local clients |
 | `CRON_API_OPEN=true`, and neither | everybody who reaches the app | the same |
 
@@ -78,7 +79,8 @@ problem details objects (RFC 9457), `application/problem+json`.
 - Whoever is not shown details gets null in their place, and reasons and findings without the texts of errors; events are told
   to nobody else.
 - Endpoints of plugins, websockets among them, are for the same clients as ours; a websocket counts as a change.
-- A token is looked at before anything of a body is read; dependencies are called when FastAPI has read it, 64 KiB at most.
+- A token and `change_dependencies` are asked before anything of a body is read; with `change_dependencies`, `dependencies` are
+  asked before and after it, without them when FastAPI has read it, 64 KiB at most.
 - FastAPI's security schemes (`HTTPBearer()` and its kin) find credentials and do not look whether they are right: a dependency
   has to do that. The start warns where nothing but such a scheme, or nothing at all, stands before the API.
 - After ten wrong tokens in a minute from one address (IPv6: one network) answers to its tokens come a second later. Behind a

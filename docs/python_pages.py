@@ -258,6 +258,14 @@ def stores() -> str:
                 ),
             ),
             Section(
+                "Endpoints of plugins",
+                (
+                    Entry("fastapi_crons.api.guard:asked"),
+                    Entry("fastapi_crons.api.guard:Asked"),
+                ),
+                "For plugins with [endpoints and pages](../plugins/routes.md).",
+            ),
+            Section(
                 "Plugins, and the stores they bring",
                 (
                     Entry(

@@ -64,7 +64,7 @@ class Notices:
             self._log_dependencies()
 
     def _log_dependencies(self) -> None:
-        every = [part for guard in self._guards for part in _parts(guard)]
+        every = [part for guard in self._guards for part in parts_of(guard)]
         names = ", ".join(_name(guard) for guard in self._guards)
         if not any(_may_refuse(part) for part in every):
             logger.warning(
@@ -92,11 +92,11 @@ def _nothing() -> None:
     """Stands for an endpoint."""
 
 
-def _parts(dependant: Dependant) -> Iterator[Dependant]:
+def parts_of(dependant: Dependant) -> Iterator[Dependant]:
     """A dependency and all that it depends on."""
     yield dependant
     for part in dependant.dependencies:
-        yield from _parts(part)
+        yield from parts_of(part)
 
 
 def _name(dependant: Dependant) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from fastapi import HTTPException
+from dataclasses import dataclass
+
 from fastapi.exceptions import WebSocketException
-from fastapi.openapi.models import HTTPBearer
-from fastapi.security.base import SecurityBase
+from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
-from fastapi_crons.api.access import Access
+from fastapi_crons.api.access import Access, is_change
 from fastapi_crons.api.access_notices import Notices
+from fastapi_crons.api.doors.changes import ChangeGuards
 from fastapi_crons.api.owners import ip_address
 from fastapi_crons.api.throttle import Throttle
+from fastapi_crons.errors import ConfigurationError
 from fastapi_crons.management.management import Management
 from fastapi_crons.scheduler.crons import Crons
 
@@ -21,38 +23,64 @@ _ASKED = "fastapi_crons.asked"
 _POLICY = 1008
 
 
+@dataclass(slots=True, eq=False)
 class Asked:
-    """An admitted request: the scheduler that it asks, and whether it may see details."""
+    """An admitted request, for endpoints behind the guards of a management router. Not made by users."""
 
-    def __init__(self, guard: Guard, crons: Crons, *, details: bool, actor: str | None) -> None:
-        self.guard = guard
-        self.management = Management(crons)
-        self.details = details
-        self.actor = actor
+    management: Management
+    """The scheduler that is asked, as our own endpoints ask it."""
+    details: bool
+    """Whether the client may see results, error texts, notes and log lines."""
+    actor: str | None
+    """Who asks for a change, where that is known."""
+    _read_only: str | None
+    _connection: HTTPConnection
+    _guard: Guard
+    _asked_app: bool
 
-    @staticmethod
-    async def by(connection: HTTPConnection) -> Asked:
-        """What the guard has put down for this request."""
-        found: Asked = connection.scope[_ASKED]
-        return found
+    async def why_read_only(self) -> str | None:
+        """Why this client may not make changes, in words; None where it may.
+
+        That asks `change_dependencies`, for a request that changes nothing, too. An exception of theirs that the app does
+        not answer by itself is raised.
+        """
+        if self._read_only is None and not self._asked_app:
+            self._read_only = await self._guard.changes.why_not(self._connection)
+            self._asked_app = True
+        return self._read_only
+
+
+async def asked(connection: HTTPConnection) -> Asked:
+    """The admitted request: a dependency of endpoints, or to be awaited where there are none.
+
+    Raises `ConfigurationError` outside of a router with the guards of the management API.
+    """
+    found: Asked | None = connection.scope.get(_ASKED)
+    if found is None:
+        raise ConfigurationError(
+            f"{connection.url.path} is not behind the guards of the management API; add its route in the hook `routes`"
+        )
+    return found
 
 
 class Guard:
     """Applies the access rules of one router. A FastAPI dependency, which routes may also call earlier themselves.
 
     `crons` is the scheduler that requests are for; None for the app's. `guarded` says that the router has dependencies of the
-    app's own; `notices` logs who may use the API.
+    app's own; `notices` logs who may use the API; `changes` are the app's dependencies for changes.
     """
 
-    def __init__(self, crons: Crons | None, *, guarded: bool, notices: Notices) -> None:
+    def __init__(self, crons: Crons | None, *, guarded: bool, notices: Notices, changes: ChangeGuards) -> None:
         self._crons = crons
         self._guarded = guarded
         self._notices = notices
         self._attempts = Throttle()
+        self.changes = changes
 
     async def __call__(self, connection: HTTPConnection) -> None:
-        asked = connection.scope.get(_ASKED)
-        if asked is not None and asked.guard is self:
+        """Admit a request, or raise what refuses it. Once admitted, it is not asked again."""
+        found: Asked | None = connection.scope.get(_ASKED)
+        if found is not None and found._guard is self:
             return
         crons = self._crons or Crons.of_app(connection.app) or Crons()
         if not crons.running:
@@ -62,8 +90,11 @@ class Guard:
             self._notices.warn_of_unguarded(crons.config)
         self._notices.log_guards(crons.config)
         access = Access(crons.config, guarded=self._guarded)
+        changes = is_change(connection)
         try:
-            details = await access.admit(connection, self._attempts)
+            may = await access.admit(connection, self._attempts)
+            if changes:
+                await self.changes.check(connection)
         except HTTPException as error:
             # Not every server can answer a websocket with an HTTP status.
             if connection.scope["type"] == "http" or "websocket.http.response" in connection.scope.get(
@@ -71,14 +102,6 @@ class Guard:
             ):
                 raise
             raise WebSocketException(_POLICY, str(error.detail)) from None
-        connection.scope[_ASKED] = Asked(self, crons, details=details, actor=access.actor(connection))
-
-
-class ShownBearer(SecurityBase):
-    """Declares in the schema that a bearer token is required; for websockets, too."""
-
-    model = HTTPBearer()
-    scheme_name = "HTTPBearer"
-
-    async def __call__(self, connection: HTTPConnection) -> None:
-        """The guard checks the token."""
+        connection.scope[_ASKED] = Asked(
+            Management(crons), may.details, access.actor(connection), may.read_only, connection, self, changes
+        )

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.types import Message
 
 from fastapi_crons._util.backoff import Meter
@@ -34,9 +35,6 @@ from fastapi_crons.errors import (
     UnknownJobError,
     UnknownRunError,
 )
-
-if TYPE_CHECKING:
-    from fastapi_crons.api.guard import Guard
 
 logger = logging.getLogger(__name__)
 
@@ -83,11 +81,18 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 _unreachable = Meter()
 
 
+class Admits(Protocol):
+    """The guard of a router."""
+
+    async def __call__(self, connection: HTTPConnection) -> None:
+        """Raises what refuses a request."""
+
+
 class ManagementRoute(APIRoute):
     """A route of the management API. Each router makes a subclass with its own guard."""
 
     #: Called before the body is read; FastAPI would read the body before it calls dependencies.
-    guard: ClassVar[Guard | None] = None
+    guard: ClassVar[Admits | None] = None
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -100,7 +105,7 @@ class ManagementRoute(APIRoute):
             except HTTPException as error:
                 response = _problem(error.status_code, str(error.detail), error.headers)
             except RequestValidationError as error:
-                response = _problem(422, _what_is_wrong(error))
+                response = _problem(422, what_is_wrong(error))
             except StoreError as error:
                 if _unreachable.failed(time.monotonic()) is not None:
                     logger.warning(
@@ -149,7 +154,7 @@ def _as_in_json(advice: str) -> str:
     return advice.replace("force=True", '"force": true')
 
 
-def _what_is_wrong(error: RequestValidationError) -> str:
+def what_is_wrong(error: RequestValidationError) -> str:
     """Which parts of a request are invalid, and why; without the values, which may be anything."""
     faults = ("{}: {}".format(".".join(map(str, fault["loc"])), fault["msg"]) for fault in error.errors())
     return ascii("; ".join(faults))[1:-1]

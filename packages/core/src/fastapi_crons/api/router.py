@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import datetime, timezone
-from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
@@ -14,10 +13,10 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
 
 from fastapi_crons._util.text import one_line
-from fastapi_crons.api.access_notices import Notices
+from fastapi_crons.api.doors.routers import GuardedRouters
 from fastapi_crons.api.endpoints import backfills, drains, history, planning, run_log, stats
 from fastapi_crons.api.endpoints.parts import Asking, Before, Endpoints, Instant, Limit, Name, RunId, SomeTags
-from fastapi_crons.api.guard import Asked, Guard, ShownBearer
+from fastapi_crons.api.guard import Asked
 from fastapi_crons.api.models import (
     CancelAnswer,
     JobModel,
@@ -30,11 +29,9 @@ from fastapi_crons.api.models import (
     RunRequest,
     TickModel,
 )
-from fastapi_crons.api.plugin_routes import PluginRoutes
-from fastapi_crons.api.problems import ManagementRoute, problems
+from fastapi_crons.api.problems import problems
 from fastapi_crons.api.scheduler_models import HealthModel, SchedulerModel
 from fastapi_crons.engine.events import Published
-from fastapi_crons.errors import ConfigurationError
 from fastapi_crons.job import ManualRun
 from fastapi_crons.management.views import JobFilter
 from fastapi_crons.plugins.calls import HookCall
@@ -228,40 +225,24 @@ async def events(
         yield published.shown_by(_event)
 
 
-def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[DependsParameter] | None = None) -> APIRouter:
+def get_cron_router(
+    crons: Crons | None = None,
+    *,
+    dependencies: Sequence[DependsParameter] | None = None,
+    change_dependencies: Sequence[DependsParameter] | None = None,
+) -> APIRouter:
     """The management endpoints, to include in an app under any prefix.
 
     `crons` defaults to the scheduler of the app that serves the request, else of the process. `dependencies` guard every
-    endpoint; without them and without `CRON_API_TOKEN`, changes are accepted from local clients only.
+    endpoint; without them and without `CRON_API_TOKEN`, changes are accepted from local clients only. `change_dependencies`
+    guard, on top of that, whatever may change something: all but GET, HEAD and OPTIONS, and websockets. They are called
+    before the body is read, after `dependencies`, which are called once more for them.
 
-    Raises `ConfigurationError` where `crons` is not a `Crons`.
+    Raises `ConfigurationError` where `crons` is not a `Crons`, or where there are `change_dependencies` and a dependency reads
+    the body.
     """
-    if not isinstance(crons, (Crons, type(None))):
-        raise ConfigurationError(
-            f"crons must be a Crons, not {crons!r}; a prefix is given to include_router(…, prefix=…)"
-        )
-    guards = dependencies or ()
-    notices = Notices(guards)
-    # Where there is no scheduler yet, its settings are unknown until the first request.
-    known = crons or Crons.current()
-    if known is not None:
-        known.when_started(partial(notices.warn_of_unguarded_beyond_loopback, known.config))
-        known.when_started(partial(notices.log_guards, known.config))
-
-    guard = Guard(crons, guarded=bool(guards), notices=notices)
-    admission = Depends(guard)
-    scheme = [Depends(ShownBearer())] if known is not None and known.config.api_token else []
-    route_class = type("GuardedRoute", (ManagementRoute,), {"guard": guard})
-
-    def make_router(guarded: bool) -> APIRouter:
-        return APIRouter(
-            tags=["crons"],
-            dependencies=[*guards, *scheme, admission] if guarded else [],
-            route_class=route_class,
-            responses=problems(400, 401, 403, 404, 413, 422, 429, 503),
-        )
-
-    router = make_router(True)
+    guarded = GuardedRouters(crons, dependencies, change_dependencies)
+    router = guarded.make()
     for endpoints in (
         _endpoint,
         history.endpoint,
@@ -271,15 +252,13 @@ def get_cron_router(crons: Crons | None = None, *, dependencies: Sequence[Depend
         run_log.endpoint,
         stats.endpoint,
     ):
-        endpoints.add_to(router)
+        endpoints.add_to(router, guarded.changes.shown)
     for call in (crons or Crons()).plugins.calls["routes"]:
-        _add_routes(router, call, crons, admission, make_router)
+        _add_routes(router, call, crons, guarded)
     return router
 
 
-def _add_routes(
-    router: APIRouter, call: HookCall, crons: Crons | None, guard: DependsParameter, make: Callable[[bool], APIRouter]
-) -> None:
+def _add_routes(router: APIRouter, call: HookCall, crons: Crons | None, guarded: GuardedRouters) -> None:
     """Call the hook of a plugin with a router of its own, and add that router's routes."""
 
     def refuse(what: str) -> None:
@@ -289,13 +268,11 @@ def _add_routes(
             what,
         )
 
-    offered = make(True)
+    offered = guarded.make()
     try:
         call.invoke(router=offered, crons=crons)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         logger.error("%s failed: %s", call.shown, one_line(error))
-    router.routes.extend(PluginRoutes(guard, make, refuse).of(offered))
-    # Include the lifespan, too.
-    router.include_router(APIRouter(lifespan=offered.lifespan_context))
+    guarded.add(offered, router, refuse)

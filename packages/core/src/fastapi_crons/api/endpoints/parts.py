@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Path, Query
+from fastapi.params import Depends as DependsParameter
 from pydantic import AwareDatetime, BeforeValidator, Field
 
-from fastapi_crons.api.guard import Asked
+from fastapi_crons.api.access import READS
+from fastapi_crons.api.guard import Asked, asked
 
 EndpointT = TypeVar("EndpointT", bound=Callable[..., object])
 
@@ -17,21 +19,25 @@ class Endpoints:
     """A list of endpoints, which are added to each router as routes of its own class."""
 
     def __init__(self) -> None:
-        self._added: list[Callable[[APIRouter], None]] = []
+        self._added: list[Callable[[APIRouter, Sequence[DependsParameter]], None]] = []
 
     def __call__(self, method: str, path: str, **options: Any) -> Callable[[EndpointT], EndpointT]:
         """Decorates an endpoint; `options` are those of a route."""
 
         def decorated(endpoint: EndpointT) -> EndpointT:
-            self._added.append(lambda router: router.add_api_route(path, endpoint, methods=[method], **options))
+            def add(router: APIRouter, changes: Sequence[DependsParameter]) -> None:
+                extra = changes if method not in READS else ()
+                router.add_api_route(path, endpoint, methods=[method], dependencies=extra, **options)
+
+            self._added.append(add)
             return endpoint
 
         return decorated
 
-    def add_to(self, router: APIRouter) -> None:
-        """Add a route for each endpoint."""
+    def add_to(self, router: APIRouter, changes: Sequence[DependsParameter]) -> None:
+        """Add a route for each endpoint; those that change something get the dependencies `changes`."""
         for add in self._added:
-            add(router)
+            add(router, changes)
 
 
 def not_a_number(time: object) -> object:
@@ -46,7 +52,7 @@ def not_a_number(time: object) -> object:
 #: The ids of runs and records are UUIDs.
 _RECORD_ID = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
-Asking = Annotated[Asked, Depends(Asked.by)]
+Asking = Annotated[Asked, Depends(asked)]
 Name = Annotated[
     str, Path(min_length=1, description="The job's name, percent-encoded", examples=["cleanup", "a:b *%ü"])
 ]
