@@ -13,7 +13,7 @@ from redis.asyncio import Redis, RedisCluster
 
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.errors import StoreUnavailableError
-from fastapi_crons.state import HistoryLimits, Signal
+from fastapi_crons.state import BackfillRecord, HistoryLimits, Signal
 from fastapi_crons_redis import RedisStateBackend
 from tests import seam
 from tests.faults.redis_server import RedisServer, needs_redis
@@ -123,9 +123,14 @@ async def test_a_cluster_keeps_a_namespace_and_tells_of_it(cluster: RedisServer,
         assert await asyncio.wait_for(anext(events), 5) == Signal("leave")
     assert set(await backend.states()) == set(ODD_NAMES)
     assert {len(await backend.runs(name)) for name in ODD_NAMES} == {5}
+    begun = [BackfillRecord(a_run(name).id, name, "owner", "here", 0, 60, NOW) for name in ODD_NAMES]
+    assert [await backend.begin_backfill(each) for each in begun] == [None] * len(begun)
+    assert await backend.change_backfill(begun[0]._replace(revision=1))
+    assert {each.job for each in await backend.backfills()} == set(ODD_NAMES)
     await backend.prune(NOW + 31 * DAY)
     await backend.forget(ODD_NAMES)
     assert await backend.states() == {}
+    assert await backend.backfills() == []
     await backend.close()
     await client.aclose()
 

@@ -62,16 +62,16 @@ async def test_it_gives_way_once_to_a_tick_that_is_not_handled(servers: Servers,
     assert (backfill.status, backfill.done) == ("completed", 4)
 
 
-async def killed(servers: Servers, tick: float) -> str:
-    """The id of a run of a tick that was run again, when its process was killed."""
+async def killed(servers: Servers, tick: float, *, again: bool = True) -> str:
+    """The id of a run of a tick, which was run again unless told otherwise, when its process was killed."""
     locks, instance, run_id = FleetLock(servers.fleet), Instance.of_this_process("killed"), RunIds(servers.clock.now)()
     await locks.open(instance, CronConfig().namespace, LeaseTerms(60, 4), servers.clock)
     await locks.beat()
-    request = ClaimRequest("job", run_id, int(tick), HOURLY, "UTC", again=True)
+    request = ClaimRequest("job", run_id, int(tick), HOURLY, "UTC", again=again)
     (claimed,) = await locks.claim([request])
     assert claimed.outcome == "granted"
     now = servers.clock.now()
-    run = Run(run_id, "job", int(tick), "again", 1, "killed", claimed.token, "running", now)
+    run = Run(run_id, "job", int(tick), "again" if again else "schedule", 1, "killed", claimed.token, "running", now)
     await servers.state.write([run])
     return run_id
 
@@ -112,3 +112,33 @@ async def test_it_is_run_again_by_its_tick_too(servers: Servers, clock: VirtualC
     await servers.advance(seconds=10)
     run = await operator.run_job("job", tick=utc_datetime(began - 3_600))
     assert run.status == "completed"
+
+
+async def test_a_scheduler_shows_and_cancels_that_of_a_command(servers: Servers, clock: VirtualClock) -> None:
+    began = clock.now()
+    scheduler = await servers.start(HOURLY, lambda: clock.sleep(60))
+    operator = await servers.start(HOURLY, lambda: clock.sleep(60), role="operator")
+    backfill = await begin(operator, began - 4 * 3_600, began - 1)
+    await servers.advance(seconds=90)
+    (seen,) = await Management(scheduler).backfills.of_job("job")
+    assert (seen.id, seen.status, seen.done) == (backfill.id, "running", 1)
+    await Management(scheduler).backfills.cancel("job", seen.id)
+    await servers.advance(seconds=5)
+    assert (backfill.status, backfill.done, backfill.failed) == ("cancelled", 1, 1)
+
+
+async def test_a_run_that_was_cut_off_is_left_to_the_scheduler_that_comes(
+    servers: Servers, clock: VirtualClock
+) -> None:
+    began = clock.now()
+    operator = await with_overdue_ticks(servers)
+    await killed(servers, began + 3_600, again=False)
+    await servers.advance(seconds=10)
+    backfill = await begin(operator, began - 3_600, began + 2 * 3_600)
+    assert (backfill.plan.running, backfill.plan.waiting) == (0, 2)
+    await servers.advance(seconds=10)
+    assert (backfill.status, backfill.done) == ("completed", 2)
+    await servers.start(HOURLY, nothing)
+    await servers.advance(seconds=30)
+    runs = [(run.tick_ts, run.status) for run in await operator.runs("job", limit=100) if run.tick_ts == began + 3_600]
+    assert runs == [(began + 3_600, "completed"), (began + 3_600, "interrupted")]

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from typing import ClassVar
 
 import pytest
 
 from fastapi_crons import CronConfig, Crons, JobLockedError
 from fastapi_crons.engine.backfills import Backfill, Span
 from fastapi_crons.errors import RunEndedError
-from fastapi_crons.locking import DistributedLockManager
+from fastapi_crons.locking import DistributedLockManager, LocalLockBackend, LockBackend, Reach
 from fastapi_crons.management.management import Management
-from fastapi_crons.state import BackfillRecord, MemoryStateBackend
+from fastapi_crons.state import BackfillRecord, MemoryStateBackend, StateBackend
 from fastapi_crons.testing import VirtualClock
 from tests.fleet_lock import Fleet as Locks
 from tests.fleet_lock import FleetLock
+from tests.support import state_of
 from tests.virtual_time.ticks.why import MIDNIGHT
 
 MakeCrons = Callable[..., Crons]
@@ -25,11 +27,12 @@ MakeCrons = Callable[..., Crons]
 class Fleet:
     """Two instances with one job, which takes a minute, on stores that they share."""
 
-    def __init__(self, make_crons: MakeCrons, clock: VirtualClock) -> None:
-        state, shared = MemoryStateBackend(), Locks()
+    def __init__(
+        self, make_crons: MakeCrons, clock: VirtualClock, state: StateBackend, locks: Callable[[], LockBackend]
+    ) -> None:
         self.clock = clock
         self.one, self.other = (
-            make_crons(state_backend=state, lock_manager=DistributedLockManager(FleetLock(shared), CronConfig()))
+            make_crons(state_backend=state, lock_manager=DistributedLockManager(locks(), CronConfig()))
             for _ in range(2)
         )
         for crons in (self.one, self.other):
@@ -47,6 +50,12 @@ class Fleet:
             Span(management.definition("job"), int(first), int(last), one_by_one=True)
         )
 
+    async def left_by(self, instance: str) -> BackfillRecord:
+        """What an instance that is not there has left on record."""
+        begun = BackfillRecord("0", "job", f"{instance}~1", instance, 0, 60, self.clock.now(), runs=3)
+        assert await state_of(self.one).begin_backfill(begun) is None
+        return begun
+
     async def seen(self) -> BackfillRecord:
         """The newest one, as the other instance sees it."""
         return (await Management(self.other).backfills.of_job("job"))[0]
@@ -57,7 +66,8 @@ class Fleet:
 
 @pytest.fixture
 def fleet(make_crons: MakeCrons, clock: VirtualClock) -> Fleet:
-    return Fleet(make_crons, clock)
+    shared = Locks()
+    return Fleet(make_crons, clock, MemoryStateBackend(), lambda: FleetLock(shared))
 
 
 async def test_every_instance_sees_how_far_it_is(fleet: Fleet) -> None:
@@ -122,9 +132,7 @@ async def test_the_end_of_its_instance_is_on_record(fleet: Fleet) -> None:
 async def test_one_whose_instance_is_gone_was_interrupted_and_another_may_begin(fleet: Fleet) -> None:
     await fleet.one.start()
     await fleet.other.start()
-    begun = BackfillRecord("0", "job", "gone-owner", "gone", 0, 60, fleet.clock.now(), runs=3)
-    assert fleet.one.engine is not None
-    await fleet.one.engine.state.begin_backfill(begun)
+    await fleet.left_by("gone")
     seen = await fleet.seen()
     assert (seen.status, seen.left) == ("interrupted", 3)
     assert seen.error is not None
@@ -132,3 +140,71 @@ async def test_one_whose_instance_is_gone_was_interrupted_and_another_may_begin(
     on = await fleet.begin(fleet.other)
     statuses = [each.status for each in await Management(fleet.one).backfills.of_job("job")]
     assert (statuses, on.status) == (["running", "interrupted"], "running")
+
+
+class AskedTwice(MemoryStateBackend):
+    """A store whose client asks again after each answer that it did not get, which is each."""
+
+    async def begin_backfill(self, record: BackfillRecord) -> BackfillRecord | None:
+        await super().begin_backfill(record)
+        return await super().begin_backfill(record)
+
+    async def change_backfill(self, record: BackfillRecord) -> bool:
+        await super().change_backfill(record)
+        return await super().change_backfill(record)
+
+
+async def test_answers_that_are_lost_change_nothing(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    shared = Locks()
+    fleet = Fleet(make_crons, clock, AskedTwice(), lambda: FleetLock(shared))
+    begun = await fleet.start()
+    await fleet.advance(90)
+    assert (await fleet.seen()).done == 1
+    await Management(fleet.other).backfills.cancel("job", begun.id, actor="ops")
+    await fleet.advance(5)
+    seen = await fleet.seen()
+    assert (seen.status, seen.done, seen.failed, seen.cancelled_by) == ("cancelled", 1, 1, "ops")
+
+
+async def test_one_that_the_store_has_lost_is_put_on_record_again(fleet: Fleet) -> None:
+    begun = await fleet.start()
+    await state_of(fleet.one).forget(["job"])
+    await fleet.advance(90)
+    seen = await fleet.seen()
+    assert (seen.id, seen.status, seen.done) == (begun.id, "running", 1)
+
+
+class SeenByAll(MemoryStateBackend):
+    """A history that is shared by more than the locks are: each instance knows itself alone."""
+
+    reach: ClassVar[Reach] = "fleet"
+
+
+@pytest.fixture
+def strangers(make_crons: MakeCrons, clock: VirtualClock) -> Fleet:
+    return Fleet(make_crons, clock, SeenByAll(), LocalLockBackend)
+
+
+async def test_instances_that_do_not_see_each_other_take_none_for_dead(strangers: Fleet) -> None:
+    begun = await strangers.start()
+    await strangers.advance(90)
+    assert (await strangers.seen()).status == "running"
+    with pytest.raises(JobLockedError, match="is going on, with 3 runs left"):
+        await strangers.begin(strangers.other)
+    asked = await Management(strangers.other).backfills.cancel("job", begun.id, actor="ops")
+    assert (asked.status, asked.cancelled_by) == ("cancelled", "ops")
+    await strangers.advance(5)
+    newest, *_ = await strangers.one.runs("job")
+    assert newest.error is not None
+    assert newest.error.message == "was cancelled by ops"
+    assert (begun.status, begun.left) == ("cancelled", 2)
+
+
+async def test_one_whose_instance_can_not_be_seen_is_cancelled_on_record(strangers: Fleet) -> None:
+    await strangers.one.start()
+    await strangers.other.start()
+    left = await strangers.left_by("gone")
+    assert (await strangers.seen()).status == "running"
+    cancelled = await Management(strangers.other).backfills.cancel("job", left.id)
+    assert (cancelled.status, cancelled.ended_ts) == ("cancelled", strangers.clock.now())
+    assert (await strangers.begin(strangers.other)).status == "running"

@@ -9,7 +9,9 @@ from typing import Protocol
 
 from fastapi_crons.clock import Clock
 from fastapi_crons.engine.again import Records
-from fastapi_crons.errors import StoreUnavailableError
+from fastapi_crons.errors import StoreError
+from fastapi_crons.locking.base import REACHES
+from fastapi_crons.locking.instance import name_of
 from fastapi_crons.state.backfills import BackfillRecord
 
 logger = logging.getLogger(__name__)
@@ -38,11 +40,17 @@ class BackfillRecords:
     _works_on: Callable[[str], bool]
     """Whether this instance works on the backfill with this id."""
 
+    @property
+    def _sees_less(self) -> bool:
+        """Whether the records are shared by more instances than the lock store is."""
+        state, locks = self._records.state.reach, self._records.locks.backend.reach
+        return REACHES.index(state) > REACHES.index(locks)
+
     async def begin(self, record: BackfillRecord) -> BackfillRecord | None:
         """Put a new one on record, unless another one of its job is running; returns that one."""
         while True:
             other = await self._records.answer(self._records.state.begin_backfill(record))
-            if other is None:
+            if other is None or other.id == record.id:  # the store was asked again, because the first answer was lost
                 return None
             (seen,) = await self._as_they_are([other])
             if seen.status == "running":
@@ -58,15 +66,22 @@ class BackfillRecords:
         return None if found is None else (await self._as_they_are([found]))[0]
 
     async def ask_to_cancel(self, record: BackfillRecord, actor: str | None) -> BackfillRecord | None:
-        """Ask the instance that works on a backfill to cancel it; None where it has ended."""
+        """Ask the instance that works on a backfill to cancel it; None where it has ended.
+
+        Where nothing says whether that instance is alive, it has ended with this.
+        """
         asked: BackfillRecord | None = record
         while asked is not None and asked.status == "running":
             changed = asked._replace(
                 cancel_asked=True, cancelled_by=asked.cancelled_by or actor, revision=asked.revision + 1
             )
+            if asked.owner not in await self._living():
+                changed = changed._replace(status="cancelled", current_run=None, ended_ts=self._clock.now())
             if await self._records.answer(self._records.state.change_backfill(changed)):
                 return changed
             asked = await self.one(record.id)
+            if asked == changed:  # the answer was lost, and the store asked again
+                return changed
         return None
 
     async def follow(self, backfill: InWork, on_cancel: Callable[[BackfillRecord], object]) -> None:
@@ -75,7 +90,7 @@ class BackfillRecords:
             await self._clock.sleep(_EVERY)
             try:
                 found = await self._write(backfill)
-            except StoreUnavailableError:
+            except StoreError:
                 continue
             if found.status != "running" or found.cancel_asked:
                 on_cancel(found)
@@ -87,7 +102,7 @@ class BackfillRecords:
             try:
                 await self._write(backfill)
                 return
-            except StoreUnavailableError as error:
+            except StoreError as error:
                 if is_stopping():
                     logger.warning("can't put on record how backfill %s has ended: %s", backfill.on_record.id, error)
                     return
@@ -104,8 +119,10 @@ class BackfillRecords:
                     backfill.on_record = changed
                     return changed
             found = await self._records.answer(state.backfill(wanted.id))
+            if found is None and wanted.status == "running":  # the store has lost it
+                await self._records.answer(state.begin_backfill(wanted))
             if found is None or found == backfill.on_record or found.status != "running":
-                return found or wanted  # it was forgotten with its job, or has not changed, or others have ended it
+                return found or wanted  # it was lost, or has not changed, or others have ended it
             backfill.on_record = found
 
     async def _as_they_are(self, records: Sequence[BackfillRecord]) -> list[BackfillRecord]:
@@ -114,11 +131,18 @@ class BackfillRecords:
         if not others:
             return list(records)
         try:
-            living = {found.instance.owner for found in await self._records.answer(self._records.locks.instances())}
-        except StoreUnavailableError:
+            living = await self._living()
+        except StoreError:
             return list(records)
-        gone = {each.id for each in others if each.owner not in living - {self._owner}}
+        # Instances with other lock stores, which are not seen here, may share the records; names are taken once.
+        names = {*map(name_of, living), name_of(self._owner)} if self._sees_less else None
+        gone = {each.id for each in others if each.owner not in living and (names is None or each.instance in names)}
         return [_interrupted(each) if each.id in gone else each for each in records]
+
+    async def _living(self) -> set[str]:
+        """The owners of the other instances that are known to be alive."""
+        found = await self._records.answer(self._records.locks.instances())
+        return {each.instance.owner for each in found} - {self._owner}
 
 
 def _interrupted(record: BackfillRecord) -> BackfillRecord:
