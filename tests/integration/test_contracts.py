@@ -60,7 +60,8 @@ class PlainState(SQLiteStateBackend):
     """Whatever a state store need not write itself."""
 
     states, unfinished, figures = StateBackend.states, StateBackend.unfinished, StateBackend.figures
-    runs_by_id, missed_by_job = StateBackend.runs_by_id, StateBackend.missed_by_job
+    runs_by_id, runs_by_job = StateBackend.runs_by_id, StateBackend.runs_by_job
+    missed_by_job = StateBackend.missed_by_job
     find_runs, find_missed, find_ids = StateBackend.find_runs, StateBackend.find_missed, StateBackend.find_ids
 
     async def runs(

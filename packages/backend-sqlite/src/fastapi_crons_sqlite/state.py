@@ -245,6 +245,19 @@ class SQLiteStateBackend(StateBackend):
         found = (self._run_with_log(row) for row in rows)
         return {run.id: run for run in found if run is not None}
 
+    async def runs_by_job(self, jobs: Collection[str], *, limit: int = 50) -> dict[str, list[Run]]:
+        rows = await self._database.plain_rows(
+            f"""SELECT {RUN_COLUMNS} FROM job_run WHERE id IN (
+                SELECT newest.id FROM json_each(?) JOIN job_run AS newest ON newest.id IN (
+                    SELECT id FROM job_run WHERE job = value ORDER BY id DESC LIMIT ?)) ORDER BY id DESC""",
+            as_json([self._names.key(job) for job in jobs]),
+            limit,
+        )
+        found: dict[str, list[Run]] = {job: [] for job in jobs}
+        for run in self._runs_of(rows):
+            found[run.job].append(run)
+        return found
+
     async def missed_by_job(self, jobs: Collection[str], *, limit: int = 50) -> dict[str, list[MissedTicks]]:
         rows = await self._database.plain_rows(
             f"""SELECT {MISSED_COLUMNS} FROM job_missed WHERE id IN (

@@ -97,6 +97,16 @@ class Questions:
             found += await self._indexed_runs("failed", jobs, wanted)
         return _newest(found, query.limit)
 
+    async def runs_by_job(self, jobs: Collection[str], limit: int) -> dict[str, list[Run]]:
+        """The newest runs of each of these jobs, newest first."""
+        found: dict[str, list[Run]] = {job: [] for job in jobs}
+        names, size = list(found), max(1, _RUNS_AT_A_TIME // max(1, limit))
+        for start in range(0, len(names) if limit > 0 else 0, size):
+            part = names[start : start + size]
+            for run in self._history.readable_runs(await self._texts_of(part, _Wanted(limit, None, None, [])), part):
+                found[run.job].append(run)
+        return {job: _newest(runs, limit) for job, runs in found.items()}
+
     async def unfinished(self) -> list[Run]:
         """All runs that are on record as running."""
         # What is listed as running may be on record as ended.

@@ -146,6 +146,9 @@ class RedisStateBackend(StateBackend):
     async def missed(self, job: str, *, limit: int = 50) -> list[MissedTicks]:
         return (await self.missed_by_job([job], limit=limit))[job]
 
+    async def runs_by_job(self, jobs: Collection[str], *, limit: int = 50) -> dict[str, list[Run]]:
+        return await self._questions.runs_by_job(jobs, limit)
+
     async def missed_by_job(self, jobs: Collection[str], *, limit: int = 50) -> dict[str, list[MissedTicks]]:
         found: dict[str, list[MissedTicks]] = {job: [] for job in jobs}
         for missed in self._history.readable_missed(await self._history.ask("missed", [list(jobs), limit]), jobs):

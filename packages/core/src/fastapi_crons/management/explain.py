@@ -61,11 +61,25 @@ def explain(records: TickRecords, *, details: bool = True) -> TickFate:
     A pure function of the records; those that are certain are asked first.
     """
     case = _Case(records, details)
+    return replace(_fate(case), next_ts=case.next_tick())
+
+
+def fate_of(records: TickRecords) -> TickFate:
+    """As `explain`, without the next tick, and from as few records as belong to the instant."""
+    return _fate(_Case(records, details=False))
+
+
+def source_in_force(records: TickRecords) -> TickSource | None:
+    """The ticks of the schedule in force; None for a kind that is not installed here."""
+    return _Case(records, details=False).source
+
+
+def _fate(case: _Case) -> TickFate:
     on_record = case.run() or case.missed() or case.covered() or case.missed(coalesced=True)
     fate = on_record or case.not_due() or case.not_handled() or case.no_record()
     if case.older and not case.is_due and fate.fate != "older_schedule":
         fate = replace(fate, text=f"{fate.text} It was due under an older schedule. {case.schedule_since()}")
-    return replace(case.run_again(fate), next_ts=case.next_tick())
+    return case.run_again(fate)
 
 
 _FATES: dict[MissedReason, Fate] = {
@@ -95,17 +109,17 @@ class _Case:
         self._schedule: Schedule | None = job.schedule
         if known is not None and (known.schedule, known.timezone) != (self._text, self._zone):
             self._text, self._schedule, self._zone = known.schedule, _schedule_of(known), known.timezone
-        self._source = None if self._schedule is None else _source_of(self._schedule, records)
+        self.source = None if self._schedule is None else _source_of(self._schedule, records)
         self._say = Words(records, self._text, self._zone, details)
         #: Whether the instant is older than the schedule in force.
         self.older = known is not None and self._tick < known.since
         #: Whether the schedule in force has a tick at this instant.
-        self.is_due = self._source is not None and self._source.next_tick(self._tick - 1) == self._tick
+        self.is_due = self.source is not None and self.source.next_tick(self._tick - 1) == self._tick
 
     def next_tick(self) -> int | None:
-        if self._source is None or (self._known is not None and not self._known.enabled):
+        if self.source is None or (self._known is not None and not self._known.enabled):
             return None
-        return self._source.next_tick(int(self._records.now))
+        return self.source.next_tick(int(self._records.now))
 
     def run(self) -> TickFate | None:
         """Runs of this very tick."""
@@ -195,11 +209,11 @@ class _Case:
         """An instant that is no tick of the schedule in force."""
         if self.older or self.is_due:
             return None
-        if self._source is None:
+        if self.source is None:
             kind = f"{self._say.schedule()} is a kind of schedule that is not installed here"
             claimed = self._claim() is not None
             return None if claimed else self._fate("unknown", f"It is unknown whether it is due: {kind}.")
-        following = self._source.next_tick(self._tick)
+        following = self.source.next_tick(self._tick)
         then = next_in_words(self._schedule) or "it is never due after that"
         if following is not None:
             then = f"the next tick after it is {self._say.at(following)}"
@@ -271,7 +285,7 @@ class _Case:
 
     def _may_be_due(self) -> bool:
         """Whether the instant is a tick, or may have been one under an older schedule."""
-        return self.older or self._source is None or self.is_due
+        return self.older or self.source is None or self.is_due
 
     def _is_uncertain(self, first: int, last: int) -> bool:
         """Whether the instant, between two ticks on record, may have been none: their schedule is no longer known."""

@@ -17,7 +17,8 @@ from fastapi_crons.job import CronJob, ManualRun
 from fastapi_crons.locking.base import KnownJob, LiveInstance, Pause
 from fastapi_crons.management.backfills import ManagedBackfills
 from fastapi_crons.management.drains import Drains
-from fastapi_crons.management.explain import TickFate, explain
+from fastapi_crons.management.explain import TickFate
+from fastapi_crons.management.fates import Fates, TickMark
 from fastapi_crons.management.history import History, MissedRecord
 from fastapi_crons.management.made_ticks import is_made, next_made_tick
 from fastapi_crons.management.plan.asking import Planning
@@ -25,7 +26,6 @@ from fastapi_crons.management.plan.deploy import Deploy
 from fastapi_crons.management.plan.plan import Plan, end_of_span
 from fastapi_crons.management.stats import JobStats, stats_of
 from fastapi_crons.management.still_running import running_runs, with_interrupted
-from fastapi_crons.management.tick_records import TickRecords
 from fastapi_crons.management.unhandled import Asked, UnhandledTicks, unhandled_ticks
 from fastapi_crons.management.views import (
     JobFilter,
@@ -254,25 +254,16 @@ class Management:
 
         `details` says whether error texts and notes may be shown.
         """
-        job, engine, tick = self.definition(name), self._engine("explain a tick"), int(instant.timestamp())
-        history = self._history()
-        known, runs, missed, instances = await asyncio.gather(
-            self._answer(engine.locks.known([name])),
-            history.runs_around(name, tick, self.crons.clock.now()),
-            history.missed_around(name, tick),
-            self._answer(engine.locks.instances()),
-        )
-        records = TickRecords(
-            tick=tick,
-            now=self.crons.clock.now(),
-            job=job,
-            known=known[0] if known else None,
-            runs=tuple(runs),
-            missed=tuple(missed),
-            living=frozenset(found.instance.owner for found in instances),
-            instances=len([found for found in instances if found.runs_ticks or engine.runs_ticks]),
-        )
-        return explain(records, details=details)
+        fates = self._fates("explain a tick")
+        return await fates.explained(self.definition(name), int(instant.timestamp()), details=details)
+
+    async def fates(self, names: Collection[str], *, last: int = 60) -> dict[str, list[TickMark]]:
+        """What became of the latest ticks of each of these jobs, oldest first. See `Fates.latest`."""
+        return await self._fates("tell what became of ticks").latest([self.definition(name) for name in names], last)
+
+    def _fates(self, action: str) -> Fates:
+        engine = self._engine(action)
+        return Fates(engine, self._history(), self.crons.clock.now(), self.crons.config.store_timeout)
 
     async def plan(
         self,

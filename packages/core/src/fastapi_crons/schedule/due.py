@@ -170,6 +170,14 @@ def newest_tick(source: TickSource, after: int, until: int) -> int | None:
     return found
 
 
+def newest_ticks(source: TickSource, after: int, until: int, most: int) -> list[int]:
+    """The newest ticks in (after, until], oldest first, at most so many; fewer of a schedule that takes too many steps."""
+    last = newest_tick(source, after, until)
+    if last is None:
+        return []
+    return list(source.ticks_between(_oldest_of(source, after, last, most) - 1, last))[-most:]
+
+
 def last_tick(schedule: Schedule) -> int | None:
     """The last tick of all; None where there is none, or where it can't be known, as with schedules of plugins and apps."""
     source = tick_source(schedule)

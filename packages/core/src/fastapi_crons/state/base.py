@@ -269,6 +269,10 @@ class StateBackend(ABC):
         found = [await self.run(run_id) for run_id in run_ids]
         return {run.id: run for run in found if run is not None}
 
+    async def runs_by_job(self, jobs: Collection[str], *, limit: int = 50) -> dict[str, list[Run]]:
+        """The newest runs of each of these jobs, newest first, without their logs. One query."""
+        return {job: await self.runs(job, limit=limit) for job in jobs}
+
     async def missed_by_job(self, jobs: Collection[str], *, limit: int = 50) -> dict[str, list[MissedTicks]]:
         """The records of missed ticks of each of these jobs, as `missed` returns them. One query."""
         return {job: await self.missed(job, limit=limit) for job in jobs}

@@ -162,6 +162,18 @@ class StateContract(QuestionTests, BackfillTests):
         assert found == {"job 0": rows[6:2:-3], "job 1": rows[7:3:-3], "other": []}
 
     @on_a_store
+    async def test_the_newest_runs_of_many_jobs_come_back_at_once(self, state: StateBackend) -> None:
+        statuses: list[RunStatus] = ["completed", "failed", "running", "cancelled"]
+        runs = [a_run(f"job {number % 30}", statuses[number % 4]) for number in range(120)]
+        await state.write(runs)
+        found = await state.runs_by_job(["job 3", "job 7", "other"], limit=3)
+        assert found == {"job 3": runs[93:3:-30], "job 7": runs[97:7:-30], "other": []}
+        assert await state.runs_by_job([], limit=3) == {}
+        assert await state.runs_by_job(["job 3"], limit=0) == {"job 3": []}
+        everything = await state.runs_by_job([f"job {number}" for number in range(30)], limit=1)
+        assert [everything[f"job {number}"] for number in range(30)] == [[run] for run in runs[90:]]
+
+    @on_a_store
     async def test_history_is_bounded_by_number_and_age(self, state: StateBackend) -> None:
         ids = RunIds(lambda: NOW - 40 * DAY)
         await state.write([a_run("old", "completed", run_id=ids(), started=NOW - 40 * DAY)])
