@@ -182,3 +182,20 @@ async def test_stats_of_jobs_and_of_their_days(crons: Crons, api: AsyncClient, c
     assert problem(await api.get("/stats", params={"days": 0}))[0] == 422
     (job,) = (await api.get("/crons", params={"tag": "odd"})).json()
     assert (job["status"], job["failures"], job["last_success"]) == ("failed", 4, None)
+
+
+async def test_what_became_of_the_latest_ticks(crons: Crons, api: AsyncClient, clock: VirtualClock) -> None:
+    await crons.start()
+    assert (await api.get("/crons/bad/ticks")).json() == {"job_name": "bad", "ticks": []}
+    await clock.advance(crons, minutes=5)
+    await crons.pause("bad")
+    await clock.advance(crons, minutes=2)
+    found = (await api.get("/crons/bad/ticks", params={"last": 2})).json()["ticks"]
+    assert [(tick["time"], tick["fate"], tick["status"]) for tick in found] == [
+        ("2026-03-01T00:04:00Z", "ran", "failed"),
+        ("2026-03-01T00:06:00Z", "paused", None),
+    ]
+    assert (await api.get(f"/crons/bad/runs/{found[0]['run_id']}")).json()["scheduled_time"] == found[0]["time"]
+    for last in ("0", "501", "x"):
+        assert (await api.get("/crons/bad/ticks", params={"last": last})).status_code == 422
+    assert (await api.get("/crons/none/ticks")).status_code == 404

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from fastapi_crons._util.text import one_line
 from fastapi_crons.api.doors.routers import GuardedRouters
-from fastapi_crons.api.endpoints import backfills, drains, history, planning, run_log, stats
+from fastapi_crons.api.endpoints import backfills, drains, history, planning, run_log, stats, ticks
 from fastapi_crons.api.endpoints.parts import Asking, Before, Endpoints, Instant, Limit, Name, RunId, SomeTags
 from fastapi_crons.api.guard import Asked
 from fastapi_crons.api.models import (
@@ -251,6 +251,7 @@ def get_cron_router(
         planning.endpoint,
         run_log.endpoint,
         stats.endpoint,
+        ticks.endpoint,
     ):
         endpoints.add_to(router, guarded.changes.shown)
     for call in (crons or Crons()).plugins.calls["routes"]:
