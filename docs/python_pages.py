@@ -131,9 +131,12 @@ def python() -> str:
             ),
             Section(
                 "Runs and their records",
-                tuple(
-                    Entry(f"fastapi_crons.run:{name}")
-                    for name in ("Run", "RunError", "LogLine", "MissedTicks", "RunStatus")
+                (
+                    *(
+                        Entry(f"fastapi_crons.run:{name}")
+                        for name in ("Run", "RunError", "LogLine", "MissedTicks", "RunStatus")
+                    ),
+                    Entry("fastapi_crons.engine.drain:RunLeft", about="What `Crons.drain` returns."),
                 ),
             ),
             Section(

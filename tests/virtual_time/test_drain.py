@@ -61,8 +61,7 @@ async def test_the_ticks_of_an_instance_that_drains_run_on_the_other_one(servers
     before, _ = await ticks_by_instance(first)
     assert before[name_of(first)] > 10 < before[name_of(second)], "they share the ticks"
     if asked == "itself":
-        (view,) = await Management(first).drains.drain()
-        assert view.done
+        assert await first.drain() == ()
     else:
         (view,) = await Management(second).drains.drain(name_of(first))
         assert view.instance.instance.id == name_of(first)
@@ -131,10 +130,15 @@ async def test_a_run_by_hand_that_is_waited_for_goes_on(servers: Servers) -> Non
     await servers.advance(seconds=1)
     (view,) = await Management(crons).drains.drain()
     assert [left.limit for left in view.runs] == ["unlimited"]
+    assert await crons.drain() == view.runs
     await servers.advance(seconds=50)
     assert not waits.done()
     await servers.advance(seconds=51)
     assert (await waits).status == "completed"
+    assert await crons.drain() == ()
+    await servers.stop(crons)
+    with pytest.raises(CronsError, match="can't drain this instance: the scheduler has not started"):
+        await crons.drain()
 
 
 async def test_an_older_definition_is_in_force_again_when_the_newer_one_drains(servers: Servers) -> None:

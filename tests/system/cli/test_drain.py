@@ -9,6 +9,7 @@ from subprocess import Popen
 
 from tests.support import until
 from tests.system.cli.commands import Start, call
+from tests.system.conftest import ROOT
 
 SHARED = """
 import asyncio, os
@@ -32,6 +33,20 @@ async def waits():
     open("waits", "w").close()
     while not os.path.exists("go-on"):
         await asyncio.sleep(0.1)
+"""
+
+OLDER = """
+from fastapi import FastAPI
+from fastapi_crons import CronConfig, Crons
+from fastapi_crons.locking import DistributedLockManager
+from tests.older_version import LockOfOlderVersion
+
+app = FastAPI()
+crons = Crons(app, lock_manager=DistributedLockManager(LockOfOlderVersion("crons.db"), CronConfig()))
+
+
+@crons.cron("0 0 1 1 *", name="tick")
+async def tick(): ...
 """
 
 
@@ -92,3 +107,14 @@ def test_what_can_not_be_drained_is_refused(start: Start) -> None:
     assert "no instance of this host runs ticks; there are: none" in nothing_there.stderr
     assert call("drain", "--timeout", "3").returncode == 2
     assert not os.path.exists("go-on")
+
+
+def test_an_instance_of_an_older_version_is_named(start: Start) -> None:
+    Path("older.py").write_text(OLDER)
+    where = {"CRON_INSTANCE_ID": "old", "CRON_HEARTBEAT_INTERVAL": "1", "PYTHONPATH": str(ROOT)}
+    start("start-scheduler", "--no-live", "--app", "older:app", **where)
+    until(lambda: instances() == {"old": False})
+    refused = call("drain", "old", "--wait")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "can't drain old (fastapi-crons " in refused.stderr
+    assert "it goes on as before, so its version is too old for that" in refused.stderr

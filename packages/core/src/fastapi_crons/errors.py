@@ -12,6 +12,7 @@
     ├── BackfillError (ValueError)            a span of ticks can't be made up for as asked
     ├── UnknownBackfillError (LookupError)    no backfill of that id on record
     ├── UnknownInstanceError (LookupError)    no living instance of that name
+    ├── DrainError                            an instance that was asked to drain goes on as before
     ├── NotInForceError                       a manual run was refused: other instances have another definition of the job
     ├── ConfigurationError (ValueError)       settings that can't be used
     ├── PluginError                           a plugin that can't be loaded or used
@@ -81,6 +82,10 @@ class UnknownBackfillError(CronsError, LookupError):
 
 class UnknownInstanceError(CronsError, LookupError):
     """No living instance has this name."""
+
+
+class DrainError(CronsError):
+    """An instance that was asked to drain goes on as before; the message names it, and says what to do."""
 
 
 class NotInForceError(CronsError):

@@ -10,12 +10,10 @@ from fastapi_crons_cli.options import App, AsJson, Verbose
 from fastapi_crons_cli.output import clock_time, json_only, print_json, say, shown, warn
 
 if TYPE_CHECKING:
-    from fastapi_crons.management.drains import DrainView, RunLeft
+    from fastapi_crons.engine.drain import RunLeft
+    from fastapi_crons.management.drains import DrainView
     from fastapi_crons_cli.session import Session
 
-#: How often (seconds) to look, and how many heartbeats of an instance are waited for until it counts as one that can't drain.
-_LOOK_AGAIN = 0.5
-_HEARTBEATS = 3
 #: The exit code where runs are left.
 _LEFT = 3
 
@@ -48,9 +46,10 @@ def drain(
         raise ToBeDone
 
     async def act(session: Session) -> list[DrainView]:
-        asked = await session.management.drains.instances(_name(session, instance))
-        views = await session.management.drains.ask(asked)
-        views = await _until_heard(session, views)
+        drains = session.management.drains
+        asked = await drains.instances(_name(session, instance))
+        session.progress.begin("waiting for the instances to hear of it")
+        views = await drains.until_heard(await drains.ask(asked))
         if not as_json:
             session.progress.end()
             _say(session, views, asked=len(asked))
@@ -70,34 +69,17 @@ def _name(session: Session, given: str | None) -> str | None:
     return given or session.crons.config.given_instance_id
 
 
-async def _until_heard(session: Session, views: list[DrainView]) -> list[DrainView]:
-    """The same once all claim nothing more, or are gone. Raises `CronsError` where one does not do as it was asked."""
-    from fastapi_crons.errors import CronsError
-
-    config, clock = session.crons.config, session.crons.clock
-    patience = clock.monotonic() + _HEARTBEATS * config.heartbeat_interval + config.store_timeout
-    session.progress.begin("waiting for the instances to hear of it")
-    while deaf := [view.instance.instance for view in views if not view.draining]:
-        if clock.monotonic() > patience:
-            names = ", ".join(f"{shown(each.id)} (fastapi-crons {shown(each.version)})" for each in deaf)
-            raise CronsError(
-                f"can't drain {names}: no answer for {_HEARTBEATS} heartbeats; its event loop is blocked, or its version or "
-                "its lock store can't do that: send it SIGTERM instead"
-            )
-        await clock.sleep(_LOOK_AGAIN)
-        views = await _look(session, views)
-    return views
-
-
 async def _until_done(
     session: Session, views: list[DrainView], timeout: float | None, *, quiet: bool
 ) -> list[DrainView]:
     """The same once nothing runs there, or the time is over."""
+    from fastapi_crons.management.drains import LOOK_AGAIN
+
     clock = session.crons.clock
     over = None if timeout is None else clock.monotonic() + timeout
     before = _ids(views)
     while any(view.left for view in views) and (over is None or clock.monotonic() < over):
-        await clock.sleep(_LOOK_AGAIN if over is None else max(0.0, min(_LOOK_AGAIN, over - clock.monotonic())))
+        await clock.sleep(LOOK_AGAIN if over is None else max(0.0, min(LOOK_AGAIN, over - clock.monotonic())))
         views = await _look(session, views)
         if not quiet and before != _ids(views) and any(view.left for view in views):
             before = _ids(views)

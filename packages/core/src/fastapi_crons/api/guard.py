@@ -84,7 +84,7 @@ class Guard:
             return
         crons = self._crons or Crons.of_app(connection.app) or Crons()
         if not crons.running:
-            crons.warn_of_unattached()
+            crons.notices.warn_of_unattached()
         server = ip_address((connection.scope.get("server") or ("",))[0] or "")
         if server is not None and not server.is_loopback:
             self._notices.warn_of_unguarded(crons.config)

@@ -23,6 +23,7 @@ from fastapi_crons._util.text import one_line
 from fastapi_crons.errors import (
     BackfillError,
     CronsError,
+    DrainError,
     InvalidArgumentError,
     JobLockedError,
     NotInForceError,
@@ -52,6 +53,7 @@ _STATUSES: Mapping[type[CronsError], int] = {
     UnknownInstanceError: 404,
     JobLockedError: 409,
     NotInForceError: 409,
+    DrainError: 409,
     TickRefusedError: 409,
     RunEndedError: 409,
     InvalidArgumentError: 422,

@@ -13,6 +13,7 @@ from fastapi_crons._util.part import Finding
 from fastapi_crons._util.text import one_line, span
 from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
+from fastapi_crons.engine.drain import RunLeft, run_left
 from fastapi_crons.engine.health import Health, health_of
 from fastapi_crons.engine.manual import Requests
 from fastapi_crons.engine.parts import Parts
@@ -124,10 +125,16 @@ class Engine:
         for part in reversed(self._parts):
             part.quiesce()
 
-    async def drain(self) -> None:
+    async def drain(self) -> tuple[RunLeft, ...]:
         """Claim nothing more, until the process ends, and hand the ticks over to the other instances; what runs goes on."""
         self.requests_for("drain this instance")
         await asyncio.shield(self.membership.drain())
+        return self.runs_left()
+
+    def runs_left(self) -> tuple[RunLeft, ...]:
+        """What runs here, oldest first, and until when at the latest."""
+        active = sorted(self.runner.active.values(), key=lambda run: run.id)
+        return tuple(run_left(run.snapshot(), run.job, run.timeout, self._config) for run in active)
 
     async def stop(self, *, call_plugins: bool = True) -> None:
         """Claim nothing more, let running jobs finish within `shutdown_timeout`, cut off the rest, flush and close.

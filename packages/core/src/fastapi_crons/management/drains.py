@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
-from datetime import datetime
 from platform import node
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fastapi_crons._util.text import printable
-from fastapi_crons.clock import utc_datetime
-from fastapi_crons.config import CronConfig
-from fastapi_crons.errors import CronsError, UnknownInstanceError
-from fastapi_crons.job import CronJob
+from fastapi_crons.engine.drain import RunLeft, run_left
+from fastapi_crons.errors import CronsError, DrainError, UnknownInstanceError
 from fastapi_crons.locking.base import LiveInstance
-from fastapi_crons.locking.instance import DRAINING
+from fastapi_crons.locking.instance import DRAIN, DRAINING
 from fastapi_crons.run import Run
 from fastapi_crons.scheduler.crons import Crons
 from fastapi_crons.state.base import RunQuery
@@ -25,20 +22,9 @@ if TYPE_CHECKING:
 
 #: How many runs of all instances are looked at.
 _MOST_RUNS = 1_000
-
-Limit = Literal["limited", "unlimited", "unknown"]
-
-
-class RunLeft(NamedTuple):
-    """A run that is not over. Instants are aware, UTC."""
-
-    job: str
-    id: str
-    started: datetime
-    ends: datetime | None
-    """When it has ended at the latest, by its time limit and its retries."""
-    limit: Limit
-    """Whether it has a time limit; `unknown` where its job is not defined in this process."""
+#: How often (seconds) to look whether an instance has heard of a request, and how many of its heartbeats that may take.
+LOOK_AGAIN = 0.5
+_HEARTBEATS = 3
 
 
 class DrainView(NamedTuple):
@@ -111,6 +97,28 @@ class Drains:
         await asyncio.gather(*(requests.drain_other(owner) for owner in owners if owner != engine.instance.owner))
         return await self.look(owners)
 
+    async def until_heard(self, views: list[DrainView]) -> list[DrainView]:
+        """The same once all claim nothing more, or are gone. Raises `DrainError` where one does not do as it was asked."""
+        config, clock = self._crons.config, self._crons.clock
+        asked = {view.instance.instance.owner: view.instance.heartbeat_ts for view in views}
+        patience = clock.monotonic() + _HEARTBEATS * config.heartbeat_interval + config.store_timeout
+        while waiting := [view.instance for view in views if not view.draining]:
+            # A version that knows no drains overwrites the request with its next heartbeat.
+            deaf = [each for each in waiting if each.jobs != DRAIN and each.heartbeat_ts > asked[each.instance.owner]]
+            if deaf:
+                raise DrainError(
+                    f"can't drain {_named(deaf)}: it goes on as before, so its version is too old for that, or its lock store "
+                    "passes no requests on; send it SIGTERM, which gives its runs CRON_SHUTDOWN_TIMEOUT seconds"
+                )
+            if clock.monotonic() > patience:
+                raise DrainError(
+                    f"can't drain {_named(waiting)}: no answer for {_HEARTBEATS} heartbeats, so its event loop is blocked; it "
+                    "drains once that turns again, or send it SIGTERM"
+                )
+            await clock.sleep(LOOK_AGAIN)
+            views = await self.look(asked)
+        return views
+
     async def look(self, owners: Collection[str]) -> list[DrainView]:
         """How far these instances are. Those that are gone are left out. One query to each store, and one for leases."""
         engine, timeout = self._engine(), self._crons.config.store_timeout
@@ -129,10 +137,9 @@ class Drains:
         ]
 
     def _runs_left(self, engine: Engine, live: LiveInstance, on_record: list[Run]) -> tuple[RunLeft, ...]:
-        config, jobs = self._crons.config, self._crons.jobs
         if live.instance.owner == engine.instance.owner:
-            active = sorted(engine.runner.active.values(), key=lambda run: run.id)
-            return tuple(run_left(run.snapshot(), run.job, run.timeout, config) for run in active)
+            return engine.runs_left()
+        config, jobs = self._crons.config, self._crons.jobs
         return tuple(
             run_left(run, job := jobs.get(run.job), None if job is None else job.timeout, config) for run in on_record
         )
@@ -143,13 +150,7 @@ class Drains:
         return self._crons.engine
 
 
-def run_left(run: Run, job: CronJob | None, timeout: float | None, config: CronConfig) -> RunLeft:
-    """A run of an instance that drains, with the time limit of each of its attempts."""
-    started = utc_datetime(run.started_ts)
-    if job is None:
-        return RunLeft(run.job, run.id, started, None, "unknown")
-    if timeout is None:
-        return RunLeft(run.job, run.id, started, None, "unlimited")
-    delays = sum(min(config.max_retry_delay, job.retry_delay * 1.25 * 2**number) for number in range(job.max_retries))
-    ends = run.started_ts + run.waited + timeout * (job.max_retries + 1) + delays
-    return RunLeft(run.job, run.id, started, utc_datetime(ends), "limited")
+def _named(instances: list[LiveInstance]) -> str:
+    return ", ".join(
+        f"{printable(each.instance.id)} (fastapi-crons {printable(each.instance.version)})" for each in instances
+    )

@@ -31,6 +31,7 @@ from fastapi_crons.state.client import answer_of
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from fastapi_crons.engine.drain import RunLeft
     from fastapi_crons.engine.engine import Engine, Role
     from fastapi_crons.engine.health import Health
     from fastapi_crons.locking.base import Pause
@@ -334,9 +335,8 @@ class Crons(Registers):
         The ticks of the pause are recorded as missed, with the reason `paused`; with `catch_up` they are late ticks instead,
         which the job's policy decides about. Raises as `pause`.
         """
-        return await self._start_stop.requests_for(f"resume job {name!r}").resume(
-            self.jobs.named(name), catch_up=catch_up
-        )
+        requests = self._start_stop.requests_for(f"resume job {name!r}")
+        return await requests.resume(self.jobs.named(name), catch_up=catch_up)
 
     async def pauses(self) -> dict[str, Pause]:
         """The jobs that are paused: since when (Unix seconds), by whom, and why. Raises as `pause`."""
@@ -351,14 +351,21 @@ class Crons(Registers):
         """
         return await self._start_stop.requests_for(f"cancel run {run_id!r}").cancel_run(run_id, actor)
 
+    async def drain(self) -> tuple[RunLeft, ...]:
+        """Claim nothing more until the process ends, hand the ticks over to other instances, and return what still runs here.
+
+        Runs go on, and runs by hand are refused. There is no way back but a restart; called again, it returns what is left.
+        Raises `CronsError` where the scheduler is not running, and `StoreUnavailableError` while it waits for its stores.
+        """
+        return await self._start_stop.engine_for("drain this instance").drain()
+
     def health(self) -> Health:
         """Whether the scheduler does its work, and what should be looked at. Asks no store."""
         from fastapi_crons.engine.health import Health
 
-        engine = self.engine
-        if engine is None:
+        if self.engine is None:
             return Health("unhealthy", ("the scheduler is not running",), ("the scheduler is not running",))
-        return engine.health()
+        return self.engine.health()
 
     def is_at_rest(self, asleep: Collection[asyncio.Task[object]], *, finish_runs: bool) -> bool:
         """Whether it has nothing to do before its clock moves on; for clocks of tests, which move on only then.
@@ -366,14 +373,6 @@ class Crons(Registers):
         `asleep` are the tasks that sleep on that clock. `finish_runs` says whether runs have to end first, unless they sleep.
         """
         return self.engine is None or self.engine.is_at_rest(asleep, finish_runs=finish_runs)
-
-    def watch_unattached(self) -> None:
-        """Warn once if it still has jobs and nothing has started it when the process has served for a while."""
-        self.notices.watch()
-
-    def warn_of_unattached(self) -> None:
-        """Warn, once, where it has jobs and nothing starts it."""
-        self.notices.warn_of_unattached()
 
     def _job_appended(self, job: CronJob) -> None:
         engine = self.engine

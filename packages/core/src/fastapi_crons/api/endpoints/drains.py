@@ -44,9 +44,7 @@ class DrainModel(BaseModel):
     instance_id: str = Field(description="Its name", examples=["worker-001"])
     host: str = Field(description="The machine or container that it runs on", examples=["web-1"])
     pid: int = Field(description="Its process there")
-    draining: bool = Field(
-        description="Whether it claims nothing more; another instance may take a moment to hear of it"
-    )
+    draining: bool = Field(description="Whether it claims nothing more")
     running: int = Field(description="How many runs it had at its last heartbeat")
     runs: list[RunLeftModel] = Field(description="Those that are on record, oldest first")
 
@@ -70,7 +68,9 @@ class DrainModel(BaseModel):
 async def drain(asked: Asking, body: DrainRequest | None = None) -> list[DrainModel]:
     """Have an instance claim nothing more, until its process ends: for a gentle stop. There is no way back but a restart.
 
-    Its ticks go to the other instances at once, what runs goes on, and runs by hand are refused there.
+    Its ticks go to the other instances at once, what runs goes on, and runs by hand are refused there. The answer comes when
+    the instance has heard of it: another one with its next heartbeat at the latest. 409 where its version is too old for that.
     """
-    name = None if body is None else body.instance
-    return [DrainModel.of(view) for view in await asked.management.drains.drain(name)]
+    drains = asked.management.drains
+    views = await drains.until_heard(await drains.drain(None if body is None else body.instance))
+    return [DrainModel.of(view) for view in views]
