@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fastapi_crons import CronJob, MissedTicks, Run
-from fastapi_crons.management.explain import TickFate, explain
-from fastapi_crons.management.tick_records import TickRecords
+from fastapi_crons.management.fates.explain import TickFate, explain
+from fastapi_crons.management.fates.tick_records import TickRecords
 from fastapi_crons.state import StateBackend
 
 #: The app of each process. Its jobs append a line for each start and end to a file of their own process.

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from fastapi_crons import Crons, InvalidArgumentError, SkipRun, UnknownJobError, hookimpl, schedules
-from fastapi_crons.management.fates import TickMark
+from fastapi_crons.management.fates.fates import TickMark
 from fastapi_crons.management.management import Management
 from fastapi_crons.state import MemoryStateBackend, StateBackend
 from fastapi_crons.testing import VirtualClock

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from fastapi_crons import CronConfig, CronJob, Crons, MissedTicks, Run, RunError
 from fastapi_crons.locking import KnownJob, Lease, Pause
-from fastapi_crons.management.explain import Fate, explain
-from fastapi_crons.management.tick_records import TickRecords
+from fastapi_crons.management.fates.explain import Fate, explain
+from fastapi_crons.management.fates.tick_records import TickRecords
 from fastapi_crons.run import MissedReason, RunIds, RunStatus
 from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.testing import VirtualClock

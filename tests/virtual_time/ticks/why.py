@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 from fastapi_crons import Crons
-from fastapi_crons.management.explain import TickFate
+from fastapi_crons.management.fates.explain import TickFate
 from fastapi_crons.management.management import Management
 
 MIDNIGHT = datetime(2026, 3, 1, tzinfo=timezone.utc)

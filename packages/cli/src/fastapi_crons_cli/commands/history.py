@@ -23,7 +23,7 @@ from fastapi_crons_cli.options import (
 from fastapi_crons_cli.output import clock_time, json_only, print_json, say, shown, shown_lines, warn
 
 if TYPE_CHECKING:
-    from fastapi_crons.management.explain import TickFate
+    from fastapi_crons.management.fates.explain import TickFate
     from fastapi_crons.run import LogLine, MissedTicks, Run
     from fastapi_crons.run import RunStatus as Status
     from fastapi_crons_cli.session import Session

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from fastapi_crons.clock import UTC, utc_datetime
 from fastapi_crons.locking.base import Pause
-from fastapi_crons.management.explain import Fate, TickFate
+from fastapi_crons.management.fates.explain import Fate, TickFate
 from fastapi_crons.management.views import JobStatus, JobView
 from fastapi_crons.run import MissedReason, MissedTicks, Run, RunStatus, Trigger, reason_in_words
 from fastapi_crons.schedule.base import ZonedSchedule

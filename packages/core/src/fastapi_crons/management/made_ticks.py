@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastapi_crons.locking.base import KnownJob
-from fastapi_crons.management.tick_records import TickRecords
+from fastapi_crons.management.fates.tick_records import TickRecords
 from fastapi_crons.schedule.base import Schedule, ZonedSchedule
 from fastapi_crons.schedule.own import ListedTicks
 

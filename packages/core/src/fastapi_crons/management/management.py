@@ -17,8 +17,8 @@ from fastapi_crons.job import CronJob, ManualRun
 from fastapi_crons.locking.base import KnownJob, LiveInstance, Pause
 from fastapi_crons.management.backfills import ManagedBackfills
 from fastapi_crons.management.drains import Drains
-from fastapi_crons.management.explain import TickFate
-from fastapi_crons.management.fates import Fates, TickMark
+from fastapi_crons.management.fates.explain import TickFate
+from fastapi_crons.management.fates.fates import Fates, TickMark
 from fastapi_crons.management.history import History, MissedRecord
 from fastapi_crons.management.made_ticks import is_made, next_made_tick
 from fastapi_crons.management.plan.asking import Planning

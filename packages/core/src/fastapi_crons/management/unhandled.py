@@ -11,10 +11,10 @@ from typing import NamedTuple
 from fastapi_crons.errors import ScheduleError
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import KnownJob, LiveInstance
-from fastapi_crons.management.explain import TickFate, explain
-from fastapi_crons.management.explain_words import OVERDUE
+from fastapi_crons.management.fates.explain import TickFate, explain
+from fastapi_crons.management.fates.explain_words import OVERDUE
+from fastapi_crons.management.fates.tick_records import TickRecords
 from fastapi_crons.management.made_ticks import is_made, next_made_tick
-from fastapi_crons.management.tick_records import TickRecords
 from fastapi_crons.schedule.base import Schedule
 from fastapi_crons.schedule.due import TickRange, tick_range, tick_source
 from fastapi_crons.schedules.texts import schedule_of_text

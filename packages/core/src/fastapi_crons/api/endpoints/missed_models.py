@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from fastapi_crons.api.models import Instant, MissedModel
 from fastapi_crons.clock import utc_datetime
-from fastapi_crons.management.explain import Fate
+from fastapi_crons.management.fates.explain import Fate
 from fastapi_crons.management.history import MissedRecord
 from fastapi_crons.management.unhandled import UnhandledTicks
 

@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 
 from fastapi_crons.api.endpoints.parts import Asking, Endpoints, Name
 from fastapi_crons.api.models import Instant
-from fastapi_crons.management.explain import Fate
-from fastapi_crons.management.fates import MAX_LAST, TickMark
+from fastapi_crons.management.fates.explain import Fate
+from fastapi_crons.management.fates.fates import MAX_LAST, TickMark
 from fastapi_crons.run import MissedReason, RunStatus
 
 endpoint = Endpoints()

@@ -10,9 +10,9 @@ from fastapi_crons._util.text import counted, span
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.errors import ScheduleError, SkipRun
 from fastapi_crons.locking.base import KnownJob, Lease
-from fastapi_crons.management.explain_words import Words
+from fastapi_crons.management.fates.explain_words import Words
+from fastapi_crons.management.fates.tick_records import TickRecords
 from fastapi_crons.management.made_ticks import is_made, made_ticks, next_in_words
-from fastapi_crons.management.tick_records import TickRecords
 from fastapi_crons.run import REASONS, SHORTEST_WAIT, MissedReason, MissedTicks, Run, made_at
 from fastapi_crons.schedule.base import Schedule
 from fastapi_crons.schedule.due import TickSource, tick_source

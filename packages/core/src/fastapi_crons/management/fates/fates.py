@@ -12,10 +12,10 @@ from fastapi_crons.clock import utc_datetime
 from fastapi_crons.errors import InvalidArgumentError
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import KnownJob
-from fastapi_crons.management.explain import Fate, TickFate, explain, fate_of, source_in_force
+from fastapi_crons.management.fates.explain import Fate, TickFate, explain, fate_of, source_in_force
+from fastapi_crons.management.fates.tick_records import TickRecords
 from fastapi_crons.management.history import History
 from fastapi_crons.management.plan.ticks import Patience
-from fastapi_crons.management.tick_records import TickRecords
 from fastapi_crons.run import MissedTicks, Run
 from fastapi_crons.schedule.due import newest_ticks
 from fastapi_crons.state.client import answer_of

@@ -11,7 +11,7 @@ from fastapi_crons._util.text import counted, span
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.locking.base import KnownJob, Lease
 from fastapi_crons.locking.instance import name_of
-from fastapi_crons.management.tick_records import TickRecords
+from fastapi_crons.management.fates.tick_records import TickRecords
 from fastapi_crons.run import INTERRUPTED, REASONS, MissedTicks, Run, RunError, RunStatus
 
 _ENDINGS: dict[RunStatus, str] = {
