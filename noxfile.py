@@ -112,6 +112,8 @@ def tests(session: nox.Session) -> None:
     """All tests but those of faults that take long, on this interpreter."""
     _install(session)
     python = "python" if HERE is None else sys.executable
+    # For the hundreds of programs that tests start: where PYTHONDONTWRITEBYTECODE is set, each would compile our modules anew.
+    session.run(python, "-m", "compileall", "-q", "packages")
     session.run(python, "-m", "pytest", *TOGETHER, *session.posargs)
 
 
