@@ -79,16 +79,18 @@ problem details objects (RFC 9457), `application/problem+json`.
 - Whoever is not shown details gets null in their place, and reasons and findings without the texts of errors; events are told
   to nobody else.
 - Endpoints of plugins, websockets among them, are for the same clients as ours; a websocket counts as a change.
+- A browser that has signed in on the login page of a plugin has a cookie for 12 hours, which counts as the token in requests
+  that don't come from other sites; a new token ends it.
 - A token and `change_dependencies` are asked before anything of a body is read; with `change_dependencies`, `dependencies` are
   asked before and after it, without them when FastAPI has read it, 64 KiB at most.
 - FastAPI's security schemes (`HTTPBearer()` and its kin) find credentials and do not look whether they are right: a dependency
   has to do that. The start warns where nothing but such a scheme, or nothing at all, stands before the API.
 - After ten wrong tokens in a minute from one address (IPv6: one network) answers to its tokens come a second later. Behind a
   proxy, let the server know the addresses of clients (uvicorn: `--forwarded-allow-ips`), or one of them slows down all.
-- A browser's request from the page of another site changes nothing, whoever sends it, and with neither (the fourth row) is
+- A browser's request from the page of another site changes nothing, whoever sends it, and with neither (the fifth row) is
   shown no details.
-- Behind a token or dependencies, the header `X-Actor` (200 characters at most) says who asks for a change; it is kept with
-  runs and pauses. From others it is ignored.
+- Behind a token or dependencies, the header `X-Actor` (200 characters at most) says who asks for a change, else the name that
+  was given when a browser signed in; it is kept with runs and pauses. From others it is ignored.
 
 ## Answers of all endpoints
 
@@ -99,7 +101,7 @@ problem details objects (RFC 9457), `application/problem+json`.
 | 403 | A change by a client that may only read, or by the page of another site |
 | 404 | There is no such job, no such run of it, or no such tick |
 | 413 | The body is larger than 64 KiB |
-| 415 | A change whose body is not `Content-Type: application/json` |
+| 415 | A change whose body is not `Content-Type: application/json`; endpoints of plugins take forms of the same site, too |
 | 422 | A parameter or a field of the body can't be used, or the body is no JSON; `detail` says which, and why |
 | 429 | Too many wrong tokens came from this address; `Retry-After` |
 | 503 | A store does not answer, the scheduler is not running, or as many listen to events as may (`Retry-After`) |

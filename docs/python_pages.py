@@ -265,6 +265,11 @@ def stores() -> str:
                 (
                     Entry("fastapi_crons.api.guard:asked"),
                     Entry("fastapi_crons.api.guard:Asked"),
+                    Entry("fastapi_crons.api.doors.forms:form"),
+                    Entry("fastapi_crons.api.doors.entry:open_route"),
+                    Entry("fastapi_crons.api.doors.entry:login_page"),
+                    Entry("fastapi_crons.api.doors.entry:path_of"),
+                    Entry("fastapi_crons.api.doors.entry:local_path"),
                 ),
                 "For plugins with [endpoints and pages](../plugins/routes.md).",
             ),

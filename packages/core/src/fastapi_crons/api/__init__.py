@@ -1,6 +1,8 @@
 """The management API: `get_cron_router()`, and what it opens for plugins with routes of their own."""
 
+from fastapi_crons.api.doors.entry import local_path, login_page, open_route, path_of
+from fastapi_crons.api.doors.forms import form
 from fastapi_crons.api.guard import Asked, asked
 from fastapi_crons.api.router import get_cron_router
 
-__all__ = ["Asked", "asked", "get_cron_router"]
+__all__ = ["Asked", "asked", "form", "get_cron_router", "local_path", "login_page", "open_route", "path_of"]

@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from fastapi.security.base import SecurityBase
 
 from fastapi_crons._util.callables import label
-from fastapi_crons.api.access import Access
+from fastapi_crons.api.access import is_unguarded
 from fastapi_crons.api.owners import listens_beyond_loopback
 from fastapi_crons.config import CronConfig
 from fastapi_crons.scheduler.serving import in_tests
@@ -36,7 +36,7 @@ class Notices:
 
     def warn_of_unguarded(self, config: CronConfig) -> None:
         """Warn where nothing guards the API."""
-        if not self._warned_of_unguarded and Access(config, guarded=bool(self._guards)).unguarded:
+        if not self._warned_of_unguarded and is_unguarded(config, guarded=bool(self._guards)):
             self._warned_of_unguarded = True
             logger.warning(
                 "No CRON_API_TOKEN is set: anyone can list jobs; only you, on this machine, can change them or see results"

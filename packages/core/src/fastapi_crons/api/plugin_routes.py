@@ -17,6 +17,7 @@ from fastapi.routing import APIRoute, APIWebSocketRoute
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fastapi_crons.api.doors.entry import Entry, Login, is_login_page, is_open
 from fastapi_crons.api.guard import Guard
 from fastapi_crons.api.problems import ManagementRoute
 
@@ -41,21 +42,22 @@ class PluginRoutes:
 
     def of(self, offered: APIRouter) -> list[BaseRoute]:
         """The guarded routes of a router that was made with the guards."""
-        return self._taken(offered, guarded=False)
+        pages = (each for each in offered.routes if isinstance(each, APIRoute) and is_login_page(each.endpoint))
+        return self._taken(offered, next((Login(page.name, page.path) for page in pages), None), guarded=False)
 
-    def _taken(self, router: APIRouter, *, guarded: bool) -> list[BaseRoute]:
+    def _taken(self, router: APIRouter, login: Login | None, *, guarded: bool) -> list[BaseRoute]:
         """The routes of a router; `guarded` says that a router around it guards them."""
         if getattr(router, "_low_priority_routes", ()):
             self._refuse("a frontend")
-        return [taken for route in router.routes for taken in self._guarded(route, guarded)]
+        return [taken for route in router.routes for taken in self._guarded(route, login, guarded)]
 
-    def _guarded(self, route: BaseRoute, guarded: bool) -> Iterable[BaseRoute]:
+    def _guarded(self, route: BaseRoute, login: Login | None, guarded: bool) -> Iterable[BaseRoute]:
         nested: APIRouter | None = getattr(route, "original_router", None)
         if nested is not None:  # some versions of FastAPI keep an included router, others copy its routes
-            return self._included(route, nested, guarded)
+            return self._included(route, nested, login, guarded)
         if isinstance(route, (APIRoute, APIWebSocketRoute)) and (guarded or self._guard in route.dependencies):
             if isinstance(route, APIRoute):
-                return [_asking_first(route, self._guard, self._gate)]
+                return [_asking_first(route, self._guard, self._gate, login)]
             if type(route).handle is APIWebSocketRoute.handle:
                 return [route]
         made = self._make(not guarded)
@@ -72,26 +74,26 @@ class PluginRoutes:
             self._refuse(f"a route of the kind {type(route).__name__}")
         return made.routes
 
-    def _included(self, route: BaseRoute, nested: APIRouter, guarded: bool) -> Iterator[BaseRoute]:
+    def _included(self, route: BaseRoute, nested: APIRouter, login: Login | None, guarded: bool) -> Iterator[BaseRoute]:
         included = cast("Any", route)
         if not guarded and self._guard not in included.include_context.dependencies:
             self._refuse("a router that was not included by include_router")
             return
         taken = self._make(False)
-        taken.routes.extend(self._taken(nested, guarded=True))
+        taken.routes.extend(self._taken(nested, login, guarded=True))
         yield dataclasses.replace(included, original_router=taken)
 
 
-def _asking_first(route: APIRoute, guard: Depends, gate: APIRoute) -> APIRoute:
+def _asking_first(route: APIRoute, guard: Depends, gate: APIRoute, login: Login | None) -> APIRoute:
     """The same route, but it calls the guard before it reads a body. A route with its own `handle` goes through the gate."""
     made = type(route)
     theirs = made.handle is APIRoute.handle and made.get_route_handler is APIRoute.get_route_handler
     ours = made.handle is APIRoute.handle and made.get_route_handler is ManagementRoute.get_route_handler
-    if ours:
-        return route
-    before, found = (_AsksFirst, {"guard": guard.dependency}) if theirs else (_Gated, {"gate": gate})
-    # A class with an attribute, not an instance with one: FastAPI may make routes anew from their class.
-    kind: type[APIRoute] = type(f"Guarded{made.__name__}", (before, made), found)
+    entry = Entry(forms=True, open=is_open(route.endpoint), login=login)
+    bases: tuple[type[APIRoute], ...] = (made,) if ours else (_AsksFirst if theirs else _Gated, made)
+    found = {"gate": gate} if not ours and not theirs else {"guard": guard.dependency, "entry": entry}
+    # A class with attributes, not an instance with them: FastAPI may make routes anew from their class.
+    kind: type[APIRoute] = type(f"Guarded{made.__name__}", bases, found)
     guarded = copy.copy(route)
     guarded.__class__ = kind
     return guarded
@@ -99,12 +101,13 @@ def _asking_first(route: APIRoute, guard: Depends, gate: APIRoute) -> APIRoute:
 
 class _AsksFirst(APIRoute):
     guard: ClassVar[Guard]
+    entry: ClassVar[Entry]
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def handled(request: Request) -> Response:
-            await self.guard(request)
+            await self.guard.admit(request, self.entry)
             return await handle(request)
 
         return handled

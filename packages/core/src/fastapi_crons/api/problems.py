@@ -20,6 +20,7 @@ from starlette.types import Message
 from fastapi_crons._util.backoff import Meter
 from fastapi_crons._util.hiding import without_secrets
 from fastapi_crons._util.text import one_line
+from fastapi_crons.api.doors.entry import Entry
 from fastapi_crons.errors import (
     BackfillError,
     CronsError,
@@ -86,15 +87,16 @@ _unreachable = Meter()
 class Admits(Protocol):
     """The guard of a router."""
 
-    async def __call__(self, connection: HTTPConnection) -> None:
+    async def admit(self, connection: HTTPConnection, entry: Entry) -> None:
         """Raises what refuses a request."""
 
 
 class ManagementRoute(APIRoute):
     """A route of the management API. Each router makes a subclass with its own guard."""
 
-    #: Called before the body is read; FastAPI would read the body before it calls dependencies.
+    #: Asked before the body is read; FastAPI would read the body before it calls dependencies.
     guard: ClassVar[Admits | None] = None
+    entry: ClassVar[Entry] = Entry()
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -102,8 +104,8 @@ class ManagementRoute(APIRoute):
         async def handled(request: Request) -> Response:
             try:
                 if self.guard is not None:
-                    await self.guard(request)
-                response = await handle(Request(request.scope, _within_limit(request)))
+                    await self.guard.admit(request, self.entry)
+                response = await handle(Request(request.scope, within_limit(request)))
             except HTTPException as error:
                 response = _problem(error.status_code, str(error.detail), error.headers)
             except RequestValidationError as error:
@@ -126,7 +128,7 @@ class ManagementRoute(APIRoute):
         return handled
 
 
-def _within_limit(request: Request) -> Callable[[], Coroutine[Any, Any, Message]]:
+def within_limit(request: Request) -> Callable[[], Coroutine[Any, Any, Message]]:
     """Receives the request's body, and refuses it as soon as it is too large."""
     length = request.headers.get("content-length", "0").strip()
     if not length.isdecimal():

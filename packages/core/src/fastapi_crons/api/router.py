@@ -13,6 +13,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
 
 from fastapi_crons._util.text import one_line
+from fastapi_crons.api.doors.entry import Entry
 from fastapi_crons.api.doors.routers import GuardedRouters
 from fastapi_crons.api.endpoints import backfills, drains, history, planning, run_log, stats, ticks
 from fastapi_crons.api.endpoints.parts import Asking, Before, Endpoints, Instant, Limit, Name, RunId, SomeTags
@@ -242,7 +243,7 @@ def get_cron_router(
     the body.
     """
     guarded = GuardedRouters(crons, dependencies, change_dependencies)
-    router = guarded.make()
+    router = guarded.make(entry=Entry())
     for endpoints in (
         _endpoint,
         history.endpoint,

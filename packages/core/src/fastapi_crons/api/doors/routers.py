@@ -11,11 +11,15 @@ from fastapi.security import HTTPBearer
 
 from fastapi_crons.api.access_notices import Notices
 from fastapi_crons.api.doors.changes import ChangeGuards, Shown
+from fastapi_crons.api.doors.entry import Entry
 from fastapi_crons.api.guard import Guard
 from fastapi_crons.api.plugin_routes import PluginRoutes
 from fastapi_crons.api.problems import ManagementRoute, problems
 from fastapi_crons.errors import ConfigurationError
 from fastapi_crons.scheduler.crons import Crons
+
+#: How endpoints of plugins are entered, unless they are marked.
+_OF_PLUGINS = Entry(forms=True)
 
 Dependencies = Sequence[DependsParameter] | None
 
@@ -43,14 +47,14 @@ class GuardedRouters:
         self._admission = Depends(guard)
         scheme = [Depends(Shown(HTTPBearer()))] if known is not None and known.config.api_token else []
         self._dependencies = [*guards, *scheme, self._admission]
-        self._route_class = type("GuardedRoute", (ManagementRoute,), {"guard": guard})
+        self._guard = guard
 
-    def make(self, guarded: bool = True) -> APIRouter:
+    def make(self, guarded: bool = True, entry: Entry = _OF_PLUGINS) -> APIRouter:
         """An empty router. Where not `guarded`, its routes need a guarded router around them."""
         return APIRouter(
             tags=["crons"],
             dependencies=self._dependencies if guarded else [],
-            route_class=self._route_class,
+            route_class=type("GuardedRoute", (ManagementRoute,), {"guard": self._guard, "entry": entry}),
             responses=problems(400, 401, 403, 404, 413, 422, 429, 503),
         )
 
