@@ -45,3 +45,15 @@ def test_a_span_that_is_too_long_is_refused(fastapi_crons: Cli, project: Path) -
     message = refused(fastapi_crons("backfill", "send_reports", "2020-01-01", "2026-01-01"))
     assert "ticks, and 10000 is the most" in message
     assert "ends before it begins" in refused(fastapi_crons("backfill", "send_reports", "2026-01-02", "2026-01-01"))
+
+
+def test_what_became_of_backfills_is_shown(fastapi_crons: Cli, project: Path) -> None:
+    assert "no backfill of 'send_reports' is on record" in fastapi_crons("backfills", "send_reports").stderr
+    fastapi_crons("backfill", "send_reports", "2026-02-01 10:00", "2026-02-01 10:30", "--one-by-one")
+    fastapi_crons("backfill", "backup_database", *SPAN, "--one-by-one")
+    (line,) = fastapi_crons("backfills", "backup_database").stdout.splitlines()[1:]
+    assert "  completed    3 of 3 completed, 0 failed  2026-02-01 00:00:00 to 2026-02-03 02:00:00  " in line
+    (found,) = json_of(fastapi_crons("backfills", "send_reports", "--json"))
+    assert (found["status"], found["runs"], found["failed"], found["left"]) == ("completed", 3, 3, 0)
+    message = refused(fastapi_crons("backfills", "send_reports", "--cancel"))
+    assert message == "Error: no backfill of job 'send_reports' is going on"

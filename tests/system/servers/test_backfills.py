@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -104,3 +106,17 @@ def test_one_whose_worker_is_killed_is_interrupted_and_what_is_left_is_begun_aga
     found = server.get(f"{BACKFILLS}/{again['id']}")
     assert (found["ran"], found["done"], found["failed"]) == (0, 4, 0)
     assert [tick for tick, _ in truth("daily")] == ["01", "01", "02", "03", "04"]
+
+
+def test_the_command_shows_and_cancels_that_of_a_server(server: Server) -> None:
+    begun = begin(server)
+    (shown,) = json.loads(command("backfills", "daily", "--json"))
+    assert (shown["id"], shown["status"], shown["left"]) == (begun["id"], "running", 4)
+    assert "Cancelling it: instance" in command("backfills", "daily", "--cancel")
+    until(lambda: json.loads(command("backfills", "daily", "--json"))[0]["status"] == "cancelled")
+    assert [run["status"] for run in server.runs("daily")] == ["cancelled"]
+
+
+def command(*words: str) -> str:
+    program = [sys.executable, "-m", "fastapi_crons", *words, "--app", "app:crons"]
+    return subprocess.run(program, check=True, capture_output=True, text=True).stdout

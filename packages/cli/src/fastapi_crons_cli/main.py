@@ -103,6 +103,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "list-jobs": listing.list_jobs,
     "run-job": actions.run_job,
     "backfill": backfill.backfill,
+    "backfills": backfill.backfills,
     "status": listing.status,
     "start-scheduler": actions.start_scheduler,
     "logs": history.logs,

@@ -1,4 +1,4 @@
-"""`backfill`: runs the ticks of a span again that did not run."""
+"""`backfill`: runs the ticks of a span again that did not run; `backfills`: shows what became of that, on any instance."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from fastapi_crons_cli.commands.history import run_json, run_line
-from fastapi_crons_cli.options import App, AsJson, JobName, Note, Verbose, complete_time
-from fastapi_crons_cli.output import json_only, print_json, say, shown, warn
+from fastapi_crons_cli.options import App, AsJson, JobName, Note, Verbose, Zone, complete_time
+from fastapi_crons_cli.output import clock_time, json_only, print_json, say, shown, warn
 from fastapi_crons_cli.ticks import tick_at
 from fastapi_crons_cli.times import FORMS, Time
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from fastapi_crons.engine.backfills import Backfill, BackfillPlan, Span
     from fastapi_crons.run import Run
+    from fastapi_crons.state import BackfillRecord
     from fastapi_crons_cli.session import Session
 
 _ARGUMENT = f"{FORMS}; in the job's zone. A tick at this time is included."
@@ -78,6 +79,68 @@ def backfill(
         ended = in_app(act, app=app, job=name)
     if ended.status != "completed" or ended.failed:
         raise typer.Exit(1)
+
+
+def backfills(
+    name: JobName,
+    app: App = None,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Cancel the one that is going on, with the run that is under way.")
+    ] = False,
+    zone: Zone = None,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show the backfills of a job, newest last, whichever instance works on them, or cancel the one that is going on."""
+    from fastapi_crons_cli.session import ToBeDone, actor, with_stores
+
+    async def ask(session: Session) -> tuple[str, list[BackfillRecord]]:
+        return zone or session.zone, await session.management.backfills.of_job(name)
+
+    async def open_one(session: Session) -> BackfillRecord:
+        from fastapi_crons.errors import RunEndedError
+
+        for each in await session.management.backfills.of_job(name):
+            if each.status == "running":
+                return each
+        raise RunEndedError(f"no backfill of job {name!r} is going on")
+
+    async def look(session: Session) -> tuple[str, list[BackfillRecord]]:
+        await open_one(session)
+        raise ToBeDone
+
+    async def act(session: Session) -> tuple[str, list[BackfillRecord]]:
+        found = await open_one(session)
+        asked = await session.management.backfills.cancel(name, found.id, actor=actor())
+        return zone or session.zone, [asked]
+
+    with json_only(as_json):
+        if cancel:
+            shown_in, found = with_stores(look, app=app, job=name, act=act)
+        else:
+            shown_in, found = with_stores(ask, app=app, job=name)
+    if as_json:
+        from fastapi_crons.api.endpoints.backfills import BackfillModel
+
+        print_json([BackfillModel.of(each, details=True).model_dump(mode="json", by_alias=True) for each in found])
+        return
+    for each in reversed(found):
+        say(_line(each, shown_in))
+        if cancel and each.status == "running":
+            say(f"Cancelling it: instance '{shown(each.instance)}' ends it within seconds")
+    if not found:
+        warn(f"no backfill of '{shown(name)}' is on record")
+
+
+def _line(found: BackfillRecord, zone: str) -> str:
+    from fastapi_crons.clock import utc_datetime
+
+    began, first, last = (clock_time(utc_datetime(each), zone) for each in (found.started_ts, found.first, found.last))
+    line = (
+        f"{began}  {found.status:11}  {found.done} of {found.runs} completed, {found.failed} failed  {first} to {last}  "
+        f"{shown(found.instance)}  backfill {shown(found.id)}"
+    )
+    return line if found.error is None else f"{line}  {shown(found.error)}"
 
 
 async def _make_up(session: Session, span: Span, json_out: TextIO | None) -> Backfill:
