@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import typer
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastapi_crons_cli.times import EXAMPLES, Time
@@ -70,6 +70,7 @@ def test_a_day_that_begins_after_midnight() -> None:
     assert at("today", "America/Havana", datetime(2026, 3, 8, 20, tzinfo=UTC)) == "2026-03-08T01:00:00-04:00"
 
 
+@settings(deadline=None)
 @given(instants, zones, zones)
 def test_what_is_shown_with_its_offset_is_the_same_instant_in_whatever_zone(
     instant: datetime, shown_in: str, zone: str
