@@ -188,6 +188,7 @@ async def test_the_stores_are_described_for_the_command_line(make_crons: MakeCro
     assert not management.has_durable_history
     assert management.unshared_lock() == "LocalLockBackend"
     assert [known.job for known in await management.known_jobs()] == ["a", "b"]
+    assert [known.job for known in await management.known_jobs(["b", "unknown"])] == ["b"]
     assert (management.damaged(), management.obstacles()) == ([], [])
 
 

@@ -343,8 +343,10 @@ class Management:
         """The jobs that are paused, by name. One query."""
         return await self._answer(self._engine().locks.pauses())
 
-    async def known_jobs(self) -> list[KnownJob]:
-        return sorted(await self._answer(self._engine().locks.known()), key=lambda known: known.job)
+    async def known_jobs(self, names: Collection[str] | None = None) -> list[KnownJob]:
+        """What the lock store knows of these jobs, or of all, by name. One query."""
+        known = self._engine().locks.known(None if names is None else list(names))
+        return sorted(await self._answer(known), key=lambda known: known.job)
 
     @property
     def has_durable_history(self) -> bool:
