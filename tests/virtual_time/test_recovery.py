@@ -16,8 +16,9 @@ from fastapi_crons import CronConfig, Crons, MissedTicks, Run
 from fastapi_crons.errors import StoreUnavailableError
 from fastapi_crons.locking import ClaimRequest, Definition, DistributedLockManager, LeaseTerms, LockBackend
 from fastapi_crons.locking.instance import Instance
-from fastapi_crons.run import LogLine, RunIds
-from fastapi_crons.state import HistoryLimits, MemoryStateBackend, StateBackend
+from fastapi_crons.management.management import Management
+from fastapi_crons.run import FAILED, LogLine, RunError, RunIds, RunStatus
+from fastapi_crons.state import HistoryLimits, MemoryStateBackend, RunQuery, StateBackend
 from fastapi_crons.testing import VirtualClock
 from fastapi_crons_sqlite.lock import SQLiteLockBackend
 from fastapi_crons_sqlite.state import SQLiteStateBackend
@@ -232,3 +233,53 @@ async def test_runs_that_are_cut_off_keep_what_they_had_logged(clock: VirtualClo
         run = await kept_of(crons, name)
         assert (run.status, run.log, run.log_dropped) == ("interrupted", (line,), 3)
     await crons.stop()
+
+
+async def test_before_any_scheduler_starts_the_runs_of_a_dead_one_are_found_as_interrupted(clock: VirtualClock) -> None:
+    fleet, state = Fleet(), MemoryStateBackend()
+    dead = Dead(FleetLock(fleet), state, clock)
+    await dead.work(running=["cut off", "unrecorded", "long ago"])
+    cut_off, long_ago = sorted(await state.unfinished(), key=lambda run: run.job)
+    line = LogLine(clock.now(), "INFO", "app", "half way")
+    await clock.advance(seconds=1)
+    ended = replace(cut_off, id=RunIds(clock.now)(), job="ended", status="completed", ended_ts=clock.now())
+    await state.write([replace(cut_off, log=(line,)), ended])
+    config = CronConfig(heartbeat_interval=2, instance_timeout=10, lock_timeout=60)
+    locks = DistributedLockManager(FleetLock(fleet), config)
+    watching = Crons(state_backend=state, lock_manager=locks, config=config, clock=clock)
+    for name in ("cut off", "long ago", "ended"):
+        watching.cron("0 0 1 1 *", name=name)(nothing)
+    await watching.start("observer")
+    management = Management(watching)
+    assert [run.job for run in await management.find_runs(RunQuery(statuses=FAILED))] == [], "it may still be running"
+
+    await dead.die()
+    await clock.advance(seconds=20)
+    failed = await management.find_runs(RunQuery(statuses=FAILED))
+    assert [run.job for run in failed] == ["long ago", "cut off"]
+    assert {(run.status, run.ended_ts) for run in failed} == {("interrupted", None)}
+    assert failed[0].error == RunError(
+        "Interrupted", "its instance is gone; a scheduler that starts puts that on record"
+    )
+    running: tuple[RunStatus, ...] = ("running",)
+    everything = await management.find_runs(RunQuery())
+    assert [(run.job, run.status) for run in everything] == [
+        ("ended", "completed"),
+        ("long ago", "interrupted"),
+        ("cut off", "interrupted"),
+    ]
+    for query, jobs in (
+        (RunQuery(["cut off"], FAILED), ["cut off"]),
+        (RunQuery(limit=1, statuses=FAILED), ["long ago"]),
+        (RunQuery(statuses=FAILED, before=long_ago.id), ["cut off"]),
+        (RunQuery(statuses=FAILED, since=clock.now()), []),
+        (RunQuery(statuses=FAILED, until=clock.now() - 3_600), []),
+        (RunQuery(statuses=running), []),
+        (RunQuery(statuses=FAILED[:2]), []),
+        (RunQuery(statuses=FAILED, triggers=("again",)), []),
+    ):
+        assert [run.job for run in await management.find_runs(query)] == jobs
+    run = await management.find_run(cut_off.id)
+    assert (run.status, run.log) == ("interrupted", (line,))
+    assert [run.status for run in await state.runs("cut off")] == ["running"], "only a scheduler records it"
+    await watching.stop()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastapi_crons._util.text import cut
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.errors import InvalidArgumentError, UnknownRunError
+from fastapi_crons.management.still_running import gone_runs
 from fastapi_crons.run import SHORTEST_ID, MissedTicks, Run, RunStatus
-from fastapi_crons.state.base import AGAIN, MissedQuery, RunQuery
+from fastapi_crons.state.base import AGAIN, MissedQuery, RunQuery, is_wanted_run
 from fastapi_crons.state.client import answer_of
 
 if TYPE_CHECKING:
@@ -54,6 +57,7 @@ class History:
     """The runs and missed ticks that an engine's state store has on record. Each answer takes `timeout` seconds at most."""
 
     def __init__(self, engine: Engine, timeout: float) -> None:
+        self._engine = engine
         self._state = engine.state
         self._recorder = engine.recorder
         self._active = engine.runner.active
@@ -66,14 +70,25 @@ class History:
             run = await self._run(await self._whole_id(name, run_id))
         if run is None or (name is not None and run.job != name):
             raise _unknown_run(name, run_id)
-        return run
+        gone = await gone_runs(self._engine, self._timeout) if run.status == "running" else {}
+        return gone.get(run.id, run)
 
     async def find_runs(self, query: RunQuery) -> list[Run]:
         """The runs that a query asks for, newest first, without their logs. One query.
 
+        An observer also checks whether runs on record as running still are: those whose instances are gone are interrupted.
         Raises `InvalidArgumentError` for a span that ends before it begins.
         """
         _check_span(query.since, query.until)
+        gone = await gone_runs(self._engine, self._timeout)
+        runs = await self._recorded(query._replace(limit=query.limit + len(gone)))
+        if not gone:
+            return runs
+        known = {run.id: run for run in runs} | {run.id: replace(run, log=(), log_dropped=0) for run in gone.values()}
+        wanted = [run for run in known.values() if is_wanted_run(run, query)]
+        return sorted(wanted, key=attrgetter("id"), reverse=True)[: query.limit]
+
+    async def _recorded(self, query: RunQuery) -> list[Run]:
         return await answer_of(self._state.find_runs(query), self._timeout)
 
     async def find_missed(self, query: MissedQuery) -> list[MissedTicks]:
@@ -99,7 +114,7 @@ class History:
         jobs = {ticks.job for ticks in missed}
         since = min(ticks.first_ts for ticks in missed) - _CLOCKS_DIFFER
         completed: tuple[RunStatus, ...] = ("completed",)
-        runs = await self.find_runs(RunQuery(jobs, completed, since=since, limit=_ANY, triggers=AGAIN))
+        runs = await self._recorded(RunQuery(jobs, completed, since=since, limit=_ANY, triggers=AGAIN))
         made_up = made_up_for(missed, runs)
         return [MissedRecord(ticks, made_up[ticks.id]) for ticks in missed]
 
@@ -109,13 +124,13 @@ class History:
         And those that were asked for since then to run ticks again.
         """
         since = tick - _CLOCKS_DIFFER
-        earlier = await self.find_runs(RunQuery((name,), until=since, limit=_EARLIER))
+        earlier = await self._recorded(RunQuery((name,), until=since, limit=_EARLIER))
         reach = _FIRST_REACH
         while True:
             until = tick + reach
-            found = await self.find_runs(RunQuery((name,), since=since, until=until, limit=_MOST))
+            found = await self._recorded(RunQuery((name,), since=since, until=until, limit=_MOST))
             if until > now + _CLOCKS_DIFFER or any(_is_later(run, tick) for run in found):
-                again = await self.find_runs(RunQuery((name,), since=until, limit=_ANY, triggers=AGAIN))
+                again = await self._recorded(RunQuery((name,), since=until, limit=_ANY, triggers=AGAIN))
                 return [*earlier[::-1], *found[::-1], *again[::-1]]
             reach *= _GROWTH
 

@@ -101,7 +101,7 @@ class Management:
         return await self.find_runs(RunQuery(names or None, statuses, None, None, before, limit))
 
     async def find_runs(self, query: RunQuery) -> list[Run]:
-        """The runs that a query asks for, newest first, without their logs. One query.
+        """The runs that a query asks for, newest first, without their logs. One query; see `History.find_runs`.
 
         Raises `InvalidArgumentError` for a span that ends before it begins.
         """

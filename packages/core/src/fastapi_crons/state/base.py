@@ -116,6 +116,18 @@ class MissedQuery(NamedTuple):
     limit: int = 50
 
 
+def is_wanted_run(run: Run, query: RunQuery) -> bool:
+    """Whether a query asks for this run, its limit aside."""
+    return (
+        (query.jobs is None or run.job in query.jobs)
+        and (not query.statuses or run.status in query.statuses)
+        and (query.since is None or run.id >= first_id_at(query.since))
+        and (query.until is None or run.id < first_id_at(query.until))
+        and (query.before is None or run.id < query.before)
+        and (not query.triggers or run.trigger in query.triggers)
+    )
+
+
 def is_wanted(ticks: MissedTicks, query: MissedQuery) -> bool:
     """Whether a query asks for this record, its limit aside."""
     return (
@@ -211,14 +223,7 @@ class StateBackend(ABC):
         oldest = "" if query.since is None else first_id_at(query.since)
         while len(found) < query.limit:
             page = await self.runs(None, limit=_PAGE, before=before)
-            found += [
-                run
-                for run in page
-                if run.id >= oldest
-                and (query.jobs is None or run.job in query.jobs)
-                and (not query.statuses or run.status in query.statuses)
-                and (not query.triggers or run.trigger in query.triggers)
-            ]
+            found += [run for run in page if is_wanted_run(run, query)]
             if len(page) < _PAGE or page[-1].id < oldest:
                 break
             before = page[-1].id
