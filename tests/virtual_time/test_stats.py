@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from fastapi_crons import UnknownJobError
@@ -43,6 +45,30 @@ async def test_stats_count_runs_failures_and_missed_ticks_by_day(make_crons: Mak
     assert one.whole.runs == 0
     with pytest.raises(UnknownJobError):
         await management.stats(["no such job"])
+
+
+async def test_the_event_loop_is_not_held_while_stats_of_many_jobs_are_made(make_crons: MakeCrons) -> None:
+    crons = make_crons()
+
+    async def job() -> None: ...
+
+    names = [f"job-{number}" for number in range(2_000)]
+    for name in names:
+        crons.cron("0 0 1 1 *", name=name)(job)
+    await crons.start()
+
+    async def turns_of(jobs: list[str]) -> int:
+        """How often another task is called while the stats of these jobs are made, by day."""
+        asked, turns = asyncio.ensure_future(Management(crons).stats(jobs, days=366)), 0
+        while not asked.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert [(len(each.days), each.whole.runs) for each in asked.result()] == [(366, 0)] * len(jobs)
+        return turns
+
+    assert await turns_of(names) > await turns_of(names[:1]) + 3
+    (one,) = await Management(crons).stats(names[:1], days=366, by_day=False)
+    assert one.days == ()
 
 
 async def test_a_listing_says_when_a_job_succeeded_last_and_how_often_it_has_failed_since(

@@ -32,14 +32,15 @@ def stats(
 
     async def ask(session: Session) -> tuple[list[date], list[JobStats]]:
         jobs = check_names(session, names, tag)
-        return session.management.last_days(days), await session.management.stats(jobs, days=days)
+        found = await session.management.stats(jobs, days=days, by_day=bool(names))
+        return session.management.last_days(days), found
 
     with json_only(as_json):
         dates, found = with_stores(ask, app=app)
     if as_json:
         from fastapi_crons.api.endpoints.stats import StatsAnswer
 
-        print_json(StatsAnswer.of(dates, found, by_day=bool(names)).model_dump(mode="json"))
+        print_json(StatsAnswer.of(dates, found).model_dump(mode="json"))
         return
     if not found:
         warn("no jobs are known")

@@ -143,17 +143,17 @@ class Management:
         """So many days (UTC), the oldest first; the last is today."""
         return [Figures("", day).date for day in self._days(days)]
 
-    async def stats(self, jobs: Collection[str] | None = None, *, days: int = 7) -> list[JobStats]:
+    async def stats(self, jobs: Collection[str] | None = None, *, days: int = 7, by_day: bool = True) -> list[JobStats]:
         """How often these jobs, or all, ran, failed and were missed in the last days (UTC), and how long they took.
 
-        One query.
+        One query. Without `by_day` of all these days together only.
         """
         for name in jobs or ():
             self.definition(name)
         wanted = self._days(days)
         figures = self._engine("show figures").state.figures(jobs, since=wanted[0], until=wanted[-1])
         names = [job.name for job in self.crons.get_jobs()] if jobs is None else jobs
-        return stats_of(names, await self._answer(figures), wanted)
+        return await stats_of(names, await self._answer(figures), wanted, by_day=by_day)
 
     def _days(self, days: int) -> range:
         today = day_of(self.crons.clock.now())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import date
 from typing import NamedTuple
 
-from fastapi_crons.state.figures import Figures, total
+from fastapi_crons.management.plan.ticks import Patience
+from fastapi_crons.state.figures import Figures, together
 
 #: For how many days one may ask.
 MOST_DAYS = 366
@@ -38,25 +39,34 @@ class Stats(NamedTuple):
         )
 
 
+#: Of a day on which nothing was.
+_NOTHING = Stats(0, 0, 0, None, None, None)
+
+
 class JobStats(NamedTuple):
     """A job's figures, of all the days and of each."""
 
     job: str
     whole: Stats
     days: tuple[tuple[date, Stats], ...]
-    """Each day (UTC) that was asked for, the oldest first."""
+    """Each day (UTC), the oldest first; empty unless they were asked for."""
 
 
-def stats_of(jobs: Iterable[str], figures: Sequence[Figures], days: range) -> list[JobStats]:
-    """The figures of these jobs, in their order, and of others that have some. Days are counted from 1970-01-01, in UTC."""
-    by_day = total(figures)
-    names = dict.fromkeys([*jobs, *sorted({each.job for each in figures})])
+async def stats_of(jobs: Iterable[str], figures: Iterable[Figures], days: range, *, by_day: bool) -> list[JobStats]:
+    """The figures of these jobs, in their order, and of others that have some. Days are counted from 1970-01-01, in UTC.
+
+    Takes short turns on the event loop, however many jobs and days there are.
+    """
+    patience, by_job = Patience(), dict[str, dict[int, Figures]]()
+    for each in figures:
+        await patience.give_turn()
+        own = by_job.setdefault(each.job, {})
+        own[each.day] = own[each.day].plus(each) if each.day in own else each
+    dates = [(day, Figures("", day).date) for day in days] if by_day else []
     found = []
-    for job in names:
-        whole, of_days = Figures(job, days[-1]), []
-        for day in days:
-            one = by_day.get((job, day), Figures(job, day))
-            whole = whole.plus(one)
-            of_days.append((one.date, Stats.of(one)))
-        found.append(JobStats(job, Stats.of(whole), tuple(of_days)))
+    for job in dict.fromkeys([*jobs, *sorted(by_job)]):
+        await patience.give_turn()
+        own = by_job.get(job, {})
+        of_days = tuple([(date, Stats.of(own[day]) if day in own else _NOTHING) for day, date in dates])
+        found.append(JobStats(job, Stats.of(together(own.values())) if own else _NOTHING, of_days))
     return found

@@ -47,18 +47,7 @@ class Figures(NamedTuple):
 
     def plus(self, other: Figures) -> Figures:
         """Both together, as figures of this job and day."""
-        durations = dict(self.durations)
-        for bucket, number in other.durations.items():
-            durations[bucket] = durations.get(bucket, 0) + number
-        return Figures(
-            self.job,
-            self.day,
-            self.runs + other.runs,
-            self.failed + other.failed,
-            self.missed + other.missed,
-            max(self.longest, other.longest),
-            durations,
-        )
+        return together((self, other))._replace(job=self.job, day=self.day)
 
     def quantile(self, share: float) -> float | None:
         """The duration (seconds) that this share of the runs that completed did not exceed; None where none completed."""
@@ -104,6 +93,18 @@ def of_missed(ticks: MissedTicks, *, sign: int = 1) -> Iterator[Figures]:
         if upto > counted:
             yield Figures(ticks.job, day, missed=sign * (upto - counted))
         counted = max(counted, upto)
+
+
+def together(figures: Iterable[Figures]) -> Figures:
+    """The sum of figures of one job, of whatever days."""
+    runs = failed = missed = 0
+    longest, durations = 0.0, dict[int, int]()
+    for each in figures:
+        runs, failed, missed = runs + each.runs, failed + each.failed, missed + each.missed
+        longest = max(longest, each.longest)
+        for bucket, number in each.durations.items():
+            durations[bucket] = durations.get(bucket, 0) + number
+    return Figures("", 0, runs, failed, missed, longest, durations)
 
 
 def total(figures: Iterable[Figures]) -> dict[tuple[str, int], Figures]:

@@ -58,8 +58,8 @@ class JobStatsModel(StatsModel):
     days: list[DayStatsModel] = Field(description="Each day, the oldest first; empty unless it was asked for")
 
     @classmethod
-    def of_job(cls, stats: JobStats, *, by_day: bool) -> JobStatsModel:
-        days = [DayStatsModel.of_day(*day) for day in stats.days] if by_day else []
+    def of_job(cls, stats: JobStats) -> JobStatsModel:
+        days = [DayStatsModel.of_day(*day) for day in stats.days]
         return cls(job_name=stats.job, days=days, **StatsModel.of(stats.whole).model_dump())
 
 
@@ -73,8 +73,8 @@ class StatsAnswer(BaseModel):
     )
 
     @classmethod
-    def of(cls, days: Sequence[date], jobs: Sequence[JobStats], *, by_day: bool) -> StatsAnswer:
-        return cls(since=days[0], until=days[-1], jobs=[JobStatsModel.of_job(each, by_day=by_day) for each in jobs])
+    def of(cls, days: Sequence[date], jobs: Sequence[JobStats]) -> StatsAnswer:
+        return cls(since=days[0], until=days[-1], jobs=[JobStatsModel.of_job(each) for each in jobs])
 
 
 @endpoint("GET", "/stats")
@@ -87,8 +87,8 @@ async def stats(
 ) -> StatsAnswer:
     """How often jobs ran, failed and were missed, and how long they took."""
     management = asked.management
-    found = await management.stats(management.names_of(job or (), tag or ()), days=days)
-    return StatsAnswer.of(management.last_days(days), found, by_day=by_day)
+    found = await management.stats(management.names_of(job or (), tag or ()), days=days, by_day=by_day)
+    return StatsAnswer.of(management.last_days(days), found)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import reduce
 
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import InvalidArgumentError
@@ -18,7 +17,7 @@ from fastapi_crons.management.plan.late import late_ticks
 from fastapi_crons.management.plan.planned import PlannedJob, Standing
 from fastapi_crons.management.plan.ticks import Patience, Ticks
 from fastapi_crons.schedule.base import Schedule, ZonedSchedule
-from fastapi_crons.state.figures import Figures
+from fastapi_crons.state.figures import Figures, together
 
 #: How many days of figures say how long a job usually takes.
 FIGURES_DAYS = 7
@@ -152,7 +151,7 @@ def _made(schedule: Schedule, known: KnownJob | None, since: int, until: int) ->
 
 def usual(figures: Collection[Figures]) -> tuple[float | None, float | None]:
     """The durations (p50, p95, in seconds) of the runs in figures of one job; None where none completed."""
-    whole = reduce(Figures.plus, figures, Figures("", 0))
+    whole = together(figures)
     return whole.quantile(0.5), whole.quantile(0.95)
 
 
