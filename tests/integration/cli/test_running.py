@@ -258,3 +258,13 @@ async def report(pages: Annotated[int, AfterValidator(lambda pages: pages * 2)] 
 """
     )
     assert json_of(fastapi_crons("run-job", "report", "--set", "pages=3", "--json"))["result"] == 6
+
+
+def test_pauses_are_answered_in_json_as_their_endpoints_do(fastapi_crons: Cli, project: Path) -> None:
+    paused = json_of(fastapi_crons("pause", "backup_database", "--note", "the disk is full", "--json"))
+    assert (paused["name"], paused["next_run"]) == ("backup_database", None)
+    assert paused["paused"]["note"] == "the disk is full"
+    resumed = json_of(fastapi_crons("resume", "backup_database", "--json"))
+    assert (resumed["name"], resumed["paused"]) == ("backup_database", None)
+    assert resumed["next_run"] is not None
+    assert json_of(fastapi_crons("resume", "backup_database", "--json")) == resumed

@@ -13,13 +13,14 @@ import typer
 
 from fastapi_crons_cli.commands.history import log_lines, run_json
 from fastapi_crons_cli.options import App, AsJson, JobName, Note, Verbose, complete_run, complete_time
-from fastapi_crons_cli.output import Progress, clock_time, json_only, say, shown, shown_lines, warn
+from fastapi_crons_cli.output import Progress, clock_time, json_only, print_json, say, shown, shown_lines, warn
 from fastapi_crons_cli.ticks import tick_at
 from fastapi_crons_cli.times import FORMS, Time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fastapi_crons.management.views import JobView
     from fastapi_crons.run import Run
     from fastapi_crons_cli.session import Session
 
@@ -168,18 +169,20 @@ def _print_end(run: Run, zone: str, *, verbose: bool) -> None:
         warn(shown_lines(run.error.traceback))
 
 
-def pause(name: JobName, app: App = None, note: Note = None, verbose: Verbose = False) -> None:
+def pause(name: JobName, app: App = None, note: Note = None, as_json: AsJson = False, verbose: Verbose = False) -> None:
     """Run no tick of a job, on any instance, until it is resumed. Current runs are left alone."""
     from fastapi_crons_cli.session import ToBeDone, actor, with_stores
 
-    async def look(session: Session) -> str:
+    async def look(session: Session) -> JobView:
         raise ToBeDone
 
-    async def ask(session: Session) -> str:
-        await session.management.pause(name, actor=actor(), note=note or None)
-        return f"Paused '{shown(name)}' on all instances. Resume it with: fastapi-crons resume {shown(quote(name))}"
+    async def ask(session: Session) -> JobView:
+        return await session.management.pause(name, actor=actor(), note=note or None)
 
-    say(with_stores(look, app=app, job=name, act=ask))
+    with json_only(as_json):
+        view = with_stores(look, app=app, job=name, act=ask)
+    said = f"Paused '{shown(name)}' on all instances. Resume it with: fastapi-crons resume {shown(quote(name))}"
+    _print_job(view, said, as_json=as_json)
 
 
 def resume(
@@ -188,31 +191,49 @@ def resume(
     catch_up: Annotated[
         bool, typer.Option("--catch-up", help="Treat the ticks of the pause as late ticks; else they are missed.")
     ] = False,
+    as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """Resume a paused job with its next tick."""
-    from fastapi_crons.management.made_ticks import next_in_words
     from fastapi_crons_cli.session import ToBeDone, with_stores
 
-    async def look(session: Session) -> str:
-        if (await session.management.job(name)).pause is None:
-            return f"Job '{shown(name)}' is not paused"
+    not_paused = f"Job '{shown(name)}' is not paused"
+
+    async def look(session: Session) -> tuple[JobView, str]:
+        view = await session.management.job(name)
+        if view.pause is None:
+            return view, not_paused
         raise ToBeDone
 
-    async def ask(session: Session) -> str:
-        if not await session.management.resume(name, catch_up=catch_up):
-            return f"Job '{shown(name)}' is not paused"
+    async def ask(session: Session) -> tuple[JobView, str]:
+        resumed = await session.management.resume(name, catch_up=catch_up)
         view = await session.management.job(name)
-        if view.next_run is not None:
-            return f"Resumed '{shown(name)}'; next run at {clock_time(view.next_run, session.zone)} {session.zone}"
-        follows = next_in_words(view.job.schedule)
-        if view.job.enabled and follows is not None:
-            return f"Resumed '{shown(name)}'; {follows}"
-        why = "its schedule has no more ticks" if view.job.enabled else "it is disabled in code"
-        return f"Resumed '{shown(name)}'; no run follows: {why}"
+        return view, f"Resumed '{shown(name)}'; {_what_follows(view, session.zone)}" if resumed else not_paused
 
     # This process records the missed ticks of the pause, and calls the hooks for them.
-    say(with_stores(look, app=app, job=name, act=ask, hooks=("tick_missed",)))
+    with json_only(as_json):
+        view, said = with_stores(look, app=app, job=name, act=ask, hooks=("tick_missed",))
+    _print_job(view, said, as_json=as_json)
+
+
+def _what_follows(view: JobView, zone: str) -> str:
+    from fastapi_crons.management.made_ticks import next_in_words
+
+    if view.next_run is not None:
+        return f"next run at {clock_time(view.next_run, zone)} {zone}"
+    follows = next_in_words(view.job.schedule)
+    if view.job.enabled and follows is not None:
+        return follows
+    return f"no run follows: {'its schedule has no more ticks' if view.job.enabled else 'it is disabled in code'}"
+
+
+def _print_job(view: JobView, said: str, *, as_json: bool) -> None:
+    if as_json:
+        from fastapi_crons.api.models import JobModel
+
+        print_json(JobModel.of(view, details=True).model_dump(mode="json"))
+    else:
+        say(said)
 
 
 def cancel(
@@ -224,6 +245,7 @@ def cancel(
         ),
     ] = None,
     app: App = None,
+    as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
     """Cancel a run of a job, on whatever instance it is running, or all its runs."""
@@ -248,7 +270,14 @@ def cancel(
             await session.management.cancel_run(name, running_id, actor=actor())
         return found
 
-    for cancelled in with_stores(look, app=app, job=name, act=ask):
+    with json_only(as_json):
+        found = with_stores(look, app=app, job=name, act=ask)
+    if as_json:
+        from fastapi_crons.api.models import CancelAnswer
+
+        print_json([CancelAnswer.of(name, cancelled).model_dump(mode="json") for cancelled in found])
+        return
+    for cancelled in found:
         say(f"Cancelling run {shown(cancelled)} of '{shown(name)}': its instance ends it within seconds")
 
 

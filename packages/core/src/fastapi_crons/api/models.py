@@ -268,6 +268,10 @@ class CancelAnswer(BaseModel):
     run_id: str = Field(description="The run", examples=[_RUN_ID])
     message: str = Field(description="The same in words")
 
+    @classmethod
+    def of(cls, job: str, run_id: str) -> CancelAnswer:
+        return cls(run_id=run_id, message=f"Run {run_id} of job '{job}' is being cancelled")
+
 
 class PauseRequest(BaseModel):
     """Why to pause a job."""

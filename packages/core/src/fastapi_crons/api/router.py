@@ -124,7 +124,7 @@ async def _run(asked: Asked, response: Response, name: str, wanted: RunRequest, 
 async def cancel_run(asked: Asking, job_name: Name, run_id: RunId) -> CancelAnswer:
     """Cancel a run, on whatever instance it is running. Its record says how it ended."""
     cancelled = await asked.management.cancel_run(job_name, run_id, actor=asked.actor)
-    return CancelAnswer(run_id=cancelled, message=f"Run {cancelled} of job '{job_name}' is being cancelled")
+    return CancelAnswer.of(job_name, cancelled)
 
 
 @_endpoint("POST", "/crons/{job_name}/pause", responses=_CHANGES)
