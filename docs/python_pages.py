@@ -266,6 +266,7 @@ def stores() -> str:
                     Entry("fastapi_crons.api.guard:asked"),
                     Entry("fastapi_crons.api.guard:Asked"),
                     Entry("fastapi_crons.api.doors.forms:form"),
+                    Entry("fastapi_crons.api.doors.routers:get_guarded_router"),
                     Entry("fastapi_crons.api.doors.entry:open_route"),
                     Entry("fastapi_crons.api.doors.entry:login_page"),
                     Entry("fastapi_crons.api.doors.entry:path_of"),

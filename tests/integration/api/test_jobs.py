@@ -57,6 +57,19 @@ async def test_a_job_shows_its_definition_and_its_latest_state(
         "timezone": "Europe/Berlin",
         "tags": ["a", "b"],
         "kwargs": {},
+        "options": {
+            "function": "tests.support:nothing",
+            "run_in": "loop",
+            "overlap": "skip",
+            "timeout": None,
+            "max_retries": 0,
+            "retry_delay": 1.0,
+            "retry_on": ["Exception"],
+            "coalesce": True,
+            "misfire_grace_time": None,
+            "jitter": 0.0,
+            "store_result": True,
+        },
         "enabled": True,
         "paused": None,
         "status": "pending",
@@ -169,6 +182,37 @@ async def test_names_that_nothing_has_are_not_found_and_echoed_in_short(crons: C
     ):
         answer = await api.get(way_out)
         assert (answer.status_code, len(answer.content) < 300) == (404, True)
+
+
+async def test_the_options_are_those_of_the_code_and_of_the_settings(make_crons: MakeCrons) -> None:
+    crons = make_crons(default_timeout=60, misfire_grace_time=30)
+    crons.cron(
+        "0 4 * * *",
+        name="nightly",
+        overlap="queue",
+        max_retries=2,
+        retry_delay=5,
+        retry_on=(OSError, KeyError),
+        coalesce=False,
+        jitter=3,
+        store_result=False,
+    )(lambda: None)
+    await crons.start()
+    async with client_of(crons) as api:
+        options = (await api.get(path("nightly"))).json()["options"]
+    assert options.pop("function").startswith("tests.integration.api.test_jobs:")
+    assert options == {
+        "run_in": "thread",
+        "overlap": "queue",
+        "timeout": 60.0,
+        "max_retries": 2,
+        "retry_delay": 5.0,
+        "retry_on": ["OSError", "KeyError"],
+        "coalesce": False,
+        "misfire_grace_time": 30.0,
+        "jitter": 3.0,
+        "store_result": False,
+    }
 
 
 async def test_listing_asks_each_store_once_whatever_the_number_of_jobs(clock: VirtualClock) -> None:

@@ -2,7 +2,18 @@
 
 from fastapi_crons.api.doors.entry import local_path, login_page, open_route, path_of
 from fastapi_crons.api.doors.forms import form
+from fastapi_crons.api.doors.routers import get_guarded_router
 from fastapi_crons.api.guard import Asked, asked
 from fastapi_crons.api.router import get_cron_router
 
-__all__ = ["Asked", "asked", "form", "get_cron_router", "local_path", "login_page", "open_route", "path_of"]
+__all__ = [
+    "Asked",
+    "asked",
+    "form",
+    "get_cron_router",
+    "get_guarded_router",
+    "local_path",
+    "login_page",
+    "open_route",
+    "path_of",
+]

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from fastapi_crons.api.endpoints.job_options import OptionsModel
 from fastapi_crons.clock import UTC, utc_datetime
 from fastapi_crons.locking.base import Pause
 from fastapi_crons.management.fates.explain import Fate, TickFate
@@ -58,6 +59,7 @@ class JobModel(BaseModel):
         description="What its function is called with, without secrets; empty for clients that are not shown details",
         examples=[{"region": "eu"}],
     )
+    options: OptionsModel = Field(description="How it is run, retried and caught up")
     enabled: bool = Field(description="False for a job that is switched off in code")
     paused: PauseModel | None = Field(description="None for a job that is not paused")
     status: JobStatus = Field(description="Of the latest run; `pending` for a job that never ran")
@@ -85,6 +87,7 @@ class JobModel(BaseModel):
             timezone=job.schedule_zone or None,
             tags=list(job.tags),
             kwargs=_arguments(job.arguments_json) if details else {},
+            options=OptionsModel.of(job),
             enabled=job.enabled,
             paused=None if view.pause is None else PauseModel.of(view.pause, details=details),
             status=view.status,

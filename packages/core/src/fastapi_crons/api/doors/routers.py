@@ -24,6 +24,31 @@ _OF_PLUGINS = Entry(forms=True)
 Dependencies = Sequence[DependsParameter] | None
 
 
+def get_guarded_router(
+    add: Callable[[APIRouter], object],
+    crons: Crons | None = None,
+    *,
+    dependencies: Dependencies = None,
+    change_dependencies: Dependencies = None,
+) -> APIRouter:
+    """A router with the guards of `get_cron_router`, and without our endpoints: for pages that are mounted elsewhere.
+
+    `add` puts the routes into the router that it is given, as the hook `routes` does; the other parameters are those of
+    `get_cron_router`, and do the same. Its login page and its sessions are its own.
+
+    Raises `ConfigurationError` as `get_cron_router` does, and for a kind of route that can't be guarded.
+    """
+    guarded = GuardedRouters(crons, dependencies, change_dependencies)
+    offered, router = guarded.make(), guarded.make()
+    add(offered)
+    guarded.add(offered, router, _refuse)
+    return router
+
+
+def _refuse(what: str) -> None:
+    raise ConfigurationError(f"{what} can't be guarded; add routes of FastAPI and Starlette, or mount an app")
+
+
 class GuardedRouters:
     """The routers of one guard, as `get_cron_router` is told to make it.
 
