@@ -29,8 +29,11 @@ else:
     import tomli as tomllib
 
 
+# How long it takes to make up examples says something about the machine that day.
+settings.register_profile("any machine", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 #: For interpreters and dependencies other than those that decide: the same tests, with a tenth of the examples.
-settings.register_profile("light", max_examples=10)
+settings.register_profile("light", settings.get_profile("any machine"), max_examples=10)
 # The same examples each time, fewer of them, and no time spent on making a failing one smaller.
 settings.register_profile(
     "mutants",
