@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 #: After how many turns of the event loop with nothing to do the schedulers count as at rest.
 _QUIET_TURNS = 5
 #: After how many busy turns of the event loop to wait for threads.
-_BUSY_TURNS = 50
+_BUSY_TURNS = 10
 #: The resolution (seconds) of a wall clock that is a float of Unix seconds.
 _RESOLUTION = 1e-6
 #: After which part of its patience a clock says what it waits for.
