@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,15 @@ from tests.integration.cli.commands import Cli, json_of
 from tests.support import nothing
 
 
-@pytest.fixture
-def a_day(project: Path) -> None:
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A day in March with a pause, after which no instance was started again."""
+    store = tmp_path_factory.mktemp("a-day") / "crons.db"
 
     async def pass_by() -> None:
         clock = VirtualClock("2026-03-01T00:00:00Z")
         crons = Crons(
-            state_backend=SQLiteStateBackend("crons.db"),
+            state_backend=SQLiteStateBackend(str(store)),
             config=CronConfig(instance_id="worker-1", heartbeat_interval=300, instance_timeout=900),
             clock=clock,
         )
@@ -38,6 +40,12 @@ def a_day(project: Path) -> None:
     reset()
     asyncio.run(pass_by())
     reset()
+    return store
+
+
+@pytest.fixture
+def a_day(project: Path, store: Path) -> None:
+    shutil.copy(store, "crons.db")
 
 
 @pytest.mark.usefixtures("a_day")

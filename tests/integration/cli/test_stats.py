@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -16,14 +17,15 @@ from tests.integration.cli.commands import Cli, json_of
 TODAY = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-@pytest.fixture
-def three_days(project: Path) -> None:
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The three days before today: one job that takes its time, and one that fails."""
+    store = tmp_path_factory.mktemp("three-days") / "crons.db"
 
     async def pass_by() -> None:
         clock = VirtualClock((TODAY - timedelta(days=3)).isoformat())
         crons = Crons(
-            state_backend=SQLiteStateBackend("crons.db"), config=CronConfig(heartbeat_interval=300), clock=clock
+            state_backend=SQLiteStateBackend(str(store)), config=CronConfig(heartbeat_interval=300), clock=clock
         )
 
         @crons.cron("0 */6 * * *", name="send_reports")
@@ -41,6 +43,12 @@ def three_days(project: Path) -> None:
     reset()
     asyncio.run(pass_by())
     reset()
+    return store
+
+
+@pytest.fixture
+def three_days(project: Path, store: Path) -> None:
+    shutil.copy(store, "crons.db")
 
 
 @pytest.mark.usefixtures("three_days")

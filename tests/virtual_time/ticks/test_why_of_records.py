@@ -226,8 +226,8 @@ async def test_an_answer_has_one_format_and_one_zone_for_all_its_instants(
         assert all(instant.endswith(f" {abbreviations[zone]}") for instant in instants), answer.text
 
 
-@pytest.mark.timeout(240)  # three weeks of heartbeats
-async def test_the_run_that_stands_for_a_tick_may_be_weeks_later_and_have_many_before_and_behind_it(
+@pytest.mark.timeout(240)  # a week of heartbeats
+async def test_the_run_that_stands_for_a_tick_may_be_a_week_later_and_have_many_before_and_behind_it(
     clock: VirtualClock, make_crons: MakeCrons
 ) -> None:
     crons = make_crons()
@@ -235,11 +235,11 @@ async def test_the_run_that_stands_for_a_tick_may_be_weeks_later_and_have_many_b
     await crons.start()
     await clock.advance(crons, hours=3)
     await crons.pause("job")
-    await clock.advance(crons, days=20)
+    await clock.advance(crons, days=7)
     await crons.resume("job", catch_up=True)
     await clock.advance(crons, hours=3)
     fate = await why(crons, "03:01:00")
     assert fate.fate == "covered"
-    assert "the run of 2026-03-21 03:00:00 UTC stands for it and for all late ticks" in fate.text
+    assert "the run of 2026-03-08 03:00:00 UTC stands for it and for all late ticks" in fate.text
     assert (await why(crons, "02:59:00")).fate == "ran"
-    assert (await why(crons, "21 05:59:00")).fate == "ran"
+    assert (await why(crons, "08 05:59:00")).fate == "ran"
