@@ -12,16 +12,16 @@ SPAN = ("2026-02-01", "2026-02-03 02:00")
 
 def test_a_span_is_made_up_for(fastapi_crons: Cli, project: Path) -> None:
     planned = fastapi_crons("backfill", "backup_database", *SPAN, "--one-by-one", "--dry-run")
-    ticks = [f"2026-02-0{day}T02:00:00+00:00" for day in (1, 2, 3)]
+    ticks = [f"2026-02-0{day} 02:00:00 UTC" for day in (1, 2, 3)]
     assert planned.stdout.splitlines()[1:] == ["3 ticks, 3 runs", *ticks]
     first = fastapi_crons(
         "backfill", "backup_database", "2026-02-02", "2026-02-02 02:00", "--note", "the disk was full"
     )
     assert first.exit_code == 0, first.output
-    assert "1 of 1  2026-02-02T02:00:00+00:00" in first.stdout
+    assert "1 of 1  2026-02-02 02:00:00 UTC" in first.stdout
     result = fastapi_crons("backfill", "backup_database", *SPAN, "--one-by-one")
     assert "3 ticks, 2 runs, 1 ran already" in result.stdout
-    assert "2 of 2  2026-02-03T02:00:00+00:00" in result.stdout
+    assert "2 of 2  2026-02-03 02:00:00 UTC" in result.stdout
     assert result.stdout.splitlines()[-1] == "✅ Backfill of 'backup_database' completed: 2 completed, 0 failed"
     assert "by hand" not in fastapi_crons("why", "backup_database", "2026-02-02 02:00").stdout
     assert "(the disk was full)" in fastapi_crons("why", "backup_database", "2026-02-02 02:00").stdout

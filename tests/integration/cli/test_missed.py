@@ -55,6 +55,7 @@ def test_what_was_missed_and_what_no_instance_has_handled(fastapi_crons: Cli) ->
     assert lines[0].startswith(
         "2026-03-01 01:15:00 to 2026-03-01 02:00:00  4 ticks  send_reports  not run: the job was paused"
     )
+    assert ": since 2026-03-01 01:00:00 CET: a deploy (" in lines[0]
     assert lines[0].endswith("(recorded by worker-1 at 2026-03-01 02:00:00)")
     nobody = r"It was due \d+ days.* ago, and no instance has claimed it: no instance that runs jobs is running\..*"
     reports, backup = lines[1:3]

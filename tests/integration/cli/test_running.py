@@ -78,7 +78,7 @@ def test_run_job_asks_which_of_two_ticks_is_meant(fastapi_crons: Cli, project: P
     skipped = fastapi_crons("run-job", "send_reports", "--tick", "2026-03-29T02:30")
     assert "does not exist in Europe/Berlin" in " ".join(skipped.stderr.replace("│", " ").split())
     no_tick = refused(fastapi_crons("run-job", "send_reports", "--tick", "2026-03-01T02:10:00"))
-    assert "the one before is 2026-03-01T02:00:00+01:00, the next one is 2026-03-01T02:15:00+01:00" in no_tick
+    assert "the one before is 2026-03-01 02:00:00 CET, the next one is 2026-03-01 02:15:00 CET" in no_tick
 
 
 def test_run_job_that_takes_too_long(fastapi_crons: Cli, project: Path) -> None:

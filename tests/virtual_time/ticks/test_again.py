@@ -62,7 +62,7 @@ async def test_a_tick_that_ran_is_refused_and_forced(make_crons: MakeCrons, cloc
     with pytest.raises(TickRefusedError) as refused:
         await crons.run_job("job", tick=ONE)
     assert str(refused.value) == (
-        "the tick of 2026-03-01T02:00:00+01:00 of job 'job' ran already: it completed at 2026-03-01T02:00:00+01:00 "
+        "the tick of 2026-03-01 02:00:00 CET of job 'job' ran already: it completed at 2026-03-01 02:00:00 CET "
         f"(run {run.id} on worker-1); force=True runs it again"
     )
     forced = await crons.run_job("job", tick=ONE, force=True)
@@ -79,8 +79,8 @@ async def test_what_is_no_tick_and_what_lies_ahead_is_refused_whatever_is_forced
     with pytest.raises(TickRefusedError) as refused:
         await crons.run_job("job", tick=ONE + timedelta(minutes=30), force=True)
     assert str(refused.value) == (
-        "job 'job' has no tick at 2026-03-01T01:30:00+00:00: the one before is 2026-03-01T01:00:00+00:00, the next one is "
-        "2026-03-01T02:00:00+00:00"
+        "job 'job' has no tick at 2026-03-01 01:30:00 UTC: the one before is 2026-03-01 01:00:00 UTC, the next one is "
+        "2026-03-01 02:00:00 UTC"
     )
     with pytest.raises(TickRefusedError, match="lies in the future"):
         await crons.run_job("job", tick=ONE + timedelta(hours=5), force=True)
@@ -172,7 +172,7 @@ async def test_a_tick_that_a_later_run_stands_for_ran(make_crons: MakeCrons, clo
     await clock.advance(crons, minutes=1)
     (run,) = await crons.runs("job")
     assert run.missed_ticks == 2
-    with pytest.raises(TickRefusedError, match=rf"run {run.id} on .*, which stands for it with that of .*T03:00:00"):
+    with pytest.raises(TickRefusedError, match=rf"run {run.id} on .*, which stands for it with that of .* 03:00:00"):
         await crons.run_job("job", tick=ONE)
 
 

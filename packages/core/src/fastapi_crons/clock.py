@@ -5,11 +5,16 @@ All waiting goes through a `Clock`, so that a test can run a month in a second (
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
+from zoneinfo import ZoneInfo
+
+from fastapi_crons._util.damage import EARLIEST, LATEST
 
 if TYPE_CHECKING:
     import asyncio
@@ -18,6 +23,9 @@ UTC = timezone.utc
 
 #: A monotonic clock that also counts while the machine sleeps; on Linux, `time.monotonic` does not.
 _STEADY: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+
+#: An instant in the text of a record, as `iso_utc` writes it.
+_INSTANT = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
 
 #: The task that the current one belongs to: a run's own, for all tasks that its function makes. Virtual time knows by it
 #: which work sleeps.
@@ -105,3 +113,16 @@ def whole_seconds(moment: datetime, name: str) -> int:
 def iso_utc(seconds: float) -> str:
     """An instant in Unix seconds as ISO 8601 text with offset, e.g. `2026-03-01T12:00:00+00:00`."""
     return utc_datetime(seconds).isoformat()
+
+
+def local_time(instant: float, zone: str) -> str:
+    """An instant on a zone's clock, for a sentence, e.g. `2026-03-01 13:00:00 CET`; in UTC where this host has no such zone."""
+    moment = utc_datetime(int(min(max(instant, EARLIEST), LATEST)))
+    with suppress(LookupError, ValueError, OSError):
+        moment = moment.astimezone(ZoneInfo(zone or "UTC"))
+    return f"{moment:%Y-%m-%d %H:%M:%S %Z}"
+
+
+def in_local_time(text: str, zone: str) -> str:
+    """The text of a record, which has its instants as `iso_utc`, with these as `local_time`."""
+    return _INSTANT.sub(lambda found: local_time(datetime.fromisoformat(found[0]).timestamp(), zone), text)

@@ -15,8 +15,6 @@ from fastapi_crons_cli.ticks import tick_at
 from fastapi_crons_cli.times import FORMS, Time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fastapi_crons.engine.backfills import Backfill, BackfillPlan, Span
     from fastapi_crons.run import Run
     from fastapi_crons.state import BackfillRecord
@@ -179,19 +177,19 @@ async def _make_up(session: Session, span: Span, json_out: TextIO | None) -> Bac
 
 def _print_plan(span: Span, plan: BackfillPlan, *, as_json: bool) -> None:
     from fastapi_crons.api.endpoints.backfills import BackfillModel
+    from fastapi_crons.clock import local_time
 
     if as_json:
         model = BackfillModel.planned(span, plan, details=True)
         print_json(model.model_dump(mode="json", by_alias=True))
         return
     say(_words(plan))
-    at: Callable[[int], str] = _in_zone(span.job.schedule_zone or "UTC")
+    zone = span.job.schedule_zone
     for tick, others in plan.to_run:
-        say(
-            at(tick)
-            if others is None
-            else f"{at(tick)}, which stands for {others.number} more since {at(others.first)}"
+        more = (
+            "" if others is None else f", which stands for {others.number} more since {local_time(others.first, zone)}"
         )
+        say(f"{local_time(tick, zone)}{more}")
 
 
 def _words(plan: BackfillPlan) -> str:
@@ -219,12 +217,6 @@ def _ending(found: Backfill) -> str:
 
 
 def _tick(run: Run, zone: str) -> str:
-    return "" if run.tick_ts is None else _in_zone(zone)(run.tick_ts)
+    from fastapi_crons.clock import local_time
 
-
-def _in_zone(zone: str) -> Callable[[int], str]:
-    from zoneinfo import ZoneInfo
-
-    from fastapi_crons.clock import utc_datetime
-
-    return lambda tick: utc_datetime(tick).astimezone(ZoneInfo(zone)).isoformat()
+    return "" if run.tick_ts is None else local_time(run.tick_ts, zone)

@@ -69,14 +69,14 @@ def _print(
     only_open: bool,
 ) -> None:
     from fastapi_crons._util.text import counted
-    from fastapi_crons.clock import utc_datetime
+    from fastapi_crons.clock import in_local_time, utc_datetime
     from fastapi_crons.run import reason_in_words
 
     for each, made_up in reversed(records):
         number = counted(each.count, "tick", more=each.more)
         span = _span(each.first_ts, each.last_ts, zone)
         on_record = f"recorded by {shown(each.instance)} at {clock_time(utc_datetime(each.recorded_ts), zone)}"
-        reason, since = shown(reason_in_words(each)), _made_up(made_up, each.count)
+        reason, since = shown(in_local_time(reason_in_words(each), zone)), _made_up(made_up, each.count)
         say(f"{span}  {number}  {shown(each.job)}  not run: {reason} ({on_record}){since}")
     for waiting in unhandled:
         ticks = waiting.ticks

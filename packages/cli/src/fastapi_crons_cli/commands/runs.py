@@ -125,7 +125,7 @@ def show_run(run: RunId, app: App = None, zone: Zone = None, as_json: AsJson = F
 
 def _facts(run: Run, zone: str) -> Iterator[tuple[str, str]]:
     """What is on record of a run, each with its name."""
-    from fastapi_crons.clock import utc_datetime
+    from fastapi_crons.clock import in_local_time, utc_datetime
     from fastapi_crons.run import SHORTEST_WAIT
 
     yield "Status", shown(run.status.replace("_", " "))
@@ -141,7 +141,7 @@ def _facts(run: Run, zone: str) -> Iterator[tuple[str, str]]:
     if run.attempt > 1:
         yield "Attempt", str(run.attempt)
     if run.delay:
-        yield "Late", shown(run.delay)
+        yield "Late", shown(in_local_time(run.delay, zone))
     if run.waited >= SHORTEST_WAIT:
         yield "Waited", f"{run.waited:.2f} s for a free thread or process"
     if run.missed_ticks and run.missed_since_ts is not None:

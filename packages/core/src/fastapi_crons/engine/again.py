@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from itertools import chain
 from typing import NamedTuple, TypeVar
-from zoneinfo import ZoneInfo
 
-from fastapi_crons.clock import Clock, utc_datetime
+from fastapi_crons.clock import Clock, in_local_time, local_time
 from fastapi_crons.engine.runs.recorder import Recorder
 from fastapi_crons.errors import ScheduleError, StoreUnavailableError
 from fastapi_crons.job import CronJob
@@ -235,7 +234,7 @@ class TicksOnRecord:
             return f"the tick of {at(tick)} of job {name!r} {self._how_it_ran(run, tick)}; force=True runs it again"
         stood_for = self.stood_for(tick)
         if stood_for is not None:
-            why = reason_in_words(stood_for)
+            why = in_local_time(reason_in_words(stood_for), self._job.schedule_zone)
             return f"the tick of {at(tick)} of job {name!r} was made up for: {why}; force=True runs it by itself"
         if self.is_to_be_run(tick):
             return (
@@ -265,4 +264,4 @@ class TicksOnRecord:
 
     def _at(self, tick: int) -> str:
         """An instant in the job's zone."""
-        return utc_datetime(tick).astimezone(ZoneInfo(self._job.schedule_zone or "UTC")).isoformat()
+        return local_time(tick, self._job.schedule_zone)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastapi_crons._util.text import counted
-from fastapi_crons.clock import utc_datetime
+from fastapi_crons.clock import local_time, utc_datetime
 from fastapi_crons.locking.base import KnownJob
 from fastapi_crons.management.plan.deploy import MANY_LATE_RUNS, Change, ChangedJob, Deploy
 from fastapi_crons.management.plan.edits import TickEdit
-from fastapi_crons.management.plan.planned import at, paused_in_words
+from fastapi_crons.management.plan.planned import paused_in_words
 from fastapi_crons.management.plan.renames import Renamed
 from fastapi_crons.schedule.due import TickRange
 from fastapi_crons_cli.commands.plan.lines import too_many_in_words
@@ -49,7 +49,7 @@ def _lines(deploy: Deploy, zone: str) -> Iterator[tuple[str, str]]:
         runs = counted(late.runs, "run") if late.runs else "no run"
         missed = f", {late.missed:,} recorded as missed" if late.missed else ""
         ticks = counted(late.ticks.number, "late tick", more=late.ticks.more)
-        yield "!", f"caught up with: {job.name}, {runs} for {ticks} since {at(late.ticks.first, zone)}{missed}"
+        yield "!", f"caught up with: {job.name}, {runs} for {ticks} since {local_time(late.ticks.first, zone)}{missed}"
     for job in deploy.at_start:
         yield "!", f"run at the start: {job.name}, {job.schedule.text}"
     for planned in deploy.overlapping:
@@ -79,7 +79,7 @@ def _changed(changed: ChangedJob, zone: str) -> str:
     text = f"changed: {changed.job.name}, {parts}"
     if changed.lost is not None:
         lost = counted(changed.lost.number, "late tick", more=changed.lost.more)
-        text += f"; {lost} since {at(changed.lost.first, zone)} will be recorded as missed"
+        text += f"; {lost} since {local_time(changed.lost.first, zone)} will be recorded as missed"
     edit = changed.edit
     if edit is None:
         return text
@@ -104,7 +104,7 @@ def _from(tick: int | None, zone: str) -> str:
 
 
 def _first(edit: TickEdit | None, zone: str) -> str:
-    return "" if edit is None or edit.first_added is None else f", first at {at(edit.first_added, zone)}"
+    return "" if edit is None or edit.first_added is None else f", first at {local_time(edit.first_added, zone)}"
 
 
 def _some(names: tuple[str, ...]) -> str:

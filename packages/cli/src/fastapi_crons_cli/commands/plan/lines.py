@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from fastapi_crons._util.text import counted
-from fastapi_crons.clock import utc_datetime
+from fastapi_crons.clock import local_time, utc_datetime
 from fastapi_crons.management.plan.collisions import Collisions, Limited, TooMany
 from fastapi_crons.management.plan.plan import Plan
-from fastapi_crons.management.plan.planned import PlannedJob, at, seconds
+from fastapi_crons.management.plan.planned import PlannedJob, seconds
 from fastapi_crons_cli.output import clock_time, say, shown
 
 _COLUMNS = ("time", "last", "timezone", "local_time", "job", "often", "count", "standing", "p50", "p95", "notes")
@@ -110,7 +110,7 @@ def _text(line: Line, zone: str, width: int) -> str:
 
 def _local(tick: int, zone: str, when: str) -> str:
     """The job's own local time, where it differs."""
-    local = at(tick, zone)
+    local = local_time(tick, zone)
     day, time, name = local.split(" ", 2)
     if f"{day} {time}" == when:
         return ""

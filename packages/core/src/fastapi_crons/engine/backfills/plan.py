@@ -8,7 +8,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from fastapi_crons._util.text import counted
-from fastapi_crons.clock import utc_datetime
+from fastapi_crons.clock import local_time
 from fastapi_crons.engine.again import TicksOnRecord
 from fastapi_crons.errors import BackfillError
 from fastapi_crons.job import CronJob
@@ -112,4 +112,5 @@ def _as_policy_says(
 
 
 def _words(span: Span) -> str:
-    return f"the span from {utc_datetime(span.first).isoformat()} to {utc_datetime(span.last).isoformat()}"
+    first, last = (local_time(end, span.job.schedule_zone) for end in (span.first, span.last))
+    return f"the span from {first} to {last}"

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from datetime import datetime
-from zoneinfo import ZoneInfo
-
-from fastapi_crons._util.damage import EARLIEST, LATEST
 from fastapi_crons._util.text import counted, span
-from fastapi_crons.clock import utc_datetime
+from fastapi_crons.clock import in_local_time, local_time
 from fastapi_crons.locking.base import KnownJob, Lease
 from fastapi_crons.locking.instance import name_of
 from fastapi_crons.management.fates.tick_records import TickRecords
@@ -25,10 +20,6 @@ _ENDINGS: dict[RunStatus, str] = {
 _ORPHANED = "is on record as running, but its instance is gone: another one records it as interrupted, and may rerun it"
 #: Seconds after which a due tick is overdue, and not just about to be handled.
 OVERDUE = 10.0
-
-
-#: An instant in the text of a record.
-_INSTANT = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
 
 
 class Words:
@@ -143,7 +134,7 @@ class Words:
 
     def local(self, text: str) -> str:
         """The text of a record with its instants in the job's time zone, as all others in the explanation."""
-        return _INSTANT.sub(lambda found: self.at(datetime.fromisoformat(found[0]).timestamp()), text)
+        return in_local_time(text, self._zone)
 
     def _message(self, error: RunError) -> str:
         return self.local(error.message) if error.type == INTERRUPTED else error.message
@@ -154,12 +145,7 @@ class Words:
 
     def at(self, instant: float) -> str:
         """An instant in the job's time zone."""
-        moment = utc_datetime(int(min(max(instant, EARLIEST), LATEST)))
-        try:
-            local = moment.astimezone(ZoneInfo(self._zone or "UTC"))
-        except (LookupError, ValueError, OSError):  # a zone that is unknown on this host
-            local = moment
-        return f"{local:%Y-%m-%d %H:%M:%S %Z}"
+        return local_time(instant, self._zone)
 
 
 def _live(instances: int) -> str:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal
-from zoneinfo import ZoneInfo
 
 from fastapi_crons._util.text import counted, span
-from fastapi_crons.clock import utc_datetime
+from fastapi_crons.clock import local_time
 from fastapi_crons.job import CronJob, Overlap
 from fastapi_crons.locking.base import Pause
 from fastapi_crons.management.made_ticks import is_made, next_in_words
@@ -85,7 +83,7 @@ class PlannedJob:
             which = f"{met.number} of {met.looked_at} ticks" if several else "the next tick"
             fate = f"{'are' if several and met.number > 1 else 'is'} {_MET[self.job.overlap]}"
             took = f"it usually takes up to {seconds(self.p95)} (p95), and is due again before that"
-            yield f"{took}: {which} {fate}, the first at {at(met.first, self.zone)}"
+            yield f"{took}: {which} {fate}, the first at {local_time(met.first, self.zone)}"
         yield from self.changes
 
     def _made(self) -> str:
@@ -96,7 +94,7 @@ class PlannedJob:
 
     def _late(self, late: LateTicks) -> str:
         ticks = counted(late.ticks.number, "late tick", more=late.ticks.more)
-        said = f"{ticks} since {at(late.ticks.first, self.zone)}"
+        said = f"{ticks} since {local_time(late.ticks.first, self.zone)}"
         runs = f"{counted(late.runs, 'run')} as soon as an instance claims"
         missed = f"{late.missed:,} recorded as missed" if late.missed else ""
         if not late.runs:
@@ -107,16 +105,7 @@ class PlannedJob:
 def paused_in_words(pause: Pause, zone: str, *, details: bool) -> str:
     """Since when a job is paused, by whom, and why."""
     by = f" by {pause.actor}" if pause.actor else ""
-    return f"paused since {at(pause.since, zone)}{by}{f' ({pause.note})' if pause.note and details else ''}"
-
-
-def at(instant: float, zone: str) -> str:
-    """An instant in a zone, for a sentence."""
-    try:
-        local: datetime = utc_datetime(int(instant)).astimezone(ZoneInfo(zone))
-    except Exception:  # of a schedule that plugins or apps bring
-        local = utc_datetime(int(instant))
-    return local.strftime("%Y-%m-%d %H:%M:%S %Z")
+    return f"paused since {local_time(pause.since, zone)}{by}{f' ({pause.note})' if pause.note and details else ''}"
 
 
 def seconds(number: float) -> str:
