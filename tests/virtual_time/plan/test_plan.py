@@ -172,6 +172,32 @@ async def test_an_hour_with_a_crowd_is_found(make_crons: MakeCrons, clock: Virtu
     assert (crowd.hour, crowd.ticks) == (clock.now() + 3 * 3_600, 41)
 
 
+async def test_crowds_are_found_in_a_long_span_whatever_its_ticks(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons(max_threads=2)
+    crons.cron("* * * * * *", name="each second")(nothing)
+    crons.cron("* 3 2 3 *", name="one hour of March")(nothing)
+    for number in range(3):
+        crons.cron("0 4 3 3 *", name=f"thread{number}", run_in="thread")(lambda: None)
+    crons.cron("* 5 4 3 *", name="another hour", run_in="thread")(lambda: None)
+    await crons.start()
+    plan = await Management(crons).plan(hours=7 * 24)
+    found = plan.collisions
+    assert found.until == plan.until
+    assert found.crowds == ()
+    (threads,) = found.too_many
+    assert (threads.what, threads.due, threads.instants, threads.at) == (
+        "threads",
+        3,
+        1,
+        clock.now() + 2 * 86_400 + 4 * 3_600,
+    )
+    assert sorted(threads.jobs) == ["thread0", "thread1", "thread2"]
+    crons.jobs.remove("each second")
+    (crowd, later) = (await Management(crons).plan(hours=7 * 24)).collisions.crowds
+    assert (crowd.hour, crowd.ticks) == (clock.now() + 86_400 + 3 * 3_600, 60)
+    assert (later.hour, later.ticks) == (clock.now() + 3 * 86_400 + 5 * 3_600, 60)
+
+
 async def test_clock_changes_are_told_of_the_jobs_that_they_concern(clock: VirtualClock, make_crons: MakeCrons) -> None:
     clock.step((datetime(2026, 3, 28, 12, tzinfo=timezone.utc) - clock.datetime).total_seconds())
     crons = make_crons(timezone="Europe/Berlin")

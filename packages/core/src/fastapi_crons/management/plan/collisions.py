@@ -18,6 +18,8 @@ Limited = Literal["runs", "threads", "processes"]
 
 #: How many ticks are looked at together. Where there are more, only the first part of the span is looked at.
 MAX_LOOKED_AT = 200_000
+#: How often the ticks of a schedule in an hour are counted; as above.
+_MOST_COUNTS = 50_000
 #: So many times the average, and at least so many ticks, make an hour a crowded one.
 _CROWD, _LEAST_CROWD = 3, 20
 _NAMED = 5
@@ -92,26 +94,54 @@ async def collisions(
     patience: Patience,
 ) -> Collisions:
     """What collides in (after, until] of jobs whose ticks run, by their schedules."""
-    schedules = list(jobs)
-    weights = [_weights(jobs[schedule]) for schedule in schedules]
-    due: dict[Limited, dict[int, int]] = {what: {} for what in limits}
-    hours: Counter[int] = Counter()
-    looked_at, looked_until = 0, until
-    streams = [_stream(number, schedule, ticks[schedule], until) for number, schedule in enumerate(schedules)]
-    for instant, group in groupby(merge(*streams), itemgetter(0)):
+    weights = {schedule: _weights(having) for schedule, having in jobs.items()}
+    # Of what is enough for all jobs at once, there is never too little.
+    short = [what for what, limit in limits.items() if sum(weight[what] for weight in weights.values()) > limit]
+    wanting = [schedule for schedule, weight in weights.items() if any(weight[what] for what in short)]
+    hours, looked_until = await _hours(jobs, ticks, after, until, patience)
+    due: dict[Limited, dict[int, int]] = {what: {} for what in short}
+    streams = [_stream(weights[schedule], schedule, ticks[schedule], looked_until) for schedule in wanting]
+    looked_at = 0
+    for instant, group in groupby(merge(*streams, key=itemgetter(0)), itemgetter(0)):
         await patience.give_turn()
-        numbers = [number for _, number in group]
-        looked_at += len(numbers)
-        hours[instant // _HOUR] += sum(len(jobs[schedules[number]]) for number in numbers)
-        for what, limit in limits.items():
-            together = sum(weights[number][what] for number in numbers)
-            if together > limit:
+        wanted = [weight for _, weight in group]
+        looked_at += len(wanted)
+        for what in short:
+            together = sum(weight[what] for weight in wanted) if len(wanted) > 1 else wanted[0][what]
+            if together > limits[what]:
                 due[what][instant] = together
         if looked_at > MAX_LOOKED_AT:
             looked_until = instant
             break
     found = [_too_many(what, limits[what], instants, jobs, ticks) for what, instants in due.items() if instants]
     return Collisions(tuple(found), _crowds(hours, after, looked_until), looked_until)
+
+
+async def _hours(
+    jobs: Mapping[Schedule, Sequence[CronJob]],
+    ticks: Mapping[Schedule, Ticks],
+    after: int,
+    until: int,
+    patience: Patience,
+) -> tuple[Counter[int], int]:
+    """How many ticks each hour has, by its number since 1970, and up to when they were counted."""
+    counted = [schedule for schedule in jobs if ticks[schedule].number > len(ticks[schedule].single)]
+    counted = [schedule for schedule in counted if is_ours(schedule)]
+    if counted:
+        until = min(until, after + _HOUR * max(1, _MOST_COUNTS // len(counted)))
+    hours: Counter[int] = Counter()
+    for schedule in counted:
+        assert isinstance(schedule, ZonedSchedule)
+        for hour in range((after + 1) // _HOUR, until // _HOUR + 1):
+            await patience.give_turn()
+            begin, end = max(after, hour * _HOUR - 1), min(until, hour * _HOUR + _HOUR - 1)
+            number, _ = schedule.count_ticks(begin, end, _HOUR, lambda: False)
+            hours[hour] += number * len(jobs[schedule])
+    for schedule in jobs.keys() - set(counted):
+        for tick in ticks[schedule].single:
+            if tick <= until:
+                hours[tick // _HOUR] += len(jobs[schedule])
+    return hours, until
 
 
 def limits_of(config: CronConfig, instances: int) -> dict[Limited, int]:
@@ -135,13 +165,16 @@ def _weights(jobs: Sequence[CronJob]) -> Counter[Limited]:
     return found
 
 
-def _stream(number: int, schedule: Schedule, ticks: Ticks, until: int) -> Iterator[tuple[int, int]]:
+def _stream(
+    weight: Counter[Limited], schedule: Schedule, ticks: Ticks, until: int
+) -> Iterator[tuple[int, Counter[Limited]]]:
     """The ticks that were computed already, and those beyond them, where they can be computed quickly."""
     for tick in ticks.single:
-        yield tick, number
+        if tick <= until:
+            yield tick, weight
     if ticks.number > len(ticks.single) and is_ours(schedule) and isinstance(schedule, ZonedSchedule):
         for tick in schedule.ticks_between(ticks.single[-1], until):
-            yield tick, number
+            yield tick, weight
 
 
 def _too_many(
