@@ -13,7 +13,7 @@ from fastapi_crons.locking import Definition, LeaseTerms, LockBackend, PauseRequ
 from fastapi_crons.locking.base import ClaimRequest
 from fastapi_crons.locking.instance import Instance
 from fastapi_crons.run import LogLine, RunError, RunIds
-from fastapi_crons.state import StateBackend
+from fastapi_crons.state import BackfillRecord, StateBackend
 from fastapi_crons.state.base import HistoryLimits
 from tests.integration.api.client import client_of, path
 from tests.support import nothing
@@ -87,6 +87,9 @@ async def leave_a_store(
         records = [record for job in (VICTIM, OTHER, PAUSED) for record in runs_of_job(job, new_id, now)]
         records += [Run(ids[0], VICTIM, tick, "schedule", 1, instance.id, 1, "running", now)]
         await state.write(records)
+        for job in (VICTIM, OTHER):
+            begun = BackfillRecord(new_id(), job, "gone~", "gone", int(now) - 600, int(now), now, note="once more")
+            assert await state.begin_backfill(begun) is None
         await locks.close()
         await state.close()
 
@@ -146,7 +149,7 @@ async def check_pages(crons: Crons) -> None:
     assert any(run.result == {"files": 3} for run in runs)
     pages = ["/crons", "/scheduler", "/scheduler/health"]
     for job in (VICTIM, OTHER, PAUSED):
-        pages += [path(job), f"{path(job)}/runs", f"{path(job)}/runs?status=running"]
+        pages += [path(job), f"{path(job)}/runs", f"{path(job)}/runs?status=running", f"{path(job)}/backfills"]
         pages += [f"{path(job)}/ticks/{time}" for time in ("2026-02-28T23:55:00Z", "2026-03-01T00:00:00Z", TAKEN_UP)]
     pages += [path(run.job, "runs", run.id) for run in runs]
     async with client_of(crons) as client:

@@ -110,6 +110,8 @@ NAMED = [
     ("job_run", "job", VICTIM, "job", "x'00ff'", None),
     ("job_run", "job", f"elsewhere/{VICTIM}", "started_ts", "x'00ff'", None),
     ("job_missed", "job", VICTIM, "reason", "'Tired.'", "missed ticks 019"),
+    ("job_backfill", "job", VICTIM, "record", "'{}'", "backfill 019"),
+    ("job_backfill", "job", VICTIM, "record", "x'00ff'", "backfill 019"),
     ("job_status", "name", VICTIM, "status", "'exploded'", None),
     ("job_status", "name", VICTIM, "started_at", "x'00ff'", None),
     ("job_status", "name", f"elsewhere/{VICTIM}", "status", "x'00ff'", None),

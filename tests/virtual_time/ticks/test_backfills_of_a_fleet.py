@@ -169,6 +169,7 @@ async def test_answers_that_are_lost_change_nothing(make_crons: MakeCrons, clock
 async def test_one_that_the_store_has_lost_is_put_on_record_again(fleet: Fleet) -> None:
     begun = await fleet.start()
     await state_of(fleet.one).forget(["job"])
+    assert await Management(fleet.other).backfills.of_job("job") == []
     await fleet.advance(90)
     seen = await fleet.seen()
     assert (seen.id, seen.status, seen.done) == (begun.id, "running", 1)
