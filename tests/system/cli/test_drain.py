@@ -81,6 +81,10 @@ def test_an_instance_is_drained_while_the_other_one_goes_on(start: Start) -> Non
     assert lines[1].startswith("Still running: 'waits' (run ")
     assert lines[1].endswith("without limit")
     assert "Runs are left" in left.stderr
+    Path("main.py").rename("main.txt")
+    ((run,),) = (each["runs"] for each in json.loads(call("drain", "worker-1", "--json").stdout))
+    assert (run["job_name"], run["ends_by"], run["limit"]) == ("waits", None, "unknown")
+    Path("main.txt").rename("main.py")
     assert instances() == {"worker-1": True, "worker-2": False}
     assert ", draining" in call("status").stdout
     before = ticks_of("worker-1")

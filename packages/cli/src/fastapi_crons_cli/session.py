@@ -90,9 +90,8 @@ def with_stores(
     try:
         return run(_opened(found, why_not, command, "observer", job, lifespan=False, steers=True))
     except ToBeDone:
-        # Without an app, the jobs have been registered from the lock store above.
         lifespan = any(call.concerns(job or "") for hook in hooks for call in found.crons.plugins.calls[hook])
-        return run(_opened(found, None, act, "operator", job, lifespan=lifespan, steers=True))
+        return run(_opened(found, why_not, act, "operator", job, lifespan=lifespan, steers=True))
 
 
 def with_stores_of(crons: Crons, command: Callable[[Session], Awaitable[T]]) -> T:
@@ -266,7 +265,8 @@ async def _register_known_jobs(management: Management) -> bool:
     jobs = management.crons.jobs
     for known in await management.known_jobs():
         try:
-            jobs.append(_stand_in(known))
+            if jobs.get(known.job) is None:  # registered when the command looked, before it acted
+                jobs.append(_stand_in(known))
         except CronsError:
             warn(f"job {shown(known.job)!r} is left out: only its app knows its schedule {shown(known.schedule)!r}")
     return len(jobs) > 0

@@ -49,7 +49,7 @@ def drain(
         drains = session.management.drains
         asked = await drains.instances(_name(session, instance))
         session.progress.begin("waiting for the instances to hear of it")
-        views = await drains.until_heard(await drains.ask(asked))
+        views = _as_known_here(session, await drains.until_heard(await drains.ask(asked)))
         if not as_json:
             session.progress.end()
             _say(session, views, asked=len(asked))
@@ -92,7 +92,15 @@ async def _until_done(
 
 
 async def _look(session: Session, views: list[DrainView]) -> list[DrainView]:
-    return await session.management.drains.look([view.instance.instance.owner for view in views])
+    owners = [view.instance.instance.owner for view in views]
+    return _as_known_here(session, await session.management.drains.look(owners))
+
+
+def _as_known_here(session: Session, views: list[DrainView]) -> list[DrainView]:
+    """The same; without an app no time limit is known: the jobs that stand in for its own have none."""
+    if session.has_app:
+        return views
+    return [view._replace(runs=tuple(run._replace(ends=None, limit="unknown") for run in view.runs)) for view in views]
 
 
 def _ids(views: list[DrainView]) -> set[str]:
@@ -123,7 +131,7 @@ def _line(session: Session, run: RunLeft) -> str:
     zone = session.zone
     if run.ends is not None:
         until = f"until {clock_time(run.ends, zone)} at the latest"
-    elif run.limit == "unknown" or not session.has_app:
+    elif run.limit == "unknown":
         until = "until its time limit, which only its app knows"
     else:
         until = "without limit"
