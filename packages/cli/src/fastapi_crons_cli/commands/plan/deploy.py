@@ -88,7 +88,7 @@ def _changed(changed: ChangedJob, zone: str) -> str:
     go, come = "tick goes" if edit.removed == 1 else "ticks go", "comes" if edit.added == 1 else "come"
     removed = f"{edit.removed:,} {go}{_from(edit.first_removed, zone)}" if edit.removed else ""
     added = f"{edit.added:,} {come}{_from(edit.first_added, zone)}" if edit.added else ""
-    return f"{text}; {' and '.join(part for part in (removed, added) if part) or 'its ticks stay the same'}"
+    return f"{text}; {' and '.join(part for part in (removed, added) if part) or 'in the next hours its ticks stay the same'}"
 
 
 def _part(change: Change) -> str:
