@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timezone
 
 import pytest
 
@@ -12,6 +13,7 @@ from fastapi_crons import Crons, CronsError
 from fastapi_crons.errors import UnknownInstanceError
 from fastapi_crons.management.drains import DrainView
 from fastapi_crons.management.management import Management
+from fastapi_crons.state import MissedQuery
 from fastapi_crons.testing import VirtualClock
 from tests.support import missed_of, nothing, runs_of
 from tests.virtual_time.ticks.servers import Servers
@@ -119,6 +121,20 @@ async def test_an_instance_that_drains_says_so_and_begins_no_run_by_hand(servers
         await crons.run_job("job")
     with pytest.raises(UnknownInstanceError, match=f"no instance 'nope' is running; there are: {name_of(crons)}"):
         await Management(crons).drains.drain("nope")
+
+
+async def test_when_the_last_one_drains_it_says_itself_that_nothing_runs(servers: Servers) -> None:
+    crons = await servers.start("* * * * *", nothing)
+    management = Management(crons)
+    await servers.advance(minutes=1)
+    assert (await management.plan()).instances == 1
+    await management.drains.drain()
+    await servers.advance(minutes=10)
+    assert (await management.plan()).instances == 0
+    ((waiting,), _) = await management.unhandled(MissedQuery())
+    fate = await management.explain_tick("job", datetime.fromtimestamp(waiting.ticks.first, timezone.utc))
+    assert "no instance that runs jobs is running" in fate.text
+    assert waiting.fate.text == fate.text
 
 
 async def test_a_run_by_hand_that_is_waited_for_goes_on(servers: Servers) -> None:

@@ -51,6 +51,7 @@ def test_lines_by_time_with_what_stands_against_them(fastapi_crons: Cli) -> None
     assert all(re.search(r"  once  \((\d{4}-\d\d-\d\d )?\d\d:[03]0:00 IST\)  usually ", line) for line in half)
     assert sum("once, not run (disabled)" in line for line in rest) == 2
     assert sum("! disabled in code" in line for line in rest) == 1
+    assert "! no running instance runs jobs: what is due waits until one starts" in rest
     assert re.fullmatch(r"3 jobs, 1446 ticks until .*, times in UTC", last)
     times = [line[:19] for line in result.stdout.splitlines() if re.match(r"\d{4}-", line)]
     assert times == sorted(times)

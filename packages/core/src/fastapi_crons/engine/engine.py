@@ -21,6 +21,7 @@ from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.errors import CronsError, StoreError, StoreUnavailableError
 from fastapi_crons.functions.dependencies import Served
 from fastapi_crons.job import CronJob
+from fastapi_crons.locking.base import LiveInstance
 from fastapi_crons.locking.manager import DistributedLockManager
 from fastapi_crons.plugins.registry import Plugins
 from fastapi_crons.registry import JobRegistry
@@ -99,6 +100,11 @@ class Engine:
     @property
     def runs_ticks(self) -> bool:
         return self.role == "scheduler" and self._config.enabled
+
+    def owners_running(self, instances: Iterable[LiveInstance]) -> set[str]:
+        """The owners of those of these instances that run ticks; of this one, too, as long as it does not drain."""
+        found = {each.instance.owner for each in instances if each.runs_ticks} - {self.instance.owner}
+        return found | {self.instance.owner} if self.runs_ticks and not self.membership.drains else found
 
     async def start(self) -> None:
         """Start all parts. Raises what the stores raise when they can't be opened; then everything is stopped again."""

@@ -170,7 +170,8 @@ class Management:
             self._answer(engine.locks.known(None if query.jobs is None else list(query.jobs))),
             self._answer(engine.locks.instances()),
         )
-        asked = Asked(self.crons.clock.now(), {each.job: each for each in known}, instances, engine.runs_ticks)
+        running = len(engine.owners_running(instances))
+        asked = Asked(self.crons.clock.now(), {each.job: each for each in known}, instances, running)
         return unhandled_ticks(jobs, asked, query, details=details)
 
     async def missed(self, name: str, *, limit: int = 50) -> list[MissedTicks]:

@@ -38,8 +38,8 @@ class Asked:
     known: Mapping[str, KnownJob]
     """What the lock store knows of each job."""
     instances: Collection[LiveInstance]
-    runs_jobs: bool
-    """Whether this process runs jobs."""
+    running: int
+    """How many of them run jobs."""
 
 
 def unhandled_ticks(
@@ -51,10 +51,9 @@ def unhandled_ticks(
     """
     found = sorted(_ranges(jobs, asked, query), key=itemgetter(0, 1))
     living = frozenset(each.instance.owner for each in asked.instances)
-    number = sum(1 for each in asked.instances if each.runs_ticks or asked.runs_jobs)
     shown = []
     for ticks, name, job in found[: query.limit]:
-        records = TickRecords(ticks.first, asked.now, job, asked.known[name], (), (), living, number)
+        records = TickRecords(ticks.first, asked.now, job, asked.known[name], (), (), living, asked.running)
         shown.append(UnhandledTicks(name, ticks, explain(records, details=details)))
     return shown, len(found)
 

@@ -119,6 +119,8 @@ def _local(tick: int, zone: str, when: str) -> str:
 
 def _sentences(plan: Plan, zone: str) -> Iterator[str]:
     """What concerns several jobs."""
+    if not plan.instances:
+        yield "no running instance runs jobs: what is due waits until one starts"
     yield from (too_many_in_words(found, zone) for found in plan.collisions.too_many)
     for crowd in plan.collisions.crowds:
         yield f"the hour from {clock_time(utc_datetime(crowd.hour), zone)} on is crowded: {crowd.ticks:,} ticks"

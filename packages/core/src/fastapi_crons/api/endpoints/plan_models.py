@@ -157,6 +157,7 @@ class PlanModel(BaseModel):
         description="Up to when it was looked for these two; before `until` for very many ticks"
     )
     clock_changes: list[ClockChangeModel] = Field(description="Clock changes in the span, in the zones of these jobs")
+    instances: int = Field(description="How many running instances run jobs; with 0, nothing runs until one starts")
     has_durations: bool = Field(
         description="False where the state store did not answer, so that it is not known how long jobs usually take"
     )
@@ -172,5 +173,6 @@ class PlanModel(BaseModel):
             crowds=[CrowdModel.of(crowd) for crowd in plan.collisions.crowds],
             looked_until=utc_datetime(plan.collisions.until),
             clock_changes=[ClockChangeModel.of(change) for change in plan.changes],
+            instances=plan.instances,
             has_durations=plan.has_durations,
         )

@@ -84,7 +84,7 @@ class Fates:
             runs=tuple(runs),
             missed=tuple(missed),
             living=frozenset(found.instance.owner for found in instances),
-            instances=len([found for found in instances if found.runs_ticks or engine.runs_ticks]),
+            instances=len(engine.owners_running(instances)),
         )
         return explain(records, details=details)
 

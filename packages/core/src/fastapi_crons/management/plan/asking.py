@@ -48,9 +48,7 @@ class Planning:
             self._answer(self._engine.locks.instances()),
             self._figures(names),
         )
-        living = {each.instance.owner for each in instances if each.runs_ticks}
-        if self._engine.runs_ticks:
-            living.add(self._engine.instance.owner)
+        living = self._engine.owners_running(instances)
         by_name = {each.job: each for each in known}
         return PlanRecords(now, until, jobs, by_name, len(living), figures, self._config), living
 

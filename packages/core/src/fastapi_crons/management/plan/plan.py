@@ -55,6 +55,8 @@ class Plan:
     collisions: Collisions
     changes: tuple[ClockChange, ...]
     """The clock changes in the span, of all zones of these jobs."""
+    instances: int
+    """How many running instances run jobs."""
     has_durations: bool
     """False where the state store did not answer, so that it is not known how long jobs usually take."""
 
@@ -90,7 +92,16 @@ async def plan_of(records: PlanRecords) -> Plan:
     zones = {each.job.schedule_zone for each in planned}
     all_changes = sorted(change for zone in zones for change in changes[zone])
     idle = len(records.jobs) - len(planned)
-    return Plan(since, records.until, tuple(planned), idle, found, tuple(all_changes), records.figures is not None)
+    return Plan(
+        since,
+        records.until,
+        tuple(planned),
+        idle,
+        found,
+        tuple(all_changes),
+        records.instances,
+        records.figures is not None,
+    )
 
 
 def end_of_span(now: float, hours: float, until: datetime | None) -> int:
