@@ -17,13 +17,10 @@ from fastapi_crons_cli.commands import (
     check,
     configuration,
     drain,
-    history,
     listing,
-    missed,
-    runs,
-    stats,
     upcoming,
 )
+from fastapi_crons_cli.commands.history import logs, missed, runs, stats
 from fastapi_crons_cli.commands.plan.command import plan
 from fastapi_crons_cli.options import Verbose, is_verbose
 
@@ -106,12 +103,12 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "backfills": backfill.backfills,
     "status": listing.status,
     "start-scheduler": actions.start_scheduler,
-    "logs": history.logs,
+    "logs": logs.logs,
     "missed": missed.missed,
     "stats": stats.stats,
     "next": upcoming.next_ticks,
     "plan": plan,
-    "why": history.why,
+    "why": logs.why,
     "pause": actions.pause,
     "resume": actions.resume,
     "cancel": actions.cancel,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastapi_crons_cli.commands.history import log_lines, run_json
+from fastapi_crons_cli.commands.history.logs import log_lines, run_json
 from fastapi_crons_cli.options import App, AsJson, JobName, Note, Verbose, complete_run, complete_time
 from fastapi_crons_cli.output import Progress, clock_time, json_only, print_json, say, shown, shown_lines, warn
 from fastapi_crons_cli.ticks import tick_at

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from fastapi_crons_cli.commands.history import run_json, run_line
+from fastapi_crons_cli.commands.history.logs import run_json, run_line
 from fastapi_crons_cli.options import App, AsJson, JobName, Note, Verbose, Zone, complete_time
 from fastapi_crons_cli.output import clock_time, json_only, print_json, say, shown, warn
 from fastapi_crons_cli.ticks import tick_at

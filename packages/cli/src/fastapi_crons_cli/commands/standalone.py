@@ -158,6 +158,6 @@ def _jobs_table(jobs: list[JobView], zone: str, rows_shown: int) -> Table:
 def _run_lines(runs: list[Run], crons: Crons) -> list[Text]:
     from rich.text import Text
 
-    from fastapi_crons_cli.commands.history import run_line
+    from fastapi_crons_cli.commands.history.logs import run_line
 
     return [Text(run_line(run, crons.config.timezone), no_wrap=True, overflow="ellipsis") for run in runs[::-1]]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastapi_crons.run import MissedTicks, RunStatus
-    from fastapi_crons_cli.commands.history import RunPrinter
+    from fastapi_crons_cli.commands.history.logs import RunPrinter
     from fastapi_crons_cli.session import Session
 
 

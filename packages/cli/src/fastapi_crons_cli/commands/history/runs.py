@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastapi_crons_cli.commands.history import log_lines, run_json, run_line
+from fastapi_crons_cli.commands.history.logs import log_lines, run_json, run_line
 from fastapi_crons_cli.options import (
     FOUND,
     App,

@@ -59,8 +59,8 @@ def logs(
         raise typer.BadParameter("--run shows one run; leave --status out")
 
     async def show(session: Session) -> list[Run]:
-        from fastapi_crons_cli.commands.following import follow as follow_all
-        from fastapi_crons_cli.commands.following import follow_run
+        from fastapi_crons_cli.commands.history.following import follow as follow_all
+        from fastapi_crons_cli.commands.history.following import follow_run
 
         for each_name in jobs:
             check_name(session.crons, each_name)

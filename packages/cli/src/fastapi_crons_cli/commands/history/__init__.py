@@ -1,0 +1,1 @@
+"""The commands that show what has happened: `logs`, `why`, `runs`, `missed`, `stats`."""
