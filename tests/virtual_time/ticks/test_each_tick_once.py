@@ -16,7 +16,7 @@ from fastapi_crons.locking import DistributedLockManager, LocalLockBackend
 from fastapi_crons.management.management import Management
 from fastapi_crons.state import MemoryStateBackend
 from fastapi_crons.testing import VirtualClock
-from tests.virtual_time.ticks.why import MIDNIGHT
+from tests.virtual_time.why.asking import MIDNIGHT
 
 MINUTES = st.integers(-3, 30)
 STEPS = st.lists(

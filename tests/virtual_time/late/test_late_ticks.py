@@ -20,7 +20,7 @@ from fastapi_crons.state import MemoryStateBackend
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
 from tests.support import at, missed_of, nothing, runs_of
-from tests.virtual_time.ticks.late import downtime
+from tests.virtual_time.late.downtime import downtime
 
 
 @pytest.mark.parametrize("expr", ["*/5 * * * *", "0,5,10,15,20,25,30,35,40,45,50,55 0-23 * * *"])

@@ -14,7 +14,7 @@ from fastapi_crons.run import MissedReason
 from fastapi_crons.state import MissedQuery
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
-from tests.virtual_time.ticks.why import MIDNIGHT
+from tests.virtual_time.why.asking import MIDNIGHT
 
 HOUR = 3_600
 START = int(MIDNIGHT.timestamp())

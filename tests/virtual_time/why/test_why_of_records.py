@@ -20,7 +20,7 @@ from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
 from tests.support import nothing
-from tests.virtual_time.ticks.why import MIDNIGHT, why
+from tests.virtual_time.why.asking import MIDNIGHT, why
 
 # A crash leaves what the next ones are about; whole processes are killed in the fault tests.
 

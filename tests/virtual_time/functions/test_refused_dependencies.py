@@ -12,7 +12,7 @@ from fastapi import Body, Depends, FastAPI, Query, Security, WebSocket, params
 from fastapi_crons import CronJob, Crons, JobContext, JobDefinitionError
 from fastapi_crons.testing import VirtualClock
 from tests.support import runs_of
-from tests.virtual_time.test_dependencies import hiding
+from tests.virtual_time.functions.test_dependencies import hiding
 
 
 def test_an_annotation_that_can_not_be_evaluated_is_named() -> None:

@@ -13,7 +13,7 @@ from fastapi_crons import Crons, JobContext, JobLockedError, Run, SkipRun, TickR
 from fastapi_crons.job import Overlap
 from fastapi_crons.testing import VirtualClock
 from tests.support import nothing
-from tests.virtual_time.ticks.why import MIDNIGHT, why
+from tests.virtual_time.why.asking import MIDNIGHT, why
 
 MakeCrons = Callable[..., Crons]
 ONE = MIDNIGHT + timedelta(hours=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
 from tests.support import missed_of, runs_of
-from tests.virtual_time.ticks.late import downtime
+from tests.virtual_time.late.downtime import downtime
 
 
 async def test_a_stall_in_a_long_run_does_not_undo_that_its_ticks_overlap(

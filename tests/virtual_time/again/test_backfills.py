@@ -15,7 +15,7 @@ from fastapi_crons.engine.backfills import Backfill, Span
 from fastapi_crons.management.management import Management
 from fastapi_crons.testing import VirtualClock
 from tests.support import nothing
-from tests.virtual_time.ticks.why import MIDNIGHT, why
+from tests.virtual_time.why.asking import MIDNIGHT, why
 
 MakeCrons = Callable[..., Crons]
 

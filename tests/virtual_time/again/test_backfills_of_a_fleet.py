@@ -19,7 +19,7 @@ from fastapi_crons.testing import VirtualClock
 from tests.fleet_lock import Fleet as Locks
 from tests.fleet_lock import FleetLock
 from tests.support import state_of
-from tests.virtual_time.ticks.why import MIDNIGHT
+from tests.virtual_time.why.asking import MIDNIGHT
 
 MakeCrons = Callable[..., Crons]
 

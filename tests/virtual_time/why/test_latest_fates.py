@@ -14,7 +14,7 @@ from fastapi_crons.testing import VirtualClock
 from fastapi_crons_sqlite.state import SQLiteStateBackend
 from tests.conftest import MakeCrons
 from tests.support import nothing
-from tests.virtual_time.ticks.late import downtime
+from tests.virtual_time.late.downtime import downtime
 
 
 class SomeVetoes:

@@ -22,8 +22,8 @@ from fastapi_crons_sqlite.state import SQLiteStateBackend
 from tests.conftest import MakeCrons
 from tests.fleet_lock import Fleet, FleetLock
 from tests.support import missed_of, nothing, runs_of
-from tests.virtual_time.ticks.late import downtime
-from tests.virtual_time.ticks.why import MIDNIGHT, why
+from tests.virtual_time.late.downtime import downtime
+from tests.virtual_time.why.asking import MIDNIGHT, why
 
 HOURLY = "0 * * * *"
 ONE = MIDNIGHT + timedelta(hours=1)
