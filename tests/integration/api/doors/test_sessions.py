@@ -133,9 +133,29 @@ def test_only_pages_are_sent_to_the_login_page(serve: Serve) -> None:
     assert client.head("/api/site/page/x").status_code == 401
     assert client.get("/api/site/page/x", headers={"accept": "*/*"}).status_code == 401
     assert client.get("/api/crons", headers=PAGE).status_code == 401
-    assert client.post("/api/site/change", headers=PAGE | HERE).status_code == 401
+    assert client.post("/api/site/change", headers=HERE).status_code == 401
+    assert client.post("/api/site/change", headers=PAGE).status_code == 401
+    assert client.post("/api/site/change", headers=PAGE | ELSEWHERE).status_code == 401
     wrong = {"authorization": "Bearer another-token-of-more-than-32-characters"}
     assert client.get("/api/site/page/x", headers=PAGE | wrong).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("referer", "page"),
+    [
+        ({"referer": "https://jobs.example.com/api/site/page/a%2Fb?x=1"}, "/api/site/page/a%2Fb?x=1"),
+        ({"referer": "http://["}, ""),
+        ({}, ""),
+    ],
+    ids=["a page", "nonsense", "none"],
+)
+def test_a_form_that_is_sent_when_its_session_is_over_leads_to_the_login_page_and_back_to_its_own(
+    serve: Serve, referer: dict[str, str], page: str
+) -> None:
+    sent = serve().post("/api/site/change", headers=PAGE | HERE | referer)
+    assert sent.status_code == 303
+    to = urlsplit(sent.headers["location"])
+    assert (to.path, parse_qs(to.query).get("next", [""])) == ("/api/site/login", [page])
 
 
 def test_an_open_route_needs_no_token_and_shows_no_details(serve: Serve) -> None:

@@ -156,13 +156,13 @@ def _check_body(connection: HTTPConnection, entry: Entry) -> None:
         return
     if not entry.forms or kind != FORM:
         raise HTTPException(415, "the body must be JSON, with Content-Type: application/json")
-    if not _is_same_origin(connection):
+    if not is_same_origin(connection):
         raise HTTPException(
             415, "a form is accepted from a page of the same site only; send JSON, with Content-Type: application/json"
         )
 
 
-def _is_same_origin(connection: HTTPConnection) -> bool:
+def is_same_origin(connection: HTTPConnection) -> bool:
     """Whether a browser says that a page of this site sends a request. Over plain HTTP they send the origin alone."""
     site = connection.headers.get("sec-fetch-site")
     return site == "same-origin" or (site is None and "origin" in connection.headers and not _is_cross_site(connection))

@@ -11,10 +11,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from fastapi_crons.api.access import Access, is_change
+from fastapi_crons.api.access import Access, is_change, is_same_origin
 from fastapi_crons.api.access_notices import Notices
 from fastapi_crons.api.doors.changes import ChangeGuards
-from fastapi_crons.api.doors.entry import Entry, Login, asked_path
+from fastapi_crons.api.doors.entry import Entry, Login, asked_path, page_of_form
 from fastapi_crons.api.doors.sessions import LASTS
 from fastapi_crons.api.owners import ip_address
 from fastapi_crons.api.throttle import Throttle
@@ -178,12 +178,13 @@ class Guard:
 
 
 def _is_page(connection: HTTPConnection) -> bool:
-    """Whether a browser asks for a page, without a token."""
-    headers, read = connection.headers, connection.scope.get("method") in ("GET", "HEAD")
-    return read and "text/html" in headers.get("accept", "") and "authorization" not in headers
+    """Whether a browser asks for a page, or sends a form of one of ours, without a token."""
+    headers = connection.headers
+    ours = not is_change(connection) or is_same_origin(connection)
+    return ours and "text/html" in headers.get("accept", "") and "authorization" not in headers
 
 
 def _to(login: Login, connection: HTTPConnection) -> HTTPException:
-    """What sends a browser to a login page, and from there to what it asked for."""
-    query = urlencode({"next": asked_path(connection)})
+    """What sends a browser to a login page, and from there to the page that it asked for, or whose form it sent."""
+    query = urlencode({"next": page_of_form(connection) if is_change(connection) else asked_path(connection)})
     return HTTPException(303, "sign in first", {"Location": f"{login.url(connection)}?{query}"})

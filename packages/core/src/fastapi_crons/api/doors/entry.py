@@ -107,3 +107,9 @@ def asked_path(connection: HTTPConnection) -> str:
     path = path if path.startswith(root) else root + path
     query: str = scope.get("query_string", b"").decode("latin-1")
     return f"{path}?{query}" if query else path
+
+
+def page_of_form(connection: HTTPConnection) -> str:
+    """The page whose form a browser sends: path and query; empty where it does not say."""
+    _, slash, path = connection.headers.get("referer", "").partition("://")[2].partition("/")
+    return f"{slash}{path}"
