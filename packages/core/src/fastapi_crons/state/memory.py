@@ -116,13 +116,17 @@ class MemoryStateBackend(StateBackend):
         runs[run.id] = run
         if run.trigger == "again":
             self._again.setdefault(run.job, set()).add(run.id)
-        if len(runs) > self._limits.keep:
-            self._set_aside(run.job, runs.pop(next(iter(runs))))
+        most = max(self._limits.keep, self._limits.keep_always)
+        while len(runs) > most:
+            oldest = next((each for each, known in runs.items() if known.status != "running"), run.id)
+            if oldest == run.id:
+                break  # all others are running
+            self._set_aside(run.job, runs.pop(oldest))
 
     def _set_aside(self, job: str, run: Run) -> None:
         """Keep a run that did not complete beyond the number of the others."""
         keep = self._limits.keep_failed
-        if keep and run.status not in ("completed", "running"):
+        if keep and run.status != "completed":
             failed = self._failed.setdefault(job, {})
             failed[run.id] = run
             if len(failed) > keep:

@@ -256,6 +256,14 @@ class QuestionTests(StateStoreTests):
         assert [run.id for run in await store.runs("job")][:2] == [run.id for run in new[::-1]]
         assert len(await store.runs("job")) == 3
 
+    @on_a_store
+    async def test_more_runs_may_be_kept_for_ever_than_for_some_days(self, state: StateBackend) -> None:
+        store = await self._with_limits(HistoryLimits(2, 30, 0, 4))
+        runs = runs_at(NOW - 60, 6)
+        await store.write(runs)
+        await store.prune(NOW)
+        assert await store.runs("job") == runs[:1:-1]
+
     async def _with_limits(self, limits: HistoryLimits) -> StateBackend:
         """The store with other limits, in a namespace of its own."""
         return await self.another(namespace=f"{self.namespace}.other", limits=limits)

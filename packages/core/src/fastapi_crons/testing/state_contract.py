@@ -198,8 +198,8 @@ class StateContract(QuestionTests, BackfillTests):
         await state.prune(NOW)
         assert await state.missed("hung", limit=100) == rows[:-6:-1]
         assert await state.missed("old") == []
-        if state.durable:
-            assert await state.run(running.id) == running
+        assert await state.run(running.id) == running
+        assert await state.unfinished() == [running]
 
     @on_a_store
     async def test_a_run_comes_back_with_its_log_when_it_is_asked_for(self, state: StateBackend) -> None:
