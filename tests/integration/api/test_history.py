@@ -82,6 +82,18 @@ async def test_runs_by_time_job_and_tag(crons: Crons, api: AsyncClient, clock: V
         )
 
 
+@pytest.mark.parametrize("time", ["2026-03-01T01:05:00+01:00", "2026-03-01 01:05+01:00", "2026-03-01T01:05:00.0+0100"])
+async def test_a_plus_that_is_not_encoded_is_one_all_the_same(
+    crons: Crons, api: AsyncClient, clock: VirtualClock, time: str
+) -> None:
+    await crons.start()
+    await clock.advance(crons, minutes=6)
+    runs = (await api.get(f"/runs?since={time}")).json()["runs"]
+    assert {run["scheduled_time"][14:16] for run in runs} == {"05", "06"}
+    # Without an offset it is refused: the time of day is none.
+    assert problem(await api.get("/runs?since=2026-03-01 01:05"))[0] == 422
+
+
 async def test_a_run_of_any_job_by_its_short_id(crons: Crons, api: AsyncClient, clock: VirtualClock) -> None:
     await crons.start()
     await clock.advance(crons, minutes=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -40,12 +41,16 @@ class Endpoints:
             add(router, changes)
 
 
-def not_a_number(time: object) -> object:
-    """Refuse numbers, which pydantic would take for seconds since 1970."""
+#: The space that a query has in place of the `+` of an offset, where that is not percent-encoded.
+_LOST_PLUS = re.compile(r"(:[0-9]{2}(?:\.[0-9]+)?) (?=[0-9]{2}:?[0-9]{2}$)")
+
+
+def _as_iso(time: object) -> object:
+    """Refuse numbers, which pydantic would take for seconds since 1970, and mend offsets."""
     try:
         float(str(time))
     except ValueError:
-        return time
+        return _LOST_PLUS.sub(r"\1+", time) if isinstance(time, str) else time
     raise ValueError("must be ISO 8601 with offset, not a number")
 
 
@@ -65,7 +70,7 @@ RunId = Annotated[
         examples=["019ca8c1-6c00-7000-8000-0123456789ab"],
     ),
 ]
-Instant = Annotated[AwareDatetime, BeforeValidator(not_a_number)]
+Instant = Annotated[AwareDatetime, BeforeValidator(_as_iso)]
 Since = Annotated[Instant | None, Query(description="ISO 8601 with offset; this time is included")]
 Until = Annotated[Instant | None, Query(description="ISO 8601 with offset; this time is not included")]
 SomeJobs = Annotated[
