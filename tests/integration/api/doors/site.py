@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack
 from itertools import count
 from typing import Annotated, Any
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from starlette.datastructures import ImmutableMultiDict
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
@@ -71,6 +72,30 @@ class Site:
         router.include_router(inner, prefix="/site/inner")
 
 
+class OwnRoute(APIRoute):
+    """Answers by a method of its own, as for pages that say what went wrong."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            response = await handle(request)
+            response.headers["x-own"] = "yes"
+            return response
+
+        return handled
+
+
+class NestedSite:
+    """The same in a router that is included, with a class of routes of its own."""
+
+    @hookimpl
+    def routes(self, router: APIRouter) -> None:
+        offered = APIRouter(route_class=OwnRoute)
+        Site().routes(offered)
+        router.include_router(offered, prefix="/nested")
+
+
 async def page_in_router(asked: Asking) -> str:
     return "inner"
 
@@ -84,14 +109,14 @@ def serve() -> Iterator[Serve]:
     with ExitStack() as served:
 
         def make(
-            prefix: str = "/api", *, base: str = "https://jobs.example.com", app: Any = None, **options: Any
+            prefix: str = "/api", *, base: str = "https://jobs.example.com", site: object = None, **options: Any
         ) -> TestClient:
             settings = {"api_token": TOKEN, **options}
             guards = {name: settings.pop(name) for name in ("dependencies", "change_dependencies") if name in settings}
             app = FastAPI()
             crons = Crons(app, state_backend=MemoryStateBackend(), config=CronConfig(**settings))
             crons.cron("0 0 1 1 *", name="job")(nothing)
-            crons.plugins.register(Site())
+            crons.plugins.register(site or Site())
             app.include_router(get_cron_router(**guards), prefix=prefix)
             client = TestClient(app, base_url=base, follow_redirects=False, client=("10.0.0.7", 50_000))
             served.enter_context(client)

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI, HTTPException
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from starlette.types import Receive, Scope, Send
@@ -19,7 +19,7 @@ from fastapi_crons.api.throttle import DELAY, WRONG
 from fastapi_crons.state import MemoryStateBackend
 from fastapi_crons.testing import VirtualClock
 from tests import seam
-from tests.integration.api.doors.site import ELSEWHERE, HERE, PAGE, TOKEN, Serve, Site, sign_in
+from tests.integration.api.doors.site import ELSEWHERE, HERE, PAGE, TOKEN, NestedSite, Serve, Site, sign_in
 
 SESSIONS = Sessions(SecretStr(TOKEN))
 OTHER = Sessions(SecretStr("another-token-of-more-than-32-characters"))
@@ -299,6 +299,30 @@ def test_guesses_are_slowed_down_whichever_way_they_come(serve: Serve, monkeypat
     assert client.get("/api/site/page/x").status_code == 200
     assert client.get("/api/crons", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
     assert len(naps) >= 3, "by cookies and tokens"
+
+
+def test_pages_may_be_in_a_router_that_is_included_and_answer_by_routes_of_their_own(serve: Serve) -> None:
+    client = serve(site=NestedSite())
+    refused = client.get("/api/nested/site/page/x", headers=PAGE)
+    assert refused.status_code == 303
+    assert urlsplit(refused.headers["location"]).path == "/api/nested/site/login"
+    assert client.get("/api/nested/site/login").text == "signed in: False, wanted: True"
+    assert client.get("/api/nested/site/style.css").headers["x-own"] == "yes"
+    assert client.post("/api/nested/site/change", data={}, headers=HERE).status_code == 401
+    assert sign_in(client, "wrong", path="/api/nested/site/login").text == "wrong"
+    assert "Path=/api" in cookie_of(sign_in(client, path="/api/nested/site/login", name="Ann")).split("; ")
+    assert client.get("/api/nested/site/page/x").json()["actor"] == "Ann"
+    assert client.post("/api/nested/site/change", data={"a": "b"}, headers=HERE).json()["fields"] == [["a", "b"]]
+    assert client.post("/api/nested/site/change", data={"a": "b"}, headers=ELSEWHERE).status_code == 401
+
+
+def test_the_apps_dependencies_guard_open_routes_of_other_classes_too(serve: Serve) -> None:
+    def refuse() -> None:
+        raise HTTPException(403, "not from there")
+
+    client = serve(site=NestedSite(), dependencies=[Depends(refuse)])
+    for path in ("login", "style.css"):
+        assert client.get(f"/api/nested/site/{path}").status_code == 403
 
 
 def test_the_header_says_who_asks_where_there_is_one(serve: Serve) -> None:

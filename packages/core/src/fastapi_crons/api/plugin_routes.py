@@ -17,7 +17,7 @@ from fastapi.routing import APIRoute, APIWebSocketRoute
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fastapi_crons.api.doors.entry import Entry, Login, is_login_page, is_open
+from fastapi_crons.api.doors.entry import OF_PLUGINS, Entry, Login, is_login_page, is_open
 from fastapi_crons.api.guard import Guard
 from fastapi_crons.api.problems import ManagementRoute
 
@@ -31,19 +31,20 @@ _REST = "rest_of_path"
 class PluginRoutes:
     """`guard` has to admit each request to these routes; `refuse` is called with what can't be guarded.
 
-    `make` makes an empty router; its argument says whether the router needs the guards.
+    `make` makes an empty router; its arguments say whether the router needs the guards, and how its routes are entered.
     """
 
-    def __init__(self, guard: Depends, make: Callable[[bool], APIRouter], refuse: Callable[[str], None]) -> None:
+    def __init__(self, guard: Depends, make: Callable[[bool, Entry], APIRouter], refuse: Callable[[str], None]) -> None:
         self._guard = guard
         self._make = make
         self._refuse = refuse
-        self._gate = _gate(make(True))
+        self._gates: dict[Entry, APIRoute] = {}
 
     def of(self, offered: APIRouter) -> list[BaseRoute]:
         """The guarded routes of a router that was made with the guards."""
-        pages = (each for each in offered.routes if isinstance(each, APIRoute) and is_login_page(each.endpoint))
-        return self._taken(offered, next((Login(page.name, page.path) for page in pages), None), guarded=False)
+        name = next(_login_pages(offered), None)
+        login = None if name is None else Login(name, str(offered.url_path_for(name)))
+        return self._taken(offered, login, guarded=False)
 
     def _taken(self, router: APIRouter, login: Login | None, *, guarded: bool) -> list[BaseRoute]:
         """The routes of a router; `guarded` says that a router around it guards them."""
@@ -57,10 +58,10 @@ class PluginRoutes:
             return self._included(route, nested, login, guarded)
         if isinstance(route, (APIRoute, APIWebSocketRoute)) and (guarded or self._guard in route.dependencies):
             if isinstance(route, APIRoute):
-                return [_asking_first(route, self._guard, self._gate, login)]
+                return [self._asking_first(route, login)]
             if type(route).handle is APIWebSocketRoute.handle:
                 return [route]
-        made = self._make(not guarded)
+        made = self._make(not guarded, OF_PLUGINS)
         # Call `handle`, not what `handle` calls: a subclass may do more in it.
         if isinstance(route, Mount):
             path, app = f"{route.path}/{{{_REST}:path}}", _mounted(route.handle)
@@ -79,24 +80,40 @@ class PluginRoutes:
         if not guarded and self._guard not in included.include_context.dependencies:
             self._refuse("a router that was not included by include_router")
             return
-        taken = self._make(False)
+        taken = self._make(False, OF_PLUGINS)
         taken.routes.extend(self._taken(nested, login, guarded=True))
         yield dataclasses.replace(included, original_router=taken)
 
+    def _asking_first(self, route: APIRoute, login: Login | None) -> APIRoute:
+        """The same route, but it calls the guard before it reads a body.
 
-def _asking_first(route: APIRoute, guard: Depends, gate: APIRoute, login: Login | None) -> APIRoute:
-    """The same route, but it calls the guard before it reads a body. A route with its own `handle` goes through the gate."""
-    made = type(route)
-    theirs = made.handle is APIRoute.handle and made.get_route_handler is APIRoute.get_route_handler
-    ours = made.handle is APIRoute.handle and made.get_route_handler is ManagementRoute.get_route_handler
-    entry = Entry(forms=True, open=is_open(route.endpoint), login=login)
-    bases: tuple[type[APIRoute], ...] = (made,) if ours else (_AsksFirst if theirs else _Gated, made)
-    found = {"gate": gate} if not ours and not theirs else {"guard": guard.dependency, "entry": entry}
-    # A class with attributes, not an instance with them: FastAPI may make routes anew from their class.
-    kind: type[APIRoute] = type(f"Guarded{made.__name__}", bases, found)
-    guarded = copy.copy(route)
-    guarded.__class__ = kind
-    return guarded
+        A route that answers by a method of its own goes through a gate.
+        """
+        made = type(route)
+        theirs = made.handle is APIRoute.handle and made.get_route_handler is APIRoute.get_route_handler
+        ours = made.handle is APIRoute.handle and made.get_route_handler is ManagementRoute.get_route_handler
+        entry = Entry(forms=True, open=is_open(route.endpoint), login=login)
+        bases: tuple[type[APIRoute], ...] = (made,) if ours else (_AsksFirst if theirs else _Gated, made)
+        found: dict[str, object] = {"guard": self._guard.dependency, "entry": entry}
+        if not ours and not theirs:
+            if entry not in self._gates:
+                self._gates[entry] = _gate(self._make(True, entry))
+            found = {"gate": self._gates[entry]}
+        # A class with attributes, not an instance with them: FastAPI may make routes anew from their class.
+        kind: type[APIRoute] = type(f"Guarded{made.__name__}", bases, found)
+        guarded = copy.copy(route)
+        guarded.__class__ = kind
+        return guarded
+
+
+def _login_pages(router: APIRouter) -> Iterator[str]:
+    """The names of the routes of login pages, also in routers that are included."""
+    for route in router.routes:
+        nested: APIRouter | None = getattr(route, "original_router", None)
+        if nested is not None:
+            yield from _login_pages(nested)
+        elif isinstance(route, APIRoute) and is_login_page(route.endpoint):
+            yield route.name
 
 
 class _AsksFirst(APIRoute):

@@ -52,6 +52,10 @@ class Entry:
     """Where browsers without a token go."""
 
 
+#: That of plugins' routes which are marked by nothing.
+OF_PLUGINS = Entry(forms=True)
+
+
 def open_route(endpoint: EndpointT) -> EndpointT:
     """Marks an endpoint that needs no token: a login page, a file that is the same for all.
 

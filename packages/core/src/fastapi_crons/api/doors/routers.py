@@ -11,15 +11,12 @@ from fastapi.security import HTTPBearer
 
 from fastapi_crons.api.access_notices import Notices
 from fastapi_crons.api.doors.changes import ChangeGuards, Shown
-from fastapi_crons.api.doors.entry import Entry
+from fastapi_crons.api.doors.entry import OF_PLUGINS, Entry
 from fastapi_crons.api.guard import Guard
 from fastapi_crons.api.plugin_routes import PluginRoutes
 from fastapi_crons.api.problems import ManagementRoute, problems
 from fastapi_crons.errors import ConfigurationError
 from fastapi_crons.scheduler.crons import Crons
-
-#: How endpoints of plugins are entered, unless they are marked.
-_OF_PLUGINS = Entry(forms=True)
 
 Dependencies = Sequence[DependsParameter] | None
 
@@ -74,7 +71,7 @@ class GuardedRouters:
         self._dependencies = [*guards, *scheme, self._admission]
         self._guard = guard
 
-    def make(self, guarded: bool = True, entry: Entry = _OF_PLUGINS) -> APIRouter:
+    def make(self, guarded: bool = True, entry: Entry = OF_PLUGINS) -> APIRouter:
         """An empty router. Where not `guarded`, its routes need a guarded router around them."""
         return APIRouter(
             tags=["crons"],
