@@ -27,6 +27,7 @@ PACKAGES = (
     "packages/backend-redis/state",
     "packages/backend-redis/lock",
     "packages/cli",
+    "packages/dashboard",
     ".",
 )
 

@@ -15,6 +15,7 @@ ENTRY_POINTS: dict[str, tuple[str, set[str]]] = {
     "fastapi_crons_redis_state": ("fastapi_crons_redis", {"redis-state"}),
     "fastapi_crons_redis_lock": ("fastapi_crons_redis", {"redis-lock"}),
     "fastapi_crons_cli": ("fastapi_crons_cli", {"cli"}),
+    "fastapi_crons_dashboard": ("fastapi_crons_dashboard", {"dashboard"}),
 }
 
 

@@ -22,6 +22,7 @@ PACKAGES = {
     "fastapi_crons_redis_state": "packages/backend-redis/state",
     "fastapi_crons_redis_lock": "packages/backend-redis/lock",
     "fastapi_crons_cli": "packages/cli",
+    "fastapi_crons_dashboard": "packages/dashboard",
 }
 EXAMPLES = {
     "fastapi_crons_webhook_alerts": "examples/plugins/webhook_alerts",

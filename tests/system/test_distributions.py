@@ -171,6 +171,7 @@ def test_the_command_line_works_in_a_project_folder(with_everything: Path, tmp_p
         "redis-state",
         "redis-lock",
         "cli",
+        "dashboard",
     ):
         assert name in listed
     (tmp_path / "main.py").write_text(

@@ -1,0 +1,37 @@
+"""How pages show what became of a tick, or of a run: a word, a shape, and a colour by a class."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Look(NamedTuple):
+    """How a fate is shown. The shape says the same as the colour."""
+
+    word: str
+    shape: str
+    """The id of a symbol in `symbols.html`."""
+    tone: str
+    """A class in `dashboard.css`: good, bad, busy, held, quiet or ahead."""
+
+
+FATES: dict[str, Look] = {
+    "ran": Look("ran", "disc", "good"),
+    "completed": Look("completed", "disc", "good"),
+    "failed": Look("failed", "cross", "bad"),
+    "timed_out": Look("timed out", "cross", "bad"),
+    "interrupted": Look("interrupted", "broken", "bad"),
+    "cancelled": Look("cancelled", "stop", "held"),
+    "running": Look("running", "half", "busy"),
+    "waiting": Look("waiting", "ring", "busy"),
+    "covered": Look("covered by a later run", "small", "good"),
+    "skipped": Look("skipped: still running", "bar", "held"),
+    "vetoed": Look("vetoed", "bar", "held"),
+    "paused": Look("paused", "pause", "held"),
+    "missed": Look("missed", "gap", "bad"),
+    "pending": Look("never ran", "ring", "quiet"),
+    "not_yet": Look("planned", "ring", "ahead"),
+    "not_due": Look("not due", "dot", "quiet"),
+    "older_schedule": Look("older schedule", "dot", "quiet"),
+    "unknown": Look("unknown", "dot", "quiet"),
+}

@@ -1,0 +1,41 @@
+"""Links from a page to the others of its dashboard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlencode
+
+from fastapi import Request
+
+from fastapi_crons.api import path_of
+from fastapi_crons_dashboard.assets import ASSETS
+
+
+class Links:
+    """Links to the pages of the dashboard that a request is for. They hold under any prefix, and behind proxies."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._dashboard = str(request.scope["route"].name).partition(":")[0]
+
+    def to(self, page: str, /, query: Mapping[str, object] | None = None, **parameters: str) -> str:
+        """The path of a page, with a query. A proxy may have changed the host, so that the link has none."""
+        path = path_of(self._request, f"{self._dashboard}:{page}", **parameters)
+        given = {name: value for name, value in (query or {}).items() if value not in (None, "", ())}
+        return f"{path}?{urlencode(given, doseq=True)}" if given else path
+
+    def here(self, **changes: object) -> str:
+        """This page, with some of its query changed; None takes a parameter out."""
+        query: dict[str, object] = {}
+        for name in self._request.query_params:
+            query[name] = self._request.query_params.getlist(name)
+        return self.to(self.page, {**query, **changes}, **self._request.path_params)
+
+    def asset(self, name: str) -> str:
+        """The path of a file, which changes with its content."""
+        return self.to("asset", version=ASSETS[name].version, file=name)
+
+    @property
+    def page(self) -> str:
+        """The name of this page."""
+        return str(self._request.scope["route"].name).partition(":")[2]

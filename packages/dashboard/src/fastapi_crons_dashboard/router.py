@@ -1,0 +1,27 @@
+"""The routes of the dashboard."""
+
+from __future__ import annotations
+
+from itertools import count
+
+from fastapi import APIRouter
+
+from fastapi_crons_dashboard.assets import add_assets
+from fastapi_crons_dashboard.live import add_live
+from fastapi_crons_dashboard.page import Pages
+from fastapi_crons_dashboard.pages import overview
+
+#: Numbers the dashboards of this process: each has names of routes of its own, as an app may have several.
+_numbers = count(1)
+
+_PAGES = (overview,)
+
+
+def add_pages(router: APIRouter, *, prefix: str = "") -> None:
+    """Add the pages of the dashboard to a guarded router."""
+    pages = Pages(f"fastapi-crons-dashboard-{next(_numbers)}")
+    for page in _PAGES:
+        page.add_to(pages)
+    add_assets(pages)
+    add_live(pages)
+    router.include_router(pages.router, prefix=prefix, include_in_schema=False)

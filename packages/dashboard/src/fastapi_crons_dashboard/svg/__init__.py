@@ -1,0 +1,1 @@
+"""Drawings, as values that templates write down."""

@@ -1,0 +1,43 @@
+"""Instants and durations in words."""
+
+from __future__ import annotations
+
+from datetime import datetime, tzinfo
+
+from fastapi_crons.clock import UTC
+
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
+
+
+def duration(seconds: float | None) -> str:
+    """So many seconds: `0.12 s`, `4.2 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`; a dash for None."""
+    if seconds is None:
+        return "–"
+    if seconds < 10:
+        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+    whole = round(seconds)
+    for index, (size, unit) in enumerate(_UNITS):
+        if whole >= size:
+            smaller, name = _UNITS[index + 1] if index + 1 < len(_UNITS) else (1, "s")
+            rest = whole % size // smaller
+            return f"{whole // size} {unit}" + (f" {rest} {name}" if rest else "")
+    return f"{whole} s"
+
+
+def relative(instant: datetime, now: datetime) -> str:
+    """How far an instant is from now: `in 5 min`, `3 h 2 min ago`."""
+    away = (instant - now).total_seconds()
+    if abs(away) < 1:
+        return "now"
+    shown = duration(max(1, round(abs(away))) if abs(away) < 10 else abs(away)).replace(".0 s", " s")
+    return f"in {shown}" if away > 0 else f"{shown} ago"
+
+
+def absolute(instant: datetime, zone: tzinfo | None = None) -> str:
+    """An instant in a zone, UTC by default: `2026-03-01 02:00:00 UTC`."""
+    return f"{instant.astimezone(zone or UTC):%Y-%m-%d %H:%M:%S %Z}"
+
+
+def iso(instant: datetime) -> str:
+    """An instant as machines read it."""
+    return instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
