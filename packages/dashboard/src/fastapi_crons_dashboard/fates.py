@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from fastapi_crons.run import Trigger
+
 
 class Look(NamedTuple):
     """How a fate is shown. The shape says the same as the colour."""
@@ -34,4 +36,14 @@ FATES: dict[str, Look] = {
     "not_due": Look("not due", "dot", "quiet"),
     "older_schedule": Look("older schedule", "dot", "quiet"),
     "unknown": Look("unknown", "dot", "quiet"),
+}
+
+#: What started a run.
+TRIGGERS: dict[Trigger, str] = {
+    "schedule": "schedule",
+    "catch_up": "late tick",
+    "cli": "command line",
+    "api": "by hand",
+    "code": "code",
+    "again": "tick run again",
 }

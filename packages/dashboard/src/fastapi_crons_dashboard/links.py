@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from fastapi import Request
 
 from fastapi_crons.api import path_of
+from fastapi_crons_dashboard import said
 from fastapi_crons_dashboard.assets import ASSETS
 
 
@@ -25,10 +26,11 @@ class Links:
         return f"{path}?{urlencode(given, doseq=True)}" if given else path
 
     def here(self, **changes: object) -> str:
-        """This page, with some of its query changed; None takes a parameter out."""
+        """This page, with some of its query changed; None takes a parameter out. What it says once is left out."""
         query: dict[str, object] = {}
         for name in self._request.query_params:
-            query[name] = self._request.query_params.getlist(name)
+            if name not in said.PARAMETERS:
+                query[name] = self._request.query_params.getlist(name)
         return self.to(self.page, {**query, **changes}, **self._request.path_params)
 
     def asset(self, name: str) -> str:

@@ -15,7 +15,14 @@ from starlette.exceptions import HTTPException
 
 from fastapi_crons.api import Asked, asked
 from fastapi_crons.clock import UTC
-from fastapi_crons.errors import CronsError, UnknownJobError, UnknownRunError
+from fastapi_crons.errors import (
+    CronsError,
+    InvalidArgumentError,
+    StoreError,
+    UnknownJobError,
+    UnknownRunError,
+)
+from fastapi_crons_dashboard import said
 from fastapi_crons_dashboard.links import Links
 from fastapi_crons_dashboard.rendering import render
 
@@ -27,7 +34,12 @@ _HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-_NOT_FOUND = (UnknownJobError, UnknownRunError)
+#: The status of what can't be shown or done. Of what is not listed, a change is refused (409), and a page is unavailable (503).
+_STATUSES: Mapping[type[CronsError], int] = {
+    UnknownJobError: 404,
+    UnknownRunError: 404,
+    InvalidArgumentError: 422,
+}
 
 EndpointT = TypeVar("EndpointT", bound=Callable[..., object])
 
@@ -50,7 +62,9 @@ class Shown:
 
     def page(self, template: str, /, status: int = 200, **values: object) -> HTMLResponse:
         """The page that a template makes of these values."""
-        return HTMLResponse(render(template, {"shown": self, "links": self.links, "now": self.now, **values}), status)
+        said_once = said.sentence(self.request.query_params)
+        given = {"shown": self, "links": self.links, "now": self.now, "said": said_once, **values}
+        return HTMLResponse(render(template, given), status)
 
 
 Showing = Annotated[Shown, Depends(Shown.by)]
@@ -72,7 +86,7 @@ class PageRoute(APIRoute):
                     request, 422, "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors())
                 )
             except CronsError as error:
-                response = _problem(request, 404 if isinstance(error, _NOT_FOUND) else 503, str(error))
+                response = _problem(request, _status_of(error, request), _words_of(error))
             for name, value in _HEADERS.items():
                 response.headers.setdefault(name, value)
             return response
@@ -80,8 +94,25 @@ class PageRoute(APIRoute):
         return handled
 
 
+def _status_of(error: CronsError, request: Request) -> int:
+    if isinstance(error, StoreError):
+        return 503
+    return _STATUSES.get(type(error), 503 if request.method == "GET" else 409)
+
+
+def _words_of(error: CronsError) -> str:
+    """What is said of an error. Those of stores may have addresses in them."""
+    return "the store does not answer; the log says why" if isinstance(error, StoreError) else str(error)
+
+
 def _problem(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    values = {"links": Links(request), "title": HTTPStatus(status).phrase, "detail": detail}
+    values = {
+        "links": Links(request),
+        "title": HTTPStatus(status).phrase if request.method == "GET" else "That was not done",
+        "detail": detail[:1].upper() + detail[1:],
+        "job_name": request.path_params.get("job_name") if status != 404 else None,
+        "refused": request.method != "GET",
+    }
     return HTMLResponse(render("problem.html", values), status, headers)
 
 

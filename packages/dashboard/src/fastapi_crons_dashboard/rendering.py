@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from fastapi_crons.clock import utc_datetime
+from fastapi_crons.run import reason_in_words
 from fastapi_crons_dashboard import times
-from fastapi_crons_dashboard.fates import FATES
+from fastapi_crons_dashboard.fates import FATES, TRIGGERS
 
 #: The pages that each page links to, and their words.
 NAVIGATION = (("overview", "Jobs"),)
+
+
+def pretty(text: str) -> str:
+    """JSON text on lines of its own; any other as it is."""
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text
 
 
 @cache
@@ -29,8 +40,14 @@ def _environment() -> Environment:
         relative=times.relative,
         absolute=times.absolute,
         iso=times.iso,
+        clock=times.clock,
+        pretty=pretty,
+        counted=times.counted,
+        reason=lambda ticks, details: reason_in_words(ticks, details=details),
+        instant=utc_datetime,
+        zone=times.zone,
     )
-    environment.globals.update(fates=FATES, navigation=NAVIGATION)
+    environment.globals.update(fates=FATES, triggers=TRIGGERS, navigation=NAVIGATION)
     return environment
 
 

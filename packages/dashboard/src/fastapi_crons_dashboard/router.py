@@ -5,16 +5,18 @@ from __future__ import annotations
 from itertools import count
 
 from fastapi import APIRouter
+from starlette.exceptions import HTTPException
 
+from fastapi_crons_dashboard.actions import add_actions
 from fastapi_crons_dashboard.assets import add_assets
 from fastapi_crons_dashboard.live import add_live
 from fastapi_crons_dashboard.page import Pages
-from fastapi_crons_dashboard.pages import overview
+from fastapi_crons_dashboard.pages import job, overview, run
 
 #: Numbers the dashboards of this process: each has names of routes of its own, as an app may have several.
 _numbers = count(1)
 
-_PAGES = (overview,)
+_PAGES = (overview, job, run)
 
 
 def add_pages(router: APIRouter, *, prefix: str = "") -> None:
@@ -22,6 +24,12 @@ def add_pages(router: APIRouter, *, prefix: str = "") -> None:
     pages = Pages(f"fastapi-crons-dashboard-{next(_numbers)}")
     for page in _PAGES:
         page.add_to(pages)
+    add_actions(pages)
     add_assets(pages)
     add_live(pages)
+
+    @pages.get("/{rest:path}", "unknown")
+    async def unknown(rest: str) -> None:
+        raise HTTPException(404, f"there is no page {rest!r}")
+
     router.include_router(pages.router, prefix=prefix, include_in_schema=False)

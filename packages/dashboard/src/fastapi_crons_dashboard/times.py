@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, tzinfo
+from zoneinfo import ZoneInfo
 
 from fastapi_crons.clock import UTC
 
@@ -24,6 +25,19 @@ def duration(seconds: float | None) -> str:
     return f"{whole} s"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 job`, `3 jobs`, `12,000 jobs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def zone(name: str) -> tzinfo:
+    """A time zone by its name; UTC where there is none of that name."""
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, KeyError):  # of a schedule that plugins or apps bring
+        return UTC
+
+
 def relative(instant: datetime, now: datetime) -> str:
     """How far an instant is from now: `in 5 min`, `3 h 2 min ago`."""
     away = (instant - now).total_seconds()
@@ -36,6 +50,11 @@ def relative(instant: datetime, now: datetime) -> str:
 def absolute(instant: datetime, zone: tzinfo | None = None) -> str:
     """An instant in a zone, UTC by default: `2026-03-01 02:00:00 UTC`."""
     return f"{instant.astimezone(zone or UTC):%Y-%m-%d %H:%M:%S %Z}"
+
+
+def clock(instant: datetime) -> str:
+    """The time of day (UTC), to the millisecond."""
+    return f"{instant.astimezone(UTC):%H:%M:%S}.{instant.microsecond // 1000:03}"
 
 
 def iso(instant: datetime) -> str:

@@ -1,17 +1,85 @@
-"""The overview: all jobs."""
+"""The overview: health, figures, and all jobs."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Literal
+
+from fastapi import Query
 from fastapi.responses import HTMLResponse
 
-from fastapi_crons_dashboard.page import Pages, Showing
+from fastapi_crons.run import Run
+from fastapi_crons.state.base import MissedQuery, RunQuery
+from fastapi_crons_dashboard.jobs import STATES, Found, JobRow, Sort, State, Wanted, counts_of, find, states_of
+from fastapi_crons_dashboard.page import Pages, Showing, Shown
+from fastapi_crons_dashboard.svg.strip import Strip
 
-#: How many jobs are on a page.
-PER_PAGE = 50
+#: The states that have a figure of their own.
+_TILES: tuple[State, ...] = ("running", "failing", "late", "paused", "due")
+#: How many of the jobs with overdue ticks are looked for.
+_MOST_LATE = 1_000
+#: How many runs are read to find the latest ones of the jobs on a page that did not complete.
+_LATEST = 200
+
+Text = Annotated[str, Query(max_length=1_000)]
+PageNumber = Annotated[int, Query(ge=1, le=1_000_000)]
 
 
 def add_to(pages: Pages) -> None:
     @pages.get("", "overview")
-    async def overview(shown: Showing) -> HTMLResponse:
-        jobs = await shown.management.jobs()
-        return shown.page("overview.html", live=True, jobs=jobs[:PER_PAGE])
+    async def overview(
+        shown: Showing,
+        q: Text = "",
+        tag: Text = "",
+        state: State | Literal[""] = "",
+        sort: Sort = "name",
+        backwards: bool = False,
+        page: PageNumber = 1,
+    ) -> HTMLResponse:
+        rows, late = await _rows(shown)
+        wanted = Wanted(q, tag, state or None, sort, backwards, page)
+        found = find(rows, wanted)
+        return shown.page(
+            "overview.html",
+            live=True,
+            found=await _with_runs(shown, found),
+            wanted=wanted,
+            jobs=len(rows),
+            tags=sorted({tag for row in rows for tag in row.view.job.tags}),
+            counts={**counts_of(rows), "late": late},
+            tiles=_TILES,
+            states=STATES,
+            health=shown.management.health(),
+        )
+
+
+async def _rows(shown: Shown) -> tuple[list[JobRow], int]:
+    """A row for each job, and how many jobs have overdue ticks."""
+    views, (unhandled, late) = await asyncio.gather(
+        shown.management.jobs(), shown.management.unhandled(MissedQuery(limit=_MOST_LATE), details=False)
+    )
+    names = {each.job for each in unhandled}
+    return [JobRow(view, states_of(view, names, shown.now)) for view in views], late
+
+
+async def _with_runs(shown: Shown, found: Found) -> Found:
+    """The same page with the latest runs, and the strips of ticks, of its jobs."""
+    latest, strips = await asyncio.gather(
+        _latest(shown, found.rows), strips_of(shown, [row.name for row in found.rows])
+    )
+    rows = (replace(row, last=latest.get(row.name), strip=strips.get(row.name)) for row in found.rows)
+    return found._replace(rows=tuple(rows))
+
+
+async def _latest(shown: Shown, rows: Sequence[JobRow]) -> dict[str, Run]:
+    """The latest runs of those jobs whose latest run did not complete: of the others it is known."""
+    names = [row.name for row in rows if row.view.status not in ("completed", "pending")]
+    runs = await shown.management.find_runs(RunQuery(names, limit=_LATEST)) if names else []
+    return {run.job: run for run in reversed(runs)}
+
+
+async def strips_of(shown: Shown, names: Sequence[str]) -> dict[str, Strip]:
+    """The strips of the last ticks of these jobs."""
+    return {}

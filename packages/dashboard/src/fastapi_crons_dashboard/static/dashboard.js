@@ -1,4 +1,4 @@
-// Keeps relative times fresh, and remembers how times and colours are shown.
+// Keeps relative times fresh, shows times in the zone that was chosen, remembers colours, copies texts.
 const root = document.documentElement;
 const stored = (name) => { try { return localStorage.getItem(`crons-${name}`) ?? ""; } catch { return ""; } };
 const store = (name, value) => { try { localStorage.setItem(`crons-${name}`, value); } catch { /* a browser that keeps nothing */ } };
@@ -11,5 +11,117 @@ function wireTheme() {
   choice.addEventListener("change", () => { store("theme", choice.value); apply(choice.value); });
 }
 
+// The same words as the server's, in times.py.
+const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+function duration(seconds) {
+  for (let i = 0; i < UNITS.length; i += 1) {
+    const [size, unit] = UNITS[i];
+    if (seconds < size && size > 1) continue;
+    const [smaller, name] = UNITS[i + 1] ?? [1, ""];
+    const rest = size > 1 ? Math.floor((seconds % size) / smaller) : 0;
+    return `${Math.floor(seconds / size)} ${unit}${rest ? ` ${rest} ${name}` : ""}`;
+  }
+  return "";
+}
+function relative(instant, now) {
+  const away = (instant - now) / 1000;
+  if (Math.abs(away) < 1) return "now";
+  const shown = duration(Math.round(Math.abs(away)));
+  return away > 0 ? `in ${shown}` : `${shown} ago`;
+}
+
+// The server's clock: that of this machine may be wrong.
+const ahead = Number(document.querySelector('meta[name="now"]')?.content ?? Date.now()) - Date.now();
+
+const two = (number) => String(number).padStart(2, "0");
+function inZone(date, zone) {
+  const parts = new Intl.DateTimeFormat("en-GB", {
+    timeZone: zone, timeZoneName: "short", hourCycle: "h23",
+    year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit",
+  }).formatToParts(date);
+  const of = Object.fromEntries(parts.map(({ type, value }) => [type, value]));
+  return `${of.year}-${of.month}-${of.day} ${two(of.hour)}:${of.minute}:${of.second} ${of.timeZoneName}`;
+}
+
+function freshen() {
+  const now = Date.now() + ahead;
+  for (const time of document.querySelectorAll("time:not(.exact)")) {
+    const text = relative(Date.parse(time.dateTime), now);
+    if (time.textContent !== text) time.textContent = text;
+  }
+}
+
+// What the server wrote is kept beside, to come back to.
+const written = new WeakMap();
+function showZone() {
+  const choice = stored("zone") || "page";
+  const zone = choice === "local" ? undefined : choice;
+  for (const time of document.querySelectorAll("time")) {
+    const exact = time.classList.contains("exact");
+    const before = written.get(time);
+    const shown = exact ? time.textContent : time.title;
+    const own = before && before.shown === shown && before.at === time.dateTime ? before.own : shown;
+    let text = own;
+    if (choice !== "page") {
+      text = inZone(new Date(time.dateTime), zone);
+      if (time.closest(".line")) text = text.slice(11, 19) + own.slice(8);
+    }
+    written.set(time, { own, shown: text, at: time.dateTime });
+    if (text === shown) continue;
+    if (exact) time.textContent = text; else time.title = text;
+  }
+}
+
+function wireZone() {
+  const choice = document.getElementById("zone-switch");
+  choice.value = stored("zone") || "page";
+  choice.addEventListener("change", () => { store("zone", choice.value); showZone(); });
+}
+
+function showButtons() {
+  for (const button of document.querySelectorAll("[data-copies][hidden]")) button.hidden = false;
+}
+async function copy(button) {
+  const text = document.getElementById(button.dataset.copies).textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+    button.textContent = "Copied";
+  } catch { // without https, browsers have no clipboard for pages
+    getSelection().selectAllChildren(document.getElementById(button.dataset.copies));
+    button.textContent = "Selected: press Ctrl+C";
+  }
+}
+document.addEventListener("click", (event) => {
+  const button = event.target.closest?.("[data-copies]");
+  if (button) copy(button);
+});
+
+// What is said once is not said again when the page is loaded again.
+function forgetSaid() {
+  const here = new URL(location.href);
+  if (!here.searchParams.has("said")) return;
+  here.searchParams.delete("said");
+  here.searchParams.delete("n");
+  history.replaceState(history.state, "", here);
+}
+
+// The end of a log that is followed stays in view, unless one has scrolled away from it.
+function keepEnd() {
+  const log = document.querySelector(".log[hx-sse\\:connect]");
+  if (!log) return;
+  let follows = true;
+  log.scrollTop = log.scrollHeight;
+  log.addEventListener("scroll", () => { follows = log.scrollTop + log.clientHeight > log.scrollHeight - 20; });
+  new MutationObserver(() => { showZone(); if (follows) log.scrollTop = log.scrollHeight; }).observe(log, { childList: true });
+}
+
+function all() { freshen(); showZone(); showButtons(); }
+
 for (const switches of document.querySelectorAll(".switches")) switches.hidden = false;
 wireTheme();
+wireZone();
+forgetSaid();
+keepEnd();
+all();
+setInterval(freshen, 1000);
+document.addEventListener("htmx:after:swap", all);

@@ -1,0 +1,31 @@
+"""What a page says once after a change: one of these sentences, which a link names. A link can bring in no other text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastapi_crons_dashboard.times import counted
+
+_SENTENCES = {
+    "started": "The run has started.",
+    "paused": "Paused on all instances, until it is resumed.",
+    "resumed": "Resumed with its next tick.",
+    "caught-up": "Resumed; the ticks of the pause are run as late ones.",
+    "not-paused": "It was not paused.",
+    "cancelling": "The run is being cancelled. Its record will say how it ended.",
+}
+_OF_MANY = {
+    "ran-many": "{} started.",
+    "paused-many": "{} paused on all instances, until they are resumed.",
+    "resumed-many": "{} resumed with their next ticks.",
+}
+#: The parameters of a link that name a sentence. Links to the same page leave them out.
+PARAMETERS = ("said", "n")
+
+
+def sentence(query: Mapping[str, str]) -> str | None:
+    """The sentence that the query of a link names; None where it names none."""
+    name, number = query.get("said", ""), query.get("n", "")
+    if name in _OF_MANY and number.isdecimal() and number.isascii() and len(number) < 6:
+        return _OF_MANY[name].format(counted(int(number), "job"))
+    return _SENTENCES.get(name)

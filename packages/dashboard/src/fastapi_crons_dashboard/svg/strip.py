@@ -1,0 +1,90 @@
+"""A strip of ticks, the latest at its right end: a mark for each, whose shape and colour say what became of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from fastapi_crons_dashboard.fates import FATES, Look
+
+#: The width of a mark's place, and the height of a strip, in the units of the drawing.
+STEP, HEIGHT = 6, 16
+#: The lines of each shape, relative to the left end of its place.
+_LINES = {
+    "disc": "v12",
+    "small": "m0 4v4",
+    "half": "m0 6v6m-1.5-9h3",
+    "ring": "m-1.5 4h3v4h-3z",
+    "cross": "m-2 2l4 8m-4 0l4-8",
+    "broken": "v4m0 4v4m-2-6h4",
+    "stop": "m-2 4h4v4h-4z",
+    "bar": "m-2 6h4",
+    "pause": "m-1.2 2v8m2.4 0v-8",
+    "gap": "v7m0 3v2",
+    "dot": "m-.5 6h1",
+}
+#: Shapes that are drawn with a thick line.
+_THICK = ("disc", "small")
+
+
+class StripTick(NamedTuple):
+    """A tick, what became of it (a name in `FATES`), and the id of its run, where it has one."""
+
+    instant: datetime
+    fate: str
+    run: str | None
+
+
+class Marks(NamedTuple):
+    """All marks of one look, as one path."""
+
+    path: str
+    tone: str
+    thick: bool
+
+
+class Strip(NamedTuple):
+    """A strip, as values that a template writes down."""
+
+    width: int
+    height: int
+    marks: tuple[Marks, ...]
+    summary: str
+    """What it shows, in words."""
+
+
+class Place(NamedTuple):
+    """The place of one tick in a strip."""
+
+    x: int
+    tick: StripTick
+    look: Look
+
+
+def strip(ticks: Sequence[StripTick], places: int = 60) -> Strip:
+    """The strip of these ticks, oldest first; fewer than it has places leave its left end empty."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for place in strip_places(ticks, places):
+        look = place.look
+        lines = f"M{place.x + STEP // 2} 2{_LINES[look.shape]}"
+        found.setdefault((look.shape, look.tone), []).append(lines)
+    marks = tuple(Marks("".join(lines), tone, shape in _THICK) for (shape, tone), lines in found.items())
+    return Strip(places * STEP, HEIGHT, marks, summary_of(ticks[-places:]))
+
+
+def strip_places(ticks: Sequence[StripTick], places: int = 60) -> list[Place]:
+    """Where each of the latest ticks is in a strip."""
+    shown = ticks[-places:]
+    first = places - len(shown)
+    return [Place((first + index) * STEP, tick, FATES[tick.fate]) for index, tick in enumerate(shown)]
+
+
+def summary_of(ticks: Sequence[StripTick]) -> str:
+    """How many ticks became what, the most frequent first: `Last 60 ticks: 57 completed, 3 failed`."""
+    if not ticks:
+        return "No ticks yet"
+    counts = Counter(FATES[tick.fate].word for tick in ticks).most_common()
+    of = "Last tick" if len(ticks) == 1 else f"Last {len(ticks)} ticks"
+    return f"{of}: {', '.join(f'{number} {word}' for word, number in counts)}"
