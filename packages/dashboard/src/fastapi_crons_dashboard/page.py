@@ -47,18 +47,20 @@ EndpointT = TypeVar("EndpointT", bound=Callable[..., object])
 class Shown:
     """A request for a page: who asks, and what all pages show."""
 
-    def __init__(self, request: Request, asked: Asked, why_read_only: str | None) -> None:
+    def __init__(self, request: Request, asked: Asked, why_read_only: str | None, signed_in: bool) -> None:
         self.request = request
         self.asked = asked
         self.management = asked.management
         self.links = Links(request)
         self.why_read_only = why_read_only
         """Why this client may only look; None for one that may change things."""
+        self.signed_in = signed_in
+        """Whether this client has a session that it can end."""
         self.now = datetime.fromtimestamp(self.management.crons.clock.now(), UTC)
 
     @classmethod
     async def by(cls, request: Request, asked: Annotated[Asked, Depends(asked)]) -> Shown:
-        return cls(request, asked, await asked.why_read_only())
+        return cls(request, asked, await asked.why_read_only(), await asked.signed_in())
 
     def page(self, template: str, /, status: int = 200, **values: object) -> HTMLResponse:
         """The page that a template makes of these values."""

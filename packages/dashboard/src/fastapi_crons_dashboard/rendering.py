@@ -10,11 +10,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.run import reason_in_words
-from fastapi_crons_dashboard import times
+from fastapi_crons_dashboard import instants, times
 from fastapi_crons_dashboard.fates import FATES, TRIGGERS
 
 #: The pages that each page links to, and their words.
-NAVIGATION = (("overview", "Jobs"),)
+NAVIGATION = (("overview", "Jobs"), ("timeline", "Timeline"), ("plan", "Plan"), ("instances", "Instances"))
 
 
 def pretty(text: str) -> str:
@@ -46,6 +46,9 @@ def _environment() -> Environment:
         reason=lambda ticks, details: reason_in_words(ticks, details=details),
         instant=utc_datetime,
         zone=times.zone,
+        instant_text=instants.instant_text,
+        wall=instants.wall,
+        on_the_wall=instants.on_the_wall,
     )
     environment.globals.update(fates=FATES, triggers=TRIGGERS, navigation=NAVIGATION)
     return environment

@@ -12,6 +12,7 @@ _SENTENCES = {
     "resumed": "Resumed with its next tick.",
     "caught-up": "Resumed; the ticks of the pause are run as late ones.",
     "not-paused": "It was not paused.",
+    "draining": "It claims nothing more from now on, or from its next heartbeat. What runs there goes on.",
     "cancelling": "The run is being cancelled. Its record will say how it ended.",
 }
 _OF_MANY = {

@@ -125,3 +125,9 @@ keepEnd();
 all();
 setInterval(freshen, 1000);
 document.addEventListener("htmx:after:swap", all);
+
+// A narrow page begins its timeline with now, which is in the middle.
+for (const timeline of document.querySelectorAll(".timeline")) {
+  const region = timeline.parentElement;
+  region.scrollLeft = (region.scrollWidth - region.clientWidth) / 2;
+}
