@@ -72,10 +72,21 @@ function showZone() {
   }
 }
 
+const DAYS = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+function showAxis() {
+  const choice = stored("zone") || "page";
+  for (const label of document.querySelectorAll(".axis text")) {
+    if (choice === "page") { label.textContent = label.dataset.text; continue; }
+    const shown = inZone(new Date(label.dataset.at), choice === "local" ? undefined : choice);
+    const day = `${DAYS[new Date(shown.slice(0, 10)).getUTCDay()]} ${shown.slice(8, 10)}`;
+    label.textContent = shown.slice(11, 16) === "00:00" ? day : shown.slice(11, 16);
+  }
+}
+
 function wireZone() {
   const choice = document.getElementById("zone-switch");
   choice.value = stored("zone") || "page";
-  choice.addEventListener("change", () => { store("zone", choice.value); showZone(); });
+  choice.addEventListener("change", () => { store("zone", choice.value); showZone(); showAxis(); });
 }
 
 function showButtons() {
@@ -115,7 +126,7 @@ function keepEnd() {
   new MutationObserver(() => { showZone(); if (follows) log.scrollTop = log.scrollHeight; }).observe(log, { childList: true });
 }
 
-function all() { freshen(); showZone(); showButtons(); }
+function all() { freshen(); showZone(); showAxis(); showButtons(); }
 
 for (const switches of document.querySelectorAll(".switches")) switches.hidden = false;
 wireTheme();

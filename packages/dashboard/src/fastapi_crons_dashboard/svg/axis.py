@@ -33,4 +33,4 @@ def labels(since: int, until: int, zone: tzinfo) -> Iterator[Label]:
             continue
         new_day = local.hour == local.minute == 0
         x = 100 * (instant - since) / (until - since)
-        yield Label(x, local, f"{local:%a %d %b}" if new_day else f"{local:%H:%M}", new_day)
+        yield Label(x, local, f"{local:%a %d}" if new_day else f"{local:%H:%M}", new_day)

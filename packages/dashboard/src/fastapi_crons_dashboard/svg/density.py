@@ -11,8 +11,8 @@ from fastapi_crons_dashboard.fates import FATES
 
 #: Into so many parts a span is cut.
 PARTS = 120
-#: How many heights there are: small differences are not shown.
-_LEVELS = 4
+#: How high a part is with at least such a share of what the fullest one has: small differences are not shown.
+_LEVELS = ((0.5, 1.0), (0.2, 0.6), (0.0, 0.3))
 
 
 class Stack(NamedTuple):
@@ -54,8 +54,9 @@ class Parts(NamedTuple):
         sums = [sum(each) for each in zip(self.good, self.held, self.bad, strict=True)]
         most = max(1, *sums)
 
-        def look(part: int) -> tuple[int, bool, bool]:
-            return round(_LEVELS * sums[part] / most), self.held[part] > 0, self.bad[part] > 0
+        def look(part: int) -> tuple[float, bool, bool]:
+            level = next(level for share, level in _LEVELS if sums[part] >= share * most) if sums[part] else 0
+            return level, self.held[part] > 0, self.bad[part] > 0
 
         for (level, _, _), group in groupby(range(PARTS), look):
             first, *rest = group
@@ -63,7 +64,7 @@ class Parts(NamedTuple):
             good, held, bad = (sum(each[first : last + 1]) for each in (self.good, self.held, self.bad))
             if good + held + bad:
                 begin, end = edge(self.since, self.until, first), edge(self.since, self.until, last + 1)
-                yield Stack(begin, end, good, held, bad, max(level, 1) / _LEVELS)
+                yield Stack(begin, end, good, held, bad, level)
 
 
 def edge(since: int, until: int, part: int) -> int:
