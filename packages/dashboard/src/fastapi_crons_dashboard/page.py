@@ -19,6 +19,7 @@ from fastapi_crons.errors import (
     CronsError,
     InvalidArgumentError,
     StoreError,
+    UnknownInstanceError,
     UnknownJobError,
     UnknownRunError,
 )
@@ -38,6 +39,7 @@ _HEADERS = {
 _STATUSES: Mapping[type[CronsError], int] = {
     UnknownJobError: 404,
     UnknownRunError: 404,
+    UnknownInstanceError: 404,
     InvalidArgumentError: 422,
 }
 

@@ -1,0 +1,89 @@
+"""The plan: what is due in the next hours, over all jobs, and what stands against it."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from httpx2 import AsyncClient
+
+from fastapi_crons import Crons
+from fastapi_crons.testing import VirtualClock
+from tests.integration.api.client import STRANGER
+from tests.integration.dashboard.conftest import ODD
+from tests.integration.dashboard.page import Page
+from tests.support import nothing
+
+
+async def test_what_is_due_and_what_a_pause_swallows(crons: Crons, dashboard: AsyncClient, clock: VirtualClock) -> None:
+    crons.cron("*/5 * * * *", name=ODD, tags=["<i>"])(nothing)
+    crons.cron("30 2 * * *", name="nightly", timezone="Europe/Berlin")(nothing)
+    crons.cron("0 0 1 1 *", name="yearly")(nothing)
+    await crons.start()
+    await crons.pause("nightly", actor="ops", note="the <b>disk</b> is full")
+    answer = await dashboard.get("/plan")
+    page = Page(answer)
+    assert "2 of 3 jobs are due until 2026-03-02 00:00:00 UTC" in page.text
+    assert "every 5 minutes, 288 times" in page.text
+    assert "1 paused job: nightly (one tick)" in page.text
+    assert "2026-03-01 02:30:00 CET" in page.text
+    assert "(the <b>disk</b> is full)" in page.text
+    assert "<b>disk" not in answer.text
+    stranger = Page(await dashboard.get("/plan", headers=STRANGER))
+    assert "disk" not in stranger.text
+    assert "1 paused job: nightly" in stranger.text
+    assert "1 of 3 jobs is due until 2026-03-01 01:00:00 UTC" in Page(await dashboard.get("/plan?hours=1")).text
+    assert "1 of 1 jobs is due" in Page(await dashboard.get("/plan?tag=%3Ci%3E")).text
+    assert "None of these jobs is due" in Page(await dashboard.get("/plan?q=yearly")).text
+    assert Page(await dashboard.get("/plan?hours=0"), 422).text
+    assert Page(await dashboard.get("/plan?hours=745"), 422).text
+
+
+async def test_clock_changes_collisions_and_crowds(crons: Crons, dashboard: AsyncClient, clock: VirtualClock) -> None:
+    clock.step(27.5 * 86_400)
+    crons.cron("30 2 * * *", name="berlin", timezone="Europe/Berlin")(nothing)
+    for number in range(50):
+        crons.cron("0 4 * * *", name=f"at four {number}", run_in="thread")(lambda: None)
+    await crons.start()
+    page = Page(await dashboard.get("/plan"))
+    assert "on 2026-03-29 the time from 02:00 to 03:00 does not come in Europe/Berlin" in page.text
+    assert "50 jobs are due, and 40 can run in threads at a time" in page.text
+    assert "50 ticks in the hour from Sun 29 Mar 04:00 , far more than in others" in page.text
+
+
+async def test_pages_of_fifty_jobs(crons: Crons, dashboard: AsyncClient) -> None:
+    for number in range(120):
+        crons.cron(f"{number % 60} * * * *", name=f"job {number:03}")(nothing)
+    await crons.start()
+    first = Page(await dashboard.get("/plan"))
+    assert "Page 1 of 3" in first.text
+    assert len(list(first.all("th", scope="row"))) == 50
+    last = Page(await dashboard.get(first.link("After →").partition("/dashboard")[2].replace("page=2", "page=3")))
+    assert len(list(last.all("th", scope="row"))) == 20
+
+
+async def test_the_same_as_csv_and_json(crons: Crons, dashboard: AsyncClient) -> None:
+    crons.cron("0 */6 * * *", name="=1+1", tags=["a"])(nothing)
+    crons.cron("0 0 * * *", name="daily", timezone="Asia/Kolkata")(nothing)
+    await crons.start()
+    await crons.pause("daily", note="a secret note")
+    page = Page(await dashboard.get("/plan?hours=48"))
+    table = await dashboard.get(page.link("CSV").partition("/dashboard")[2])
+    assert table.headers["content-type"] == "text/csv; charset=utf-8"
+    assert table.headers["content-disposition"] == 'attachment; filename="plan.csv"'
+    rows = list(csv.DictReader(io.StringIO(table.text)))
+    assert [(row["job"], row["first"], row["ticks"], row["standing"]) for row in rows] == [
+        ("'=1+1", "2026-03-01T06:00:00Z", "8", "runs"),  # no formula for spreadsheets
+        ("daily", "2026-03-01T18:30:00Z", "2", "paused"),
+    ]
+    found = (await dashboard.get(page.link("JSON").partition("/dashboard")[2])).json()
+    assert [job["job_name"] for job in found["jobs"]] == ["=1+1", "daily"]
+    assert [job["job_name"] for job in (await dashboard.get("/plan.json?tag=a")).json()["jobs"]] == ["=1+1"]
+    for path in ("/plan.csv", "/plan.json"):
+        assert "secret" in (await dashboard.get(path)).text
+        assert "secret" not in (await dashboard.get(path, headers=STRANGER)).text
+
+
+async def test_without_jobs_it_says_what_to_do(crons: Crons, dashboard: AsyncClient) -> None:
+    await crons.start()
+    assert "No jobs yet" in Page(await dashboard.get("/plan")).text

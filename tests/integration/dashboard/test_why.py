@@ -1,0 +1,117 @@
+"""Why: what became of any instant of a job."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from httpx2 import AsyncClient
+
+from fastapi_crons import Crons
+from fastapi_crons.schedules import Every
+from fastapi_crons.testing import VirtualClock
+from tests.integration.api.client import STRANGER
+from tests.integration.dashboard.conftest import ODD
+from tests.integration.dashboard.page import Page
+from tests.support import nothing, runs_of
+
+
+async def why(dashboard: AsyncClient, job: str, at: str = "", **options: object) -> Page:
+    query = f"?at={quote(at)}" if at else ""
+    return Page(await dashboard.get(f"/jobs/{quote(job, safe='')}/why{query}", **options))  # type: ignore[arg-type]
+
+
+async def test_a_tick_that_ran_is_told_with_its_run_and_its_neighbours(
+    crons: Crons, dashboard: AsyncClient, clock: VirtualClock
+) -> None:
+    crons.cron("0 * * * *", name=ODD)(nothing)
+    await crons.start()
+    await clock.advance(crons, hours=2, minutes=5)
+    page = await why(dashboard, ODD, "2026-03-01T01:00")
+    assert f"What became of {ODD} at 2026-03-01 01:00:00 UTC ?" in page.text
+    assert "It was run by worker-001, from 2026-03-01 01:00:00 UTC" in page.text
+    (first, _) = await runs_of(crons, ODD)
+    assert page.link(first.id[-8:]).endswith(f"/jobs/{quote(ODD, safe='')}/runs/{first.id}")
+    assert "The tick before : 2026-03-01 00:00:00 UTC" in page.text
+    after = page.link("The tick after")
+    following = Page(await dashboard.get(after.partition("/dashboard")[2]))
+    assert "at 2026-03-01 02:00:00 UTC" in following.text
+    # Without an instant, the newest tick is told.
+    assert "at 2026-03-01 02:00:00 UTC" in (await why(dashboard, ODD)).text
+    assert (await why(dashboard, ODD, "2026-03-01T01:30")).text.count("not due") == 2
+
+
+async def test_a_missed_tick_is_told_with_its_record_and_can_be_run_again(
+    crons: Crons, dashboard: AsyncClient, clock: VirtualClock
+) -> None:
+    @crons.cron("*/10 * * * *", name="slow")
+    async def slow() -> None:
+        await clock.sleep(15 * 60)
+
+    await crons.start()
+    await clock.advance(crons, minutes=35)
+    page = await why(dashboard, "slow", "2026-03-01T00:20:00Z")
+    assert "Because the job was still running" in page.text
+    assert "Not run 1 tick" in page.text
+    assert "2026-03-01 00:20:00 UTC by worker-001" in page.text
+    assert [field["value"] for field in page.all("input", name="tick")] == ["1772324400"]
+    running = await why(dashboard, "slow", "2026-03-01T00:30:00Z")
+    assert list(running.all("input", name="tick")) == []
+    assert list((await why(dashboard, "slow", "2026-03-01T00:40Z")).all("input", name="tick")) == []
+
+
+async def test_a_run_that_failed_is_shown_as_such_and_its_error_only_to_those_who_may_see_it(
+    crons: Crons, dashboard: AsyncClient, clock: VirtualClock
+) -> None:
+    @crons.cron("0 * * * *", name="job")
+    async def job() -> None:
+        raise ValueError("a <b>secret</b> error")
+
+    await crons.start()
+    await clock.advance(crons, hours=1)
+    answer = await dashboard.get("/jobs/job/why")
+    page = Page(answer)
+    assert list(page.all("article", class_="bad"))
+    assert "ValueError: a <b>secret</b> error" in page.text
+    assert "<b>secret" not in answer.text
+    stranger = await why(dashboard, "job", headers=STRANGER)
+    assert "secret" not in stranger.text
+    assert "which you are not shown" in stranger.text
+    assert list(stranger.all("input", name="tick")) == []
+
+
+async def test_instants_are_read_on_the_wall_clock_of_the_job(
+    crons: Crons, dashboard: AsyncClient, clock: VirtualClock
+) -> None:
+    crons.cron("30 2 * * *", name="berlin", timezone="Europe/Berlin")(nothing)
+    await crons.start()
+    assert "at 2026-03-02 02:30:00 CET" in (await why(dashboard, "berlin", "2026-03-02T02:30")).text
+    (field,) = (await why(dashboard, "berlin", "2026-03-02T01:30:00Z")).all("input", name="at")
+    assert field["value"] == "2026-03-02T02:30:00"
+    skipped = await why(dashboard, "berlin", "2026-03-29T02:30")
+    assert "2026-03-29T02:30 did not come in Europe/Berlin" in skipped.text
+    assert "at 2026-03-29 03:00:00 CEST" in skipped.text
+    twice = await why(dashboard, "berlin", "2026-10-25T02:30")
+    assert "at 2026-10-25 02:30:00 CEST" in twice.text
+    second = Page(await dashboard.get(twice.link("the second").partition("/dashboard")[2]))
+    assert "at 2026-10-25 02:30:00 CET" in second.text
+
+
+async def test_what_can_not_be_an_instant_or_a_job_is_refused(crons: Crons, dashboard: AsyncClient) -> None:
+    crons.cron("0 * * * *", name="job")(nothing)
+    await crons.start()
+    for wrong in ("<script>", "2026-13-01", "12345", "0001-01-01T00:00", "x" * 61):
+        refused = await dashboard.get(f"/jobs/job/why?at={quote(wrong)}")
+        assert Page(refused, 422).text
+        assert "<script>" not in refused.text
+    assert "nope" in Page(await dashboard.get("/jobs/nope/why"), 404).text
+
+
+async def test_a_job_whose_ticks_are_made_by_its_runs_has_no_neighbours(
+    crons: Crons, dashboard: AsyncClient, clock: VirtualClock
+) -> None:
+    crons.cron(Every(minutes=5, after="end"), name="after")(nothing)
+    await crons.start()
+    await clock.advance(crons, minutes=12)
+    page = await why(dashboard, "after")
+    assert "not known from the clock" in page.text
+    assert len(list(Page(await dashboard.get("/timeline?zoom=1h")).all("rect", class_="planned"))) == 2
