@@ -27,7 +27,7 @@ class Asset(NamedTuple):
 
 
 def _read(name: str) -> Asset:
-    content = files(__package__).joinpath("static", name).read_bytes()
+    content = files(__package__).joinpath("static").joinpath(name).read_bytes()
     return Asset(content, _KINDS[name.rpartition(".")[2]], hashlib.sha256(content).hexdigest()[:12])
 
 

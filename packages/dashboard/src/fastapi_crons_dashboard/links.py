@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from urllib.parse import urlencode
 
 from fastapi import Request
-from starlette.routing import NoMatchFound
 
 from fastapi_crons.api import path_of
 from fastapi_crons_dashboard import said
@@ -22,10 +21,7 @@ class Links:
 
     def to(self, page: str, /, query: Mapping[str, object] | None = None, **parameters: str) -> str:
         """The path of a page, with a query. A proxy may have changed the host, so that the link has none."""
-        try:
-            path = path_of(self._request, f"{self._dashboard}:{page}", **parameters)
-        except NoMatchFound:  # until all pages are there
-            return "#"
+        path = path_of(self._request, f"{self._dashboard}:{page}", **parameters)
         given = {name: value for name, value in (query or {}).items() if value not in (None, "", ())}
         return f"{path}?{urlencode(given, doseq=True)}" if given else path
 

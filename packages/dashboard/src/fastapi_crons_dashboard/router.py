@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import count
 
 from fastapi import APIRouter
+from fastapi.params import Depends
 from starlette.exceptions import HTTPException
 
+from fastapi_crons import Crons
+from fastapi_crons.api import get_guarded_router
 from fastapi_crons_dashboard.actions import add_actions
 from fastapi_crons_dashboard.assets import add_assets
 from fastapi_crons_dashboard.live import add_live
@@ -33,3 +37,17 @@ def add_pages(router: APIRouter, *, prefix: str = "") -> None:
         raise HTTPException(404, f"there is no page {rest!r}")
 
     router.include_router(pages.router, prefix=prefix, include_in_schema=False)
+
+
+def get_dashboard_router(
+    crons: Crons | None = None,
+    *,
+    dependencies: Sequence[Depends] | None = None,
+    change_dependencies: Sequence[Depends] | None = None,
+) -> APIRouter:
+    """The dashboard, to include in an app under any prefix: where it should not be below the management API's.
+
+    The parameters are those of `get_cron_router`, and guard the pages as they guard its endpoints. Raises
+    `ConfigurationError` as it does.
+    """
+    return get_guarded_router(add_pages, crons, dependencies=dependencies, change_dependencies=change_dependencies)

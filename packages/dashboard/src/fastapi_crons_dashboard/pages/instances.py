@@ -10,10 +10,11 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.datastructures import ImmutableMultiDict
 
 from fastapi_crons.api import form
+from fastapi_crons.engine.drain import RunLeft
 from fastapi_crons.errors import InvalidArgumentError
 from fastapi_crons.locking.base import LiveInstance
 from fastapi_crons.locking.instance import DRAIN, DRAINING
-from fastapi_crons.management.drains import DrainView, RunLeft
+from fastapi_crons.management.drains import DrainView
 from fastapi_crons.management.views import SchedulerView
 from fastapi_crons_dashboard.page import Pages, Showing
 from fastapi_crons_dashboard.settings import settings_of

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.job import CronJob
-from fastapi_crons.management.explain import TickFate
+from fastapi_crons.management.fates.explain import TickFate
 from fastapi_crons.management.made_ticks import is_made
 from fastapi_crons.run import reason_in_words
 from fastapi_crons.schedule.due import newest_tick, tick_source
