@@ -112,7 +112,7 @@ def _words_of(error: CronsError) -> str:
 def _problem(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     values = {
         "links": Links(request),
-        "title": HTTPStatus(status).phrase if request.method == "GET" else "That was not done",
+        "title": HTTPStatus(status).phrase if request.method == "GET" else "Refused",
         "detail": detail[:1].upper() + detail[1:],
         "job_name": request.path_params.get("job_name") if status != 404 else None,
         "refused": request.method != "GET",
