@@ -11,6 +11,7 @@ from httpx2 import ASGITransport, AsyncClient
 
 from fastapi_crons import Crons, get_cron_router
 from tests.conftest import MakeCrons
+from tests.integration.dashboard.browsing import Dashboard
 
 #: A name that has to be escaped in addresses, in HTML, and in attributes.
 ODD = 'a:b *%ü<script>"&'
@@ -29,3 +30,10 @@ async def dashboard(crons: Crons) -> AsyncIterator[AsyncClient]:
     url = "http://localhost:8000/api/dashboard"
     async with AsyncClient(transport=ASGITransport(app), base_url=url, headers={"Accept": "text/html"}) as client:
         yield client
+
+
+@pytest_asyncio.fixture
+async def pages(crons: Crons) -> AsyncIterator[Dashboard]:
+    """The same, as a person follows its links and sends its forms."""
+    async with Dashboard(crons) as pages:
+        yield pages

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from httpx2 import Response
 
 _VOID = {"meta", "link", "input", "br", "hr", "img"}
+_CELLS = ("td", "th")
 Attributes = dict[str, str | None]
 
 
@@ -22,6 +23,7 @@ class Page(HTMLParser):
         self._open: list[str] = []
         self._words: list[str] = []
         self._link: list[tuple[str, list[str]]] = []
+        self._rows: list[list[list[str]]] = []
         self.links: list[tuple[str, str]] = []
         """The address and the words of each."""
         self.feed(answer.text)
@@ -50,9 +52,31 @@ class Page(HTMLParser):
         """The address of the first link with these words."""
         return next(href for href, said in self.links if said == words)
 
+    def href(self, part: str) -> str:
+        """The first address that has this part."""
+        return next(href for href, _ in self.links if part in href)
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """The texts of the cells of its tables, the rows of headings left out."""
+        rows = [[" ".join(" ".join(cell).split()) for cell in row] for row in self._rows]
+        headings = [tag for tag, _ in self.elements if tag in ("thead", "tr")]
+        first = {headings[:index].count("tr") for index, tag in enumerate(headings) if tag == "thead"}
+        return [row for index, row in enumerate(rows) if index not in first]
+
+    @property
+    def actions(self) -> list[str]:
+        """Where its forms and buttons send what changes something."""
+        forms = [str(form["action"]) for form in self.all("form", method="post")]
+        return forms + [str(button["formaction"]) for button in self.all("button") if "formaction" in button]
+
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = dict(attrs)
         self.elements.append((tag, attributes))
+        if tag == "tr":
+            self._rows.append([])
+        if tag in _CELLS:
+            self._rows[-1].append([])
         if tag not in _VOID:
             self._open.append(tag)
         if tag == "a" and attributes.get("href"):
@@ -69,5 +93,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self._words.append(data)
+        if any(cell in self._open for cell in _CELLS):
+            self._rows[-1][-1].append(data)
         if self._link:
             self._link[-1][1].append(data)

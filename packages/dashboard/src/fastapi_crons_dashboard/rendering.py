@@ -41,6 +41,7 @@ def _environment() -> Environment:
         absolute=times.absolute,
         iso=times.iso,
         clock=times.clock,
+        localised=times.localised,
         pretty=pretty,
         counted=times.counted,
         reason=lambda ticks, details: reason_in_words(ticks, details=details),

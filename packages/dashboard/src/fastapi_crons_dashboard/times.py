@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, tzinfo
 from zoneinfo import ZoneInfo
 
 from fastapi_crons.clock import UTC
 
+_INSTANT = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?\+00:00")
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
@@ -50,6 +52,11 @@ def relative(instant: datetime, now: datetime) -> str:
 def absolute(instant: datetime, zone: tzinfo | None = None) -> str:
     """An instant in a zone, UTC by default: `2026-03-01 02:00:00 UTC`."""
     return f"{instant.astimezone(zone or UTC):%Y-%m-%d %H:%M:%S %Z}"
+
+
+def localised(text: str, zone: tzinfo | None = None) -> str:
+    """A text of core's, with its instants in a zone: `2026-03-01T02:00:00+00:00` becomes `2026-03-01 02:00:00 UTC`."""
+    return _INSTANT.sub(lambda found: absolute(datetime.fromisoformat(found[0]), zone), text)
 
 
 def clock(instant: datetime) -> str:
