@@ -126,7 +126,8 @@ from fastapi_crons import Crons
 async def main():
     crons = Crons()
     await crons.start()
-    print(type(crons.engine.state).__name__, sorted((p.name, p.version) for p in crons.plugins.list())[1])
+    (jsonl,) = [plugin for plugin in crons.plugins.list() if plugin.name == 'jsonl']
+    print(type(crons.engine.state).__name__, jsonl.name, jsonl.version)
     await crons.stop()
 asyncio.run(main())
 """
@@ -137,7 +138,7 @@ def test_a_plugin_of_somebody_else_is_found_used_and_can_be_disabled(
 ) -> None:
     monkeypatch.setenv("CRON_STATE_BACKEND", "jsonl")
     done = run(with_everything, "-c", _USE_PLUGIN)
-    assert done.stdout == "JsonlStateBackend ('jsonl', '0.1.0')\n"
+    assert done.stdout == "JsonlStateBackend jsonl 0.1.0\n"
     monkeypatch.setenv("CRON_DISABLED_PLUGINS", "jsonl, cli")
     refused = run(with_everything, "-c", _USE_PLUGIN, check=False)
     assert "CRON_STATE_BACKEND='jsonl'" in refused.stderr.splitlines()[-1]
