@@ -53,6 +53,13 @@ def test_what_failed_since_yesterday(fastapi_crons: Cli) -> None:
     assert fastapi_crons("runs", "--failed").exit_code == 0
 
 
+@pytest.mark.parametrize("command", ["runs", "missed", "stats", "plan", "list-jobs"])
+def test_a_tag_that_no_job_has_is_refused(fastapi_crons: Cli, project: Path, command: str) -> None:
+    said = refused(fastapi_crons(command, "--tag", "backups", "--tag", "backup"))
+    assert said == "Error: no job has the tag 'backups'; did you mean 'backup'?"
+    assert refused(fastapi_crons(command, "--tag", "x")) == "Error: no job has the tag 'x'; there are: 'backup'"
+
+
 @pytest.mark.usefixtures("ran")
 def test_pages_by_short_ids(fastapi_crons: Cli) -> None:
     page = fastapi_crons("runs", "--limit", "2")

@@ -237,14 +237,14 @@ def check_name(crons: Crons, name: str) -> None:
 
     if crons.get_job(name) is None:
         near = get_close_matches(name, crons.jobs.names())
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "fastapi-crons list-jobs shows all jobs"
+        hint = f"did you mean {_either(near)}?" if near else "fastapi-crons list-jobs shows all jobs"
         raise UnknownJobError(f"there is no job named {name!r}; {hint}")
 
 
 def check_names(session: Session, jobs: Sequence[str] | None, tags: Sequence[str] | None) -> list[str] | None:
     """The names of those of these jobs that have all of these tags; None where all jobs are meant.
 
-    Raises `UnknownJobError` for an unknown name, and `NoAppError` where tags are given, and there is no app.
+    Raises `UnknownJobError` for an unknown name, and as `check_tags`.
     """
     for name in jobs or ():
         check_name(session.crons, name)
@@ -253,9 +253,23 @@ def check_names(session: Session, jobs: Sequence[str] | None, tags: Sequence[str
 
 
 def check_tags(session: Session, tags: Sequence[str] | None) -> None:
-    """Raises `NoAppError` where tags are given, and there is no app."""
+    """Raises `NoAppError` where tags are given, and there is no app, and `InvalidArgumentError` for one that no job has."""
+    from difflib import get_close_matches
+
+    from fastapi_crons.errors import InvalidArgumentError
+
     if tags and not session.has_app:
         raise NoAppError("only the app knows tags, and no app was found here; name it with --app module:attribute")
+    known = sorted({tag for job in session.crons.get_jobs() for tag in job.tags})
+    for tag in tags or ():
+        if tag not in known:
+            near = get_close_matches(tag, known)
+            hint = f"did you mean {_either(near)}?" if near else f"there are: {', '.join(map(repr, known)) or 'none'}"
+            raise InvalidArgumentError(f"no job has the tag {tag!r}; {hint}")
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(map(repr, names))
 
 
 async def _register_known_jobs(management: Management) -> bool:
