@@ -26,6 +26,7 @@ from fastapi_crons_dashboard.definition import (
 from fastapi_crons_dashboard.jobs import schedule_in_words
 from fastapi_crons_dashboard.page import Pages, Showing, Shown
 from fastapi_crons_dashboard.svg.days import chart
+from fastapi_crons_dashboard.svg.strip import PLACES, strip_places, strip_tick
 from fastapi_crons_dashboard.times import zone
 
 #: How many runs, and how many records of missed ticks, are on a page.
@@ -55,11 +56,14 @@ def add_to(pages: Pages) -> None:
         asked = shown.management
         view = await asked.job(job_name)
         statuses, ticks = (status,) if status else (), ticks_to_come(view.job, shown.now)
-        known, instances, plan, stats, runs, missed = await asyncio.gather(
+        known, instances, fates, plan, stats = await asyncio.gather(
             asked.known_jobs([job_name]),
             asked.instances(),
+            asked.fates([job_name], last=PLACES),
             asked.plan(until=end_of_plan(ticks, shown.now), jobs=[job_name]),
             asked.stats([job_name], days=days),
+        )
+        runs, missed = await asyncio.gather(
             asked.find_runs(RunQuery((job_name,), statuses, before=before, limit=RUNS + 1)),
             asked.find_missed(MissedQuery((job_name,), before=missed_before, limit=MISSED + 1)),
         )
@@ -79,6 +83,7 @@ def add_to(pages: Pages) -> None:
                 *(effects_of_changes(view.job, shown.now, ticks[-1]) if ticks else ()),
                 *_notes(plan, shown),
             ],
+            places=strip_places([strip_tick(mark) for mark in fates[job_name]], len(fates[job_name])),
             whole=stats[0].whole,
             chart=chart(stats[0].days),
             days=days,

@@ -14,7 +14,7 @@ from fastapi_crons.run import Run
 from fastapi_crons.state.base import MissedQuery, RunQuery
 from fastapi_crons_dashboard.jobs import STATES, Found, JobRow, Sort, State, Wanted, counts_of, find, states_of
 from fastapi_crons_dashboard.page import Pages, Showing, Shown
-from fastapi_crons_dashboard.svg.strip import Strip
+from fastapi_crons_dashboard.svg.strip import PLACES, Strip, strip, strip_tick
 
 #: The states that have a figure of their own.
 _TILES: tuple[State, ...] = ("running", "failing", "late", "paused", "due")
@@ -43,7 +43,7 @@ def add_to(pages: Pages) -> None:
         found = find(rows, wanted)
         return shown.page(
             "overview.html",
-            live=True,
+            live=_pace(len(rows)),
             found=await _with_runs(shown, found),
             wanted=wanted,
             jobs=len(rows),
@@ -53,6 +53,11 @@ def add_to(pages: Pages) -> None:
             states=STATES,
             health=shown.management.health(),
         )
+
+
+def _pace(jobs: int) -> str:
+    """How often an open page is made anew at most: the more jobs there are, the more it takes."""
+    return "1s" if jobs <= 500 else "5s" if jobs <= 5_000 else "15s"
 
 
 async def _rows(shown: Shown) -> tuple[list[JobRow], int]:
@@ -66,9 +71,7 @@ async def _rows(shown: Shown) -> tuple[list[JobRow], int]:
 
 async def _with_runs(shown: Shown, found: Found) -> Found:
     """The same page with the latest runs, and the strips of ticks, of its jobs."""
-    latest, strips = await asyncio.gather(
-        _latest(shown, found.rows), strips_of(shown, [row.name for row in found.rows])
-    )
+    latest, strips = await asyncio.gather(_latest(shown, found.rows), _strips(shown, found.rows))
     rows = (replace(row, last=latest.get(row.name), strip=strips.get(row.name)) for row in found.rows)
     return found._replace(rows=tuple(rows))
 
@@ -80,6 +83,7 @@ async def _latest(shown: Shown, rows: Sequence[JobRow]) -> dict[str, Run]:
     return {run.job: run for run in reversed(runs)}
 
 
-async def strips_of(shown: Shown, names: Sequence[str]) -> dict[str, Strip]:
+async def _strips(shown: Shown, rows: Sequence[JobRow]) -> dict[str, Strip]:
     """The strips of the last ticks of these jobs."""
-    return {}
+    fates = await shown.management.fates([row.name for row in rows], last=PLACES)
+    return {name: strip([strip_tick(mark) for mark in marks]) for name, marks in fates.items() if marks}

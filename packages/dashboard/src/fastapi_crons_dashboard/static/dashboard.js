@@ -135,7 +135,13 @@ forgetSaid();
 keepEnd();
 all();
 setInterval(freshen, 1000);
-document.addEventListener("htmx:after:swap", all);
+document.addEventListener("htmx:after:swap", (event) => {
+  all();
+  // A form that was sent, and not refused, begins anew: its note is not for the next change.
+  const { sourceElement: source, response } = event.detail?.ctx ?? {};
+  const form = source?.closest?.("form[method=post]");
+  if (form && response?.status < 400) form.reset();
+});
 
 // A narrow page begins its timeline with now, which is in the middle.
 for (const timeline of document.querySelectorAll(".timeline")) {
