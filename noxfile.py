@@ -63,23 +63,36 @@ OLDEST_HERE = interpreters()[0]
 #: Most tests wait for something; a file's tests share what they have set up. Folders come in their order: whole programs before
 #: the many short files of `unit` and `virtual_time`, which keep all processes busy to the end.
 TOGETHER = ["-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
-#: What other interpreters and other versions of dependencies may change.
+#: Without what `once` marks: on another interpreter, or with other versions of dependencies, it comes out the same.
 LIGHT = ["-m", "not slow and not full and not once", "--hypothesis-profile", "light"]
-#: The tests of the code itself, in this process; the others run whole programs.
-OF_THE_CODE = ["tests/unit", "tests/virtual_time", "tests/integration"]
-#: Of the files in `ticks`: starts on each store, that each tick has one fate, and time zones, which an interpreter brings.
-TICKS_ELSEWHERE = {"test_at_start.py", "test_each_tick_once.py", "test_foreign_schedules.py", "test_schedules.py"}
-#: Only `tests` runs these: their outcome is our own arithmetic on a virtual clock, or default methods of the contracts.
-OWN_ARITHMETIC = [
-    "--ignore=tests/virtual_time/answers",
-    "--ignore=tests/virtual_time/plan",
-    *(
-        f"--ignore=tests/virtual_time/ticks/{file.name}"
-        for file in sorted((ROOT / "tests/virtual_time/ticks").glob("test_*.py"))
-        if file.name not in TICKS_ELSEWHERE
+
+
+def named(folder: str, *names: str) -> list[str]:
+    """The files of these names, wherever they are below a folder."""
+    return [str(path) for name in names for path in sorted((ROOT / "tests" / folder).rglob(f"test_{name}.py"))]
+
+
+#: What another interpreter may change: contexts, tasks, threads, tracebacks, signatures, time zones, SQLite. The rest of
+#: `virtual_time` is our own arithmetic.
+OF_THE_INTERPRETER = [
+    "tests/unit",
+    *(f"tests/virtual_time/{folder}" for folder in ("hooks", "logs", "runs")),
+    *named("virtual_time", "at_start", "each_tick_once", "foreign_schedules", "schedules"),
+    *named("virtual_time", "arguments", "dependencies", "parts", "real_waits", "start_stop", "stops", "unforeseen"),
+    "tests/integration/sqlite",
+    *named("integration", "events", "process_jobs"),
+]
+#: What older dependencies may change, too: frameworks, clients, the command line. A few of its files stand for all commands and
+#: endpoints.
+OF_DEPENDENCIES = [
+    "tests/integration/redis",
+    *named(
+        "integration", "contracts", "failing_calls", "fastapi_life", "groups", "moving", "reloads", "which_scheduler"
     ),
-    "--deselect=tests/integration/test_contracts.py::TestPlainLock",
-    "--deselect=tests/integration/test_contracts.py::TestPlainState",
+    *named(
+        "integration/api", "access", "health", "jobs", "manual_runs", "paths", "plugins", "requests", "runs", "sockets"
+    ),
+    *named("integration/cli", "finding_the_app", "output", "running", "settings"),
 ]
 # The oldest one and the newest of the others stand for those in between, which can be asked for by name.
 nox.options.sessions = [
@@ -120,9 +133,9 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=OTHERS or None)
 def tests_elsewhere(session: nox.Session) -> None:
-    """On another interpreter, the tests of the code itself that it may change; the others are run on this one."""
+    """On another interpreter, the tests that it may change; the others are run on this one."""
     session.install("-r", "tests/requirements.txt")
-    session.run("pytest", *OF_THE_CODE, *OWN_ARITHMETIC, *TOGETHER, *LIGHT, *session.posargs)
+    session.run("pytest", *OF_THE_INTERPRETER, *TOGETHER, *LIGHT, *session.posargs)
 
 
 @nox.session(python=OLDEST_HERE)
@@ -131,7 +144,7 @@ def lowest(session: nox.Session) -> None:
     constraints = Path(session.create_tmp()) / "lowest.txt"
     constraints.write_text("".join(f"{line}\n" for line in lowest_versions()), encoding="utf-8")
     session.install("-r", "tests/requirements.txt", "-c", str(constraints))
-    session.run("pytest", *OF_THE_CODE, *OWN_ARITHMETIC, *TOGETHER, *LIGHT, *session.posargs)
+    session.run("pytest", *OF_THE_INTERPRETER, *OF_DEPENDENCIES, *TOGETHER, *LIGHT, *session.posargs)
 
 
 def lowest_versions() -> list[str]:

@@ -60,7 +60,10 @@ def _expressions() -> Iterator[Expression]:
 
 
 def _in_module(path: Path) -> Iterator[Expression]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    source = path.read_text(encoding="utf-8")
+    if re.search(r"\bre\.|pattern=|regex=", source) is None:
+        return  # each worker looks for them
+    tree = ast.parse(source)
     module = ".".join(path.with_suffix("").parts[path.parts.index("src") + 1 :]).removesuffix(".__init__")
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
