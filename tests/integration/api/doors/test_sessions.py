@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import Depends, FastAPI, Header, HTTPException
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from starlette.types import Receive, Scope, Send
@@ -16,6 +16,7 @@ from fastapi_crons import CronConfig, Crons, get_cron_router
 from fastapi_crons.api import local_path
 from fastapi_crons.api.doors.sessions import LASTS, Sessions
 from fastapi_crons.api.throttle import DELAY, WRONG
+from fastapi_crons.clock import SystemClock
 from fastapi_crons.state import MemoryStateBackend
 from fastapi_crons.testing import VirtualClock
 from tests import seam
@@ -158,6 +159,17 @@ def test_a_form_that_is_sent_when_its_session_is_over_leads_to_the_login_page_an
     assert (to.path, parse_qs(to.query).get("next", [""])) == ("/api/site/login", [page])
 
 
+def test_who_is_refused_by_the_app_is_not_sent_to_the_login_page(serve: Serve) -> None:
+    def refused() -> None:
+        raise HTTPException(401, "ask the night shift")
+
+    client = serve(change_dependencies=[Depends(refused)])
+    sign_in(client)
+    answer = client.post("/api/site/change", headers=PAGE | HERE)
+    assert (answer.status_code, answer.json()["detail"]) == (401, "ask the night shift")
+    assert client.get("/api/site/page/x", headers=PAGE).status_code == 200
+
+
 def test_an_open_route_needs_no_token_and_shows_no_details(serve: Serve) -> None:
     client = serve()
     for headers in ({}, PAGE, {"authorization": "Bearer nonsense"}):
@@ -170,8 +182,6 @@ def test_an_open_route_needs_no_token_and_shows_no_details(serve: Serve) -> None
 
 
 def test_dependencies_of_the_app_guard_open_routes(serve: Serve) -> None:
-    from fastapi import Depends, Header, HTTPException
-
     def known(x_key: str = Header("")) -> None:
         if not x_key:
             raise HTTPException(403, "unknown key")
@@ -220,7 +230,6 @@ def page_with(client: TestClient, *cookies: str) -> int:
 @pytest.fixture
 def at_noon(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The time that the scheduler's clock says, which may be set."""
-    from fastapi_crons.clock import SystemClock
 
     class Noon:
         now = NOW

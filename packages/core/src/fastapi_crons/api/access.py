@@ -47,6 +47,10 @@ class Admitted:
     """Who asks, where that is known."""
 
 
+class TokenWantedError(HTTPException):
+    """A request has neither the token nor a session."""
+
+
 class Access:
     """The access rules of one router, as one scheduler's settings have them.
 
@@ -69,7 +73,7 @@ class Access:
         """
         cross_site = _is_cross_site(connection)
         if entry.open:
-            admitted = Admitted(False, _CROSS_SITE if cross_site else _NOBODY)
+            admitted = Admitted(details=False, read_only=_CROSS_SITE if cross_site else _NOBODY)
             refused = _CROSS_SITE if cross_site else None
         else:
             session = None if self._token is None else await self._with_token(connection, now)
@@ -78,7 +82,7 @@ class Access:
             refused = _CROSS_SITE if cross_site else local_only
             # An app may allow pages of other sites to read its answers, in a browser on this machine.
             details = not self._unguarded or refused is None
-            admitted = Admitted(details, refused, self._actor(connection, session))
+            admitted = Admitted(details=details, read_only=refused, actor=self._actor(connection, session))
         if is_change(connection):
             if refused is not None:
                 raise HTTPException(403, refused)
@@ -118,14 +122,14 @@ class Access:
         return safe_text(printable(given), _ACTOR_CHARS) if behind_credentials else None
 
     async def _with_token(self, connection: HTTPConnection, now: float) -> Session | None:
-        """The session of a client that has one. Raises a 401 for one that has neither a session nor the token."""
+        """The session of a client that has one. Raises `TokenWantedError` for one that has neither session nor token."""
         session = await self.session(connection, now)
         given = connection.headers.get("authorization")
         if session is None:
             scheme, _, token = (given or "").partition(" ")
             sent = _sent(token.strip(" ")) if scheme.lower() == "bearer" else b""
             if given is None or not await self.is_token(sent, connection):
-                raise HTTPException(
+                raise TokenWantedError(
                     401,
                     "send the token of CRON_API_TOKEN as 'Authorization: Bearer …'",
                     {"WWW-Authenticate": "Bearer"},

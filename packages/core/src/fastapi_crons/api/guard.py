@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from fastapi_crons.api.access import Access, is_change, is_same_origin
+from fastapi_crons.api.access import Access, TokenWantedError, is_change, is_same_origin
 from fastapi_crons.api.access_notices import Notices
 from fastapi_crons.api.doors.changes import ChangeGuards
 from fastapi_crons.api.doors.entry import Entry, Login, asked_path, page_of_form
@@ -155,7 +155,7 @@ class Guard:
             if changes and not entry.open:
                 await self.changes.check(connection)
         except HTTPException as error:
-            if error.status_code == 401 and entry.login is not None and _is_page(connection):
+            if isinstance(error, TokenWantedError) and entry.login is not None and _is_page(connection):
                 raise _to(entry.login, connection) from None
             # Not every server can answer a websocket with an HTTP status.
             if connection.scope["type"] == "http" or "websocket.http.response" in connection.scope.get(
@@ -164,16 +164,16 @@ class Guard:
                 raise
             raise WebSocketException(_POLICY, str(error.detail)) from None
         connection.scope[_ASKED] = Asked(
-            Management(crons),
-            may.details,
-            may.actor,
-            may.read_only,
-            access,
-            entry,
-            crons.clock,
-            connection,
-            self,
-            changes or entry.open,
+            management=Management(crons),
+            details=may.details,
+            actor=may.actor,
+            _read_only=may.read_only,
+            _asked_app=changes or entry.open,
+            _access=access,
+            _entry=entry,
+            _clock=crons.clock,
+            _connection=connection,
+            _guard=self,
         )
 
 
