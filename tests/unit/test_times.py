@@ -10,6 +10,7 @@ import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastapi_crons_cli.ticks import tick_at
 from fastapi_crons_cli.times import EXAMPLES, Time
 
 UTC = timezone.utc
@@ -128,3 +129,23 @@ def test_times_too_far_away_are_refused(text: str) -> None:
 
 def test_what_a_shell_offers_can_be_given() -> None:
     assert [Time.given(text).text for text in EXAMPLES] == list(EXAMPLES)
+
+
+@pytest.mark.parametrize("text", ["2025-10-26 02:30", "yesterday 02:30"])
+def test_of_a_tick_in_the_hour_that_is_there_twice_it_has_to_be_said_which_one_is_meant(text: str) -> None:
+    day_after = datetime(2025, 10, 27, 9, tzinfo=UTC).timestamp()
+    with pytest.raises(
+        typer.BadParameter, match=r"twice in .*: 2025-10-26T02:30:00\+02:00 or 2025-10-26T02:30:00\+01:00"
+    ):
+        tick_at(Time.given(text), BERLIN, day_after)
+
+
+@pytest.mark.parametrize("text", ["2026-03-29 02:30", "today 02:30"])
+def test_of_a_tick_in_the_hour_that_is_skipped_it_is_said_when_it_ends(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match=r"does not exist in .*: .* to 2026-03-29T03:00:00\+02:00"):
+        tick_at(Time.given(text), BERLIN, NOW.timestamp())
+
+
+def test_a_day_whose_midnight_is_skipped_begins_all_the_same() -> None:
+    now = datetime(2026, 3, 29, 9, tzinfo=UTC).timestamp()
+    assert tick_at(Time.given("today"), "Asia/Beirut", now).isoformat() == "2026-03-29T01:00:00+03:00"

@@ -10,21 +10,25 @@ from fastapi_crons_cli.times import Time
 
 
 def tick_at(time: Time, zone: str, now: float) -> datetime:
-    """The instant of a time; without an offset it is read in the zone.
+    """The instant of a time; without an offset it is read in the zone, and a day is its beginning.
 
     Raises `typer.BadParameter` for a time that a clock change repeats or skips: which of two ticks is meant has to be said.
     """
     from zoneinfo import ZoneInfo
 
-    if time.moment is None or time.moment.tzinfo is not None:
+    given = time.wall(zone, now)
+    is_day = time.days_ago is not None and time.of_day is None
+    if given is None or is_day:
         return time.instant(zone, now)
-    given = time.moment.replace(microsecond=0)
     first, second = (given.replace(fold=fold, tzinfo=ZoneInfo(zone)) for fold in (0, 1))
     if first.utcoffset() == second.utcoffset():
         return first
     utc = [each.astimezone(timezone.utc) for each in (first, second)]
     if utc[0].astimezone(ZoneInfo(zone)).replace(tzinfo=None) != given:
-        raise typer.BadParameter(f"{given.isoformat(sep=' ')} does not exist in {zone}: clocks go forward over it")
+        end = time.instant(zone, now).isoformat()
+        raise typer.BadParameter(
+            f"{given.isoformat(sep=' ')} does not exist in {zone}: clocks go forward over it, to {end}"
+        )
     one, other = (each.astimezone(ZoneInfo(zone)).isoformat() for each in utc)
     raise typer.BadParameter(
         f"{given.isoformat(sep=' ')} is there twice in {zone}, where clocks go back; say which one, with its offset: {one} "

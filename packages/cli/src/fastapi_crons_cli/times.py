@@ -45,8 +45,8 @@ class Time:
     """So many seconds before now."""
     days_ago: int | None = None
     """On the day so many days before today."""
-    of_day: time = time()
-    """And at this time of it."""
+    of_day: time | None = None
+    """And at this time of it; None for its beginning."""
     moment: datetime | None = None
     """An instant where it has an offset, else the clock on the wall."""
 
@@ -61,7 +61,7 @@ class Time:
             return cls(text, ago=sum(int(number) * _UNITS[unit] for number, unit in _PART.findall(wanted)))
         try:
             if (day := _OF_A_DAY.fullmatch(wanted)) is not None:
-                return cls(text, days_ago=_DAYS_AGO[day[1]], of_day=time.fromisoformat(day[2] or "00:00"))
+                return cls(text, days_ago=_DAYS_AGO[day[1]], of_day=time.fromisoformat(day[2]) if day[2] else None)
             moment = datetime.fromisoformat(f"{iso[:-1]}+00:00" if wanted.endswith("z") else iso)
         except ValueError:
             raise typer.BadParameter(f"{text!r} is not a time; give {FORMS}") from None
@@ -74,17 +74,25 @@ class Time:
 
         A time that a clock change repeats is the first of the two; one that it skips is the first instant after the gap.
         """
+        wall = self.wall(zone, now)
+        if wall is not None:
+            return _on_the_wall(wall, zone)
         if self.moment is not None:
-            moment = self.moment.replace(microsecond=0)
-            return moment if moment.tzinfo is not None else _on_the_wall(moment, zone)
-        if self.days_ago is not None:
-            today = datetime.combine(_shown(int(now), zone).date(), self.of_day)
-            return _on_the_wall(today - timedelta(days=self.days_ago), zone)
+            return self.moment.replace(microsecond=0)
         assert self.ago is not None
         try:
             return _shown(int(now) - self.ago, zone)
         except (ValueError, OverflowError, OSError):
             raise typer.BadParameter(f"{self.text!r} is too long ago") from None
+
+    def wall(self, zone: str, now: float) -> datetime | None:
+        """What the clock on the wall shows then (naive); None where no clock was meant."""
+        if self.days_ago is not None:
+            today = datetime.combine(_shown(int(now), zone).date(), self.of_day or time())
+            return today - timedelta(days=self.days_ago)
+        if self.moment is not None and self.moment.tzinfo is None:
+            return self.moment.replace(microsecond=0)
+        return None
 
 
 def seconds_of(time: Time | None, zone: str, now: float) -> float | None:
