@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 
 from fastapi_crons import CronConfig, Crons, get_cron_router, hookimpl
 from fastapi_crons.api import Asked, asked, form, local_path, login_page, open_route, path_of
+from fastapi_crons.clock import Clock
 from fastapi_crons.state import MemoryStateBackend
 from tests.support import nothing
 
@@ -109,12 +110,17 @@ def serve() -> Iterator[Serve]:
     with ExitStack() as served:
 
         def make(
-            prefix: str = "/api", *, base: str = "https://jobs.example.com", site: object = None, **options: Any
+            prefix: str = "/api",
+            *,
+            base: str = "https://jobs.example.com",
+            site: object = None,
+            clock: Clock | None = None,
+            **options: Any,
         ) -> TestClient:
             settings = {"api_token": TOKEN, **options}
             guards = {name: settings.pop(name) for name in ("dependencies", "change_dependencies") if name in settings}
             app = FastAPI()
-            crons = Crons(app, state_backend=MemoryStateBackend(), config=CronConfig(**settings))
+            crons = Crons(app, state_backend=MemoryStateBackend(), config=CronConfig(**settings), clock=clock)
             crons.cron("0 0 1 1 *", name="job")(nothing)
             crons.plugins.register(site or Site())
             app.include_router(get_cron_router(**guards), prefix=prefix)

@@ -227,34 +227,32 @@ def page_with(client: TestClient, *cookies: str) -> int:
     return int(client.get("/api/site/page/x", headers=[(b"cookie", header)]).status_code)
 
 
-@pytest.fixture
-def at_noon(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The time that the scheduler's clock says, which may be set."""
+class Noon(SystemClock):
+    """The machine's clock, but for the time of day, which may be set."""
 
-    class Noon:
-        now = NOW
+    time = NOW
 
-    monkeypatch.setattr(SystemClock, "now", lambda self: Noon.now)
-    return Noon
+    def now(self) -> float:
+        return self.time
 
 
 @pytest.mark.parametrize("value", FORGED.values(), ids=FORGED)
-def test_a_cookie_that_the_token_did_not_sign_is_none(serve: Serve, at_noon: Any, value: str) -> None:
-    client = serve()
+def test_a_cookie_that_the_token_did_not_sign_is_none(serve: Serve, value: str) -> None:
+    client = serve(clock=Noon())
     assert page_with(client, f"{SESSIONS.cookie}={value}") == 401
     assert page_with(client, f"{SESSIONS.cookie}={RIGHT}") == 200
 
 
-def test_a_session_ends(serve: Serve, at_noon: Any) -> None:
-    client = serve()
-    at_noon.now = NOW + LASTS - 1
+def test_a_session_ends(serve: Serve) -> None:
+    client = serve(clock=(noon := Noon()))
+    noon.time = NOW + LASTS - 1
     assert page_with(client, f"{SESSIONS.cookie}={RIGHT}") == 200
-    at_noon.now = NOW + LASTS
+    noon.time = NOW + LASTS
     assert page_with(client, f"{SESSIONS.cookie}={RIGHT}") == 401
 
 
-def test_of_several_cookies_one_is_enough(serve: Serve, at_noon: Any) -> None:
-    client = serve()
+def test_of_several_cookies_one_is_enough(serve: Serve) -> None:
+    client = serve(clock=Noon())
     over = SESSIONS.begun(None, NOW - LASTS - 1)
     for other in ("nonsense", over, OTHER.begun(None, NOW)):
         wrong, right = f"{SESSIONS.cookie}={other}", f"{SESSIONS.cookie}={RIGHT}"
