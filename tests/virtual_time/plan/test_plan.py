@@ -145,6 +145,25 @@ async def test_a_job_that_takes_longer_than_its_interval_overlaps(make_crons: Ma
     await clock.advance(crons, seconds=700)
 
 
+async def test_a_tick_that_the_current_run_stands_in_the_way_of_overlaps(
+    make_crons: MakeCrons, clock: VirtualClock
+) -> None:
+    crons = make_crons()
+
+    async def slow() -> None:
+        await clock.sleep(5 * 3_600)
+
+    crons.cron("0 2,6 * * *", name="import")(slow)
+    await crons.start()
+    await clock.advance(crons, hours=28)
+    found = await planned(crons, "import", hours=3)
+    assert (found.ticks.number, found.overlapping and found.overlapping.number) == (1, 1)
+    assert "the next tick is skipped, the first at 2026-03-02 06:00:00 UTC" in notes(found)
+    await clock.advance(crons, hours=3, minutes=1)
+    missed = await Management(crons).missed("import")
+    assert (missed[0].reason, missed[0].last_ts) == ("overlap", found.ticks.first)
+
+
 async def test_more_than_can_run_at_one_instant_is_found(make_crons: MakeCrons, clock: VirtualClock) -> None:
     crons = make_crons(max_concurrent_runs=12, max_threads=10, max_processes=3)
     for number in range(11):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from heapq import merge
@@ -68,16 +69,16 @@ class Collisions(NamedTuple):
     """Up to when was looked."""
 
 
-def overlapping(ticks: Ticks, usual: float | None, policy: str) -> Overlapping | None:
-    """The ticks that meet a run of usual length (seconds); None where there are none."""
+def overlapping(ticks: Ticks, usual: float | None, policy: str, running_since: float | None) -> Overlapping | None:
+    """The ticks that meet a run of usual length (seconds), also the one that is running since then; None for none."""
+    if usual is None:
+        return None
     times = [
         *ticks.single,
         *([ticks.following] if ticks.following is not None and ticks.number == len(ticks.single) else []),
     ]
-    if usual is None or len(times) < 2:
-        return None
-    busy_until, met = times[0] + usual, []
-    for tick in times[1:]:
+    busy_until, met = -math.inf if running_since is None else running_since + usual, []
+    for tick in times:
         if tick < busy_until:
             met.append(tick)
         if tick >= busy_until or policy != "skip":

@@ -16,6 +16,7 @@ from fastapi_crons.management.plan.collisions import Collisions, collisions, lim
 from fastapi_crons.management.plan.late import late_ticks
 from fastapi_crons.management.plan.planned import PlannedJob, Standing
 from fastapi_crons.management.plan.ticks import Patience, Ticks
+from fastapi_crons.run import made_at
 from fastapi_crons.schedule.base import Schedule, ZonedSchedule
 from fastapi_crons.state.figures import Figures, together
 
@@ -145,10 +146,16 @@ def _planned(
         late,
         p50,
         p95,
-        overlapping(ticks, p95, job.overlap) if standing == "runs" else None,
+        overlapping(ticks, p95, job.overlap, _running_since(known)) if standing == "runs" else None,
         effects,
         None if in_force or known is None else f"{known.schedule!r}{f' in {known.timezone}' if known.timezone else ''}",
     )
+
+
+def _running_since(known: KnownJob | None) -> float | None:
+    """When the latest run of a job began that has not ended; None where none is running."""
+    leases = () if known is None else known.leases
+    return max((made_at(lease.run_id) for lease in leases if lease.missed is None), default=None)
 
 
 def _made(schedule: Schedule, known: KnownJob | None, since: int, until: int) -> Ticks:
