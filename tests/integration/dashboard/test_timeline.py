@@ -189,8 +189,8 @@ async def test_error_types_are_for_those_who_may_see_details(
 
     await crons.start()
     await clock.advance(crons, seconds=1_200)
-    mine = Page(await dashboard.get("/timeline"))
-    stranger = Page(await dashboard.get("/timeline", headers=STRANGER))
+    mine = Page(await dashboard.get("/timeline?zoom=6h"))
+    stranger = Page(await dashboard.get("/timeline?zoom=6h", headers=STRANGER))
     assert [words for _, words in mine.links if words.startswith("failed (ValueError): ")]
     assert [words for _, words in stranger.links if words.startswith("failed: ")]
     assert "You may only look" in stranger.text
@@ -199,4 +199,4 @@ async def test_error_types_are_for_those_who_may_see_details(
 
 async def test_without_jobs_it_says_what_to_do(crons: Crons, dashboard: AsyncClient) -> None:
     await crons.start()
-    assert "No jobs yet" in Page(await dashboard.get("/timeline")).text
+    assert "No jobs yet" in Page(await dashboard.get("/timeline?zoom=6h")).text

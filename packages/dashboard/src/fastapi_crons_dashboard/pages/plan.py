@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated
 
@@ -16,6 +15,7 @@ from fastapi_crons.clock import utc_datetime
 from fastapi_crons.management.plan.collisions import Limited
 from fastapi_crons.management.plan.plan import MAX_HOURS, Plan
 from fastapi_crons.management.plan.planned import PlannedJob
+from fastapi_crons.management.plan.ticks import Patience
 from fastapi_crons_dashboard.page import Pages, Showing, Shown
 from fastapi_crons_dashboard.times import iso
 
@@ -92,7 +92,10 @@ def add_to(pages: Pages) -> None:
         out = io.StringIO()
         writer = csv.writer(out)
         writer.writerow(_COLUMNS)
-        writer.writerows(_rows(wanted.jobs(await wanted.plan(shown)), details=shown.asked.details))
+        patience = Patience()
+        for planned in wanted.jobs(await wanted.plan(shown)):
+            await patience.give_turn()
+            writer.writerow(_row(planned, details=shown.asked.details))
         headers = {"Content-Disposition": 'attachment; filename="plan.csv"'}
         return Response(out.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
 
@@ -101,22 +104,21 @@ def _only(plan: Plan, wanted: Wanted) -> Plan:
     return replace(plan, jobs=tuple(wanted.jobs(plan)))
 
 
-def _rows(jobs: list[PlannedJob], *, details: bool) -> Iterator[tuple[object, ...]]:
-    for planned in jobs:
-        ticks = planned.ticks
-        yield (
-            _cell(planned.job.name),
-            "" if ticks.first is None else iso(utc_datetime(ticks.first)),
-            "" if ticks.last is None else iso(utc_datetime(ticks.last)),
-            ticks.number,
-            str(ticks.more).lower(),
-            _cell("" if planned.often == "-" else planned.often),
-            planned.job.schedule_zone,
-            planned.standing,
-            "" if planned.p50 is None else f"{planned.p50:.3f}",
-            "" if planned.p95 is None else f"{planned.p95:.3f}",
-            _cell("; ".join(planned.notes(details=details))),
-        )
+def _row(planned: PlannedJob, *, details: bool) -> tuple[object, ...]:
+    ticks = planned.ticks
+    return (
+        _cell(planned.job.name),
+        "" if ticks.first is None else iso(utc_datetime(ticks.first)),
+        "" if ticks.last is None else iso(utc_datetime(ticks.last)),
+        ticks.number,
+        str(ticks.more).lower(),
+        _cell("" if planned.often == "-" else planned.often),
+        planned.job.schedule_zone,
+        planned.standing,
+        "" if planned.p50 is None else f"{planned.p50:.3f}",
+        "" if planned.p95 is None else f"{planned.p95:.3f}",
+        _cell("; ".join(planned.notes(details=details))),
+    )
 
 
 def _cell(text: str) -> str:

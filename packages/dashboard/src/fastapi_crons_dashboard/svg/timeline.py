@@ -13,7 +13,7 @@ from fastapi_crons_dashboard.svg.density import Parts, Stack, parts_of_records
 from fastapi_crons_dashboard.times import duration
 
 #: How many runs, marks or planned ticks a lane shows one by one; more are shown as a density.
-MOST = 100
+MOST = 72
 #: How high a lane is, and where its bars stand.
 HEIGHT, _TOP, _BAR = 32, 8, 16
 #: So wide at least is a bar: less could neither be seen nor clicked.
