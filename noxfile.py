@@ -87,9 +87,7 @@ OF_THE_INTERPRETER = [
 #: endpoints.
 OF_DEPENDENCIES = [
     "tests/integration/redis",
-    *named(
-        "integration", "contracts", "failing_calls", "fastapi_life", "groups", "moving", "reloads", "which_scheduler"
-    ),
+    *named("integration", "contracts", "fastapi_life", "groups", "moving", "reloads", "which_scheduler"),
     *named(
         "integration/api", "access", "health", "jobs", "manual_runs", "paths", "plugins", "requests", "runs", "sockets"
     ),

@@ -188,4 +188,4 @@ def test_so_is_every_answer_to_requests_that_follow_from_one_another(server: Ser
             if response.content != b"Invalid HTTP request received.":
                 validate(case, response)
 
-    run_state_machine_as_test(Machine, settings=settings(UNHURRIED, max_examples=40, stateful_step_count=6))
+    run_state_machine_as_test(Machine, settings=settings(UNHURRIED, max_examples=20, stateful_step_count=6))
