@@ -60,6 +60,14 @@ def test_a_tag_that_no_job_has_is_refused(fastapi_crons: Cli, project: Path, com
     assert refused(fastapi_crons(command, "--tag", "x")) == "Error: no job has the tag 'x'; there are: 'backup'"
 
 
+def test_an_error_without_a_traceback_is_shown_once(fastapi_crons: Cli, project: Path) -> None:
+    fastapi_crons("run-job", "endless", "--timeout", "0.05")
+    (run,) = json_of(fastapi_crons("runs", "--json"))["runs"]
+    error = f"{run['error']['type']}: {run['error']['message']}"
+    assert not json_of(fastapi_crons("runs", "show", run["id"], "--json"))["error"]["traceback"]
+    assert fastapi_crons("runs", "show", run["id"]).stdout.count(error) == 1
+
+
 @pytest.mark.usefixtures("ran")
 def test_pages_by_short_ids(fastapi_crons: Cli) -> None:
     page = fastapi_crons("runs", "--limit", "2")

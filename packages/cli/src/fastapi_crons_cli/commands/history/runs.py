@@ -116,8 +116,8 @@ def show_run(run: RunId, app: App = None, zone: Zone = None, as_json: AsJson = F
     say(f"Run {shown(found.id)} of job {shown(found.job)}, times in {shown_in}")
     for name, value in _facts(found, shown_in):
         say(f"{name + ':':13}{value}")
-    if found.error is not None:
-        say(shown_lines(found.error.traceback or f"{found.error.type}: {found.error.message}"))
+    if found.error is not None and found.error.traceback:
+        say(shown_lines(found.error.traceback))
     say("Log:" if found.log else "It logged nothing.")
     for line in log_lines(found, shown_in):
         say(f"  {line}")
