@@ -104,3 +104,30 @@ def test_without_the_app_the_jobs_are_those_that_the_store_knows(fastapi_crons: 
     project.unlink()
     page = json_of(fastapi_crons("missed", "--json"))
     assert [each["job_name"] for each in page["unhandled"]] == ["send_reports", "backup_database"]
+
+
+async def _two_pauses() -> None:
+    clock = VirtualClock("2026-03-01T00:00:00Z")
+    config = CronConfig(instance_id="worker-1", heartbeat_interval=300)
+    crons = Crons(state_backend=SQLiteStateBackend("crons.db"), config=config, clock=clock)
+    crons.cron("*/15 * * * *", name="send_reports", timezone="Europe/Berlin")(nothing)
+    await crons.start()
+    for _ in range(2):
+        await crons.pause("send_reports")
+        await clock.advance(crons, minutes=20)
+        await crons.resume("send_reports")
+    await crons.stop()
+
+
+def test_records_are_paged_by_the_id_that_the_last_line_says(fastapi_crons: Cli, project: Path) -> None:
+    reset()
+    asyncio.run(_two_pauses())
+    newest = fastapi_crons("missed", "--limit", "1", "--until", "2026-03-01 01:00")
+    assert "2026-03-01 00:30:00" in newest.stdout
+    before = re.search(r"1 record of missed ticks; those before: --before (\S+);", newest.stdout)
+    assert before is not None
+    page = json_of(fastapi_crons("missed", "--json", "--limit", "1", "--before", before[1]))
+    assert [record["first"] for record in page["missed"]] == ["2026-03-01T00:15:00Z"]
+    assert (page["next"], page["unhandled"]) == (None, [])
+    wrong = fastapi_crons("missed", "--before", "yesterday")
+    assert (wrong.exit_code, "'yesterday' is not the id of a record" in wrong.stderr) == (2, True)

@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from fastapi_crons_cli.session import Session
 
 
+def _record_id(text: str) -> str:
+    from uuid import UUID
+
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not the id of a record; give one as the last line says it") from None
+
+
 def missed(
     app: App = None,
     since: Since = None,
@@ -28,6 +37,12 @@ def missed(
         bool, typer.Option("--open", help="Only records with ticks that are still to be made up for.")
     ] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many records, the newest.")] = 50,
+    before: Annotated[
+        str | None,
+        typer.Option(
+            "--before", metavar="ID", parser=_record_id, help="Only records before this one, as the last line says."
+        ),
+    ] = None,
     zone: Zone = None,
     as_json: AsJson = False,
     exit_code: ExitCode = False,
@@ -43,8 +58,11 @@ def missed(
     async def ask(session: Session) -> tuple[str, list[MissedRecord], tuple[list[UnhandledTicks], int]]:
         jobs = check_names(session, job, tag)
         shown_in, now = zone or session.zone, session.crons.clock.now()
-        query = MissedQuery(jobs, seconds_of(since, shown_in, now), seconds_of(until, shown_in, now), limit=limit + 1)
+        span = seconds_of(since, shown_in, now), seconds_of(until, shown_in, now)
+        query = MissedQuery(jobs, *span, before, limit + 1)
         records = await session.management.find_missed(query, only_open=only_open)
+        if before is not None:
+            return shown_in, records, ([], 0)
         return shown_in, records, await session.management.unhandled(query._replace(limit=limit))
 
     with json_only(as_json):
@@ -89,7 +107,9 @@ def _print(
     if not records and not jobs:
         warn(f"no tick {'is left to be made up for' if only_open else 'was missed'}, and none is overdue")
         return
-    parts = [f"{counted(len(records), 'record')} of missed ticks{', and more' if more else ''}"] * bool(records)
+    parts = [f"{counted(len(records), 'record')} of missed ticks"] * bool(records)
+    if more:
+        parts.append(f"those before: --before {records[-1].ticks.id}")
     if jobs:
         shown_of = f" ({len(unhandled)} shown)" if len(unhandled) < jobs else ""
         parts.append(f"{counted(jobs, 'job')} with ticks that no instance has handled{shown_of}")
