@@ -81,6 +81,7 @@ def test_an_instance_is_drained_while_the_other_one_goes_on(start: Start) -> Non
     assert lines[1].startswith("Still running: 'waits' (run ")
     assert lines[1].endswith("without limit")
     assert "Runs are left" in left.stderr
+    assert "no other instance runs jobs" not in left.stderr
     Path("main.py").rename("main.txt")
     ((run,),) = (each["runs"] for each in json.loads(call("drain", "worker-1", "--json").stdout))
     assert (run["job_name"], run["ends_by"], run["limit"]) == ("waits", None, "unknown")
@@ -100,6 +101,7 @@ def test_an_instance_is_drained_while_the_other_one_goes_on(start: Start) -> Non
     ]
     both = call("drain", "--wait", CRON_HEARTBEAT_INTERVAL="1")
     assert both.returncode == 0, both.stderr
+    assert "note: no other instance runs jobs, so what is due waits until one starts" in both.stderr
     assert instances() == {"worker-1": True, "worker-2": True}
     assert both.stdout.splitlines()[-1] == "✅ Nothing runs there any more"
 

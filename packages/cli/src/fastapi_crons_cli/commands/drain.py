@@ -53,6 +53,8 @@ def drain(
         if not as_json:
             session.progress.end()
             _say(session, views, asked=len(asked))
+        if not any(each.runs_ticks for each in await session.management.instances()):
+            warn("note: no other instance runs jobs, so what is due waits until one starts")
         return await _until_done(session, views, timeout, quiet=as_json) if wait else views
 
     with json_only(as_json):
