@@ -27,7 +27,7 @@ async def test_each_job_is_shown_with_its_schedule_latest_run_and_next_run(
     assert row[1:] == [
         "often sync",
         "Every 5 minutes Europe/Berlin",
-        "Last 1 tick: 1 completed" if row[3] else "",
+        "Last tick: 1 completed",
         "completed",
         "1 min ago",
         "0.00 s",
