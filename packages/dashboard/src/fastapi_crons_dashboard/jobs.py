@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -145,4 +146,5 @@ _VALUES: dict[Sort, Callable[[JobRow], float | None]] = {
 
 def counts_of(rows: Sequence[JobRow]) -> dict[State, int]:
     """How many jobs are in each state."""
-    return {state: sum(state in row.states for row in rows) for state in STATES}
+    counts = Counter(state for row in rows for state in row.states)
+    return {state: counts[state] for state in STATES}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from fastapi import Request
 
@@ -12,18 +13,35 @@ from fastapi_crons_dashboard import said
 from fastapi_crons_dashboard.assets import ASSETS
 
 
+_PLACE = re.compile(r"--(\w+)--")
+
+
+def _place(parameter: str) -> str:
+    """What stands for a parameter in the pattern of a path; nothing else in a path is like it."""
+    return f"--{parameter}--"
+
+
 class Links:
     """Links to the pages of the dashboard that a request is for. They hold under any prefix, and behind proxies."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
         self._dashboard = str(request.scope["route"].name).partition(":")[0]
+        self._patterns: dict[str, str] = {}
 
     def to(self, page: str, /, query: Mapping[str, object] | None = None, **parameters: str) -> str:
         """The path of a page, with a query. A proxy may have changed the host, so that the link has none."""
-        path = path_of(self._request, f"{self._dashboard}:{page}", **parameters)
+        pattern = self._pattern(page, tuple(parameters))
+        path = _PLACE.sub(lambda found: quote(parameters.get(found[1], found[0]), safe=""), pattern)
         given = {name: value for name, value in (query or {}).items() if value not in (None, "", ())}
         return f"{path}?{urlencode(given, doseq=True)}" if given else path
+
+    def _pattern(self, page: str, parameters: tuple[str, ...]) -> str:
+        """The path of a page with the places of its parameters: a page has hundreds of links to few others."""
+        if page not in self._patterns:
+            places = {name: _place(name) for name in parameters}
+            self._patterns[page] = path_of(self._request, f"{self._dashboard}:{page}", **places)
+        return self._patterns[page]
 
     def here(self, **changes: object) -> str:
         """This page, with some of its query changed; None takes a parameter out. What it says once is left out."""
