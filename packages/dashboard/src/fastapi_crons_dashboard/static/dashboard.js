@@ -90,8 +90,12 @@ function wireZone() {
 }
 
 function showButtons() {
-  for (const button of document.querySelectorAll("[data-copies][hidden]")) button.hidden = false;
+  for (const button of document.querySelectorAll(":is([data-copies], [data-chooses])[hidden]")) button.hidden = false;
 }
+document.addEventListener("change", ({ target }) => {
+  if (!target.dataset?.chooses) return;
+  for (const box of target.form.querySelectorAll(`[name="${target.dataset.chooses}"]`)) box.checked = target.checked;
+});
 async function copy(button) {
   const text = document.getElementById(button.dataset.copies).textContent;
   try {
