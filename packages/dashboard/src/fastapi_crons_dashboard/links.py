@@ -12,7 +12,6 @@ from fastapi_crons.api import path_of
 from fastapi_crons_dashboard import said
 from fastapi_crons_dashboard.assets import ASSETS
 
-
 _PLACE = re.compile(r"--(\w+)--")
 
 
