@@ -65,7 +65,7 @@ class BackfillModel(BaseModel):
     actor: str | None = Field(description="Who asked for it, where that is known", examples=["ops"])
     note: str | None = Field(description="Why; None for clients that are not shown details")
     instance: str | None = Field(description="The instance that works on it; None for a dry run")
-    cancel_asked: bool = Field(description="Whether it was asked to cancel it")
+    cancel_asked: bool = Field(description="Whether it was cancelled, or is about to be")
     start_time: datetime | None = Field(description="When it began; None for a dry run")
     end_time: datetime | None = Field(description="None while it is going on, and where its instance died")
     error: str | None = Field(description="Why it stopped, where no run says so; None for clients not shown details")
