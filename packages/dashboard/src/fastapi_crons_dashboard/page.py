@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
 from http import HTTPStatus
+from math import ceil
+from time import perf_counter
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -43,6 +45,9 @@ _STATUSES: Mapping[type[CronsError], int] = {
     InvalidArgumentError: 422,
 }
 
+#: For so many times as long as it takes to find what a live page shows, it is not asked for again.
+_LIVE_SHARE = 30
+
 EndpointT = TypeVar("EndpointT", bound=Callable[..., object])
 
 
@@ -59,10 +64,15 @@ class Shown:
         self.signed_in = signed_in
         """Whether this client has a session that it can end."""
         self.now = datetime.fromtimestamp(self.management.crons.clock.now(), UTC)
+        self._began = perf_counter()
 
     @classmethod
     async def by(cls, request: Request, asked: Annotated[Asked, Depends(asked)]) -> Shown:
         return cls(request, asked, await asked.why_read_only(), await asked.signed_in())
+
+    def pace(self, least: int) -> str:
+        """How long a live page, whose values are found by now, is not asked for again: longer where they were costly."""
+        return f"{max(least, ceil(_LIVE_SHARE * (perf_counter() - self._began)))}s"
 
     def page(self, template: str, /, status: int = 200, **values: object) -> HTMLResponse:
         """The page that a template makes of these values."""
