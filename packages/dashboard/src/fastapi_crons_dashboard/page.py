@@ -133,9 +133,10 @@ def _problem(request: Request, status: int, detail: str, headers: Mapping[str, s
 class Pages:
     """The pages of one dashboard, with names of routes that no other dashboard has."""
 
-    def __init__(self, name: str) -> None:
-        self.router = APIRouter(route_class=PageRoute)
+    def __init__(self, name: str, router: APIRouter, prefix: str) -> None:
         self._name = name
+        self._router = router
+        self._prefix = prefix
 
     def get(self, path: str, name: str, **options: Any) -> Callable[[EndpointT], EndpointT]:
         return self._route("GET", path, name, options)
@@ -145,11 +146,13 @@ class Pages:
 
     def _route(self, method: str, path: str, name: str, options: dict[str, Any]) -> Callable[[EndpointT], EndpointT]:
         def decorated(endpoint: EndpointT) -> EndpointT:
-            self.router.add_api_route(
-                path,
+            self._router.add_api_route(
+                f"{self._prefix}{path}",
                 endpoint,
                 methods=[method],
                 name=f"{self._name}:{name}",
+                include_in_schema=False,
+                route_class_override=PageRoute,
                 **{"response_class": HTMLResponse, "response_model": None, **options},
             )
             return endpoint

@@ -25,7 +25,7 @@ _PAGES = (overview, timeline, job, run, why, plan, instances, login)
 
 def add_pages(router: APIRouter, *, prefix: str = "") -> None:
     """Add the pages of the dashboard to a guarded router."""
-    pages = Pages(f"fastapi-crons-dashboard-{next(_numbers)}")
+    pages = Pages(f"fastapi-crons-dashboard-{next(_numbers)}", router, prefix)
     for page in _PAGES:
         page.add_to(pages)
     add_actions(pages)
@@ -35,8 +35,6 @@ def add_pages(router: APIRouter, *, prefix: str = "") -> None:
     @pages.get("/{rest:path}", "unknown")
     async def unknown(rest: str) -> None:
         raise HTTPException(404, f"there is no page {rest!r}")
-
-    router.include_router(pages.router, prefix=prefix, include_in_schema=False)
 
 
 def get_dashboard_router(
