@@ -1,4 +1,4 @@
-"""Checks, tests, builds and benchmarks: `nox -l` lists them, `nox` runs all but the faults, the mutants and the benchmarks."""
+"""Checks, tests, builds and benchmarks: `nox -l` lists them, and marks with a star those that `nox` runs."""
 
 from __future__ import annotations
 
@@ -189,6 +189,12 @@ def mutants(session: nox.Session) -> None:
     """Change the modules that decide, one operator at a time; at least 95 % of the changes must fail a test."""
     session.install("-r", "tests/requirements.txt", "mutmut>=3.8,<4")
     session.run("python", "tests/mutants.py", session.create_tmp(), *session.posargs)
+
+
+@nox.session
+def vendored(session: nox.Session) -> None:
+    """Compare the files of others that the dashboard ships with the npm packages that they came from."""
+    session.run("python", "tests/vendored.py", session.create_tmp())
 
 
 @nox.session
