@@ -10,6 +10,7 @@ from fastapi_crons import Crons
 from fastapi_crons.schedules import Every
 from fastapi_crons.testing import VirtualClock
 from tests.integration.api.client import STRANGER
+from tests.integration.dashboard.browsing import Dashboard
 from tests.integration.dashboard.conftest import ODD
 from tests.integration.dashboard.page import Page
 from tests.support import nothing, runs_of
@@ -57,6 +58,30 @@ async def test_a_missed_tick_is_told_with_its_record_and_can_be_run_again(
     running = await why(dashboard, "slow", "2026-03-01T00:30:00Z")
     assert list(running.all("input", name="tick")) == []
     assert list((await why(dashboard, "slow", "2026-03-01T00:40Z")).all("input", name="tick")) == []
+
+
+async def test_a_tick_is_run_again_with_a_note(crons: Crons, pages: Dashboard, clock: VirtualClock) -> None:
+    fails = True
+
+    @crons.cron("0 * * * *", name=ODD)
+    async def job() -> None:
+        if fails:
+            raise ValueError("no")
+
+    await crons.start()
+    await clock.advance(crons, hours=1)
+    fails = False
+    page = await pages.get(f"/jobs/{quote(ODD, safe='')}/why")
+    (form,) = page.all("form", method="post")
+    (tick,) = page.all("input", name="tick")
+    run = await pages.send(str(form["action"]), tick=tick["value"], note="by <hand>")
+    await clock.advance(crons, seconds=1)
+    assert "tick run again" in run.text
+    told = await pages.get(f"/jobs/{quote(ODD, safe='')}/why?at=2026-03-01T01:00Z")
+    assert "completed" in told.text
+    assert [run.note for run in await runs_of(crons, ODD)] == [None, "by <hand>"]
+    # It ran, so that it is not offered again.
+    assert list(told.all("input", name="tick")) == []
 
 
 async def test_a_run_that_failed_is_shown_as_such_and_its_error_only_to_those_who_may_see_it(
