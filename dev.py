@@ -55,10 +55,11 @@ def demo(arguments: list[str]) -> int:
         f"""
 The example app starts at {site}. Its jobs fire every few seconds; their runs are logged below.
 
-  open      {site}/api/crons                    all jobs
-            {site}/api/crons/flaky_sync/runs    the history of one
-            {site}/docs                         every endpoint
-  try       curl -X POST {site}/api/crons/daily_report/run
+  open      {site}/api/dashboard    jobs and runs: what failed, what is due, and why a tick did not run
+            {site}/docs             every endpoint
+  try       follow the log of slow_import while it runs, and see why every second tick of it is skipped;
+            pause flaky_sync, and say why; run daily_report, or do it by
+            curl -X POST {site}/api/crons/daily_report/run
   then      stop it with Ctrl-C and start it again: the history is still there
             (examples/quickstart/crons.db), and what fell due in between is made up for
 """,

@@ -8,12 +8,13 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from fastapi_crons import Crons, get_cron_router
+from fastapi_crons import CronConfig, Crons, JobContext, get_cron_router
 
 app = FastAPI(title="My App with Cron Jobs")
-crons = Crons(app)
+# Ctrl-C waits two seconds for what is running; its records then say that it was interrupted.
+crons = Crons(app, config=CronConfig(shutdown_timeout=2))
 
-# The management endpoints: /api/crons lists the jobs.
+# The management endpoints: /api/crons lists the jobs. The dashboard comes with them: /api/dashboard.
 app.include_router(get_cron_router(), prefix="/api")
 
 
@@ -30,17 +31,33 @@ def measure() -> dict[str, float]:
     return {"temperature": round(random.uniform(18, 24), 1)}
 
 
-@crons.cron("* * * * * */10", name="flaky_sync", tags=["sync"])
-async def flaky_sync() -> str:
-    """Fails now and then; its history says when and why."""
-    if random.random() < 0.3:
+@crons.cron("* * * * * */10", name="flaky_sync", tags=["sync"], max_retries=1, retry_delay=1)
+async def flaky_sync(context: JobContext) -> str:
+    """Fails now and then, and is tried again after a second. When that fails too, its history says when and why."""
+    context.logger.info("asking the other side")
+    if random.random() < 0.5:
         raise ConnectionError("the other side does not answer")
     return "in sync"
+
+
+@crons.cron("* * * * * */30", name="slow_import", tags=["sync"])
+async def slow_import(context: JobContext) -> str:
+    """Takes longer than the half minute until it is due again: every second tick is skipped. Its log can be followed."""
+    for part in range(1, 21):
+        context.logger.info("part %d of 20", part)
+        await asyncio.sleep(2)
+    return "20 parts"
 
 
 @crons.cron("*/2 * * * *", name="warm_cache", tags=["maintenance"])
 async def warm_cache() -> None:
     """Every two minutes."""
+
+
+@crons.cron("0 * * * *", name="rates", tags=["sync"], timezone="Asia/Kolkata")
+async def rates() -> dict[str, float]:
+    """On the hour in India, which is at half past for most of the world."""
+    return {"EUR": 101.2}
 
 
 @crons.cron("0 0 * * *", name="daily_report", tags=["reporting", "critical"], timezone="Europe/Berlin")
@@ -60,4 +77,4 @@ crons.add_on_error_hook(alert)
 @app.get("/")
 async def index() -> dict[str, str]:
     """Where to look."""
-    return {"jobs": "/api/crons", "history": "/api/crons/cleanup/runs", "docs": "/docs"}
+    return {"dashboard": "/api/dashboard", "jobs": "/api/crons", "docs": "/docs"}

@@ -119,8 +119,8 @@ def test_the_demo_says_what_to_open_and_answers() -> None:
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); import dev; from pathlib import Path; "
         "dev.PYTHON = Path(sys.executable); sys.exit(dev.demo([]))"
     )
-    log = _serve([sys.executable, "-c", code], "Cron scheduler started with 5 jobs", "/api/crons", "flaky_sync")
-    for wanted in ("open", "try", "then", "/api/crons", "curl -X POST"):
+    log = _serve([sys.executable, "-c", code], "Cron scheduler started with 7 jobs", "/api/dashboard", "flaky_sync")
+    for wanted in ("open", "try", "then", "/api/dashboard", "curl -X POST"):
         assert wanted in log
 
 
