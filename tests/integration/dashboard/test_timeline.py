@@ -121,6 +121,20 @@ async def test_what_a_pause_swallows_is_shown(crons: Crons, dashboard: AsyncClie
     page = Page(await dashboard.get("/timeline", params={"zoom": "1h"}))
     assert [words for _, words in page.links if "will not be run, the job is paused" in words]
     assert "#pause" in [mark["href"] for mark in page.all("use")]
+    # Those that it has swallowed so far are on no record yet.
+    so_far = [href for href, words in page.links if "not run, the job is paused" in words]
+    assert [parse_qs(urlsplit(href).query)["at"] for href in so_far] == [
+        ["2026-03-01T00:10:00Z"],
+        ["2026-03-01T00:20:00Z"],
+        ["2026-03-01T00:30:00Z"],
+    ]
+    assert "3 ticks not run" in str(next(page.all("svg", class_="lane"))["aria-label"])
+    crons.cron("* * * * * */5", name="often")(nothing)
+    await crons.pause("often")
+    await clock.advance(crons, seconds=600)
+    often = Page(await dashboard.get("/timeline", params={"zoom": "1h", "q": "often"}))
+    *levels, _, _ = often.all("rect", class_="level")
+    assert [level for level in levels if "held" in str(level["class"])]
 
 
 async def test_lanes_are_paged_and_chosen_by_text_and_tag(crons: Crons, dashboard: AsyncClient) -> None:

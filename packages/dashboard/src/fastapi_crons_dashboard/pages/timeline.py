@@ -147,6 +147,7 @@ async def _lanes(
             runs_planned=view.pause is None,
             p50=stats[name].p50,
             p95=stats[name].p95,
+            swallowed=() if view.pause is None else _since(due, view.pause.since),
         )
         lanes.append(
             Lane(
@@ -192,14 +193,19 @@ async def _none() -> list[KnownJob]:
 
 def _handled(due: Parts, known: KnownJob | None) -> Parts:
     """Those of the ticks that fell due which were handled since the definition in force is known."""
-    if known is None:
-        return due._replace(good=(0,) * PARTS)
+    return _within(due, 0, 0) if known is None else _within(due, known.since, known.last_handled)
+
+
+def _since(due: Sequence[int] | Parts, instant: float) -> Sequence[int] | Parts:
+    """Those of the ticks that fell due after an instant."""
+    return _within(due, instant, due.until) if isinstance(due, Parts) else [tick for tick in due if tick > instant]
+
+
+def _within(due: Parts, since: float, until: float) -> Parts:
+    """Those of the ticks that lie in a span, as if they were evenly spread in each part."""
     begin = [edge(due.since, due.until, part) for part in range(PARTS + 1)]
-    good = tuple(
-        round(number * _overlap(begin[part], begin[part + 1], known.since, known.last_handled))
-        for part, number in enumerate(due.good)
-    )
-    return due._replace(good=good)
+    shares = (_overlap(begin[part], begin[part + 1], since, until) for part in range(PARTS))
+    return due._replace(good=tuple(round(number * share) for number, share in zip(due.good, shares, strict=True)))
 
 
 def _overlap(begin: int, end: int, since: float, until: float) -> float:

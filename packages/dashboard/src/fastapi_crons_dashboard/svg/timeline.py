@@ -87,6 +87,8 @@ class Records(NamedTuple):
     """Whether they are run; they are not while the job is paused."""
     p50: float | None
     p95: float | None
+    swallowed: Sequence[int] | Parts = ()
+    """The ticks so far of a pause that goes on: they are on record when it ends."""
 
 
 class Words(NamedTuple):
@@ -133,6 +135,8 @@ def lane(window: Window, records: Records, words: Words) -> list[Shape]:
         shapes += _ranges(window, records.missed, words)
         shapes += _bars(window, records.runs, words)
         shapes += _marks(window, records.missed, words)
+    if not isinstance(records.swallowed, Parts):
+        shapes += [_swallowed(window, tick, words) for tick in records.swallowed]
     return shapes
 
 
@@ -141,6 +145,7 @@ def summary(records: Records) -> str:
     runs = records.runs
     failed = sum(FATES[run.status].tone == "bad" for run in runs)
     missed = sum(each.count for each in records.missed if each.reason != "coalesced")
+    missed += records.swallowed.total if isinstance(records.swallowed, Parts) else len(records.swallowed)
     planned = records.planned.total if isinstance(records.planned, Parts) else len(records.planned)
     shown = len(runs) if records.handled is None else records.handled.total
     what = "runs" if records.handled is None else "ticks handled"
@@ -183,6 +188,11 @@ def _marks(window: Window, missed: Iterable[MissedTicks], words: Words) -> Itera
             )
 
 
+def _swallowed(window: Window, tick: int, words: Words) -> Shape:
+    look, title = FATES["paused"], f"{words.at(tick)}: not run, the job is paused"
+    return Shape("mark", window.x(tick), 0, 10, 12, look.tone, look.shape, title, tick=tick, notable=True)
+
+
 def _look_of(missed: MissedTicks) -> Look:
     return FATES[_FATES_OF_MISSED.get(missed.reason, "missed")]
 
@@ -216,6 +226,8 @@ def _planned(window: Window, records: Records, words: Words) -> Iterator[Shape]:
 
 def _density(window: Window, records: Records, words: Words) -> Iterator[Shape]:
     parts = parts_of_records(window.since, window.until, records.runs, records.missed, records.handled)
+    if isinstance(records.swallowed, Parts):
+        parts = parts._replace(held=tuple(map(sum, zip(parts.held, records.swallowed.good, strict=True))))
     for stack in parts.stacks():
         title = f"{words.between(stack.since, stack.until)}: {stack.in_words}"
         share = 0.0
