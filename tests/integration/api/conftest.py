@@ -18,7 +18,7 @@ from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
 from tests.integration.api.client import client_of
-from tests.integration.api.raw import Api, talkative
+from tests.integration.api.raw import Api, secretive
 from tests.integration.api.sockets import Serve, Served
 from tests.support import nothing
 
@@ -60,7 +60,7 @@ def two_instances() -> Iterator[list[TestClient]]:
 async def make_api(make_crons: MakeCrons, clock: VirtualClock) -> AsyncIterator[Callable[..., Any]]:
     async def make(dependencies: Any = None, **options: Any) -> Api:
         crons = make_crons(**options)
-        crons.cron("0 * * * *", name="job")(talkative)
+        crons.cron("0 * * * *", name="job")(secretive)
         await crons.start()
         return Api(crons, dependencies=dependencies)
 

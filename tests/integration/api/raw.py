@@ -103,7 +103,7 @@ class Api:
         return run.status
 
 
-async def talkative(context: Any) -> str:
+async def secretive(context: Any) -> str:
     logging.getLogger("shop").warning("a secret log line")
     if context.tick is not None:
         raise ValueError("a secret error")

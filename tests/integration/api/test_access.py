@@ -108,6 +108,8 @@ async def _stranger(api: Api, clock: VirtualClock, headers: Headers, how: dict[s
     run = (await api.ask("GET", f"/api/crons/job/runs/{failed}", *headers, **how)).json()
     assert (run["status"], run["error"]["type"]) == ("failed", "ValueError")
     assert (run["error"]["message"], run["error"]["traceback"], run["log"], run["delay"]) == (None, None, [], None)
+    options = (await api.ask("GET", "/api/crons/job", *headers, **how)).json()["options"]
+    assert (options["function"], options["retry_on"], options["max_retries"]) == (None, None, 0)
     listed = b"".join([(await api.ask("GET", path)).body for path in where])
     assert all(text in listed for text in (b"a secret note", b"a secret error", b"a secret log", b"a secret result"))
 

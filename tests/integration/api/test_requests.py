@@ -14,7 +14,7 @@ from fastapi_crons.api.problems import MAX_BODY
 from fastapi_crons.locking import DistributedLockManager, LocalLockBackend
 from fastapi_crons.state import MemoryStateBackend, RedisStateBackend
 from fastapi_crons.testing import VirtualClock
-from tests.integration.api.raw import JSON, Api, talkative
+from tests.integration.api.raw import JSON, Api, secretive
 from tests.support import runs_of
 
 RIGHT = (b"authorization", b"Bearer hunter2-of-more-than-32-characters")
@@ -178,7 +178,7 @@ async def test_secrets_are_in_no_answer_health_log_or_exception(
     crons = Crons(
         state_backend=state, lock_manager=DistributedLockManager(LocalLockBackend(), config), config=config, clock=clock
     )
-    crons.cron("* * * * *", name="job")(talkative)
+    crons.cron("* * * * *", name="job")(secretive)
     await crons.start()
     api = Api(crons)
     seen = [repr(config), str(config), repr(crons), repr(crons.health())]
@@ -203,7 +203,7 @@ async def test_each_request_asks_the_settings_of_the_scheduler_it_asks(clock: Vi
         for token in ("hunter2-of-more-than-32-characters", "another-token-of-enough-characters")
     )
     for crons, status in ((first, 200), (second, 401)):
-        crons.cron("* * * * *", name="job")(talkative)
+        crons.cron("* * * * *", name="job")(secretive)
         await crons.start()
         assert (await Api(crons).ask("GET", "/api/crons", RIGHT)).status == status
         await crons.stop()

@@ -26,6 +26,8 @@ _PLACES: dict[Place, str] = {
     "process": "in a process of its own",
 }
 
+_WITHHELD = "shown to those who may change things"
+
 
 class Option(NamedTuple):
     """An option of a job: its name in code, and its value in words."""
@@ -42,14 +44,15 @@ class NextTick(NamedTuple):
 
 
 def options_of(job: CronJob, *, details: bool) -> list[Option]:
-    """All options of a job. `details`: whether its arguments may be shown."""
+    """All options of a job. `details`: whether what tells about the code, and its arguments, may be shown."""
     retries = "none"
     if job.max_retries:
-        errors = ", ".join(each.__name__ for each in job.retry_on)
-        retries = f"up to {job.max_retries}, the first after {duration(job.retry_delay)}, on {errors}"
+        retries = f"up to {job.max_retries}, the first after {duration(job.retry_delay)}"
+        if details:
+            retries += f", on {', '.join(each.__name__ for each in job.retry_on)}"
     late = "one run stands for all late ticks" if job.coalesce else "each late tick has its own run"
     found = [
-        ("function", job.function_name),
+        ("function", job.function_name if details else _WITHHELD),
         ("expr", job.schedule.text),
         ("timezone", job.schedule_zone or "none"),
         ("enabled", "yes" if job.enabled else "no: its ticks are not run"),
@@ -63,7 +66,7 @@ def options_of(job: CronJob, *, details: bool) -> list[Option]:
         ("store_result", "yes" if job.store_result else "no"),
     ]
     if job.kwargs:
-        found.append(("kwargs", (job.arguments_json or "") if details else "shown to those who may change things"))
+        found.append(("kwargs", (job.arguments_json or "") if details else _WITHHELD))
     return [Option(name, value) for name, value in found]
 
 

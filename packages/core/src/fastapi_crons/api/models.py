@@ -87,7 +87,7 @@ class JobModel(BaseModel):
             timezone=job.schedule_zone or None,
             tags=list(job.tags),
             kwargs=_arguments(job.arguments_json) if details else {},
-            options=OptionsModel.of(job),
+            options=OptionsModel.of(job, details=details),
             enabled=job.enabled,
             paused=None if view.pause is None else PauseModel.of(view.pause, details=details),
             status=view.status,
