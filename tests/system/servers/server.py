@@ -17,14 +17,22 @@ from typing import Any
 class Server:
     """`uvicorn app:app` in the current folder. Its output goes to `server.log`."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, app: str = "app:app") -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(self.port), *options]
+        command = [sys.executable, "-m", "uvicorn", app, "--port", str(self.port), *options]
         with Path("server.log").open("a") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+
+    @property
+    def is_listening(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except OSError:
+            return False
+        return True
 
     def get(self, path: str) -> Any:
         with urllib.request.urlopen(f"{self.url}{path}", timeout=5) as answer:

@@ -14,7 +14,13 @@ from fastapi_crons_dashboard import instants, times
 from fastapi_crons_dashboard.fates import FATES, TRIGGERS
 
 #: The pages that each page links to, and their words.
-NAVIGATION = (("overview", "Jobs"), ("timeline", "Timeline"), ("plan", "Plan"), ("instances", "Instances"))
+NAVIGATION = (
+    ("overview", "Jobs"),
+    ("runs", "Runs"),
+    ("timeline", "Timeline"),
+    ("plan", "Plan"),
+    ("instances", "Instances"),
+)
 
 
 def pretty(text: str) -> str:

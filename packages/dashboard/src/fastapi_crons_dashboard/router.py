@@ -15,12 +15,12 @@ from fastapi_crons_dashboard.actions import add_actions
 from fastapi_crons_dashboard.assets import add_assets
 from fastapi_crons_dashboard.live import add_live
 from fastapi_crons_dashboard.page import Pages
-from fastapi_crons_dashboard.pages import instances, job, login, overview, plan, run, timeline, why
+from fastapi_crons_dashboard.pages import instances, job, login, overview, plan, run, runs, timeline, why
 
 #: Numbers the dashboards of this process: each has names of routes of its own, as an app may have several.
 _numbers = count(1)
 
-_PAGES = (overview, timeline, job, run, why, plan, instances, login)
+_PAGES = (overview, timeline, runs, job, run, why, plan, instances, login)
 
 
 def add_pages(router: APIRouter, *, prefix: str = "") -> None:

@@ -1,0 +1,64 @@
+"""Runs of all jobs, and ticks that did not run."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Literal
+
+from fastapi import Depends, Query
+from fastapi.responses import HTMLResponse
+
+from fastapi_crons.api.endpoints.parts import Before
+from fastapi_crons.run import FAILED, RunStatus
+from fastapi_crons.state.base import MissedQuery, RunQuery
+from fastapi_crons_dashboard.page import Pages, Showing
+
+#: How many runs, and how many records of missed ticks, are on a page.
+RUNS, MISSED = 50, 20
+#: Spans in hours, in words.
+_SPANS = ((1, "an hour ago"), (24, "yesterday, this time"), (168, "a week ago"), (720, "30 days ago"))
+
+
+class Wanted:
+    """Which runs are wanted. `failed` stands for all ways in which a run does not succeed."""
+
+    def __init__(
+        self,
+        status: Literal["", "failed", "running", "completed", "cancelled"] = "failed",
+        hours: Annotated[int, Query(ge=1, le=8_784)] = 24,
+        tag: Annotated[str, Query(max_length=1000)] = "",
+        before: Before = None,
+        missed_before: Before = None,
+    ) -> None:
+        self.status, self.hours, self.tag = status, hours, tag
+        self.before, self.missed_before = before, missed_before
+
+    @property
+    def statuses(self) -> tuple[RunStatus, ...]:
+        if self.status == "failed":
+            return FAILED
+        return (self.status,) if self.status else ()
+
+
+def add_to(pages: Pages) -> None:
+    @pages.get("/runs", "runs")
+    async def runs(shown: Showing, wanted: Annotated[Wanted, Depends()]) -> HTMLResponse:
+        asked = shown.management
+        jobs = asked.names_of((), (wanted.tag,) if wanted.tag else ())
+        since = shown.now.timestamp() - wanted.hours * 3_600
+        found, missed = await asyncio.gather(
+            asked.find_runs(RunQuery(jobs, wanted.statuses, since, before=wanted.before, limit=RUNS + 1)),
+            asked.find_missed(MissedQuery(jobs, since, before=wanted.missed_before, limit=MISSED + 1)),
+        )
+        return shown.page(
+            "runs.html",
+            live=True,
+            wanted=wanted,
+            heading="Runs that did not succeed" if wanted.status == "failed" else "What ran",
+            spans=_SPANS if wanted.hours in dict(_SPANS) else (*_SPANS, (wanted.hours, f"{wanted.hours:,} hours ago")),
+            tags=sorted({tag for job in asked.crons.get_jobs() for tag in job.tags}),
+            runs=found[:RUNS],
+            older=found[RUNS - 1].id if len(found) > RUNS else None,
+            missed=missed[:MISSED],
+            missed_older=missed[MISSED - 1].ticks.id if len(missed) > MISSED else None,
+        )

@@ -1,0 +1,107 @@
+"""A real browser, and real servers with a day of history."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.browser.stripping_proxy import StrippingProxy
+from tests.browser.watched import FLAGS, Watched
+from tests.support import until
+from tests.system.servers.server import Server
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+ROOT = Path(__file__).parents[2]
+TOKEN = "a token of thirty-two characters"
+BEHIND = "/behind/a-proxy"
+
+
+# Playwright keeps an event loop running in this thread: tests of other files must not find it.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here; apt-get install chromium")
+    with sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+class Site(NamedTuple):
+    """Where the dashboards of the running servers are."""
+
+    operator: str
+    viewer: str
+    prefix: str
+    proxy: str
+    """Behind a proxy that strips a prefix; with a token."""
+    folder: Path
+
+
+@contextmanager
+def serving(folder: Path, *options: str, app: str = "tests.browser.app:app", **environment: str) -> Iterator[Server]:
+    """A server in a folder, which ends with the block."""
+    before = {name: os.environ.get(name) for name in ("PYTHONPATH", *environment)}
+    here = Path.cwd()
+    os.environ.update({"PYTHONPATH": str(ROOT), **environment})
+    os.chdir(folder)
+    try:
+        server = Server(*options, app=app)
+    finally:
+        os.chdir(here)
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+    try:
+        until(lambda: server.is_listening, 30)
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-m", "tests.browser.past"], cwd=folder, env=environment, check=True)
+    with (
+        serving(folder) as plain,
+        serving(folder, "--root-path", BEHIND, CRON_API_TOKEN=TOKEN) as guarded,
+    ):
+        proxy = StrippingProxy(guarded.port, BEHIND)
+        yield Site(
+            f"{plain.url}/api/dashboard",
+            f"{plain.url}/readers/dashboard",
+            f"{plain.url}/a/deep/prefix/dashboard",
+            f"http://127.0.0.1:{proxy.port}{BEHIND}/api/dashboard",
+            folder,
+        )
+        proxy.stop()
+
+
+Open = Callable[..., Watched]
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Open]:
+    """Opens pages, and fails at the end where the browser had something to complain about."""
+    opened: list[Watched] = []
+
+    def make(**conditions: object) -> Watched:
+        page = Watched(browser.new_context(**conditions).new_page())
+        opened.append(page)
+        return page
+
+    yield make
+    for page in opened:
+        page.close()
+    for page in opened:
+        assert page.complaints == []

@@ -1,0 +1,129 @@
+"""What an operator does at night, by clicking; and what the pages do when the server stops."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Open, Site, serving
+from tests.browser.jobs import NIGHTLY, ODD
+from tests.browser.watched import Watched
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def shown(site: Site, open_page: Open) -> Watched:
+    """The first page, as an operator opens it."""
+    opened = open_page()
+    opened.page.goto(site.operator)
+    return opened
+
+
+def test_which_runs_of_all_jobs_failed_since_yesterday(shown: Watched) -> None:
+    page = shown.page
+    page.get_by_role("link", name="Runs", exact=True).click()
+    expect(page.get_by_role("heading", name="Runs that did not succeed")).to_be_visible()
+    row = page.get_by_role("row").filter(has_text="the other side does not answer").first
+    row.get_by_role("link", name="failed").click()
+    expect(page.locator("#traceback")).to_contain_text("ConnectionError: the other side does not answer")
+    expect(page.get_by_role("list", name="Log")).to_contain_text("asking the other side")
+
+
+def test_why_the_run_of_the_night_did_not_happen_and_that_tick_is_run_again(shown: Watched) -> None:
+    page = shown.page
+    page.get_by_role("link", name=NIGHTLY, exact=True).click()
+    page.get_by_role("link", name="Why did a tick not run?").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text(NIGHTLY)
+    answer = page.locator("article.answer")
+    expect(answer).to_contain_text("missed")
+    expect(answer).to_contain_text("no instance ran the job until")
+    page.get_by_text("Run this tick again …").click()
+    page.get_by_label("Note").fill("made up for by hand")
+    page.get_by_role("button", name="Run it again").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Run ")
+    expect(page.get_by_text("made up for by hand")).to_be_visible()
+    page.get_by_role("link", name="what became of it").click()
+    expect(page.locator("article.answer")).to_contain_text("running")
+    page.go_back()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("cancelled", timeout=20_000)
+
+
+def test_what_is_running_where_and_its_log_while_it_runs(shown: Watched) -> None:
+    page = shown.page
+    page.get_by_role("link", name="talks", exact=True).click()
+    page.get_by_text("Run now", exact=True).click()
+    page.get_by_role("button", name="Run", exact=True).click()
+    log = page.get_by_role("list", name="Log")
+    expect(log).to_contain_text("line 3", timeout=20_000)
+    page.get_by_role("link", name="Instances").click()
+    expect(page.get_by_role("link", name="talks")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("completed", timeout=20_000)
+    expect(page.get_by_role("list", name="Log")).to_contain_text("line 19")
+
+
+def test_a_job_is_paused_everywhere_with_the_reason_and_resumed(shown: Watched, site: Site, open_page: Open) -> None:
+    page = shown.page
+    page.get_by_role("link", name=ODD, exact=True).click()
+    page.locator("summary", has_text="Pause").click()
+    page.get_by_role("textbox", name="Note").fill("the <b>other</b> side is down")
+    page.get_by_role("button", name="Pause on all instances").click()
+    expect(page.locator("main q")).to_have_text("the <b>other</b> side is down")
+    another = open_page()
+    another.page.goto(site.prefix)
+    expect(another.page.get_by_role("row").filter(has_text=ODD)).to_contain_text("paused")
+    page.locator("summary", has_text="Resume").click()
+    page.get_by_role("button", name="Resume").click()
+    expect(page.locator("main q")).to_have_count(0)
+    # The other one hears of it with the next run, or looks by itself.
+    another.page.reload()
+    expect(another.page.get_by_role("row").filter(has_text=ODD)).not_to_contain_text("paused by")
+
+
+def test_what_is_due_in_the_next_six_hours(shown: Watched) -> None:
+    page = shown.page
+    page.get_by_role("link", name="Plan").click()
+    page.get_by_label("Due within").select_option("6")
+    page.get_by_role("button", name="Show").click()
+    page.wait_for_url("**hours=6*")
+    rows = page.get_by_role("row")
+    expect(rows.filter(has_text="cleanup")).to_have_count(1)
+    expect(rows.filter(has_text="talks")).to_have_count(0)
+
+
+def test_how_often_it_failed_this_week_and_how_long_it_takes(shown: Watched) -> None:
+    page = shown.page
+    page.get_by_role("link", name="flaky sync", exact=True).click()
+    page.get_by_role("link", name="7 days").click()
+    figures = page.locator("dl.figures")
+    expect(figures).to_contain_text("Usual duration (7 days)")
+    expect(figures).to_contain_text(re.compile(r"Failed \(7 days\)\s*[1-9]\d* of [1-9]\d* runs"))
+
+
+def test_a_job_fails_and_is_seen_at_once_without_loading_the_page(shown: Watched, site: Site, open_page: Open) -> None:
+    row = shown.page.get_by_role("row").filter(has_text="talks")
+    other = open_page()
+    other.page.goto(site.operator)
+    other.page.get_by_role("row").filter(has_text="talks").get_by_role("button", name="Run").click()
+    expect(row).to_contain_text("running", timeout=20_000)
+    expect(row).to_contain_text("completed", timeout=30_000)
+
+
+def test_open_pages_do_not_hold_the_server_when_it_stops(tmp_path: Path, open_page: Open) -> None:
+    opened = [open_page() for _ in range(4)]
+    with serving(tmp_path) as server:
+        for shown, path in zip(opened, ("", "/timeline", "/runs", "/jobs/cleanup"), strict=True):
+            with shown.page.expect_response("**/dashboard/events"):
+                shown.page.goto(f"{server.url}/api/dashboard{path}")
+        assert [shown.complaints for shown in opened] == [[]] * 4
+        assert server.end() in (0, -15)
+        log = (tmp_path / "server.log").read_text()
+        assert "Cron scheduler stopped" in log
+        assert "Traceback" not in log
+    for shown in opened:
+        shown.complaints.clear()  # that the server is gone

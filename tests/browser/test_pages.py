@@ -1,0 +1,79 @@
+"""Each page under each condition: the browser complains about nothing, and axe finds nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.browser.conftest import TOKEN, Open, Site
+from tests.browser.jobs import ODD
+from tests.browser.watched import Watched
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+_JOB = f"/jobs/{quote(ODD, safe='')}"
+PAGES = {
+    "jobs": "",
+    "timeline": "/timeline",
+    "job": _JOB,
+    "run": f"{_JOB}/runs/",
+    "why": f"{_JOB}/why",
+    "plan": "/plan",
+    "instances": "/instances",
+}
+CONDITIONS: dict[str, dict[str, Any]] = {
+    "light": {},
+    "dark": {"color_scheme": "dark"},
+    "without script": {"java_script_enabled": False},
+    "phone": {"viewport": {"width": 360, "height": 740}, "has_touch": True},
+    "viewer": {},
+    "prefix": {},
+    "proxy": {},
+}
+
+
+def base_of(site: Site, condition: str) -> str:
+    return {"viewer": site.viewer, "prefix": site.prefix, "proxy": site.proxy}.get(condition, site.operator)
+
+
+def log_in(shown: Watched, base: str) -> None:
+    shown.page.goto(f"{base}/login")
+    shown.page.get_by_label("Token").fill(TOKEN)
+    shown.page.get_by_role("button", name="Sign in").click()
+    shown.page.get_by_role("heading", name="Jobs").wait_for()
+
+
+def go(shown: Watched, base: str, page: str) -> None:
+    """Open a page as a person finds it: runs are reached from their job."""
+    if page == "run":
+        shown.page.goto(base + PAGES["job"])
+        shown.page.locator("main a[href*='/runs/']").first.click()
+        shown.page.wait_for_url("**/runs/*")
+    else:
+        answer = shown.page.goto(base + PAGES[page])
+        assert answer is not None
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_pages(site: Site, open_page: Open, condition: str) -> None:
+    shown = open_page(**CONDITIONS[condition])
+    base = base_of(site, condition)
+    if condition == "proxy":
+        log_in(shown, base)
+    faults = []
+    for page in PAGES:
+        go(shown, base, page)
+        shown.page.wait_for_timeout(300)
+        assert shown.page.title() != "broken"
+        assert shown.page.locator("h1").count() == 1, page
+        if condition != "without script":  # axe is a script
+            faults += [f"{page}: {fault}" for fault in shown.accessible()]
+        if condition == "phone":
+            wide = shown.page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= 360, f"{page} is {wide} pixels wide"
+        if condition == "viewer":
+            assert shown.page.locator("main form[method=post]").count() == 0, page
+    assert faults == []

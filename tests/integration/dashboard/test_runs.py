@@ -1,0 +1,57 @@
+"""The page of runs over all jobs, and of ticks that did not run."""
+
+from __future__ import annotations
+
+from httpx2 import AsyncClient
+
+from fastapi_crons import Crons
+from fastapi_crons.testing import VirtualClock
+from tests.integration.dashboard.conftest import ODD
+from tests.integration.dashboard.page import Page
+from tests.support import nothing
+
+
+def fail() -> None:
+    raise ConnectionError("<b>no route")
+
+
+async def test_what_did_not_succeed_and_did_not_run(crons: Crons, dashboard: AsyncClient, clock: VirtualClock) -> None:
+    crons.cron("*/10 * * * *", name=ODD, tags=["night"])(fail)
+    crons.cron("*/20 * * * *", name="fine")(nothing)
+    await crons.start()
+    page = Page(await dashboard.get("/runs"))
+    assert "No run of this time is like that" in page.text
+    assert "None of this time is on record" in page.text
+    await clock.advance(crons, minutes=31)
+    await crons.pause("fine")
+    await clock.advance(crons, minutes=20)
+    await crons.resume("fine")
+    await clock.advance(crons, minutes=1)
+    page = Page(await dashboard.get("/runs"))
+    shown = [row for row in page.rows if row and row[0] == "failed"]
+    assert [row[1] for row in shown] == [ODD] * 5
+    assert "ConnectionError: <b>no route" in shown[0][-1]
+    assert [row[1] for row in page.rows if "the job was paused" in " ".join(row)] == ["fine"]
+    run = Page(await dashboard.get(page.href("/runs/0").removeprefix("/api/dashboard")))
+    assert ODD in run.text
+
+
+async def test_by_status_time_and_tag_page_by_page(crons: Crons, dashboard: AsyncClient, clock: VirtualClock) -> None:
+    crons.cron("* * * * *", name="bad", tags=["night"])(fail)
+    crons.cron("* * * * *", name="fine")(nothing)
+    await crons.start()
+    await clock.advance(crons, minutes=70)
+
+    async def jobs(query: str) -> list[str]:
+        page = Page(await dashboard.get(f"/runs?{query}"))
+        return sorted(row[1] for row in page.rows if row and row[0] in ("failed", "completed"))
+
+    assert await jobs("status=&hours=1") == ["bad"] * 25 + ["fine"] * 25
+    assert await jobs("status=completed") == ["fine"] * 50
+    assert await jobs("status=completed&tag=night") == []
+    assert await jobs("tag=night") == ["bad"] * 50
+    first = Page(await dashboard.get("/runs?hours=1"))
+    older = Page(await dashboard.get(first.link("Older →").removeprefix("/api/dashboard")))
+    assert len([row for row in older.rows if row and row[0] == "failed"]) == 11  # one each minute, both ends included
+    for wrong in ("status=gone", "hours=0", "hours=x", "before=x"):
+        assert (await dashboard.get(f"/runs?{wrong}")).status_code == 422
