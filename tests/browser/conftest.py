@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
@@ -95,7 +95,7 @@ def open_page(browser: Browser) -> Iterator[Open]:
     """Opens pages, and fails at the end where the browser had something to complain about."""
     opened: list[Watched] = []
 
-    def make(**conditions: object) -> Watched:
+    def make(**conditions: Any) -> Watched:
         page = Watched(browser.new_context(**conditions).new_page())
         opened.append(page)
         return page
