@@ -269,6 +269,7 @@ def stores() -> str:
                     Entry("fastapi_crons.api.doors.routers:get_guarded_router"),
                     Entry("fastapi_crons.api.doors.entry:open_route"),
                     Entry("fastapi_crons.api.doors.entry:login_page"),
+                    Entry("fastapi_crons.api.doors.entry:refusal_page"),
                     Entry("fastapi_crons.api.doors.entry:path_of"),
                     Entry("fastapi_crons.api.doors.entry:local_path"),
                 ),

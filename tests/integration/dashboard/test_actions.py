@@ -180,6 +180,22 @@ async def test_those_who_may_only_look_change_nothing(crons: Crons) -> None:
     assert await crons.pauses() == {}
 
 
+async def test_who_may_only_look_is_told_so_on_a_page(crons: Crons) -> None:
+    crons.cron("0 * * * *", name="job")(nothing)
+    await crons.start()
+    for options, why in (
+        ({"viewer": True}, "Only operators may change"),
+        ({"stranger": True}, "Without CRON_API_TOKEN"),
+    ):
+        async with Dashboard(crons, **options) as pages:
+            headers = {"sec-fetch-site": "same-origin", "accept": "text/html,*/*;q=0.8"}
+            answer = await pages.ask("POST", path("job", "pause"), data={}, headers=headers)
+            page = Page(answer, 403)
+            assert f"Refused: {why}" in page.text
+            assert page.href("/jobs/job") == "/api/dashboard/jobs/job"
+            assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
 async def test_forms_of_other_sites_change_nothing(crons: Crons, pages: Dashboard) -> None:
     crons.cron("0 * * * *", name="job")(nothing)
     await crons.start()

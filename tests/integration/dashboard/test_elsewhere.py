@@ -38,11 +38,12 @@ async def test_it_can_be_mounted_under_any_prefix(crons: Crons, prefix: str, roo
 
 async def test_its_dependencies_guard_it_there(crons: Crons) -> None:
     def refuse() -> None:
-        raise HTTPException(403, "not for you")
+        raise HTTPException(499, "not for you")
 
     await crons.start()
     app = FastAPI()
     app.include_router(get_dashboard_router(crons, dependencies=[Depends(refuse)]), prefix="/ops")
     async with AsyncClient(transport=ASGITransport(app), base_url="http://localhost:8000") as client:
-        assert (await client.get("/ops")).status_code == 403
-        assert (await client.get("/ops/plan")).status_code == 403
+        assert (await client.get("/ops")).status_code == 499
+        refused = Page(await client.get("/ops/plan", headers={"accept": "text/html"}), 499)
+        assert "Not shown Not for you" in refused.text

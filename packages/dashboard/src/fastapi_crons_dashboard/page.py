@@ -15,7 +15,7 @@ from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from fastapi_crons.api import Asked, asked
+from fastapi_crons.api import Asked, asked, refusal_page
 from fastapi_crons.clock import UTC
 from fastapi_crons.errors import (
     CronsError,
@@ -101,11 +101,21 @@ class PageRoute(APIRoute):
                 )
             except CronsError as error:
                 response = _problem(request, _status_of(error, request), _words_of(error))
-            for name, value in _HEADERS.items():
-                response.headers.setdefault(name, value)
-            return response
+            return _guarded(response)
 
         return handled
+
+
+def _guarded(response: Response) -> Response:
+    """The same response with the headers of all pages."""
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+def _refused(request: Request, refusal: HTTPException) -> Response:
+    """The page for who may not see a page or make a change, before either is looked at."""
+    return _guarded(_problem(request, refusal.status_code, str(refusal.detail), refusal.headers))
 
 
 def _status_of(error: CronsError, request: Request) -> int:
@@ -122,12 +132,19 @@ def _words_of(error: CronsError) -> str:
 def _problem(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
     values = {
         "links": Links(request),
-        "title": HTTPStatus(status).phrase if request.method == "GET" else "Refused",
+        "title": _title(status) if request.method == "GET" else "Refused",
         "detail": detail[:1].upper() + detail[1:],
         "job_name": request.path_params.get("job_name") if status != 404 else None,
         "refused": request.method != "GET",
     }
     return HTMLResponse(render("problem.html", values), status, headers)
+
+
+def _title(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:  # an app may refuse with any
+        return "Not shown"
 
 
 class Pages:
@@ -148,7 +165,7 @@ class Pages:
         def decorated(endpoint: EndpointT) -> EndpointT:
             self._router.add_api_route(
                 f"{self._prefix}{path}",
-                endpoint,
+                refusal_page(_refused)(endpoint),
                 methods=[method],
                 name=f"{self._name}:{name}",
                 include_in_schema=False,

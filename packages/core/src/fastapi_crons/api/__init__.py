@@ -1,6 +1,6 @@
 """The management API: `get_cron_router()`, and what it opens for plugins with routes of their own."""
 
-from fastapi_crons.api.doors.entry import local_path, login_page, open_route, path_of
+from fastapi_crons.api.doors.entry import local_path, login_page, open_route, path_of, refusal_page
 from fastapi_crons.api.doors.forms import form
 from fastapi_crons.api.doors.routers import get_guarded_router
 from fastapi_crons.api.guard import Asked, asked
@@ -16,4 +16,5 @@ __all__ = [
     "login_page",
     "open_route",
     "path_of",
+    "refusal_page",
 ]

@@ -17,7 +17,7 @@ from fastapi.routing import APIRoute, APIWebSocketRoute
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fastapi_crons.api.doors.entry import OF_PLUGINS, Entry, Login, is_login_page, is_open
+from fastapi_crons.api.doors.entry import OF_PLUGINS, Entry, Login, is_login_page, is_open, refusals_of
 from fastapi_crons.api.guard import Guard
 from fastapi_crons.api.problems import ManagementRoute
 
@@ -87,12 +87,13 @@ class PluginRoutes:
     def _asking_first(self, route: APIRoute, login: Login | None) -> APIRoute:
         """The same route, but it calls the guard before it reads a body.
 
-        A route that answers by a method of its own goes through a gate.
+        A route that answers by a method of its own goes through a gate, and so does one that could not show a refusal.
         """
         made = type(route)
+        entry = Entry(forms=True, open=is_open(route.endpoint), login=login, refusals=refusals_of(route.endpoint))
         theirs = made.handle is APIRoute.handle and made.get_route_handler is APIRoute.get_route_handler
+        theirs = theirs and entry.refusals is None
         ours = made.handle is APIRoute.handle and made.get_route_handler is ManagementRoute.get_route_handler
-        entry = Entry(forms=True, open=is_open(route.endpoint), login=login)
         bases: tuple[type[APIRoute], ...] = (made,) if ours else (_AsksFirst if theirs else _Gated, made)
         found: dict[str, object] = {"guard": self._guard.dependency, "entry": entry}
         if not ours and not theirs:

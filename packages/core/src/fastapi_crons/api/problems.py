@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any, ClassVar, Protocol
 
+from fastapi import HTTPException as Refusal
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -107,18 +108,18 @@ class ManagementRoute(APIRoute):
                     await self.guard.admit(request, self.entry)
                 response = await handle(Request(request.scope, within_limit(request)))
             except HTTPException as error:
-                response = _problem(error.status_code, str(error.detail), error.headers)
+                response = self._problem(request, error.status_code, str(error.detail), error.headers)
             except RequestValidationError as error:
-                response = _problem(422, what_is_wrong(error))
+                response = self._problem(request, 422, what_is_wrong(error))
             except StoreError as error:
                 if _unreachable.failed(time.monotonic()) is not None:
                     logger.warning(
                         "the management API answers 503, because a store does not answer: %s", one_line(error)
                     )
-                response = _problem(503, "the store does not answer; the log says why")
+                response = self._problem(request, 503, "the store does not answer; the log says why")
             except CronsError as error:
                 later = {"Retry-After": _RETRY_AFTER} if isinstance(error, TooManyListenersError) else None
-                response = _problem(_STATUSES.get(type(error), 503), _as_in_json(str(error)), later)
+                response = self._problem(request, _STATUSES.get(type(error), 503), _as_in_json(str(error)), later)
             else:
                 _unreachable.works(time.monotonic())
             for name, value in _HEADERS.items():
@@ -126,6 +127,19 @@ class ManagementRoute(APIRoute):
             return response
 
         return handled
+
+    def _problem(
+        self, request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None
+    ) -> Response:
+        shown, page = without_secrets(detail)[:_DETAIL_CHARS], self.entry.refusals
+        if page is not None and status >= 400 and "text/html" in request.headers.get("accept", ""):
+            return page(request, Refusal(status, shown, dict(headers or {})))
+        try:
+            title = HTTPStatus(status).phrase
+        except ValueError:
+            title = "Error"
+        content = Problem(title=title, status=status, detail=shown).model_dump()
+        return JSONResponse(content, status, dict(headers or {}), media_type=PROBLEM)
 
 
 def within_limit(request: Request) -> Callable[[], Coroutine[Any, Any, Message]]:
@@ -162,12 +176,3 @@ def what_is_wrong(error: RequestValidationError) -> str:
     """Which parts of a request are invalid, and why; without the values, which may be anything."""
     faults = ("{}: {}".format(".".join(map(str, fault["loc"])), fault["msg"]) for fault in error.errors())
     return ascii("; ".join(faults))[1:-1]
-
-
-def _problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    try:
-        title = HTTPStatus(status).phrase
-    except ValueError:
-        title = "Error"
-    content = Problem(title=title, status=status, detail=without_secrets(detail)[:_DETAIL_CHARS]).model_dump()
-    return JSONResponse(content, status, dict(headers or {}), media_type=PROBLEM)

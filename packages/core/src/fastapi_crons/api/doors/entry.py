@@ -8,12 +8,18 @@ from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import quote
 
-from starlette.requests import HTTPConnection
+from fastapi import HTTPException
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
 
 EndpointT = TypeVar("EndpointT", bound=Callable[..., object])
 
-#: The attribute of an endpoint that was marked.
+#: Makes the answer to a browser whose request is refused: the exception says with which status, why, and with which headers.
+RefusalPage = Callable[[Request, HTTPException], Response]
+
+#: The attributes of an endpoint that was marked.
 _MARK = "__fastapi_crons_entry__"
+_REFUSALS = "__fastapi_crons_refusals__"
 _OPEN, _LOGIN = "open", "login"
 _LONGEST = 2_000
 #: What browsers take for a path of the same site: they drop control characters, and read `\` as `/`.
@@ -50,6 +56,8 @@ class Entry:
     """Whether it needs no token."""
     login: Login | None = None
     """Where browsers without a token go."""
+    refusals: RefusalPage | None = None
+    """How a browser is told that it is refused; None for problem details, as other clients are."""
 
 
 #: That of plugins' routes which are marked by nothing.
@@ -74,6 +82,26 @@ def login_page(endpoint: EndpointT) -> EndpointT:
     """
     vars(endpoint)[_MARK] = _LOGIN
     return endpoint
+
+
+def refusal_page(page: RefusalPage) -> Callable[[EndpointT], EndpointT]:
+    """Marks an endpoint for browsers: one that the guards refuse gets this page (status 400 and above), not problem details.
+
+    A browser is who accepts `text/html`. `page` is called with the request, which was not admitted, and with an exception that
+    has the status, the reason in words, and the headers of the answer. It stands where `open_route` does, also beside it.
+    """
+
+    def decorated(endpoint: EndpointT) -> EndpointT:
+        vars(endpoint)[_REFUSALS] = page
+        return endpoint
+
+    return decorated
+
+
+def refusals_of(endpoint: Callable[..., object]) -> RefusalPage | None:
+    """The page of an endpoint that was marked by `refusal_page`."""
+    found: RefusalPage | None = getattr(endpoint, _REFUSALS, None)
+    return found
 
 
 def is_open(endpoint: Callable[..., object]) -> bool:
