@@ -165,3 +165,14 @@ async def test_other_values_of_a_query_are_refused_in_words(make_crons: MakeCron
     async with Dashboard(crons) as pages:
         assert "Before:" in (await pages.get(f"{path('job')}?before=<b>", 422)).text
         assert "Days:" in (await pages.get(f"{path('job')}?days=0", 422)).text
+
+
+async def test_the_forms_to_pause_and_to_resume_are_told_apart(crons: Crons, pages: Dashboard) -> None:
+    # A form that is open while the page is renewed stays open: a second press must not undo what the first has done.
+    crons.cron("0 * * * *", name="job")(nothing)
+    await crons.start()
+    before = {str(each["id"]) for each in (await pages.get("/jobs/job")).all("details")}
+    await crons.pause("job")
+    after = {str(each["id"]) for each in (await pages.get("/jobs/job")).all("details")}
+    assert before & after == {"run-form"}
+    assert len(before) == len(after) == 2

@@ -60,6 +60,20 @@ async def test_a_missed_tick_is_told_with_its_record_and_can_be_run_again(
     assert list((await why(dashboard, "slow", "2026-03-01T00:40Z")).all("input", name="tick")) == []
 
 
+async def test_the_record_of_a_missed_tick_is_told_in_the_jobs_zone(
+    crons: Crons, dashboard: AsyncClient, clock: VirtualClock
+) -> None:
+    crons.cron("0 1 * * *", name="nightly", timezone="Europe/Berlin", misfire_grace_time=60)(nothing)
+    await crons.start()
+    await crons.stop()
+    await clock.advance(hours=30)
+    await crons.start()
+    await clock.advance(crons, seconds=5)
+    page = await why(dashboard, "nightly")
+    assert "Because it was later than its misfire grace time allows" in page.text
+    assert "+00:00" not in page.text
+
+
 async def test_a_tick_is_run_again_with_a_note(crons: Crons, pages: Dashboard, clock: VirtualClock) -> None:
     fails = True
 

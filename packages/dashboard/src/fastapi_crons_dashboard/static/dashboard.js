@@ -107,6 +107,8 @@ async function copy(button) {
   }
 }
 document.addEventListener("click", (event) => {
+  // The second click of a double click is not for the button that has taken the place of the first.
+  if (event.detail > 1 && event.target.closest?.("form[method=post] :is(button, [type=submit])")) event.preventDefault();
   const button = event.target.closest?.("[data-copies]");
   if (button) copy(button);
 });
@@ -145,6 +147,8 @@ document.addEventListener("htmx:after:swap", (event) => {
   const { sourceElement: source, response } = event.detail?.ctx ?? {};
   const form = source?.closest?.("form[method=post]");
   if (form && response?.status < 400) form.reset();
+  // The button that was pressed may be gone: go on from the content, not from the top of the page.
+  if (form && document.activeElement === document.body) document.getElementById("content").focus({ preventScroll: true });
 });
 
 // A narrow page begins its timeline with now, which is in the middle.
