@@ -68,6 +68,10 @@ async def test_ticks_while_no_instance_runs_are_overdue_until_one_handles_them(
         "paused: 3 from 01:30 to 03:30, paused",
         "daily: 1 from 02:00 to 02:00, waiting",
     ]
+    to_make_up_for, number = await management.unhandled(EVERYTHING, only_open=True)
+    assert ([each.job for each in to_make_up_for], number) == (["hourly", "paused", "daily"], 3), (
+        "nobody waits for others"
+    )
     text = {each.job: each.fate.text for each in overdue[0]}
     assert text["hourly"] == f"It was due 2 hours and 50 minutes ago, and {NOBODY}"
     assert text["paused"].endswith(": the disk is full; it was due during the pause, and is not run.")

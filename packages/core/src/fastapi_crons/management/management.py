@@ -159,10 +159,12 @@ class Management:
         today = day_of(self.crons.clock.now())
         return range(today - days + 1, today + 1)
 
-    async def unhandled(self, query: MissedQuery, *, details: bool = True) -> tuple[list[UnhandledTicks], int]:
+    async def unhandled(
+        self, query: MissedQuery, *, details: bool = True, only_open: bool = False
+    ) -> tuple[list[UnhandledTicks], int]:
         """The overdue ticks of this scheduler's jobs that are on no record yet; see `unhandled_ticks`.
 
-        `details` says whether notes may be shown.
+        `details` says whether notes may be shown; `only_open` leaves out disabled jobs, whose ticks nobody waits for.
         """
         engine = self._engine("list missed ticks")
         jobs = self.crons.get_jobs() if query.jobs is None else [self.definition(name) for name in query.jobs]
@@ -171,7 +173,8 @@ class Management:
             self._answer(engine.locks.instances()),
         )
         running = len(engine.owners_running(instances))
-        asked = Asked(self.crons.clock.now(), {each.job: each for each in known}, instances, running)
+        by_name = {each.job: each for each in known if each.enabled or not only_open}
+        asked = Asked(self.crons.clock.now(), by_name, instances, running)
         return unhandled_ticks(jobs, asked, query, details=details)
 
     async def missed(self, name: str, *, limit: int = 50) -> list[MissedTicks]:

@@ -33,9 +33,7 @@ def missed(
     until: Until = None,
     job: SomeJobs = None,
     tag: SomeTags = None,
-    only_open: Annotated[
-        bool, typer.Option("--open", help="Only records with ticks that are still to be made up for.")
-    ] = False,
+    only_open: Annotated[bool, typer.Option("--open", help="Only ticks that are still to be made up for.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many records, the newest.")] = 50,
     before: Annotated[
         str | None,
@@ -63,7 +61,7 @@ def missed(
         records = await session.management.find_missed(query, only_open=only_open)
         if before is not None:
             return shown_in, records, ([], 0)
-        return shown_in, records, await session.management.unhandled(query._replace(limit=limit))
+        return shown_in, records, await session.management.unhandled(query._replace(limit=limit), only_open=only_open)
 
     with json_only(as_json):
         shown_in, records, unhandled = with_stores(ask, app=app)

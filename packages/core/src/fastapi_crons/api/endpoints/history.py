@@ -78,7 +78,8 @@ async def missed(
     records = await asked.management.find_missed(query, only_open=only_open)
     unhandled: tuple[list[UnhandledTicks], int] = ([], 0)
     if before is None:
-        unhandled = await asked.management.unhandled(query._replace(limit=limit), details=asked.details)
+        limited = query._replace(limit=limit)
+        unhandled = await asked.management.unhandled(limited, details=asked.details, only_open=only_open)
     return MissedPage.of(records, unhandled, limit, details=asked.details)
 
 
