@@ -192,6 +192,13 @@ def mutants(session: nox.Session) -> None:
 
 
 @nox.session
+def screenshots(session: nox.Session) -> None:
+    """Make the pictures of the dashboard in README and docs anew, by the Chromium on PATH."""
+    session.install("-r", "tests/requirements.txt", "pillow>=11", "playwright>=1.49")
+    session.run("python", "-m", "docs.screenshots")
+
+
+@nox.session
 def vendored(session: nox.Session) -> None:
     """Compare the files of others that the dashboard ships with the npm packages that they came from."""
     session.run("python", "tests/vendored.py", session.create_tmp())

@@ -276,6 +276,11 @@ def stores() -> str:
                 "For plugins with [endpoints and pages](../plugins/routes.md).",
             ),
             Section(
+                "The dashboard",
+                (Entry("fastapi_crons_dashboard.router:get_dashboard_router", package="fastapi_crons_dashboard"),),
+                "From the distribution `fastapi-crons-dashboard`: [how it is used](../how-to/dashboard.md).",
+            ),
+            Section(
                 "Plugins, and the stores they bring",
                 (
                     Entry(
