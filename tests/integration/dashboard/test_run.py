@@ -6,7 +6,9 @@ import asyncio
 import logging
 
 from fastapi_crons import Crons
+from fastapi_crons.state import MemoryStateBackend
 from fastapi_crons.testing import VirtualClock
+from tests.conftest import MakeCrons
 from tests.integration.dashboard.browsing import Dashboard, path
 from tests.integration.dashboard.conftest import ODD
 from tests.integration.dashboard.page import Page
@@ -145,3 +147,20 @@ async def test_a_run_is_found_by_a_part_of_its_id_and_an_unknown_one_is_not(
     assert run.id in (await pages.get(path("job", "runs", run.id[-8:]))).text
     await pages.get(path("other", "runs", run.id), 404)
     await pages.get(path("job", "runs", "019ca8c1-6c00-7000-8000-0123456789ab"), 404)
+
+
+async def test_a_run_that_was_just_started_elsewhere_is_waited_for(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    # A form is answered by one process of an app, and the page that it leads to may be asked of another.
+    store, elsewhere = MemoryStateBackend(), make_crons(instance_id="worker-002")
+    here = make_crons(instance_id="worker-001", state_backend=store)
+    for each in (here, elsewhere):
+        each.cron("0 0 1 1 *", name="job")(nothing)
+        await each.start()
+    run = await elsewhere.run_job("job")
+    where = path("job", "runs", run.id)
+    async with Dashboard(here) as pages:
+        await pages.get(where, 404)
+        asked = asyncio.create_task(pages.get(f"{where}?said=started"))
+        await asyncio.sleep(0.05)
+        await store.write([run])
+        assert "The run has started." in (await asked).text

@@ -70,6 +70,11 @@ class Shown:
     async def by(cls, request: Request, asked: Annotated[Asked, Depends(asked)]) -> Shown:
         return cls(request, asked, await asked.why_read_only(), await asked.signed_in())
 
+    @property
+    def has_started_a_run(self) -> bool:
+        """Whether this is the page that a run leads to when it is started."""
+        return self.request.query_params.get("said") == "started"
+
     def pace(self, least: int) -> str:
         """How long a live page, whose values are found by now, is not asked for again: longer where they were costly."""
         return f"{max(least, ceil(_LIVE_SHARE * (perf_counter() - self._began)))}s"

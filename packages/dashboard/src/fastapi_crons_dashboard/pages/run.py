@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import suppress
 from typing import Annotated, Literal, NamedTuple
 
 from fastapi import Depends, Header, Query
@@ -13,10 +14,11 @@ from starlette.exceptions import HTTPException
 
 from fastapi_crons.api import Asked, asked
 from fastapi_crons.engine.log_feed import LogEvent, Logged, Lost
+from fastapi_crons.errors import UnknownRunError
 from fastapi_crons.management.management import Management
 from fastapi_crons.run import FAILED, LogLine, Run, made_at
 from fastapi_crons.state.base import RunQuery
-from fastapi_crons_dashboard.page import Pages, Showing
+from fastapi_crons_dashboard.page import Pages, Showing, Shown
 from fastapi_crons_dashboard.rendering import render
 from fastapi_crons_dashboard.times import zone
 
@@ -28,6 +30,8 @@ _OTHER = 20
 _FIRST_REACH, _GROWTH, _MOST = 60, 60, 1_000
 #: How many other runs of its tick are looked for among those around it.
 _AROUND = 50
+#: How often, and after which pauses (seconds), a run that has just been started is looked for.
+_TRIES, _PAUSE = 20, 0.1
 
 AtLeast = Annotated[Level | None, Query()]
 
@@ -44,7 +48,7 @@ class Neighbours(NamedTuple):
 def add_to(pages: Pages) -> None:
     @pages.get("/jobs/{job_name}/runs/{run_id}", "run")
     async def run(shown: Showing, job_name: str, run_id: str, level: Level | Literal[""] = "") -> HTMLResponse:
-        found = await shown.management.run(job_name, run_id)
+        found = await _found(shown, job_name, run_id)
         job, details = shown.management.definition(job_name), shown.asked.details
         lines = [line for line in found.log if details and is_shown(line, level or None)]
         return shown.page(
@@ -70,6 +74,15 @@ def add_to(pages: Pages) -> None:
             sent = _sent(event, level)
             if sent is not None:
                 yield sent
+
+
+async def _found(shown: Shown, job_name: str, run_id: str) -> Run:
+    """A run. Just after it was started, another process of the app may be asked for it before its store has it."""
+    for _ in range(_TRIES if shown.has_started_a_run else 0):
+        with suppress(UnknownRunError):
+            return await shown.management.run(job_name, run_id)
+        await asyncio.sleep(_PAUSE)
+    return await shown.management.run(job_name, run_id)
 
 
 async def _following(
