@@ -63,6 +63,18 @@ async def test_tiles_count_jobs_by_their_states_and_lead_to_them(
     ends.set()
 
 
+async def test_a_job_is_not_late_for_ticks_that_its_pause_swallows(
+    crons: Crons, pages: Dashboard, clock: VirtualClock
+) -> None:
+    crons.cron("* * * * *", name="paused")(nothing)
+    await crons.start()
+    await crons.pause("paused")
+    await clock.advance(crons, minutes=10)
+    page = await pages.get("")
+    assert "0 late 1 paused" in page.text
+    assert "No job is like that" in (await pages.get("?state=late")).text
+
+
 async def test_jobs_are_found_by_a_part_of_their_name_by_tag_and_by_state(crons: Crons, pages: Dashboard) -> None:
     crons.cron("0 0 1 1 *", name="Backup", tags=["a/b & c"])(nothing)
     crons.cron("0 0 1 1 *", name="report")(nothing)

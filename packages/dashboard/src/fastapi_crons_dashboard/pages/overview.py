@@ -65,8 +65,11 @@ async def _rows(shown: Shown) -> tuple[list[JobRow], int]:
     views, (unhandled, late) = await asyncio.gather(
         shown.management.jobs(), shown.management.unhandled(MissedQuery(limit=_MOST_LATE), details=False)
     )
-    names = {each.job for each in unhandled}
-    return [JobRow(view, states_of(view, names, shown.now)) for view in views], late
+    # Ticks of these wait for nothing.
+    held = {view.job.name for view in views if view.pause is not None or not view.job.enabled}
+    names = {each.job for each in unhandled} - held
+    rows = [JobRow(view, states_of(view, names, shown.now)) for view in views]
+    return rows, late - len(unhandled) + len(names)
 
 
 async def _with_runs(shown: Shown, found: Found) -> Found:
