@@ -8,6 +8,7 @@ from pathlib import Path
 from sys import maxsize
 from typing import TYPE_CHECKING, ClassVar
 
+from fastapi_crons._util.gc_pause import collector_paused
 from fastapi_crons.locking.base import Reach
 from fastapi_crons.run import MissedTicks, Run, RunStatus
 from fastapi_crons.state.backfills import BackfillRecord
@@ -212,9 +213,12 @@ class SQLiteStateBackend(StateBackend):
 
         def read(transaction: Transaction) -> list[Figures]:
             # In the thread: there may be many.
-            rows = transaction.rows(FIGURES_COLUMNS, rest, since, last, *parameters)
-            found = (figures_of(row, job, self._damage) for row in rows if (job := self._names.own(row[1])) is not None)
-            return [figures for figures in found if figures is not None]
+            with collector_paused():
+                rows = transaction.rows(FIGURES_COLUMNS, rest, since, last, *parameters)
+                found = (
+                    figures_of(row, job, self._damage) for row in rows if (job := self._names.own(row[1])) is not None
+                )
+                return [figures for figures in found if figures is not None]
 
         return await self._database.read(read)
 

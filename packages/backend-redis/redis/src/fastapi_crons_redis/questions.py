@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
 from fastapi_crons._util.damage import name
+from fastapi_crons._util.gc_pause import collector_paused
 from fastapi_crons.run import MissedTicks, Run, RunStatus, Trigger, first_id_at
 from fastapi_crons.state.base import AGAIN, JobState, MissedQuery, RunQuery, is_wanted
 from fastapi_crons.state.checks import checked_figures, checked_state
@@ -161,7 +162,8 @@ class Questions:
             self._noted(f"figures of job {shown(job)!r}, day {day}", partial(_figures, job, day, text))
             for job, text in by_job.items()
         )
-        return [figures for figures in found if figures is not None]
+        with collector_paused():
+            return [figures for figures in found if figures is not None]
 
     async def _heads(self, jobs: Collection[str] | None = None) -> list[tuple[str, JobState]]:
         heads, _ = await self._heads_and_successes(jobs, wants_successes=False)

@@ -12,6 +12,7 @@ from typing import get_args
 
 from fastapi_crons._util.damage import (
     LATEST,
+    MOST,
     Check,
     Damage,
     DamagedError,
@@ -139,7 +140,11 @@ def checked_state(state: JobState) -> JobState:
 
 def checked_figures(figures: Figures) -> Figures:
     """The figures of a job and a day."""
-    check(figures, _FIGURES)
+    numbers = figures[1:5]
+    # There are many: the fields are looked at one by one only where something is wrong.
+    if {*map(type, numbers)} != {int} or min(numbers) < 0 or max(numbers) > MOST:
+        check(figures, _FIGURES)
+    name(figures.job, "job")
     if figures.day > LATEST // 86_400:
         raise DamagedError("day is no day")
     if not is_between(figures.longest, 0, LATEST):

@@ -135,13 +135,10 @@ def text_of(durations: Mapping[int, int]) -> str:
 
 def durations_of(text: str) -> dict[int, int]:
     """The sketch that a text stands for, where buckets may be named more than once. Raises `ValueError` for any other text."""
-    parts = text.replace(":", " ").split()
-    buckets, numbers = [*map(int, parts[::2])], [*map(int, parts[1::2])]
-    found = dict(zip(buckets, numbers, strict=True))
-    if len(found) < len(buckets):
-        found = dict.fromkeys(buckets, 0)
-        for bucket, number in zip(buckets, numbers, strict=True):
-            found[bucket] += number
-    if found and (min(found) < 0 or max(found) > _LAST or min(numbers) < 0):
-        raise ValueError(f"{text!r} is no sketch of durations")
+    found: dict[int, int] = {}
+    for part in text.split():
+        bucket, number = map(int, part.split(":"))
+        if not 0 <= bucket <= _LAST or number < 0:
+            raise ValueError(f"{text!r} is no sketch of durations")
+        found[bucket] = found.get(bucket, 0) + number
     return found
