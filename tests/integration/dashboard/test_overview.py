@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from fastapi_crons import Crons
+from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
 from tests.integration.dashboard.browsing import Dashboard, path
@@ -53,7 +54,7 @@ async def test_tiles_count_jobs_by_their_states_and_lead_to_them(
     await crons.pause("paused", actor="ops", note="the other side is down")
     await clock.advance(crons, seconds=120, finish_runs=False)
     page = await pages.get("")
-    assert "All is well 1 running 1 failing 0 late 1 paused 2 due within the hour" in page.text
+    assert "The scheduler works 1 running 1 failing 0 late 1 paused 2 due within the hour" in page.text
     assert "2 in a row" in page.text
     for state in ("running", "failing", "paused"):
         found = await pages.get(page.href(f"state={state}"))
@@ -149,6 +150,22 @@ async def test_those_who_may_only_look_see_why_and_no_buttons(crons: Crons) -> N
         assert "You may only look: without CRON_API_TOKEN" in page.text
         assert page.actions == []
         assert "a secret note" not in str(page.elements)
+
+
+async def test_it_says_where_jobs_are_run_that_are_not_run_here(make_crons: MakeCrons) -> None:
+    here, other = (
+        make_crons(instance_id=f"worker-{enabled}", enabled=enabled, state_backend=SQLiteStateBackend("jobs.db"))
+        for enabled in (False, True)
+    )
+    await here.start()
+    async with Dashboard(here) as pages:
+        text = (await pages.get("")).text
+        assert "No jobs are run: this instance is told not to (CRON_ENABLED=false), and no other is there" in text
+        assert "The scheduler works" not in text
+        await other.start()
+        text = (await pages.get("")).text
+        assert "Other instances run the jobs; this one does not (CRON_ENABLED=false)" in text
+        assert "The scheduler works" not in text
 
 
 async def test_findings_of_health_are_shown(make_crons: MakeCrons) -> None:

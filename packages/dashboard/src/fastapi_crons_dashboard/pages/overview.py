@@ -52,12 +52,21 @@ def add_to(pages: Pages) -> None:
             tiles=_TILES,
             states=STATES,
             health=shown.management.health(),
+            runs=await _who_runs(shown),
         )
 
 
 def _pace(jobs: int) -> str:
     """How often an open page is made anew at most: the more jobs there are, the more it takes."""
     return "1s" if jobs <= 500 else "5s" if jobs <= 5_000 else "15s"
+
+
+async def _who_runs(shown: Shown) -> Literal["here", "others", "nobody"]:
+    """Which instances run jobs at their ticks. The store is asked only where this one is told not to."""
+    management = shown.management
+    if management.crons.config.enabled:  # whatever else keeps it from that, its health says
+        return "here"
+    return "others" if any(each.runs_ticks for each in await management.instances()) else "nobody"
 
 
 async def _rows(shown: Shown) -> tuple[list[JobRow], int]:
