@@ -6,10 +6,11 @@ from fastapi import FastAPI
 from httpx2 import ASGITransport, AsyncClient
 
 from fastapi_crons import Crons, get_cron_router
-from fastapi_crons.state import SQLiteStateBackend
+from fastapi_crons.state import MemoryStateBackend, SQLiteStateBackend
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
 from tests.integration.api.client import STRANGER
+from tests.integration.dashboard.browsing import Dashboard
 from tests.integration.dashboard.conftest import ODD
 from tests.integration.dashboard.page import Page
 from tests.support import nothing
@@ -75,3 +76,19 @@ async def test_instances_that_do_not_share_their_definitions_are_told_apart(make
     assert "worker-b runs jobs A" in page.text
     assert "worker-c runs jobs B" in page.text
     assert "This host (SQLite)" in page.text
+
+
+class Damaged(MemoryStateBackend):
+    """A store with a record that can't be read."""
+
+    def damaged(self) -> list[str]:
+        return ["run 7 in /srv/crons.db"]
+
+
+async def test_strangers_are_not_shown_where_records_are_damaged(make_crons: MakeCrons) -> None:
+    crons = make_crons(state_backend=Damaged())
+    await crons.start()
+    async with Dashboard(crons) as pages:
+        assert "run 7 in /srv/crons.db" in (await pages.get("/instances")).text
+    async with Dashboard(crons, stranger=True) as pages:
+        assert "/srv/crons.db" not in (await pages.get("/instances")).text

@@ -56,8 +56,8 @@ def add_to(pages: Pages) -> None:
             groups=sorted(set(groups.values())),
             durable=management.has_durable_history,
             unshared=management.unshared_lock(),
-            damaged=management.damaged(),
-            obstacles=management.obstacles(),
+            damaged=management.damaged() if shown.asked.details else [],
+            obstacles=management.obstacles() if shown.asked.details else [],
             plugins=sorted(management.crons.plugins.list(), key=lambda plugin: plugin.name),
             settings=settings_of(management.crons) if shown.asked.details else None,
         )
