@@ -54,6 +54,8 @@ def goals(results: Results) -> list[Goal]:
     in_fleet = f"{fleet['rate']} a second in {fleet['processes']} processes" if fleet else "in 4 processes"
     many = f"{burst['jobs'] if burst else 10_000:,} jobs due in every second"
     idlers = f"{idle['jobs'] if idle else 100_000:,} idle jobs"
+    most = max(results.get("pages", []), key=lambda each: each["jobs"], default=None)
+    shown = f"{most['jobs']:,} jobs with {most['runs']:,} runs" if most else "10,000 jobs with 1,000,000 runs"
     times = " × bare asyncio"
     return [
         Goal(f"In memory, on record, {results['rate']:,} runs a second", "≤", 4, times, _ratio(memory, bare), 1),
@@ -85,6 +87,7 @@ def goals(results: Results) -> list[Goal]:
             programs and programs["help_ms"] / programs["typer_help_ms"],
             1,
         ),
+        Goal(f"Any page of the dashboard, {shown}", "<", 1, " s of CPU", _slowest_page(results), 2),
     ]
 
 
@@ -126,6 +129,7 @@ def tables(results: Results) -> str:
         ("Many idle jobs", _idle_table(results)),
         ("The next tick of a schedule", _schedules_table(results)),
         ("Imports and the command line", _programs_table(results)),
+        ("Pages of the dashboard", _pages_table(results)),
     ]
     lines = [machine(results)]
     lines += [f"Skipped: {reason}." for reason in results["skipped"]]
@@ -236,6 +240,27 @@ def _programs_table(results: Results) -> str:
             ("`--help` of a bare Typer app", f"{found['typer_help_ms']:.0f}"),
         ),
     )
+
+
+def _pages_table(results: Results) -> str:
+    found = results.get("pages", [])
+    return _table(
+        (
+            "CPU of a page (ms)",
+            *(
+                f"{CONTENDERS[each['contender']].label.rpartition(' ')[2]}: {each['jobs']:,} jobs, {each['runs']:,} runs"
+                for each in found
+            ),
+        ),
+        (
+            (page, *(f"{1000 * each['cpu_s'][page]:,.0f}" for each in found))
+            for page in (found[0]["cpu_s"] if found else ())
+        ),
+    )
+
+
+def _slowest_page(results: Results) -> float | None:
+    return max((max(each["cpu_s"].values()) for each in results.get("pages", [])), default=None)
 
 
 def _busiest(results: Results, contender: str) -> FleetFigures | None:

@@ -56,6 +56,16 @@ class ProgramFigures(TypedDict):
     typer_help_ms: float
 
 
+class PageFigures(TypedDict):
+    """Pages of the dashboard, for so many jobs that have run so often, all together."""
+
+    contender: str
+    jobs: int
+    runs: int
+    cpu_s: dict[str, float]
+    """By page: CPU seconds of our process, and of the server where the store has one."""
+
+
 class Results(TypedDict, total=False):
     """All figures of one go; those that were not asked for are left out."""
 
@@ -72,6 +82,7 @@ class Results(TypedDict, total=False):
     schedules: dict[str, float]
     """Microseconds for the next tick of a schedule, by who computes it."""
     programs: ProgramFigures
+    pages: list[PageFigures]
     at_once: dict[str, Curve]
     """By contender: all jobs due in every second."""
     registered: dict[str, Curve]

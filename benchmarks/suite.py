@@ -24,13 +24,14 @@ from benchmarks.contenders import CONTENDERS
 from benchmarks.load import Load
 from benchmarks.measures import BEFORE, Cost
 from benchmarks.next_tick import microseconds_per_tick
-from benchmarks.results import Curve, FleetFigures, IdleFigures, Results
+from benchmarks.pages import cost_of_pages
+from benchmarks.results import Curve, FleetFigures, IdleFigures, PageFigures, Results
 from tests.faults.redis_server import RedisServer, redis_binary
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Section = Literal["runs", "fleet", "burst", "idle", "schedules", "programs", "curves"]
+Section = Literal["runs", "fleet", "burst", "idle", "schedules", "programs", "pages", "curves"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,9 @@ class Scale:
     idle: int = 100_000
     ticks: int = 2_000
     programs: int = 9
+    #: Numbers of jobs, and for how many hours each of them has run hourly.
+    pages: tuple[int, ...] = (1_000, 10_000)
+    hours: int = 100
     at_once: tuple[int, ...] = (10, 100, 10_000)
     #: Numbers of jobs, and the period (seconds) at which `rate` of them are due in every second.
     registered: tuple[tuple[int, int], ...] = ((10_000, 10), (60_000, 60))
@@ -64,6 +68,8 @@ QUICK = Scale(
     idle=1_000,
     ticks=400,
     programs=1,
+    pages=(100,),
+    hours=5,
     at_once=(10, 1_000),
     registered=((1_000, 10),),
 )
@@ -79,6 +85,7 @@ def measure(sections: set[Section], scale: Scale) -> Results:
         "idle": suite.idle,
         "schedules": suite.schedules,
         "programs": suite.programs,
+        "pages": suite.pages,
         "curves": suite.curves,
     }
     results: Results = {"machine": _machine(), "versions": _versions(), "skipped": suite.skipped, "rate": scale.rate}
@@ -158,6 +165,12 @@ class _Suite:
             }
         }
 
+    def pages(self) -> Results:
+        """The pages of the dashboard."""
+        return {
+            "pages": [self._pages(name, jobs) for name in self._here("sqlite", "redis") for jobs in self.scale.pages]
+        }
+
     def curves(self) -> Results:
         """How the cost of a run changes with the number of jobs. The points at `rate` jobs are those of `runs`."""
         if not self.runs_us:
@@ -199,6 +212,11 @@ class _Suite:
             "cpu": found.cpu,
             "bytes_per_job": size,
         }
+
+    def _pages(self, name: str, jobs: int) -> PageFigures:
+        with _place(name) as (store, _):
+            cost = _apart(cost_of_pages, store, jobs, self.scale.hours)
+        return {"contender": name, "jobs": jobs, "runs": jobs * self.scale.hours, "cpu_s": cost}
 
     def _fleet(self, name: str, rate: int) -> FleetFigures:
         seconds, processes = self.scale.seconds, self.scale.processes
