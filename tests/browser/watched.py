@@ -25,10 +25,11 @@ class Watched:
     def __init__(self, page: Page) -> None:
         self.page = page
         self.complaints: list[str] = []
+        self.watches = True
         self.expected: tuple[int, ...] = ()
         """Statuses that answers may have besides those of success."""
         page.on("console", self._note)
-        page.on("pageerror", lambda error: self.complaints.append(f"script: {error}"))
+        page.on("pageerror", lambda error: self._complain(f"script: {error}"))
         page.on("response", self._check)
 
     def close(self) -> None:
@@ -48,8 +49,12 @@ class Watched:
     def _note(self, message: ConsoleMessage) -> None:
         # The browser says of each refused answer that it failed; which ones are all right is checked where they arrive.
         if "Failed to load resource" not in message.text:
-            self.complaints.append(f"{message.type}: {message.text}")
+            self._complain(f"{message.type}: {message.text}")
 
     def _check(self, response: Response) -> None:
         if response.status >= 400 and response.status not in self.expected:
-            self.complaints.append(f"{response.status} {response.url}")
+            self._complain(f"{response.status} {response.url}")
+
+    def _complain(self, complaint: str) -> None:
+        if self.watches:
+            self.complaints.append(complaint)
