@@ -59,7 +59,8 @@ class TestMemoryState(StateContract):
 class PlainState(SQLiteStateBackend):
     """Whatever a state store need not write itself."""
 
-    states, unfinished, figures = StateBackend.states, StateBackend.unfinished, StateBackend.figures
+    states, unfinished = StateBackend.states, StateBackend.unfinished
+    figures, sums = StateBackend.figures, StateBackend.sums
     runs_by_id, runs_by_job = StateBackend.runs_by_id, StateBackend.runs_by_job
     missed_by_job = StateBackend.missed_by_job
     find_runs, find_missed, find_ids = StateBackend.find_runs, StateBackend.find_missed, StateBackend.find_ids

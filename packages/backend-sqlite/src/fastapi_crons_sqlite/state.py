@@ -17,7 +17,14 @@ from fastapi_crons.state.checks import Damage, checked_state
 from fastapi_crons.state.figures import Figures
 from fastapi_crons_sqlite._database import Database
 from fastapi_crons_sqlite._history import backfills
-from fastapi_crons_sqlite._history.counting import FIGURES_COLUMNS, count, figures_of, newly_ended
+from fastapi_crons_sqlite._history.counting import (
+    FIGURES_COLUMNS,
+    SUMS_COLUMNS,
+    count,
+    figures_of,
+    newly_ended,
+    sums_of,
+)
 from fastapi_crons_sqlite._history.events import clean_up, publish, subscribe
 from fastapi_crons_sqlite._history.pruning import Pruning
 from fastapi_crons_sqlite._history.queries import ids_wanted, missed_wanted, runs_wanted
@@ -31,7 +38,7 @@ from fastapi_crons_sqlite._history.rows import (
     run_row,
 )
 from fastapi_crons_sqlite._names import Names
-from fastapi_crons_sqlite._transaction import Row, Transaction, as_json
+from fastapi_crons_sqlite._transaction import Row, Transaction, Value, as_json
 
 if TYPE_CHECKING:
     from fastapi_crons.locking.base import LockBackend
@@ -200,6 +207,32 @@ class SQLiteStateBackend(StateBackend):
         return [run_id for (run_id,) in await self._database.rows("id", f"FROM ({sql})", *parameters)]
 
     async def figures(self, jobs: Collection[str] | None, *, since: int, until: int | None = None) -> list[Figures]:
+        def read(transaction: Transaction) -> list[Figures]:
+            # In the thread: there may be many.
+            with collector_paused():
+                source, parameters = self._figures(jobs, since, until)
+                rows = transaction.rows(FIGURES_COLUMNS, source, *parameters)
+                found = (
+                    figures_of(row, job, self._damage) for row in rows if (job := self._names.own(row[1])) is not None
+                )
+                return [figures for figures in found if figures is not None]
+
+        return await self._database.read(read)
+
+    async def sums(self, jobs: Collection[str] | None, *, since: int, until: int | None = None) -> dict[str, Figures]:
+        def read(transaction: Transaction) -> dict[str, Figures] | None:
+            with collector_paused():
+                source, parameters = self._figures(jobs, since, until)
+                rows = transaction.rows(SUMS_COLUMNS, f"{source} GROUP BY job", *parameters)
+                own = [(row, job) for row in rows if (job := self._names.own(row[1])) is not None]
+                return sums_of(own)
+
+        found = await self._database.read(read)
+        # Where a row is damaged, those that are not are added up.
+        return await super().sums(jobs, since=since, until=until) if found is None else found
+
+    def _figures(self, jobs: Collection[str] | None, since: int, until: int | None) -> tuple[str, list[Value]]:
+        """Where the figures of these jobs and days are, with the parameters."""
         last = maxsize if until is None else until
         if jobs is None:
             source, parameters = (
@@ -209,18 +242,7 @@ class SQLiteStateBackend(StateBackend):
         else:
             source = f"({_DAYS}) CROSS JOIN json_each(?) CROSS JOIN job_figures USING (day) WHERE job = value"
             parameters = (as_json([self._names.key(job) for job in jobs]),)
-        rest = f"FROM {source} AND (runs <> 0 OR missed <> 0)"
-
-        def read(transaction: Transaction) -> list[Figures]:
-            # In the thread: there may be many.
-            with collector_paused():
-                rows = transaction.rows(FIGURES_COLUMNS, rest, since, last, *parameters)
-                found = (
-                    figures_of(row, job, self._damage) for row in rows if (job := self._names.own(row[1])) is not None
-                )
-                return [figures for figures in found if figures is not None]
-
-        return await self._database.read(read)
+        return f"FROM {source} AND (runs <> 0 OR missed <> 0)", [since, last, *parameters]
 
     async def run(self, run_id: str) -> Run | None:
         rows = await self._database.plain_rows(f"SELECT {RUN_COLUMNS}, log FROM job_run WHERE id = ?", run_id)

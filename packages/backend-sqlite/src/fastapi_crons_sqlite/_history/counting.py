@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 
+from fastapi_crons._util.damage import MOST, UNREADABLE
 from fastapi_crons.run import FAILED, MissedTicks, Run
 from fastapi_crons.state.checks import Damage, checked_figures
 from fastapi_crons.state.figures import Figures, bucket_of, day_of, durations_of, of_missed, text_of
@@ -14,6 +15,10 @@ from fastapi_crons_sqlite._names import Names
 from fastapi_crons_sqlite._transaction import Row, Transaction, as_json
 
 FIGURES_COLUMNS = "day, job, runs, failed, missed, longest, durations"
+#: As if they were of one day, and last, whether there is a row that holds something else than figures, which counts as nothing.
+SUMS_COLUMNS = f"""0, job, sum(min(runs, {MOST})), sum(min(failed, {MOST})), sum(min(missed, {MOST})), max(longest),
+    group_concat(durations, ' '), max(typeof(runs) || typeof(failed) || typeof(missed) <> 'integerintegerinteger'
+    OR min(runs, failed, missed) < 0 OR max(runs, failed, missed) > {MOST})"""
 #: Whether so much was appended to the durations of a day that they are to be added up.
 IS_LONG = "appended > 32"
 _INSERT_FIGURES = f"INSERT INTO job_figures ({FIGURES_COLUMNS}, appended)"
@@ -150,3 +155,16 @@ def figures_of(row: Row, job: str, damage: Damage) -> Figures | None:
         f"figures of job {job!r}, day {day}",
         lambda: checked_figures(Figures(job, day, runs, failed, missed, longest, durations_of(durations))),
     )
+
+
+def sums_of(rows: Sequence[tuple[Row, str]]) -> dict[str, Figures] | None:
+    """The sums of rows, each with the name that its key stands for, by this name. None where one of them can't be right."""
+    found: dict[str, Figures] = {}
+    try:
+        for (_, _, runs, failed, missed, longest, durations, is_damaged), job in rows:
+            if is_damaged:
+                return None
+            found[job] = checked_figures(Figures(job, 0, runs, failed, missed, longest, durations_of(durations)))
+    except UNREADABLE:
+        return None
+    return found

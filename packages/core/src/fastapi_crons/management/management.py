@@ -24,7 +24,7 @@ from fastapi_crons.management.made_ticks import is_made, next_made_tick
 from fastapi_crons.management.plan.asking import Planning
 from fastapi_crons.management.plan.deploy import Deploy
 from fastapi_crons.management.plan.plan import Plan, end_of_span
-from fastapi_crons.management.stats import JobStats, stats_of
+from fastapi_crons.management.stats import JobStats, stats_by_day, stats_of
 from fastapi_crons.management.still_running import running_runs, with_interrupted
 from fastapi_crons.management.unhandled import Asked, UnhandledTicks, unhandled_ticks
 from fastapi_crons.management.views import (
@@ -151,9 +151,11 @@ class Management:
         for name in jobs or ():
             self.definition(name)
         wanted = self._days(days)
-        figures = self._engine("show figures").state.figures(jobs, since=wanted[0], until=wanted[-1])
+        state, span = self._engine("show figures").state, {"since": wanted[0], "until": wanted[-1]}
         names = [job.name for job in self.crons.get_jobs()] if jobs is None else jobs
-        return await stats_of(names, await self._answer(figures), wanted, by_day=by_day)
+        if by_day:
+            return await stats_by_day(names, await self._answer(state.figures(jobs, **span)), wanted)
+        return await stats_of(names, await self._answer(state.sums(jobs, **span)))
 
     def _days(self, days: int) -> range:
         today = day_of(self.crons.clock.now())

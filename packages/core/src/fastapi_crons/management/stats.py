@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import NamedTuple
 
@@ -52,17 +52,23 @@ class JobStats(NamedTuple):
     """Each day (UTC), the oldest first; empty unless they were asked for."""
 
 
-async def stats_of(jobs: Iterable[str], figures: Iterable[Figures], days: range, *, by_day: bool) -> list[JobStats]:
-    """The figures of these jobs, in their order, and of others that have some. Days are counted from 1970-01-01, in UTC.
+async def stats_of(jobs: Iterable[str], sums: Mapping[str, Figures]) -> list[JobStats]:
+    """The figures of these jobs, in their order, and of others that have some. Takes short turns on the event loop."""
+    patience, found = Patience(), list[JobStats]()
+    for job in dict.fromkeys([*jobs, *sorted(sums)]):
+        await patience.give_turn()
+        found.append(JobStats(job, Stats.of(sums[job]) if job in sums else _NOTHING, ()))
+    return found
 
-    Takes short turns on the event loop, however many jobs and days there are.
-    """
+
+async def stats_by_day(jobs: Iterable[str], figures: Iterable[Figures], days: range) -> list[JobStats]:
+    """As `stats_of`, and of each of these days, counted from 1970-01-01, in UTC."""
     patience, by_job = Patience(), dict[str, dict[int, Figures]]()
     for each in figures:
         await patience.give_turn()
         own = by_job.setdefault(each.job, {})
         own[each.day] = own[each.day].plus(each) if each.day in own else each
-    dates = [(day, Figures("", day).date) for day in days] if by_day else []
+    dates = [(day, Figures("", day).date) for day in days]
     found = []
     for job in dict.fromkeys([*jobs, *sorted(by_job)]):
         await patience.give_turn()

@@ -8,6 +8,7 @@ The fields of named tuples are append only, and a new one has a default: stores 
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Collection, Sequence
 from functools import cached_property
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from fastapi_crons.run import FAILED, MissedTicks, Run, RunStatus, Trigger, first_id_at
 from fastapi_crons.state.backfills import BackfillRecord, KeptBackfills
-from fastapi_crons.state.figures import Figures, of_missed, of_run, total
+from fastapi_crons.state.figures import Figures, of_missed, of_run, together, total
 
 if TYPE_CHECKING:
     from fastapi_crons.locking.base import LockBackend, Reach
@@ -25,6 +26,8 @@ Record = Run | MissedTicks
 
 #: How many runs are read at a time where a store is searched that has no way of its own.
 _PAGE = 500
+#: The sums of how many jobs are made without letting others have a turn.
+_SUMS_A_TURN = 100
 #: Stands for any number of records: stores in other languages have no larger integers.
 _ALL = 2**31 - 1
 #: Sorts behind the ids of all runs.
@@ -257,6 +260,21 @@ class StateBackend(ABC):
             ]
         )
         return [each for each in found.values() if since <= each.day <= (_ALL if until is None else until)]
+
+    async def sums(self, jobs: Collection[str] | None, *, since: int, until: int | None = None) -> dict[str, Figures]:
+        """The sum of the figures of each of these jobs, or of all, over these days; jobs without figures are left out.
+
+        One query. By default that of `figures`, made in short turns.
+        """
+        of_job: dict[str, list[Figures]] = {}
+        for each in await self.figures(jobs, since=since, until=until):
+            of_job.setdefault(each.job, []).append(each)
+        found: dict[str, Figures] = {}
+        for number, (job, figures) in enumerate(of_job.items(), start=1):
+            found[job] = together(figures)._replace(job=job)
+            if number % _SUMS_A_TURN == 0:
+                await asyncio.sleep(0)
+        return found
 
     async def states(self, jobs: Collection[str] | None = None) -> dict[str, JobState]:
         """The states of the named jobs, or of all, by name; jobs that never ran are left out. One query.

@@ -8,7 +8,7 @@ from dataclasses import replace
 from fastapi_crons.clock import SystemClock
 from fastapi_crons.run import FAILED, MissedTicks, Run, RunIds, RunStatus, Trigger
 from fastapi_crons.state import Figures, HistoryLimits, MissedQuery, RunQuery, StateBackend
-from fastapi_crons.state.figures import day_of, of_missed, of_run, total
+from fastapi_crons.state.figures import day_of, of_missed, of_run, together, total
 from fastapi_crons.testing._contract import Contract, on_a_store, skip_unless
 
 NOW = SystemClock().now()
@@ -288,3 +288,10 @@ class QuestionTests(StateStoreTests):
             assert each[:5] == other[:5]
             assert abs(each.longest - other.longest) < 1e-6
             assert {**each.durations} == {**other.durations}
+        sums = await store.sums(jobs, since=since, until=until)
+        assert sums.keys() == {job for job, _ in wanted}
+        for job, whole in sums.items():
+            other = together(each for each in wanted.values() if each.job == job)
+            assert (whole.job, whole[2:5]) == (job, other[2:5])
+            assert abs(whole.longest - other.longest) < 1e-6
+            assert {**whole.durations} == {**other.durations}

@@ -52,11 +52,11 @@ class Planning:
         by_name = {each.job: each for each in known}
         return PlanRecords(now, until, jobs, by_name, len(living), figures, self._config), living
 
-    async def _figures(self, names: Collection[str] | None) -> list[Figures] | None:
+    async def _figures(self, names: Collection[str] | None) -> dict[str, Figures] | None:
         """The figures of the last days; None where the state store does not answer: what is due is known without them."""
         since = day_of(self._engine.clock.now()) - FIGURES_DAYS
         try:
-            return await self._answer(self._engine.state.figures(names, since=since))
+            return await self._answer(self._engine.state.sums(names, since=since))
         except StoreUnavailableError:
             return None
 

@@ -18,7 +18,7 @@ from fastapi_crons.management.plan.planned import PlannedJob, Standing
 from fastapi_crons.management.plan.ticks import Patience, Ticks
 from fastapi_crons.run import made_at
 from fastapi_crons.schedule.base import Schedule, ZonedSchedule
-from fastapi_crons.state.figures import Figures, together
+from fastapi_crons.state.figures import Figures
 
 #: How many days of figures say how long a job usually takes.
 FIGURES_DAYS = 7
@@ -38,8 +38,8 @@ class PlanRecords:
     """What the lock store knows of them."""
     instances: int
     """How many running instances run jobs."""
-    figures: Collection[Figures] | None
-    """Of the last days; None where the state store did not answer."""
+    figures: Mapping[str, Figures] | None
+    """Of the last days, by job; None where the state store did not answer."""
     config: CronConfig
 
 
@@ -68,7 +68,7 @@ async def plan_of(records: PlanRecords) -> Plan:
     ticks: dict[Schedule, Ticks] = {}
     changes: dict[str, list[ClockChange]] = {}
     planned: list[PlannedJob] = []
-    figures = _by_job(records.figures or ())
+    figures = records.figures or {}
     running: dict[Schedule, list[CronJob]] = {}
     for job in records.jobs:
         await patience.give_turn()
@@ -81,7 +81,7 @@ async def plan_of(records: PlanRecords) -> Plan:
             own = ticks[job.schedule]
         if job.schedule_zone not in changes:
             changes[job.schedule_zone] = changes_between(job.schedule_zone or "UTC", since, records.until)
-        made = _planned(job, own, known, figures.get(job.name, ()), changes[job.schedule_zone], records)
+        made = _planned(job, own, known, figures.get(job.name), changes[job.schedule_zone], records)
         if made is not None:
             planned.append(made)
             if made.standing == "runs" and job.schedule in ticks:
@@ -121,7 +121,7 @@ def _planned(
     job: CronJob,
     ticks: Ticks,
     known: KnownJob | None,
-    figures: Collection[Figures],
+    figures: Figures | None,
     changes: Iterable[ClockChange],
     records: PlanRecords,
 ) -> PlannedJob | None:
@@ -167,14 +167,6 @@ def _made(schedule: Schedule, known: KnownJob | None, since: int, until: int) ->
     return Ticks((tick,), 1, tick, more=isinstance(schedule, ZonedSchedule) and schedule.period_from_end > 0)
 
 
-def usual(figures: Collection[Figures]) -> tuple[float | None, float | None]:
-    """The durations (p50, p95, in seconds) of the runs in figures of one job; None where none completed."""
-    whole = together(figures)
-    return whole.quantile(0.5), whole.quantile(0.95)
-
-
-def _by_job(figures: Iterable[Figures]) -> dict[str, list[Figures]]:
-    found: dict[str, list[Figures]] = {}
-    for each in figures:
-        found.setdefault(each.job, []).append(each)
-    return found
+def usual(figures: Figures | None) -> tuple[float | None, float | None]:
+    """The durations (p50, p95, in seconds) of the runs in figures; None where none completed."""
+    return (None, None) if figures is None else (figures.quantile(0.5), figures.quantile(0.95))
