@@ -132,6 +132,39 @@ async def test_durations_that_can_not_be_read_are_written_anew_from_what_can() -
     await store.close()
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "runs = 'many'",
+        "runs = -5",
+        "failed = 9223372036854775807",
+        "missed = 0.5",
+        "longest = 'long'",
+        "durations = x'ff00'",
+        "durations = 'rubbish'",
+        "durations = 7",
+    ],
+)
+async def test_a_damaged_row_costs_a_sum_no_more_than_itself(damage: str) -> None:
+    store = await opened()
+    day = replace(some_runs(random.Random(3), 1, jobs=1)[0], job="job", status="completed", started_ts=NOON)
+    ids = RunIds()
+    runs = [
+        replace(day, id=ids(), job=job, started_ts=NOON + number * DAY, ended_ts=NOON + number * DAY + 1 + number)
+        for job in ("job", "other")
+        for number in range(3)
+    ]
+    await store.write(runs)
+    with database() as db:
+        db.execute(f"UPDATE job_figures SET {damage} WHERE job = 'job' AND day = ?", [day_of(NOON) + 2])
+    found = await store.sums(None, since=day_of(NOON), until=day_of(NOON) + 5)
+    assert {job: (figures.runs, figures.longest) for job, figures in found.items()} == {
+        "job": (2, 2.0),
+        "other": (3, 3.0),
+    }
+    await store.close()
+
+
 async def test_missed_ticks_that_another_version_did_not_count_take_no_day_below_nothing() -> None:
     store = await opened()
     ticks = MissedTicks(RunIds()(), "job", int(NOON) - 60, int(NOON), 2, "paused", NOON, "here")

@@ -131,4 +131,4 @@ def test_runs_of_a_process_that_was_killed_are_not_shown_as_running(start: Start
     assert job["status"] == "interrupted"
     refused = call("cancel", "endless")
     assert refused.returncode == 1
-    assert "no instance that shares the lock store is running it" in refused.stderr
+    assert refused.stderr == "Error: job 'endless' is not running\n"
