@@ -42,7 +42,7 @@ def test_uv_sync_and_uv_run(clone: Path, uv: Path) -> None:
 
 def test_uv_pip_install(clone: Path, uv: Path, tmp_path: Path) -> None:
     python = new_environment(tmp_path / "fresh")
-    run(clone, uv / "uv", "pip", "install", "-q", "--python", python, ".[redis]")
+    run(clone, uv / "uv", "pip", "install", "-q", "--python", python, ".[all]")
     assert run(clone, python.with_name("fastapi-crons"), "--version").startswith("fastapi-crons ")
     listed = run(clone, uv / "uv", "pip", "list", "-q", "--format", "json", "--python", python)
     assert {each["name"] for each in json.loads(listed)} >= DISTRIBUTIONS
@@ -50,7 +50,7 @@ def test_uv_pip_install(clone: Path, uv: Path, tmp_path: Path) -> None:
 
 def test_pip_install_takes_the_pieces_from_the_clone(clone: Path, tmp_path: Path) -> None:
     python = new_environment(tmp_path / "fresh")
-    run(clone, python, "-m", "pip", "install", "-q", ".[redis]")
+    run(clone, python, "-m", "pip", "install", "-q", ".[all]")
     assert run(clone, python.with_name("fastapi-crons"), "--version").startswith("fastapi-crons ")
     places = dict(places_of(run(clone, python, "-m", "pip", "freeze")))
     assert places.keys() == DISTRIBUTIONS
