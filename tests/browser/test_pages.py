@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 _JOB = f"/jobs/{quote(ODD, safe='')}"
 PAGES = {
     "jobs": "",
+    "runs": "/runs",
     "timeline": "/timeline",
     "job": _JOB,
     "run": f"{_JOB}/runs/",
