@@ -271,27 +271,25 @@ class SQLiteStateBackend(StateBackend):
         found = (self._run_with_log(row) for row in rows)
         return {run.id: run for run in found if run is not None}
 
-    async def runs_by_job(self, jobs: Collection[str], *, limit: int = 50) -> dict[str, list[Run]]:
-        rows = await self._database.plain_rows(
-            f"""SELECT {RUN_COLUMNS} FROM job_run WHERE id IN (
-                SELECT newest.id FROM json_each(?) JOIN job_run AS newest ON newest.id IN (
-                    SELECT id FROM job_run WHERE job = value ORDER BY id DESC LIMIT ?)) ORDER BY id DESC""",
+    async def _newest_of_each(self, table: str, columns: str, jobs: Collection[str], limit: int) -> list[Row]:
+        """The newest rows of each of these jobs, newest first."""
+        return await self._database.plain_rows(
+            f"""SELECT {columns} FROM {table} WHERE id IN (
+                SELECT newest.id FROM json_each(?) JOIN {table} AS newest ON newest.id IN (
+                    SELECT id FROM {table} WHERE job = value ORDER BY id DESC LIMIT ?)) ORDER BY id DESC""",
             as_json([self._names.key(job) for job in jobs]),
             limit,
         )
+
+    async def runs_by_job(self, jobs: Collection[str], *, limit: int = 50) -> dict[str, list[Run]]:
+        rows = await self._newest_of_each("job_run", RUN_COLUMNS, jobs, limit)
         found: dict[str, list[Run]] = {job: [] for job in jobs}
         for run in self._runs_of(rows):
             found[run.job].append(run)
         return found
 
     async def missed_by_job(self, jobs: Collection[str], *, limit: int = 50) -> dict[str, list[MissedTicks]]:
-        rows = await self._database.plain_rows(
-            f"""SELECT {MISSED_COLUMNS} FROM job_missed WHERE id IN (
-                SELECT newest.id FROM json_each(?) JOIN job_missed AS newest ON newest.id IN (
-                    SELECT id FROM job_missed WHERE job = value ORDER BY id DESC LIMIT ?)) ORDER BY id DESC""",
-            as_json([self._names.key(job) for job in jobs]),
-            limit,
-        )
+        rows = await self._newest_of_each("job_missed", MISSED_COLUMNS, jobs, limit)
         found: dict[str, list[MissedTicks]] = {job: [] for job in jobs}
         for row in rows:
             job = self._names.own(row[1])
