@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from fastapi_crons.testing import reset
 from fastapi_crons_cli.main import app as cli
 from tests.integration.cli.commands import APP, Cli
+from tests.support import without_progress
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,9 @@ def fastapi_crons() -> Cli:
         importlib.invalidate_caches()
         for name in ("main", "app", "app.main", "factory", "worker"):
             sys.modules.pop(name, None)
-        return CliRunner().invoke(cli, arguments, input=input)
+        result = CliRunner().invoke(cli, arguments, input=input)
+        result.stderr_bytes = without_progress(result.stderr).encode()
+        return result
 
     return call
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.state import SQLiteStateBackend
 from tests.integration.cli.commands import APP, Cli, json_of, refused
-from tests.support import without_progress
 
 STARTED = """
 from fastapi import FastAPI
@@ -152,7 +151,7 @@ def test_hooks_that_a_command_calls_find_the_app_open(fastapi_crons: Cli) -> Non
     # One for each second that the two commands took.
     assert re.fullmatch(r"closed with \['paused'(, 'paused')*\]", said[1])
     assert len(said) == 2
-    assert without_progress(resumed.stderr) == ""
+    assert resumed.stderr == ""
 
 
 def test_a_job_that_is_resumed_says_what_makes_its_next_tick(fastapi_crons: Cli) -> None:

@@ -11,7 +11,7 @@ from fastapi_crons import CronsError, RunEndedError, UnknownJobError, UnknownRun
 from fastapi_crons.job import ManualRun
 from fastapi_crons.management.history import History
 from fastapi_crons.management.management import Management
-from fastapi_crons.run import FAILED
+from fastapi_crons.run import FAILED, Run
 from fastapi_crons.state import RunQuery
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
@@ -134,6 +134,31 @@ async def test_an_owned_run_ends_with_its_caller_and_others_do_not(
     await clock.settle(crons)
     (run,) = await management.runs("long")
     assert run.status == ("cancelled" if owned else "running")
+
+
+@pytest.mark.parametrize("owned", [False, True])
+async def test_an_owned_run_does_not_outlive_a_caller_who_leaves_while_it_starts(
+    make_crons: MakeCrons, clock: VirtualClock, owned: bool
+) -> None:
+    crons = make_crons()
+
+    @crons.cron("0 0 1 1 *")
+    async def long() -> None:
+        await clock.sleep(3_600)
+
+    await crons.start()
+    management = Management(crons)
+    callers: list[asyncio.Task[Run]] = []
+    wanted = ManualRun(management.definition("long"), actor="ops")
+    starting = management.run_job(wanted, owned=owned, on_start=lambda: callers[0].cancel())
+    callers.append(asyncio.create_task(starting))
+    with pytest.raises(asyncio.CancelledError):
+        await callers[0]
+    await clock.settle(crons)
+    (run,) = await management.runs("long")
+    assert (run.status, run.error and run.error.message) == (
+        ("cancelled", "was cancelled by ops") if owned else ("running", None)
+    )
 
 
 async def test_a_tick_is_explained_from_both_stores(make_crons: MakeCrons, clock: VirtualClock) -> None:

@@ -88,9 +88,11 @@ class Requests(Part):
         on_record: TicksOnRecord | None = None,
         missed: TickRange | None = None,
         on_start: Callable[[], None] | None = None,
+        owned: bool = False,
     ) -> ActiveRun:
-        """Start a manual run. Cancelling the caller does not cancel the run. `on_start` is called when nothing can refuse it.
+        """Start a manual run. `on_start` is called when nothing can refuse it.
 
+        A caller that is cancelled takes a run with it that is `owned`; other runs begin nevertheless.
         Where it runs a tick again, `on_record` is what was read of that before, and `missed` are others that it stands for.
         Raises `TickRefusedError` where that tick may not be run again.
         """
@@ -120,7 +122,14 @@ class Requests(Part):
             starting = asyncio.create_task(self._claim_and_start(run, wanted, on_record, on_start))
             self._starting.add(starting)
             starting.add_done_callback(self._started)
-            return await asyncio.shield(starting)
+            try:
+                return await asyncio.shield(starting)
+            except asyncio.CancelledError:
+                if owned:
+                    # A claim that was sent may be granted, so the run begins, and is cut off.
+                    await self._clock.wait([starting], self._config.store_timeout)
+                    run.cut_off("cancelled", _limited(wanted.actor))
+                raise
         finally:
             self.starting -= 1
 

@@ -194,7 +194,7 @@ class Management:
         """
         action = f"run job {wanted.job.name!r}"
         requests = self._engine(action).requests_for(action)
-        run = await requests.start_run(wanted, on_start=on_start)
+        run = await requests.start_run(wanted, on_start=on_start, owned=owned)
         if not wait:
             return run.snapshot()
         try:
