@@ -150,7 +150,11 @@ async def test_an_owned_run_does_not_outlive_a_caller_who_leaves_while_it_starts
     management = Management(crons)
     callers: list[asyncio.Task[Run]] = []
     wanted = ManualRun(management.definition("long"), actor="ops")
-    starting = management.run_job(wanted, owned=owned, on_start=lambda: callers[0].cancel())
+
+    def leave() -> None:
+        callers[0].cancel()
+
+    starting = management.run_job(wanted, owned=owned, on_start=leave)
     callers.append(asyncio.create_task(starting))
     with pytest.raises(asyncio.CancelledError):
         await callers[0]
