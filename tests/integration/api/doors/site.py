@@ -11,8 +11,10 @@ import pytest
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
+from starlette.applications import Starlette
 from starlette.datastructures import ImmutableMultiDict
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
 
 from fastapi_crons import CronConfig, Crons, get_cron_router, hookimpl
 from fastapi_crons.api import Asked, asked, form, local_path, login_page, open_route, path_of
@@ -68,6 +70,9 @@ class Site:
         async def change(asked: Asking, fields: Fields) -> dict[str, Any]:
             return {"actor": asked.actor, "fields": fields.multi_items()}
 
+        router.routes.append(Route("/site/raw", raw))
+        router.mount("/site/mounted", Starlette(routes=[Route("/page", raw)]))
+
         inner = APIRouter()
         inner.get("/page")(page_in_router)
         router.include_router(inner, prefix="/site/inner")
@@ -95,6 +100,10 @@ class NestedSite:
         offered = APIRouter(route_class=OwnRoute)
         Site().routes(offered)
         router.include_router(offered, prefix="/nested")
+
+
+async def raw(request: Request) -> Response:
+    return PlainTextResponse(str((await asked(request)).actor))
 
 
 async def page_in_router(asked: Asking) -> str:

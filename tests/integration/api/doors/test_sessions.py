@@ -127,6 +127,17 @@ def test_a_browser_without_a_token_is_sent_to_the_login_page_and_back(serve: Ser
     assert client.get(sent.headers["location"]).text == "signed in: True, wanted: True"
 
 
+@pytest.mark.parametrize("path", ["raw", "mounted/page"])
+def test_routes_of_starlette_and_mounted_apps_send_browsers_to_the_login_page_too(serve: Serve, path: str) -> None:
+    client = serve()
+    sent = client.get(f"/api/site/{path}?x=1", headers=PAGE)
+    assert (sent.status_code, client.get(f"/api/site/{path}").status_code) == (303, 401)
+    to = urlsplit(sent.headers["location"])
+    assert (to.path, parse_qs(to.query)["next"]) == ("/api/site/login", [f"/api/site/{path}?x=1"])
+    sign_in(client, name="Ann")
+    assert client.get(f"/api/site/{path}", headers=PAGE).text == "Ann"
+
+
 def test_only_pages_are_sent_to_the_login_page(serve: Serve) -> None:
     client = serve()
     assert client.head("/api/site/page/x", headers=PAGE).status_code == 303

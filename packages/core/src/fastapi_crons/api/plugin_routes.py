@@ -7,8 +7,8 @@ after the hook: what a plugin adds later is not served.
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Callable, Coroutine, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, ClassVar, cast
 
 from fastapi import APIRouter, Request, Response, WebSocket
@@ -61,7 +61,7 @@ class PluginRoutes:
                 return [self._asking_first(route, login)]
             if type(route).handle is APIWebSocketRoute.handle:
                 return [route]
-        made = self._make(not guarded, OF_PLUGINS)
+        made = self._make(not guarded, replace(OF_PLUGINS, login=login))
         # Call `handle`, not what `handle` calls: a subclass may do more in it.
         if isinstance(route, Mount):
             path, app = f"{route.path}/{{{_REST}:path}}", _mounted(route.handle)
@@ -82,7 +82,7 @@ class PluginRoutes:
             return
         taken = self._make(False, OF_PLUGINS)
         taken.routes.extend(self._taken(nested, login, guarded=True))
-        yield dataclasses.replace(included, original_router=taken)
+        yield replace(included, original_router=taken)
 
     def _asking_first(self, route: APIRoute, login: Login | None) -> APIRoute:
         """The same route, but it calls the guard before it reads a body.
