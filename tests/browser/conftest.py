@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.browser.stripping_proxy import StrippingProxy
+from tests.browser.proxies import StrippingProxy
 from tests.browser.watched import FLAGS, Watched
 from tests.support import until
 from tests.system.servers.server import Server
@@ -67,7 +67,8 @@ def serving(folder: Path, *options: str, app: str = "tests.browser.app:app", **e
         server.kill()
 
 
-@pytest.fixture(scope="session")
+# For the tests of this folder: its servers end before those of the next one begin.
+@pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -87,6 +88,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         proxy.stop()
 
 
+def log_in(shown: Watched, base: str) -> None:
+    shown.page.goto(f"{base}/login")
+    shown.page.get_by_label("Token").fill(TOKEN)
+    shown.page.get_by_role("button", name="Sign in").click()
+    shown.page.get_by_role("heading", name="Jobs").wait_for()
+
+
 Open = Callable[..., Watched]
 
 
@@ -95,8 +103,10 @@ def open_page(browser: Browser) -> Iterator[Open]:
     """Opens pages, and fails at the end where the browser had something to complain about."""
     opened: list[Watched] = []
 
-    def make(**conditions: Any) -> Watched:
-        page = Watched(browser.new_context(**conditions).new_page())
+    def make(beside: Watched | None = None, **conditions: Any) -> Watched:
+        """A browser of its own; or else another page of one that is open."""
+        context = browser.new_context(**conditions) if beside is None else beside.page.context
+        page = Watched(context.new_page())
         opened.append(page)
         return page
 

@@ -15,6 +15,8 @@ MARKUP = "<script>document.title = 'broken'</script><b>&amp;"
 ODD = "a:b *%ü<script>"
 NIGHTLY = "nightly report"
 LONG = "long export"
+#: Those that run by hand only.
+TALKS, WAITS, TWICE, QUICK = "talks", "waits", "may run twice", "quick one"
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -72,9 +74,22 @@ def define(crons: Crons, sleep: Sleep) -> None:
     def paused() -> None:
         pass
 
-    @crons.cron("0 0 1 1 *", name="talks", tags=["by hand"])
+    @crons.cron("0 0 1 1 *", name=TALKS, tags=["by hand"])
     async def talks() -> str:
         for number in range(20):
             logger.info("line %d", number)
             await sleep(0.3)
         return "said all"
+
+    @crons.cron("0 0 1 1 *", name=WAITS, tags=["by hand"])
+    async def waits() -> None:
+        logger.info("waiting for an hour")
+        await sleep(3600)
+
+    @crons.cron("0 0 1 1 *", name=TWICE, tags=["by hand"], overlap="allow")
+    async def twice() -> None:
+        await sleep(1)
+
+    @crons.cron("0 0 1 1 *", name=QUICK, tags=["by hand"])
+    def quick() -> None:
+        pass

@@ -11,6 +11,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import Open, Site, serving
 from tests.browser.jobs import NIGHTLY, ODD
 from tests.browser.watched import Watched
+from tests.support import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -114,9 +115,12 @@ def test_a_job_fails_and_is_seen_at_once_without_loading_the_page(shown: Watched
     expect(row).to_contain_text("completed", timeout=30_000)
 
 
-def test_open_pages_do_not_hold_the_server_when_it_stops(tmp_path: Path, open_page: Open) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_open_pages_do_not_hold_the_server_when_it_stops(tmp_path: Path, open_page: Open, workers: int) -> None:
     opened = [open_page() for _ in range(4)]
-    with serving(tmp_path) as server:
+    with serving(tmp_path, "--workers", str(workers)) as server:
+        log = tmp_path / "server.log"
+        until(lambda: log.read_text().count("Application startup complete") == workers)
         for shown, path in zip(opened, ("", "/timeline", "/runs", "/jobs/cleanup"), strict=True):
             with shown.page.expect_response("**/dashboard/events"):
                 shown.page.goto(f"{server.url}/api/dashboard{path}")
@@ -124,6 +128,5 @@ def test_open_pages_do_not_hold_the_server_when_it_stops(tmp_path: Path, open_pa
         for shown in opened:
             shown.watches = False  # what the browser says of a server that is gone
         assert server.end() in (0, -15)
-        log = (tmp_path / "server.log").read_text()
-        assert "Cron scheduler stopped" in log
-        assert "Traceback" not in log
+        assert log.read_text().count("Cron scheduler stopped") == workers
+        assert "Traceback" not in log.read_text()

@@ -7,20 +7,19 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.browser.conftest import TOKEN, Open, Site
+from tests.browser.conftest import Open, Site, log_in
 from tests.browser.jobs import ODD
 from tests.browser.watched import Watched
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
-_JOB = f"/jobs/{quote(ODD, safe='')}"
 PAGES = {
     "jobs": "",
     "runs": "/runs",
     "timeline": "/timeline",
-    "job": _JOB,
-    "run": f"{_JOB}/runs/",
-    "why": f"{_JOB}/why",
+    "job": "/jobs/{}",
+    "run": "/jobs/{}",
+    "why": "/jobs/{}/why",
     "plan": "/plan",
     "instances": "/instances",
 }
@@ -39,23 +38,14 @@ def base_of(site: Site, condition: str) -> str:
     return {"viewer": site.viewer, "prefix": site.prefix, "proxy": site.proxy}.get(condition, site.operator)
 
 
-def log_in(shown: Watched, base: str) -> None:
-    shown.page.goto(f"{base}/login")
-    shown.page.get_by_label("Token").fill(TOKEN)
-    shown.page.get_by_role("button", name="Sign in").click()
-    shown.page.get_by_role("heading", name="Jobs").wait_for()
-
-
-def go(shown: Watched, base: str, page: str) -> None:
+def go(shown: Watched, base: str, page: str, job: str = ODD) -> None:
     """Open a page as a person finds it: runs are reached from their job."""
+    answer = shown.page.goto(base + PAGES[page].format(quote(job, safe="")))
+    assert answer is not None
+    assert answer.status == 200
     if page == "run":
-        shown.page.goto(base + PAGES["job"])
         shown.page.locator("main a[href*='/runs/']").first.click()
         shown.page.wait_for_url("**/runs/*")
-    else:
-        answer = shown.page.goto(base + PAGES[page])
-        assert answer is not None
-        assert answer.status == 200
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)

@@ -1,0 +1,180 @@
+"""The same pages where several processes share a store, and where each keeps what it knows in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from playwright.sync_api import Browser, Locator, expect
+
+from tests.browser.conftest import TOKEN, Open, log_in, serving
+from tests.browser.jobs import ODD, QUICK, TALKS, WAITS
+from tests.browser.proxies import StickyProxy
+from tests.browser.test_pages import PAGES, go
+from tests.browser.watched import Watched
+from tests.faults.redis_server import RedisServer, needs_redis
+from tests.support import until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+
+class Fleet(NamedTuple):
+    """Where the dashboards of two processes that share a store are. A token guards them."""
+
+    here: str
+    there: str
+
+
+@contextmanager
+def workers(folder: Path) -> Iterator[Fleet]:
+    """Two workers of one server on SQLite. Each has an address of its own, for the tests alone."""
+    with serving(folder, "--workers", "2", CRON_API_TOKEN=TOKEN) as server:
+        pids: set[int] = set()
+
+        def answered() -> bool:
+            pids.add(server.get("/pid"))
+            return len(pids) == 2
+
+        until(answered, 30, "an answer of each worker", not_yet=OSError)
+        proxies = [StickyProxy(server.port, pid) for pid in pids]
+        yield Fleet(*(f"http://127.0.0.1:{proxy.port}/api/dashboard" for proxy in proxies))
+        for proxy in proxies:
+            proxy.stop()
+
+
+@contextmanager
+def on_redis(folder: Path) -> Iterator[Fleet]:
+    """Two servers on one Redis server."""
+    with (
+        RedisServer() as redis,
+        serving(folder, CRON_API_TOKEN=TOKEN, CRON_REDIS_URL=redis.url) as one,
+        serving(folder, CRON_API_TOKEN=TOKEN, CRON_REDIS_URL=redis.url) as other,
+    ):
+        yield Fleet(f"{one.url}/api/dashboard", f"{other.url}/api/dashboard")
+
+
+@pytest.fixture(scope="module", params=[workers, pytest.param(on_redis, marks=needs_redis)])
+def fleet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with request.param(tmp_path_factory.mktemp("fleet")) as fleet:
+        yield fleet
+
+
+@pytest.fixture(scope="module")
+def in_memory(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("memory")
+    with serving(folder, CRON_STATE_BACKEND="memory", CRON_LOCK_BACKEND="local") as server:
+        yield f"{server.url}/api/dashboard"
+
+
+@pytest.fixture
+def here(fleet: Fleet, open_page: Open) -> Watched:
+    """The first page of one instance, signed in there."""
+    shown = open_page()
+    log_in(shown, fleet.here)
+    return shown
+
+
+@pytest.fixture
+def there(here: Watched, fleet: Fleet, open_page: Open) -> Watched:
+    """The first page of the other instance, in the same browser."""
+    shown = open_page(beside=here)
+    shown.page.goto(fleet.there)
+    return shown
+
+
+def row(shown: Watched, job: str) -> Locator:
+    return shown.page.get_by_role("row").filter(has=shown.page.get_by_role("link", name=job, exact=True))
+
+
+def run_quickly(shown: Watched) -> None:
+    row(shown, QUICK).get_by_role("button", name="Run").click()
+    expect(row(shown, QUICK)).to_contain_text("completed", timeout=20_000)
+
+
+def faults_of(shown: Watched, base: str) -> list[str]:
+    """What axe finds on any page."""
+    faults = []
+    for page in PAGES:
+        go(shown, base, page, QUICK)
+        faults += [f"{page}: {fault}" for fault in shown.accessible()]
+    return faults
+
+
+def test_all_pages_of_the_instance_that_did_not_run_the_job(here: Watched, there: Watched, fleet: Fleet) -> None:
+    run_quickly(here)
+    assert faults_of(there, fleet.there) == []
+
+
+def test_who_signed_in_at_one_instance_is_known_to_the_other_until_the_end(here: Watched, there: Watched) -> None:
+    expect(there.page.get_by_role("heading", name="Jobs")).to_be_visible()
+    there.page.get_by_role("button", name="Sign out").click()
+    there.page.wait_for_url("**/login**")
+    here.page.reload()
+    expect(here.page.get_by_label("Token")).to_be_visible()
+
+
+def test_a_run_is_seen_to_begin_and_end_on_the_other_instance_without_loading_the_page(
+    here: Watched, there: Watched
+) -> None:
+    row(here, TALKS).get_by_role("button", name="Run").click()
+    expect(row(there, TALKS)).to_contain_text("running", timeout=20_000)
+    expect(row(there, TALKS)).to_contain_text("completed", timeout=30_000)
+
+
+def test_a_run_of_the_other_instance_is_found_with_its_log_and_cancelled(here: Watched, there: Watched) -> None:
+    row(here, WAITS).get_by_role("link", name=WAITS, exact=True).click()
+    here.page.get_by_text("Run now", exact=True).click()
+    here.page.get_by_role("button", name="Run", exact=True).click()
+    here.page.wait_for_url("**/runs/**")
+    there.page.get_by_role("link", name="Instances").click()
+    card = there.page.get_by_role("article").filter(has=there.page.get_by_role("link", name=WAITS))
+    expect(card.get_by_role("heading", level=2)).not_to_contain_text("this one")
+    card.get_by_role("link", name=WAITS).click()
+    expect(there.page.get_by_role("list", name="Log")).to_contain_text("waiting for an hour", timeout=20_000)
+    there.page.get_by_role("button", name="Cancel").click()
+    for shown in (there, here):
+        expect(shown.page.get_by_role("heading", level=1)).to_contain_text("cancelled", timeout=30_000)
+
+
+def test_a_job_paused_at_one_instance_is_resumed_at_the_other(here: Watched, there: Watched) -> None:
+    row(here, ODD).get_by_role("button", name="Pause").click()
+    expect(row(here, ODD)).to_contain_text("paused")
+    there.page.reload()
+    row(there, ODD).get_by_role("button", name="Resume").click()
+    expect(row(there, ODD)).not_to_contain_text("paused")
+    here.page.reload()
+    expect(row(here, ODD)).not_to_contain_text("paused")
+
+
+def test_all_pages_in_memory(in_memory: str, open_page: Open) -> None:
+    shown = open_page()
+    shown.page.goto(in_memory)
+    run_quickly(shown)
+    assert faults_of(shown, in_memory) == []
+
+
+def test_what_memory_does_not_keep_is_said(in_memory: str, open_page: Open) -> None:
+    shown = open_page()
+    shown.page.goto(f"{in_memory}/instances")
+    expect(shown.page.locator("main")).to_contain_text("gone when the process ends")
+    expect(shown.page.locator("main")).to_contain_text("each process runs every tick by itself")
+
+
+def test_a_job_is_paused_run_and_cancelled_in_memory(in_memory: str, open_page: Open) -> None:
+    shown = open_page()
+    page = shown.page
+    page.goto(in_memory)
+    row(shown, WAITS).get_by_role("button", name="Pause").click()
+    expect(row(shown, WAITS)).to_contain_text("paused")
+    row(shown, WAITS).get_by_role("button", name="Run").click()
+    expect(row(shown, WAITS)).to_contain_text("running", timeout=20_000)
+    row(shown, WAITS).locator("a[href*='/runs/']").click()
+    expect(page.get_by_role("list", name="Log")).to_contain_text("waiting for an hour")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("cancelled", timeout=20_000)
+    page.goto(in_memory)
+    row(shown, WAITS).get_by_role("button", name="Resume").click()
+    expect(row(shown, WAITS)).not_to_contain_text("paused")
