@@ -14,7 +14,7 @@ from fastapi_crons import MissedTicks, Run
 from fastapi_crons.run import FAILED, RunStatus
 from fastapi_crons.state import HistoryLimits, MissedQuery, RunQuery
 from fastapi_crons.state.base import Record
-from fastapi_crons.state.figures import Figures, day_of, of_missed, of_run, total
+from fastapi_crons.state.figures import Figures, bucket_of, day_of, of_missed, of_run, together, total
 from fastapi_crons_redis import RedisStateBackend
 from tests.faults.redis_server import RedisServer, needs_redis
 from tests.integration.redis.history import DAY, NOW, a_run, new_id, on, some_missed
@@ -65,6 +65,14 @@ def test_figures_are_those_of_all_that_ended_though_batches_come_again_from_two_
         # A range that has grown may leave a day without any of its ticks.
         found = [each for each in await backends[0].figures(None, since=0) if each.runs or each.missed]
         assert {(each.job, each.day): without_fractions(each) for each in found} == expected
+        days = sorted({day for _, day in expected})
+        since, until = sorted(order.choices(days, k=2))
+        in_span = [each for each in expected.values() if since <= each.day <= until]
+        sums = await backends[0].sums(None, since=since, until=until)
+        assert {job: without_fractions(each) for job, each in sums.items() if each.runs or each.missed} == {
+            job: together(each for each in in_span if each.job == job)._replace(job=job)
+            for job in {each.job for each in in_span}
+        }
         for backend in backends:
             await backend.close()
 
@@ -101,6 +109,37 @@ async def test_damaged_figures_and_successes_cost_themselves_and_are_counted_ane
     (figures,) = await state.figures(["job"], since=day)
     assert (figures.runs, figures.failed) == (2, 1)
     assert state.damaged()
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "1 2", "-1 0 0 0", "1 1 1 1 zzz", "1e9 0 0 0", "1 0 0 1 300:1", "1 0 0 1 4:1 5", "1 0 0 1..5"]
+)
+async def test_a_damaged_day_is_left_out_of_the_sum_of_its_job_alone(
+    redis_server: RedisServer, state: RedisStateBackend, namespace: str, damage: str
+) -> None:
+    days = [
+        replace(a_run(job), started_ts=NOW - day * DAY, ended_ts=None) for job in ("job", "other") for day in range(3)
+    ]
+    await state.write([replace(run, ended_ts=run.started_ts + 2) for run in days])
+    redis_server.cli("HSET", f"{{crons:{namespace}}}:state:figures:{day_of(NOW) - 1}", "job", damage)
+    for jobs in (None, ["job", "other", "unknown"]):
+        found = await state.sums(jobs, since=day_of(NOW) - 2)
+        assert {job: (each.runs, {**each.durations}) for job, each in found.items()} == {
+            "job": (2, {bucket_of(2): 2}),
+            "other": (3, {bucket_of(2): 3}),
+        }
+    assert any("figures of job 'job'" in name for name in state.damaged())
+
+
+async def test_numbers_that_a_script_would_not_add_up_exactly_are_added_up_nevertheless(
+    redis_server: RedisServer, state: RedisStateBackend, namespace: str
+) -> None:
+    prefix, day, large = f"{{crons:{namespace}}}:state:", day_of(NOW), 2**52 + 1
+    await state.write([a_run(), replace(a_run(), started_ts=NOW - DAY)])
+    redis_server.cli("HSET", f"{prefix}figures:{day}", "job", f"{large} 0 0 1 4:{large}")
+    sums = await state.sums(None, since=day - 1, until=day)
+    assert (sums["job"].runs, sums["job"].durations[4]) == (large + 1, large)
+    assert not state.damaged()
 
 
 async def test_what_is_gone_is_left_out_of_the_indexes_across_jobs(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import zip_longest
 from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
-from fastapi_crons._util.damage import name
+from fastapi_crons._util.damage import UNREADABLE, name
 from fastapi_crons._util.gc_pause import collector_paused
 from fastapi_crons.run import MissedTicks, Run, RunStatus, Trigger, first_id_at
 from fastapi_crons.state.base import AGAIN, JobState, MissedQuery, RunQuery, is_wanted
@@ -136,7 +137,7 @@ class Questions:
 
     async def figures(self, jobs: Collection[str] | None, since: int, until: int | None) -> list[Figures]:
         """The figures of some jobs, or of all, and of the days from one to another."""
-        days = [text_of(day) for day in await self._history.ask("days", [since, "+inf" if until is None else until])]
+        days = await self._days(since, until)
         if jobs is None:
             return [figures for day in days for figures in await self._figures_of_all(day)]
         names = list(jobs)
@@ -147,6 +148,38 @@ class Questions:
             for day, texts in zip(part, await self._history.ask("figures", [part, names]), strict=True):
                 found += self._figures_in(day, dict(zip(texts[::2], texts[1::2], strict=True)))
         return found
+
+    async def sums(
+        self, jobs: Collection[str] | None, since: int, until: int | None
+    ) -> tuple[dict[str, Figures], list[str]]:
+        """The sums of the figures of some jobs, or of all, over these days; and the jobs of which a day can't be read."""
+        days = await self._days(since, until)
+        names = await self._figured_jobs(days) if jobs is None else list(jobs)
+        found: dict[str, Figures] = {}
+        unreadable: list[str] = []
+        size = max(1, _FIGURES_AT_A_TIME // max(1, len(days)))
+        for start in range(0, len(names) if days else 0, size):
+            texts = await self._history.ask("sums", [days, names[start : start + size]])
+            for job, text in zip(map(text_of, texts[::2]), texts[1::2], strict=True):
+                try:
+                    found[job] = checked_figures(figures_of(job, 0, text))
+                except UNREADABLE:
+                    unreadable.append(job)
+        return found, unreadable
+
+    async def _days(self, since: int, until: int | None) -> list[str]:
+        """The days that have figures, from one to another."""
+        return list(map(text_of, await self._history.ask("days", [since, "+inf" if until is None else until])))
+
+    async def _figured_jobs(self, days: Sequence[str]) -> list[str]:
+        """The jobs that have figures of some days in a row."""
+        found: set[str] = set()
+        for day, next_day in zip_longest(days, days[1:]):
+            cursor = None
+            while cursor != "0":
+                cursor, *jobs = map(text_of, await self._history.ask("figured_jobs", [day, next_day, cursor or "0"]))
+                found.update(jobs)
+        return list(found)
 
     async def _figures_of_all(self, day: str) -> list[Figures]:
         by_job: dict[bytes, bytes] = {}

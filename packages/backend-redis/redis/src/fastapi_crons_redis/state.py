@@ -126,6 +126,11 @@ class RedisStateBackend(StateBackend):
     async def figures(self, jobs: Collection[str] | None, *, since: int, until: int | None = None) -> list[Figures]:
         return await self._questions.figures(jobs, since, until)
 
+    async def sums(self, jobs: Collection[str] | None, *, since: int, until: int | None = None) -> dict[str, Figures]:
+        found, unreadable = await self._questions.sums(jobs, since, until)
+        # Of these, the days that are not damaged are added up.
+        return {**found, **await super().sums(unreadable, since=since, until=until)} if unreadable else found
+
     async def run(self, run_id: str) -> Run | None:
         text, log, *_ = (*await self._history.ask("run", run_id), None, None)
         found = self._history.readable_runs([run_id.encode(), text])

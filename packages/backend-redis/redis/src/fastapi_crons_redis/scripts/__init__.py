@@ -29,6 +29,7 @@ _UPKEEP = ("open", "prune", "prune_figures", "cut_back", "forget", "jobs", "inde
 _HISTORY_PARTS = {
     "write": ("cutting", "counting", "publish", "write"),
     "publish": ("publish",),
+    **dict.fromkeys(("sums", "figured_jobs"), ("sums",)),
     **dict.fromkeys(("begin_backfill", "change_backfill", "backfills"), ("backfills",)),
     **dict.fromkeys(_UPKEEP, ("cutting", "counting", "read", "backfills", "upkeep")),
 }
