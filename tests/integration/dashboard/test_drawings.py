@@ -10,10 +10,10 @@ import pytest
 from fastapi_crons.management.fates.explain import Fate
 from fastapi_crons.management.stats import Stats
 from fastapi_crons.run import RunStatus, Trigger
-from fastapi_crons_dashboard.fates import FATES, TRIGGERS
 from fastapi_crons_dashboard.svg.days import chart, nice
 from fastapi_crons_dashboard.svg.strip import StripTick, strip, strip_places
-from fastapi_crons_dashboard.times import counted, duration, localised, relative
+from fastapi_crons_dashboard.words.fates import FATES, TRIGGERS
+from fastapi_crons_dashboard.words.times import counted, duration, localised, relative
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 NOTHING = Stats(0, 0, 0, None, None, None)

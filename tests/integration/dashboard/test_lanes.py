@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from fastapi_crons.errors import InvalidArgumentError
 from fastapi_crons.run import MissedReason, MissedTicks, Run, RunStatus
 from fastapi_crons.schedule.cron import cron_schedule
-from fastapi_crons_dashboard.instants import read_instant
 from fastapi_crons_dashboard.svg.axis import labels
 from fastapi_crons_dashboard.svg.density import PARTS, Parts, parts_of_records
 from fastapi_crons_dashboard.svg.due import DueTicks
 from fastapi_crons_dashboard.svg.timeline import MOST, Records, Window, Words, lane
+from fastapi_crons_dashboard.words.instants import read_instant
 from tests.support import examples
 
 BERLIN = ZoneInfo("Europe/Berlin")

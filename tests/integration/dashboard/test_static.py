@@ -6,7 +6,7 @@ import gzip
 
 import pytest
 
-from fastapi_crons_dashboard.assets import ASSETS
+from fastapi_crons_dashboard.serving.assets import ASSETS
 from tests.vendored import DASHBOARD, Vendored, digest, vendored
 
 STATIC = DASHBOARD / "src/fastapi_crons_dashboard/static"

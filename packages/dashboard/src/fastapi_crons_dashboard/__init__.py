@@ -1,4 +1,11 @@
-"""The dashboard of FastAPI Crons."""
+"""The dashboard of FastAPI Crons. Its rooms, from the top down; imports point down:
+
+- `plugin`, `router`: the doors by which an app gets it
+- `pages`: each page, and what its forms do
+- `serving`: how pages are asked for and answered
+- `svg`: what is drawn
+- `words`: what is said, of instants, fates, definitions
+"""
 
 from __future__ import annotations
 

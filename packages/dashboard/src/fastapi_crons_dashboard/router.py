@@ -11,11 +11,11 @@ from starlette.exceptions import HTTPException
 
 from fastapi_crons import Crons
 from fastapi_crons.api import get_guarded_router
-from fastapi_crons_dashboard.actions import add_actions
-from fastapi_crons_dashboard.assets import add_assets
-from fastapi_crons_dashboard.live import add_live
-from fastapi_crons_dashboard.page import Pages
 from fastapi_crons_dashboard.pages import instances, job, login, overview, plan, run, runs, timeline, why
+from fastapi_crons_dashboard.pages.actions import add_actions
+from fastapi_crons_dashboard.serving.assets import add_assets
+from fastapi_crons_dashboard.serving.live import add_live
+from fastapi_crons_dashboard.serving.page import Pages
 
 #: Numbers the dashboards of this process: each has names of routes of its own, as an app may have several.
 _numbers = count(1)

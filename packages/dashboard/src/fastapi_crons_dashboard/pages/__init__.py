@@ -1,1 +1,1 @@
-"""The pages, each with what it asks."""
+"""The pages, each with what it asks, and what their forms do."""

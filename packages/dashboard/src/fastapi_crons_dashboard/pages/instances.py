@@ -16,8 +16,8 @@ from fastapi_crons.locking.base import LiveInstance
 from fastapi_crons.locking.instance import DRAIN, DRAINING
 from fastapi_crons.management.drains import DrainView
 from fastapi_crons.management.views import SchedulerView
-from fastapi_crons_dashboard.page import Pages, Showing
-from fastapi_crons_dashboard.settings import settings_of
+from fastapi_crons_dashboard.serving.page import Pages, Showing
+from fastapi_crons_dashboard.words.settings import settings_of
 
 #: How many runs are listed of an instance, and how many instances of a fleet.
 _MOST_RUNS, _MOST_INSTANCES = 10, 200

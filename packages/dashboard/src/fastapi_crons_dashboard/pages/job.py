@@ -16,18 +16,18 @@ from fastapi_crons.locking.base import KnownJob, LiveInstance
 from fastapi_crons.management.plan.plan import Plan
 from fastapi_crons.run import RunStatus
 from fastapi_crons.state.base import MissedQuery, RunQuery
-from fastapi_crons_dashboard.definition import (
+from fastapi_crons_dashboard.pages.table import schedule_in_words
+from fastapi_crons_dashboard.serving.page import Pages, Showing, Shown
+from fastapi_crons_dashboard.svg.days import chart
+from fastapi_crons_dashboard.svg.strip import PLACES, strip_places, strip_tick
+from fastapi_crons_dashboard.words.definition import (
     effects_of_changes,
     end_of_plan,
     options_of,
     ticks_to_come,
     with_remarks,
 )
-from fastapi_crons_dashboard.jobs import schedule_in_words
-from fastapi_crons_dashboard.page import Pages, Showing, Shown
-from fastapi_crons_dashboard.svg.days import chart
-from fastapi_crons_dashboard.svg.strip import PLACES, strip_places, strip_tick
-from fastapi_crons_dashboard.times import zone
+from fastapi_crons_dashboard.words.times import zone
 
 #: How many runs, and how many records of missed ticks, are on a page.
 RUNS, MISSED = 25, 20

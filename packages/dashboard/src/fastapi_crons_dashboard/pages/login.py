@@ -9,9 +9,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.datastructures import ImmutableMultiDict
 
 from fastapi_crons.api import Asked, asked, form, local_path, login_page, open_route
-from fastapi_crons_dashboard.links import Links
-from fastapi_crons_dashboard.page import Pages
-from fastapi_crons_dashboard.rendering import render
+from fastapi_crons_dashboard.serving.links import Links
+from fastapi_crons_dashboard.serving.page import Pages
+from fastapi_crons_dashboard.serving.rendering import render
 
 _LONGEST_NAME = 100
 

@@ -16,8 +16,8 @@ from fastapi_crons.management.plan.collisions import Limited
 from fastapi_crons.management.plan.plan import MAX_HOURS, Plan
 from fastapi_crons.management.plan.planned import PlannedJob
 from fastapi_crons.management.plan.ticks import Patience
-from fastapi_crons_dashboard.page import Pages, Showing, Shown
-from fastapi_crons_dashboard.times import iso
+from fastapi_crons_dashboard.serving.page import Pages, Showing, Shown
+from fastapi_crons_dashboard.words.times import iso
 
 #: How many jobs are on a page.
 PER_PAGE = 50

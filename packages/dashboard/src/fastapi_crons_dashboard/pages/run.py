@@ -18,9 +18,9 @@ from fastapi_crons.errors import UnknownRunError
 from fastapi_crons.management.management import Management
 from fastapi_crons.run import FAILED, LogLine, Run, made_at
 from fastapi_crons.state.base import RunQuery
-from fastapi_crons_dashboard.page import Pages, Showing, Shown
-from fastapi_crons_dashboard.rendering import render
-from fastapi_crons_dashboard.times import zone
+from fastapi_crons_dashboard.serving.page import Pages, Showing, Shown
+from fastapi_crons_dashboard.serving.rendering import render
+from fastapi_crons_dashboard.words.times import zone
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 _LEVELS: dict[str, int] = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 from fastapi_crons.api.endpoints.parts import Before
 from fastapi_crons.run import FAILED, RunStatus
 from fastapi_crons.state.base import MissedQuery, RunQuery
-from fastapi_crons_dashboard.page import Pages, Showing
+from fastapi_crons_dashboard.serving.page import Pages, Showing
 
 #: How many runs, and how many records of missed ticks, are on a page.
 RUNS, MISSED = 50, 20

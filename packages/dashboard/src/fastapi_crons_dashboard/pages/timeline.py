@@ -15,14 +15,14 @@ from fastapi_crons.management.stats import JobStats
 from fastapi_crons.management.views import JobView
 from fastapi_crons.run import MissedTicks, Run, RunStatus
 from fastapi_crons.state.base import MissedQuery, RunQuery
-from fastapi_crons_dashboard.instants import Given, read_instant
-from fastapi_crons_dashboard.links import Links
-from fastapi_crons_dashboard.page import Pages, Showing
+from fastapi_crons_dashboard.serving.links import Links
+from fastapi_crons_dashboard.serving.page import Pages, Showing
 from fastapi_crons_dashboard.svg.axis import labels
 from fastapi_crons_dashboard.svg.density import PARTS, Parts, edge
 from fastapi_crons_dashboard.svg.due import DueTicks
 from fastapi_crons_dashboard.svg.timeline import HEIGHT, MOST, Records, Shape, Window, Words, lane, summary
-from fastapi_crons_dashboard.times import zone as in_zone
+from fastapi_crons_dashboard.words.instants import Given, read_instant
+from fastapi_crons_dashboard.words.times import zone as in_zone
 
 #: How many lanes are on a page.
 PER_PAGE = 25

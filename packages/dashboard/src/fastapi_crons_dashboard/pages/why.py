@@ -15,9 +15,9 @@ from fastapi_crons.management.fates.explain import TickFate
 from fastapi_crons.management.made_ticks import is_made
 from fastapi_crons.run import reason_in_words
 from fastapi_crons.schedule.due import newest_tick, tick_source
-from fastapi_crons_dashboard.instants import Given, read_instant
-from fastapi_crons_dashboard.page import Pages, Showing, Shown
-from fastapi_crons_dashboard.times import zone as in_zone
+from fastapi_crons_dashboard.serving.page import Pages, Showing, Shown
+from fastapi_crons_dashboard.words.instants import Given, read_instant
+from fastapi_crons_dashboard.words.times import zone as in_zone
 
 #: How far back (seconds) the tick before is looked for: from one leap day to the next there can be eight years.
 _LOOK_BACK = 9 * 366 * 86_400

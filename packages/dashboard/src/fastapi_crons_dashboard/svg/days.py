@@ -7,7 +7,7 @@ from datetime import date
 from typing import NamedTuple
 
 from fastapi_crons.management.stats import Stats
-from fastapi_crons_dashboard.times import counted, duration
+from fastapi_crons_dashboard.words.times import counted, duration
 
 #: The size of the drawing, and of its parts, from the top: durations, a gap with the days, runs.
 WIDTH, HEIGHT = 740, 210

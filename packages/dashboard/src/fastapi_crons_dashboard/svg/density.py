@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from fastapi_crons.run import MissedTicks, Run
-from fastapi_crons_dashboard.fates import FATES
+from fastapi_crons_dashboard.words.fates import FATES
 
 #: Into so many parts a span is cut.
 PARTS = 120

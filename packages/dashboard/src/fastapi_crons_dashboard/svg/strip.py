@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from fastapi_crons.management.fates.fates import TickMark
-from fastapi_crons_dashboard.fates import FATES, Look
+from fastapi_crons_dashboard.words.fates import FATES, Look
 
 #: The width of a mark's place, and the height of a strip, in the units of the drawing.
 STEP, HEIGHT = 6, 16

@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple
 
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.run import MissedReason, MissedTicks, Run, reason_in_words
-from fastapi_crons_dashboard.fates import FATES, Look
 from fastapi_crons_dashboard.svg.density import Parts, Stack, parts_of_records
-from fastapi_crons_dashboard.times import duration
+from fastapi_crons_dashboard.words.fates import FATES, Look
+from fastapi_crons_dashboard.words.times import duration
 
 #: How many runs, marks or planned ticks a lane shows one by one; more are shown as a density.
 MOST = 72

@@ -9,8 +9,8 @@ from urllib.parse import quote, urlencode
 from fastapi import Request
 
 from fastapi_crons.api import path_of
-from fastapi_crons_dashboard import said
-from fastapi_crons_dashboard.assets import ASSETS
+from fastapi_crons_dashboard.serving.assets import ASSETS
+from fastapi_crons_dashboard.words import said
 
 _PLACE = re.compile(r"--(\w+)--")
 

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from fastapi_crons.api import open_route
 
 if TYPE_CHECKING:
-    from fastapi_crons_dashboard.page import Pages
+    from fastapi_crons_dashboard.serving.page import Pages
 
 _KINDS = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
 _NAMES = ("pico.min.css", "dashboard.css", "htmx.min.js", "hx-sse.min.js", "dashboard.js", "icon.svg")
@@ -27,7 +27,7 @@ class Asset(NamedTuple):
 
 
 def _read(name: str) -> Asset:
-    content = files(__package__).joinpath("static").joinpath(name).read_bytes()
+    content = files("fastapi_crons_dashboard").joinpath("static").joinpath(name).read_bytes()
     return Asset(content, _KINDS[name.rpartition(".")[2]], hashlib.sha256(content).hexdigest()[:12])
 
 

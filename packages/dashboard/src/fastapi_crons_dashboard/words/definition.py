@@ -9,7 +9,7 @@ from typing import NamedTuple
 from fastapi_crons.job import CronJob, Overlap, Place
 from fastapi_crons.management.plan.clock_changes import changes_between, effects_of
 from fastapi_crons.schedule.base import ZonedSchedule
-from fastapi_crons_dashboard.times import duration, zone
+from fastapi_crons_dashboard.words.times import duration, zone
 
 #: How many of its next ticks are shown.
 TICKS = 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fastapi_crons_dashboard.times import counted
+from fastapi_crons_dashboard.words.times import counted
 
 _SENTENCES = {
     "started": "The run has started.",

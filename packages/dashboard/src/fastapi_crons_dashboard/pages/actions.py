@@ -13,11 +13,11 @@ from starlette.datastructures import ImmutableMultiDict
 from fastapi_crons.api import form, local_path
 from fastapi_crons.errors import CronsError, InvalidArgumentError
 from fastapi_crons.job import ManualRun
-from fastapi_crons_dashboard import said
-from fastapi_crons_dashboard.page import Showing, Shown
+from fastapi_crons_dashboard.serving.page import Showing, Shown
+from fastapi_crons_dashboard.words import said
 
 if TYPE_CHECKING:
-    from fastapi_crons_dashboard.page import Pages
+    from fastapi_crons_dashboard.serving.page import Pages
 
 Fields = Annotated[ImmutableMultiDict[str, str], Depends(form)]
 

@@ -15,7 +15,7 @@ from fastapi_crons.run import Run
 from fastapi_crons.state.base import Record
 
 if TYPE_CHECKING:
-    from fastapi_crons_dashboard.page import Pages
+    from fastapi_crons_dashboard.serving.page import Pages
 
 
 async def _listening(asked: Annotated[Asked, Depends(asked)]) -> AsyncIterator[AsyncIterator[Published]]:

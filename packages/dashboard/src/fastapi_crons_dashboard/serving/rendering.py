@@ -10,8 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.run import reason_in_words
-from fastapi_crons_dashboard import instants, times
-from fastapi_crons_dashboard.fates import FATES, TRIGGERS
+from fastapi_crons_dashboard.words import instants, times
+from fastapi_crons_dashboard.words.fates import FATES, TRIGGERS
 
 #: The pages that each page links to, and their words.
 NAVIGATION = (

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from fastapi_crons.clock import UTC, utc_datetime
 from fastapi_crons.errors import InvalidArgumentError
-from fastapi_crons_dashboard.times import zone
+from fastapi_crons_dashboard.words.times import zone
 
 _FIRST, _LAST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 

@@ -25,9 +25,9 @@ from fastapi_crons.errors import (
     UnknownJobError,
     UnknownRunError,
 )
-from fastapi_crons_dashboard import said
-from fastapi_crons_dashboard.links import Links
-from fastapi_crons_dashboard.rendering import render
+from fastapi_crons_dashboard.serving.links import Links
+from fastapi_crons_dashboard.serving.rendering import render
+from fastapi_crons_dashboard.words import said
 
 #: Nothing but our own files, no script or style within a page, and no page of others around ours.
 _HEADERS = {

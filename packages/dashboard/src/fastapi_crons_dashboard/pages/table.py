@@ -1,4 +1,4 @@
-"""The jobs of a page: chosen, sorted, and cut into pages. Pure."""
+"""The table of jobs: chosen, sorted, and cut into pages. Pure."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""How things are said to people: instants, durations, fates, options and settings as texts."""
