@@ -18,6 +18,7 @@ from tests.support import nothing, runs_of, until_async
 
 TOKEN = "a-token-of-more-than-32-characters-x"
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
+TYPED = {"Sec-Fetch-Site": "none"}
 
 
 @pytest.fixture
@@ -34,7 +35,8 @@ async def browser(crons: Crons) -> AsyncIterator[AsyncClient]:
     app = FastAPI()
     app.include_router(get_cron_router(crons), prefix="/api")
     url = "https://jobs.example.com/api/dashboard"
-    async with AsyncClient(transport=ASGITransport(app), base_url=url, headers={"Accept": "text/html"}) as client:
+    headers = {"Accept": "text/html", **TYPED}
+    async with AsyncClient(transport=ASGITransport(app), base_url=url, headers=headers) as client:
         yield client
 
 
@@ -57,6 +59,43 @@ async def test_a_browser_without_a_session_is_led_to_the_login_page_and_back(bro
     assert "Sign out" in page.text
     # The login page is not asked for again.
     assert (await browser.get("/login", params={"next": wanted})).headers["location"] == wanted
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Referer": "http://chat.example.com/"},  # over plain HTTP, browsers don't say more
+        {},
+    ],
+    ids=str,
+)
+async def test_who_comes_by_a_link_of_another_site_is_asked_for_the_session_once_more(
+    browser: AsyncClient, headers: dict[str, str]
+) -> None:
+    del browser.headers["Sec-Fetch-Site"]
+    wanted = "/api/dashboard/jobs/job/why?at=2026-03-01T00:00Z&x=';"
+    onward = Page(await browser.get("/login", params={"next": wanted}, headers=headers))
+    (again,) = [href for href, _ in onward.links]
+    assert [each["content"] for each in onward.all("meta", **{"http-equiv": "refresh"})] == [f"0; url={again}"]
+    below = again.partition("/dashboard")[2]
+    login = Page(await browser.get(below, headers=headers))
+    assert [field["value"] for field in login.all("input", name="next")] == [wanted]
+    assert "refresh" not in [each.get("http-equiv") for each in login.all("meta")]
+    await sign_in(browser)
+    assert (await browser.get(below, headers=SAME_ORIGIN)).headers["location"] == wanted
+
+
+@pytest.mark.parametrize(
+    "headers", [TYPED, SAME_ORIGIN, {"Referer": "https://jobs.example.com/api/dashboard/plan"}], ids=str
+)
+async def test_who_sends_its_sessions_is_shown_the_login_page_at_once(
+    browser: AsyncClient, headers: dict[str, str]
+) -> None:
+    del browser.headers["Sec-Fetch-Site"]
+    (field,) = Page(await browser.get("/login", headers=headers)).all("input", name="token")
+    assert "autofocus" in field
 
 
 async def test_a_wrong_token_is_told_and_many_are_refused(browser: AsyncClient) -> None:

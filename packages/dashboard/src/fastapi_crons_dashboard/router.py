@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import count
+from urllib.parse import quote
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.params import Depends
+from fastapi.responses import RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from fastapi_crons import Crons
@@ -14,6 +16,7 @@ from fastapi_crons.api import get_guarded_router
 from fastapi_crons_dashboard.pages import instances, job, login, overview, plan, run, runs, timeline, why
 from fastapi_crons_dashboard.pages.actions import add_actions
 from fastapi_crons_dashboard.serving.assets import add_assets
+from fastapi_crons_dashboard.serving.links import Links
 from fastapi_crons_dashboard.serving.live import add_live
 from fastapi_crons_dashboard.serving.page import Pages
 
@@ -33,7 +36,11 @@ def add_pages(router: APIRouter, *, prefix: str = "") -> None:
     add_live(pages)
 
     @pages.get("/{rest:path}", "unknown")
-    async def unknown(rest: str) -> None:
+    async def unknown(request: Request, rest: str) -> Response:
+        known = rest.rstrip("/")
+        if known != rest or not rest:  # a slash too many
+            to = f"{Links(request).to('overview')}/{quote(known)}".rstrip("/")
+            return RedirectResponse(f"{to}?{request.url.query}".rstrip("?"), 303)
         raise HTTPException(404, f"there is no page {rest!r}")
 
 

@@ -14,6 +14,8 @@ from fastapi_crons_dashboard.serving.page import Pages
 from fastapi_crons_dashboard.serving.rendering import render
 
 _LONGEST_NAME = 100
+#: Says that the login page is asked for by itself, once.
+_AGAIN = "again"
 
 Asking = Annotated[Asked, Depends(asked)]
 
@@ -23,10 +25,13 @@ def add_to(pages: Pages) -> None:
     @login_page
     async def login(request: Request, asked: Asking, next: Annotated[str, Query(max_length=4_000)] = "") -> Response:
         links = Links(request)
-        # A browser sends no session with a link from another site, and does with the one that leads on from here.
         if not asked.token_wanted or await asked.signed_in():
             return RedirectResponse(local_path(next, links.to("overview")), 303)
-        return _page(links, next)
+        # A browser sends no session with a link from another site, and does with the one that leads on from here.
+        if not (_AGAIN in request.query_params or _sends_sessions(request)):
+            onward = links.to("login", {"next": next, _AGAIN: 1})
+            return HTMLResponse(render("onward.html", {"to": onward}))
+        return _page(links, next, focus="hx-request" not in request.headers)
 
     @pages.post("/login", "log_in")
     @open_route
@@ -47,6 +52,25 @@ def add_to(pages: Pages) -> None:
         return answer
 
 
-def _page(links: Links, following: str, name: str = "", *, wrong: bool = False) -> HTMLResponse:
-    values = {"links": links, "live": None, "next": following, "name": name, "wrong": wrong, "longest": _LONGEST_NAME}
+def _sends_sessions(request: Request) -> bool:
+    """Whether a browser has sent the session that it may have: it does where no page of another site leads here."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    # Over plain HTTP, browsers only say which page leads here, and scripts of ours that they ask.
+    host = request.headers.get("referer", "").partition("://")[2].partition("/")[0]
+    return "hx-request" in request.headers or host == request.headers.get("host")
+
+
+def _page(links: Links, following: str, name: str = "", *, wrong: bool = False, focus: bool = True) -> HTMLResponse:
+    """The form. `focus`: whether one types into it at once, which browsers do not like of a part of an open page."""
+    values = {
+        "links": links,
+        "live": None,
+        "next": following,
+        "name": name,
+        "longest": _LONGEST_NAME,
+        "wrong": wrong,
+        "focus": focus,
+    }
     return HTMLResponse(render("login.html", values), 401 if wrong else 200)

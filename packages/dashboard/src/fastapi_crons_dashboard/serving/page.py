@@ -105,7 +105,8 @@ class PageRoute(APIRoute):
                     request, 422, "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in error.errors())
                 )
             except CronsError as error:
-                response = _problem(request, _status_of(error, request), _words_of(error))
+                known = not isinstance(error, UnknownJobError)
+                response = _problem(request, _status_of(error, request), _words_of(error), job_is_known=known)
             return _guarded(response)
 
         return handled
@@ -134,13 +135,24 @@ def _words_of(error: CronsError) -> str:
     return "the store does not answer; the log says why" if isinstance(error, StoreError) else str(error)
 
 
-def _problem(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
+def _problem(
+    request: Request,
+    status: int,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    job_is_known: bool = True,
+) -> Response:
+    """A page that says what was wrong, and leads on."""
+    links, reads = Links(request), request.method == "GET"
     values = {
-        "links": Links(request),
-        "title": _title(status) if request.method == "GET" else "Refused",
+        "links": links,
+        "title": _title(status) if reads else "Refused",
         "detail": detail[:1].upper() + detail[1:],
-        "job_name": request.path_params.get("job_name") if status != 404 else None,
-        "refused": request.method != "GET",
+        "job_name": request.path_params.get("job_name") if job_is_known else None,
+        # Where it is the query that makes no sense.
+        "plain": links.to(links.page, **request.path_params) if reads and status == 422 else None,
+        "refused": not reads,
     }
     return HTMLResponse(render("problem.html", values), status, headers)
 
@@ -150,6 +162,10 @@ def _title(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:  # an app may refuse with any
         return "Not shown"
+
+
+async def _only_forms() -> None:
+    raise HTTPException(405, "nothing was done: only the buttons of the pages lead here", {"Allow": "POST"})
 
 
 class Pages:
@@ -164,7 +180,12 @@ class Pages:
         return self._route("GET", path, name, options)
 
     def post(self, path: str, name: str, **options: Any) -> Callable[[EndpointT], EndpointT]:
-        return self._route("POST", path, name, options)
+        def decorated(endpoint: EndpointT) -> EndpointT:
+            # Who asks for the address of a form, as of a page that said what was refused, is led on.
+            self._route("GET", path, f"{name}-form", {})(_only_forms)
+            return self._route("POST", path, name, options)(endpoint)
+
+        return decorated
 
     def _route(self, method: str, path: str, name: str, options: dict[str, Any]) -> Callable[[EndpointT], EndpointT]:
         def decorated(endpoint: EndpointT) -> EndpointT:
