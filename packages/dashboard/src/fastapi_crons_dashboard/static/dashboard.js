@@ -113,6 +113,11 @@ document.addEventListener("click", (event) => {
   if (button) copy(button);
 });
 
+// Nor is a key that is still held down.
+document.addEventListener("keydown", (event) => {
+  if (event.repeat && event.key === "Enter" && event.target.closest?.("form[method=post]")) event.preventDefault();
+});
+
 // What is said once is not said again when the page is loaded again.
 function forgetSaid() {
   const here = new URL(location.href);
@@ -141,14 +146,18 @@ forgetSaid();
 keepEnd();
 all();
 setInterval(freshen, 1000);
+let wasWithin = false;
+document.addEventListener("htmx:before:swap", () => {
+  wasWithin = document.activeElement !== document.body;
+});
 document.addEventListener("htmx:after:swap", (event) => {
   all();
   // A form that was sent, and not refused, begins anew: its note is not for the next change.
   const { sourceElement: source, response } = event.detail?.ctx ?? {};
   const form = source?.closest?.("form[method=post]");
   if (form && response?.status < 400) form.reset();
-  // The button that was pressed may be gone: go on from the content, not from the top of the page.
-  if (form && document.activeElement === document.body) document.getElementById("content").focus({ preventScroll: true });
+  // What had the focus may be gone: go on from the content, not from the top of the page.
+  if (wasWithin && document.activeElement === document.body) document.getElementById("content").focus({ preventScroll: true });
 });
 
 // A narrow page begins its timeline with now, which is in the middle.
