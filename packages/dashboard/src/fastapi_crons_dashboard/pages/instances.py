@@ -49,7 +49,7 @@ def add_to(pages: Pages) -> None:
         groups = _groups(living)
         return shown.page(
             "instances.html",
-            live=shown.pace(2),
+            live=True,
             view=view,
             instances=_shown(view, living, looked, groups),
             others=len(view.instances) - len(living),

@@ -66,7 +66,7 @@ def _page(links: Links, following: str, name: str = "", *, wrong: bool = False, 
     """The form. `focus`: whether one types into it at once, which browsers do not like of a part of an open page."""
     values = {
         "links": links,
-        "live": None,
+        "live": False,
         "next": following,
         "name": name,
         "longest": _LONGEST_NAME,

@@ -43,7 +43,7 @@ def add_to(pages: Pages) -> None:
         found = find(rows, wanted)
         return shown.page(
             "overview.html",
-            live=_pace(len(rows)),
+            live=True,
             found=await _with_runs(shown, found),
             wanted=wanted,
             jobs=len(rows),
@@ -54,11 +54,6 @@ def add_to(pages: Pages) -> None:
             health=shown.management.health(),
             runs=await _who_runs(shown),
         )
-
-
-def _pace(jobs: int) -> str:
-    """How often an open page is made anew at most: the more jobs there are, the more it takes."""
-    return "1s" if jobs <= 500 else "5s" if jobs <= 5_000 else "15s"
 
 
 async def _who_runs(shown: Shown) -> Literal["here", "others", "nobody"]:

@@ -68,7 +68,7 @@ def add_to(pages: Pages) -> None:
         management = shown.management
         return shown.page(
             "plan.html",
-            live=None,
+            live=False,
             plan=found,
             wanted=wanted,
             planned=jobs[(page - 1) * PER_PAGE : page * PER_PAGE],

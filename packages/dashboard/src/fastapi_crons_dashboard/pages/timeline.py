@@ -93,7 +93,7 @@ def add_to(pages: Pages) -> None:
         lanes, cut = await _lanes(management, shown.links, here, window, Words(zone, shown.asked.details))
         return shown.page(
             "timeline.html",
-            live=shown.pace(5),
+            live=True,
             lanes=lanes,
             cut=cut,
             window=window,

@@ -58,7 +58,7 @@ def add_to(pages: Pages) -> None:
         missed = here.fate.missed
         return shown.page(
             "why.html",
-            live=shown.pace(2),
+            live=True,
             job=job,
             zone=job.schedule_zone or "UTC",
             tz=zone,

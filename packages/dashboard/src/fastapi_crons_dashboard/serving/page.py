@@ -46,7 +46,7 @@ _STATUSES: Mapping[type[CronsError], int] = {
 }
 
 #: For so many times as long as it takes to find what a live page shows, it is not asked for again.
-_LIVE_SHARE = 30
+_REST = 20
 
 EndpointT = TypeVar("EndpointT", bound=Callable[..., object])
 
@@ -75,9 +75,9 @@ class Shown:
         """Whether this is the page that a run leads to when it is started."""
         return self.request.query_params.get("said") == "started"
 
-    def pace(self, least: int) -> str:
-        """How long a live page, whose values are found by now, is not asked for again: longer where they were costly."""
-        return f"{max(least, ceil(_LIVE_SHARE * (perf_counter() - self._began)))}s"
+    def pace(self) -> int:
+        """For how long (seconds) a live page, whose values are found by now, is not asked for again."""
+        return max(1, ceil(_REST * (perf_counter() - self._began)))
 
     def page(self, template: str, /, status: int = 200, **values: object) -> HTMLResponse:
         """The page that a template makes of these values."""

@@ -1,5 +1,6 @@
 // Keeps relative times fresh, shows times in the zone that was chosen, remembers colours, copies texts.
 const root = document.documentElement;
+const content = document.getElementById("content");
 const stored = (name) => { try { return localStorage.getItem(`crons-${name}`) ?? ""; } catch { return ""; } };
 const store = (name, value) => { try { localStorage.setItem(`crons-${name}`, value); } catch { /* a browser that keeps nothing */ } };
 
@@ -137,6 +138,20 @@ function keepEnd() {
   new MutationObserver(() => { showZone(); if (follows) log.scrollTop = log.scrollHeight; }).observe(log, { childList: true });
 }
 
+// A page is loaded anew when something has happened: at once, or when it has rested as long as the server said.
+let loaded = performance.now();
+let waiting;
+function refreshSoon() {
+  const { pace } = content.dataset; // none on a page that does not change any more
+  if (!pace || waiting) return;
+  waiting = setTimeout(() => {
+    waiting = undefined;
+    loaded = performance.now();
+    content.dispatchEvent(new Event("refresh"));
+  }, Math.max(0, loaded + pace * 1000 - performance.now()));
+}
+for (const kind of ["run", "missed"]) document.getElementById("live")?.addEventListener(kind, refreshSoon);
+
 function all() { freshen(); showZone(); showAxis(); showButtons(); }
 
 for (const switches of document.querySelectorAll(".switches")) switches.hidden = false;
@@ -157,7 +172,7 @@ document.addEventListener("htmx:after:swap", (event) => {
   const form = source?.closest?.("form[method=post]");
   if (form && response?.status < 400) form.reset();
   // What had the focus may be gone: go on from the content, not from the top of the page.
-  if (wasWithin && document.activeElement === document.body) document.getElementById("content").focus({ preventScroll: true });
+  if (wasWithin && document.activeElement === document.body) content.focus({ preventScroll: true });
 });
 
 // A narrow page begins its timeline with now, which is in the middle.
