@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from fastapi import Depends
-from fastapi.responses import RedirectResponse
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.datastructures import ImmutableMultiDict
 
 from fastapi_crons.api import form, local_path
 from fastapi_crons.errors import CronsError, InvalidArgumentError
-from fastapi_crons.job import ManualRun
-from fastapi_crons_dashboard.serving.page import Showing, Shown
+from fastapi_crons.job import CronJob, ManualRun
+from fastapi_crons_dashboard.serving.page import Showing, Shown, status_of, words_of
 from fastapi_crons_dashboard.words import said
+from fastapi_crons_dashboard.words.arguments import arguments_of, given_arguments
 
 if TYPE_CHECKING:
     from fastapi_crons_dashboard.serving.page import Pages
@@ -31,8 +32,14 @@ _OF_MANY = {"run": ("ran-many", "run"), "pause": ("paused-many", "paused"), "res
 
 def add_actions(pages: Pages) -> None:
     @pages.post("/jobs/{job_name}/run", "run-job")
-    async def run_job(shown: Showing, job_name: str, fields: Fields) -> RedirectResponse:
-        run = await _run(shown, job_name, fields)
+    async def run_job(shown: Showing, job_name: str, fields: Fields) -> Response:
+        job = shown.management.definition(job_name)
+        try:
+            run = await _run(shown, job, fields)
+        except CronsError as error:
+            if "form" not in fields:
+                raise
+            return _form_again(shown, job, fields, error)
         run_page = shown.links.to("run", job_name=job_name, run_id=run)
         return _answer(fields.get("back"), run_page, "started")
 
@@ -60,9 +67,22 @@ def add_actions(pages: Pages) -> None:
         return _answer(fields.get("back"), shown.links.to("overview"), code, number)
 
 
-async def _run(shown: Shown, name: str, fields: ImmutableMultiDict[str, str]) -> str:
+def _form_again(shown: Shown, job: CronJob, fields: ImmutableMultiDict[str, str], error: CronsError) -> HTMLResponse:
+    """The form of a job's page with what was typed into it, and why it is refused."""
+    return shown.page(
+        "run_refused.html",
+        status_of(error, shown.request),
+        live=None,
+        job=job,
+        arguments=arguments_of(job),
+        typed=fields,
+        refused=words_of(error),
+    )
+
+
+async def _run(shown: Shown, job: CronJob, fields: ImmutableMultiDict[str, str]) -> str:
     """Start a run as a form says, and return its id."""
-    job, tick = shown.management.definition(name), fields.get("tick")
+    tick = fields.get("tick")
     if tick and not (tick.isascii() and tick.isdecimal() and len(tick) < 12):
         raise InvalidArgumentError(f"tick can't be {tick[:50]!r}; give Unix seconds")
     wanted = ManualRun(
@@ -72,7 +92,9 @@ async def _run(shown: Shown, name: str, fields: ImmutableMultiDict[str, str]) ->
         actor=shown.asked.actor,
         note=_note(fields),
         trigger="api",
+        kwargs=given_arguments(job, fields),
         tick=int(tick) if tick else None,
+        texts=True,
     )
     return (await shown.management.run_job(wanted, wait=False)).id
 
@@ -86,7 +108,7 @@ async def _to_many(shown: Shown, fields: ImmutableMultiDict[str, str]) -> tuple[
         raise InvalidArgumentError(f"choose 1 to {MOST_JOBS} jobs; {len(names)} are chosen")
     code, verb = _OF_MANY[fields["do"]]
     calls: dict[str, Callable[[str], Awaitable[object]]] = {
-        "run": lambda name: _run(shown, name, fields),
+        "run": lambda name: _run(shown, shown.management.definition(name), fields),
         "pause": lambda name: shown.management.pause(name, actor=shown.asked.actor, note=_note(fields)),
         "resume": lambda name: shown.management.resume(name, catch_up="catch_up" in fields),
     }

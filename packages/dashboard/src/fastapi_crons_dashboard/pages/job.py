@@ -20,6 +20,7 @@ from fastapi_crons_dashboard.pages.table import schedule_in_words
 from fastapi_crons_dashboard.serving.page import Pages, Showing, Shown
 from fastapi_crons_dashboard.svg.days import chart
 from fastapi_crons_dashboard.svg.strip import PLACES, strip_places, strip_tick
+from fastapi_crons_dashboard.words.arguments import arguments_of
 from fastapi_crons_dashboard.words.definition import (
     effects_of_changes,
     end_of_plan,
@@ -75,6 +76,8 @@ def add_to(pages: Pages) -> None:
             view=view,
             words=schedule_in_words(view),
             zone=zone(view.job.schedule_zone),
+            arguments=() if shown.why_read_only else arguments_of(view.job),
+            typed={},
             options=options_of(view.job, details=shown.asked.details),
             known=known[0] if known else None,
             registrars=_registrars(known[0], instances) if known else None,

@@ -106,7 +106,7 @@ class PageRoute(APIRoute):
                 )
             except CronsError as error:
                 known = not isinstance(error, UnknownJobError)
-                response = _problem(request, _status_of(error, request), _words_of(error), job_is_known=known)
+                response = _problem(request, status_of(error, request), words_of(error), job_is_known=known)
             return _guarded(response)
 
         return handled
@@ -124,13 +124,14 @@ def _refused(request: Request, refusal: HTTPException) -> Response:
     return _guarded(_problem(request, refusal.status_code, str(refusal.detail), refusal.headers))
 
 
-def _status_of(error: CronsError, request: Request) -> int:
+def status_of(error: CronsError, request: Request) -> int:
+    """The status of the answer to what can't be shown or done."""
     if isinstance(error, StoreError):
         return 503
     return _STATUSES.get(type(error), 503 if request.method == "GET" else 409)
 
 
-def _words_of(error: CronsError) -> str:
+def words_of(error: CronsError) -> str:
     """What is said of an error. Those of stores may have addresses in them."""
     return "the store does not answer; the log says why" if isinstance(error, StoreError) else str(error)
 
