@@ -60,7 +60,8 @@ def test_tab_leads_to_everything_in_the_order_of_the_page_and_the_focus_is_seen(
     shown = open_page()
     go(shown, site.operator, page)
     shown.page.evaluate("document.getElementById('live')?.remove()")  # what happens meanwhile would change the numbers
-    order, seen = [], {}
+    order: list[int] = []
+    seen: dict[str, bool] = {}
     shown.page.keyboard.press("Tab")
     # A field for a time has several places within itself.
     while place := shown.page.evaluate(FOCUSED):
@@ -179,12 +180,18 @@ def test_two_clicks_cancel_a_run(shown: Watched) -> None:
 
 
 @pytest.mark.parametrize("path", ["", f"/jobs/{QUICK}"])
-def test_what_is_typed_stays_when_the_page_changes(shown: Watched, site: Site, open_page: Open, path: str) -> None:
+def test_what_is_typed_and_chosen_stays_when_the_page_changes(
+    shown: Watched, site: Site, open_page: Open, path: str
+) -> None:
     page = shown.page
     page.goto(site.operator + path)
-    if path:
-        page.locator("summary", has_text="Pause").click()
-    note = page.get_by_role("textbox", name="Note").filter(visible=True)
+    status = page.get_by_role("combobox", name="Status" if path else "State")
+    status.select_option("running")
+    chosen = page.get_by_role("checkbox", name="Run it although" if path else f"Choose {WAITS}")
+    for summary in page.locator(".actions summary").all():
+        summary.click()
+    chosen.check()
+    note = page.get_by_role("textbox", name="Note").last
     note.press_sequentially("the other ")
     other = open_page()
     other.page.goto(site.operator)
@@ -194,3 +201,5 @@ def test_what_is_typed_stays_when_the_page_changes(shown: Watched, site: Site, o
     expect(note).to_be_focused()
     page.keyboard.type("side is down")
     expect(note).to_have_value("the other side is down")
+    expect(chosen).to_be_checked()
+    expect(status).to_have_value("running")
