@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 from httpx2 import AsyncClient
 
@@ -49,6 +50,33 @@ async def test_clock_changes_collisions_and_crowds(crons: Crons, dashboard: Asyn
     assert "on 2026-03-29 the time from 02:00 to 03:00 does not come in Europe/Berlin" in page.text
     assert "50 jobs are due, and 40 can run in threads at a time" in page.text
     assert "50 ticks in the hour from Sun 29 Mar 04:00 , far more than in others" in page.text
+
+
+async def test_a_crowd_is_seen_among_the_hours(crons: Crons, dashboard: AsyncClient, clock: VirtualClock) -> None:
+    for number in range(30):
+        crons.cron("0 2 * * *", name=f"at two {number}", tags=["night"])(nothing)
+    crons.cron("*/20 * * * *", name="often")(nothing)
+    crons.cron("0 5 * * *", name="disabled", enabled=False)(nothing)
+    await crons.start()
+    answer = await dashboard.get("/plan")
+    page = Page(answer)
+    titles = re.findall("<title>(... .. ... [^<]*)</title>", answer.text)
+    assert titles[:3] == [
+        "Sun 01 Mar 00:00 UTC, for an hour: 2 ticks",
+        "Sun 01 Mar 01:00 UTC, for an hour: 3 ticks",
+        "Sun 01 Mar 02:00 UTC, for an hour: 33 ticks, far more than in others",
+    ]
+    assert len(titles) == 25, "the last tick is at the end of the span"
+    heights = [float(bar["height"] or 0) for kind in ("ahead", "held") for bar in page.all("rect", class_=kind)]
+    assert max(heights[:-1]) < heights[-1], "the crowd is the only one of its colour, and the highest"
+    (drawing,) = page.all("svg", class_="hours")
+    assert drawing["aria-label"] == "Ticks by hour: 102 ticks, 33 at most in an hour"
+    assert "zoom=1h" in page.href("at=2026-03-01T02%3A30")
+    assert "of all jobs" in Page(await dashboard.get("/plan?q=often")).text
+    only = Page(await dashboard.get("/plan?hours=168&tag=night"))
+    assert len(list(only.all("rect", class_="held"))) == 7
+    assert "of all jobs" not in only.text
+    assert list(Page(await dashboard.get("/plan?hours=1&tag=night")).all("svg", class_="hours")) == []
 
 
 async def test_pages_of_fifty_jobs(crons: Crons, dashboard: AsyncClient) -> None:

@@ -8,7 +8,9 @@ from httpx2 import AsyncClient
 
 from fastapi_crons import Crons
 from fastapi_crons.testing import VirtualClock
+from tests.conftest import MakeCrons
 from tests.integration.api.client import STRANGER
+from tests.integration.dashboard.browsing import Dashboard
 from tests.integration.dashboard.conftest import ODD
 from tests.integration.dashboard.page import Page
 from tests.support import nothing, runs_of
@@ -188,10 +190,35 @@ async def test_earlier_later_and_any_other_time(crons: Crons, dashboard: AsyncCl
     assert [words for _, words in past.links if "completed: Sun 01 Mar 01:00:00" in words]
     assert urlsplit(past.link("Now")).query == "zoom=1h"
     ahead = Page(await dashboard.get("/timeline", params={"zoom": "1h", "at": "2026-03-09"}))
-    assert [words for _, words in ahead.links if words.startswith("Mon 09 Mar 00:00:00: planned")]
+    assert [words for _, words in ahead.links if words.startswith("Mon 09 Mar 00:00:00 UTC: planned")]
     for wrong in ("yesterday-ish", "0001-01-01", "9999-12-31T23:59", "<b>"):
         refused = Page(await dashboard.get("/timeline", params={"at": wrong}), 422)
         assert "give a date and a time" in refused.text
+
+
+async def test_times_of_a_lane_say_their_zone(make_crons: MakeCrons, clock: VirtualClock) -> None:
+    crons = make_crons(timezone="Europe/Berlin")
+    crons.cron("0 0 * * *", name="nightly")(nothing)
+    crons.cron("* * * * * *", name="often")(nothing)
+    await crons.start()
+    async with Dashboard(crons) as pages:
+        page = await pages.get("/timeline?zoom=2d&at=2026-03-29T12:00")
+    titles = [words for _, words in page.links if "planned" in words]
+    assert "Sun 29 Mar 00:00:00 CET: planned" in titles
+    assert "Mon 30 Mar 00:00:00 CEST: planned" in titles
+    assert any(title.startswith("Sat 28 Mar 11:00:00 CET – Mon 30 Mar 12:00:00 CEST: ") for title in titles)
+    assert [each["data-zone"] for each in page.all("span") if "data-zone" in each] == ["Europe/Berlin"]
+
+
+async def test_lanes_stand_in_the_order_of_the_table_of_jobs(crons: Crons, pages: Dashboard) -> None:
+    for name in ("b", "C", "a", ODD, "A"):
+        crons.cron("0 * * * *", name=name)(nothing)
+    await crons.start()
+    table = [row[1] for row in (await pages.get("")).rows]
+    lanes = [
+        str(lane["aria-label"]).rpartition(": ")[0] for lane in (await pages.get("/timeline")).all("svg", class_="lane")
+    ]
+    assert lanes == table == ["A", "a", ODD, "b", "C"]
 
 
 async def test_error_types_are_for_those_who_may_see_details(

@@ -17,7 +17,9 @@ from fastapi_crons.management.plan.plan import MAX_HOURS, Plan
 from fastapi_crons.management.plan.planned import PlannedJob
 from fastapi_crons.management.plan.ticks import Patience
 from fastapi_crons_dashboard.serving.page import Pages, Showing, Shown
+from fastapi_crons_dashboard.svg.hours import histogram
 from fastapi_crons_dashboard.words.times import iso
+from fastapi_crons_dashboard.words.times import zone as in_zone
 
 #: How many jobs are on a page.
 PER_PAGE = 50
@@ -77,7 +79,8 @@ def add_to(pages: Pages) -> None:
             pages=max(1, -(-len(jobs) // PER_PAGE)),
             swallowed=[each for each in jobs if each.standing == "paused" and each.ticks.number],
             limits=_WANTED,
-            hours=sorted({*_HOURS, wanted.hours}),
+            spans=sorted({*_HOURS, wanted.hours}),
+            hours=histogram(found, in_zone(management.crons.config.timezone)),
             tags=sorted({each for job in management.crons.get_jobs() for each in job.tags}),
             zone=management.crons.config.timezone,
         )

@@ -111,6 +111,11 @@ def states_of(view: JobView, late: Collection[str], now: datetime) -> frozenset[
     return frozenset(found)
 
 
+def by_name(name: str) -> tuple[str, str]:
+    """What jobs are sorted by where nothing else is asked for, on all pages."""
+    return name.casefold(), name
+
+
 def find(rows: Sequence[JobRow], wanted: Wanted) -> Found:
     """The page of the jobs that are wanted; the last one where there is no such page."""
     text = wanted.text.casefold().strip()
@@ -123,7 +128,7 @@ def find(rows: Sequence[JobRow], wanted: Wanted) -> Found:
     ]
     value_of = _VALUES[wanted.sort]
     values = [(value_of(row), row) for row in chosen]
-    known = [((value, row.name.casefold(), row.name), row) for value, row in values if value is not None]
+    known = [((value, *by_name(row.name)), row) for value, row in values if value is not None]
     known.sort(key=itemgetter(0), reverse=wanted.backwards)
     ordered = [*(row for _, row in known), *(row for value, row in values if value is None)]
     pages = max(1, -(-len(ordered) // PER_PAGE))

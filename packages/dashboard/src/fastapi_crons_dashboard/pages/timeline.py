@@ -15,6 +15,7 @@ from fastapi_crons.management.stats import JobStats
 from fastapi_crons.management.views import JobView
 from fastapi_crons.run import MissedTicks, Run, RunStatus
 from fastapi_crons.state.base import MissedQuery, RunQuery
+from fastapi_crons_dashboard.pages.table import by_name
 from fastapi_crons_dashboard.serving.links import Links
 from fastapi_crons_dashboard.serving.page import Pages, Showing
 from fastapi_crons_dashboard.svg.axis import labels
@@ -89,6 +90,7 @@ def add_to(pages: Pages) -> None:
         middle, half = int(given.instant.timestamp()), ZOOMS[zoom] // 2
         window = Window(middle - half, middle + half, now)
         views = [view for view in await management.jobs(tags=[tag] if tag else ()) if matches(view, q)]
+        views.sort(key=lambda view: by_name(view.job.name))
         here = views[(page - 1) * PER_PAGE : page * PER_PAGE]
         lanes, cut = await _lanes(management, shown.links, here, window, Words(zone, shown.asked.details))
         return shown.page(

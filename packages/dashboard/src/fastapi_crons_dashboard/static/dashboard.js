@@ -82,6 +82,8 @@ function showAxis() {
     const day = `${DAYS[new Date(shown.slice(0, 10)).getUTCDay()]} ${shown.slice(8, 10)}`;
     label.textContent = shown.slice(11, 16) === "00:00" ? day : shown.slice(11, 16);
   }
+  const own = choice === "local" ? Intl.DateTimeFormat().resolvedOptions().timeZone : choice;
+  for (const said of document.querySelectorAll("[data-zone]")) said.textContent = choice === "page" ? said.dataset.zone : own;
 }
 
 function wireZone() {

@@ -92,18 +92,18 @@ class Records(NamedTuple):
 
 
 class Words(NamedTuple):
-    """How a lane speaks: in which zone, and whether it may show what is not for all."""
+    """How a lane speaks: in which zone, which it names with each time, and whether it may show what is not for all."""
 
     zone: tzinfo
     details: bool
 
     def at(self, instant: float) -> str:
-        return f"{self._local(instant):%a %d %b %H:%M:%S}"
+        return f"{self._local(instant):%a %d %b %H:%M:%S %Z}"
 
     def between(self, first: float, last: float) -> str:
         begin, end = self._local(first), self._local(last)
-        same_day = begin.date() == end.date()
-        return f"{begin:%a %d %b %H:%M:%S} – {end:%H:%M:%S}" if same_day else f"{self.at(first)} – {self.at(last)}"
+        same_day = (begin.date(), begin.tzname()) == (end.date(), end.tzname())
+        return f"{begin:%a %d %b %H:%M:%S} – {end:%H:%M:%S %Z}" if same_day else f"{self.at(first)} – {self.at(last)}"
 
     def _local(self, instant: float) -> datetime:
         return utc_datetime(instant).astimezone(self.zone)

@@ -67,6 +67,10 @@ class Collisions(NamedTuple):
     crowds: tuple[Crowd, ...]
     until: int
     """Up to when was looked."""
+    hours: tuple[tuple[int, int], ...]
+    """How many ticks each hour has that has any; when it begins, in Unix seconds."""
+    counted_until: int
+    """Up to when the ticks of hours were counted."""
 
 
 def overlapping(ticks: Ticks, usual: float | None, policy: str, running_since: float | None) -> Overlapping | None:
@@ -99,7 +103,8 @@ async def collisions(
     # Of what is enough for all jobs at once, there is never too little.
     short = [what for what, limit in limits.items() if sum(weight[what] for weight in weights.values()) > limit]
     wanting = [schedule for schedule, weight in weights.items() if any(weight[what] for what in short)]
-    hours, looked_until = await _hours(jobs, ticks, after, until, patience)
+    hours, counted_until = await _hours(jobs, ticks, after, until, patience)
+    looked_until = counted_until
     due: dict[Limited, dict[int, int]] = {what: {} for what in short}
     streams = [_stream(weights[schedule], schedule, ticks[schedule], looked_until) for schedule in wanting]
     looked_at = 0
@@ -115,7 +120,8 @@ async def collisions(
             looked_until = instant
             break
     found = [_too_many(what, limits[what], instants, jobs, ticks) for what, instants in due.items() if instants]
-    return Collisions(tuple(found), _crowds(hours, after, looked_until), looked_until)
+    by_hour = tuple((hour * _HOUR, number) for hour, number in sorted(hours.items()) if number)
+    return Collisions(tuple(found), _crowds(hours, after, looked_until), looked_until, by_hour, counted_until)
 
 
 async def _hours(
