@@ -272,6 +272,7 @@ def stores() -> str:
                     Entry("fastapi_crons.api.doors.entry:refusal_page"),
                     Entry("fastapi_crons.api.doors.entry:path_of"),
                     Entry("fastapi_crons.api.doors.entry:local_path"),
+                    Entry("fastapi_crons.management.management:Management"),
                 ),
                 "For plugins with [endpoints and pages](../plugins/routes.md).",
             ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastapi_crons.plugins.markers import hookimpl
+from fastapi_crons import hookimpl
 
 if TYPE_CHECKING:
     from fastapi import APIRouter

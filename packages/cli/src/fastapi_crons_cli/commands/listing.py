@@ -95,7 +95,6 @@ def status(app: App = None, as_json: AsJson = False, verbose: Verbose = False) -
 
         print_json(SchedulerModel.of(view, details=True).model_dump(mode="json"))
         return
-    from fastapi_crons.locking.instance import DRAINING
 
     names = [configured] if configured else [live.instance.id for live in view.instances]
     say("🔧 System Status")
@@ -119,5 +118,5 @@ def status(app: App = None, as_json: AsJson = False, verbose: Verbose = False) -
         silent = duration(max(0.0, now - live.heartbeat_ts))
         say(
             f"{shown(live.instance.id)}: host {shown(live.instance.host)}, pid {live.instance.pid}, "
-            f"heartbeat {silent} ago, running {live.running}{', draining' if live.jobs == DRAINING else ''}"
+            f"heartbeat {silent} ago, running {live.running}{', draining' if live.is_draining else ''}"
         )

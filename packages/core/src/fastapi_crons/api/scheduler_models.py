@@ -10,7 +10,6 @@ from fastapi_crons.api.models import Instant
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.engine.health import Health
 from fastapi_crons.locking.base import LiveInstance
-from fastapi_crons.locking.instance import DRAINING
 from fastapi_crons.management.views import JobStatus, SchedulerView
 
 
@@ -54,7 +53,7 @@ class InstanceModel(BaseModel):
             heartbeat=utc_datetime(found.heartbeat_ts),
             running=found.running,
             runs_jobs=found.runs_ticks,
-            draining=found.jobs == DRAINING,
+            draining=found.is_draining,
         )
 
 

@@ -92,6 +92,16 @@ class LiveInstance(NamedTuple):
         """Whether it claims ticks."""
         return self.jobs not in ("", DRAIN, DRAINING)
 
+    @property
+    def is_to_drain(self) -> bool:
+        """Whether it was asked to drain and has not heard of it yet."""
+        return self.jobs == DRAIN
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it claims nothing more until its process ends."""
+        return self.jobs == DRAINING
+
     def after_beat(self, jobs: str) -> str:
         """What `jobs` is after a heartbeat that says this: a request to drain stays until the instance has heard of it."""
         return DRAIN if self.jobs == DRAIN and jobs != DRAINING else jobs

@@ -11,7 +11,6 @@ from fastapi_crons._util.text import printable
 from fastapi_crons.engine.drain import RunLeft, run_left
 from fastapi_crons.errors import CronsError, DrainError, UnknownInstanceError
 from fastapi_crons.locking.base import LiveInstance
-from fastapi_crons.locking.instance import DRAIN, DRAINING
 from fastapi_crons.run import Run
 from fastapi_crons.scheduler.crons import Crons
 from fastapi_crons.state.base import RunQuery
@@ -37,7 +36,7 @@ class DrainView(NamedTuple):
     @property
     def draining(self) -> bool:
         """Whether it claims nothing more. Until then it has not heard of the request."""
-        return self.instance.jobs == DRAINING
+        return self.instance.is_draining
 
     @property
     def left(self) -> int:
@@ -104,7 +103,7 @@ class Drains:
         patience = clock.monotonic() + _HEARTBEATS * config.heartbeat_interval + config.store_timeout
         while waiting := [view.instance for view in views if not view.draining]:
             # A version that knows no drains overwrites the request with its next heartbeat.
-            deaf = [each for each in waiting if each.jobs != DRAIN and each.heartbeat_ts > asked[each.instance.owner]]
+            deaf = [each for each in waiting if not each.is_to_drain and each.heartbeat_ts > asked[each.instance.owner]]
             if deaf:
                 raise DrainError(
                     f"can't drain {_named(deaf)}: it goes on as before, so its version is too old for that, or its lock store "

@@ -12,7 +12,7 @@ from fastapi_crons.engine.health import Health
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import LiveInstance, LockBackend, Pause, Reach
 from fastapi_crons.run import RunStatus
-from fastapi_crons.schedule.base import Schedule
+from fastapi_crons.schedule.base import Schedule, ZonedSchedule
 from fastapi_crons.schedule.due import tick_source
 from fastapi_crons.state.base import JobState
 
@@ -63,6 +63,12 @@ class JobView(NamedTuple):
             state.last_success_took,
             state.failures,
         )
+
+    @property
+    def schedule_in_words(self) -> str:
+        """When the job is due: in words where its schedule has some."""
+        schedule = self.job.schedule
+        return schedule.words if isinstance(schedule, ZonedSchedule) else schedule.text
 
     def matches(self, filters: Iterable[JobFilter]) -> bool:
         """Whether any of the filters applies."""

@@ -10,14 +10,10 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.datastructures import ImmutableMultiDict
 
 from fastapi_crons.api import form
-from fastapi_crons.engine.drain import RunLeft
 from fastapi_crons.errors import InvalidArgumentError
-from fastapi_crons.locking.base import LiveInstance
-from fastapi_crons.locking.instance import DRAIN, DRAINING
-from fastapi_crons.management.drains import DrainView
-from fastapi_crons.management.views import SchedulerView
+from fastapi_crons.locking import LiveInstance
+from fastapi_crons.management import DrainView, RunLeft, SchedulerView, settings_of
 from fastapi_crons_dashboard.serving.page import Pages, Showing
-from fastapi_crons_dashboard.words.settings import settings_of
 
 #: How many runs are listed of an instance, and how many instances of a fleet.
 _MOST_RUNS, _MOST_INSTANCES = 10, 200
@@ -95,10 +91,10 @@ def _shown(
 
 def _state(live: LiveInstance) -> tuple[str, str]:
     """What an instance does, in words, and the class of their tone."""
-    if live.jobs == DRAINING:
+    if live.is_draining:
         return (
             "draining: runs what it has, claims nothing more" if live.running else "drained: it can be stopped"
         ), "held"
-    if live.jobs == DRAIN:
+    if live.is_to_drain:
         return "asked to drain", "held"
     return ("runs jobs", "good") if live.runs_ticks else ("runs no ticks", "quiet")

@@ -10,22 +10,20 @@ from typing import Annotated, Literal, NamedTuple
 from fastapi import Query
 from fastapi.responses import HTMLResponse
 
-from fastapi_crons.api.endpoints.parts import Before
+from fastapi_crons.api import Before
 from fastapi_crons.clock import utc_datetime
-from fastapi_crons.locking.base import KnownJob, LiveInstance
-from fastapi_crons.management.plan.plan import Plan
+from fastapi_crons.locking import KnownJob, LiveInstance
+from fastapi_crons.management import Plan, effects_of_changes, ticks_after
 from fastapi_crons.run import RunStatus
-from fastapi_crons.state.base import MissedQuery, RunQuery
-from fastapi_crons_dashboard.pages.table import schedule_in_words
+from fastapi_crons.state import MissedQuery, RunQuery
 from fastapi_crons_dashboard.serving.page import Pages, Showing, Shown
 from fastapi_crons_dashboard.svg.days import chart
 from fastapi_crons_dashboard.svg.strip import PLACES, strip_places, strip_tick
 from fastapi_crons_dashboard.words.arguments import arguments_of
 from fastapi_crons_dashboard.words.definition import (
-    effects_of_changes,
+    TICKS,
     end_of_plan,
     options_of,
-    ticks_to_come,
     with_remarks,
 )
 from fastapi_crons_dashboard.words.times import zone
@@ -56,7 +54,7 @@ def add_to(pages: Pages) -> None:
     ) -> HTMLResponse:
         asked = shown.management
         view = await asked.job(job_name)
-        statuses, ticks = (status,) if status else (), ticks_to_come(view.job, shown.now)
+        statuses, ticks = (status,) if status else (), ticks_after(view.job, shown.now, most=TICKS)
         known, instances, fates, plan, stats = await asyncio.gather(
             asked.known_jobs([job_name]),
             asked.instances(),
@@ -74,7 +72,7 @@ def add_to(pages: Pages) -> None:
             "job.html",
             live=True,
             view=view,
-            words=schedule_in_words(view),
+            words=view.schedule_in_words,
             zone=zone(view.job.schedule_zone),
             arguments=() if shown.why_read_only else arguments_of(view.job),
             typed={},

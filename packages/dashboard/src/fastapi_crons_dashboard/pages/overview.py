@@ -11,7 +11,7 @@ from fastapi import Query
 from fastapi.responses import HTMLResponse
 
 from fastapi_crons.run import Run
-from fastapi_crons.state.base import MissedQuery, RunQuery
+from fastapi_crons.state import MissedQuery, RunQuery
 from fastapi_crons_dashboard.pages.table import STATES, Found, JobRow, Sort, State, Wanted, counts_of, find, states_of
 from fastapi_crons_dashboard.serving.page import Pages, Showing, Shown
 from fastapi_crons_dashboard.svg.strip import PLACES, Strip, strip, strip_tick

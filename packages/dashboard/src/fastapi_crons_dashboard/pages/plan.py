@@ -10,12 +10,9 @@ from typing import Annotated
 from fastapi import Depends, Query, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
-from fastapi_crons.api.endpoints.plan_models import PlanModel
+from fastapi_crons.api import PlanModel
 from fastapi_crons.clock import utc_datetime
-from fastapi_crons.management.plan.collisions import Limited
-from fastapi_crons.management.plan.plan import MAX_HOURS, Plan
-from fastapi_crons.management.plan.planned import PlannedJob
-from fastapi_crons.management.plan.ticks import Patience
+from fastapi_crons.management import MAX_HOURS, Limited, Patience, Plan, PlannedJob
 from fastapi_crons_dashboard.serving.page import Pages, Showing, Shown
 from fastapi_crons_dashboard.svg.hours import histogram
 from fastapi_crons_dashboard.words.times import iso

@@ -13,11 +13,10 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 
 from fastapi_crons.api import Asked, asked
-from fastapi_crons.engine.log_feed import LogEvent, Logged, Lost
 from fastapi_crons.errors import UnknownRunError
-from fastapi_crons.management.management import Management
+from fastapi_crons.management import LogEvent, Logged, Lost, Management
 from fastapi_crons.run import FAILED, LogLine, Run, made_at
-from fastapi_crons.state.base import RunQuery
+from fastapi_crons.state import RunQuery
 from fastapi_crons_dashboard.serving.page import Pages, Showing, Shown
 from fastapi_crons_dashboard.serving.rendering import render
 from fastapi_crons_dashboard.words.times import zone

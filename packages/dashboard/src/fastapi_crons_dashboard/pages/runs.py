@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 from fastapi import Depends, Query
 from fastapi.responses import HTMLResponse
 
-from fastapi_crons.api.endpoints.parts import Before
+from fastapi_crons.api import Before
 from fastapi_crons.run import FAILED, RunStatus
-from fastapi_crons.state.base import MissedQuery, RunQuery
+from fastapi_crons.state import MissedQuery, RunQuery
 from fastapi_crons_dashboard.serving.page import Pages, Showing
 
 #: How many runs, and how many records of missed ticks, are on a page.

@@ -9,9 +9,8 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Literal, NamedTuple
 
-from fastapi_crons.management.views import JobView
+from fastapi_crons.management import JobView
 from fastapi_crons.run import Run
-from fastapi_crons.schedule.base import ZonedSchedule
 from fastapi_crons_dashboard.svg.strip import Strip
 
 #: How many jobs are on a page.
@@ -49,7 +48,7 @@ class JobRow:
 
     @property
     def words(self) -> str:
-        return schedule_in_words(self.view)
+        return self.view.schedule_in_words
 
     @property
     def took(self) -> float | None:
@@ -85,12 +84,6 @@ class Found(NamedTuple):
     """How many jobs there are on all pages."""
     page: int
     pages: int
-
-
-def schedule_in_words(view: JobView) -> str:
-    """When a job is due: in words where its schedule has some."""
-    schedule = view.job.schedule
-    return schedule.words if isinstance(schedule, ZonedSchedule) else schedule.text
 
 
 def states_of(view: JobView, late: Collection[str], now: datetime) -> frozenset[State]:

@@ -9,12 +9,10 @@ from typing import Annotated, Literal, NamedTuple
 from fastapi import Query
 from fastapi.responses import HTMLResponse
 
-from fastapi_crons.locking.base import KnownJob
-from fastapi_crons.management.management import Management
-from fastapi_crons.management.stats import JobStats
-from fastapi_crons.management.views import JobView
+from fastapi_crons.locking import KnownJob
+from fastapi_crons.management import JobStats, JobView, Management
 from fastapi_crons.run import MissedTicks, Run, RunStatus
-from fastapi_crons.state.base import MissedQuery, RunQuery
+from fastapi_crons.state import MissedQuery, RunQuery
 from fastapi_crons_dashboard.pages.table import by_name
 from fastapi_crons_dashboard.serving.links import Links
 from fastapi_crons_dashboard.serving.page import Pages, Showing

@@ -9,18 +9,12 @@ from typing import Annotated, NamedTuple
 from fastapi import Query
 from fastapi.responses import HTMLResponse
 
-from fastapi_crons.clock import utc_datetime
 from fastapi_crons.job import CronJob
-from fastapi_crons.management.fates.explain import TickFate
-from fastapi_crons.management.made_ticks import is_made
+from fastapi_crons.management import TickFate, tick_up_to, ticks_around
 from fastapi_crons.run import reason_in_words
-from fastapi_crons.schedule.due import newest_tick, tick_source
 from fastapi_crons_dashboard.serving.page import Pages, Showing, Shown
 from fastapi_crons_dashboard.words.instants import Given, read_instant
 from fastapi_crons_dashboard.words.times import zone as in_zone
-
-#: How far back (seconds) the tick before is looked for: from one leap day to the next there can be eight years.
-_LOOK_BACK = 9 * 366 * 86_400
 
 #: What ticks may be run again for. One that completed, or that a later run stands for, is refused.
 _RUN_AGAIN = ("failed", "timed_out", "interrupted", "cancelled", "skipped", "vetoed", "paused", "missed", "unknown")
@@ -49,8 +43,12 @@ def add_to(pages: Pages) -> None:
     async def why(shown: Showing, job_name: str, at: Annotated[str, Query(max_length=60)] = "") -> HTMLResponse:
         job = shown.management.definition(job_name)
         zone = in_zone(job.schedule_zone)
-        given = read_instant(at, zone) if at.strip() else Given(_latest(job, shown.now))
-        before, after = _ticks_around(job, given.instant)
+        given = (
+            read_instant(at, zone)
+            if at.strip()
+            else Given(tick_up_to(job, shown.now) or shown.now.replace(microsecond=0))
+        )
+        before, after = ticks_around(job, given.instant)
         here, earlier, later = await asyncio.gather(
             _explain(shown, job, given.instant), _explain(shown, job, before), _explain(shown, job, after)
         )
@@ -76,31 +74,3 @@ async def _explain(shown: Shown, job: CronJob, instant: datetime | None) -> Expl
     if instant is None:
         return None
     return Explained(instant, await shown.management.explain_tick(job.name, instant, details=shown.asked.details))
-
-
-def _latest(job: CronJob, now: datetime) -> datetime:
-    """The job's newest tick up to now, where the schedule says it."""
-    return _newest(job, int(now.timestamp())) or now.replace(microsecond=0)
-
-
-def _ticks_around(job: CronJob, instant: datetime) -> tuple[datetime | None, datetime | None]:
-    """The ticks before and after an instant; None where there is none, or where runs and starts make them."""
-    tick = int(instant.timestamp())
-    if is_made(job.schedule):
-        return None, None
-    try:
-        following = tick_source(job.schedule).next_tick(tick)
-    except Exception:  # a faulty schedule of a plugin or app, which health reports
-        following = None
-    return _newest(job, tick - 1), None if following is None else utc_datetime(following)
-
-
-def _newest(job: CronJob, until: int) -> datetime | None:
-    """The job's newest tick up to then (Unix seconds)."""
-    if is_made(job.schedule):
-        return None
-    try:
-        tick = newest_tick(tick_source(job.schedule), until - _LOOK_BACK, until)
-    except Exception:  # as above
-        return None
-    return None if tick is None else utc_datetime(tick)

@@ -10,9 +10,9 @@ from fastapi import Depends
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from fastapi_crons.api import Asked, asked
-from fastapi_crons.engine.events import Published
+from fastapi_crons.management import Published
 from fastapi_crons.run import Run
-from fastapi_crons.state.base import Record
+from fastapi_crons.state import Record
 
 if TYPE_CHECKING:
     from fastapi_crons_dashboard.serving.page import Pages

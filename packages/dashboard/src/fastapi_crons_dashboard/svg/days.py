@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import NamedTuple
 
-from fastapi_crons.management.stats import Stats
+from fastapi_crons.management import Stats
 from fastapi_crons_dashboard.words.times import counted, duration
 
 #: The size of the drawing, and of its parts, from the top: durations, a gap with the days, runs.

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 
-from fastapi_crons.management.plan.ticks import Patience, is_ours
-from fastapi_crons.schedule.base import Schedule, ZonedSchedule
+from fastapi_crons import Schedule
+from fastapi_crons.management import Patience
 from fastapi_crons_dashboard.svg.density import PARTS, Parts, edge, part_of
-
-#: More ticks than any part has.
-_ANY = 2**31
 
 
 class DueTicks:
@@ -31,16 +27,15 @@ class DueTicks:
         return self._known[asked]
 
     def _find(self, schedule: Schedule, after: int, until: int) -> Sequence[int] | Parts:
-        if not (is_ours(schedule) and isinstance(schedule, ZonedSchedule)):
+        ticks = self._patience.first_of(schedule, after, until, self._most + 1)
+        if ticks is None:
             return self._of_others(schedule, after, until)
-        ticks = tuple(islice(schedule.ticks_between(after, until), self._most + 1))
         if len(ticks) <= self._most:
             return ticks
         numbers = []
         for part in range(PARTS):
             begin, end = edge(self._since, self._until, part), edge(self._since, self._until, part + 1)
-            begin, end = max(begin - 1, after), min(end - 1, until)
-            numbers.append(schedule.count_ticks(begin, end, _ANY, lambda: False)[0] if begin < end else 0)
+            numbers.append(self._patience.number_of(schedule, max(begin - 1, after), min(end - 1, until)))
         return Parts(self._since, self._until, tuple(numbers))
 
     def _of_others(self, schedule: Schedule, after: int, until: int) -> Sequence[int] | Parts:

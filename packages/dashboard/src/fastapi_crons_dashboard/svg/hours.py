@@ -6,7 +6,7 @@ from datetime import tzinfo
 from typing import NamedTuple
 
 from fastapi_crons.clock import utc_datetime
-from fastapi_crons.management.plan.plan import Plan
+from fastapi_crons.management import Plan
 from fastapi_crons_dashboard.svg.axis import Label, labels
 from fastapi_crons_dashboard.words.times import counted
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from fastapi_crons.management.fates.fates import TickMark
+from fastapi_crons.management import TickMark
 from fastapi_crons_dashboard.words.fates import FATES, Look
 
 #: The width of a mark's place, and the height of a strip, in the units of the drawing.

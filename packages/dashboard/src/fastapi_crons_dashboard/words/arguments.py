@@ -9,9 +9,8 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic_core import PydanticSerializationError
 
-from fastapi_crons._util.hiding import HIDDEN, announces_secret
-from fastapi_crons.functions.arguments import arguments_text
 from fastapi_crons.job import CronJob
+from fastapi_crons.management import HIDDEN, announces_secret, arguments_text
 
 #: How the names of these fields begin.
 _PREFIX = "argument:"

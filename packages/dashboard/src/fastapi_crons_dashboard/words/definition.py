@@ -7,8 +7,6 @@ from datetime import datetime, timedelta, tzinfo
 from typing import NamedTuple
 
 from fastapi_crons.job import CronJob, Overlap, Place
-from fastapi_crons.management.plan.clock_changes import changes_between, effects_of
-from fastapi_crons.schedule.base import ZonedSchedule
 from fastapi_crons_dashboard.words.times import duration, zone
 
 #: How many of its next ticks are shown.
@@ -74,16 +72,6 @@ def _grace(seconds: float | None) -> str:
     return "no limit: late ticks are run however late" if seconds is None else f"missed when {duration(seconds)} late"
 
 
-def ticks_to_come(job: CronJob, now: datetime) -> list[datetime]:
-    """The next ticks of a job, as far as the clock alone says them."""
-    found: list[datetime] = []
-    if isinstance(job.schedule, ZonedSchedule) and not job.schedule.is_clocked:
-        return found
-    while len(found) < TICKS and (following := _after(job, found[-1] if found else now)) is not None:
-        found.append(following)
-    return found
-
-
 def end_of_plan(ticks: Sequence[datetime], now: datetime) -> datetime:
     """Until when a plan tells what is worth knowing of a job with these next ticks, and is made quickly."""
     if len(ticks) < TICKS:
@@ -98,22 +86,6 @@ def with_remarks(job: CronJob, instants: Iterable[datetime], now: datetime) -> l
         found.append(NextTick(instant, _remark(before, instant, local)))
         before = instant
     return found
-
-
-def effects_of_changes(job: CronJob, now: datetime, last: datetime) -> list[str]:
-    """A sentence on what each clock change up to then does to the ticks of a job."""
-    schedule = job.schedule
-    if not isinstance(schedule, ZonedSchedule):
-        return []
-    changes = changes_between(job.schedule_zone or "UTC", int(now.timestamp()), int(last.timestamp()))
-    return [effect for change in changes for effect in effects_of(schedule, change)]
-
-
-def _after(job: CronJob, instant: datetime) -> datetime | None:
-    try:
-        return job.schedule.next_after(instant)
-    except Exception:  # a faulty schedule of a plugin or app, which health reports
-        return None
 
 
 def _remark(before: datetime, instant: datetime, local: tzinfo) -> str:

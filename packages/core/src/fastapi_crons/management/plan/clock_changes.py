@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
 from fastapi_crons.errors import ScheduleError
+from fastapi_crons.job import CronJob
 from fastapi_crons.schedule._zones import zone
 from fastapi_crons.schedule.base import ZonedSchedule
 from fastapi_crons.schedule.cron import cron_schedule
@@ -52,6 +53,15 @@ def changes_between(timezone: str, after: int, until: int) -> list[ClockChange]:
             found.append(ClockChange(timezone, segment.end, segment.offset, following.offset))
         segment = following
     return found
+
+
+def effects_of_changes(job: CronJob, after: datetime, until: datetime) -> list[str]:
+    """A sentence on what each clock change between two instants (aware) does to the ticks of a job."""
+    schedule = job.schedule
+    if not isinstance(schedule, ZonedSchedule):
+        return []
+    changes = changes_between(job.schedule_zone or "UTC", int(after.timestamp()), int(until.timestamp()))
+    return [effect for change in changes for effect in effects_of(schedule, change)]
 
 
 def effects_of(schedule: ZonedSchedule, change: ClockChange) -> Iterator[str]:

@@ -57,6 +57,17 @@ class Patience:
             await asyncio.sleep(0)
             self._turn_ends = time.perf_counter() + _TURN
 
+    def first_of(self, schedule: Schedule, after: int, until: int, most: int) -> tuple[int, ...] | None:
+        """The first ticks in (after, until], at most so many; None where they can't be counted quickly: see `ticks_of`."""
+        if is_ours(schedule) and isinstance(schedule, ZonedSchedule):
+            return tuple(islice(schedule.ticks_between(after, until), most))
+        return None
+
+    def number_of(self, schedule: Schedule, after: int, until: int) -> int:
+        """How many ticks are in (after, until], of a schedule whose ticks can be counted quickly."""
+        assert isinstance(schedule, ZonedSchedule)
+        return schedule.count_ticks(after, until, MAX_TICKS, lambda: False)[0] if after < until else 0
+
     def ticks_of(self, schedule: Schedule, after: int, until: int) -> Ticks:
         """The ticks in (after, until]."""
         if is_ours(schedule):

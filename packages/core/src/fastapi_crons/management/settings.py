@@ -1,4 +1,4 @@
-"""The scheduler's settings, as texts for people, without secrets."""
+"""The settings of a scheduler, as texts for people, without secrets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi_crons.config import CronConfig
 from fastapi_crons.plugins.settings import SECRET_NAME, Field, fields_of, revealed
 
 if TYPE_CHECKING:
-    from fastapi_crons import Crons
+    from fastapi_crons.scheduler.crons import Crons
 
 
 class Setting(NamedTuple):
