@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.browser.conftest import Open, Site, log_in
-from tests.browser.jobs import ODD
+from tests.browser.jobs import MARKUP, ODD, QUICK
 from tests.browser.watched import Watched
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -68,3 +70,24 @@ def test_pages(site: Site, open_page: Open, condition: str) -> None:
         if condition == "viewer":
             assert shown.page.locator("main form[method=post]").count() == 0, page
     assert faults == []
+
+
+def test_markup_is_shown_as_text_wherever_it_is(site: Site, open_page: Open) -> None:
+    shown = open_page()
+    page = shown.page
+    page.goto(f"{site.operator}/jobs/{quote(QUICK)}")
+    page.get_by_text("Run now", exact=True).click()
+    page.get_by_label("Note").first.fill(MARKUP)
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.locator("main dd", has_text=MARKUP)).to_be_visible()
+    for each in PAGES.keys() - {"instances"}:
+        go(shown, site.operator, each)
+        if each == "why":  # of a tick whose run failed
+            page.goto(f"{site.operator}/jobs/{quote(ODD, safe='')}?status=failed")
+            page.get_by_role("region", name="Runs", exact=True).locator("a[href*='/why?at=']").last.click()
+            page.wait_for_url("**/why?at=*")
+        expect(page.locator("main")).to_contain_text(MARKUP)
+        expect(page.locator("main :is(script, b:text('&'))")).to_have_count(0)
+        expect(page).to_have_title(re.compile("FastAPI Crons$"))
+    page.goto(f"{site.operator}/plan?q=paused+job")
+    expect(page.get_by_role("row").filter(has_text="paused job")).to_contain_text(MARKUP)
