@@ -22,7 +22,11 @@ async def test_what_did_not_succeed_and_did_not_run(crons: Crons, dashboard: Asy
     page = Page(await dashboard.get("/runs"))
     assert "No run of this time is like that" in page.text
     assert "None of this time is on record" in page.text
+    everything = Page(await dashboard.get(page.link("Show all runs").removeprefix("/api/dashboard")))
+    assert "Nothing ran in this time. Look further back, or at what is due" in everything.text
     await clock.advance(crons, minutes=31)
+    everything = Page(await dashboard.get(page.link("Show all runs").removeprefix("/api/dashboard")))
+    assert {row[0] for row in everything.rows if len(row) > 7} == {"failed", "completed"}
     await crons.pause("fine")
     await clock.advance(crons, minutes=20)
     await crons.resume("fine")
@@ -55,3 +59,8 @@ async def test_by_status_time_and_tag_page_by_page(crons: Crons, dashboard: Asyn
     assert len([row for row in older.rows if row and row[0] == "failed"]) == 11  # one each minute, both ends included
     for wrong in ("status=gone", "hours=0", "hours=x", "before=x"):
         assert (await dashboard.get(f"/runs?{wrong}")).status_code == 422
+
+
+async def test_without_jobs_it_says_what_to_do(crons: Crons, dashboard: AsyncClient) -> None:
+    await crons.start()
+    assert "No jobs yet. Write @crons.cron" in Page(await dashboard.get("/runs")).text

@@ -24,13 +24,14 @@ class Wanted:
 
     def __init__(
         self,
-        status: Literal["", "failed", "running", "completed", "cancelled"] = "failed",
+        status: Literal["", "any", "failed", "running", "completed", "cancelled"] = "failed",
         hours: Annotated[int, Query(ge=1, le=8_784)] = 24,
         tag: Annotated[str, Query(max_length=1000)] = "",
         before: Before = None,
         missed_before: Before = None,
     ) -> None:
-        self.status, self.hours, self.tag = status, hours, tag
+        self.status: Literal["", "failed", "running", "completed", "cancelled"] = "" if status == "any" else status
+        self.hours, self.tag = hours, tag
         self.before, self.missed_before = before, missed_before
 
     @property
@@ -56,6 +57,7 @@ def add_to(pages: Pages) -> None:
             wanted=wanted,
             heading="Runs that did not succeed" if wanted.status == "failed" else "What ran",
             spans=_SPANS if wanted.hours in dict(_SPANS) else (*_SPANS, (wanted.hours, f"{wanted.hours:,} hours ago")),
+            jobs=len(asked.crons.get_jobs()),
             tags=sorted({tag for job in asked.crons.get_jobs() for tag in job.tags}),
             runs=found[:RUNS],
             older=found[RUNS - 1].id if len(found) > RUNS else None,
