@@ -50,10 +50,10 @@ class History:
         return await self._connection.answer(history_script(operation), self._keys, arguments, self.damage)
 
     async def ask(self, operation: str, batch: object = None) -> list[Any]:
-        """Have the script find something; returns the texts that it found, whatever is in them, or lists of these."""
+        """Have the script find something; returns the texts that it found, whatever is in them. See `texts_in`."""
         arguments = (operation, *self._about, as_json(batch), "")
         found = await self._connection.call(history_script(operation), self._keys, arguments)
-        return found if isinstance(found, list) else []
+        return texts_in(found[0] if isinstance(found, list) else found)
 
     async def do_in_steps(self, operation: str, jobs: Collection[str], size: int, *more: object) -> None:
         """Have the script do something to jobs, so many at a time, of which it says how many it has done."""
@@ -96,6 +96,17 @@ class History:
             self.damage.noted(f"backfill {shown(text)}", partial(backfill_from_text, text)) for text in texts if text
         )
         return [record for record in found if record is not None]
+
+
+def texts_in(answer: bytes | None) -> list[Any]:
+    """The texts that `scripts/history/answer.lua` has put together; lists among them are put together likewise."""
+    lengths, _, texts = (answer or b"").partition(b"\n")
+    found: list[bytes | None] = []
+    start = 0
+    for length in map(int, lengths.split()):
+        found.append(texts[start : start + length] if length >= 0 else None)
+        start += max(0, length)
+    return found
 
 
 def shown(text: bytes | None) -> str:

@@ -16,7 +16,7 @@ from fastapi_crons.state.checks import checked_figures, checked_state
 from fastapi_crons.state.figures import Figures
 
 from .connection import text_of
-from .history import History, shown
+from .history import History, shown, texts_in
 from .records import figures_of, parsed, with_success
 
 R = TypeVar("R", Run, MissedTicks)
@@ -145,7 +145,8 @@ class Questions:
         size = max(1, _FIGURES_AT_A_TIME // max(1, len(names)))
         for start in range(0, len(days), size):
             part = days[start : start + size]
-            for day, texts in zip(part, await self._history.ask("figures", [part, names]), strict=True):
+            for day, of_day in zip(part, await self._history.ask("figures", [part, names]), strict=True):
+                texts = texts_in(of_day)
                 found += self._figures_in(day, dict(zip(texts[::2], texts[1::2], strict=True)))
         return found
 
@@ -214,7 +215,7 @@ class Questions:
             part = None if waiting is None else waiting[:_STATES_AT_A_TIME]
             next_cursor, *texts = await self._history.ask("states", [part, cursor or "0", wants_successes])
             cursor = text_of(next_cursor)
-            heads, successes = heads + texts[0], successes + texts[1]
+            heads, successes = heads + texts_in(texts[0]), successes + texts_in(texts[1])
             waiting = None if waiting is None else waiting[_STATES_AT_A_TIME:]
         return heads, successes
 

@@ -101,11 +101,10 @@ def with_success(state: JobState, text: bytes | None) -> JobState:
     if text is None:
         return state
     failures, *success = text_of(text).split(" ")
-    state = state._replace(failures=int(failures))
     if not success:
-        return state
+        return state._replace(failures=int(failures))
     run_id, ended, took = success
-    return state._replace(last_success_ts=float(ended), last_success_run=run_id, last_success_took=float(took))
+    return JobState(*state[:4], float(ended), run_id, float(took), int(failures))
 
 
 def events_in(text: str | bytes, damage: Damage) -> Iterator[Event]:

@@ -11,7 +11,9 @@ from dataclasses import replace
 from typing import get_args
 
 from fastapi_crons._util.damage import (
+    EARLIEST,
     LATEST,
+    LONGEST_NAME,
     MOST,
     Check,
     Damage,
@@ -52,11 +54,12 @@ def _reason(value: object, field: str) -> str:
     return found
 
 
+_STATUSES = frozenset(get_args(RunStatus))
 _RUN: dict[str, Check] = {
     "id": _run_id,
     "job": name,
     "trigger": one_of(get_args(Trigger)),
-    "status": one_of(get_args(RunStatus)),
+    "status": one_of(_STATUSES),
     "instance": text,
     "attempt": whole,
     "token": whole,
@@ -95,6 +98,8 @@ _STATE: dict[str, Check] = {
     "last_success_run": optional(_run_id),
     "failures": whole,
 }
+#: The types of the fields of most states: those of jobs that have completed.
+_USUAL_STATE = [str, str, str, float, float, str, float, int]
 _FIGURES: dict[str, Check] = {"job": name, "day": whole, "runs": whole, "failed": whole, "missed": whole}
 
 
@@ -132,10 +137,29 @@ def checked_missed(ticks: MissedTicks) -> MissedTicks:
 
 def checked_state(state: JobState) -> JobState:
     """The state of a job."""
+    # There are many: the fields are looked at one by one only where something is unusual.
+    if [*map(type, state)] == _USUAL_STATE and _is_usual(*state):
+        return state
     check(state, _STATE)
     if state.last_success_took is not None and not is_between(state.last_success_took, 0, LATEST):
         raise DamagedError("last_success_took is no duration")
     return state
+
+
+def _is_usual(
+    job: str, status: str, instance: str, began: float, succeeded: float, run: str, took: float, failures: int
+) -> bool:
+    return (
+        1 <= len(job) <= LONGEST_NAME
+        and job.isascii()
+        and instance.isascii()
+        and status in _STATUSES
+        and _ID.fullmatch(run) is not None
+        and EARLIEST <= began <= LATEST
+        and EARLIEST <= succeeded <= LATEST
+        and 0 <= took <= LATEST
+        and 0 <= failures <= MOST
+    )
 
 
 def checked_figures(figures: Figures) -> Figures:
