@@ -5,12 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Collection
 
+import pytest
 from httpx2 import AsyncClient
 
 from fastapi_crons import Crons
+from fastapi_crons.errors import StoreUnavailableError
+from fastapi_crons.state import MemoryStateBackend
+from fastapi_crons.state.figures import Figures
 from fastapi_crons.testing import VirtualClock
+from tests.conftest import MakeCrons
 from tests.integration.api.client import STRANGER
+from tests.integration.dashboard.browsing import Dashboard
 from tests.integration.dashboard.conftest import ODD
 from tests.integration.dashboard.page import Page
 from tests.support import nothing
@@ -77,6 +84,42 @@ async def test_a_crowd_is_seen_among_the_hours(crons: Crons, dashboard: AsyncCli
     assert len(list(only.all("rect", class_="held"))) == 7
     assert "of all jobs" not in only.text
     assert list(Page(await dashboard.get("/plan?hours=1&tag=night")).all("svg", class_="hours")) == []
+
+
+async def test_how_long_jobs_take_and_meet_their_next_tick_on_whichever_page_they_are(
+    crons: Crons, dashboard: AsyncClient, clock: VirtualClock
+) -> None:
+    async def takes_90_seconds() -> None:
+        await clock.sleep(90)
+
+    for number in range(60):
+        crons.cron("* * * * *", name=f"job {number:02}")(takes_90_seconds if number == 55 else nothing)
+    await crons.start()
+    await clock.advance(crons, minutes=4)
+    first, second = [Page(await dashboard.get(f"/plan?page={number}")) for number in (1, 2)]
+    assert "It usually takes" not in first.text
+    assert "It usually takes up to" in second.text
+    assert "is due again before that" in second.text
+
+
+class WithoutFigures(MemoryStateBackend):
+    """A state store that does not get to its figures in time."""
+
+    async def figures(self, jobs: Collection[str] | None, *, since: int, until: int | None = None) -> list[Figures]:
+        raise StoreUnavailableError("too slow")
+
+
+@pytest.mark.parametrize(("store", "is_said"), [(MemoryStateBackend, False), (WithoutFigures, True)])
+async def test_without_figures_it_says_that_durations_are_not_known(
+    make_crons: MakeCrons, store: type[MemoryStateBackend], is_said: bool
+) -> None:
+    crons = make_crons(state_backend=store())
+    crons.cron("* * * * *", name="job")(nothing)
+    await crons.start()
+    async with Dashboard(crons) as pages:
+        page = await pages.get("/plan")
+    assert "1 of 1 jobs is due" in page.text
+    assert ("The state store does not answer, so that it is not known how long jobs" in page.text) is is_said
 
 
 async def test_pages_of_fifty_jobs(crons: Crons, dashboard: AsyncClient) -> None:

@@ -149,7 +149,8 @@ class RedisLockBackend(LockBackend):
 
     async def known(self, jobs: Sequence[str] | None = None) -> list[KnownJob]:
         records, cancelled, registrars = await self._do("known", jobs)
-        to_cancel, registered_by = frozenset(cancelled), dict(registrars)
+        to_cancel = frozenset(cancelled)
+        registered_by = {job: tuple(owners) for owners, of_them in registrars for job in of_them}
         found = (
             self._damage.noted(f"record of job {job}", partial(_known, job, record, to_cancel, registered_by[job]))
             for job, record in records.items()
@@ -211,7 +212,7 @@ def _lease(fields: Sequence[Any], cancelled: bool = False, cancelled_by: str | N
     return Lease(*fields[:_STORED_FIELDS])._replace(cancelled=cancelled, cancelled_by=cancelled_by)
 
 
-def _known(job: str, record: Sequence[Any], cancelled: Collection[str], registrars: Sequence[str]) -> KnownJob:
+def _known(job: str, record: Sequence[Any], cancelled: Collection[str], registrars: tuple[str, ...]) -> KnownJob:
     schedule, timezone, enabled, function, last_handled, _, since, pause, leases = record[:9]
     known = KnownJob(
         job,
@@ -224,7 +225,7 @@ def _known(job: str, record: Sequence[Any], cancelled: Collection[str], registra
         checked_pause(*pause) if pause else None,
         tuple(_lease(lease, lease[1] in cancelled) for lease in leases),
         record[_ARGUMENTS] if len(record) > _ARGUMENTS else None,
-        tuple(registrars),
+        registrars,
     )
     return checked_known(known)
 

@@ -101,6 +101,13 @@ def checked_known(known: KnownJob) -> KnownJob:
     """A job as it is on record. Raises `DamagedError`."""
     text(known.job, "job")
     check(known, _JOB)
+    if (
+        type(known.last_handled) is int
+        and 0 <= known.last_handled <= UNREADABLE_TICK
+        and is_between(known.since, 0, LATEST)
+        and (known.arguments is None or type(known.arguments) is str)
+    ):
+        return known  # nearly always, and quick
     return known._replace(
         last_handled=checked_last_handled(known.last_handled),
         since=_number(known.since, LATEST),

@@ -278,8 +278,11 @@ class Management:
         until: datetime | None = None,
         jobs: Collection[str] = (),
         tags: Collection[str] = (),
+        durations: bool = True,
     ) -> Plan:
         """What is due in the next hours, or until then (aware), of all jobs, or of these, or of those with all of these tags.
+
+        Without `durations` it does not say how long jobs usually take, nor which runs will reach past the next tick.
 
         Raises `InvalidArgumentError` where that is not within 31 days from now.
         """
@@ -287,7 +290,9 @@ class Management:
         for name in jobs:
             self.definition(name)
         end = end_of_span(self.crons.clock.now(), hours, until)
-        return await Planning(self._engine(), self.crons.config).plan(wanted, end, of_all=not (jobs or tags))
+        return await Planning(self._engine(), self.crons.config).plan(
+            wanted, end, of_all=not (jobs or tags), durations=durations
+        )
 
     async def deploy(self, *, hours: float = 24) -> Deploy:
         """What starting this code would do to the jobs that the stores know, and to their ticks in the next hours."""

@@ -138,7 +138,7 @@ def checked_missed(ticks: MissedTicks) -> MissedTicks:
 def checked_state(state: JobState) -> JobState:
     """The state of a job."""
     # There are many: the fields are looked at one by one only where something is unusual.
-    if [*map(type, state)] == _USUAL_STATE and _is_usual(*state):
+    if _is_usual(state):
         return state
     check(state, _STATE)
     if state.last_success_took is not None and not is_between(state.last_success_took, 0, LATEST):
@@ -146,18 +146,18 @@ def checked_state(state: JobState) -> JobState:
     return state
 
 
-def _is_usual(
-    job: str, status: str, instance: str, began: float, succeeded: float, run: str, took: float, failures: int
-) -> bool:
+def _is_usual(state: JobState) -> bool:
+    job, status, instance, began, succeeded, run, took, failures = state
     return (
-        1 <= len(job) <= LONGEST_NAME
+        [*map(type, state)] == _USUAL_STATE
+        and 1 <= len(job) <= LONGEST_NAME
         and job.isascii()
         and instance.isascii()
         and status in _STATUSES
-        and _ID.fullmatch(run) is not None
+        and _ID.fullmatch(run or "") is not None
         and EARLIEST <= began <= LATEST
-        and EARLIEST <= succeeded <= LATEST
-        and 0 <= took <= LATEST
+        and EARLIEST <= (succeeded or 0) <= LATEST
+        and 0 <= (took or 0) <= LATEST
         and 0 <= failures <= MOST
     )
 

@@ -42,9 +42,10 @@ class Wanted:
     ) -> None:
         self.hours, self.tag, self.q = hours, tag, q
 
-    async def plan(self, shown: Shown) -> Plan:
+    async def plan(self, shown: Shown, *, durations: bool = True) -> Plan:
         """The plan of all jobs, or of those with the tag. One query for each kind of record."""
-        return await shown.management.plan(hours=self.hours, tags=(self.tag,) if self.tag else ())
+        tags = (self.tag,) if self.tag else ()
+        return await shown.management.plan(hours=self.hours, tags=tags, durations=durations)
 
     def jobs(self, plan: Plan) -> list[PlannedJob]:
         """Those with the text in their name or tags."""
@@ -52,7 +53,7 @@ class Wanted:
         return [
             planned
             for planned in plan.jobs
-            if any(text in each.casefold() for each in (planned.job.name, *planned.job.tags))
+            if not text or any(text in each.casefold() for each in (planned.job.name, *planned.job.tags))
         ]
 
 
@@ -62,15 +63,21 @@ Wanting = Annotated[Wanted, Depends()]
 def add_to(pages: Pages) -> None:
     @pages.get("/plan", "plan")
     async def plan(shown: Showing, wanted: Wanting, page: Annotated[int, Query(ge=1, le=100_000)] = 1) -> HTMLResponse:
-        found = await wanted.plan(shown)
-        jobs = wanted.jobs(found)
         management = shown.management
+        found = await wanted.plan(shown, durations=False)
+        jobs = wanted.jobs(found)
+        rows = jobs[(page - 1) * PER_PAGE : page * PER_PAGE]
+        # How long jobs take is only asked of those on the page.
+        names = {planned.job.name for planned in rows}
+        of_rows = await management.plan(hours=wanted.hours, jobs=names) if names else found
+        whole = {planned.job.name: planned for planned in of_rows.jobs}
         return shown.page(
             "plan.html",
             live=False,
             plan=found,
             wanted=wanted,
-            planned=jobs[(page - 1) * PER_PAGE : page * PER_PAGE],
+            planned=[whole.get(planned.job.name, planned) for planned in rows],
+            has_durations=of_rows.has_durations,
             number=len(jobs),
             page=page,
             pages=max(1, -(-len(jobs) // PER_PAGE)),

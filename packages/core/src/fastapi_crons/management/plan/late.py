@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 from fastapi_crons.config import CronConfig
@@ -39,6 +40,7 @@ def late_ticks(job: CronJob, known: KnownJob, now: float, config: CronConfig) ->
     return _by_policy(schedule, known.last_handled, now, Policy(job.coalesce, grace, config.max_catch_up))
 
 
+@lru_cache(maxsize=1_024)  # many jobs of one schedule wait since the same instant
 def _by_policy(schedule: ZonedSchedule, last_handled: int, now: float, policy: Policy) -> LateTicks | None:
     late = tick_range(schedule, last_handled, int(now))
     if late is None:

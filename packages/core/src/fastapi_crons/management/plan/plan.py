@@ -39,7 +39,7 @@ class PlanRecords:
     instances: int
     """How many running instances run jobs."""
     figures: Mapping[str, Figures] | None
-    """Of the last days, by job; None where the state store did not answer."""
+    """Of the last days, by job; none where they were not asked for. None where the state store did not answer."""
     config: CronConfig
 
 
@@ -73,12 +73,11 @@ async def plan_of(records: PlanRecords) -> Plan:
     for job in records.jobs:
         await patience.give_turn()
         known = records.known.get(job.name)
-        if is_made(job.schedule):
+        own = ticks.get(job.schedule)
+        if own is None and is_made(job.schedule):
             own = _made(job.schedule, known, since, records.until)
-        else:
-            if job.schedule not in ticks:
-                ticks[job.schedule] = patience.ticks_of(job.schedule, since, records.until)
-            own = ticks[job.schedule]
+        elif own is None:
+            own = ticks[job.schedule] = patience.ticks_of(job.schedule, since, records.until)
         if job.schedule_zone not in changes:
             changes[job.schedule_zone] = changes_between(job.schedule_zone or "UTC", since, records.until)
         made = _planned(job, own, known, figures.get(job.name), changes[job.schedule_zone], records)

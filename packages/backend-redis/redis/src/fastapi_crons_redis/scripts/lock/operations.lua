@@ -65,26 +65,31 @@ function operations.last_handled()
   return found
 end
 
--- {job: record}, the ids of the runs that are to be cancelled, and {job: owners that registered it}.
+-- {job: record}, the ids of the runs that are to be cancelled, and {owners, jobs} of all jobs that the same owners registered.
 function operations.known()
-  local found, registrars = {}, {}
-  local function add(job, record)
+  local found, jobs_by, registrars = {}, {}, {}
+  local function add(job, record, registrars_text)
     -- Fields of a later version may hold what JSON can't.
     local encoded, text = pcall(cjson.encode, record)
     if record and encoded then
       found[#found + 1] = cjson.encode(job) .. ':' .. text
-      registrars[#registrars + 1] = {job, registrars_of(job)}
+      local jobs = jobs_by[registrars_text or ''] or {}
+      jobs_by[registrars_text or ''], jobs[#jobs + 1] = jobs, job
     end
   end
   if batch == null then
+    local texts = pairs_of(REGISTRARS)
     for job, text in pairs(pairs_of(JOBS)) do
-      add(job, checked_record(job, text))
+      add(job, checked_record(job, text), texts[job])
     end
   else
     load_records(batch)
     for _, job in ipairs(batch) do
-      add(job, records[job])
+      add(job, records[job], redis.call('HGET', REGISTRARS, job))
     end
+  end
+  for text, jobs in pairs(jobs_by) do
+    registrars[#registrars + 1] = {registrars_in(text), jobs}
   end
   local cancels = cjson.encode(redis.call('HKEYS', CANCELS))
   return '[{' .. table.concat(found, ',') .. '},' .. cancels .. ',' .. cjson.encode(registrars) .. ']'

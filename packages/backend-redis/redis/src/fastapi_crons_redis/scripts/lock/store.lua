@@ -108,14 +108,18 @@ local function actor_of(text)
   return text and text ~= '' and text or null
 end
 
-function registrars_of(job)
-  local text, found = redis.call('HGET', REGISTRARS, job), {}
+local function registrars_in(text)
+  local found = {}
   for _, registrar in pairs(text and decoded(text) or {}) do
     if is_text(registrar) then
       found[#found + 1] = registrar
     end
   end
   return found
+end
+
+function registrars_of(job)
+  return registrars_in(redis.call('HGET', REGISTRARS, job))
 end
 
 function set_registrars(job, registrars)
