@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from fastapi_crons import Crons
+from fastapi_crons.schedules import Every
 from fastapi_crons.state import SQLiteStateBackend
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
@@ -36,6 +37,24 @@ async def test_each_job_is_shown_with_its_schedule_latest_run_and_next_run(
         "Run Pause",
     ]
     assert page.href("/runs/").startswith("/api/dashboard/jobs/often/runs/")
+
+
+async def test_the_latest_run_of_a_job_is_known_however_often_others_failed_since(
+    crons: Crons, pages: Dashboard, clock: VirtualClock
+) -> None:
+    @crons.cron("0 0 1 1 *", name="rare")
+    async def rare() -> None:
+        await clock.sleep(7)
+        await failing()
+
+    crons.cron(Every(seconds=1), name="often")(failing)
+    await crons.start()
+    run = asyncio.create_task(crons.run_job("rare"))
+    await clock.advance(crons, seconds=300)
+    page = await pages.get("")
+    (row,) = [row for row in page.rows if row[1].startswith("rare")]
+    assert row[6] == "7.0 s"
+    assert page.href(f"jobs/rare/runs/{(await run).id}")
 
 
 async def test_tiles_count_jobs_by_their_states_and_lead_to_them(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
@@ -87,6 +87,12 @@ class History:
         known = {run.id: run for run in runs} | {run.id: replace(run, log=(), log_dropped=0) for run in gone.values()}
         wanted = [run for run in known.values() if is_wanted_run(run, query)]
         return sorted(wanted, key=attrgetter("id"), reverse=True)[: query.limit]
+
+    async def latest(self, jobs: Collection[str]) -> dict[str, Run]:
+        """The latest run of each of these jobs that has one, without its log. One query; checked as by `find_runs`."""
+        gone = await gone_runs(self._engine, self._timeout)
+        found = await answer_of(self._state.runs_by_job(jobs, limit=1), self._timeout)
+        return {job: gone.get(runs[0].id, runs[0]) for job, runs in found.items() if runs}
 
     async def _recorded(self, query: RunQuery) -> list[Run]:
         return await answer_of(self._state.find_runs(query), self._timeout)

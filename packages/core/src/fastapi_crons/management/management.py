@@ -109,6 +109,10 @@ class Management:
             self.definition(name)
         return await self._history("list runs").find_runs(query)
 
+    async def latest_runs(self, names: Collection[str]) -> dict[str, Run]:
+        """The latest run of each of these jobs that has one on record. One query."""
+        return await self._history("list runs").latest(names)
+
     def names_of(self, names: Collection[str], tags: Collection[str]) -> list[str] | None:
         """The names of those of these jobs that have all of these tags; None where all jobs are meant, also former ones.
 

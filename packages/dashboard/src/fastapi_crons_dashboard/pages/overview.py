@@ -10,8 +10,7 @@ from typing import Annotated, Literal
 from fastapi import Query
 from fastapi.responses import HTMLResponse
 
-from fastapi_crons.run import Run
-from fastapi_crons.state import MissedQuery, RunQuery
+from fastapi_crons.state import MissedQuery
 from fastapi_crons_dashboard.pages.table import STATES, Found, JobRow, Sort, State, Wanted, counts_of, find, states_of
 from fastapi_crons_dashboard.serving.page import Pages, Showing, Shown
 from fastapi_crons_dashboard.svg.strip import PLACES, Strip, strip, strip_tick
@@ -20,8 +19,6 @@ from fastapi_crons_dashboard.svg.strip import PLACES, Strip, strip, strip_tick
 _TILES: tuple[State, ...] = ("running", "failing", "late", "paused", "due")
 #: How many of the jobs with overdue ticks are looked for.
 _MOST_LATE = 1_000
-#: How many runs are read to find the latest ones of the jobs on a page that did not complete.
-_LATEST = 200
 
 Text = Annotated[str, Query(max_length=1_000)]
 PageNumber = Annotated[int, Query(ge=1, le=1_000_000)]
@@ -78,19 +75,13 @@ async def _rows(shown: Shown) -> tuple[list[JobRow], int]:
 
 async def _with_runs(shown: Shown, found: Found) -> Found:
     """The same page with the latest runs, and the strips of ticks, of its jobs."""
-    latest, strips = await asyncio.gather(_latest(shown, found.rows), _strips(shown, found.rows))
+    names = [row.name for row in found.rows]
+    latest, strips = await asyncio.gather(shown.management.latest_runs(names), _strips(shown, names))
     rows = (replace(row, last=latest.get(row.name), strip=strips.get(row.name)) for row in found.rows)
     return found._replace(rows=tuple(rows))
 
 
-async def _latest(shown: Shown, rows: Sequence[JobRow]) -> dict[str, Run]:
-    """The latest runs of those jobs whose latest run did not complete: of the others it is known."""
-    names = [row.name for row in rows if row.view.status not in ("completed", "pending")]
-    runs = await shown.management.find_runs(RunQuery(names, limit=_LATEST)) if names else []
-    return {run.job: run for run in reversed(runs)}
-
-
-async def _strips(shown: Shown, rows: Sequence[JobRow]) -> dict[str, Strip]:
+async def _strips(shown: Shown, names: Sequence[str]) -> dict[str, Strip]:
     """The strips of the last ticks of these jobs."""
-    fates = await shown.management.fates([row.name for row in rows], last=PLACES)
+    fates = await shown.management.fates(names, last=PLACES)
     return {name: strip([strip_tick(mark) for mark in marks]) for name, marks in fates.items() if marks}

@@ -39,7 +39,7 @@ class JobRow:
     view: JobView
     states: frozenset[State]
     last: Run | None = None
-    """Its latest run, where it is known."""
+    """Its latest run, where that is on record."""
     strip: Strip | None = None
 
     @property
@@ -49,20 +49,6 @@ class JobRow:
     @property
     def words(self) -> str:
         return self.view.schedule_in_words
-
-    @property
-    def took(self) -> float | None:
-        """How long (seconds) its latest run took."""
-        if self.view.status == "completed":
-            return self.view.last_success_took
-        return None if self.last is None else self.last.duration
-
-    @property
-    def last_id(self) -> str | None:
-        """The id of its latest run."""
-        if self.view.status == "completed":
-            return self.view.last_success_run
-        return None if self.last is None else self.last.id
 
 
 class Wanted(NamedTuple):
