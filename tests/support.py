@@ -57,7 +57,7 @@ LOGS = ("server.log", "fleet.log", "log.txt")
 
 def until(
     condition: Callable[[], Found],
-    seconds: float = 30,
+    seconds: float = 60,
     what: str = "something",
     *,
     not_yet: type[Exception] | tuple[type[Exception], ...] = (),
@@ -78,14 +78,14 @@ def until(
 
 
 @overload
-async def until_async(condition: Callable[[], Awaitable[Found]], seconds: float = 30) -> Found: ...
+async def until_async(condition: Callable[[], Awaitable[Found]], seconds: float = 60) -> Found: ...
 
 
 @overload
-async def until_async(condition: Callable[[], bool], seconds: float = 30) -> bool: ...
+async def until_async(condition: Callable[[], bool], seconds: float = 60) -> bool: ...
 
 
-async def until_async(condition: Callable[[], Any], seconds: float = 30) -> Any:
+async def until_async(condition: Callable[[], Any], seconds: float = 60) -> Any:
     """The same on the event loop; what the condition gives is awaited where it can be."""
     deadline = time.monotonic() + seconds
     while True:

@@ -13,7 +13,7 @@ from tests.browser.jobs import NIGHTLY, ODD
 from tests.browser.watched import Watched
 from tests.support import until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.browser.conftest import Open, Site, log_in
 from tests.browser.jobs import MARKUP, ODD, QUICK
 from tests.browser.watched import Watched
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 PAGES = {
     "jobs": "",

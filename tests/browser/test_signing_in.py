@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import TOKEN, Open, Site
 from tests.browser.watched import Watched
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 
 def sign_in(shown: Watched) -> None:

@@ -18,7 +18,7 @@ from tests.browser.watched import Watched
 from tests.faults.redis_server import RedisServer, needs_redis
 from tests.support import until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 
 class Fleet(NamedTuple):

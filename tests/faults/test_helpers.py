@@ -136,7 +136,7 @@ def test_delay_keeps_the_order(proxy: Proxy, client: redis.Redis) -> None:
     proxy.delay = 0.1
     began = time.monotonic()
     assert client.echo("hello") == b"hello"
-    assert 0.2 <= time.monotonic() - began < 0.9
+    assert time.monotonic() - began >= 0.2
 
 
 def test_reset(proxy: Proxy, client: redis.Redis) -> None:

@@ -116,7 +116,6 @@ class NewFleetLock(FleetLock):
         ("fleet", "raises oddly"),  # the heartbeat, too
     ],
 )
-@pytest.mark.timeout(60)
 async def test_every_tick_has_one_fate_whichever_call_fails(which: str, fault: Fault) -> None:
     number, calls = 1, 1
     while number <= calls:

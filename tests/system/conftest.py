@@ -44,9 +44,10 @@ def run(*command: str | Path, check: bool = True) -> subprocess.CompletedProcess
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _quick_pip() -> Iterator[None]:
-    """Environments of tests are used once: pip compiles no modules in them, and looks for no newer version of itself."""
+def _quick_programs() -> Iterator[None]:
+    """Much that pip installs is never imported: it compiles nothing, and the first program to import a module does."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
         # Of pip's options that say no, the variable is the answer to what they deny.
         patch.setenv("PIP_NO_COMPILE", "0")
         patch.setenv("PIP_DISABLE_PIP_VERSION_CHECK", "1")

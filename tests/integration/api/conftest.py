@@ -23,6 +23,13 @@ from tests.integration.api.sockets import Serve, Served
 from tests.support import nothing
 
 
+@pytest.fixture(autouse=True)
+def _without_pages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test makes the endpoints anew; half of them would be the dashboard's. How these are guarded is tried in `doors`."""
+    if "doors" not in request.path.parts:
+        monkeypatch.setenv("CRON_DISABLED_PLUGINS", "dashboard")
+
+
 @pytest.fixture
 def crons(make_crons: MakeCrons) -> Crons:
     """On a SQLite file, in virtual time, with a job that is due each minute."""

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from httpx2 import AsyncClient
+
 from fastapi_crons import Crons, MissedTicks, Run
 from fastapi_crons.clock import Clock
 from fastapi_crons.job import CronJob
@@ -143,7 +145,7 @@ class Caught(logging.Handler):
         return [message for record in self.records if "is damaged" in (message := record.getMessage())]
 
 
-async def check_pages(crons: Crons) -> None:
+async def check_pages(crons: Crons, client: AsyncClient) -> None:
     """Whatever is asked, there is an answer."""
     runs = [run for job in (VICTIM, OTHER, PAUSED) for run in await crons.runs(job)]
     assert any(run.result == {"files": 3} for run in runs)
@@ -152,10 +154,9 @@ async def check_pages(crons: Crons) -> None:
         pages += [path(job), f"{path(job)}/runs", f"{path(job)}/runs?status=running", f"{path(job)}/backfills"]
         pages += [f"{path(job)}/ticks/{time}" for time in ("2026-02-28T23:55:00Z", "2026-03-01T00:00:00Z", TAKEN_UP)]
     pages += [path(run.job, "runs", run.id) for run in runs]
-    async with client_of(crons) as client:
-        for page in pages:
-            answer = await client.get(page)
-            assert answer.status_code == 200, (page, answer.text)
+    for page in pages:
+        answer = await client.get(page)
+        assert answer.status_code == 200, (page, answer.text)
 
 
 async def check(crons: Crons, schedule: str, let_time_pass: Callable[[list[str]], Awaitable[None]]) -> None:
@@ -165,10 +166,11 @@ async def check(crons: Crons, schedule: str, let_time_pass: Callable[[list[str]]
     crons.add_after_run_hook(lambda name, context: ran.append(name))
     with Caught() as caught:
         await crons.start()
+        client = client_of(crons)
         try:
-            await check_pages(crons)
+            await check_pages(crons, client)
             await let_time_pass(ran)
-            await check_pages(crons)
+            await check_pages(crons, client)
             assert (await crons.run_job(OTHER, force=True)).status == "completed"
             assert crons.engine is not None
             paused = {known.job for known in await crons.engine.locks.known() if known.pause is not None}
@@ -180,5 +182,6 @@ async def check(crons: Crons, schedule: str, let_time_pass: Callable[[list[str]]
                 assert any("damaged" in finding for finding in health.findings)
             assert len(set(caught.named)) == len(caught.named), caught.named
         finally:
+            await client.aclose()
             await crons.stop()
     assert caught.failures == []

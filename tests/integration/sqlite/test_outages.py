@@ -96,7 +96,7 @@ async def test_a_file_deleted_under_a_running_job_does_not_start_it_a_second_tim
 
 
 async def test_a_manual_claim_whose_answer_was_lost_leaves_nothing_locked() -> None:
-    crons = Crons(state_backend=SQLiteStateBackend(PATH, busy_timeout=3), config=CronConfig(store_timeout=0.4))
+    crons = Crons(state_backend=SQLiteStateBackend(PATH, busy_timeout=30), config=CronConfig(store_timeout=2))
 
     @crons.cron("0 0 1 1 *", name="job")
     async def job() -> None: ...

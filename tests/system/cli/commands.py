@@ -48,7 +48,7 @@ def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
         [*MODULE, *arguments],
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=180,
         env={**os.environ, **environment},
         check=False,
     )

@@ -19,7 +19,7 @@ from tests.support import until
 from tests.system.cli.commands import Start, call, runs
 from tests.system.conftest import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 #: As the example has it, but shipping each second.
 APP = """

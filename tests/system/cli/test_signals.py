@@ -38,7 +38,7 @@ def test_a_second_signal_ends_it_at_once(start: Start) -> None:
     until(lambda: json.loads(call("list-jobs", "--json").stdout)[0]["status"] != "pending")
     assert process.poll() is None, "a job that goes on gets time to end"
     process.send_signal(signal.SIGTERM)
-    assert process.wait(5) == -signal.SIGTERM
+    assert process.wait(30) == -signal.SIGTERM
 
 
 def test_ctrl_c_cancels_the_run(start: Start) -> None:
@@ -102,7 +102,7 @@ def test_interrupting_twice_ends_a_command_at_once_and_without_a_traceback(
     process.send_signal(signal.SIGINT)
     time.sleep(pause)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=30)
     assert "Traceback" not in errors
     assert "KeyboardInterrupt" not in errors
     assert process.returncode in (0, 130, -signal.SIGINT)
@@ -116,7 +116,7 @@ def test_interrupting_a_command_at_any_moment_shows_no_traceback(start: Start, a
     process.stdout.readline()
     time.sleep(after)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=30)
     assert "Traceback" not in errors
     assert process.returncode in (0, 130, -signal.SIGINT)
 

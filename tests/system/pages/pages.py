@@ -198,7 +198,12 @@ class PageRun:
 
     def _program(self, arguments: list[str]) -> str:
         done = subprocess.run(
-            [sys.executable, *arguments], capture_output=True, text=True, check=False, env=self._environment, timeout=60
+            [sys.executable, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=self._environment,
+            timeout=180,
         )
         assert done.returncode == 0, f"{' '.join(arguments)[:200]}\n{done.stdout}{done.stderr}"
         return done.stdout
@@ -255,7 +260,7 @@ class PageRun:
         if shutil.which(command[0]) is None:
             self._not_run.append(line)
             return None
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=self._environment, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=self._environment, timeout=180)
         assert may_fail or done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
         return done.stdout
 
@@ -278,7 +283,7 @@ class PageRun:
             self._server = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=self._environment
             )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         workers = int(command[command.index("--workers") + 1]) if "--workers" in command else 1
         while (match := ready.search(self._log.read_text())) is None or (
             match[1] and self._log.read_text().count("startup complete") < workers

@@ -46,7 +46,6 @@ WITH_REDIS = [page for page in PAGES if REDIS in (ROOT / "docs" / page).read_tex
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in WITH_REDIS])
 def test_a_page_does_what_it_says(page: str) -> None:
     with PageRun(ROOT / "docs" / page) as run:
@@ -54,7 +53,6 @@ def test_a_page_does_what_it_says(page: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 @needs_redis
 @pytest.mark.parametrize("page", WITH_REDIS)
 def test_a_page_with_redis_does_what_it_says(page: str, redis_server: RedisServer) -> None:
@@ -66,7 +64,6 @@ def test_a_page_with_redis_does_what_it_says(page: str, redis_server: RedisServe
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("page", PAGES_OF_DISTRIBUTIONS, ids=lambda page: page.parent.name)
 def test_the_page_of_a_distribution_does_what_it_says(page: Path) -> None:
     with PageRun(page) as run:

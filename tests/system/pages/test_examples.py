@@ -21,7 +21,7 @@ from tests.system.conftest import ROOT
 from tests.system.pages.pages import Block, PageRun, blocks
 from tests.system.servers.server import Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 EXAMPLES = ROOT / "examples"
 DISTRIBUTED = EXAMPLES / "distributed_locking"

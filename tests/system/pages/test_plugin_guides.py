@@ -77,7 +77,6 @@ def follow(page: Path, environment: dict[str, str]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("guide", ["hook-plugin", "backend", "lock-store"])
 def test_a_guide_leads_from_an_empty_folder_to_a_plugin(guide: str, wheels: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}

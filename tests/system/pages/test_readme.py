@@ -130,7 +130,7 @@ def _serve(command: list[str], started: str, path: str, expected: str, started_t
     with log.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while not (match := re.search(r"running on (http://\S+)", log.read_text())) or (
             log.read_text().count(started) < started_times
         ):

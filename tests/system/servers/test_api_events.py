@@ -62,8 +62,8 @@ async def tasks():
         "written": len(written),
     }
 """
-#: How long (seconds) a process may take to end: `shutdown_timeout` and 2 more.
-PROMPTLY = 3
+#: How long (seconds) a process may take to end on a busy machine; one that waited for its streams would not end.
+PROMPTLY = 15
 
 
 class Stream:
@@ -223,7 +223,7 @@ def test_more_listeners_than_are_allowed_are_asked_to_come_later(
 
 def _refused(server: Server, **headers: str) -> urllib.error.HTTPError:
     request = urllib.request.Request(f"{server.url}/api/scheduler/events", headers=headers)
-    with pytest.raises(urllib.error.HTTPError) as refused, urllib.request.urlopen(request, timeout=5):
+    with pytest.raises(urllib.error.HTTPError) as refused, urllib.request.urlopen(request, timeout=30):
         pass
     return refused.value
 
@@ -280,7 +280,7 @@ def test_a_server_that_is_told_to_end_ends_promptly_with_streams_open(
     server.end(with_signal)
     assert time.monotonic() - began < PROMPTLY
     for stream in streams:
-        stream.thread.join(5)
+        stream.thread.join(30)
         assert not stream.thread.is_alive()
         stream.close()
     if store == "sqlite":
@@ -295,7 +295,7 @@ def test_a_reload_is_not_held_up_by_a_stream(store: str, start: Callable[..., Se
     stream = _listening(server)
     Path("app.py").write_text(APP + "\n# edited\n")
     until(lambda: server.output().count("Cron scheduler started") == 2, PROMPTLY + 5)
-    stream.thread.join(5)
+    stream.thread.join(30)
     assert not stream.thread.is_alive()
     stream.close()
     began = time.monotonic()

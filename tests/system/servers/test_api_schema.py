@@ -144,7 +144,8 @@ def _described() -> dict[str, Any]:
 
 # `schemathesis.pytest.from_fixture` does not know pytest 9.2; the schema is the same without a server.
 # The stream of events never ends by itself; test_api_events.py listens to it.
-schema = schemathesis.openapi.from_dict(_described()).exclude(path_regex="/(events|drain)$")
+DESCRIBED = _described()
+schema = schemathesis.openapi.from_dict(DESCRIBED).exclude(path_regex="/(events|drain)$")
 UNHURRIED = settings(deadline=None, suppress_health_check=list(HealthCheck), database=None)
 
 
@@ -160,7 +161,7 @@ def _test_of(operation: str) -> Any:
 # One function for each: under pytest 9.2 schemathesis gives all that it parametrizes the same id, and xdist runs one of them.
 OPERATIONS = [
     f"{method.upper()} {path}"
-    for path, methods in _described()["paths"].items()
+    for path, methods in DESCRIBED["paths"].items()
     for method in methods
     if not path.endswith(("/events", "/drain"))  # after a drain the server would refuse what the others ask
 ]

@@ -72,7 +72,7 @@ def by_each_worker(server: Server, path: str, agrees: Callable[[dict[str, Any]],
     agreed: set[str] = set()
 
     def both() -> bool:
-        with urllib.request.urlopen(f"{server.url}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"{server.url}{path}", timeout=30) as answer:
             if agrees(json.load(answer)):
                 agreed.add(answer.headers["x-pid"])
         return len(agreed) == 2

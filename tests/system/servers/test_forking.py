@@ -46,7 +46,7 @@ def children():
             # Python drops an interrupt that arrives while it runs the callbacks of os.register_at_fork.
             for attempt in range(6):
                 os.kill(child.pid, how)
-                child.join(5)
+                child.join(30)
                 if child.exitcode is not None:
                     break
             codes.append(child.exitcode)
@@ -87,7 +87,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     for process in started:
         if process.poll() is None:
             process.kill()
-            process.wait(10)
+            process.wait(30)
 
 
 def _forked() -> list[tuple[int, list[int], list[int]]]:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support import until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.slow
 
 TASKS = """
 import os, pathlib

@@ -109,7 +109,7 @@ def test_a_signal_lets_the_running_job_finish_and_ends_the_process(
     until(lambda: truth("slow") and truth("slow")[-1][0] == "start")
     began = time.monotonic()
     code = server.end(with_signal)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
     assert code in (0, -with_signal)  # uvicorn raises the signal again once it has shut down
     assert truth("slow")[-1][0] == "end"
     assert "Cron scheduler stopped" in Path("server.log").read_text()
@@ -150,6 +150,6 @@ def test_a_real_interrupt_ends_a_process_while_jobs_run() -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "busy\n"
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=30)
     assert process.returncode in (1, -signal.SIGINT), os.linesep + errors
     assert "KeyboardInterrupt" in errors

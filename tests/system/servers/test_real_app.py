@@ -15,7 +15,7 @@ from tests.support import until
 from tests.system.conftest import ROOT
 from tests.system.servers.server import Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 #: As the example has it, but shipping each second.
 APP = """

@@ -226,7 +226,6 @@ async def test_an_answer_has_one_format_and_one_zone_for_all_its_instants(
         assert all(instant.endswith(f" {abbreviations[zone]}") for instant in instants), answer.text
 
 
-@pytest.mark.timeout(240)  # a week of heartbeats
 async def test_the_run_that_stands_for_a_tick_may_be_a_week_later_and_have_many_before_and_behind_it(
     clock: VirtualClock, make_crons: MakeCrons
 ) -> None:
