@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
@@ -65,8 +66,8 @@ def explain(records: TickRecords, *, details: bool = True) -> TickFate:
 
 
 def fate_of(records: TickRecords) -> TickFate:
-    """As `explain`, without the next tick, and from as few records as belong to the instant."""
-    return _fate(_Case(records, details=False))
+    """As `explain`, without the next tick, and from as few records as belong to the instant. Its text is not for people."""
+    return _fate(_Case(records, details=False, in_words=False))
 
 
 def source_in_force(records: TickRecords) -> TickSource | None:
@@ -95,7 +96,9 @@ _NEVER_REGISTERED = "No instance has registered the job in this store, so none h
 class _Case:
     """One instant, the records of it, and the sentences about them."""
 
-    def __init__(self, records: TickRecords, details: bool) -> None:
+    def __init__(self, records: TickRecords, details: bool, *, in_words: bool = True) -> None:
+        #: Whether what is on record of runs is put into words: of many ticks, that takes most of the time.
+        self._in_words = in_words
         #: Runs of ticks that somebody asked to run again: they follow whatever happened before.
         self._again = [run for run in records.runs if run.trigger == "again"]
         self._runs = [run for run in records.runs if run.trigger != "again"]
@@ -128,24 +131,33 @@ class _Case:
         if not runs:
             return None
         last = runs[-1]
-        sentences = [
-            self._say.cut_off(run) if run.status == "interrupted" else self._say.ran(run, "") for run in runs[:-1]
-        ]
         if last.status == "cancelled" and last.error is not None and last.error.type == SkipRun.__name__:
-            why = self._say.detail(last.error.message)
-            return self._fate("vetoed", *sentences, f"A before-run hook vetoed it{why}.", runs=runs)
-        if last.status == "interrupted":
-            sentences += [self._say.cut_off(last), self._say.rerun_of(last)]
-            return self._fate("interrupted", *sentences, runs=runs)
-        sentences.append(self._say.ran(last, " again" if len(runs) > 1 else ""))
+            fate: Fate = "vetoed"
+        elif last.status == "interrupted":
+            fate = "interrupted"
+        else:
+            fate = "running" if last.status == "running" else "ran"
+        return self._fate(fate, *(self._about_runs(fate, runs) if self._in_words else ()), runs=runs)
+
+    def _about_runs(self, fate: Fate, runs: Sequence[Run]) -> Iterator[str]:
+        for run in runs[:-1]:
+            yield self._say.cut_off(run) if run.status == "interrupted" else self._say.ran(run, "")
+        last = runs[-1]
+        if fate == "vetoed":
+            why = "" if last.error is None else self._say.detail(last.error.message)
+            yield f"A before-run hook vetoed it{why}."
+            return
+        if fate == "interrupted":
+            yield from (self._say.cut_off(last), self._say.rerun_of(last))
+            return
+        yield self._say.ran(last, " again" if len(runs) > 1 else "")
         if last.delay and self._details:
-            sentences.append(f"It started late: {self._say.local(last.delay)}.")
+            yield f"It started late: {self._say.local(last.delay)}."
         if last.waited >= SHORTEST_WAIT:
-            sentences.append(f"It waited {last.waited:.3g} s for a free thread or process before its function began.")
+            yield f"It waited {last.waited:.3g} s for a free thread or process before its function began."
         if last.missed_ticks and last.missed_since_ts is not None:
             earlier = counted(last.missed_ticks, "earlier tick")
-            sentences.append(f"The run stands for {earlier} too, since {self._say.at(last.missed_since_ts)}.")
-        return self._fate("running" if last.status == "running" else "ran", *sentences, runs=runs)
+            yield f"The run stands for {earlier} too, since {self._say.at(last.missed_since_ts)}."
 
     def run_again(self, before: TickFate) -> TickFate:
         """What happened before, and the runs that somebody asked for since then."""
