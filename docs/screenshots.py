@@ -14,14 +14,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from fastapi_crons import Crons, JobContext
-from fastapi_crons.testing import VirtualClock
+from tests.browser.past import make_a_day
 
 DOCS = Path(__file__).parent
 WIDTH, HEIGHT = 1280, 800
@@ -88,25 +87,6 @@ def _chance(context: JobContext) -> random.Random:
     return random.Random(f"{context.tick} {context.attempt}")
 
 
-async def _a_day() -> None:
-    """Fill `crons.db` in the current folder: a day with an outage at night, and a pause since an hour ago."""
-    now = datetime.now(timezone.utc)
-    clock = VirtualClock(now - timedelta(hours=26))
-    night = now.replace(hour=0, minute=50, second=0)
-    night -= timedelta(days=1) if night > now - timedelta(hours=3) else timedelta()
-    crons = Crons(clock=clock)
-    define(crons, clock.sleep)
-    await crons.start()
-    await clock.advance(crons, seconds=(night - timedelta(hours=1) - clock.datetime).total_seconds())
-    await crons.stop()
-    await clock.advance(hours=2)
-    await crons.start()
-    await clock.advance(crons, seconds=(now - timedelta(hours=1) - clock.datetime).total_seconds())
-    await crons.pause("newsletter", actor="ann", note="the template is being changed")
-    await clock.advance(crons, minutes=55)
-    await crons.stop()
-
-
 def _take(base: str) -> None:
     with sync_playwright() as started:
         chromium = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -141,7 +121,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         logging.disable()
-        asyncio.run(_a_day())
+        asyncio.run(make_a_day(define, pauses="newsletter", actor="ann", note="the template is being changed"))
         Path("app.py").write_text(APP)
         environment = {**os.environ, "PYTHONPATH": str(DOCS.parent)}
         with Path("log").open("w") as log:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
 from fastapi_crons import Crons
 from fastapi_crons.testing import VirtualClock
-from tests.browser.jobs import MARKUP, define
+from tests.browser.jobs import MARKUP, Sleep, define
 
 
-async def main() -> None:
-    """A day, with an outage at night."""
+async def make_a_day(define: Callable[[Crons, Sleep], None], *, pauses: str, actor: str, note: str) -> None:
+    """A day of the jobs that `define` registers, with an outage at night; one of them is paused an hour before its end."""
     now = datetime.now(timezone.utc).replace(microsecond=0)
     clock = VirtualClock(now - timedelta(hours=26))
     # At 01:00 UTC it is 02:00 in Berlin for half of the year, and 03:00 for the other.
@@ -27,11 +28,11 @@ async def main() -> None:
     await clock.advance(hours=2)
     await crons.start()
     await clock.advance(crons, seconds=(now - timedelta(hours=1) - clock.datetime).total_seconds())
-    await crons.pause("paused job", actor="ops", note=f"it waits {MARKUP}")
+    await crons.pause(pauses, actor=actor, note=note)
     await clock.advance(crons, minutes=55)
     await crons.stop()
 
 
 if __name__ == "__main__":
     logging.basicConfig(handlers=[logging.NullHandler()])
-    asyncio.run(main())
+    asyncio.run(make_a_day(define, pauses="paused job", actor="ops", note=f"it waits {MARKUP}"))

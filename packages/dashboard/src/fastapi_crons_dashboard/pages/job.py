@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, get_args
 
 from fastapi import Query
 from fastapi.responses import HTMLResponse
@@ -20,18 +20,15 @@ from fastapi_crons_dashboard.serving.page import Pages, Showing, Shown
 from fastapi_crons_dashboard.svg.days import chart
 from fastapi_crons_dashboard.svg.strip import PLACES, strip_places, strip_tick
 from fastapi_crons_dashboard.words.arguments import arguments_of
-from fastapi_crons_dashboard.words.definition import (
-    TICKS,
-    end_of_plan,
-    options_of,
-    with_remarks,
-)
+from fastapi_crons_dashboard.words.definition import TICKS, end_of_plan, options_of, with_remarks
+from fastapi_crons_dashboard.words.fates import FATES
 from fastapi_crons_dashboard.words.times import zone
 
 #: How many runs, and how many records of missed ticks, are on a page.
 RUNS, MISSED = 25, 20
 #: For how many days one can ask for figures.
 _DAYS = (7, 30, 90)
+_STATUSES = (("", "any"), *((status, FATES[status].word) for status in get_args(RunStatus)))
 
 
 class Registrars(NamedTuple):
@@ -92,6 +89,7 @@ def add_to(pages: Pages) -> None:
             runs=runs[:RUNS],
             older=runs[RUNS - 1].id if len(runs) > RUNS else None,
             of_status=status,
+            statuses=_STATUSES,
             before=before,
             missed=missed[:MISSED],
             missed_older=missed[MISSED - 1].ticks.id if len(missed) > MISSED else None,

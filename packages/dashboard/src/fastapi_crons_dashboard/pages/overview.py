@@ -44,7 +44,6 @@ def add_to(pages: Pages) -> None:
             found=await _with_runs(shown, found),
             wanted=wanted,
             jobs=len(rows),
-            tags=sorted({tag for row in rows for tag in row.view.job.tags}),
             counts={**counts_of(rows), "late": late},
             tiles=_TILES,
             states=STATES,

@@ -15,7 +15,7 @@ from fastapi_crons.clock import utc_datetime
 from fastapi_crons.management import MAX_HOURS, Limited, Patience, Plan, PlannedJob
 from fastapi_crons_dashboard.serving.page import Pages, Showing, Shown
 from fastapi_crons_dashboard.svg.hours import histogram
-from fastapi_crons_dashboard.words.times import iso
+from fastapi_crons_dashboard.words.times import duration, iso
 from fastapi_crons_dashboard.words.times import zone as in_zone
 
 #: How many jobs are on a page.
@@ -83,9 +83,8 @@ def add_to(pages: Pages) -> None:
             pages=max(1, -(-len(jobs) // PER_PAGE)),
             swallowed=[each for each in jobs if each.standing == "paused" and each.ticks.number],
             limits=_WANTED,
-            spans=sorted({*_HOURS, wanted.hours}),
+            spans=[(hours, duration(hours * 3_600)) for hours in sorted({*_HOURS, wanted.hours})],
             hours=histogram(found, in_zone(management.crons.config.timezone)),
-            tags=sorted({each for job in management.crons.get_jobs() for each in job.tags}),
             zone=management.crons.config.timezone,
         )
 

@@ -12,11 +12,17 @@ from fastapi_crons.api import Before
 from fastapi_crons.run import FAILED, RunStatus
 from fastapi_crons.state import MissedQuery, RunQuery
 from fastapi_crons_dashboard.serving.page import Pages, Showing
+from fastapi_crons_dashboard.words.fates import FATES
 
 #: How many runs, and how many records of missed ticks, are on a page.
 RUNS, MISSED = 50, 20
 #: Spans in hours, in words.
 _SPANS = ((1, "an hour ago"), (24, "yesterday, this time"), (168, "a week ago"), (720, "30 days ago"))
+_STATUSES = (
+    ("", "any"),
+    ("failed", "did not succeed"),
+    *((status, FATES[status].word) for status in ("running", "completed", "cancelled")),
+)
 
 
 class Wanted:
@@ -58,7 +64,7 @@ def add_to(pages: Pages) -> None:
             heading="Runs that did not succeed" if wanted.status == "failed" else "What ran",
             spans=_SPANS if wanted.hours in dict(_SPANS) else (*_SPANS, (wanted.hours, f"{wanted.hours:,} hours ago")),
             jobs=len(asked.crons.get_jobs()),
-            tags=sorted({tag for job in asked.crons.get_jobs() for tag in job.tags}),
+            statuses=_STATUSES,
             runs=found[:RUNS],
             older=found[RUNS - 1].id if len(found) > RUNS else None,
             missed=missed[:MISSED],

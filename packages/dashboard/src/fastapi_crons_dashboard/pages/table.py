@@ -46,10 +46,6 @@ class JobRow:
     def name(self) -> str:
         return self.view.job.name
 
-    @property
-    def words(self) -> str:
-        return self.view.schedule_in_words
-
 
 class Wanted(NamedTuple):
     """Which jobs are wanted, in which order."""

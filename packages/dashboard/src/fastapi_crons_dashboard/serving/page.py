@@ -75,6 +75,11 @@ class Shown:
         """Whether this is the page that a run leads to when it is started."""
         return self.request.query_params.get("said") == "started"
 
+    @property
+    def tags(self) -> list[str]:
+        """The tags of all jobs."""
+        return sorted({tag for job in self.management.crons.get_jobs() for tag in job.tags})
+
     def pace(self) -> int:
         """For how long (seconds) a live page, whose values are found by now, is not asked for again."""
         return max(1, ceil(_REST * (perf_counter() - self._began)))
