@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
@@ -177,6 +179,22 @@ def test_two_clicks_cancel_a_run(shown: Watched) -> None:
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_role("button", name="Cancel").dblclick()
     expect(page.get_by_role("heading", level=1)).to_contain_text("cancelled", timeout=20_000)
+
+
+def test_two_clicks_without_script_start_one_run(site: Site, open_page: Open) -> None:
+    shown = open_page(java_script_enabled=False)
+    shown.expected = (409,)  # where the browser sends both, the second is told that the job is running
+    page = shown.page
+    page.goto(f"{site.operator}/jobs/{WAITS}")
+    page.get_by_text("Run now", exact=True).click()
+    page.get_by_role("button", name="Run", exact=True).dblclick()
+    expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("^(Refused|Run .*running)"))
+    page.goto(f"{site.operator}/jobs/{WAITS}?status=running")
+    runs = page.get_by_role("region", name="Runs", exact=True)
+    expect(runs.locator("caption")).to_have_text("1 run, newest first")
+    runs.get_by_role("link", name="running").click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Run ")
 
 
 @pytest.mark.parametrize("path", ["", f"/jobs/{QUICK}"])
