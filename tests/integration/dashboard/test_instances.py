@@ -92,3 +92,11 @@ async def test_strangers_are_not_shown_where_records_are_damaged(make_crons: Mak
         assert "run 7 in /srv/crons.db" in (await pages.get("/instances")).text
     async with Dashboard(crons, stranger=True) as pages:
         assert "/srv/crons.db" not in (await pages.get("/instances")).text
+
+
+async def test_where_no_instance_runs_jobs_it_says_what_to_start(make_crons: MakeCrons) -> None:
+    crons = make_crons(enabled=False)
+    await crons.start()
+    async with Dashboard(crons) as pages:
+        text = (await pages.get("/instances")).text
+    assert "No instance runs jobs. Start the app, or a worker with fastapi-crons start-scheduler ." in text

@@ -176,3 +176,26 @@ async def test_the_forms_to_pause_and_to_resume_are_told_apart(crons: Crons, pag
     after = {str(each["id"]) for each in (await pages.get("/jobs/job")).all("details")}
     assert before & after == {"run-form"}
     assert len(before) == len(after) == 2
+
+
+async def test_a_job_that_never_ran_leads_to_why_too(crons: Crons, pages: Dashboard) -> None:
+    crons.cron("0 12 * * *", name="job")(nothing)
+    await crons.start()
+    page = await pages.get(path("job"))
+    assert "None has fallen due since it was registered." in page.text
+    assert page.link("On the timeline").endswith("/timeline?q=job")
+    why = await pages.get(page.link("Why did a tick not run?"))
+    assert "What became of job at 2026-02-28 12:00:00 UTC ? before this schedule" in why.text
+
+
+async def test_a_paused_job_is_called_so_and_its_ticks_are_not_run(
+    crons: Crons, pages: Dashboard, clock: VirtualClock
+) -> None:
+    crons.cron("0 * * * *", name="job")(nothing)
+    await crons.start()
+    await clock.advance(crons, hours=2)
+    assert "State completed Last run" in (await pages.get(path("job"))).text
+    await crons.pause("job")
+    page = await pages.get(path("job"))
+    assert "State paused Last run now completed Next run –" in page.text
+    assert "Next ticks None of these is run while it is paused. 2026-03-01 03:00:00 UTC" in page.text

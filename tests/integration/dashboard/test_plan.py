@@ -158,3 +158,12 @@ async def test_the_same_as_csv_and_json(crons: Crons, dashboard: AsyncClient) ->
 async def test_without_jobs_it_says_what_to_do(crons: Crons, dashboard: AsyncClient) -> None:
     await crons.start()
     assert "No jobs yet" in Page(await dashboard.get("/plan")).text
+
+
+async def test_it_counts_down_and_follows_what_happens(crons: Crons, dashboard: AsyncClient) -> None:
+    crons.cron("30 2 * * *", name="nightly", timezone="Europe/Berlin")(nothing)
+    await crons.start()
+    page = Page(await dashboard.get("/plan"))
+    (due,) = (each for each in page.all("time") if each["title"] == "2026-03-01 02:30:00 CET")
+    assert due["datetime"] == "2026-03-01T01:30:00Z"
+    assert list(page.all("div", id="live"))

@@ -241,3 +241,17 @@ async def test_error_types_are_for_those_who_may_see_details(
 async def test_without_jobs_it_says_what_to_do(crons: Crons, dashboard: AsyncClient) -> None:
     await crons.start()
     assert "No jobs yet" in Page(await dashboard.get("/timeline?zoom=6h")).text
+
+
+async def test_a_tick_after_the_window_is_not_drawn_in_it(
+    crons: Crons, dashboard: AsyncClient, clock: VirtualClock
+) -> None:
+    crons.cron("0 23 * * *", name="daily")(nothing)
+    await crons.start()
+
+    async def planned(at: str) -> int:
+        page = Page(await dashboard.get("/timeline", params={"zoom": "1h", "at": at}))
+        return len(list(page.all("rect", class_="planned"))) - 1  # the last one is the legend's
+
+    assert await planned("2026-02-28T12:00") == await planned("2026-03-10T12:00") == 0
+    assert await planned("2026-03-10T23:00") == 1

@@ -73,7 +73,7 @@ def add_to(pages: Pages) -> None:
         whole = {planned.job.name: planned for planned in of_rows.jobs}
         return shown.page(
             "plan.html",
-            live=False,
+            live=True,
             plan=found,
             wanted=wanted,
             planned=[whole.get(planned.job.name, planned) for planned in rows],

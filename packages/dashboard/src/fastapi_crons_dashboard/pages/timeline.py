@@ -133,16 +133,13 @@ async def _lanes(
     lanes = []
     for view in views:
         job, name = view.job, view.job.name
-        ahead = await ticks.between(job.schedule, window.ahead_since, window.until)
-        # What runs or starts make is not known from the schedule.
-        made = view.next_run is not None and not ahead and window.now < view.next_run.timestamp() <= window.until
         runs = {run.id: run for run in (*found.runs, *found.running) if run.job == name}
         due = before[name]
         records = Records(
             runs=list(runs.values()),
             missed=[missed for missed in found.missed if missed.job == name],
             handled=_handled(due, found.known.get(name)) if isinstance(due, Parts) else None,
-            planned=() if not job.enabled else [int(view.next_run.timestamp())] if made and view.next_run else ahead,
+            planned=await _ahead(ticks, view, window) if job.enabled else (),
             runs_planned=view.pause is None,
             p50=stats[name].p50,
             p95=stats[name].p95,
@@ -158,6 +155,15 @@ async def _lanes(
             )
         )
     return lanes, found.cut
+
+
+async def _ahead(ticks: DueTicks, view: JobView, window: Window) -> Sequence[int] | Parts:
+    """The ticks ahead in a window. Those that runs or starts make are not known from the schedule, but the next one may be."""
+    ahead = await ticks.between(view.job.schedule, window.ahead_since, window.until)
+    if ahead or view.next_run is None:
+        return ahead
+    tick = int(view.next_run.timestamp())
+    return [tick] if window.ahead_since < tick <= window.until else ()
 
 
 async def _found(management: Management, names: Sequence[str], dense: set[str], window: Window) -> Found:

@@ -34,7 +34,7 @@ FATES: dict[str, Look] = {
     "pending": Look("never ran", "ring", "quiet"),
     "not_yet": Look("planned", "ring", "ahead"),
     "not_due": Look("not due", "dot", "quiet"),
-    "older_schedule": Look("older schedule", "dot", "quiet"),
+    "older_schedule": Look("before this schedule", "dot", "quiet"),
     "unknown": Look("unknown", "dot", "quiet"),
 }
 
