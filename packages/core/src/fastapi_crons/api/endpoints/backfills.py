@@ -12,7 +12,7 @@ from fastapi_crons.api.endpoints.parts import Asking, Endpoints, Instant, Name
 from fastapi_crons.api.models import Note
 from fastapi_crons.api.problems import problems
 from fastapi_crons.clock import utc_datetime, whole_seconds
-from fastapi_crons.engine.backfills import BackfillPlan, Span
+from fastapi_crons.engine.backfills import BackfillPlan, Span, begun
 from fastapi_crons.state.backfills import BackfillRecord, BackfillStatus
 
 endpoint = Endpoints()
@@ -104,34 +104,8 @@ class BackfillModel(BaseModel):
     @classmethod
     def planned(cls, span: Span, plan: BackfillPlan, *, details: bool) -> BackfillModel:
         """One that has not begun."""
-        return cls(
-            id=None,
-            job_name=span.job.name,
-            first=utc_datetime(span.first),
-            last=utc_datetime(span.last),
-            one_by_one=span.one_by_one,
-            status=None,
-            ticks=plan.ticks,
-            ran=plan.ran,
-            stood_for=plan.stood_for,
-            running=plan.running,
-            waiting=plan.waiting,
-            in_doubt=plan.in_doubt,
-            beyond=plan.beyond,
-            runs=len(plan.to_run),
-            done=0,
-            failed=0,
-            skipped=0,
-            left=len(plan.to_run),
-            current_run=None,
-            actor=span.actor,
-            note=span.note if details else None,
-            instance=None,
-            cancel_asked=False,
-            start_time=None,
-            end_time=None,
-            error=None,
-        )
+        shown = cls.of(begun(span, plan, "", "", "", 0.0), details=details)
+        return shown.model_copy(update=dict.fromkeys(("id", "status", "instance", "start_time")))
 
 
 @endpoint("POST", "/crons/{job_name}/backfill", status_code=202, responses=_CHANGES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from fastapi_crons._util.callables import label
 from fastapi_crons.job import CronJob, Overlap, Place
 
 
@@ -31,7 +30,7 @@ class OptionsModel(BaseModel):
     @classmethod
     def of(cls, job: CronJob, *, details: bool) -> OptionsModel:
         return cls(
-            function=label(job.func) if details else None,
+            function=job.function_name if details else None,
             run_in=job.run_in,
             overlap=job.overlap,
             timeout=job.timeout,

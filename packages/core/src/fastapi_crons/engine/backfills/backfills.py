@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from fastapi_crons._util.part import Part
 from fastapi_crons._util.tasks import Background
-from fastapi_crons._util.text import counted, one_line, printable, safe_text
+from fastapi_crons._util.text import counted, one_line, printable
 from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.again import Records, TicksOnRecord
-from fastapi_crons.engine.backfills.plan import BackfillPlan, Span, planned
+from fastapi_crons.engine.backfills.plan import BackfillPlan, Span, begun, planned
 from fastapi_crons.engine.backfills.records import BackfillRecords
 from fastapi_crons.engine.dispatch.dispatcher import Dispatcher
 from fastapi_crons.engine.manual import Requests
@@ -133,7 +133,8 @@ class Backfills(Part):
         if self._stopping or not self._config.enabled:
             why = "stopping, or draining" if self._stopping else "disabled (CRON_ENABLED=false)"
             raise CronsError(f"can't make up for ticks of job {span.job.name!r}: the scheduler is {why}")
-        record = self._new_record(span, plan)
+        own = self._instance
+        record = begun(span, plan, self._dispatcher.new_run_id(), own.owner, own.id, self._clock.now())
         backfill = Backfill(record.id, span, plan, record, on_run)
         self._own[backfill.id] = backfill
         try:
@@ -150,25 +151,6 @@ class Backfills(Part):
             )
         backfill.task = asyncio.create_task(self._work(backfill, on_record))
         return backfill
-
-    def _new_record(self, span: Span, plan: BackfillPlan) -> BackfillRecord:
-        actor, note = (None if text is None else safe_text(text, 1_000) for text in (span.actor, span.note))
-        record = BackfillRecord(
-            self._dispatcher.new_run_id(),
-            span.job.name,
-            self._instance.owner,
-            self._instance.id,
-            span.first,
-            span.last,
-            self._clock.now(),
-            span.one_by_one,
-            span.force,
-            span.stop_on_failure,
-            actor,
-            note,
-        )
-        counts = plan._asdict()
-        return record._replace(runs=len(counts.pop("to_run")), **counts)
 
     async def of_job(self, name: str) -> list[BackfillRecord]:
         """Those of a job that any instance has begun, newest first."""

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-from fastapi_crons._util.text import counted
+from fastapi_crons._util.text import counted, safe_text
 from fastapi_crons.clock import local_time
 from fastapi_crons.engine.again import TicksOnRecord
 from fastapi_crons.errors import BackfillError
 from fastapi_crons.job import CronJob
 from fastapi_crons.schedule._zones import FIRST, LAST
 from fastapi_crons.schedule.due import MAX_COUNT, TickRange
+from fastapi_crons.state.backfills import BackfillRecord
 
 #: Counting the ticks of a span that is too long stops after so many steps.
 _MOST_STEPS = 2_000
@@ -54,6 +55,28 @@ class BackfillPlan(NamedTuple):
     """How many are on record as running."""
     stood_for: int = 0
     """How many the run of a later tick stands for; `one_by_one` runs them."""
+
+
+def begun(span: Span, plan: BackfillPlan, backfill_id: str, owner: str, instance: str, now: float) -> BackfillRecord:
+    """The record of a backfill that begins now."""
+    actor, note = (None if text is None else safe_text(text, 1_000) for text in (span.actor, span.note))
+    counts = plan._asdict()
+    return BackfillRecord(
+        backfill_id,
+        span.job.name,
+        owner,
+        instance,
+        span.first,
+        span.last,
+        now,
+        span.one_by_one,
+        span.force,
+        span.stop_on_failure,
+        actor,
+        note,
+        runs=len(counts.pop("to_run")),
+        **counts,
+    )
 
 
 def planned(span: Span, on_record: TicksOnRecord, now: int, max_catch_up: int) -> BackfillPlan:
