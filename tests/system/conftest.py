@@ -78,9 +78,9 @@ def wheels(once: Once) -> Path:
 
     def build(folder: Path) -> None:
         builder = new_environment(folder.with_name("builder"))
-        run(builder, "-m", "pip", "install", "-q", "hatchling")
+        pip(builder, "install", "hatchling")
         sources = [ROOT / package for package in (*PACKAGES.values(), *EXAMPLES.values())]
-        run(builder, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, *sources)
+        pip(builder, "wheel", "--no-deps", "--no-build-isolation", "-w", folder, *sources)
 
     return once("wheels", build)
 
@@ -90,7 +90,7 @@ def core_alone(once: Once, wheels: Path) -> Path:
     """The Python of an environment with core and nothing else of ours."""
 
     def make(folder: Path) -> None:
-        run(new_environment(folder), "-m", "pip", "install", "-q", *wheels.glob("fastapi_crons_core-*"))
+        pip(new_environment(folder), "install", *wheels.glob("fastapi_crons_core-*"))
 
     return python_of(once("core-alone", make))
 
@@ -99,15 +99,7 @@ def core_alone(once: Once, wheels: Path) -> Path:
 def with_code_of_redis(tmp_path: Path, wheels: Path) -> Path:
     """The Python of an environment with core and the code of the Redis stores, but no plugin that registers one."""
     python = new_environment(tmp_path / "redis")
-    run(
-        python,
-        "-m",
-        "pip",
-        "install",
-        "-q",
-        *wheels.glob("fastapi_crons_core-*"),
-        *wheels.glob("fastapi_crons_redis-*"),
-    )
+    pip(python, "install", *wheels.glob("fastapi_crons_core-*"), *wheels.glob("fastapi_crons_redis-*"))
     return python
 
 
@@ -116,7 +108,7 @@ def with_everything(once: Once, wheels: Path) -> Path:
     """The Python of an environment with every distribution, and the examples as plugins of somebody else."""
 
     def make(folder: Path) -> None:
-        run(new_environment(folder), "-m", "pip", "install", "-q", *_TOOLS, *wheels.glob("*.whl"))
+        pip(new_environment(folder), "install", *_TOOLS, *wheels.glob("*.whl"))
 
     return python_of(once("everything", make))
 
@@ -125,9 +117,14 @@ def python_of(environment: Path) -> Path:
     return environment / "bin" / "python"
 
 
-def new_environment(folder: Path) -> Path:
-    run(sys.executable, "-m", "venv", folder)
+def new_environment(folder: Path, *, has_pip: bool = False) -> Path:
+    run(sys.executable, "-m", "venv", *([] if has_pip else ["--without-pip"]), folder)
     return python_of(folder)
+
+
+def pip(python: Path, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Call the pip of this environment for another: to install one there takes longer than what it is to install."""
+    return run(sys.executable, "-m", "pip", "--python", python, "-q", *arguments, check=check)
 
 
 @pytest.fixture
@@ -141,11 +138,11 @@ def tools(once: Once) -> Path:
 
     def make(folder: Path) -> None:
         python = new_environment(folder)
-        subprocess.run([python, "-m", "pip", "install", "-q", "nox", "uv"], check=True)
+        pip(python, "install", "nox", "uv")
         # nox finds a uv beside it, too: it is in a folder of its own.
         (folder / "only-uv").mkdir()
         shutil.move(folder / "bin" / "uv", folder / "only-uv" / "uv")
-        subprocess.run([python, "-m", "pip", "uninstall", "-q", "-y", "uv"], check=True)
+        pip(python, "uninstall", "-y", "uv")
 
     return once("tools", make)
 

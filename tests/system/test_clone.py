@@ -49,7 +49,7 @@ def test_uv_pip_install(clone: Path, uv: Path, tmp_path: Path) -> None:
 
 
 def test_pip_install_takes_the_pieces_from_the_clone(clone: Path, tmp_path: Path) -> None:
-    python = new_environment(tmp_path / "fresh")
+    python = new_environment(tmp_path / "fresh", has_pip=True)
     run(clone, python, "-m", "pip", "install", "-q", ".[all]")
     assert run(clone, python.with_name("fastapi-crons"), "--version").startswith("fastapi-crons ")
     places = dict(places_of(run(clone, python, "-m", "pip", "freeze")))

@@ -9,7 +9,7 @@ from zipfile import ZipFile
 import pytest
 
 from tests.system import check_installed
-from tests.system.conftest import EXAMPLES, PACKAGES, ROOT, run
+from tests.system.conftest import EXAMPLES, PACKAGES, ROOT, pip, run
 
 pytestmark = pytest.mark.slow
 
@@ -88,17 +88,14 @@ def test_each_piece_of_redis_registers_one_store_and_takes_it_away_again(
     def asked() -> list[str]:
         return run(with_code_of_redis, "-c", _ASK_FOR_REDIS).stdout.splitlines()
 
-    def pip(*arguments: str | Path) -> None:
-        run(with_code_of_redis, "-m", "pip", *arguments)
-
     assert asked() == ["", _LOCK_MISSING, _STATE_MISSING]
-    pip("install", "-q", "--no-index", *wheels.glob("fastapi_crons_redis_lock-*"))
+    pip(with_code_of_redis, "install", "--no-index", *wheels.glob("fastapi_crons_redis_lock-*"))
     assert asked() == ["redis-lock", "RedisLockBackend", _STATE_MISSING]
-    pip("install", "-q", "--no-index", *wheels.glob("fastapi_crons_redis_state-*"))
+    pip(with_code_of_redis, "install", "--no-index", *wheels.glob("fastapi_crons_redis_state-*"))
     assert asked() == ["redis-lock redis-state", "RedisLockBackend", "RedisStateBackend"]
-    pip("uninstall", "-q", "-y", "fastapi-crons-redis-lock")
+    pip(with_code_of_redis, "uninstall", "-y", "fastapi-crons-redis-lock")
     assert asked() == ["redis-state", _LOCK_MISSING, "RedisStateBackend"]
-    pip("uninstall", "-q", "-y", "fastapi-crons-redis")
+    pip(with_code_of_redis, "uninstall", "-y", "fastapi-crons-redis")
     refused = run(with_code_of_redis, "-c", _ASK_FOR_REDIS, check=False).stderr.splitlines()[-1]
     assert "of fastapi-crons-redis-state" in refused
     assert "No module named 'fastapi_crons_redis'" in refused

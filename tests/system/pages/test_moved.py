@@ -10,7 +10,7 @@ from textwrap import dedent
 
 import pytest
 
-from tests.system.conftest import ROOT, Once, new_environment, python_of, run
+from tests.system.conftest import ROOT, Once, new_environment, pip, python_of
 from tests.system.pages import fire_times
 from tests.system.pages.pages import blocks
 
@@ -86,7 +86,7 @@ def before(once: Once) -> Path:
     """The Python of an environment with the other schedulers, and without what is tested here."""
 
     def make(folder: Path) -> None:
-        done = run(new_environment(folder), "-m", "pip", "install", "-q", "time-machine>=2.16", *LIBRARIES, check=False)
+        done = pip(new_environment(folder), "install", "time-machine>=2.16", *LIBRARIES, check=False)
         if done.returncode:
             pytest.skip(f"the other schedulers can't be installed here: {done.stderr.strip().splitlines()[-1]}")
 
