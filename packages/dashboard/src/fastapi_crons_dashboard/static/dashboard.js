@@ -1,4 +1,4 @@
-// Keeps relative times fresh, shows times in the zone that was chosen, remembers colours, copies texts.
+// Keeps relative times fresh, shows times in the zone that was chosen, remembers colours, copies texts, asks for live pages again.
 const root = document.documentElement;
 const content = document.getElementById("content");
 const stored = (name) => { try { return localStorage.getItem(`crons-${name}`) ?? ""; } catch { return ""; } };
@@ -12,7 +12,7 @@ function wireTheme() {
   choice.addEventListener("change", () => { store("theme", choice.value); apply(choice.value); });
 }
 
-// The same words as the server's, in times.py.
+// The same words as the server’s, in words/times.py.
 const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
 function duration(seconds) {
   for (let i = 0; i < UNITS.length; i += 1) {
