@@ -75,8 +75,8 @@ def define(crons: Crons, sleep: Sleep) -> None:
         pass
 
     @crons.cron("0 0 1 1 *", name=TALKS, tags=["by hand"])
-    async def talks() -> str:
-        for number in range(20):
+    async def talks(lines: int = 20) -> str:
+        for number in range(lines):
             logger.info("line %d", number)
             await sleep(0.3)
         return "said all"
