@@ -109,7 +109,7 @@ def _nothing_left_behind(request: pytest.FixtureRequest, _on_its_own: None) -> I
     if "thread" not in allowed:
         left = [thread for thread in set(threading.enumerate()) - threads if _has_to_end(thread)]
         for thread in left:
-            thread.join(2)
+            thread.join(20)
         assert [thread.name for thread in left if thread.is_alive()] == []
     if "lease" not in allowed:
         # In virtual time no process ends without its stop.
@@ -124,7 +124,7 @@ async def _no_task_left() -> AsyncIterator[None]:
     yield
     left = asyncio.all_tasks() - before - {asyncio.current_task()}
     if left:
-        await asyncio.wait(left, timeout=1)
+        await asyncio.wait(left, timeout=10)
     assert [str(task) for task in left if not task.done()] == []
 
 

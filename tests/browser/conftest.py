@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browser.proxies import StrippingProxy
 from tests.browser.watched import FLAGS, Watched
@@ -23,6 +23,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ROOT = Path(__file__).parents[2]
 TOKEN = "a token of thirty-two characters"
 BEHIND = "/behind/a-proxy"
+# A page that comes late on a busy machine is no worse for that; the default is 5 s.
+expect.set_options(timeout=20_000)
 
 
 # Playwright keeps an event loop running in this thread: tests of other files must not find it.
@@ -61,7 +63,7 @@ def serving(folder: Path, *options: str, app: str = "tests.browser.app:app", **e
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
     try:
-        until(lambda: server.is_listening, 30)
+        until(lambda: server.is_listening)
         yield server
     finally:
         server.kill()

@@ -12,7 +12,7 @@ from tests.browser.jobs import QUICK, TWICE, WAITS
 from tests.browser.test_pages import PAGES, go
 from tests.browser.watched import Watched
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 #: What has the focus: its number in the order of the page, and whether the focus can be seen. None where it has left the page.
 FOCUSED = """() => {

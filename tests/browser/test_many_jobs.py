@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, Response, expect
 
 from tests.browser.conftest import ROOT, Open, serving
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 #: How long (bytes) the HTML of a page may be, however many jobs there are.
 LONGEST = 300_000
@@ -38,10 +38,8 @@ def page(base: str, open_page: Open) -> Iterator[Page]:
             lengths.append((int(answer.headers["content-length"]), answer.url))
 
     shown.page.on("response", measure)
-    expect.set_options(timeout=20_000)
     shown.page.goto(base)
     yield shown.page
-    expect.set_options(timeout=5_000)
     assert 0 < max(lengths)[0] <= LONGEST, max(lengths)
     assert shown.accessible() == []
 

@@ -9,7 +9,7 @@ import pytest
 from tests.browser.conftest import Open, Site
 from tests.browser.test_pages import PAGES, go
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 #: Parts of a page that are nothing without a name.
 NAMED = "link|button|checkbox|combobox|textbox|searchbox|img|region|navigation|form|table|columnheader|rowheader"

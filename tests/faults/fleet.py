@@ -244,7 +244,7 @@ class Fleet:
         tick: int | None = None,
         attempt: int = 1,
         pid: int | None = None,
-        seconds: float = 20,
+        seconds: float = 40,
     ) -> Line:
         """The first such line that a job has written (at or after `since`), once it is there."""
         deadline = time.monotonic() + seconds

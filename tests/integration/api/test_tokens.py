@@ -25,6 +25,7 @@ from fastapi_crons.state import MemoryStateBackend
 from tests import seam
 from tests.conftest import MakeCrons
 from tests.integration.api.raw import JSON, Answer, Api
+from tests.support import until_async
 
 TOKEN = "a-token-of-more-than-32-characters"
 RIGHT = (b"authorization", f"Bearer {TOKEN}".encode())
@@ -148,7 +149,7 @@ async def test_guessing_at_the_same_time_is_no_way_around(ask: Ask, slept: Slept
         await ask(WRONG_ONE)
     slept.may_end = asyncio.Event()
     tasks = [asyncio.ensure_future(ask(WRONG_ONE)) for _ in range(100)]
-    await asyncio.wait(tasks, timeout=1)
+    await until_async(lambda: sum(task.done() for task in tasks) == 100 - WAITING)
     assert (await ask(RIGHT, "10.0.0.8")).status == 200
     slept.may_end.set()
     answers = await asyncio.gather(*tasks)

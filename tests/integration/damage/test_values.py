@@ -133,7 +133,7 @@ async def check_on_redis(url: str) -> None:
     crons = Crons(state_backend=RedisStateBackend(client), config=config)
 
     async def until_they_ran(ran: list[str]) -> None:
-        for _ in range(200):
+        for _ in range(1_200):
             if {OTHER, VICTIM} <= {name for name in ran if ran.count(name) >= 2}:
                 return
             await asyncio.sleep(0.05)
