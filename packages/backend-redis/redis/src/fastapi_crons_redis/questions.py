@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
-from itertools import zip_longest
 from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
@@ -173,14 +172,11 @@ class Questions:
         return list(map(text_of, await self._history.ask("days", [since, "+inf" if until is None else until])))
 
     async def _figured_jobs(self, days: Sequence[str]) -> list[str]:
-        """The jobs that have figures of some days in a row."""
-        found: set[str] = set()
-        for day, next_day in zip_longest(days, days[1:]):
-            cursor = None
-            while cursor != "0":
-                cursor, *jobs = map(text_of, await self._history.ask("figured_jobs", [day, next_day, cursor or "0"]))
-                found.update(jobs)
-        return list(found)
+        """The jobs that have figures of any of these days."""
+        found: set[bytes] = set()
+        for day in days:
+            found.update(await self._history.ask("figured_jobs", day))
+        return list(map(text_of, found))
 
     async def _figures_of_all(self, day: str) -> list[Figures]:
         by_job: dict[bytes, bytes] = {}
