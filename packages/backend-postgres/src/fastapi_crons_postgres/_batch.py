@@ -1,0 +1,63 @@
+"""Writes that are sent together, as one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from fastapi_crons_postgres._connection import Driver
+
+
+def fit(value: object) -> object:
+    """A value as the server takes it: a text with NUL and lone surrogates escaped."""
+    if isinstance(value, str) and not value.isascii():
+        value = value.encode("utf-8", "backslashreplace").decode()
+    return value.replace("\x00", "\\x00") if isinstance(value, str) and "\x00" in value else value
+
+
+class Batch:
+    """What one transaction writes to the tables of a namespace. No row may be written twice."""
+
+    def __init__(self, schema: str, namespace: str) -> None:
+        self._schema = schema
+        self._values: list[object] = [fit(namespace)]
+        self._parts: list[str] = []
+
+    def put(self, table: str, types: Mapping[str, str], key: Sequence[str], rows: Collection[Sequence[object]]) -> None:
+        """Insert rows, in the order of `types`, in place of those with the same key."""
+        if rows:
+            columns = ", ".join(types)
+            sets = ", ".join(f"{column} = excluded.{column}" for column in types if column not in key)
+            self._parts.append(
+                f"INSERT INTO {self._schema}.{table} (namespace, {columns}) SELECT $1, {columns} FROM "
+                f"{self._unnested(types, rows)} ON CONFLICT (namespace, {', '.join(key)}) DO UPDATE SET {sets}"
+            )
+
+    def update(self, table: str, types: Mapping[str, str], key: str, rows: Collection[Sequence[object]]) -> None:
+        """Change columns of the rows that are there with this key."""
+        if rows:
+            sets = ", ".join(f"{column} = new.{column}" for column in types if column != key)
+            self._parts.append(
+                f"UPDATE {self._schema}.{table} AS old SET {sets} FROM {self._unnested(types, rows)} "
+                f"WHERE old.namespace = $1 AND old.{key} = new.{key}"
+            )
+
+    def delete(self, table: str, key: str, wanted: Collection[str]) -> None:
+        """Delete the rows with these keys."""
+        if wanted:
+            self._values.append([*map(fit, wanted)])
+            self._parts.append(
+                f"DELETE FROM {self._schema}.{table} WHERE namespace = $1 AND {key} = ANY (${len(self._values)}::text[])"
+            )
+
+    async def send(self, connection: Driver) -> None:
+        """Write all of it."""
+        if self._parts:
+            parts = ", ".join(f"part{number} AS ({part})" for number, part in enumerate(self._parts))
+            await connection.execute(f"WITH {parts} SELECT", *self._values)
+
+    def _unnested(self, types: Mapping[str, str], rows: Collection[Sequence[object]]) -> str:
+        arrays = []
+        for column, kind in zip(zip(*rows, strict=True), types.values(), strict=True):
+            self._values.append([*map(fit, column)])
+            arrays.append(f"${len(self._values)}::{kind}[]")
+        return f"unnest({', '.join(arrays)}) AS new ({', '.join(types)})"

@@ -1,0 +1,141 @@
+"""One connection to the database: made when it is needed, made anew when it is lost, used by one transaction at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import asyncpg
+
+from fastapi_crons.errors import StoreError
+from fastapi_crons_postgres._faults import ERRORS, fault, is_broken, reason_of
+from fastapi_crons_postgres.settings import PREFIX, PostgresSettings
+from fastapi_crons_postgres.url import place_of
+
+logger = logging.getLogger("fastapi_crons.postgres")
+
+T = TypeVar("T")
+Driver = asyncpg.Connection
+"""A connection of the driver, inside a transaction."""
+#: Of the time that a call may take, how much a transaction waits for a lock, and how long it may stand still while it holds one.
+_FOR_LOCKS, _STANDS_STILL = 0.8, 5.0
+
+
+class Connection:
+    """Runs transactions, one after the other. A call takes `patience` seconds at most.
+
+    Every statement is sent inside a transaction: behind a pooler, the next transaction may be on another connection to the server.
+    """
+
+    def __init__(self, settings: PostgresSettings, patience: float) -> None:
+        self._settings = settings
+        self._url = settings.url.get_secret_value()
+        self.patience = patience
+        self._connection: Driver | None = None
+        self._turn = asyncio.Lock()
+        # Without the two limits an instance that stands still while it holds a lock stops all others.
+        self._limits = (
+            f"SET LOCAL lock_timeout = {int(patience * _FOR_LOCKS * 1000)}; "
+            f"SET LOCAL idle_in_transaction_session_timeout = {int(_STANDS_STILL * 1000)}"
+        )
+
+    @property
+    def place(self) -> str:
+        """The database, for people, without a password."""
+        return place_of(self._url)
+
+    @property
+    def schema(self) -> str:
+        """The schema of our tables, quoted."""
+        return '"' + self._settings.db_schema.replace('"', '""') + '"'
+
+    async def write(self, work: Callable[[Driver], Awaitable[T]]) -> T:
+        """Do `work` in a transaction that sees what was committed before each of its statements."""
+        return await self._transact(f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {self._limits}", work)
+
+    async def read(self, work: Callable[[Driver], Awaitable[T]]) -> T:
+        """Do `work` in a transaction that writes nothing, and sees one state of the database."""
+        return await self._transact(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {self._limits}", work)
+
+    async def rows(self, statement: str, *parameters: object) -> list[asyncpg.Record]:
+        """The rows of one statement that writes nothing."""
+
+        async def work(connection: Driver) -> list[asyncpg.Record]:
+            return await connection.fetch(statement, *parameters)
+
+        return await self.read(work)
+
+    async def close(self) -> None:
+        """Disconnect. Never raises."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                await connection.close(timeout=1)
+            except ERRORS as error:
+                logger.debug("closing a connection: %s", reason_of(error))
+                connection.terminate()
+
+    async def _transact(self, begin: str, work: Callable[[Driver], Awaitable[T]]) -> T:
+        try:
+            return await asyncio.wait_for(self._in_turn(begin, work), self.patience)
+        except ERRORS as error:
+            raise self._fault(error) from None
+
+    async def _in_turn(self, begin: str, work: Callable[[Driver], Awaitable[T]]) -> T:
+        async with self._turn:
+            connection = await self._begun(begin)
+            try:
+                answer = await work(connection)
+                await connection.execute("COMMIT")
+            except BaseException as error:
+                await self._undo(connection, error)
+                raise
+            return answer
+
+    async def _begun(self, begin: str) -> Driver:
+        """A connection on which a transaction has begun. One that was lost while it was idle is made anew."""
+        connection = self._connection
+        if connection is not None and not connection.is_closed():
+            try:
+                await connection.execute(begin)
+            except asyncio.CancelledError:
+                self._drop(connection)
+                raise
+            except ERRORS as error:
+                self._drop(connection)
+                if not is_broken(error):
+                    raise
+                logger.debug("the connection to %s was lost: %s", self.place, reason_of(error))
+            else:
+                return connection
+        connection = self._connection = await self._connect()
+        await connection.execute(begin)
+        return connection
+
+    async def _connect(self) -> Driver:
+        # Statements that are kept by name break behind a pooler.
+        return await asyncpg.connect(
+            self._url, timeout=self._settings.connect_timeout, statement_cache_size=0, command_timeout=self.patience
+        )
+
+    async def _undo(self, connection: Driver, error: BaseException) -> None:
+        """End a transaction that failed. A connection in an unknown state is dropped: the server undoes what it had begun."""
+        if isinstance(error, Exception) and not is_broken(error) and not connection.is_closed():
+            try:
+                await connection.execute("ROLLBACK")
+            except ERRORS as failure:
+                logger.debug("rolling back: %s", reason_of(failure))
+            else:
+                return
+        self._drop(connection)
+
+    def _drop(self, connection: Driver) -> None:
+        if self._connection is connection:
+            self._connection = None
+        connection.terminate()
+
+    def _fault(self, error: BaseException) -> StoreError:
+        database = self._url.partition("?")[0].rpartition("/")[2] or "NAME"
+        return fault(error, self.place, database, PREFIX)

@@ -1,0 +1,203 @@
+"""A transaction on the lock store: how job records, leases and instances lie in their tables."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from operator import attrgetter
+
+import asyncpg
+
+from fastapi_crons.locking import Lease, LiveInstance, LockTransaction, Pause
+from fastapi_crons.locking.instance import Instance
+from fastapi_crons.locking.rule import JobRecord
+from fastapi_crons_postgres._batch import Batch, fit
+from fastapi_crons_postgres._connection import Driver
+
+_JOB_COLUMNS = (
+    "schedule, timezone, function, enabled, registrars, since, settled_at, paused_since, paused_by, paused_note, arguments, "
+    "mark, token, registered_ts"
+)
+#: What nearly every claim changes of a record; and what few change.
+_MOVING = attrgetter("last_handled", "token", "registered_at")
+_SETTLED = attrgetter(
+    "schedule", "timezone", "function", "enabled", "registrars", "since", "settled_at", "pause", "arguments"
+)
+_MOVING_COLUMNS = {"name": "text", "mark": "bigint", "token": "bigint", "registered_ts": "float8"}
+_JOB_TYPES = {
+    "name": "text",
+    "schedule": "text",
+    "timezone": "text",
+    "function": "text",
+    "enabled": "boolean",
+    "registrars": "text",
+    "since": "float8",
+    "settled_at": "float8",
+    "paused_since": "float8",
+    "paused_by": "text",
+    "paused_note": "text",
+    "arguments": "text",
+    **_MOVING_COLUMNS,
+}
+#: In the order of a `Lease`.
+_LEASE_TYPES = {
+    "job": "text",
+    "run_id": "text",
+    "tick": "bigint",
+    "instance": "text",
+    "token": "bigint",
+    "attempt": "bigint",
+    "expires": "float8",
+    "after": "bigint",
+    "let_go": "text",
+    "schedule": "text",
+    "timezone": "text",
+    "cancel": "boolean",
+    "cancelled_by": "text",
+}
+_LEASE_COLUMNS = ", ".join(_LEASE_TYPES)
+#: In the order of a `LiveInstance`.
+_INSTANCE_TYPES = {
+    "id": "text",
+    "owner": "text",
+    "host": "text",
+    "boot": "text",
+    "pid": "bigint",
+    "pid_started": "text",
+    "started_ts": "float8",
+    "version": "text",
+    "heartbeat_ts": "float8",
+    "running": "bigint",
+    "jobs": "text",
+}
+_INSTANCE_COLUMNS = ", ".join(_INSTANCE_TYPES)
+
+
+class PostgresLockTransaction(LockTransaction):
+    """The records of one namespace in a transaction. What is written is sent at its end, as one statement."""
+
+    def __init__(self, connection: Driver, schema: str, namespace: str) -> None:
+        self._connection, self._schema, self._namespace = connection, schema, namespace
+        self._batch = Batch(schema, namespace)
+        self._now = 0.0
+        #: What was loaded, by job: `_SETTLED` and `_MOVING` of its record, and its leases.
+        self._before: dict[str, tuple[object, object]] = {}
+        self._leases: dict[str, dict[str, Lease]] = {}
+        #: What is to be written of instances, by owner.
+        self._instances: dict[str, Sequence[object]] = {}
+
+    async def begin(self, lock_key: int | None) -> None:
+        """Wait for the lock of the namespace, where something is to be written, and ask for the time after that."""
+        lock = "" if lock_key is None else f", pg_advisory_xact_lock({lock_key})"
+        row = await self._connection.fetchrow(f"SELECT 1{lock}, extract(epoch FROM clock_timestamp())::float8 AS now")
+        self._now = row["now"]
+
+    async def flush(self) -> None:
+        """Write everything."""
+        self._batch.put("crons_instance", _INSTANCE_TYPES, ["owner"], self._instances.values())
+        await self._batch.send(self._connection)
+
+    async def now(self) -> float:
+        return self._now
+
+    async def load(self, jobs: Collection[str] | None) -> dict[str, JobRecord]:
+        records = {}
+        for row in await self._rows("crons_job", f"name, {_JOB_COLUMNS}", "name", jobs):
+            records[row[0]] = found = _record(row)
+            self._before[row[0]] = _SETTLED(found), _MOVING(found)
+        leases = await self.leases() if jobs is None else await self._leases_of(jobs)
+        for lease in leases:
+            record = records.get(lease.job)
+            if record is not None:
+                self._leases.setdefault(lease.job, {})[lease.run_id] = lease
+                record.leases = {**(record.leases or {}), lease.run_id: lease}
+        return records
+
+    async def save(self, records: Mapping[str, JobRecord]) -> None:
+        new: list[Sequence[object]] = []
+        moved: list[Sequence[object]] = []
+        for job, record in records.items():
+            settled, moving = self._before.get(job, (None, None))
+            if _SETTLED(record) != settled:
+                new.append(_row(job, record))
+            elif _MOVING(record) != moving:
+                moved.append((job, *_MOVING(record)))
+        self._batch.put("crons_job", _JOB_TYPES, ["name"], new)
+        self._batch.update("crons_job", _MOVING_COLUMNS, "name", moved)
+        self._save_leases(records)
+
+    def _save_leases(self, records: Mapping[str, JobRecord]) -> None:
+        changed: list[Sequence[object]] = []
+        gone: list[str] = []
+        for job, record in records.items():
+            before, leases = self._leases.get(job, {}), record.leases or {}
+            changed += [lease for run_id, lease in leases.items() if lease is not before.get(run_id)]
+            gone += [run_id for run_id in before if run_id not in leases]
+        self._batch.delete("crons_lease", "run_id", gone)
+        self._batch.put("crons_lease", _LEASE_TYPES, ["run_id"], changed)
+
+    async def delete(self, jobs: Collection[str]) -> None:
+        self._batch.delete("crons_job", "name", jobs)
+
+    async def leases(self) -> list[Lease]:
+        return await self._leases_of(None)
+
+    async def _leases_of(self, jobs: Collection[str] | None) -> list[Lease]:
+        return [Lease(*row) for row in await self._rows("crons_lease", _LEASE_COLUMNS, "job", jobs)]
+
+    async def delete_leases(self, leases: Sequence[Lease]) -> None:
+        self._batch.delete("crons_lease", "run_id", [lease.run_id for lease in leases])
+
+    async def instances(self) -> list[LiveInstance]:
+        rows = await self._rows("crons_instance", _INSTANCE_COLUMNS, "owner", None)
+        return [LiveInstance(Instance(*row[:-3]), *row[-3:]) for row in map(tuple, rows)]
+
+    async def save_instance(self, instance: LiveInstance) -> None:
+        about, *rest = instance
+        values = [getattr(about, column) for column in list(_INSTANCE_TYPES)[:-3]]
+        self._instances[about.owner] = [*values, *rest]
+
+    async def delete_instances(self, owners: Collection[str]) -> None:
+        self._batch.delete("crons_instance", "owner", owners)
+
+    async def touch(self, owner: str, now: float) -> None:
+        self._batch.update("crons_instance", {"owner": "text", "heartbeat_ts": "float8"}, "owner", [(owner, now)])
+
+    async def _rows(self, table: str, columns: str, key: str, wanted: Collection[str] | None) -> list[asyncpg.Record]:
+        sql = f"SELECT {columns} FROM {self._schema}.{table} WHERE namespace = $1"
+        if wanted is None:
+            return await self._connection.fetch(sql, fit(self._namespace))
+        return await self._connection.fetch(f"{sql} AND {key} = ANY ($2)", fit(self._namespace), [*map(fit, wanted)])
+
+
+def _record(row: asyncpg.Record) -> JobRecord:
+    _, schedule, timezone, function, enabled, registrars, since, settled_at, *pause, arguments, mark, token, at = row
+    return JobRecord(
+        schedule,
+        timezone,
+        function,
+        enabled,
+        tuple(filter(None, registrars.split("\n"))),
+        mark,
+        since,
+        token,
+        settled_at,
+        at,
+        None if pause[0] is None else Pause(*pause),
+        arguments=arguments,
+    )
+
+
+def _row(job: str, record: JobRecord) -> Sequence[object]:
+    return [
+        job,
+        record.schedule,
+        record.timezone,
+        record.function,
+        record.enabled,
+        "\n".join(record.registrars),
+        record.since,
+        record.settled_at,
+        *(record.pause or (None, None, None)),
+        record.arguments,
+        *_MOVING(record),
+    ]
