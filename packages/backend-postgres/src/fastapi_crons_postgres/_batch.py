@@ -19,45 +19,70 @@ class Batch:
 
     def __init__(self, schema: str, namespace: str) -> None:
         self._schema = schema
-        self._values: list[object] = [fit(namespace)]
+        self.namespace = fit(namespace)
+        #: The parameters of what is to be sent. The first is the namespace, `$1`.
+        self.values: list[object] = [self.namespace]
         self._parts: list[str] = []
 
-    def put(self, table: str, types: Mapping[str, str], key: Sequence[str], rows: Collection[Sequence[object]]) -> None:
-        """Insert rows, in the order of `types`, in place of those with the same key."""
+    def table(self, name: str) -> str:
+        return f"{self._schema}.{name}"
+
+    def put(
+        self,
+        table: str,
+        types: Mapping[str, str],
+        key: Sequence[str],
+        rows: Collection[Sequence[object]],
+        otherwise: str | None = None,
+    ) -> None:
+        """Insert rows, in the order of `types`. Where one with the same key is there, `otherwise` says how that `old` one is
+        changed by the `excluded` one; by default the new one takes its place."""
         if rows:
-            columns = ", ".join(types)
-            sets = ", ".join(f"{column} = excluded.{column}" for column in types if column not in key)
-            self._parts.append(
-                f"INSERT INTO {self._schema}.{table} (namespace, {columns}) SELECT $1, {columns} FROM "
-                f"{self._unnested(types, rows)} ON CONFLICT (namespace, {', '.join(key)}) DO UPDATE SET {sets}"
-            )
+            self._parts.append(self.insertion(table, types, key, rows, otherwise))
+
+    def insertion(
+        self,
+        table: str,
+        types: Mapping[str, str],
+        key: Sequence[str],
+        rows: Collection[Sequence[object]],
+        otherwise: str | None = None,
+    ) -> str:
+        """The statement of `put`, whose parameters are in `values`."""
+        columns = ", ".join(types)
+        sets = otherwise or ", ".join(f"{column} = excluded.{column}" for column in types if column not in key)
+        return (
+            f"INSERT INTO {self.table(table)} AS old (namespace, {columns}) SELECT $1, {columns} FROM "
+            f"{self._unnested(types, rows)} ORDER BY {', '.join(key)} "
+            f"ON CONFLICT (namespace, {', '.join(key)}) DO UPDATE SET {sets}"
+        )
 
     def update(self, table: str, types: Mapping[str, str], key: str, rows: Collection[Sequence[object]]) -> None:
         """Change columns of the rows that are there with this key."""
         if rows:
             sets = ", ".join(f"{column} = new.{column}" for column in types if column != key)
             self._parts.append(
-                f"UPDATE {self._schema}.{table} AS old SET {sets} FROM {self._unnested(types, rows)} "
+                f"UPDATE {self.table(table)} AS old SET {sets} FROM {self._unnested(types, rows)} "
                 f"WHERE old.namespace = $1 AND old.{key} = new.{key}"
             )
 
     def delete(self, table: str, key: str, wanted: Collection[str]) -> None:
         """Delete the rows with these keys."""
         if wanted:
-            self._values.append([*map(fit, wanted)])
+            self.values.append([*map(fit, wanted)])
             self._parts.append(
-                f"DELETE FROM {self._schema}.{table} WHERE namespace = $1 AND {key} = ANY (${len(self._values)}::text[])"
+                f"DELETE FROM {self.table(table)} WHERE namespace = $1 AND {key} = ANY (${len(self.values)}::text[])"
             )
 
     async def send(self, connection: Driver) -> None:
         """Write all of it."""
         if self._parts:
             parts = ", ".join(f"part{number} AS ({part})" for number, part in enumerate(self._parts))
-            await connection.execute(f"WITH {parts} SELECT", *self._values)
+            await connection.execute(f"WITH {parts} SELECT", *self.values)
 
     def _unnested(self, types: Mapping[str, str], rows: Collection[Sequence[object]]) -> str:
         arrays = []
         for column, kind in zip(zip(*rows, strict=True), types.values(), strict=True):
-            self._values.append([*map(fit, column)])
-            arrays.append(f"${len(self._values)}::{kind}[]")
+            self.values.append([*map(fit, column)])
+            arrays.append(f"${len(self.values)}::{kind}[]")
         return f"unnest({', '.join(arrays)}) AS new ({', '.join(types)})"

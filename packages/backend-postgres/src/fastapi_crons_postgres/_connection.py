@@ -35,6 +35,9 @@ class Connection:
         self.patience = patience
         self._connection: Driver | None = None
         self._turn = asyncio.Lock()
+        #: Who is woken by notifications, by channel; and which channels the connection listens to.
+        self._listeners: dict[str, set[asyncio.Event]] = {}
+        self._heard: set[str] = set()
         # Without the two limits an instance that stands still while it holds a lock stops all others.
         self._limits = (
             f"SET LOCAL lock_timeout = {int(patience * _FOR_LOCKS * 1000)}; "
@@ -66,6 +69,38 @@ class Connection:
             return await connection.fetch(statement, *parameters)
 
         return await self.read(work)
+
+    async def listen(self, channel: str, woken: asyncio.Event) -> None:
+        """Have notifications set an event, on the connection as it is now. Asking again costs nothing."""
+        async with self._turn:
+            self._listeners[channel] = {*self._listeners.get(channel, ()), woken}
+            connection = self._connection
+            if connection is not None and not connection.is_closed() and channel not in self._heard:
+                try:
+                    await asyncio.wait_for(connection.add_listener(channel, self._wake), self.patience)
+                except ERRORS as error:
+                    self._drop(connection)
+                    raise self._fault(error) from None
+                self._heard.add(channel)
+
+    def unlisten(self, channel: str, woken: asyncio.Event) -> None:
+        """Leave an event alone from now on."""
+        self._listeners.get(channel, set()).discard(woken)
+
+    def _wake(self, connection: object, pid: int, channel: str, payload: object) -> None:
+        for woken in self._listeners.get(channel, ()):
+            woken.set()
+
+    async def notify_from_elsewhere(self, channel: str) -> None:
+        """Send a notification from another connection, as another instance does."""
+        try:
+            other = await self._connect()
+            try:
+                await other.execute(f"NOTIFY {channel}")
+            finally:
+                await other.close(timeout=1)
+        except ERRORS as error:
+            raise self._fault(error) from None
 
     async def close(self) -> None:
         """Disconnect. Never raises."""
@@ -111,6 +146,7 @@ class Connection:
             else:
                 return connection
         connection = self._connection = await self._connect()
+        self._heard.clear()
         await connection.execute(begin)
         return connection
 

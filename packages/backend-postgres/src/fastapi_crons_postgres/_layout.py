@@ -22,18 +22,51 @@ MIGRATIONS: dict[int, Sequence[str]] = {
     1: (
         "CREATE TABLE {schema}.crons_layout (version integer NOT NULL, compatible_from integer NOT NULL)",
         """CREATE TABLE {schema}.crons_job (
-            namespace text, name text, schedule text, timezone text, function text, enabled boolean, registrars text,
+            namespace text COLLATE "C", name text COLLATE "C", schedule text, timezone text, function text, enabled boolean, registrars text,
             since float8, settled_at float8, paused_since float8, paused_by text, paused_note text, arguments text,
             mark bigint, token bigint, registered_ts float8, PRIMARY KEY (namespace, name)) WITH (fillfactor = 70)""",
         """CREATE TABLE {schema}.crons_lease (
-            namespace text, job text, run_id text, tick bigint, instance text, token bigint, attempt bigint, expires float8,
+            namespace text COLLATE "C", job text COLLATE "C", run_id text COLLATE "C", tick bigint, instance text, token bigint, attempt bigint, expires float8,
             after bigint, let_go text, schedule text, timezone text, cancel boolean, cancelled_by text,
             PRIMARY KEY (namespace, run_id)) WITH (fillfactor = 70)""",
         "CREATE INDEX crons_lease_by_job ON {schema}.crons_lease (namespace, job)",
         """CREATE TABLE {schema}.crons_instance (
-            namespace text, id text, owner text, host text, boot text, pid bigint, pid_started text, started_ts float8,
+            namespace text COLLATE "C", id text, owner text COLLATE "C", host text, boot text, pid bigint, pid_started text, started_ts float8,
             version text, heartbeat_ts float8, running bigint, jobs text, PRIMARY KEY (namespace, owner))
             WITH (fillfactor = 50)""",
+        """CREATE TABLE {schema}.crons_run (
+            namespace text COLLATE "C", id text COLLATE "C", job text COLLATE "C" NOT NULL, tick_ts bigint, trigger text,
+            attempt bigint, instance text, token bigint, status text NOT NULL, started_ts float8, ended_ts float8,
+            error_type text, error_message text, error_traceback text, result text, missed_ticks bigint,
+            missed_since_ts bigint, actor text, note text, beside text, log_dropped bigint, delay text, waited float8,
+            arguments_json text, log text, PRIMARY KEY (namespace, id)) WITH (fillfactor = 90)""",
+        "CREATE INDEX crons_run_by_job ON {schema}.crons_run (namespace, job, id)",
+        "CREATE INDEX crons_run_not_completed ON {schema}.crons_run (namespace, id) WHERE status <> 'completed'",
+        "CREATE INDEX crons_run_not_completed_by_job ON {schema}.crons_run (namespace, job, id) WHERE status <> 'completed'",
+        "CREATE INDEX crons_run_running ON {schema}.crons_run (namespace, id) WHERE status = 'running'",
+        "CREATE INDEX crons_run_again ON {schema}.crons_run (namespace, id) WHERE trigger = 'again'",
+        """CREATE TABLE {schema}.crons_missed (
+            namespace text COLLATE "C", id text COLLATE "C", job text COLLATE "C" NOT NULL, first_ts bigint, last_ts bigint,
+            count bigint, reason text, recorded_ts float8, instance text, more boolean, detail text,
+            PRIMARY KEY (namespace, id))""",
+        "CREATE INDEX crons_missed_by_job ON {schema}.crons_missed (namespace, job, id)",
+        "CREATE INDEX crons_missed_long ON {schema}.crons_missed (namespace, id) WHERE last_ts - first_ts > 3600",
+        """CREATE TABLE {schema}.crons_state (
+            namespace text COLLATE "C", job text COLLATE "C", status text, instance text, last_run_ts float8,
+            success_ts float8, success_run text, success_took float8, failures bigint, PRIMARY KEY (namespace, job))
+            WITH (fillfactor = 70)""",
+        """CREATE TABLE {schema}.crons_figures (
+            namespace text COLLATE "C", day bigint, job text COLLATE "C", runs bigint NOT NULL, failed bigint NOT NULL,
+            missed bigint NOT NULL, longest float8 NOT NULL, durations text NOT NULL, appended bigint NOT NULL,
+            PRIMARY KEY (namespace, day, job)) WITH (fillfactor = 70)""",
+        "CREATE INDEX crons_figures_long ON {schema}.crons_figures (namespace, day, job) WHERE appended > 32",
+        """CREATE TABLE {schema}.crons_backfill (
+            namespace text COLLATE "C", id text COLLATE "C", job text COLLATE "C" NOT NULL, status text NOT NULL,
+            revision bigint NOT NULL, record text NOT NULL, PRIMARY KEY (namespace, id))""",
+        "CREATE TABLE {schema}.crons_listener (namespace text, id text, until_ts float8, PRIMARY KEY (namespace, id))",
+        """CREATE TABLE {schema}.crons_event (
+            seq bigserial PRIMARY KEY, namespace text COLLATE "C", record_id text, signal text, told_ts float8)""",
+        "CREATE INDEX crons_event_by_namespace ON {schema}.crons_event (namespace, seq)",
         "INSERT INTO {schema}.crons_layout VALUES (1, 1)",
     ),
 }

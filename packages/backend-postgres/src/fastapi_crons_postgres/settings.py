@@ -31,7 +31,7 @@ class PostgresSettings(BaseSettings):
         validation_alias=f"{PREFIX}SCHEMA",
         min_length=1,
         max_length=63,
-        description="The schema that the tables crons_… are in. It has to be there."
+        description="The schema that the tables crons_… are in. It has to be there.",
     )
     migrate: bool = Field(
         True,
