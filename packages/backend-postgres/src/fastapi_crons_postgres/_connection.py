@@ -1,4 +1,7 @@
-"""One connection to the database: made when it is needed, made anew when it is lost, used by one transaction at a time."""
+"""Connections to the database: made when they are needed, made anew when lost, used by one transaction at a time.
+
+A process has one for each of its event loops, which the stores of a scheduler share, and another one while people ask.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import asyncpg
 
@@ -19,22 +23,27 @@ logger = logging.getLogger("fastapi_crons.postgres")
 T = TypeVar("T")
 Driver = asyncpg.Connection
 """A connection of the driver, inside a transaction."""
-#: Of the time that a call may take, how much a transaction waits for a lock, and how long it may stand still while it holds one.
+#: Of the time of a call, how much a transaction waits for a lock; and for how long (seconds) it may stand still inside.
 _FOR_LOCKS, _STANDS_STILL = 0.8, 5.0
 
 
 class Connection:
     """Runs transactions, one after the other. A call takes `patience` seconds at most.
 
-    Every statement is sent inside a transaction: behind a pooler, the next transaction may be on another connection to the server.
+    Every statement is sent inside a transaction: behind a pooler, the next one may be on another connection to the server. With
+    `kept`, the connection is closed when it was not used for so many seconds.
     """
 
-    def __init__(self, settings: PostgresSettings, patience: float) -> None:
+    def __init__(self, settings: PostgresSettings, patience: float, *, kept: float | None = None) -> None:
         self._settings = settings
         self._url = settings.url.get_secret_value()
         self.patience = patience
+        self._kept = kept
         self._connection: Driver | None = None
+        self._closing: asyncio.TimerHandle | None = None
         self._turn = asyncio.Lock()
+        #: How many stores share it.
+        self.users = 0
         #: Who is woken by notifications, by channel; and which channels the connection listens to.
         self._listeners: dict[str, set[asyncio.Event]] = {}
         self._heard: set[str] = set()
@@ -44,6 +53,21 @@ class Connection:
             f"SET LOCAL idle_in_transaction_session_timeout = {int(_STANDS_STILL * 1000)}"
         )
 
+    @classmethod
+    def shared(cls, settings: PostgresSettings, patience: float) -> Connection:
+        """The one of the running event loop, which whoever has it gives back by `leave`."""
+        of_loop = _SHARED.setdefault(asyncio.get_running_loop(), {})
+        connection = of_loop.setdefault((settings, patience), cls(settings, patience))
+        connection.users += 1
+        return connection
+
+    async def leave(self) -> None:
+        """Give a shared connection back. The last one to do so closes it."""
+        self.users -= 1
+        if self.users == 0:
+            _SHARED.get(asyncio.get_running_loop(), {}).pop((self._settings, self.patience), None)
+            await self.close()
+
     @property
     def place(self) -> str:
         """The database, for people, without a password."""
@@ -52,7 +76,7 @@ class Connection:
     @property
     def schema(self) -> str:
         """The schema of our tables, quoted."""
-        return '"' + self._settings.db_schema.replace('"', '""') + '"'
+        return f'"{self._settings.db_schema}"'
 
     async def write(self, work: Callable[[Driver], Awaitable[T]]) -> T:
         """Do `work` in a transaction that sees what was committed before each of its statements."""
@@ -104,6 +128,8 @@ class Connection:
 
     async def close(self) -> None:
         """Disconnect. Never raises."""
+        if self._closing is not None:
+            self._closing.cancel()
         connection, self._connection = self._connection, None
         if connection is not None:
             try:
@@ -127,7 +153,19 @@ class Connection:
             except BaseException as error:
                 await self._undo(connection, error)
                 raise
+            self._rest()
             return answer
+
+    def _rest(self) -> None:
+        """Begin the time after which an unused connection is closed."""
+        if self._closing is not None:
+            self._closing.cancel()
+        if self._kept is not None:
+            self._closing = asyncio.get_running_loop().call_later(self._kept, self._close_unused)
+
+    def _close_unused(self) -> None:
+        if self._connection is not None and not self._turn.locked():
+            self._drop(self._connection)
 
     async def _begun(self, begin: str) -> Driver:
         """A connection on which a transaction has begun. One that was lost while it was idle is made anew."""
@@ -175,3 +213,9 @@ class Connection:
     def _fault(self, error: BaseException) -> StoreError:
         database = self._url.partition("?")[0].rpartition("/")[2] or "NAME"
         return fault(error, self.place, database, PREFIX)
+
+
+#: By event loop, and by what it was made from.
+_SHARED: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[PostgresSettings, float], Connection]] = (
+    WeakKeyDictionary()
+)

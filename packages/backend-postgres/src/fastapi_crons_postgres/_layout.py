@@ -1,7 +1,7 @@
 """The layout of the tables, and the migrations that lead to it.
 
-Instances of different versions share a database: a change is additive first, and what it replaces is removed a version later. The
-database says which version wrote it, and which is the oldest that may still work on it.
+Instances of different versions share a database: a change is additive first, and what it replaces is removed a version
+later. The database says which version wrote it, and which is the oldest that may still work on it.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ MIGRATIONS: dict[int, Sequence[str]] = {
     1: (
         "CREATE TABLE {schema}.crons_layout (version integer NOT NULL, compatible_from integer NOT NULL)",
         """CREATE TABLE {schema}.crons_job (
-            namespace text COLLATE "C", name text COLLATE "C", schedule text, timezone text, function text, enabled boolean, registrars text,
-            since float8, settled_at float8, paused_since float8, paused_by text, paused_note text, arguments text,
-            mark bigint, token bigint, registered_ts float8, PRIMARY KEY (namespace, name)) WITH (fillfactor = 70)""",
+            namespace text COLLATE "C", name text COLLATE "C", schedule text, timezone text, function text, enabled boolean,
+            registrars text, since float8, settled_at float8, paused_since float8, paused_by text, paused_note text,
+            arguments text, mark bigint, token bigint, registered_ts float8, PRIMARY KEY (namespace, name))
+            WITH (fillfactor = 70)""",
         """CREATE TABLE {schema}.crons_lease (
-            namespace text COLLATE "C", job text COLLATE "C", run_id text COLLATE "C", tick bigint, instance text, token bigint, attempt bigint, expires float8,
-            after bigint, let_go text, schedule text, timezone text, cancel boolean, cancelled_by text,
-            PRIMARY KEY (namespace, run_id)) WITH (fillfactor = 70)""",
+            namespace text COLLATE "C", job text COLLATE "C", run_id text COLLATE "C", tick bigint, instance text,
+            token bigint, attempt bigint, expires float8, after bigint, let_go text, schedule text, timezone text,
+            cancel boolean, cancelled_by text, PRIMARY KEY (namespace, run_id)) WITH (fillfactor = 70)""",
         "CREATE INDEX crons_lease_by_job ON {schema}.crons_lease (namespace, job)",
         """CREATE TABLE {schema}.crons_instance (
-            namespace text COLLATE "C", id text, owner text COLLATE "C", host text, boot text, pid bigint, pid_started text, started_ts float8,
-            version text, heartbeat_ts float8, running bigint, jobs text, PRIMARY KEY (namespace, owner))
-            WITH (fillfactor = 50)""",
+            namespace text COLLATE "C", id text, owner text COLLATE "C", host text, boot text, pid bigint,
+            pid_started text, started_ts float8, version text, heartbeat_ts float8, running bigint, jobs text,
+            PRIMARY KEY (namespace, owner)) WITH (fillfactor = 50)""",
         """CREATE TABLE {schema}.crons_run (
             namespace text COLLATE "C", id text COLLATE "C", job text COLLATE "C" NOT NULL, tick_ts bigint, trigger text,
             attempt bigint, instance text, token bigint, status text NOT NULL, started_ts float8, ended_ts float8,

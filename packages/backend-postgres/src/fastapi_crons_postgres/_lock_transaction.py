@@ -88,7 +88,7 @@ class PostgresLockTransaction(LockTransaction):
     async def begin(self, lock_key: int | None) -> None:
         """Wait for the lock of the namespace, where something is to be written, and ask for the time after that."""
         lock = "" if lock_key is None else f", pg_advisory_xact_lock({lock_key})"
-        row = await self._connection.fetchrow(f"SELECT 1{lock}, extract(epoch FROM clock_timestamp())::float8 AS now")
+        (row,) = await self._connection.fetch(f"SELECT 1{lock}, extract(epoch FROM clock_timestamp())::float8 AS now")
         self._now = row["now"]
 
     async def flush(self) -> None:

@@ -14,6 +14,7 @@ from fastapi_crons_postgres._connection import Connection, Driver
 from fastapi_crons_postgres._layout import prepare
 from fastapi_crons_postgres._lock_transaction import PostgresLockTransaction
 from fastapi_crons_postgres.settings import PostgresSettings
+from fastapi_crons_postgres.url import place_of
 
 T = TypeVar("T")
 
@@ -21,8 +22,8 @@ T = TypeVar("T")
 class PostgresLockBackend(TransactionalLockBackend):
     """Job records, leases and instances in a PostgreSQL database.
 
-    `url` is that of the database, as in `CRON_POSTGRES_URL`; what the other settings `CRON_POSTGRES_…` say holds besides. A holder
-    on this boot and in this pid namespace is alive as long as its process; any other as its heartbeat says.
+    `url` is that of the database, as in `CRON_POSTGRES_URL`; what the other settings `CRON_POSTGRES_…` say holds besides. A
+    holder on this boot and in this pid namespace is alive as long as its process; any other as its heartbeat says.
     """
 
     reach: ClassVar[Reach] = "fleet"
@@ -39,16 +40,16 @@ class PostgresLockBackend(TransactionalLockBackend):
 
     def _set_up(self, settings: PostgresSettings, timeout: float) -> None:
         self._settings, self._timeout = settings, timeout
-        # A little less than the scheduler waits: then our error, which names the server, comes first.
-        self._connection = Connection(settings, timeout * 0.9)
-        super().__init__(f"lock store in {self._connection.place}")
+        super().__init__(f"lock store in {place_of(settings.url.get_secret_value())}")
 
     async def connect(self, *, to_read: bool) -> None:
+        # A little less than the scheduler waits: then our error, which names the server, comes first.
+        self._connection = Connection.shared(self._settings, self._timeout * 0.9)
         self._lock_key = _key_of(self._connection.schema, self.namespace)
         await prepare(self._connection, may_change=self._settings.migrate and not to_read)
 
     async def close(self) -> None:
-        await self._connection.close()
+        await self._connection.leave()
 
     def clone(self) -> LockBackend:
         clone = PostgresLockBackend.by_settings(self._settings, self._timeout)

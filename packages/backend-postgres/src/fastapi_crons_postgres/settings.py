@@ -29,8 +29,7 @@ class PostgresSettings(BaseSettings):
     db_schema: str = Field(
         "public",
         validation_alias=f"{PREFIX}SCHEMA",
-        min_length=1,
-        max_length=63,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_$]{0,62}$",
         description="The schema that the tables crons_… are in. It has to be there.",
     )
     migrate: bool = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import asyncpg
@@ -42,6 +43,7 @@ from fastapi_crons_postgres._history.rows import (
 )
 from fastapi_crons_postgres._layout import prepare
 from fastapi_crons_postgres.settings import PostgresSettings
+from fastapi_crons_postgres.url import place_of
 
 if TYPE_CHECKING:
     from fastapi_crons.locking.base import LockBackend
@@ -63,6 +65,8 @@ _CLOSING = (
 )
 _CLOSED = ", ".join(f"{column} = excluded.{column}" for column in _CLOSING) + " WHERE old.status = 'running'"
 _STATE_COLUMNS = "job, status, instance, last_run_ts, success_ts, success_run, success_took, failures"
+#: How long (seconds) the connection for questions is kept.
+_KEPT = 30.0
 #: The tables with what is kept of a job.
 _OF_JOBS = ("crons_run", "crons_missed", "crons_backfill", "crons_state", "crons_figures")
 
@@ -87,26 +91,28 @@ class PostgresStateBackend(StateBackend):
 
     def _set_up(self, settings: PostgresSettings, timeout: float) -> None:
         self._settings, self._timeout = settings, timeout
-        self._connection = Connection(settings, timeout * 0.9)
-        self._schema = self._connection.schema
-        self._damage = Damage(f"history in {self._connection.place}")
-        self._prepare("default", HistoryLimits(100, 30))
-
-    def _prepare(self, namespace: str, limits: HistoryLimits) -> None:
-        self._namespace = namespace
-        self._events = Events(self._connection, namespace, self._damage)
-        self._pruning = Pruning(self._connection, namespace, limits)
+        self._damage = Damage(f"history in {place_of(settings.url.get_secret_value())}")
 
     async def open(self, namespace: str, limits: HistoryLimits) -> None:
-        self._prepare(namespace, limits)
-        await prepare(self._connection, may_change=self._settings.migrate)
+        await self._open(namespace, limits, may_change=self._settings.migrate)
 
     async def open_to_read(self, namespace: str, limits: HistoryLimits) -> None:
-        self._prepare(namespace, limits)
-        await prepare(self._connection, may_change=False)
+        await self._open(namespace, limits, may_change=False)
+
+    async def _open(self, namespace: str, limits: HistoryLimits, *, may_change: bool) -> None:
+        patience = self._timeout * 0.9
+        self._namespace = namespace
+        self._connection = Connection.shared(self._settings, patience)
+        # What people ask takes its time, which claims have not.
+        self._questions = Connection(self._settings, patience, kept=_KEPT)
+        self._schema = self._connection.schema
+        self._events = Events(self._connection, namespace, self._damage)
+        self._pruning = Pruning(self._connection, namespace, limits)
+        await prepare(self._connection, may_change=may_change)
 
     async def close(self) -> None:
-        await self._connection.close()
+        await self._questions.close()
+        await self._connection.leave()
 
     def companion_lock(self) -> LockBackend:
         from fastapi_crons_postgres.lock import PostgresLockBackend
@@ -180,10 +186,7 @@ class PostgresStateBackend(StateBackend):
         rows = await self._rows(
             (f"SELECT {_STATE_COLUMNS} FROM {self._schema}.crons_state WHERE {where}", wanted.parameters)
         )
-        states = (
-            self._damage.noted(f"state of job {row[0]!r}", lambda row=row: checked_state(JobState(*row)))
-            for row in rows
-        )
+        states = (self._damage.noted(f"state of job {row[0]!r}", partial(_state_of, row)) for row in rows)
         return {state.job: state for state in states if state is not None}
 
     async def runs(
@@ -306,4 +309,8 @@ class PostgresStateBackend(StateBackend):
 
     async def _rows(self, sql: Sql) -> list[asyncpg.Record]:
         statement, parameters = sql
-        return await self._connection.rows(statement, *parameters)
+        return await self._questions.rows(statement, *parameters)
+
+
+def _state_of(row: asyncpg.Record) -> JobState:
+    return checked_state(JobState(*row))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 
 import asyncpg
 
@@ -137,18 +138,18 @@ def _compacted(durations: str) -> str:
 
 FIGURES_COLUMNS = "figures.job, figures.day, runs, failed, missed, longest, durations"
 #: As if they were of one day.
-SUMS_COLUMNS = "figures.job, 0, sum(runs)::bigint, sum(failed)::bigint, sum(missed)::bigint, max(longest), string_agg(durations, ' ')"
+SUMS_COLUMNS = (
+    "figures.job, 0, sum(runs)::bigint, sum(failed)::bigint, sum(missed)::bigint, max(longest), "
+    "string_agg(durations, ' ')"
+)
 
 
 def figures_of(rows: Sequence[asyncpg.Record], damage: Damage) -> list[Figures]:
     """The figures of rows that can be read."""
-    found = []
-    for row in rows:
-        *numbers, durations = row
-        figures = damage.noted(
-            f"figures of job {row[0]!r}, day {row[1]}",
-            lambda numbers=numbers, durations=durations: checked_figures(Figures(*numbers, durations_of(durations))),
-        )
-        if figures is not None:
-            found.append(figures)
-    return found
+    found = (damage.noted(f"figures of job {row[0]!r}, day {row[1]}", partial(_figures_of, row)) for row in rows)
+    return [figures for figures in found if figures is not None]
+
+
+def _figures_of(row: asyncpg.Record) -> Figures:
+    job, day, runs, failed, missed, longest, durations = row
+    return checked_figures(Figures(job, day, runs, failed, missed, longest, durations_of(durations)))

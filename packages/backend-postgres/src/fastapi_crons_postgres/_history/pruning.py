@@ -93,14 +93,15 @@ class Pruning:
     async def _cut_back(self, jobs: Sequence[str], oldest: str) -> None:
         """Delete what these jobs have too much of."""
         keep, always, failed = self._limits.keep, self._limits.keep_always, self._limits.keep_failed
-        nth = f"SELECT id FROM {self._schema}.{{}} WHERE namespace = $1 AND job = wanted.job {{}} ORDER BY id DESC LIMIT 1 OFFSET {{:d}}"
+        kept = max(keep, always)
         rows = await self._connection.rows(
-            f"SELECT wanted.job, coalesce(last.id, '') AS completed, coalesce(failed.id, '') AS not_completed, "
-            f"least(coalesce(old.id, ''), $3) AS old, coalesce(missed.id, '') AS missed FROM unnest($2::text[]) AS wanted (job) "
-            f"LEFT JOIN LATERAL ({nth.format('crons_run', '', max(keep, always))}) AS last ON true "
-            f"LEFT JOIN LATERAL ({nth.format('crons_run', _NOT_COMPLETED + ' AND id <= last.id', failed)}) AS failed ON true "
-            f"LEFT JOIN LATERAL ({nth.format('crons_run', '', always)}) AS old ON true "
-            f"LEFT JOIN LATERAL ({nth.format('crons_missed', '', max(keep, failed))}) AS missed ON true",
+            "SELECT wanted.job, coalesce(last.id, '') AS completed, coalesce(failed.id, '') AS not_completed, "
+            "least(coalesce(old.id, ''), $3) AS old, coalesce(missed.id, '') AS missed "
+            "FROM unnest($2::text[]) AS wanted (job) "
+            f"LEFT JOIN LATERAL ({self._nth('crons_run', kept)}) AS last ON true "
+            f"LEFT JOIN LATERAL ({self._nth('crons_run', failed, f'{_NOT_COMPLETED} AND id <= last.id')}) AS failed ON true "
+            f"LEFT JOIN LATERAL ({self._nth('crons_run', always)}) AS old ON true "
+            f"LEFT JOIN LATERAL ({self._nth('crons_missed', max(keep, failed))}) AS missed ON true",
             self._namespace,
             [*map(fit, jobs)],
             oldest,
@@ -114,6 +115,11 @@ class Pruning:
             bounds,
         )
         await self._delete_found("crons_missed", "AND id <= excess.missed", bounds)
+
+    def _nth(self, table: str, number: int, condition: str = "") -> str:
+        """The query for the id of a wanted job's newest record but so many."""
+        own = f"namespace = $1 AND job = wanted.job {condition}"
+        return f"SELECT id FROM {self._schema}.{table} WHERE {own} ORDER BY id DESC LIMIT 1 OFFSET {number:d}"
 
     async def _delete_found(self, table: str, condition: str, bounds: Sequence[Sequence[str]]) -> None:
         while monotonic() < self._ends:

@@ -77,7 +77,7 @@ def run_of(row: asyncpg.Record, damage: Damage) -> Run | None:
     def make() -> Run:
         error = None if row[10] is None else RunError(*row[10:13])
         log = _log_of(row[23], row[0], damage) if len(row) > len(RUN_TYPES) else ()
-        return checked_run(Run(*row[:10], error, *row[13:19], log, *row[19:23]))
+        return checked_run(Run(*(*row[:10], error, *row[13:19], log, *row[19:23])))
 
     return damage.noted(f"run {row[0]}", make)
 
