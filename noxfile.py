@@ -23,6 +23,7 @@ NEWEST = (3, 14)
 PACKAGES = (
     "packages/core",
     "packages/backend-sqlite",
+    "packages/backend-postgres",
     "packages/backend-redis/redis",
     "packages/backend-redis/state",
     "packages/backend-redis/lock",

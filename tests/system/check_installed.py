@@ -11,6 +11,7 @@ from fastapi_crons.plugins import Plugins
 ENTRY_POINTS: dict[str, tuple[str, set[str]]] = {
     "fastapi_crons_core": ("fastapi_crons", {"memory", "local"}),
     "fastapi_crons_sqlite": ("fastapi_crons_sqlite", {"sqlite"}),
+    "fastapi_crons_postgres": ("fastapi_crons_postgres", {"postgres"}),
     "fastapi_crons_redis": ("fastapi_crons_redis", set()),
     "fastapi_crons_redis_state": ("fastapi_crons_redis", {"redis-state"}),
     "fastapi_crons_redis_lock": ("fastapi_crons_redis", {"redis-lock"}),

@@ -22,16 +22,19 @@ class Elsewhere(NamedTuple):
 CLASSES = {
     "fastapi_crons.state": {
         "SQLiteStateBackend": Elsewhere("fastapi_crons_sqlite.state", "fastapi-crons-sqlite"),
+        "PostgresStateBackend": Elsewhere("fastapi_crons_postgres.state", "fastapi-crons-postgres"),
         "RedisStateBackend": Elsewhere("fastapi_crons_redis.state", "fastapi-crons-redis-state"),
     },
     "fastapi_crons.locking": {
         "SQLiteLockBackend": Elsewhere("fastapi_crons_sqlite.lock", "fastapi-crons-sqlite"),
+        "PostgresLockBackend": Elsewhere("fastapi_crons_postgres.lock", "fastapi-crons-postgres"),
         "RedisLockBackend": Elsewhere("fastapi_crons_redis.lock", "fastapi-crons-redis-lock"),
     },
 }
 #: Names of stores that settings may use, and what to install for them.
 KNOWN_BACKENDS = {
     "sqlite": "fastapi-crons-sqlite",
+    "postgres": "fastapi-crons-postgres",
     "redis": "fastapi-crons-redis-state fastapi-crons-redis-lock",
     "redis-state": "fastapi-crons-redis-state",
     "redis-lock": "fastapi-crons-redis-lock",
@@ -39,6 +42,7 @@ KNOWN_BACKENDS = {
 #: What the variables begin with that only these distributions read.
 SETTINGS_OF = {
     "CRON_SQLITE_": "fastapi-crons-sqlite",
+    "CRON_POSTGRES_": "fastapi-crons-postgres",
     "CRON_REDIS_": "fastapi-crons-redis-state fastapi-crons-redis-lock",
 }
 

@@ -1,0 +1,52 @@
+"""A server of each major version that is here, and a clock for one of its databases."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import asyncpg
+import pytest
+
+from tests.faults.postgres_server import PostgresServer, needs_postgres, postgres_programs
+
+MAJORS = sorted(postgres_programs())
+
+
+@pytest.fixture(scope="session", params=MAJORS or [pytest.param(0, marks=needs_postgres)])
+def postgres(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
+    """A private server for the whole session; tests keep to namespaces or databases of their own."""
+    with PostgresServer(postgres_programs()[request.param]) as server:
+        yield server
+
+
+class ServerClock:
+    """A database whose server takes its time from a table."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        server.psql("CREATE DATABASE clock")
+        server.psql(
+            "CREATE SCHEMA fake; CREATE TABLE fake.now (at float8); INSERT INTO fake.now VALUES (0); "
+            "CREATE FUNCTION fake.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS "
+            "'SELECT to_timestamp(at) FROM fake.now'; "
+            "ALTER DATABASE clock SET search_path = fake, pg_catalog",
+            "clock",
+        )
+        self.url = server.url_of("clock")
+        self._loop = asyncio.new_event_loop()
+        self._connection = self._loop.run_until_complete(asyncpg.connect(self.url))
+
+    def set(self, now: float) -> None:
+        self._loop.run_until_complete(self._connection.execute(f"UPDATE fake.now SET at = {now!r}"))
+
+    def close(self) -> None:
+        self._loop.run_until_complete(self._connection.close())
+        self._loop.close()
+
+
+@pytest.fixture(scope="session")
+def server_clock(postgres: PostgresServer) -> Iterator[ServerClock]:
+    """A database whose clock tests set."""
+    clock = ServerClock(postgres)
+    yield clock
+    clock.close()
