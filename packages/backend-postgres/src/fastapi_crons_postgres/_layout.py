@@ -88,7 +88,9 @@ async def prepare(connection: Connection, *, may_change: bool) -> None:
 
 async def _layout(driver: Driver, schema: str) -> tuple[int, int]:
     """The version of the tables, and the oldest that may work on them; 0 for none."""
-    if await driver.fetchval("SELECT to_regclass($1) IS NULL", f"{schema}.crons_layout"):
+    # Not to_regclass(), which remembers what was not there before the lock was ours.
+    there = "SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = $1 AND tablename = 'crons_layout')"
+    if not await driver.fetchval(there, schema.strip('"')):
         return 0, 0
     row = await driver.fetchrow(f"SELECT version, compatible_from FROM {schema}.crons_layout LIMIT 1")
     return (0, 0) if row is None else (row[0], row[1])
