@@ -43,7 +43,7 @@ def _major(folder: Path) -> int:
 needs_postgres = pytest.mark.skipif(not postgres_programs(), reason="no PostgreSQL server is installed")
 
 
-def _account() -> str | None:
+def server_account() -> str | None:
     """Whom a server runs as: it refuses root."""
     if os.getuid() != 0:
         return None
@@ -61,7 +61,7 @@ class PostgresServer:
         self.programs = programs or postgres_programs()[max(postgres_programs())]
         self.settings = {"fsync": "off", "listen_addresses": HOST, **settings}
         self.port = 0
-        self._account = _account()
+        self._account = server_account()
         # Paths of sockets end at 107 bytes.
         self.folder = Path(tempfile.mkdtemp(prefix="pg-"))
         if self._account is not None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import asyncpg
 import pytest
 
+from tests.faults.pgbouncer import PgBouncer
 from tests.faults.postgres_server import PostgresServer, needs_postgres, postgres_programs
 
 MAJORS = sorted(postgres_programs())
@@ -18,6 +19,13 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
     """A private server for the whole session; tests keep to namespaces or databases of their own."""
     with PostgresServer(postgres_programs()[request.param]) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def pooler(postgres: PostgresServer) -> Iterator[PgBouncer]:
+    """A pooler before that server."""
+    with PgBouncer(postgres) as pooler:
+        yield pooler
 
 
 class ServerClock:

@@ -8,6 +8,7 @@ from fastapi_crons.locking import LockBackend
 from fastapi_crons.state import StateBackend
 from fastapi_crons.testing import LockContract, LockWalk, StateContract
 from fastapi_crons_postgres import PostgresLockBackend, PostgresStateBackend
+from tests.faults.pgbouncer import PgBouncer, needs_pgbouncer
 from tests.faults.postgres_server import PostgresServer
 from tests.integration.postgres.conftest import ServerClock
 
@@ -39,6 +40,26 @@ class TestState(StateContract):
     @pytest.fixture(autouse=True)
     def _server(self, postgres: PostgresServer) -> None:
         self.url = postgres.url
+
+    def make_store(self) -> StateBackend:
+        return PostgresStateBackend(self.url)
+
+
+@needs_pgbouncer
+class TestLockBehindAPooler(LockContract):
+    @pytest.fixture(autouse=True)
+    def _server(self, pooler: PgBouncer) -> None:
+        self.url = pooler.url
+
+    def make_store(self) -> LockBackend:
+        return PostgresLockBackend(self.url)
+
+
+@needs_pgbouncer
+class TestStateBehindAPooler(StateContract):
+    @pytest.fixture(autouse=True)
+    def _server(self, pooler: PgBouncer) -> None:
+        self.url = pooler.url
 
     def make_store(self) -> StateBackend:
         return PostgresStateBackend(self.url)
