@@ -117,7 +117,7 @@ def test_a_redis_store_given_alone_says_what_to_install_for_its_lock(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("importlib.metadata.version", _not_installed)
-    monkeypatch.setenv("CRON_DISABLED_PLUGINS", "redis-lock")
+    monkeypatch.setenv("CRON_DISABLED_PLUGINS", "redis-lock,postgres")
     assert chosen(RedisStateBackend(URL)) == ("RedisStateBackend", "SQLiteLockBackend")
     (said,) = caplog.messages
     assert "each host runs every tick (SQLiteLockBackend)" in said
@@ -191,13 +191,31 @@ def test_documented_classes_are_those_of_the_table_and_say_what_to_install(monke
 def test_distributed_locking_takes_a_lock_for_a_fleet_or_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CRON_ENABLE_DISTRIBUTED_LOCKING", "true")
     assert chosen() == ("SQLiteStateBackend", "RedisLockBackend")
-    monkeypatch.setenv("CRON_DISABLED_PLUGINS", "redis-lock")
+    monkeypatch.setenv("CRON_DISABLED_PLUGINS", "redis-lock,postgres")
     with pytest.raises(ConfigurationError, match="pip install fastapi-crons-redis-lock"):
         chosen()
     monkeypatch.delenv("CRON_DISABLED_PLUGINS")
     monkeypatch.setenv("CRON_LOCK_BACKEND", "sqlite")
     with pytest.raises(ConfigurationError, match="SQLiteLockBackend reaches no further than one host"):
         chosen()
+
+
+def test_two_stores_that_the_environment_asks_for_are_refused_until_one_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CRON_REDIS_URL", URL)
+    monkeypatch.setenv("CRON_POSTGRES_URL", "postgresql://crons:hidden@localhost/app")
+    with pytest.raises(ConfigurationError) as refused:
+        chosen()
+    assert str(refused.value) == (
+        "the environment asks for PostgresStateBackend (CRON_POSTGRES_URL) and RedisStateBackend (CRON_REDIS_URL); "
+        "unset what is not used, or name one store by CRON_STATE_BACKEND"
+    )
+    monkeypatch.setenv("CRON_STATE_BACKEND", "postgres")
+    with pytest.raises(ConfigurationError, match="name one store by CRON_LOCK_BACKEND"):
+        chosen()
+    monkeypatch.setenv("CRON_LOCK_BACKEND", "redis")
+    assert chosen() == ("PostgresStateBackend", "RedisLockBackend")
 
 
 def test_a_backend_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from fastapi_crons.state.base import StateBackend
 
 
+#: Behind Redis, where neither has a URL and a lock for a fleet is demanded.
+_PREFERENCE = -2
+
+
 @hookimpl
 def state_backends() -> Mapping[str, StateBackendSpec]:
     return {
         "postgres": StateBackendSpec(
-            "fastapi_crons_postgres.state:PostgresStateBackend", _state, _settings, wanted=_wanted
+            "fastapi_crons_postgres.state:PostgresStateBackend", _state, _settings, _PREFERENCE, _wanted
         )
     }
 
@@ -28,7 +32,7 @@ def state_backends() -> Mapping[str, StateBackendSpec]:
 @hookimpl
 def lock_backends() -> Mapping[str, LockBackendSpec]:
     return {
-        "postgres": LockBackendSpec("fastapi_crons_postgres.lock:PostgresLockBackend", _lock, _settings, wanted=_wanted)
+        "postgres": LockBackendSpec("fastapi_crons_postgres.lock:PostgresLockBackend", _lock, _settings, _PREFERENCE, _wanted)
     }
 
 

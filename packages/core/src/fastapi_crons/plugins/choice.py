@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fastapi_crons._elsewhere import KNOWN_BACKENDS, distribution_of, is_installed, not_installed
@@ -33,6 +33,12 @@ _PLATFORMS = {
 }
 
 
+#: How to get a lock that several hosts share.
+_FOR_FLEETS = (
+    "pip install fastapi-crons-redis-lock, and set CRON_REDIS_URL; or pip install fastapi-crons-postgres, and set CRON_POSTGRES_URL"
+)
+
+
 def choose_backends(
     config: CronConfig, plugins: Plugins, state: StateBackend | None, locks: DistributedLockManager | None
 ) -> tuple[StateBackend, DistributedLockManager]:
@@ -51,7 +57,7 @@ def choose_backends(
         platform = _platform()
         raise ConfigurationError(
             f"CRON_ENABLE_DISTRIBUTED_LOCKING is on, and {type(lock).__name__} reaches no further than one {lock.reach}"
-            f"{f', while this is {platform}' if platform else ''}; pip install fastapi-crons-redis-lock, and set CRON_REDIS_URL"
+            f"{f', while this is {platform}' if platform else ''}; {_FOR_FLEETS}"
         )
     if not state.durable and chosen and config.state_backend is None:
         logger.warning("run history is kept in memory and lost at exit; pip install fastapi-crons to keep it in a file")
@@ -66,7 +72,7 @@ def reach_warning(reach: Reach) -> str | None:
         return None
     return (
         f"the lock is shared by one {reach} only, and this is {platform}, where an app may run on several hosts: each would "
-        "run every tick (pip install fastapi-crons-redis-lock, and set CRON_REDIS_URL)"
+        f"run every tick ({_FOR_FLEETS})"
     )
 
 
@@ -119,7 +125,7 @@ def _lock_for(
     if config.enable_distributed_locking:
         for_fleets = [spec for spec in specs.values() if spec.load_class().reach == "fleet"]
         if for_fleets:
-            return max(for_fleets, key=lambda spec: (spec.is_wanted, spec.preference)).make(config), None
+            return _preferred(for_fleets, "CRON_LOCK_BACKEND").make(config), None
     if companion is not None and not wanted:
         return companion, None
     return _chosen(specs, None, "CRON_LOCK_BACKEND").make(config), missing
@@ -158,6 +164,26 @@ def _without_plugin(
     return MissingDistributionError(f"{lock.__name__} is part of {why}")
 
 
+def _preferred(specs: Sequence[BackendSpec[BackendT_co]], variable: str) -> BackendSpec[BackendT_co]:
+    """The one that the environment points to; else the one that is preferred.
+
+    Raises `ConfigurationError` where the environment points to several.
+    """
+    wanted = {spec.class_path: spec for spec in specs if spec.is_wanted}
+    if len(wanted) > 1:
+        asked = sorted(f"{spec.class_name}{_by(spec)}" for spec in wanted.values())
+        raise ConfigurationError(
+            f"the environment asks for {' and '.join(asked)}; unset what is not used, or name one store by {variable}"
+        )
+    return max(specs, key=lambda spec: (spec.is_wanted, spec.preference))
+
+
+def _by(spec: BackendSpec[BackendT_co]) -> str:
+    """By which settings a store is asked for."""
+    prefix = "" if spec.settings is None else spec.settings().model_config.get("env_prefix")
+    return f" ({prefix}URL)" if prefix else ""
+
+
 def _chosen(specs: Mapping[str, BackendSpec[BackendT_co]], name: str | None, variable: str) -> BackendSpec[BackendT_co]:
     """The backend of this name; with None, the one that the environment points to, or the preferred one.
 
@@ -169,7 +195,7 @@ def _chosen(specs: Mapping[str, BackendSpec[BackendT_co]], name: str | None, var
             raise ConfigurationError(
                 f"no store can be chosen; set {variable} to one of {', '.join(sorted(specs)) or 'those of a plugin'}"
             )
-        return max(offered, key=lambda spec: (spec.is_wanted, spec.preference))
+        return _preferred(offered, variable)
     spec = specs.get(name)
     if spec is None:
         missing = KNOWN_BACKENDS.get(name)
