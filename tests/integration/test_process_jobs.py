@@ -146,7 +146,8 @@ async def test_what_it_has_started_ends_with_a_run_that_is_cut_off(tmp_path: Pat
     async with Crons(state_backend=MemoryStateBackend()) as crons:
         crons.cron("0 0 1 1 *", name="job", run_in="process", kwargs={"file": str(file)})(process_jobs.leaves_a_child)
         running = asyncio.create_task(crons.run_job("job"))
-        pid = await until_async(lambda: file.exists() and file.read_text())
+        await until_async(lambda: file.exists() and file.read_text() != "")
+        pid = file.read_text()
         (begun,) = await runs_of(crons, "job")
         assert await crons.cancel_run(begun.id)
         assert (await running).status == "cancelled"

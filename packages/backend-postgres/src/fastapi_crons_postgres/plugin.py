@@ -32,7 +32,9 @@ def state_backends() -> Mapping[str, StateBackendSpec]:
 @hookimpl
 def lock_backends() -> Mapping[str, LockBackendSpec]:
     return {
-        "postgres": LockBackendSpec("fastapi_crons_postgres.lock:PostgresLockBackend", _lock, _settings, _PREFERENCE, _wanted)
+        "postgres": LockBackendSpec(
+            "fastapi_crons_postgres.lock:PostgresLockBackend", _lock, _settings, _PREFERENCE, _wanted
+        )
     }
 
 
