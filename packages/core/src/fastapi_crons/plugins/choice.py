@@ -34,7 +34,9 @@ _PLATFORMS = {
 
 
 #: How to get a lock that several hosts share.
-_FOR_FLEETS = "pip install fastapi-crons-redis-lock, and set CRON_REDIS_URL; or pip install fastapi-crons-postgres, and set CRON_POSTGRES_URL"
+_FOR_FLEETS = (
+    "pip install fastapi-crons-redis-lock, and set CRON_REDIS_URL; or fastapi-crons-postgres, and CRON_POSTGRES_URL"
+)
 
 
 def choose_backends(
