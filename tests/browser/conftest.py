@@ -50,14 +50,16 @@ class Site(NamedTuple):
 
 
 @contextmanager
-def serving(folder: Path, *options: str, app: str = "tests.browser.app:app", **environment: str) -> Iterator[Server]:
+def serving(
+    folder: Path, *options: str, app: str = "tests.browser.app:app", port: int = 0, **environment: str
+) -> Iterator[Server]:
     """A server in a folder, which ends with the block."""
     before = {name: os.environ.get(name) for name in ("PYTHONPATH", *environment)}
     here = Path.cwd()
     os.environ.update({"PYTHONPATH": str(ROOT), **environment})
     os.chdir(folder)
     try:
-        server = Server(*options, app=app)
+        server = Server(*options, app=app, port=port)
     finally:
         os.chdir(here)
         for name, value in before.items():

@@ -28,6 +28,8 @@ class Watched:
         self.watches = True
         self.expected: tuple[int, ...] = ()
         """Statuses that answers may have besides those of success."""
+        self.may_be_lost = False
+        """Whether its server may be gone for a while: htmx says on the console that it got no answer."""
         page.on("console", self._note)
         page.on("pageerror", lambda error: self._complain(f"script: {error}"))
         page.on("response", self._check)
@@ -48,7 +50,8 @@ class Watched:
 
     def _note(self, message: ConsoleMessage) -> None:
         # The browser says of each refused answer that it failed; which ones are all right is checked where they arrive.
-        if "Failed to load resource" not in message.text:
+        of_lost = self.may_be_lost and message.text.startswith("htmx: htmx:")
+        if "Failed to load resource" not in message.text and not of_lost:
             self._complain(f"{message.type}: {message.text}")
 
     def _check(self, response: Response) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from importlib.resources import files
+
 from fastapi import FastAPI
 from httpx2 import ASGITransport, AsyncClient
 
 from fastapi_crons import Crons, get_cron_router
 from fastapi_crons.state import MemoryStateBackend, SQLiteStateBackend
 from fastapi_crons.testing import VirtualClock
+from fastapi_crons_cli.main import app as command_line
 from tests.conftest import MakeCrons
 from tests.integration.api.client import STRANGER
 from tests.integration.dashboard.browsing import Dashboard
@@ -91,7 +95,19 @@ async def test_strangers_are_not_shown_where_records_are_damaged(make_crons: Mak
     async with Dashboard(crons) as pages:
         assert "run 7 in /srv/crons.db" in (await pages.get("/instances")).text
     async with Dashboard(crons, stranger=True) as pages:
-        assert "/srv/crons.db" not in (await pages.get("/instances")).text
+        page = await pages.get("/instances")
+    assert "damaged records are skipped" in page.text
+    assert "/srv/crons.db" not in page.text
+
+
+def test_commands_that_pages_name_exist() -> None:
+    named = {
+        command
+        for template in files("fastapi_crons_dashboard").joinpath("templates").iterdir()
+        for command in re.findall(r"fastapi-crons ([a-z-]+)", template.read_text())
+    }
+    assert named <= {command.name for command in command_line.registered_commands}
+    assert named
 
 
 async def test_where_no_instance_runs_jobs_it_says_what_to_start(make_crons: MakeCrons) -> None:

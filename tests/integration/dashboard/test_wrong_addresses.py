@@ -60,3 +60,16 @@ async def test_a_slash_too_many_leads_to_the_page(crons: Crons, pages: Dashboard
         answer = await pages.ask("GET", where)
         assert (answer.status_code, answer.headers["location"]) == (303, f"{HOME}{to}")
     assert "There is no page 'nope'" in (await pages.get("/nope", 404)).text
+
+
+async def test_while_the_scheduler_is_not_running_pages_say_so_to_people_and_ask_again(
+    crons: Crons, pages: Dashboard
+) -> None:
+    crons.cron("0 * * * *", name="job")(nothing)
+    await crons.start()
+    await crons.stop()
+    page = await pages.get("", 503)
+    assert "The scheduler of this process is not running: it has stopped, or has not started yet" in page.text
+    assert [main["hx-get"] for main in page.all("main")] == [HOME]
+    refused = await pages.post(path("job", "pause"))
+    assert (refused.status_code, "crons.start()" in refused.text) == (409, False)

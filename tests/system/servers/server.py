@@ -15,11 +15,12 @@ from typing import Any
 
 
 class Server:
-    """`uvicorn app:app` in the current folder. Its output goes to `server.log`."""
+    """`uvicorn app:app` in the current folder, on a free port or on this one. Its output goes to `server.log`."""
 
-    def __init__(self, *options: str, app: str = "app:app") -> None:
+    def __init__(self, *options: str, app: str = "app:app", port: int = 0) -> None:
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, "-m", "uvicorn", app, "--port", str(self.port), *options]

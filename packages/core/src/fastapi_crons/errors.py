@@ -19,6 +19,7 @@
     ├── MissingDistributionError (ImportError)  a class of a distribution that is not installed
     ├── MovedNameError (ImportError)          a name of fastapi-crons 2.x that has moved or gone
     ├── TooManyListenersError                 no further event stream is allowed
+    ├── NotRunningError                       the scheduler has not started, or has stopped
     └── StoreError                            a state or lock store
         ├── StoreUnavailableError             it does not answer now; trying again makes sense
         └── StoreUnusableError                it answers, but can't be used as it is
@@ -138,3 +139,7 @@ class SkipRun(Exception):  # noqa: N818 - a signal, not an error
 
 class TooManyListenersError(CronsError):
     """There are as many event streams as `CRON_MAX_EVENT_STREAMS` allows."""
+
+
+class NotRunningError(CronsError):
+    """The scheduler is not running, because it has not started or has stopped; the message says what that keeps from."""

@@ -72,7 +72,7 @@ class Stores(Part):
             yield Finding("the lock store does not answer, nothing is started", failure=True, cause=self._locks.fault)
         damaged = sorted({*self._locks.backend.damaged(), *self._state.damaged()})
         if damaged:
-            yield Finding(f"damaged records are skipped: {listed(damaged)}")
+            yield Finding("damaged records are skipped", cause=listed(damaged))
 
     async def _close(self, timeout: float) -> None:
         await asyncio.gather(self._close_state(timeout), self._locks.close(timeout))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fastapi_crons.engine.backfills import Backfill, BackfillPlan, Backfills, Span
-from fastapi_crons.errors import CronsError, RunEndedError
+from fastapi_crons.errors import NotRunningError, RunEndedError
 from fastapi_crons.run import Run
 from fastapi_crons.scheduler.crons import Crons
 from fastapi_crons.state.backfills import BackfillRecord
@@ -48,7 +48,9 @@ class ManagedBackfills:
     def _engine(self, action: str, *, to_change: bool = False) -> Backfills:
         engine = self._crons.engine
         if engine is None:
-            raise CronsError(f"can't {action}: the scheduler has not started; await crons.start() first")
+            raise NotRunningError(
+                f"can't {action}: the scheduler is not running; it runs between crons.start() and crons.stop()"
+            )
         if to_change:
             engine.requests_for(action)
         return engine.backfills

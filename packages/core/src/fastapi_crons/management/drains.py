@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fastapi_crons._util.text import printable
 from fastapi_crons.engine.drain import RunLeft, run_left
-from fastapi_crons.errors import CronsError, DrainError, UnknownInstanceError
+from fastapi_crons.errors import DrainError, NotRunningError, UnknownInstanceError
 from fastapi_crons.locking.base import LiveInstance
 from fastapi_crons.run import Run
 from fastapi_crons.scheduler.crons import Crons
@@ -145,7 +145,9 @@ class Drains:
 
     def _engine(self) -> Engine:
         if self._crons.engine is None:
-            raise CronsError("can't drain an instance: the scheduler has not started; await crons.start() first")
+            raise NotRunningError(
+                "can't drain an instance: the scheduler is not running; it runs between crons.start() and crons.stop()"
+            )
         return self._crons.engine
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from fastapi_crons.engine.events import Published
 from fastapi_crons.engine.health import Health
 from fastapi_crons.engine.log_feed import LogEvent
-from fastapi_crons.errors import CronsError, RunEndedError
+from fastapi_crons.errors import NotRunningError, RunEndedError
 from fastapi_crons.job import CronJob, ManualRun
 from fastapi_crons.locking.base import KnownJob, LiveInstance, Pause
 from fastapi_crons.management.backfills import ManagedBackfills
@@ -31,8 +30,6 @@ from fastapi_crons.management.views import (
     JobFilter,
     JobView,
     SchedulerView,
-    health_of_others,
-    locking_in_words,
     next_ticks,
 )
 from fastapi_crons.run import MissedTicks, Run, RunStatus
@@ -51,7 +48,7 @@ class Management:
     """Questions and requests to a scheduler that has started, in whatever role.
 
     Raises `UnknownJobError` and `UnknownRunError` for names and ids that don't exist, `StoreUnavailableError` where a store
-    does not answer, and `CronsError` for a scheduler that has not started.
+    does not answer, and `NotRunningError` for a scheduler that is not running.
     """
 
     def __init__(self, crons: Crons) -> None:
@@ -303,23 +300,12 @@ class Management:
         return await Planning(self._engine(), self.crons.config).deploy(self.crons.get_jobs(), hours)
 
     async def scheduler(self) -> SchedulerView:
-        engine, config = self._engine(), self.crons.config
         views, instances = await asyncio.gather(self.jobs(), self.instances())
-        lock = engine.locks.backend
-        return SchedulerView(
-            instance_id=None if engine.role == "observer" else engine.instance.id,
-            health=self.health() if engine.role == "scheduler" else health_of_others(instances),
-            version=engine.instance.version,
-            namespace=config.namespace,
-            timezone=config.timezone,
-            state_backend=type(engine.state).__name__,
-            lock_backend=type(lock).__name__,
-            locking=locking_in_words(lock),
-            instances=instances,
-            statuses=dict(Counter(view.status for view in views)),
-            jobs=len(views),
-            paused=sum(view.pause is not None for view in views),
-        )
+        return SchedulerView.of(self._engine(), self.crons.config, instances, views)
+
+    def scheduler_without_stores(self) -> SchedulerView:
+        """What this process knows of itself while a store does not answer: no instances, and no jobs."""
+        return SchedulerView.of(self._engine(), self.crons.config, [], [])
 
     def health(self) -> Health:
         """Whether the scheduler does its work. Asks no store, and works before the start, too."""
@@ -394,7 +380,9 @@ class Management:
     def _engine(self, action: str = "read the stores") -> Engine:
         engine = self.crons.engine
         if engine is None:
-            raise CronsError(f"can't {action}: the scheduler has not started; await crons.start() first")
+            raise NotRunningError(
+                f"can't {action}: the scheduler is not running; it runs between crons.start() and crons.stop()"
+            )
         return engine
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.engine.health import Health
@@ -15,6 +16,10 @@ from fastapi_crons.run import RunStatus
 from fastapi_crons.schedule.base import Schedule, ZonedSchedule
 from fastapi_crons.schedule.due import tick_source
 from fastapi_crons.state.base import JobState
+
+if TYPE_CHECKING:
+    from fastapi_crons.config import CronConfig
+    from fastapi_crons.engine.engine import Engine
 
 JobStatus = RunStatus | Literal["pending"]
 #: What a listing can be restricted to.
@@ -95,6 +100,26 @@ class SchedulerView:
     """How many jobs have which status."""
     jobs: int
     paused: int
+
+    @classmethod
+    def of(
+        cls, engine: Engine, config: CronConfig, instances: list[LiveInstance], views: Sequence[JobView]
+    ) -> SchedulerView:
+        lock = engine.locks.backend
+        return cls(
+            instance_id=None if engine.role == "observer" else engine.instance.id,
+            health=engine.health() if engine.role == "scheduler" else health_of_others(instances),
+            version=engine.instance.version,
+            namespace=config.namespace,
+            timezone=config.timezone,
+            state_backend=type(engine.state).__name__,
+            lock_backend=type(lock).__name__,
+            locking=locking_in_words(lock),
+            instances=instances,
+            statuses=dict(Counter(view.status for view in views)),
+            jobs=len(views),
+            paused=sum(view.pause is not None for view in views),
+        )
 
 
 def next_ticks(jobs: Iterable[CronJob], now: int) -> dict[Schedule, int | None]:

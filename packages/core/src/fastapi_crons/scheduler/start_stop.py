@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fastapi_crons.clock import root_task
-from fastapi_crons.errors import CronsError
+from fastapi_crons.errors import CronsError, NotRunningError
 
 if TYPE_CHECKING:
     from fastapi_crons.engine.engine import Engine, Role
@@ -50,7 +50,9 @@ class StartStop:
         """The running engine. Raises `CronsError`, naming the action, where there is none or it is on another event loop."""
         engine = self.engine
         if engine is None:
-            raise CronsError(f"can't {action}: the scheduler has not started; await crons.start() first")
+            raise NotRunningError(
+                f"can't {action}: the scheduler is not running; it runs between crons.start() and crons.stop()"
+            )
         self._check_loop(engine, "used")
         return engine
 

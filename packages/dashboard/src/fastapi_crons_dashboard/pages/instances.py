@@ -10,10 +10,10 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.datastructures import ImmutableMultiDict
 
 from fastapi_crons.api import form
-from fastapi_crons.errors import InvalidArgumentError
+from fastapi_crons.errors import InvalidArgumentError, StoreError
 from fastapi_crons.locking import LiveInstance
 from fastapi_crons.management import DrainView, RunLeft, SchedulerView, settings_of
-from fastapi_crons_dashboard.serving.page import Pages, Showing
+from fastapi_crons_dashboard.serving.page import Pages, Showing, words_of
 
 #: How many runs are listed of an instance, and how many instances of a fleet.
 _MOST_RUNS, _MOST_INSTANCES = 10, 200
@@ -39,14 +39,19 @@ def add_to(pages: Pages) -> None:
     @pages.get("/instances", "instances")
     async def instances(shown: Showing) -> HTMLResponse:
         management = shown.management
-        view = await management.scheduler()
-        living = view.instances[:_MOST_INSTANCES]
-        looked = await management.drains.look([each.instance.owner for each in living])
+        try:
+            view = await management.scheduler()
+            living = view.instances[:_MOST_INSTANCES]
+            looked = await management.drains.look([each.instance.owner for each in living])
+            lost = None
+        except StoreError as error:
+            view, living, looked, lost = management.scheduler_without_stores(), [], [], words_of(error)
         groups = _groups(living)
         return shown.page(
             "instances.html",
             live=True,
             view=view,
+            lost=lost,
             instances=_shown(view, living, looked, groups),
             others=len(view.instances) - len(living),
             groups=sorted(set(groups.values())),

@@ -20,6 +20,7 @@ from fastapi_crons.clock import UTC
 from fastapi_crons.errors import (
     CronsError,
     InvalidArgumentError,
+    NotRunningError,
     StoreError,
     UnknownInstanceError,
     UnknownJobError,
@@ -137,7 +138,9 @@ def status_of(error: CronsError, request: Request) -> int:
 
 
 def words_of(error: CronsError) -> str:
-    """What is said of an error. Those of stores may have addresses in them."""
+    """What is said of an error to people at a browser. Those of stores may have addresses in them."""
+    if isinstance(error, NotRunningError):
+        return "the scheduler of this process is not running: it has stopped, or has not started yet"
     return "the store does not answer; the log says why" if isinstance(error, StoreError) else str(error)
 
 
@@ -159,6 +162,10 @@ def _problem(
         # Where it is the query that makes no sense.
         "plain": links.to(links.page, **request.path_params) if reads and status == 422 else None,
         "refused": not reads,
+        "problem": True,
+        # What may be gone in a moment is asked for until it is.
+        "live": reads and status == 503,
+        "pace": 1,
     }
     return HTMLResponse(render("problem.html", values), status, headers)
 

@@ -45,7 +45,7 @@ function inZone(date, zone) {
 }
 
 function freshen() {
-  const now = Date.now() + ahead;
+  const now = Number(root.dataset.lost ?? Date.now()) + ahead;
   for (const time of document.querySelectorAll("time:not(.exact)")) {
     const text = relative(Date.parse(time.dateTime), now);
     if (time.textContent !== text) time.textContent = text;
@@ -140,19 +140,71 @@ function keepEnd() {
   new MutationObserver(() => { showZone(); if (follows) log.scrollTop = log.scrollHeight; }).observe(log, { childList: true });
 }
 
-// A page is loaded anew when something has happened: at once, or when it has rested as long as the server said.
-let loaded = performance.now();
-let waiting;
-function refreshSoon() {
-  const { pace } = content.dataset; // none on a page that does not change any more
-  if (!pace || waiting) return;
-  waiting = setTimeout(() => {
-    waiting = undefined;
-    loaded = performance.now();
-    content.dispatchEvent(new Event("refresh"));
-  }, Math.max(0, loaded + pace * 1000 - performance.now()));
+// A page is loaded anew after something has happened, and every few seconds: never before it has rested as long as the
+// server said. Where no answer comes it keeps what it shows, says since when that is, and asks again.
+const EVERY = 10_000, AGAIN = 2_000, PATIENCE = 10_000;
+const lost = document.getElementById("lost");
+let asked = performance.now();
+let answered = Date.now();
+let failures = 0;
+let timer;
+function refreshAfter(rest) {
+  clearTimeout(timer);
+  if (content.dataset.pace) timer = setTimeout(refresh, Math.max(0, asked + rest - performance.now()));
 }
-for (const kind of ["run", "missed"]) document.getElementById("live")?.addEventListener(kind, refreshSoon);
+function refreshSoon() { refreshAfter(failures ? AGAIN : content.dataset.pace * 1000); }
+function refresh() {
+  if (document.hidden) return;
+  asked = performance.now();
+  timer = setTimeout(sayLost, PATIENCE);
+  content.dispatchEvent(new Event("refresh"));
+}
+function wasAnswered() {
+  failures = 0;
+  answered = Date.now();
+  lost.replaceChildren();
+  delete root.dataset.lost;
+  refreshAfter(Math.max(EVERY, content.dataset.pace * 1000));
+}
+function wasNotAnswered(why) {
+  failures += 1;
+  if (failures > 1) sayLost(why); // a server that is started anew is back before that
+  refreshAfter(AGAIN);
+}
+function sayLost(why) {
+  if ("problem" in content.dataset) return; // it says itself what is wrong
+  const zone = stored("zone") === "UTC" ? "UTC" : undefined;
+  const [now, then] = [Date.now(), answered].map((instant) => inZone(new Date(instant + ahead), zone));
+  const since = then.slice(0, 10) === now.slice(0, 10) ? then.slice(11) : then;
+  const text = why ? `${why}. What is shown is from ${since}.` : `No answer since ${since}. What is shown is from then.`;
+  root.dataset.lost = answered;
+  if (lost.textContent === text) return;
+  const notice = document.createElement("p");
+  notice.className = "notice held";
+  notice.textContent = text;
+  lost.replaceChildren(notice);
+}
+// Only an answer that is a page of ours takes the place of the page.
+document.addEventListener("htmx:after:request", (event) => {
+  const { sourceElement, response, text } = event.detail.ctx;
+  if (sourceElement !== content) return;
+  if (response.status < 400 && text.includes('id="content"')) return;
+  event.preventDefault();
+  const page = new DOMParser().parseFromString(text, "text/html");
+  wasNotAnswered(page.querySelector("[data-problem] .detail")?.textContent.replace(/\.$/, ""));
+});
+document.addEventListener("htmx:error", ({ detail }) => {
+  const source = detail.ctx?.sourceElement;
+  if (source === content) wasNotAnswered();
+  else if (source?.closest("form[method=post]")) sayLost();
+});
+const live = document.getElementById("live");
+for (const kind of ["run", "missed"]) live?.addEventListener(kind, refreshSoon);
+// The stream ends with the server; what happened before it is back is not in it.
+for (const when of ["before", "after"]) {
+  live?.addEventListener(`htmx:sse:${when}:connection`, ({ detail }) => { if (detail.connection.attempt) refreshSoon(); });
+}
+document.addEventListener("visibilitychange", refreshSoon);
 
 function all() { freshen(); showZone(); showAxis(); showButtons(); }
 
@@ -162,15 +214,17 @@ wireZone();
 forgetSaid();
 keepEnd();
 all();
+refreshAfter(Math.max(EVERY, content.dataset.pace * 1000));
 setInterval(freshen, 1000);
 let wasWithin = false;
 document.addEventListener("htmx:before:swap", () => {
   wasWithin = document.activeElement !== document.body;
 });
 document.addEventListener("htmx:after:swap", (event) => {
+  const { sourceElement: source, target, response } = event.detail?.ctx ?? {};
+  if (target === content && response?.status < 400) wasAnswered();
   all();
   // A form that was sent, and not refused, begins anew: its note is not for the next change.
-  const { sourceElement: source, response } = event.detail?.ctx ?? {};
   const form = source?.closest?.("form[method=post]");
   if (form && response?.status < 400) form.reset();
   // What had the focus may be gone: go on from the content, not from the top of the page.
