@@ -193,7 +193,7 @@ def test_why_says_what_became_of_an_instant(fastapi_crons: Cli, project: Path) -
     ran = fastapi_crons("why", "backup_database", "2026-03-01T02:00:00Z")
     assert ran.exit_code == 0
     assert re.search(
-        r"^It was run by worker-1, from 2026-03-01 02:00:00 UTC on \(run [0-9a-f-]{36}\), and completed after \S+ s\.$",
+        r"^It started at 2026-03-01 02:00:00 UTC on worker-1 \(run [0-9a-f-]{36}\), and completed after \S+ s\.$",
         ran.stdout,
         re.MULTILINE,
     )

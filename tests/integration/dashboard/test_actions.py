@@ -52,8 +52,11 @@ async def test_a_run_is_started_with_its_note_and_shown(crons: Crons, pages: Das
     (run,) = await Management(crons).runs(ODD)
     assert (run.note, run.trigger, run.status) == ("after the repair", "api", "running")
     assert f"Run {run.id[-8:]} running" in page.text
-    refused = await pages.post(path(ODD, "run"))
-    assert "is already running" in Page(refused, 409).text
+    refused = Page(await pages.post(path(ODD, "run"), form="1"), 409)
+    assert f"is already running (run {run.id}); the box “Force” on its page runs it anyway." in refused.text
+    assert run.id in (await pages.get(refused.link("The run that is in the way"))).text
+    without_form = Page(await pages.post(path(ODD, "run")), 409)
+    assert without_form.link("The run that is in the way") == refused.link("The run that is in the way")
     forced = await pages.send(path(ODD, "run"), force="1")
     assert "Forced beside" in forced.text
     ends.set()

@@ -145,3 +145,10 @@ async def test_without_a_token_there_is_nothing_to_sign_in_to(make_crons: MakeCr
         assert (await browser.get("/login")).headers["location"] == "/api/dashboard"
         assert "Sign out" not in (await browser.get("/plan")).text
         assert (await sign_in(browser)).status_code == 404
+
+
+async def test_a_form_of_another_site_is_told_so_and_not_about_headers(browser: AsyncClient) -> None:
+    await sign_in(browser)
+    page = Page(await browser.post("/jobs/job/pause", data={}, headers={"Sec-Fetch-Site": "cross-site"}), 401)
+    assert "Refused: Nothing was done: you are not signed in, or the form was on a page of another site" in page.text
+    assert "Bearer" not in page.text

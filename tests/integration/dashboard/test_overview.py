@@ -100,6 +100,7 @@ async def test_jobs_are_found_by_a_part_of_their_name_by_tag_and_by_state(crons:
     crons.cron("0 0 1 1 *", name="report")(nothing)
     await crons.start()
     assert [row[1] for row in (await pages.get("?q=back")).rows] == ["Backup a/b & c"]
+    assert [row[1] for row in (await pages.get("?q=B+%26+c")).rows] == ["Backup a/b & c"]
     page = await pages.get("")
     assert [row[1] for row in (await pages.get(page.href("tag="))).rows] == ["Backup a/b & c"]
     nothing_found = await pages.get("?q=nope&state=failing")

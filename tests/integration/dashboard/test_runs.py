@@ -20,10 +20,10 @@ async def test_what_did_not_succeed_and_did_not_run(crons: Crons, dashboard: Asy
     crons.cron("*/20 * * * *", name="fine")(nothing)
     await crons.start()
     page = Page(await dashboard.get("/runs"))
-    assert "No run of this time is like that" in page.text
+    assert "Nothing ran in this time. Look further back, or at what is due" in page.text
     assert "None of this time is on record" in page.text
-    everything = Page(await dashboard.get(page.link("Show all runs").removeprefix("/api/dashboard")))
-    assert "Nothing ran in this time. Look further back, or at what is due" in everything.text
+    page = Page(await dashboard.get("/runs?status=failed"))
+    assert "No run of this time is like that" in page.text
     await clock.advance(crons, minutes=31)
     everything = Page(await dashboard.get(page.link("Show all runs").removeprefix("/api/dashboard")))
     assert {row[0] for row in everything.rows if len(row) > 7} == {"failed", "completed"}
@@ -64,3 +64,20 @@ async def test_by_status_time_and_tag_page_by_page(crons: Crons, dashboard: Asyn
 async def test_without_jobs_it_says_what_to_do(crons: Crons, dashboard: AsyncClient) -> None:
     await crons.start()
     assert "No jobs yet. Write @crons.cron" in Page(await dashboard.get("/runs")).text
+
+
+async def test_where_nothing_failed_all_runs_are_shown(
+    crons: Crons, dashboard: AsyncClient, clock: VirtualClock
+) -> None:
+    crons.cron("* * * * *", name="fine")(nothing)
+    await crons.start()
+    await clock.advance(crons, minutes=60)
+    page = Page(await dashboard.get("/runs"))
+    assert "What ran Nothing failed since yesterday, this time: these are all runs." in page.text
+    assert [row[0] for row in page.rows] == ["completed"] * 50
+    older = Page(await dashboard.get(page.link("Older →").removeprefix("/api/dashboard")))
+    assert [row[0] for row in older.rows] == ["completed"] * 10
+    crons.cron("* * * * *", name="bad")(fail)
+    await clock.advance(crons, minutes=1)
+    page = Page(await dashboard.get("/runs"))
+    assert [(row[0], row[1]) for row in page.rows] == [("failed", "bad")]

@@ -29,7 +29,7 @@ async def test_a_tick_that_ran_is_told_with_its_run_and_its_neighbours(
     await clock.advance(crons, hours=2, minutes=5)
     page = await why(dashboard, ODD, "2026-03-01T01:00")
     assert f"What became of {ODD} at 2026-03-01 01:00:00 UTC ?" in page.text
-    assert "It was run by worker-001, from 2026-03-01 01:00:00 UTC" in page.text
+    assert "It started at 2026-03-01 01:00:00 UTC on worker-001" in page.text
     (first, _) = await runs_of(crons, ODD)
     assert page.link(first.id[-8:]).endswith(f"/jobs/{quote(ODD, safe='')}/runs/{first.id}")
     assert "The tick before : 2026-03-01 00:00:00 UTC" in page.text
@@ -140,7 +140,7 @@ async def test_what_can_not_be_an_instant_or_a_job_is_refused(crons: Crons, dash
     await crons.start()
     for wrong in ("<script>", "2026-13-01", "12345", "0001-01-01T00:00", "x" * 61):
         refused = await dashboard.get(f"/jobs/job/why?at={quote(wrong)}")
-        assert Page(refused, 422).text
+        assert "Not understood At" in Page(refused, 422).text
         assert "<script>" not in refused.text
     assert "nope" in Page(await dashboard.get("/jobs/nope/why"), 404).text
 

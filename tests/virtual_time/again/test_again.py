@@ -45,7 +45,7 @@ async def test_the_run_has_the_tick_as_its_own_and_moves_no_last_handled_one(
     fate = await why(crons, "01:00:00")
     assert fate.fate == "ran"
     assert [each.status for each in fate.runs] == ["failed", "completed"]
-    assert "It was run by worker-1, from 2026-03-01 01:00:00 UTC on" in fate.text
+    assert "It started at 2026-03-01 01:00:00 UTC on worker-1" in fate.text
     assert (
         "ConnectionError. It was run again at 2026-03-01 02:10:00 UTC, asked for by ops (the other side was down), by worker-1 "
         f"(run {run.id}), and completed after 0 s."

@@ -45,7 +45,7 @@ async def test_a_tick_that_ran(clock: VirtualClock, make_crons: MakeCrons) -> No
     await clock.advance(crons, minutes=6)
     fate = await why(crons, "00:05:00")
     assert fate.fate == "ran"
-    assert f"It was run by worker-1, from 2026-03-01 00:05:00 UTC on (run {fate.runs[0].id})" in fate.text
+    assert f"It started at 2026-03-01 00:05:00 UTC on worker-1 (run {fate.runs[0].id})" in fate.text
     assert fate.text.endswith("and completed after 2.5 s.")
     assert fate.next is not None
     assert fate.next.minute == 10

@@ -48,8 +48,8 @@ def test_a_run_that_was_cut_off_and_the_one_that_took_its_place() -> None:
     assert fate.fate == "ran"
     assert fate.text == (
         f"Run {first.id} by worker-1, attempt 1, was cut off: its process died, or lost its lease, before "
-        f"2026-03-01 01:00:10 UTC. It was run again by worker-2, from "
-        f"2026-03-01 01:00:11 UTC on (run {again.id}, attempt 2), and completed after 1 s."
+        f"2026-03-01 01:00:10 UTC. It started again at "
+        f"2026-03-01 01:00:11 UTC on worker-2 (run {again.id}, attempt 2), and completed after 1 s."
     )
 
 

@@ -65,6 +65,11 @@ class RunEndedError(CronsError):
 class JobLockedError(CronsError):
     """A manual run was refused because the job is running and `force` was not given."""
 
+    def __init__(self, message: str, run_id: str | None = None) -> None:
+        super().__init__(message)
+        #: The run that is in the way, where that is known.
+        self.run_id = run_id
+
 
 class TickRefusedError(CronsError):
     """A tick was not run again, because it ran already, is no tick of the job, or has yet to be run.

@@ -335,9 +335,7 @@ class TickModel(BaseModel):
     fate: Fate = Field(description="What happened, in a word")
     explanation: str = Field(
         description="A sentence or two; without error texts and notes for clients that are not shown details",
-        examples=[
-            "It was run by worker-001, from 2026-03-01 12:00:00 UTC on (run 019ca8c1-…), and completed after 2.3 s."
-        ],
+        examples=["It started at 2026-03-01 12:00:00 UTC on worker-001 (run 019ca8c1-…), and completed after 2.3 s."],
     )
     runs: list[RunModel] = Field(description="Its runs, oldest first")
     missed: MissedModel | None = Field(description="The record of it as a missed tick")

@@ -211,7 +211,8 @@ class Requests(Part):
             ) from error
         if result.outcome == "busy":
             advice = "force=True runs it anyway" if run.tick_ts is None else "ask again when it has ended"
-            raise JobLockedError(f"job {name!r} is already running (run {printable(result.holder or '')}); {advice}")
+            message = f"job {name!r} is already running (run {printable(result.holder or '')}); {advice}"
+            raise JobLockedError(message, result.holder)
         if result.outcome == "not_in_force":
             raise NotInForceError(
                 f"can't run job {name!r} here: a running instance has since registered another definition than "

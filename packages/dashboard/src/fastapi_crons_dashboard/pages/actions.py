@@ -13,9 +13,10 @@ from starlette.datastructures import ImmutableMultiDict
 from fastapi_crons.api import form, local_path
 from fastapi_crons.errors import CronsError, InvalidArgumentError
 from fastapi_crons.job import CronJob, ManualRun
-from fastapi_crons_dashboard.serving.page import Showing, Shown, status_of, words_of
+from fastapi_crons_dashboard.serving.page import Showing, Shown, run_in_the_way, status_of, words_of
 from fastapi_crons_dashboard.words import said
 from fastapi_crons_dashboard.words.arguments import arguments_of, given_arguments
+from fastapi_crons_dashboard.words.refusals import on_a_page, sentence
 
 if TYPE_CHECKING:
     from fastapi_crons_dashboard.serving.page import Pages
@@ -76,7 +77,8 @@ def _form_again(shown: Shown, job: CronJob, fields: ImmutableMultiDict[str, str]
         job=job,
         arguments=arguments_of(job),
         typed=fields,
-        refused=words_of(error),
+        refused=sentence(words_of(error)),
+        other_run=run_in_the_way(error, shown.request),
     )
 
 
@@ -117,7 +119,7 @@ async def _to_many(shown: Shown, fields: ImmutableMultiDict[str, str]) -> tuple[
         try:
             await calls[fields["do"]](name)
         except CronsError as error:
-            refused.append(f"{name}: {error}")
+            refused.append(f"{name}: {on_a_page(str(error))}")
     if refused:
         done = len(names) - len(refused)
         raise ChangesRefusedError(

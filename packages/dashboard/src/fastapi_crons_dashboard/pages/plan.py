@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi_crons.api import PlanModel
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.management import MAX_HOURS, Limited, Patience, Plan, PlannedJob
+from fastapi_crons_dashboard.pages.table import has_text
 from fastapi_crons_dashboard.serving.page import Pages, Showing, Shown
 from fastapi_crons_dashboard.svg.hours import histogram
 from fastapi_crons_dashboard.words.times import duration, iso
@@ -49,12 +50,7 @@ class Wanted:
 
     def jobs(self, plan: Plan) -> list[PlannedJob]:
         """Those with the text in their name or tags."""
-        text = self.q.strip().casefold()
-        return [
-            planned
-            for planned in plan.jobs
-            if not text or any(text in each.casefold() for each in (planned.job.name, *planned.job.tags))
-        ]
+        return [planned for planned in plan.jobs if has_text(planned.job, self.q)]
 
 
 Wanting = Annotated[Wanted, Depends()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 from fastapi import Depends, Query
@@ -25,26 +26,29 @@ _STATUSES = (
 )
 
 
+Status = Literal["", "failed", "running", "completed", "cancelled"]
+"""Which runs; `failed` stands for all ways in which a run does not succeed, and the empty one for all runs."""
+
+
 class Wanted:
-    """Which runs are wanted. `failed` stands for all ways in which a run does not succeed."""
+    """Which runs are wanted: where it is not said, those that failed, or else all."""
 
     def __init__(
         self,
-        status: Literal["", "any", "failed", "running", "completed", "cancelled"] = "failed",
+        status: Status | Literal["any"] | None = None,
         hours: Annotated[int, Query(ge=1, le=8_784)] = 24,
         tag: Annotated[str, Query(max_length=1000)] = "",
         before: Before = None,
         missed_before: Before = None,
     ) -> None:
-        self.status: Literal["", "failed", "running", "completed", "cancelled"] = "" if status == "any" else status
+        self.status: Status = "failed" if status is None else "" if status == "any" else status
+        self.is_open = status is None and before is None
         self.hours, self.tag = hours, tag
         self.before, self.missed_before = before, missed_before
 
-    @property
-    def statuses(self) -> tuple[RunStatus, ...]:
-        if self.status == "failed":
-            return FAILED
-        return (self.status,) if self.status else ()
+    def runs(self, jobs: Collection[str] | None, status: Status, since: float) -> RunQuery:
+        statuses: tuple[RunStatus, ...] = FAILED if status == "failed" else (status,) if status else ()
+        return RunQuery(jobs, statuses, since, before=self.before, limit=RUNS + 1)
 
 
 def add_to(pages: Pages) -> None:
@@ -53,15 +57,20 @@ def add_to(pages: Pages) -> None:
         asked = shown.management
         jobs = asked.names_of((), (wanted.tag,) if wanted.tag else ())
         since = shown.now.timestamp() - wanted.hours * 3_600
+        status = wanted.status
         found, missed = await asyncio.gather(
-            asked.find_runs(RunQuery(jobs, wanted.statuses, since, before=wanted.before, limit=RUNS + 1)),
+            asked.find_runs(wanted.runs(jobs, status, since)),
             asked.find_missed(MissedQuery(jobs, since, before=wanted.missed_before, limit=MISSED + 1)),
         )
+        nothing_failed = wanted.is_open and not found
+        if nothing_failed:
+            status, found = "", await asked.find_runs(wanted.runs(jobs, "", since))
         return shown.page(
             "runs.html",
             live=True,
             wanted=wanted,
-            heading="Runs that did not succeed" if wanted.status == "failed" else "What ran",
+            of_status=status,
+            nothing_failed=nothing_failed,
             spans=_SPANS if wanted.hours in dict(_SPANS) else (*_SPANS, (wanted.hours, f"{wanted.hours:,} hours ago")),
             jobs=len(asked.crons.get_jobs()),
             statuses=_STATUSES,

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Literal, NamedTuple
 
+from fastapi_crons.job import CronJob
 from fastapi_crons.management import JobView
 from fastapi_crons.run import Run
 from fastapi_crons_dashboard.svg.strip import Strip
@@ -91,13 +92,18 @@ def by_name(name: str) -> tuple[str, str]:
     return name.casefold(), name
 
 
+def has_text(job: CronJob, text: str) -> bool:
+    """Whether a job's name, or one of its tags, has a text in it; in any case where the text is empty."""
+    wanted = text.strip().casefold()
+    return any(wanted in each.casefold() for each in (job.name, *job.tags))
+
+
 def find(rows: Sequence[JobRow], wanted: Wanted) -> Found:
     """The page of the jobs that are wanted; the last one where there is no such page."""
-    text = wanted.text.casefold().strip()
     chosen = [
         row
         for row in rows
-        if (not text or text in row.name.casefold())
+        if has_text(row.view.job, wanted.text)
         and (not wanted.tag or wanted.tag in row.view.job.tags)
         and (wanted.state is None or wanted.state in row.states)
     ]

@@ -13,7 +13,7 @@ from fastapi_crons.locking import KnownJob
 from fastapi_crons.management import JobStats, JobView, Management
 from fastapi_crons.run import MissedTicks, Run, RunStatus
 from fastapi_crons.state import MissedQuery, RunQuery
-from fastapi_crons_dashboard.pages.table import by_name
+from fastapi_crons_dashboard.pages.table import by_name, has_text
 from fastapi_crons_dashboard.serving.links import Links
 from fastapi_crons_dashboard.serving.page import Pages, Showing
 from fastapi_crons_dashboard.svg.axis import labels
@@ -87,7 +87,7 @@ def add_to(pages: Pages) -> None:
         given = read_instant(at, zone) if at.strip() else Given(shown.now)
         middle, half = int(given.instant.timestamp()), ZOOMS[zoom] // 2
         window = Window(middle - half, middle + half, now)
-        views = [view for view in await management.jobs(tags=[tag] if tag else ()) if matches(view, q)]
+        views = [view for view in await management.jobs(tags=[tag] if tag else ()) if has_text(view.job, q)]
         views.sort(key=lambda view: by_name(view.job.name))
         here = views[(page - 1) * PER_PAGE : page * PER_PAGE]
         lanes, cut = await _lanes(management, shown.links, here, window, Words(zone, shown.asked.details))
@@ -111,12 +111,6 @@ def add_to(pages: Pages) -> None:
             page=page,
             pages=max(1, -(-len(views) // PER_PAGE)),
         )
-
-
-def matches(view: JobView, text: str) -> bool:
-    """Whether a job's name, or one of its tags, has a text in it."""
-    wanted = text.strip().casefold()
-    return any(wanted in each.casefold() for each in (view.job.name, *view.job.tags))
 
 
 async def _lanes(

@@ -20,6 +20,7 @@ from fastapi_crons.clock import UTC
 from fastapi_crons.errors import (
     CronsError,
     InvalidArgumentError,
+    JobLockedError,
     NotRunningError,
     StoreError,
     UnknownInstanceError,
@@ -29,6 +30,7 @@ from fastapi_crons.errors import (
 from fastapi_crons_dashboard.serving.links import Links
 from fastapi_crons_dashboard.serving.rendering import render
 from fastapi_crons_dashboard.words import said
+from fastapi_crons_dashboard.words.refusals import of_form, on_a_page, sentence
 
 #: Nothing but our own files, no script or style within a page, and no page of others around ours.
 _HEADERS = {
@@ -112,7 +114,10 @@ class PageRoute(APIRoute):
                 )
             except CronsError as error:
                 known = not isinstance(error, UnknownJobError)
-                response = _problem(request, status_of(error, request), words_of(error), job_is_known=known)
+                other = run_in_the_way(error, request)
+                response = _problem(
+                    request, status_of(error, request), words_of(error), job_is_known=known, other_run=other
+                )
             return _guarded(response)
 
         return handled
@@ -127,7 +132,9 @@ def _guarded(response: Response) -> Response:
 
 def _refused(request: Request, refusal: HTTPException) -> Response:
     """The page for who may not see a page or make a change, before either is looked at."""
-    return _guarded(_problem(request, refusal.status_code, str(refusal.detail), refusal.headers))
+    status, detail = refusal.status_code, str(refusal.detail)
+    words = detail if request.method == "GET" else of_form(status, detail)
+    return _guarded(_problem(request, status, words, refusal.headers))
 
 
 def status_of(error: CronsError, request: Request) -> int:
@@ -141,7 +148,15 @@ def words_of(error: CronsError) -> str:
     """What is said of an error to people at a browser. Those of stores may have addresses in them."""
     if isinstance(error, NotRunningError):
         return "the scheduler of this process is not running: it has stopped, or has not started yet"
-    return "the store does not answer; the log says why" if isinstance(error, StoreError) else str(error)
+    return "the store does not answer; the log says why" if isinstance(error, StoreError) else on_a_page(str(error))
+
+
+def run_in_the_way(error: CronsError, request: Request) -> str | None:
+    """The path of the run because of which a job is not run."""
+    job = request.path_params.get("job_name")
+    if not isinstance(error, JobLockedError) or error.run_id is None or job is None:
+        return None
+    return Links(request).to("run", job_name=job, run_id=error.run_id)
 
 
 def _problem(
@@ -151,14 +166,16 @@ def _problem(
     headers: Mapping[str, str] | None = None,
     *,
     job_is_known: bool = True,
+    other_run: str | None = None,
 ) -> Response:
     """A page that says what was wrong, and leads on."""
     links, reads = Links(request), request.method == "GET"
     values = {
         "links": links,
         "title": _title(status) if reads else "Refused",
-        "detail": detail[:1].upper() + detail[1:],
+        "detail": sentence(detail),
         "job_name": request.path_params.get("job_name") if job_is_known else None,
+        "other_run": other_run,
         # Where it is the query that makes no sense.
         "plain": links.to(links.page, **request.path_params) if reads and status == 422 else None,
         "refused": not reads,
@@ -171,6 +188,8 @@ def _problem(
 
 
 def _title(status: int) -> str:
+    if status == 422:
+        return "Not understood"
     try:
         return HTTPStatus(status).phrase
     except ValueError:  # an app may refuse with any

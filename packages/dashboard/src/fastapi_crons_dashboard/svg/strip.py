@@ -67,6 +67,11 @@ class Place(NamedTuple):
     look: Look
 
     @property
+    def notable(self) -> bool:
+        """Whether it is one of those that are looked for: only these are reached by the keyboard."""
+        return self.look.tone in ("bad", "busy", "held")
+
+    @property
     def thick(self) -> bool:
         return self.look.shape in _THICK
 

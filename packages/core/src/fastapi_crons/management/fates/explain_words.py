@@ -33,8 +33,8 @@ class Words:
 
     def ran(self, run: Run, again: str) -> str:
         attempt = f", attempt {run.attempt}" if run.attempt > 1 else ""
-        where = f"by {run.instance}, from {self.at(run.started_ts)} on (run {run.id}{attempt})"
-        return f"It was run{again} {where}, and {self.ending(run)}."
+        where = f"at {self.at(run.started_ts)} on {run.instance} (run {run.id}{attempt})"
+        return f"It started{again} {where}, and {self.ending(run)}."
 
     def run_again(self, run: Run) -> str:
         """A run that somebody asked for of a tick that was due before, or of a later one, for which it stands, too."""
