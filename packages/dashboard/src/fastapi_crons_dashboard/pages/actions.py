@@ -16,7 +16,7 @@ from fastapi_crons.job import CronJob, ManualRun
 from fastapi_crons_dashboard.serving.page import Showing, Shown, run_in_the_way, status_of, words_of
 from fastapi_crons_dashboard.words import said
 from fastapi_crons_dashboard.words.arguments import arguments_of, given_arguments
-from fastapi_crons_dashboard.words.refusals import on_a_page, sentence
+from fastapi_crons_dashboard.words.refusals import on_a_page
 
 if TYPE_CHECKING:
     from fastapi_crons_dashboard.serving.page import Pages
@@ -77,7 +77,7 @@ def _form_again(shown: Shown, job: CronJob, fields: ImmutableMultiDict[str, str]
         job=job,
         arguments=arguments_of(job),
         typed=fields,
-        refused=sentence(words_of(error)),
+        refused=words_of(error),
         other_run=run_in_the_way(error, shown.request),
     )
 
