@@ -6,16 +6,41 @@ later. The database says which version wrote it, and which is the oldest that ma
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from fastapi_crons.errors import StoreUnusableError
 from fastapi_crons_postgres._connection import Connection, Driver
+from fastapi_crons_postgres._former import TAKE_OVER
+
+logger = logging.getLogger("fastapi_crons.postgres")
 
 #: The layout that this version writes, and the oldest version of the layout that may work on it.
 VERSION = 1
 COMPATIBLE_FROM = 1
 #: The advisory lock under which layouts are changed.
 _MIGRATING = 0x63726F6E73  # "crons"
+
+#: How the server looks after tables with few rows that change all the time: as soon as many are dead, at once, and without the
+#: lock that giving room back to the system needs. And after those with many rows: not only when a fifth of them has changed.
+_BUSY = (
+    "autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_cost_delay = 0, "
+    "vacuum_truncate = false"
+)
+_LARGE = (
+    "autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.05, "
+    "autovacuum_analyze_scale_factor = 0.02"
+)
+_LOOKED_AFTER = {
+    _BUSY: ("crons_job", "crons_lease", "crons_instance", "crons_state", "crons_event"),
+    _LARGE: ("crons_run", "crons_missed", "crons_figures"),
+}
+
+
+def _instant(column: str) -> str:
+    """An instant as people read it; null where a damaged row has none."""
+    return f"CASE WHEN {column} BETWEEN 0 AND 253402300799 THEN to_timestamp({column}) END"
+
 
 #: By version. `{schema}` stands for the quoted schema. Instants are Unix seconds.
 MIGRATIONS: dict[int, Sequence[str]] = {
@@ -68,6 +93,13 @@ MIGRATIONS: dict[int, Sequence[str]] = {
         """CREATE TABLE {schema}.crons_event (
             seq bigserial PRIMARY KEY, namespace text COLLATE "C", record_id text, signal text, told_ts float8)""",
         "CREATE INDEX crons_event_by_namespace ON {schema}.crons_event (namespace, seq)",
+        f"""CREATE VIEW {{schema}}.crons_runs AS SELECT
+            namespace, job, id, {_instant("tick_ts")} AS scheduled_at, {_instant("started_ts")} AS started_at,
+            {_instant("ended_ts")} AS ended_at, ended_ts - least(started_ts, ended_ts) AS duration, status,
+            error_type || coalesce(': ' || nullif(error_message, ''), '') AS error, attempt, trigger, missed_ticks,
+            instance, actor, note FROM {{schema}}.crons_run""",
+        *(f"ALTER TABLE {{schema}}.{table} SET ({how})" for how, tables in _LOOKED_AFTER.items() for table in tables),
+        TAKE_OVER,
         "INSERT INTO {schema}.crons_layout VALUES (1, 1)",
     ),
 }
@@ -83,7 +115,9 @@ async def prepare(connection: Connection, *, may_change: bool) -> None:
         )
     if found >= VERSION or not may_change:
         return
-    await connection.write(lambda driver: _migrate(driver, connection.schema))
+    taken_over = await connection.write(lambda driver: _migrate(driver, connection.schema))
+    if taken_over:
+        logger.info("%s: the last runs of %d jobs of fastapi-crons 2.x are taken over", connection.place, taken_over)
 
 
 async def _layout(driver: Driver, schema: str) -> tuple[int, int]:
@@ -96,7 +130,8 @@ async def _layout(driver: Driver, schema: str) -> tuple[int, int]:
     return (0, 0) if row is None else (row[0], row[1])
 
 
-async def _migrate(driver: Driver, schema: str) -> None:
+async def _migrate(driver: Driver, schema: str) -> int:
+    """Returns the number of jobs whose last runs are taken over."""
     await driver.execute(f"SELECT pg_advisory_xact_lock({_MIGRATING})")
     found, _ = await _layout(driver, schema)
     for version in range(found + 1, VERSION + 1):
@@ -105,3 +140,5 @@ async def _migrate(driver: Driver, schema: str) -> None:
     await driver.execute(
         f"UPDATE {schema}.crons_layout SET version = {VERSION}, compatible_from = {COMPATIBLE_FROM} WHERE version < {VERSION}"
     )
+    taken_over: int = await driver.fetchval(f"SELECT count(*) FROM {schema}.crons_state") if found == 0 else 0
+    return taken_over
