@@ -85,6 +85,45 @@ async def test_its_log_is_shown_from_a_level_on(crons: Crons, pages: Dashboard, 
     assert lines_of(await pages.get(page.link("error"))) == 2
 
 
+async def test_its_log_says_which_attempt_failed_and_how(crons: Crons, pages: Dashboard, clock: VirtualClock) -> None:
+    tries = 0
+
+    @crons.cron("0 * * * *", name="job", max_retries=2, retry_delay=60)
+    async def job() -> None:
+        nonlocal tries
+        tries += 1
+        logger.warning("try %d", tries)
+        if tries == 1:
+            raise ConnectionError(f"no answer {MARKUP}")
+
+    await crons.start()
+    await clock.advance(crons, hours=1, minutes=5)
+    (run,) = await runs_of(crons, "job")
+    page = await pages.get(path("job", "runs", run.id))
+    failed = (
+        f"WARNING fastapi_crons.retry attempt 1 failed: ConnectionError: no answer {MARKUP}; the next one follows in"
+    )
+    assert page.text.index("try 1") < page.text.index(failed) < page.text.index("try 2")
+    assert "Attempt 2 of up to 3 ; how the one before ended is in the log" in page.text
+    assert len(list(page.all("li", class_="retry"))) == 1
+
+
+async def test_it_says_how_much_of_a_log_is_kept(make_crons: MakeCrons) -> None:
+    crons = make_crons(max_log_chars=1_000)
+
+    @crons.cron("0 0 1 1 *", name="job")
+    async def job() -> None:
+        for number in range(100):
+            logger.warning("line %d", number)
+
+    await crons.start()
+    run = await crons.run_job("job")
+    async with Dashboard(crons) as pages:
+        text = (await pages.get(path("job", "runs", run.id))).text
+    assert f"{run.log_dropped} earlier records not kept: of its log, the newest 1,000 characters are kept" in text
+    assert "CRON_MAX_LOG_CHARS" in text
+
+
 async def test_while_it_runs_its_log_follows(crons: Crons, pages: Dashboard, clock: VirtualClock) -> None:
     goes_on, ends = asyncio.Event(), asyncio.Event()
 
@@ -98,7 +137,7 @@ async def test_while_it_runs_its_log_follows(crons: Crons, pages: Dashboard, clo
     await crons.start()
     page = await pages.send(path(ODD, "run"))
     assert "running" in page.text
-    (log,) = page.all("ol", id="live-lines")
+    (log,) = page.all("ol", id="lines")
     follows = str(log["hx-sse:connect"])
     goes_on.set()
     await clock.advance(crons, seconds=2)

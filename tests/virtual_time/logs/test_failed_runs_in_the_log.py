@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fastapi_crons import UnknownRunError, hookimpl
 from fastapi_crons.management.management import Management
-from fastapi_crons.run import RunIds, short_id
+from fastapi_crons.run import RETRY_LOGGER, RunIds, short_id
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
 from tests.support import nothing, runs_of
@@ -170,3 +170,28 @@ async def test_a_run_that_goes_on_is_found_and_cancelled_by_the_end_of_its_id(
     assert await Management(crons).cancel_run("long", run.id[-8:]) == run.id
     await clock.advance(crons, seconds=1)
     assert [run.status for run in await runs_of(crons, "long")] == ["cancelled"]
+
+
+async def test_a_run_says_in_its_own_log_how_each_attempt_but_the_last_ended(
+    make_crons: MakeCrons, clock: VirtualClock
+) -> None:
+    crons = make_crons()
+    tries = 0
+
+    @crons.cron("0 0 1 1 *", name="report", max_retries=2, retry_delay=1, timeout=5)
+    async def report() -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            await clock.sleep(60)
+        raise ValueError("no answer of the\npartner")
+
+    await crons.start()
+    started = asyncio.create_task(crons.run_job("report"))
+    await clock.advance(crons, minutes=1)
+    run = await started
+    said = [line.message.partition("; the next one follows in")[0] for line in run.log if line.logger == RETRY_LOGGER]
+    assert said == [
+        "attempt 1 failed: TimeoutError: did not end within its time limit of 5 s",
+        "attempt 2 failed: ValueError: no answer of the\\npartner",
+    ]

@@ -43,6 +43,8 @@ REASONS: dict[MissedReason, str] = {
     "coalesced": "it was late, and the run of a later tick stands for it (coalesce)",
     "unknown": "the reason is one that only a newer version knows",
 }
+#: The logger of the lines that tell in a run's log which attempt failed, by what error, and when the next one follows.
+RETRY_LOGGER = "fastapi_crons.retry"
 #: How runs end that did not do their work, and that nobody cancelled.
 FAILED: tuple[RunStatus, ...] = ("failed", "timed_out", "interrupted")
 #: The error type of runs that were interrupted because their process died or lost its lease: their ticks are rerun.

@@ -59,6 +59,7 @@ def add_to(pages: Pages) -> None:
             level=level,
             levels=tuple(_LEVELS)[:4],
             lines=lines,
+            log_chars=shown.management.crons.config.max_log_chars,
             last_number=found.log_dropped + len(found.log),
             neighbours=await _neighbours(shown.management, found, shown.now.timestamp()),
             may_run_again=found.tick_ts is not None and found.status in (*FAILED, "cancelled"),

@@ -9,7 +9,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fastapi_crons.clock import utc_datetime
-from fastapi_crons.run import reason_in_words
+from fastapi_crons.run import RETRY_LOGGER, reason_in_words
 from fastapi_crons_dashboard.words import instants, times
 from fastapi_crons_dashboard.words.fates import FATES, TRIGGERS
 
@@ -57,7 +57,7 @@ def _environment() -> Environment:
         wall=instants.wall,
         on_the_wall=instants.on_the_wall,
     )
-    environment.globals.update(fates=FATES, triggers=TRIGGERS, navigation=NAVIGATION)
+    environment.globals.update(fates=FATES, triggers=TRIGGERS, navigation=NAVIGATION, retry_logger=RETRY_LOGGER)
     return environment
 
 

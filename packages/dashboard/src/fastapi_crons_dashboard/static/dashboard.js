@@ -130,6 +130,9 @@ function forgetSaid() {
   history.replaceState(history.state, "", here);
 }
 
+// What was followed stays on the page, although not all of it may be kept; it is not followed again.
+document.addEventListener("ended", ({ target }) => target.removeAttribute("hx-sse:connect"), true);
+
 // The end of a log that is followed stays in view, unless one has scrolled away from it.
 function keepEnd() {
   const log = document.querySelector(".log[hx-sse\\:connect]");

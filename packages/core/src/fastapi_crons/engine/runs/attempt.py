@@ -22,7 +22,7 @@ from fastapi_crons.engine.runs.run import ActiveRun
 from fastapi_crons.engine.runs.scopes import Scopes
 from fastapi_crons.functions.dependencies import Resolver, Served
 from fastapi_crons.job import CronJob
-from fastapi_crons.run import short_id
+from fastapi_crons.run import RETRY_LOGGER, short_id
 
 if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
@@ -143,6 +143,7 @@ class Attempts:
     async def _wait_before_retry(self, run: ActiveRun, failures: int, raised: BaseException) -> None:
         grown: float = run.job.retry_delay * 2 ** min(failures, 60)
         delay = min(self._max_retry_delay, grown * random.uniform(0.75, 1.25))
+        text = printable(cut(self._hooks.redacted(run.job.name, "error", safe_text(raised, 10_000)), 200))
         logger.warning(
             "job %r failed (run %s), attempt %d follows in %.1f s: %s: %s",
             run.job.name,
@@ -150,8 +151,19 @@ class Attempts:
             run.attempt + 1,
             delay,
             type_name(raised),
-            printable(cut(self._hooks.redacted(run.job.name, "error", safe_text(raised, 10_000)), 200)),
+            text,
             extra=run.log_fields,
+        )
+        run.keep_record(
+            logging.LogRecord(
+                RETRY_LOGGER,
+                logging.WARNING,
+                __file__,
+                0,
+                "attempt %d failed: %s: %s; the next one follows in %.1f s",
+                (run.attempt, type_name(raised), text, delay),
+                None,
+            )
         )
         await self._clock.sleep(delay)
 
