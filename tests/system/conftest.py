@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = {
     "fastapi_crons_core": "packages/core",
     "fastapi_crons_sqlite": "packages/backend-sqlite",
+    "fastapi_crons_postgres": "packages/backend-postgres",
     "fastapi_crons_redis": "packages/backend-redis/redis",
     "fastapi_crons_redis_state": "packages/backend-redis/state",
     "fastapi_crons_redis_lock": "packages/backend-redis/lock",

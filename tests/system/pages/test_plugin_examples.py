@@ -47,7 +47,7 @@ def test_loading_every_plugin_imports_nothing_before_it_is_needed(with_everythin
         "import sys; from fastapi_crons.plugins import Plugins; found = Plugins().list()\n"
         f"print(len(found), [*{HEAVY} & sys.modules.keys()])"
     )
-    assert run(with_everything, "-c", code).stdout == "10 []\n"
+    assert run(with_everything, "-c", code).stdout == "11 []\n"
 
 
 @contextmanager
