@@ -51,14 +51,18 @@ def demo(arguments: list[str]) -> int:
     """Start the example app on a loopback port."""
     port = free_port(8000)
     site = f"http://127.0.0.1:{port}"
+    folder = ROOT / "examples" / "quickstart"
+    if not (folder / "crons.db").exists():
+        run([PYTHON, "yesterday.py"], cwd=folder)
     print(
         f"""
-The example app starts at {site}. Its jobs fire every few seconds; their runs are logged below.
+The example app starts at {site}. Its jobs fire every few seconds; their runs are logged below. It has a day of history.
 
   open      {site}/api/dashboard    jobs and runs: what failed, what is due, and why a tick did not run
             {site}/docs             every endpoint
-  try       follow the log of slow_import while it runs, and see why every second tick of it is skipped;
-            pause flaky_sync, and say why; run daily_report, or do it by
+  try       see which runs of rates failed yesterday, and why invoices does not run; resume it;
+            follow the log of slow_import while it runs, and see why every second tick of it is skipped;
+            run daily_report, or do it by
             curl -X POST {site}/api/crons/daily_report/run
   then      stop it with Ctrl-C and start it again: the history is still there
             (examples/quickstart/crons.db), and what fell due in between is made up for
@@ -76,7 +80,7 @@ The example app starts at {site}. Its jobs fire every few seconds; their runs ar
         str(port),
         *arguments,
     ]
-    return run(command, cwd=ROOT / "examples" / "quickstart")
+    return run(command, cwd=folder)
 
 
 def test(arguments: list[str]) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -119,9 +121,22 @@ def test_the_demo_says_what_to_open_and_answers() -> None:
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); import dev; from pathlib import Path; "
         "dev.PYTHON = Path(sys.executable); sys.exit(dev.demo([]))"
     )
-    log = _serve([sys.executable, "-c", code], "Cron scheduler started with 7 jobs", "/api/dashboard", "flaky_sync")
+    log = _serve([sys.executable, "-c", code], "Cron scheduler started with 8 jobs", "/api/dashboard", "flaky_sync")
     for wanted in ("open", "try", "then", "/api/dashboard", "curl -X POST"):
         assert wanted in log
+
+
+@pytest.mark.slow
+def test_the_demo_begins_with_a_day_of_history() -> None:
+    for source in (ROOT / "examples/quickstart").glob("*.py"):
+        shutil.copy(source, ".")
+    subprocess.run([sys.executable, "yesterday.py"], check=True)
+    command = [sys.executable, "-m", "fastapi_crons", "list-jobs", "--json", "--app", "app:app"]
+    jobs = {job["name"]: job for job in json.loads(subprocess.check_output(command))}
+    assert {name for name, job in jobs.items() if job["last_run"]} == {"rates", "invoices", "daily_report"}
+    assert (jobs["invoices"]["paused"]["actor"], jobs["invoices"]["paused"]["note"]) == ("Ada", "the bank is down")
+    failed = [sys.executable, "-m", "fastapi_crons", "runs", "--status", "failed", "--app", "app:app"]
+    assert "ConnectionError: the exchange is closed" in subprocess.check_output(failed, text=True)
 
 
 def _serve(command: list[str], started: str, path: str, expected: str, started_times: int = 1) -> str:
