@@ -13,10 +13,10 @@ from weakref import WeakKeyDictionary
 
 import asyncpg
 
-from fastapi_crons.errors import StoreError
-from fastapi_crons_postgres._faults import ERRORS, fault, is_broken, reason_of
-from fastapi_crons_postgres.settings import PREFIX, PostgresSettings
-from fastapi_crons_postgres.url import place_of
+from fastapi_crons.errors import StoreError, StoreUnusableError
+from fastapi_crons_postgres._faults import ERRORS, PASSING, fault, is_broken, reason_of
+from fastapi_crons_postgres.settings import PostgresSettings
+from fastapi_crons_postgres.url import Place, missing_files, place_of
 
 logger = logging.getLogger("fastapi_crons.postgres")
 
@@ -25,6 +25,10 @@ Driver = asyncpg.Connection
 """A connection of the driver, inside a transaction."""
 #: Of the time of a call, how much a transaction waits for a lock; and for how long (seconds) it may stand still inside.
 _FOR_LOCKS, _STANDS_STILL = 0.8, 5.0
+#: How often a transaction is begun again after a deadlock and the like.
+_AGAIN = 3
+#: The oldest major version of the server that is supported.
+OLDEST = 13
 
 
 class Connection:
@@ -69,7 +73,7 @@ class Connection:
             await self.close()
 
     @property
-    def place(self) -> str:
+    def place(self) -> Place:
         """The database, for people, without a password."""
         return place_of(self._url)
 
@@ -80,7 +84,8 @@ class Connection:
 
     async def write(self, work: Callable[[Driver], Awaitable[T]]) -> T:
         """Do `work` in a transaction that sees what was committed before each of its statements."""
-        return await self._transact(f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {self._limits}", work)
+        # Not READ WRITE: an administrator may have set the database to read only, because its disk is nearly full.
+        return await self._transact(f"BEGIN ISOLATION LEVEL READ COMMITTED; {self._limits}", work)
 
     async def read(self, work: Callable[[Driver], Awaitable[T]]) -> T:
         """Do `work` in a transaction that writes nothing, and sees one state of the database."""
@@ -146,15 +151,23 @@ class Connection:
 
     async def _in_turn(self, begin: str, work: Callable[[Driver], Awaitable[T]]) -> T:
         async with self._turn:
-            connection = await self._begun(begin)
-            try:
-                answer = await work(connection)
-                await connection.execute("COMMIT")
-            except BaseException as error:
-                await self._undo(connection, error)
-                raise
-            self._rest()
-            return answer
+            for _ in range(_AGAIN):
+                try:
+                    return await self._once(begin, work)
+                except PASSING as error:
+                    logger.debug("a transaction in %s is begun again: %s", self.place, reason_of(error))
+            return await self._once(begin, work)
+
+    async def _once(self, begin: str, work: Callable[[Driver], Awaitable[T]]) -> T:
+        connection = await self._begun(begin)
+        try:
+            answer = await work(connection)
+            await connection.execute("COMMIT")
+        except BaseException as error:
+            await self._undo(connection, error)
+            raise
+        self._rest()
+        return answer
 
     def _rest(self) -> None:
         """Begin the time after which an unused connection is closed."""
@@ -190,9 +203,16 @@ class Connection:
 
     async def _connect(self) -> Driver:
         # Statements that are kept by name break behind a pooler.
-        return await asyncpg.connect(
+        connection = await asyncpg.connect(
             self._url, timeout=self._settings.connect_timeout, statement_cache_size=0, command_timeout=self.patience
         )
+        version = connection.get_server_version()
+        if version.major < OLDEST:
+            connection.terminate()
+            raise StoreUnusableError(
+                f"{self.place}: the server is PostgreSQL {version.major}, which is too old; use {OLDEST} or newer"
+            )
+        return connection
 
     async def _undo(self, connection: Driver, error: BaseException) -> None:
         """End a transaction that failed. A connection in an unknown state is dropped: the server undoes what it had begun."""
@@ -211,8 +231,7 @@ class Connection:
         connection.terminate()
 
     def _fault(self, error: BaseException) -> StoreError:
-        database = self._url.partition("?")[0].rpartition("/")[2] or "NAME"
-        return fault(error, self.place, database, PREFIX)
+        return fault(error, self.place, missing_files(self._url))
 
 
 #: By event loop, and by what it was made from.

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Sequence
 
 import asyncpg
 
 from fastapi_crons._util.hiding import without_secrets
 from fastapi_crons.errors import StoreError, StoreUnavailableError, StoreUnusableError
+from fastapi_crons_postgres.settings import PREFIX
+from fastapi_crons_postgres.url import Place
 
 #: What a call on a connection may raise because of the server or the way to it.
 ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, asyncio.TimeoutError, EOFError)
 
-#: By SQLSTATE, or its class: what to do about what trying again does not mend.
+#: What goes by when a transaction is begun again.
+PASSING = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+#: By SQLSTATE: what to do about what trying again does not mend.
 _UNUSABLE = {
-    "28P01": "check user and password in {prefix}URL",
-    "28000": "check the user in {prefix}URL, and what pg_hba.conf of the server lets in",
+    "28P01": f"check user and password in {PREFIX}URL",
+    "28000": f"check the user in {PREFIX}URL, and what pg_hba.conf of the server lets in",
     "3D000": "create the database: createdb {database}",
-    "3F000": "create the schema, or set {prefix}SCHEMA to one that is there",
-    "42501": "as a role that may, run: fastapi-crons postgres migrate (or what fastapi-crons postgres sql prints)",
+    "3F000": f"create the schema, or set {PREFIX}SCHEMA to one that is there",
+    "42501": "as a role that may make tables, run: fastapi-crons postgres migrate --grant {user} (or what fastapi-crons "
+    "postgres sql --grant {user} prints)",
+    "42704": f"check what stands behind the ? in {PREFIX}URL",
     "42P01": "make the tables: fastapi-crons postgres migrate",
     "42703": "bring the tables up to date: fastapi-crons postgres migrate",
 }
@@ -27,7 +34,7 @@ _UNUSABLE = {
 _UNAVAILABLE = {
     "53300": "raise max_connections, or put a pooler before it",
     "53100": "make room on its disk",
-    "25006": "it takes no writes: it is a replica, or was set to read only",
+    "25006": f"it takes no writes: it is a replica, or was set to read only; name the primary in {PREFIX}URL",
     "55P03": "another instance holds the lock for too long",
 }
 #: The connection can't be used again.
@@ -47,16 +54,17 @@ def is_broken(error: BaseException) -> bool:
     return isinstance(error, _CLOSED) and not isinstance(error, asyncpg.QueryCanceledError)
 
 
-def fault(error: BaseException, place: str, database: str, prefix: str) -> StoreError:
-    """Our error for one of the driver's. `place` and `database` are for people."""
+def fault(error: BaseException, place: Place, missing_files: Sequence[str]) -> StoreError:
+    """Our error for one of the driver's. `missing_files` are those that the URL names in vain."""
     code = getattr(error, "sqlstate", None) or ""
     reason = reason_of(error)
-    if code in _UNUSABLE:
-        return StoreUnusableError(f"{place}: {reason}; {_UNUSABLE[code].format(prefix=prefix, database=database)}")
-    advice = _about_tls(error, prefix)
+    advice = _UNUSABLE.get(code) or _about_connecting(error, missing_files)
     if advice is not None:
+        advice = advice.format(database=place.database or "NAME", user=place.user or "ROLE")
         return StoreUnusableError(f"{place}: {reason}; {advice}")
     hint = _UNAVAILABLE.get(code)
+    if hint is None and isinstance(error, OSError):
+        hint = f"check that the server runs, and host and port in {PREFIX}URL"
     return StoreUnavailableError(f"{place}: {reason}" + ("" if hint is None else f"; {hint}"))
 
 
@@ -67,9 +75,14 @@ def reason_of(error: BaseException) -> str:
     return " ".join(without_secrets(str(error)).split()) or type(error).__name__
 
 
-def _about_tls(error: BaseException, prefix: str) -> str | None:
+def _about_connecting(error: BaseException, missing_files: Sequence[str]) -> str | None:
+    """What to do about a URL, or a certificate, with which no connection can be made."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"name in {prefix}URL the authority that signed its certificate: ?sslrootcert=FILE"
+        return f"name in {PREFIX}URL the host that its certificate is for, and the authority that signed it: ?sslrootcert=FILE"
     if isinstance(error, ssl.SSLError) or "rejected SSL upgrade" in str(error):
-        return f"the server has no TLS that can be used; {prefix}URL asks for it by sslmode"
+        return f"the server has no TLS that can be used; {PREFIX}URL asks for it by sslmode"
+    if missing_files and isinstance(error, OSError):
+        return f"{PREFIX}URL names a file that can't be read: {', '.join(missing_files)}"
+    if isinstance(error, asyncpg.ClientConfigurationError):
+        return f"mend {PREFIX}URL"
     return None

@@ -105,22 +105,53 @@ MIGRATIONS: dict[int, Sequence[str]] = {
 }
 
 
-async def prepare(connection: Connection, *, may_change: bool) -> None:
-    """Bring the tables to our layout where that is allowed. Raises `StoreUnusableError` where they can't be used."""
-    found, needs = await connection.read(lambda driver: _layout(driver, connection.schema))
+async def prepare(connection: Connection, *, may_change: bool) -> int:
+    """Bring the tables to our layout where that is allowed; returns the layout that they had, 0 for none.
+
+    Raises `StoreUnusableError` where they can't be used.
+    """
+    found = await usable_layout(connection)
+    if found < VERSION and not may_change:
+        raise StoreUnusableError(
+            f"{connection.place} has no tables crons_… in the schema {connection.schema}, and CRON_POSTGRES_MIGRATE=false; "
+            "run: fastapi-crons postgres migrate"
+            if not found
+            else _too_old(connection, found)
+        )
+    if found < VERSION:
+        taken_over = await connection.write(lambda driver: _migrate(driver, connection.schema))
+        if taken_over:
+            logger.info("%s: the last runs of %d jobs of fastapi-crons 2.x are taken over", connection.place, taken_over)
+    return found
+
+
+async def is_made(connection: Connection) -> bool:
+    """Whether there are tables to read. Raises `StoreUnusableError` where they can't be read."""
+    found = await usable_layout(connection)
+    if 0 < found < VERSION:
+        raise StoreUnusableError(_too_old(connection, found))
+    return found > 0
+
+
+async def usable_layout(connection: Connection) -> int:
+    """The layout of the tables, 0 for none. Raises `StoreUnusableError` where it is one that we can't work on."""
+    found, needs = await connection.read(lambda driver: layout_of(driver, connection.schema))
     if needs > VERSION:
         raise StoreUnusableError(
             f"{connection.place} was written by a newer version of fastapi-crons-postgres (layout {found}, which needs at "
             f"least {needs}; this version has {VERSION}); install that version again"
         )
-    if found >= VERSION or not may_change:
-        return
-    taken_over = await connection.write(lambda driver: _migrate(driver, connection.schema))
-    if taken_over:
-        logger.info("%s: the last runs of %d jobs of fastapi-crons 2.x are taken over", connection.place, taken_over)
+    return found
 
 
-async def _layout(driver: Driver, schema: str) -> tuple[int, int]:
+def _too_old(connection: Connection, found: int) -> str:
+    return (
+        f"{connection.place} has tables of an older version of fastapi-crons-postgres (layout {found}; this version needs "
+        f"{VERSION}); run: fastapi-crons postgres migrate"
+    )
+
+
+async def layout_of(driver: Driver, schema: str) -> tuple[int, int]:
     """The version of the tables, and the oldest that may work on them; 0 for none."""
     # Not to_regclass(), which remembers what was not there before the lock was ours.
     there = "SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = $1 AND tablename = 'crons_layout')"
@@ -133,12 +164,17 @@ async def _layout(driver: Driver, schema: str) -> tuple[int, int]:
 async def _migrate(driver: Driver, schema: str) -> int:
     """Returns the number of jobs whose last runs are taken over."""
     await driver.execute(f"SELECT pg_advisory_xact_lock({_MIGRATING})")
-    found, _ = await _layout(driver, schema)
-    for version in range(found + 1, VERSION + 1):
-        for statement in MIGRATIONS[version]:
-            await driver.execute(statement.format(schema=schema))
-    await driver.execute(
-        f"UPDATE {schema}.crons_layout SET version = {VERSION}, compatible_from = {COMPATIBLE_FROM} WHERE version < {VERSION}"
-    )
+    found, _ = await layout_of(driver, schema)
+    for statement in statements(schema, found):
+        await driver.execute(statement)
     taken_over: int = await driver.fetchval(f"SELECT count(*) FROM {schema}.crons_state") if found == 0 else 0
     return taken_over
+
+
+def statements(schema: str, found: int) -> list[str]:
+    """What leads from one layout to ours."""
+    steps = [statement for version in range(found + 1, VERSION + 1) for statement in MIGRATIONS[version]]
+    steps.append(
+        f"UPDATE {{schema}}.crons_layout SET version = {VERSION}, compatible_from = {COMPATIBLE_FROM} WHERE version < {VERSION}"
+    )
+    return [statement.format(schema=schema) for statement in steps]

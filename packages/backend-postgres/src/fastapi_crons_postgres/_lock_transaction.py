@@ -169,6 +169,13 @@ class PostgresLockTransaction(LockTransaction):
         return await self._connection.fetch(f"{sql} AND {key} = ANY ($2)", fit(self._namespace), [*map(fit, wanted)])
 
 
+class NoRecords(PostgresLockTransaction):
+    """Reads where no tables have been made yet."""
+
+    async def _rows(self, table: str, columns: str, key: str, wanted: Collection[str] | None) -> list[asyncpg.Record]:
+        return []
+
+
 def _record(row: asyncpg.Record) -> JobRecord:
     _, schedule, timezone, function, enabled, registrars, since, settled_at, *pause, arguments, mark, token, at = row
     return JobRecord(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 from hashlib import blake2b
 from typing import Any, ClassVar, TypeVar
 
@@ -11,8 +12,8 @@ from pydantic import SecretStr
 from fastapi_crons.config import CronConfig
 from fastapi_crons.locking import LockBackend, LockTransaction, Reach, TransactionalLockBackend
 from fastapi_crons_postgres._connection import Connection, Driver
-from fastapi_crons_postgres._layout import prepare
-from fastapi_crons_postgres._lock_transaction import PostgresLockTransaction
+from fastapi_crons_postgres._layout import is_made, prepare
+from fastapi_crons_postgres._lock_transaction import NoRecords, PostgresLockTransaction
 from fastapi_crons_postgres.settings import PostgresSettings
 from fastapi_crons_postgres.url import place_of
 
@@ -40,16 +41,23 @@ class PostgresLockBackend(TransactionalLockBackend):
 
     def _set_up(self, settings: PostgresSettings, timeout: float) -> None:
         self._settings, self._timeout = settings, timeout
+        #: Closes what was opened.
+        self._open = AsyncExitStack()
         super().__init__(f"lock store in {place_of(settings.url.get_secret_value())}")
 
     async def connect(self, *, to_read: bool) -> None:
         # A little less than the scheduler waits: then our error, which names the server, comes first.
         self._connection = Connection.shared(self._settings, self._timeout * 0.9)
+        self._open.push_async_callback(self._connection.leave)
         self._lock_key = _key_of(self._connection.schema, self.namespace)
-        await prepare(self._connection, may_change=self._settings.migrate and not to_read)
+        if to_read:
+            self._has_tables = await is_made(self._connection)
+        else:
+            await prepare(self._connection, may_change=self._settings.migrate)
+            self._has_tables = True
 
     async def close(self) -> None:
-        await self._connection.leave()
+        await self._open.aclose()
 
     def clone(self) -> LockBackend:
         clone = PostgresLockBackend.by_settings(self._settings, self._timeout)
@@ -57,8 +65,12 @@ class PostgresLockBackend(TransactionalLockBackend):
         return clone
 
     async def transact(self, work: Callable[[LockTransaction], Coroutine[Any, Any, T]], *, to_read: bool = False) -> T:
+        # One that is opened to read makes no tables. They may be made at any time.
+        self._has_tables = self._has_tables or await is_made(self._connection)
+        kind = NoRecords if to_read and not self._has_tables else PostgresLockTransaction
+
         async def within(connection: Driver) -> T:
-            transaction = PostgresLockTransaction(connection, self._connection.schema, self.namespace)
+            transaction = kind(connection, self._connection.schema, self.namespace)
             await transaction.begin(None if to_read else self._lock_key)
             answer = await work(transaction)
             await transaction.flush()

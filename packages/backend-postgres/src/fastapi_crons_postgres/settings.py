@@ -12,6 +12,7 @@ from fastapi_crons.errors import ConfigurationError
 from fastapi_crons_postgres.url import parse
 
 PREFIX = "CRON_POSTGRES_"
+_SCHEMA = f"{PREFIX}SCHEMA"
 
 
 class PostgresSettings(BaseSettings):
@@ -28,7 +29,7 @@ class PostgresSettings(BaseSettings):
     )
     db_schema: str = Field(
         "public",
-        validation_alias=f"{PREFIX}SCHEMA",
+        validation_alias=_SCHEMA,
         pattern=r"^[A-Za-z_][A-Za-z0-9_$]{0,62}$",
         description="The schema that the tables crons_… are in. It has to be there.",
     )
@@ -47,6 +48,8 @@ class PostgresSettings(BaseSettings):
         return SecretStr(parse(value.get_secret_value()))
 
     def __init__(self, **values: Any) -> None:
+        if "db_schema" in values:
+            values[_SCHEMA] = values.pop("db_schema")
         try:
             super().__init__(**values)
         except ValidationError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -41,7 +42,7 @@ from fastapi_crons_postgres._history.rows import (
     run_row,
     runs_of,
 )
-from fastapi_crons_postgres._layout import prepare
+from fastapi_crons_postgres._layout import is_made, prepare
 from fastapi_crons_postgres.settings import PostgresSettings
 from fastapi_crons_postgres.url import place_of
 
@@ -91,28 +92,33 @@ class PostgresStateBackend(StateBackend):
 
     def _set_up(self, settings: PostgresSettings, timeout: float) -> None:
         self._settings, self._timeout = settings, timeout
+        #: Closes what was opened.
+        self._open = AsyncExitStack()
         self._damage = Damage(f"history in {place_of(settings.url.get_secret_value())}")
 
     async def open(self, namespace: str, limits: HistoryLimits) -> None:
-        await self._open(namespace, limits, may_change=self._settings.migrate)
+        self._set_open(namespace, limits)
+        await prepare(self._connection, may_change=self._settings.migrate)
+        self._has_tables = True
 
     async def open_to_read(self, namespace: str, limits: HistoryLimits) -> None:
-        await self._open(namespace, limits, may_change=False)
+        self._set_open(namespace, limits)
+        self._has_tables = await is_made(self._connection)
 
-    async def _open(self, namespace: str, limits: HistoryLimits, *, may_change: bool) -> None:
+    def _set_open(self, namespace: str, limits: HistoryLimits) -> None:
         patience = self._timeout * 0.9
         self._namespace = namespace
         self._connection = Connection.shared(self._settings, patience)
+        self._open.push_async_callback(self._connection.leave)
         # What people ask takes its time, which claims have not.
         self._questions = Connection(self._settings, patience, kept=_KEPT)
+        self._open.push_async_callback(self._questions.close)
         self._schema = self._connection.schema
         self._events = Events(self._connection, namespace, self._damage)
         self._pruning = Pruning(self._connection, namespace, limits)
-        await prepare(self._connection, may_change=may_change)
 
     async def close(self) -> None:
-        await self._questions.close()
-        await self._connection.leave()
+        await self._open.aclose()
 
     def companion_lock(self) -> LockBackend:
         from fastapi_crons_postgres.lock import PostgresLockBackend
@@ -308,6 +314,10 @@ class PostgresStateBackend(StateBackend):
         await self._connection.write(work)
 
     async def _rows(self, sql: Sql) -> list[asyncpg.Record]:
+        # One that is opened to read makes no tables. They may be made at any time.
+        self._has_tables = self._has_tables or await is_made(self._questions)
+        if not self._has_tables:
+            return []
         statement, parameters = sql
         return await self._questions.rows(statement, *parameters)
 

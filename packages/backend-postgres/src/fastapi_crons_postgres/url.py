@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 NO_URL = (
@@ -10,6 +12,7 @@ NO_URL = (
 )
 #: `postgresql+asyncpg://` and the like are what SQLAlchemy takes.
 _SCHEMES = ("postgresql", "postgres")
+_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 
 
 def parse(url: str) -> str:
@@ -27,12 +30,28 @@ def parse(url: str) -> str:
     return urlunsplit(("postgresql", parts.netloc, parts.path, parts.query, ""))
 
 
-def place_of(url: str) -> str:
-    """The database and where it is, for people: never a password."""
+class Place(NamedTuple):
+    """Where a database is, for people: never a password."""
+
+    host: str
+    database: str
+    user: str
+
+    def __str__(self) -> str:
+        return f"PostgreSQL at {self.host}, database {self.database!r}" + (f", user {self.user!r}" if self.user else "")
+
+
+def place_of(url: str) -> Place:
+    """What a URL names, as far as it says so itself."""
     parts = urlsplit(url)
     named = dict(parse_qsl(parts.query))
     user, _, hosts = parts.netloc.rpartition("@")
     who = unquote(user.partition(":")[0]) or named.get("user", "")
     database = unquote(parts.path.strip("/")) or named.get("dbname") or named.get("database") or who
-    where = hosts or named.get("host") or "localhost"
-    return f"PostgreSQL at {where}, database {database!r}" + (f", user {who!r}" if who else "")
+    return Place(hosts or named.get("host") or "localhost", database, who)
+
+
+def missing_files(url: str) -> list[str]:
+    """The files for TLS that a URL names and that can't be read, as `name=path`."""
+    named = parse_qsl(urlsplit(url).query)
+    return [f"{name}={path}" for name, path in named if name in _FILES and not os.access(path, os.R_OK)]

@@ -322,9 +322,10 @@ def describe_faults(error: ValidationError, prefix: str) -> str:
     """All faults of some settings in one text, each with its variable and value; secrets are not shown."""
     faults = []
     for fault in error.errors(include_url=False, include_context=False):
-        name = "_".join(str(part) for part in fault["loc"])
+        # Where a field has a variable of its own, that stands here.
+        name = "_".join(str(part) for part in fault["loc"]).upper().removeprefix(prefix)
         message = fault["msg"].removeprefix("Value error, ")
-        faults.append(f"{prefix}{name.upper()}={_shown(name, fault.get('input'))}: {message}")
+        faults.append(f"{prefix}{name}={_shown(name, fault.get('input'))}: {message}")
     return without_secrets("settings can't be used: " + "; ".join(faults))
 
 
