@@ -11,7 +11,19 @@ import fastapi_crons
 from fastapi_crons import Crons
 
 #: What is wanted by some commands, stores and hooks, and by others not.
-HEAVY = {"aiosqlite", "asyncio", "asyncpg", "croniter", "fastapi", "filelock", "pydantic", "redis", "rich", "sqlite3", "typer"}
+HEAVY = {
+    "aiosqlite",
+    "asyncio",
+    "asyncpg",
+    "croniter",
+    "fastapi",
+    "filelock",
+    "pydantic",
+    "redis",
+    "rich",
+    "sqlite3",
+    "typer",
+}
 
 
 def test_every_public_name_is_there() -> None:

@@ -121,7 +121,9 @@ async def prepare(connection: Connection, *, may_change: bool) -> int:
     if found < VERSION:
         taken_over = await connection.write(lambda driver: _migrate(driver, connection.schema))
         if taken_over:
-            logger.info("%s: the last runs of %d jobs of fastapi-crons 2.x are taken over", connection.place, taken_over)
+            logger.info(
+                "%s: the last runs of %d jobs of fastapi-crons 2.x are taken over", connection.place, taken_over
+            )
     return found
 
 
