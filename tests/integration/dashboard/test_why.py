@@ -154,3 +154,20 @@ async def test_a_job_whose_ticks_are_made_by_its_runs_has_no_neighbours(
     page = await why(dashboard, "after")
     assert "not known from the clock" in page.text
     assert len(list(Page(await dashboard.get("/timeline?zoom=1h")).all("rect", class_="planned"))) == 2
+
+
+async def test_instants_in_sentences_are_such_that_can_be_shown_in_another_zone(
+    crons: Crons, dashboard: AsyncClient, clock: VirtualClock
+) -> None:
+    @crons.cron("*/30 * * * *", name="slow", timezone="Europe/Berlin")
+    async def slow() -> None:
+        await clock.sleep(40 * 60)
+
+    # The hour from 02:00 to 03:00 comes twice: 00:30 and 01:30 UTC are both 02:30 on the clock of the job.
+    clock.step(238 * 86_400)
+    await crons.start()
+    await clock.advance(crons, hours=2)
+    for at, told in (("00:30", "2026-10-25 02:30:00 CEST"), ("01:30", "2026-10-25 02:30:00 CET")):
+        page = await why(dashboard, "slow", f"2026-10-25T{at}:00Z")
+        times = [each for each in page.all("time", class_="exact") if each["datetime"] == f"2026-10-25T{at}:00Z"]
+        assert page.text.count(told) == len(times) > 1

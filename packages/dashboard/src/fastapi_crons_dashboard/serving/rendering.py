@@ -8,7 +8,7 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from fastapi_crons.clock import utc_datetime
+from fastapi_crons.clock import UTC, utc_datetime
 from fastapi_crons.run import RETRY_LOGGER, reason_in_words
 from fastapi_crons_dashboard.words import instants, times
 from fastapi_crons_dashboard.words.fates import FATES, TRIGGERS
@@ -48,6 +48,7 @@ def _environment() -> Environment:
         iso=times.iso,
         clock=times.clock,
         localised=times.localised,
+        pieces=times.pieces,
         pretty=pretty,
         counted=times.counted,
         reason=lambda ticks, details: reason_in_words(ticks, details=details),
@@ -57,7 +58,9 @@ def _environment() -> Environment:
         wall=instants.wall,
         on_the_wall=instants.on_the_wall,
     )
-    environment.globals.update(fates=FATES, triggers=TRIGGERS, navigation=NAVIGATION, retry_logger=RETRY_LOGGER)
+    environment.globals.update(
+        utc=UTC, fates=FATES, triggers=TRIGGERS, navigation=NAVIGATION, retry_logger=RETRY_LOGGER
+    )
     return environment
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import datetime, tzinfo
 from zoneinfo import ZoneInfo
 
 from fastapi_crons.clock import UTC
 
 _INSTANT = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?\+00:00")
+_ABSOLUTE = re.compile(r"\b(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) ([A-Z]{2,5}|[+-]\d\d(?:\d\d)?)\b")
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
@@ -59,6 +61,20 @@ def absolute(instant: datetime, zone: tzinfo | None = None) -> str:
 def localised(text: str, zone: tzinfo | None = None) -> str:
     """A text of core's, with its instants in a zone: `2026-03-01T02:00:00+00:00` becomes `2026-03-01 02:00:00 UTC`."""
     return _INSTANT.sub(lambda found: absolute(datetime.fromisoformat(found[0]), zone), text)
+
+
+def pieces(text: str, zone: tzinfo) -> Iterator[str | datetime]:
+    """A sentence, cut where it has instants as `absolute` writes them in this zone; these are given as what they are."""
+    end = 0
+    for found in _ABSOLUTE.finditer(text):
+        wall = datetime.fromisoformat(found[1])
+        folds = (wall.replace(tzinfo=UTC if found[2] == "UTC" else zone, fold=fold) for fold in (0, 1))
+        instant = next((each for each in folds if each.tzname() == found[2]), None)
+        if instant is not None:
+            yield text[end : found.start()]
+            yield instant.astimezone(UTC)
+            end = found.end()
+    yield text[end:]
 
 
 def clock(instant: datetime) -> str:
