@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import time
 from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 
@@ -10,14 +13,15 @@ from fastapi_crons.run import Run, RunError, RunIds
 from fastapi_crons.state.base import HistoryLimits
 from fastapi_crons_postgres import PostgresStateBackend
 from tests.faults.postgres_server import PostgresServer
+from tests.system.conftest import ROOT
 
 AT = 1_772_366_400  # 2026-03-01 12:00 UTC
 RUN = Run(RunIds(lambda: AT)(), "job", AT, "schedule", 1, "here", 1, "completed", AT + 0.25, AT + 2.75)
 
 
-async def written(postgres: PostgresServer, *runs: Run) -> None:
-    store = PostgresStateBackend(postgres.url)
-    await store.open("view", HistoryLimits(1000, 30))
+async def written(postgres: PostgresServer, *runs: Run, database: str = "postgres", namespace: str = "view") -> None:
+    store = PostgresStateBackend(postgres.url_of(database))
+    await store.open(namespace, HistoryLimits(1000, 30))
     try:
         await store.forget(["job"])
         await store.write(runs)
@@ -60,3 +64,41 @@ async def test_a_damaged_row_costs_no_other(postgres: PostgresServer) -> None:
     )
     assert shown(postgres, "scheduled_at, started_at, ended_at").splitlines().count("||") == 1
     assert "2026-03-01 12:01:00+00" in shown(postgres, "started_at")
+
+
+def a_run(job: str, ago: float, took: float, error: str | None = None) -> Run:
+    started = time.time() - ago
+    found = None if error is None else RunError("ValueError", error, "…")
+    status = "completed" if error is None else "failed"
+    run = replace(RUN, id=RunIds(lambda: started)(), job=job, started_ts=started, ended_ts=started + took)
+    return replace(run, status=status, error=found)
+
+
+async def test_the_queries_of_the_guide_answer_what_they_are_asked(postgres: PostgresServer) -> None:
+    guide = (ROOT / "docs/how-to/postgres.md").read_text(encoding="utf-8")
+    failed, slow, at_three = re.findall(r"```sql\n(SELECT .*?)```", guide, re.DOTALL)
+    database, hour, day = f"view_{uuid4().hex}", 3_600, 86_400
+    postgres.psql(f"CREATE DATABASE {database}")
+    night = float(postgres.psql("SELECT extract(epoch FROM now() - date_trunc('day', now()) - interval '3 hours')"))
+    await written(
+        postgres,
+        a_run("sync", 3 * hour, 1, "first"),
+        a_run("sync", 2 * hour, 1, "latest"),
+        a_run("mail", hour, 1, "refused"),
+        a_run("mail", 2 * day, 1, "before"),
+        *(a_run("report", 2 * day - took, took) for took in (10, 20, 60)),
+        *(a_run("report", hour - took, took) for took in (40, 50, 90)),
+        a_run("nightly", night + 60, 120),
+        a_run("over", night + 120, 60),
+        database=database,
+        namespace="default",
+    )
+    rows = [row.split("|") for row in postgres.psql(failed, database).splitlines()]
+    assert [(row[0], row[1], row[3]) for row in rows] == [
+        ("sync", "2", "ValueError: latest"),
+        ("mail", "1", "ValueError: refused"),
+    ]
+    assert "report|50|20" in postgres.psql(slow, database).splitlines()
+    at_that_time = {row.split("|")[0] for row in postgres.psql(at_three, database).splitlines()}
+    assert "nightly" in at_that_time
+    assert "over" not in at_that_time

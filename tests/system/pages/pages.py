@@ -7,6 +7,7 @@
   those that tell of a failure. Dates, times of day without an offset, lengths of time, ids, versions and spacing need not
   agree; all other figures do. A command that may fail ends with `|| true`. An id that was shown as `run 0123abcd` stands for
   the one that was printed in its place in later commands.
+- A `sql` block is sent to the database that CRON_POSTGRES_URL names.
 - `toml`, `json`, `yaml`, `ini` and `env` blocks are parsed. Blocks in other languages are refused, but for a few that are
   only shown; without a language there is only the code of other tools, under `docs/moving`.
 
@@ -47,7 +48,7 @@ _BLOCK = re.compile(r"^( *)(```+)([^`\n]*)\n(.*?)^ *\2$", re.DOTALL | re.MULTILI
 _FILE = re.compile(r"[#;] ((?:[\w.@-]+/)*[\w@-]*[\w.-]+)(, continued)?")
 
 #: Languages of blocks that are written, run or parsed.
-_FOLLOWED = {"python", "bash", "console", "toml", "json", "yaml", "ini", "env"}
+_FOLLOWED = {"python", "bash", "console", "sql", "toml", "json", "yaml", "ini", "env"}
 #: Languages of blocks that are only shown, and directives.
 _SHOWN = {"text", "dockerfile", "mermaid", "{toctree}", "{image}", "{include}"}
 
@@ -180,6 +181,7 @@ class PageRun:
         steps: dict[str, Callable[[str], object]] = {
             "bash": self._commands,
             "console": self._session,
+            "sql": self._statements,
             "toml": tomllib.loads,
             "json": json.loads,
             "yaml": lambda text: list(yaml.safe_load_all(text)),
@@ -212,6 +214,11 @@ class PageRun:
         for line in text.replace("\\\n", " ").splitlines():
             if line and not line.startswith("#"):
                 self._command(line)
+
+    def _statements(self, text: str) -> None:
+        url = self._environment.get("CRON_POSTGRES_URL")
+        assert url is not None, "set CRON_POSTGRES_URL before"
+        self._run_to_its_end(text, ["psql", "-X", "-v", "ON_ERROR_STOP=1", "-c", text, url], may_fail=False)
 
     def _command(self, line: str) -> str | None:
         """Run one command; returns what it prints, and None where its program is not on this machine."""
@@ -251,7 +258,7 @@ class PageRun:
         }
         if words[0] in known:
             return [sys.executable, *known[words[0]], *words[1:]]
-        assert words[0] in ("curl", "sqlite3", "redis-cli", "test", "ls", "cat", "mkdir", "touch"), (
+        assert words[0] in ("curl", "sqlite3", "redis-cli", "pg_dump", "pg_restore", "test", "ls", "cat", "mkdir", "touch"), (
             f"{words[0]} is not known here"
         )
         return words

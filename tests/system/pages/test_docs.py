@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -15,12 +16,14 @@ import fastapi_crons.plugins
 import fastapi_crons.state
 import fastapi_crons.testing
 from docs import generate
+from tests.faults.postgres_server import PostgresServer, needs_postgres
 from tests.faults.redis_server import RedisServer, needs_redis
 from tests.system.conftest import ROOT
 from tests.system.pages.pages import PageRun, check_languages
 from tests.system.pages.requirements import check_distributions
 
 REDIS = "redis://localhost:6379"
+POSTGRES = "postgresql://crons:secret@localhost:5432"
 #: Written from the code, or followed by tests of their own.
 APART = {*generate.PAGES, "plugins/hook-plugin.md", "plugins/backend.md", "plugins/lock-store.md"}
 PAGES = sorted(
@@ -43,10 +46,11 @@ EVERY_PAGE = [
     *PAGES_OF_EXAMPLES,
 ]
 WITH_REDIS = [page for page in PAGES if REDIS in (ROOT / "docs" / page).read_text(encoding="utf-8")]
+WITH_POSTGRES = [page for page in PAGES if POSTGRES in (ROOT / "docs" / page).read_text(encoding="utf-8")]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if page not in WITH_REDIS])
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in WITH_REDIS + WITH_POSTGRES])
 def test_a_page_does_what_it_says(page: str) -> None:
     with PageRun(ROOT / "docs" / page) as run:
         run.run()
@@ -61,6 +65,18 @@ def test_a_page_with_redis_does_what_it_says(page: str, redis_server: RedisServe
         Path(name).write_text(text)
     with PageRun(ROOT / "docs" / page, {REDIS: f"redis://127.0.0.1:{redis_server.port}"}) as run:
         run.run()
+
+
+@pytest.mark.slow
+@needs_postgres
+@pytest.mark.parametrize("page", WITH_POSTGRES)
+def test_a_page_with_postgres_does_what_it_says(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with PostgresServer() as server:
+        server.psql("CREATE DATABASE shop")
+        # Of the server's version: pg_dump refuses a newer one.
+        monkeypatch.setenv("PATH", f"{server.programs}{os.pathsep}{os.environ['PATH']}")
+        with PageRun(ROOT / "docs" / page, {POSTGRES: server.url_of("").rstrip("/")}) as run:
+            run.run()
 
 
 @pytest.mark.slow
