@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from fastapi_crons.run import Run, RunError, RunIds
+from fastapi_crons.run import Run, RunError, RunIds, RunStatus
 from fastapi_crons.state.base import HistoryLimits
 from fastapi_crons_postgres import PostgresStateBackend
 from tests.faults.postgres_server import PostgresServer
@@ -69,7 +69,7 @@ async def test_a_damaged_row_costs_no_other(postgres: PostgresServer) -> None:
 def a_run(job: str, ago: float, took: float, error: str | None = None) -> Run:
     started = time.time() - ago
     found = None if error is None else RunError("ValueError", error, "…")
-    status = "completed" if error is None else "failed"
+    status: RunStatus = "completed" if error is None else "failed"
     run = replace(RUN, id=RunIds(lambda: started)(), job=job, started_ts=started, ended_ts=started + took)
     return replace(run, status=status, error=found)
 

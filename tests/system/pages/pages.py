@@ -258,9 +258,18 @@ class PageRun:
         }
         if words[0] in known:
             return [sys.executable, *known[words[0]], *words[1:]]
-        assert words[0] in ("curl", "sqlite3", "redis-cli", "pg_dump", "pg_restore", "test", "ls", "cat", "mkdir", "touch"), (
-            f"{words[0]} is not known here"
-        )
+        assert words[0] in (
+            "curl",
+            "sqlite3",
+            "redis-cli",
+            "pg_dump",
+            "pg_restore",
+            "test",
+            "ls",
+            "cat",
+            "mkdir",
+            "touch",
+        ), f"{words[0]} is not known here"
         return words
 
     def _run_to_its_end(self, line: str, command: list[str], *, may_fail: bool) -> str | None:
