@@ -175,6 +175,11 @@ def stores() -> str:
                         "fastapi_crons_sqlite.state:SQLiteStateBackend", members=False, package="fastapi_crons.state"
                     ),
                     Entry(
+                        "fastapi_crons_postgres.state:PostgresStateBackend",
+                        members=False,
+                        package="fastapi_crons.state",
+                    ),
+                    Entry(
                         "fastapi_crons_redis.state:RedisStateBackend",
                         members=False,
                         package="fastapi_crons.state",
@@ -188,6 +193,11 @@ def stores() -> str:
                     Entry("fastapi_crons.locking.local:LocalLockBackend", members=False),
                     Entry(
                         "fastapi_crons_sqlite.lock:SQLiteLockBackend", members=False, package="fastapi_crons.locking"
+                    ),
+                    Entry(
+                        "fastapi_crons_postgres.lock:PostgresLockBackend",
+                        members=False,
+                        package="fastapi_crons.locking",
                     ),
                     Entry("fastapi_crons_redis.lock:RedisLockBackend", members=False, package="fastapi_crons.locking"),
                     Entry("fastapi_crons.locking.manager:DistributedLockManager", members=False),

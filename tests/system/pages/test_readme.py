@@ -16,6 +16,7 @@ import pytest
 from pydantic import SecretStr
 
 from fastapi_crons import CronConfig
+from fastapi_crons_postgres.settings import PostgresSettings
 from fastapi_crons_redis.settings import RedisSettings
 from fastapi_crons_sqlite import SQLiteSettings
 from tests.faults.redis_server import RedisServer, needs_redis
@@ -174,6 +175,7 @@ def test_the_settings_shown_exist_with_these_defaults() -> None:
     assert len(shown) >= 9
     fields = {f"CRON_{name.upper()}": field for name, field in CronConfig.model_fields.items()}
     fields |= {f"CRON_SQLITE_{name.upper()}": field for name, field in SQLiteSettings.model_fields.items()}
+    fields |= {f"CRON_POSTGRES_{name.upper()}": field for name, field in PostgresSettings.model_fields.items()}
     fields |= {f"CRON_REDIS_{name.upper()}": field for name, field in RedisSettings.model_fields.items()}
     for variables, defaults in shown:
         values = re.findall(r"`(.*?)`", defaults)
@@ -188,5 +190,6 @@ def test_the_settings_shown_exist_with_these_defaults() -> None:
 
 
 def test_every_setting_says_what_it_means() -> None:
-    for name, field in {**CronConfig.model_fields, **SQLiteSettings.model_fields, **RedisSettings.model_fields}.items():
-        assert field.description, name
+    for settings in (CronConfig, SQLiteSettings, PostgresSettings, RedisSettings):
+        for name, field in settings.model_fields.items():
+            assert field.description, name
