@@ -23,6 +23,7 @@ _ERRORS = (
     "BackfillError",
     "UnknownBackfillError",
     "UnknownInstanceError",
+    "NotRunningError",
     "DependencyError",
     "ProcessError",
     "StoreError",
