@@ -243,7 +243,8 @@ def _density(window: Window, records: Records, words: Words) -> Iterator[Shape]:
 
 def _level(kind: Kind, window: Window, stack: Stack, part: float, below: float, tone: str, title: str) -> Shape:
     """A part of a stack: as high as its share of it, above the share that is drawn already."""
-    whole = 4 + 16 * stack.level
+    # What is planned is a low band: a job that is due each second fills it, and says little by that.
+    whole = 4 + (4 if kind == "due" else 16) * stack.level
     height = max(1.0, whole * part)
     x, middle = window.x(stack.since), (stack.since + stack.until) // 2
     y = HEIGHT - 4 - whole * below - height
