@@ -20,7 +20,7 @@ from fastapi_crons_dashboard.svg.axis import labels
 from fastapi_crons_dashboard.svg.density import PARTS, Parts, edge
 from fastapi_crons_dashboard.svg.due import DueTicks
 from fastapi_crons_dashboard.svg.timeline import HEIGHT, MOST, Records, Shape, Window, Words, lane, summary
-from fastapi_crons_dashboard.words.instants import Given, read_instant
+from fastapi_crons_dashboard.words.instants import Given, ZoneName, read_instant, zone_asked
 from fastapi_crons_dashboard.words.times import zone as in_zone
 
 #: How many lanes are on a page.
@@ -80,17 +80,18 @@ def add_to(pages: Pages) -> None:
         q: Annotated[str, Query(max_length=200)] = "",
         tag: Annotated[str, Query(max_length=1000)] = "",
         page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+        zone: ZoneName = "",
     ) -> HTMLResponse:
         management = shown.management
-        zone = in_zone(management.crons.config.timezone)
-        now = shown.now.timestamp()
-        given = read_instant(at, zone) if at.strip() else Given(shown.now)
+        own = management.crons.config.timezone
+        tz, now = in_zone(own), shown.now.timestamp()
+        given = read_instant(at, in_zone(zone_asked(zone, own))) if at.strip() else Given(shown.now)
         middle, half = int(given.instant.timestamp()), ZOOMS[zoom] // 2
         window = Window(middle - half, middle + half, now)
         views = [view for view in await management.jobs(tags=[tag] if tag else ()) if has_text(view.job, q)]
         views.sort(key=lambda view: by_name(view.job.name))
         here = views[(page - 1) * PER_PAGE : page * PER_PAGE]
-        lanes, cut = await _lanes(management, shown.links, here, window, Words(zone, shown.asked.details))
+        lanes, cut = await _lanes(management, shown.links, here, window, Words(tz, shown.asked.details))
         return shown.page(
             "timeline.html",
             live=True,
@@ -98,8 +99,8 @@ def add_to(pages: Pages) -> None:
             cut=cut,
             window=window,
             height=HEIGHT,
-            labels=list(labels(window.since, window.until, zone)),
-            zone=management.crons.config.timezone,
+            labels=list(labels(window.since, window.until, tz)),
+            zone=own,
             middle=given.instant,
             follows=not at.strip(),
             step=half,

@@ -13,7 +13,7 @@ from fastapi_crons.job import CronJob
 from fastapi_crons.management import TickFate, tick_up_to, ticks_around
 from fastapi_crons.run import reason_in_words
 from fastapi_crons_dashboard.serving.page import Pages, Showing, Shown
-from fastapi_crons_dashboard.words.instants import Given, read_instant
+from fastapi_crons_dashboard.words.instants import Given, ZoneName, read_instant, zone_asked
 from fastapi_crons_dashboard.words.times import zone as in_zone
 
 #: What ticks may be run again for. One that completed, or that a later run stands for, is refused.
@@ -40,11 +40,14 @@ class Explained(NamedTuple):
 
 def add_to(pages: Pages) -> None:
     @pages.get("/jobs/{job_name}/why", "why")
-    async def why(shown: Showing, job_name: str, at: Annotated[str, Query(max_length=60)] = "") -> HTMLResponse:
+    async def why(
+        shown: Showing, job_name: str, at: Annotated[str, Query(max_length=60)] = "", zone: ZoneName = ""
+    ) -> HTMLResponse:
         job = shown.management.definition(job_name)
-        zone = in_zone(job.schedule_zone)
+        own = job.schedule_zone or "UTC"
+        asked_zone = zone_asked(zone, own)
         given = (
-            read_instant(at, zone)
+            read_instant(at, in_zone(asked_zone))
             if at.strip()
             else Given(tick_up_to(job, shown.now) or shown.now.replace(microsecond=0))
         )
@@ -58,8 +61,9 @@ def add_to(pages: Pages) -> None:
             "why.html",
             live=True,
             job=job,
-            zone=job.schedule_zone or "UTC",
-            tz=zone,
+            zone=own,
+            tz=in_zone(own),
+            asked_zone=asked_zone,
             given=given,
             asked_text=at.strip(),
             here=here,

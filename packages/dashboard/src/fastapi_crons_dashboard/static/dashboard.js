@@ -86,10 +86,28 @@ function showAxis() {
   for (const said of document.querySelectorAll("[data-zone]")) said.textContent = choice === "page" ? said.dataset.zone : own;
 }
 
+// A field for a time is on the clock that times are shown on, and its form says which that is. What was typed stays.
+function showFields() {
+  const choice = stored("zone") || "page";
+  const name = choice === "local" ? Intl.DateTimeFormat().resolvedOptions().timeZone : choice;
+  for (const field of document.querySelectorAll("input[type=datetime-local]")) {
+    const { zone } = field.form.elements;
+    zone.disabled = choice === "page";
+    if (!zone.disabled) zone.value = name;
+    const { instant } = field.dataset;
+    if (!instant) continue;
+    const text = zone.disabled ? field.defaultValue : inZone(new Date(instant), name).slice(0, 19).replace(" ", "T");
+    const ours = [written.get(field) ?? field.value, field.defaultValue].map((each) => Date.parse(each));
+    if (!ours.includes(Date.parse(field.value))) continue;
+    field.value = text;
+    written.set(field, text);
+  }
+}
+
 function wireZone() {
   const choice = document.getElementById("zone-switch");
   choice.value = stored("zone") || "page";
-  choice.addEventListener("change", () => { store("zone", choice.value); showZone(); showAxis(); });
+  choice.addEventListener("change", () => { store("zone", choice.value); showZone(); showAxis(); showFields(); });
 }
 
 function showButtons() {
@@ -209,7 +227,7 @@ for (const when of ["before", "after"]) {
 }
 document.addEventListener("visibilitychange", refreshSoon);
 
-function all() { freshen(); showZone(); showAxis(); showButtons(); }
+function all() { freshen(); showZone(); showAxis(); showFields(); showButtons(); }
 
 for (const switches of document.querySelectorAll(".switches")) switches.hidden = false;
 wireTheme();

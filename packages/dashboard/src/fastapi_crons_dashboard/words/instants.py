@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, timedelta, tzinfo
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+from zoneinfo import ZoneInfo
+
+from fastapi import Query
 
 from fastapi_crons.clock import UTC, utc_datetime
 from fastapi_crons.errors import InvalidArgumentError
 from fastapi_crons_dashboard.words.times import zone
 
+#: The zone that a time in an address is on the clock of.
+ZoneName = Annotated[str, Query(max_length=60)]
 _FIRST, _LAST = datetime(1900, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
@@ -35,6 +41,13 @@ def read_instant(text: str, zone: tzinfo) -> Given:
             f"at can't be {shown}: give a date and a time, such as 2026-03-01 02:00, or 2026-03-01T02:00Z"
         )
     return Given(found) if found.tzinfo is not None else _on_the_wall(found, zone)
+
+
+def zone_asked(name: str, own: str) -> str:
+    """The name of the zone that a time was given in: its own by default. Raises `InvalidArgumentError`."""
+    with suppress(ValueError, OSError, KeyError):
+        return ZoneInfo(name).key if name else own
+    raise InvalidArgumentError(f"zone can't be {name[:60]!a}: give the name of a time zone, such as Europe/Berlin")
 
 
 def _on_the_wall(wall: datetime, zone: tzinfo) -> Given:
