@@ -139,15 +139,19 @@ def commands() -> str:
     import typer
 
     from fastapi_crons_cli.main import app
+    from fastapi_crons_postgres.commands import app as of_postgres
 
     found = dict(_named_commands(typer.main.get_command(app)))
-    shared = {_names(parameter): parameter.help for command in found.values() for parameter in command.params}
+    found |= _named_commands(typer.main.get_command(of_postgres), "postgres ")
+    in_reverse = [parameter for command in found.values() for parameter in command.params][::-1]
+    shared = {_names(parameter): parameter.help for parameter in in_reverse}  # the first one's help
     parts = [_COMMANDS, *(_row(names, shared[names]) for names in _SHARED)]
     for name, command in found.items():
         options = {_names(parameter): f"{parameter.help}{_default(parameter)}" for parameter in command.params}
         parts.append(f"\n## {name}\n\n{_sentence(command.help)}\n\n| | |\n|---|---|\n")
         parts += [_row(names, about) for names, about in options.items() if names not in _SHARED]
-        parts.append(_row(", ".join(names for names in options if names in _SHARED), ""))
+        common = [names for names in options if names in _SHARED]
+        parts += [_row(", ".join(common), "")] if common else []
     return _written("".join(parts))
 
 

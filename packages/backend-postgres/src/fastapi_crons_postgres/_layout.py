@@ -18,8 +18,24 @@ logger = logging.getLogger("fastapi_crons.postgres")
 #: The layout that this version writes, and the oldest version of the layout that may work on it.
 VERSION = 1
 COMPATIBLE_FROM = 1
-#: The advisory lock under which layouts are changed.
-_MIGRATING = 0x63726F6E73  # "crons"
+#: Takes the advisory lock under which layouts are changed: "crons".
+LAYOUT_LOCK = f"SELECT pg_advisory_xact_lock({0x63726F6E73})"
+#: What an instance writes to, and what it only reads.
+TABLES = (
+    "crons_job",
+    "crons_lease",
+    "crons_instance",
+    "crons_run",
+    "crons_missed",
+    "crons_state",
+    "crons_figures",
+    "crons_backfill",
+    "crons_listener",
+    "crons_event",
+)
+READ_ONLY = ("crons_layout", "crons_runs")
+#: Numbers the events.
+SEQUENCE = "crons_event_seq_seq"
 
 #: How the server looks after tables with few rows that change all the time: as soon as many are dead, at once, and without the
 #: lock that giving room back to the system needs. And after those with many rows: not only when a fifth of them has changed.
@@ -165,7 +181,7 @@ async def layout_of(driver: Driver, schema: str) -> tuple[int, int]:
 
 async def _migrate(driver: Driver, schema: str) -> int:
     """Returns the number of jobs whose last runs are taken over."""
-    await driver.execute(f"SELECT pg_advisory_xact_lock({_MIGRATING})")
+    await driver.execute(LAYOUT_LOCK)
     found, _ = await layout_of(driver, schema)
     for statement in statements(schema, found):
         await driver.execute(statement)
@@ -180,3 +196,15 @@ def statements(schema: str, found: int) -> list[str]:
         f"UPDATE {{schema}}.crons_layout SET version = {VERSION}, compatible_from = {COMPATIBLE_FROM} WHERE version < {VERSION}"
     )
     return [statement.format(schema=schema) for statement in steps]
+
+
+def grants(schema: str, role: str) -> list[str]:
+    """What lets a role use the tables, and no more."""
+    to = '"' + role.replace('"', '""') + '"'
+    tables, read_only = (", ".join(f"{schema}.{table}" for table in some) for some in (TABLES, READ_ONLY))
+    return [
+        f"GRANT USAGE ON SCHEMA {schema} TO {to}",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {to}",
+        f"GRANT SELECT ON {read_only} TO {to}",
+        f"GRANT USAGE ON SEQUENCE {schema}.{SEQUENCE} TO {to}",
+    ]

@@ -1,9 +1,9 @@
-"""The plugin: brings the backends named `postgres`. Imports nothing heavy."""
+"""The plugin: brings the backends named `postgres`, and the commands `fastapi-crons postgres`. Imports nothing heavy."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi_crons.plugins import LockBackendSpec, StateBackendSpec
 from fastapi_crons.plugins.markers import hookimpl
@@ -36,6 +36,13 @@ def lock_backends() -> Mapping[str, LockBackendSpec]:
             "fastapi_crons_postgres.lock:PostgresLockBackend", _lock, _settings, _PREFERENCE, _wanted
         )
     }
+
+
+@hookimpl
+def cli_commands(cli: Any) -> None:
+    from fastapi_crons_postgres.commands import app
+
+    cli.add_typer(app, name="postgres")
 
 
 def _settings() -> type[BaseSettings]:
