@@ -100,9 +100,11 @@ def test_pages_say_that_the_server_is_gone_and_follow_the_next_one(
 
 
 def test_a_page_says_that_its_server_hangs(server: Server, open_page: Open) -> None:
-    page = opened(open_page, f"{server.url}/api/dashboard", "jobs").page
+    shown = opened(open_page, f"{server.url}/api/dashboard", "jobs")
+    page = shown.page
     server.process.send_signal(signal.SIGSTOP)
     notice(page, "No answer since ")
+    assert shown.accessible() == []
     server.process.send_signal(signal.SIGCONT)
     no_notice(page)
     run_quickly(page)
