@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from uuid import uuid4
 
 import pytest
 
-from fastapi_crons import Crons
+from fastapi_crons import Crons, MovedNameError
 from fastapi_crons.management.management import Management
 from fastapi_crons.management.views import JobView
 from fastapi_crons_postgres import PostgresStateBackend
@@ -113,3 +114,9 @@ async def test_what_can_not_be_read_keeps_nothing_from_starting(
     async with scheduler(url) as crons:
         assert {name for name, view in (await seen(crons)).items() if view.last_run} == left
         assert crons.health().status == "ok"
+
+
+@pytest.mark.parametrize("package", ["state", "locking"])
+def test_whoever_imports_the_sqlalchemy_backend_is_told_of_postgresql(package: str) -> None:
+    with pytest.raises(MovedNameError, match=r"use PostgreSQL \(fastapi-crons\[postgres\] and CRON_POSTGRES_URL\)"):
+        import_module(f"fastapi_crons.{package}.sqlalchemy")

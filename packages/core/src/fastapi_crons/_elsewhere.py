@@ -51,7 +51,10 @@ _LOGGED = "leave it out: the logger fastapi_crons says the same"
 _AFTER_HOOK = "add a function of your own by crons.add_after_run_hook"
 _CRON_JOB = "write @crons.cron(…), or @Crons().cron(…), with the same arguments"
 _SPANS = "write a plugin with the hook run_scope, which is held around the function"
-_SQLALCHEMY = "use SQLite (the default), Redis (fastapi-crons[redis]) or a plugin with a store of your own"
+_SQLALCHEMY = (
+    "use PostgreSQL (fastapi-crons[postgres] and CRON_POSTGRES_URL), SQLite (the default), Redis (fastapi-crons[redis]) or a "
+    "plugin with a store of your own"
+)
 _LOCKING, _STATE = (f"write from fastapi_crons.{package} import " for package in ("locking", "state"))
 
 #: What to do instead of importing these modules, and these names from modules that are still there.
