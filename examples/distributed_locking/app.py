@@ -1,4 +1,7 @@
-"""One run per tick, however many instances run this app: they share a Redis server (CRON_REDIS_URL) and the ticks."""
+"""One run per tick, however many instances run this app: they share a database and the ticks.
+
+`CRON_POSTGRES_URL` or `CRON_REDIS_URL` says which database.
+"""
 
 from __future__ import annotations
 

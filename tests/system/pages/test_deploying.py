@@ -22,6 +22,7 @@ from tests.system.pages.pages import Block, blocks
 
 PAGE = ROOT / "docs/how-to/deploying.md"
 EXAMPLE = ROOT / "examples/distributed_locking"
+OF_EXAMPLE = {path.name: path.read_text() for path in EXAMPLE.glob("compose*.yaml")}
 BLOCKS = blocks(PAGE)
 UNITS = [block for block in BLOCKS if (block.path or "").endswith(".service")]
 SHUTDOWN = CronConfig.model_fields["shutdown_timeout"].default
@@ -98,7 +99,7 @@ def test_a_command_in_a_file_is_one_that_the_page_runs(command: list[str]) -> No
 
 
 def test_whoever_stops_a_process_waits_longer_than_its_jobs_may_take() -> None:
-    for file in (yaml.safe_load(_shown("compose.yaml").text), yaml.safe_load((EXAMPLE / "compose.yaml").read_text())):
+    for file in map(yaml.safe_load, (_shown("compose.yaml").text, *OF_EXAMPLE.values())):
         assert int(file["services"]["app"]["stop_grace_period"].removesuffix("s")) > SHUTDOWN
     for unit in UNITS:
         assert int(re.findall(r"^TimeoutStopSec=(\d+)$", unit.text, re.MULTILINE)[0]) > SHUTDOWN
@@ -111,7 +112,7 @@ def test_whoever_stops_a_process_waits_longer_than_its_jobs_may_take() -> None:
 
 
 def test_variables_are_settings_and_secrets_are_made() -> None:
-    text = PAGE.read_text() + (EXAMPLE / "compose.yaml").read_text()
+    text = "".join((PAGE.read_text(), *OF_EXAMPLE.values()))
     known = (ROOT / "docs/reference/settings.md").read_text()
     for variable in set(re.findall(r"\bCRON_[A-Z_]+", text)):
         assert f"`{variable}`" in known, variable
@@ -160,14 +161,13 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("docker") is None, reason="no docker on PATH")
-@pytest.mark.parametrize("own", [True, False], ids=["page", "example"])
-def test_compose_takes_the_files(own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("text", [_shown("compose.yaml").text, *OF_EXAMPLE.values()], ids=["page", *OF_EXAMPLE])
+def test_compose_takes_the_files(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode != 0:
         pytest.skip("no docker compose")
     monkeypatch.setenv("CRON_API_TOKEN", "secret-of-at-least-16-characters")
-    path = tmp_path / "compose.yaml" if own else EXAMPLE / "compose.yaml"
-    if own:
-        path.write_text(_shown("compose.yaml").text)
+    path = tmp_path / "compose.yaml"
+    path.write_text(text)
     command = ["docker", "compose", "--file", str(path), "config", "--quiet"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

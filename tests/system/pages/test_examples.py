@@ -8,13 +8,15 @@ import re
 import shlex
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.faults.postgres_server import PostgresServer, needs_postgres
 from tests.faults.redis_server import RedisServer, needs_redis
 from tests.support import until
 from tests.system.conftest import ROOT
@@ -25,6 +27,7 @@ pytestmark = pytest.mark.slow
 
 EXAMPLES = ROOT / "examples"
 DISTRIBUTED = EXAMPLES / "distributed_locking"
+COMPOSE, POSTGRES_COMPOSE = "compose.yaml", "compose.postgres.yaml"
 #: Started by tests of their own.
 APART = {DISTRIBUTED, EXAMPLES / "plugins"}
 
@@ -51,27 +54,52 @@ def _shows(block: Block, log: str) -> bool:
     return all(re.search(".*?".join(map(re.escape, line.split("…"))), log) for line in block.text.splitlines())
 
 
-@pytest.fixture
-def redis() -> Iterator[RedisServer]:
+@contextmanager
+def _redis() -> Iterator[str]:
     """A Redis server with the settings of the compose file."""
     server = RedisServer()
     program, *arguments = _service("redis")["command"]
     assert program == "redis-server"
     server.arguments = tuple(arguments)
     with server:
-        yield server
+        assert server.cli("CONFIG", "GET", "appendfsync")[1] == "always"
+        assert server.cli("CONFIG", "GET", "maxmemory-policy")[1] == "noeviction"
+        yield f"redis://127.0.0.1:{server.port}/0"
 
 
-@needs_redis
-def test_instances_that_share_a_redis_server_run_each_tick_once(
-    redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@contextmanager
+def _postgres() -> Iterator[str]:
+    """A PostgreSQL server with the database of the compose file."""
+    database = _service("postgres", POSTGRES_COMPOSE)["environment"]["POSTGRES_DB"]
+    with PostgresServer() as server:
+        server.psql(f"CREATE DATABASE {database}")
+        yield server.url_of(database)
+
+
+@pytest.mark.parametrize(
+    ("store", "variable", "compose"),
+    [
+        pytest.param(_redis, "CRON_REDIS_URL", COMPOSE, marks=needs_redis, id="redis"),
+        pytest.param(_postgres, "CRON_POSTGRES_URL", POSTGRES_COMPOSE, marks=needs_postgres, id="postgres"),
+    ],
+)
+def test_instances_that_share_a_server_run_each_tick_once(
+    store: Callable[[], AbstractContextManager[str]],
+    variable: str,
+    compose: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert redis.cli("CONFIG", "GET", "appendfsync")[1] == "always"
-    assert redis.cli("CONFIG", "GET", "maxmemory-policy")[1] == "noeviction"
+    assert variable in _service("app", compose)["environment"]
     _copy(DISTRIBUTED, tmp_path)
-    monkeypatch.setenv("CRON_REDIS_URL", f"redis://127.0.0.1:{redis.port}/0")
+    with store() as url:
+        monkeypatch.setenv(variable, url)
+        _ticks_run_once(_service("app", compose)["deploy"]["replicas"], monkeypatch)
+
+
+def _ticks_run_once(replicas: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CRON_HEARTBEAT_INTERVAL", "1")  # when a process of this host counts as dead
-    servers = [Server("--timeout-graceful-shutdown", "10") for _ in range(_service("app")["deploy"]["replicas"])]
+    servers = [Server("--timeout-graceful-shutdown", "10") for _ in range(replicas)]
     try:
         for server in servers:
             until(lambda server=server: _answers(server))  # type: ignore[misc]
@@ -103,7 +131,8 @@ def test_instances_that_share_a_redis_server_run_each_tick_once(
             server.kill()
 
 
-def test_the_files_for_docker_name_what_there_is() -> None:
+@pytest.mark.parametrize("compose", [COMPOSE, POSTGRES_COMPOSE])
+def test_the_files_for_docker_name_what_there_is(compose: str) -> None:
     lines = (DISTRIBUTED / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
     instructions = [line.split(None, 1) for line in lines if line and not line.startswith("#")]
     given = [rest for name, rest in instructions if name == "COPY"]
@@ -117,7 +146,7 @@ def test_the_files_for_docker_name_what_there_is() -> None:
     (command,) = (json.loads(rest) for name, rest in instructions if name == "CMD")
     # As the test above starts it, but for where it listens.
     assert command == ["uvicorn", "app:app", "--host", "0.0.0.0", "--port", "8000", "--timeout-graceful-shutdown", "10"]
-    app = _service("app")
+    app = _service("app", compose)
     assert (DISTRIBUTED / app["build"]["context"]).resolve() == ROOT
     assert ROOT / app["build"]["dockerfile"] == DISTRIBUTED / "Dockerfile"
     for block in blocks(DISTRIBUTED / "README.md"):
@@ -148,8 +177,8 @@ def test_pages_of_examples_link_to_what_there_is() -> None:
     assert [(page.name, target) for page, target in links if not (page.parent / target).exists()] == []
 
 
-def _service(name: str) -> Any:
-    return yaml.safe_load((DISTRIBUTED / "compose.yaml").read_text())["services"][name]
+def _service(name: str, compose: str = COMPOSE) -> Any:
+    return yaml.safe_load((DISTRIBUTED / compose).read_text())["services"][name]
 
 
 def _copy(folder: Path, to: Path) -> None:
