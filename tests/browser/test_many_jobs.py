@@ -51,7 +51,7 @@ def test_jobs_are_paged_filtered_and_sorted(page: Page) -> None:
     expect(names).to_have_count(50)
     page.get_by_role("link", name="After →").click()
     expect(names.first).to_have_text("job-00050")
-    page.get_by_role("searchbox", name="Name").fill("job-099")
+    page.get_by_role("searchbox", name="Job or tag").fill("job-099")
     page.get_by_role("button", name="Filter").click()
     expect(caption).to_have_text("100 jobs of 10,000, page 1 of 2")
     page.get_by_role("combobox", name="State").select_option("failing")
@@ -99,7 +99,7 @@ def test_the_runs_of_all_jobs_are_paged_and_lead_to_a_run(page: Page) -> None:
 
 
 def test_a_job_among_ten_thousand_is_run_and_seen_to_have_run(page: Page) -> None:
-    page.get_by_role("searchbox", name="Name").fill("job-05000")
+    page.get_by_role("searchbox", name="Job or tag").fill("job-05000")
     page.get_by_role("button", name="Filter").click()
     row = page.get_by_role("row").filter(has_text="job-05000")
     row.get_by_role("button", name="Run").click()
