@@ -42,6 +42,7 @@ class PlainLock(SQLiteLockBackend):
 
     pauses, last_handled, leased = LockBackend.pauses, LockBackend.last_handled, LockBackend.leased
     release, renew = TransactionalLockBackend.release, TransactionalLockBackend.renew
+    restore = LockBackend.restore
 
 
 class TestPlainLock(LockContract, LockWalk):
@@ -60,7 +61,7 @@ class PlainState(SQLiteStateBackend):
     """Whatever a state store need not write itself."""
 
     states, unfinished = StateBackend.states, StateBackend.unfinished
-    figures, sums = StateBackend.figures, StateBackend.sums
+    figures, sums, restore = StateBackend.figures, StateBackend.sums, StateBackend.restore
     runs_by_id, runs_by_job = StateBackend.runs_by_id, StateBackend.runs_by_job
     missed_by_job = StateBackend.missed_by_job
     find_runs, find_missed, find_ids = StateBackend.find_runs, StateBackend.find_missed, StateBackend.find_ids

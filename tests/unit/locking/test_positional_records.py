@@ -23,7 +23,7 @@ FIELDS = {
     locking.ClaimRequest: "job run_id tick schedule timezone overlap force missed replaces attempt after arguments again",
     locking.ClaimResult: "outcome last_handled token holder skipped reset_from orphaned",
     locking.Pause: "since actor note",
-    locking.KnownJob: "job schedule timezone function enabled last_handled since pause leases arguments registrars",
+    locking.KnownJob: "job schedule timezone function enabled last_handled since pause leases arguments registrars token",
     locking.PauseRequest: "job actor note",
     locking.ResumeRequest: "job nonce catch_up",
     locking.Resumed: "pause schedule timezone after last_handled token start",

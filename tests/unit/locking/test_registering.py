@@ -288,6 +288,6 @@ def test_a_job_is_known_with_all_its_leases() -> None:
     basics = ("job", *HOURLY, "m:f", True, START, START - 10.5)
     registrars = record.registrars
     assert registrars
-    assert record.known("job") == KnownJob(*basics, PAUSE, (lease(), lease("r2")), None, registrars)
+    assert record.known("job") == KnownJob(*basics, PAUSE, (lease(), lease("r2")), None, registrars, record.token)
     record = replace(recorded(), arguments="0badcafe")
-    assert record.known("job") == KnownJob(*basics, arguments="0badcafe", registrars=registrars)
+    assert record.known("job") == KnownJob(*basics, arguments="0badcafe", registrars=registrars, token=record.token)

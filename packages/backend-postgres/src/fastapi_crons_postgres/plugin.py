@@ -14,28 +14,27 @@ if TYPE_CHECKING:
     from fastapi_crons.config import CronConfig
     from fastapi_crons.locking.base import LockBackend
     from fastapi_crons.state.base import StateBackend
+    from fastapi_crons_postgres.settings import PostgresSettings
 
 
 #: Behind Redis, where neither has a URL and a lock for a fleet is demanded.
 _PREFERENCE = -2
 
 
+#: What URLs of databases begin with.
+_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg", "postgresql+psycopg")
+
+
 @hookimpl
 def state_backends() -> Mapping[str, StateBackendSpec]:
-    return {
-        "postgres": StateBackendSpec(
-            "fastapi_crons_postgres.state:PostgresStateBackend", _state, _settings, _PREFERENCE, _wanted
-        )
-    }
+    path = "fastapi_crons_postgres.state:PostgresStateBackend"
+    return {"postgres": StateBackendSpec(path, _state, _settings, _PREFERENCE, _wanted, _SCHEMES, _state_at)}
 
 
 @hookimpl
 def lock_backends() -> Mapping[str, LockBackendSpec]:
-    return {
-        "postgres": LockBackendSpec(
-            "fastapi_crons_postgres.lock:PostgresLockBackend", _lock, _settings, _PREFERENCE, _wanted
-        )
-    }
+    path = "fastapi_crons_postgres.lock:PostgresLockBackend"
+    return {"postgres": LockBackendSpec(path, _lock, _settings, _PREFERENCE, _wanted, _SCHEMES, _lock_at)}
 
 
 @hookimpl
@@ -59,14 +58,29 @@ def _wanted() -> bool:
 
 
 def _state(config: CronConfig) -> StateBackend:
-    from fastapi_crons_postgres.settings import PostgresSettings
-    from fastapi_crons_postgres.state import PostgresStateBackend
-
-    return PostgresStateBackend.by_settings(PostgresSettings(), config.store_timeout)
+    return _state_at(config, None)
 
 
 def _lock(config: CronConfig) -> LockBackend:
+    return _lock_at(config, None)
+
+
+def _state_at(config: CronConfig, url: str | None) -> StateBackend:
+    from fastapi_crons_postgres.state import PostgresStateBackend
+
+    return PostgresStateBackend.by_settings(_settings_at(url), config.store_timeout)
+
+
+def _lock_at(config: CronConfig, url: str | None) -> LockBackend:
     from fastapi_crons_postgres.lock import PostgresLockBackend
+
+    return PostgresLockBackend.by_settings(_settings_at(url), config.store_timeout)
+
+
+def _settings_at(url: str | None) -> PostgresSettings:
+    """The settings; for the database of a URL, where one is given."""
+    from pydantic import SecretStr
+
     from fastapi_crons_postgres.settings import PostgresSettings
 
-    return PostgresLockBackend.by_settings(PostgresSettings(), config.store_timeout)
+    return PostgresSettings() if url is None else PostgresSettings(url=SecretStr(url))

@@ -27,6 +27,7 @@ from fastapi_crons_postgres._history.counting import (
     count_missed,
     count_runs,
     figures_of,
+    put_states_and_figures,
 )
 from fastapi_crons_postgres._history.events import Events, clean_up, to_be_told
 from fastapi_crons_postgres._history.pruning import Pruning
@@ -269,6 +270,11 @@ class PostgresStateBackend(StateBackend):
         source, parameters = figures_wanted(self._schema, self._namespace, jobs, since, until)
         rows = await self._rows((f"SELECT {SUMS_COLUMNS} FROM {source} GROUP BY figures.job", parameters))
         return {figures.job: figures for figures in figures_of(rows, self._damage)}
+
+    async def restore(self, states: Collection[JobState], figures: Collection[Figures]) -> None:
+        batch = Batch(self._schema, self._namespace)
+        put_states_and_figures(batch, states, figures)
+        await self._connection.write(batch.send)
 
     async def begin_backfill(self, record: BackfillRecord) -> BackfillRecord | None:
         return await self._connection.write(

@@ -20,14 +20,20 @@ if TYPE_CHECKING:
 _PREFERENCE = 10
 
 
+#: What the places of these stores begin with: `sqlite:crons.db`.
+_SCHEMES = ("sqlite",)
+
+
 @hookimpl
 def state_backends() -> Mapping[str, StateBackendSpec]:
-    return {"sqlite": StateBackendSpec("fastapi_crons_sqlite.state:SQLiteStateBackend", _state, _settings, _PREFERENCE)}
+    path = "fastapi_crons_sqlite.state:SQLiteStateBackend"
+    return {"sqlite": StateBackendSpec(path, _state, _settings, _PREFERENCE, schemes=_SCHEMES, at=_state_at)}
 
 
 @hookimpl
 def lock_backends() -> Mapping[str, LockBackendSpec]:
-    return {"sqlite": LockBackendSpec("fastapi_crons_sqlite.lock:SQLiteLockBackend", _lock, _settings, _PREFERENCE)}
+    path = "fastapi_crons_sqlite.lock:SQLiteLockBackend"
+    return {"sqlite": LockBackendSpec(path, _lock, _settings, _PREFERENCE, schemes=_SCHEMES, at=_lock_at)}
 
 
 def _settings() -> type[BaseSettings]:
@@ -37,19 +43,32 @@ def _settings() -> type[BaseSettings]:
 
 
 def _state(config: CronConfig) -> StateBackend:
-    from fastapi_crons_sqlite.settings import SQLiteSettings
-    from fastapi_crons_sqlite.state import SQLiteStateBackend
-
-    settings = SQLiteSettings()
-    return SQLiteStateBackend(settings.path, busy_timeout=_patience(settings, config))
+    return _state_at(config, None)
 
 
 def _lock(config: CronConfig) -> LockBackend:
+    return _lock_at(config, None)
+
+
+def _state_at(config: CronConfig, place: str | None) -> StateBackend:
+    from fastapi_crons_sqlite.state import SQLiteStateBackend
+
+    settings = _settings_at(place)
+    return SQLiteStateBackend(settings.path, busy_timeout=_patience(settings, config))
+
+
+def _lock_at(config: CronConfig, place: str | None) -> LockBackend:
     from fastapi_crons_sqlite.lock import SQLiteLockBackend
+
+    settings = _settings_at(place)
+    return SQLiteLockBackend(settings.path, busy_timeout=_patience(settings, config))
+
+
+def _settings_at(place: str | None) -> SQLiteSettings:
+    """The settings; for the file of a place, as in `sqlite:crons.db`, where one is given."""
     from fastapi_crons_sqlite.settings import SQLiteSettings
 
-    settings = SQLiteSettings()
-    return SQLiteLockBackend(settings.path, busy_timeout=_patience(settings, config))
+    return SQLiteSettings() if place is None else SQLiteSettings(path=place.partition(":")[2])
 
 
 def _patience(settings: SQLiteSettings, config: CronConfig) -> float:

@@ -28,6 +28,7 @@ from fastapi_crons_sqlite._history.counting import (
 from fastapi_crons_sqlite._history.events import clean_up, publish, subscribe
 from fastapi_crons_sqlite._history.pruning import Pruning
 from fastapi_crons_sqlite._history.queries import ids_wanted, missed_wanted, runs_wanted
+from fastapi_crons_sqlite._history.restoring import restore
 from fastapi_crons_sqlite._history.rows import (
     MISSED_COLUMNS,
     RUN_COLUMNS,
@@ -301,6 +302,9 @@ class SQLiteStateBackend(StateBackend):
     async def unfinished(self) -> list[Run]:
         rows = await self._database.plain_rows(f"SELECT {RUN_COLUMNS} FROM job_run WHERE status = 'running'")
         return self._runs_of(rows)
+
+    async def restore(self, states: Collection[JobState], figures: Collection[Figures]) -> None:
+        await self._database.write(lambda transaction: restore(transaction, self._names, states, figures))
 
     async def begin_backfill(self, record: BackfillRecord) -> BackfillRecord | None:
         return await self._database.write(

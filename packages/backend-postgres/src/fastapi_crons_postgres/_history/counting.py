@@ -10,6 +10,7 @@ from functools import partial
 import asyncpg
 
 from fastapi_crons.run import FAILED, MissedTicks, Run
+from fastapi_crons.state import JobState
 from fastapi_crons.state.checks import Damage, checked_figures
 from fastapi_crons.state.figures import Figures, add, durations_of, of_missed, of_run, text_of
 from fastapi_crons_postgres._batch import Batch, fit
@@ -72,6 +73,13 @@ def count_runs(batch: Batch, written: Collection[Run]) -> dict[tuple[str, int], 
             add(figures, [of_run(run)])
     batch.put("crons_state", _STATE_TYPES, ["job"], list(states.values()), _FOLLOWS)
     return figures
+
+
+def put_states_and_figures(batch: Batch, states: Collection[JobState], figures: Collection[Figures]) -> None:
+    """Write states and figures in place of those on record."""
+    batch.put("crons_state", _STATE_TYPES, ["job"], states)
+    rows = [(*each[:6], _appended(each), 0) for each in figures]
+    batch.put("crons_figures", _FIGURES_TYPES, ["day", "job"], rows)
 
 
 async def count_missed(

@@ -55,8 +55,8 @@ class History:
         found = await self._connection.call(history_script(operation), self._keys, arguments)
         return texts_in(found[0] if isinstance(found, list) else found)
 
-    async def do_in_steps(self, operation: str, jobs: Collection[str], size: int, *more: object) -> None:
-        """Have the script do something to jobs, so many at a time, of which it says how many it has done."""
+    async def do_in_steps(self, operation: str, jobs: Collection[object], size: int, *more: object) -> None:
+        """Have the script do something to jobs, or records of them, so many at a time, of which it says how many are done."""
         names = list(jobs)
         while names:
             part = names[:size]

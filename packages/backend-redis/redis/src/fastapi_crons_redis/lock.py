@@ -31,7 +31,7 @@ from fastapi_crons.locking.base import (
     Resumed,
     ResumeRequest,
 )
-from fastapi_crons.locking.checks import checked_instance, checked_known, checked_pause
+from fastapi_crons.locking.checks import checked_instance, checked_known, checked_pause, checked_token
 from fastapi_crons.locking.instance import Instance
 
 from .clients import Client
@@ -157,6 +157,9 @@ class RedisLockBackend(LockBackend):
         )
         return [known for known in found if known is not None]
 
+    async def restore(self, jobs: Sequence[KnownJob]) -> None:
+        await self._do("restore", [_restored(known) for known in jobs])
+
     async def beat(self, running: int = 0, jobs: str = "", leases: int = 0) -> Beat:
         about = [*astuple(self._me()), running, jobs]
         dead, cancelled, known, own, is_new = await self._do("beat", [about, leases])
@@ -213,7 +216,7 @@ def _lease(fields: Sequence[Any], cancelled: bool = False, cancelled_by: str | N
 
 
 def _known(job: str, record: Sequence[Any], cancelled: Collection[str], registrars: tuple[str, ...]) -> KnownJob:
-    schedule, timezone, enabled, function, last_handled, _, since, pause, leases = record[:9]
+    schedule, timezone, enabled, function, last_handled, token, since, pause, leases = record[:9]
     known = KnownJob(
         job,
         schedule,
@@ -226,8 +229,26 @@ def _known(job: str, record: Sequence[Any], cancelled: Collection[str], registra
         tuple(_lease(lease, lease[1] in cancelled) for lease in leases),
         record[_ARGUMENTS] if len(record) > _ARGUMENTS else None,
         registrars,
+        checked_token(token),
     )
     return checked_known(known)
+
+
+def _restored(known: KnownJob) -> Sequence[object]:
+    """A job as `restore` in `scripts/lock/operations.lua` takes it: its name, its record, registrars, and what is cancelled."""
+    leases = [lease[:_STORED_FIELDS] for lease in known.leases]
+    about = (
+        known.schedule,
+        known.timezone,
+        known.enabled,
+        known.function,
+        known.last_handled,
+        known.token,
+        known.since,
+    )
+    cancelled = [(lease.run_id, lease.cancelled_by) for lease in known.leases if lease.cancelled]
+    record = [*about, known.pause or False, leases, 0, known.arguments]
+    return [known.job, record, known.registrars, cancelled]
 
 
 def _instance(about: Sequence[Any], heartbeat: float) -> LiveInstance:

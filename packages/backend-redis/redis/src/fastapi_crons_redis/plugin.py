@@ -15,13 +15,22 @@ if TYPE_CHECKING:
     from fastapi_crons.locking.base import LockBackend
     from fastapi_crons.state.base import StateBackend
 
+    from .connection import Connection
+
+
+#: What URLs of servers begin with.
+_SCHEMES = (
+    "redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster",
+)  # fmt: skip
+
 
 class RedisLock:
     """Registers the lock store, as `redis` and `redis-lock`."""
 
     @hookimpl
     def lock_backends(self) -> Mapping[str, LockBackendSpec]:
-        spec = LockBackendSpec("fastapi_crons_redis.lock:RedisLockBackend", _lock, _settings, wanted=_wanted)
+        path = "fastapi_crons_redis.lock:RedisLockBackend"
+        spec = LockBackendSpec(path, _lock, _settings, wanted=_wanted, schemes=_SCHEMES, at=_lock_at)
         return {"redis": spec, "redis-lock": spec}
 
 
@@ -30,7 +39,8 @@ class RedisState:
 
     @hookimpl
     def state_backends(self) -> Mapping[str, StateBackendSpec]:
-        spec = StateBackendSpec("fastapi_crons_redis.state:RedisStateBackend", _state, _settings, wanted=_wanted)
+        path = "fastapi_crons_redis.state:RedisStateBackend"
+        spec = StateBackendSpec(path, _state, _settings, wanted=_wanted, schemes=_SCHEMES, at=_state_at)
         return {"redis": spec, "redis-state": spec}
 
 
@@ -53,16 +63,31 @@ def _wanted() -> bool:
 
 
 def _lock(config: CronConfig) -> LockBackend:
-    from .connection import Connection
-    from .lock import RedisLockBackend
-    from .settings import RedisSettings
-
-    return RedisLockBackend.on(Connection.by_settings(RedisSettings(), config.store_timeout))
+    return _lock_at(config, None)
 
 
 def _state(config: CronConfig) -> StateBackend:
-    from .connection import Connection
-    from .settings import RedisSettings
+    return _state_at(config, None)
+
+
+def _lock_at(config: CronConfig, url: str | None) -> LockBackend:
+    from .lock import RedisLockBackend
+
+    return RedisLockBackend.on(_connection(config, url))
+
+
+def _state_at(config: CronConfig, url: str | None) -> StateBackend:
     from .state import RedisStateBackend
 
-    return RedisStateBackend.on(Connection.by_settings(RedisSettings(), config.store_timeout))
+    return RedisStateBackend.on(_connection(config, url))
+
+
+def _connection(config: CronConfig, url: str | None) -> Connection:
+    """A connection to the server of a URL, or to the one that the settings name."""
+    from pydantic import SecretStr
+
+    from .connection import Connection
+    from .settings import RedisSettings
+
+    settings = RedisSettings() if url is None else RedisSettings(url=SecretStr(url))
+    return Connection.by_settings(settings, config.store_timeout)

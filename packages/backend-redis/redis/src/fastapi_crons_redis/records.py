@@ -8,10 +8,11 @@ from typing import Any
 
 from fastapi_crons._util.damage import Damage
 from fastapi_crons._util.damage import text as checked_text
-from fastapi_crons.run import MissedTicks, Run, RunError
+from fastapi_crons.run import MissedTicks, Run, RunError, first_id_at
 from fastapi_crons.state.base import Event, JobState, Record, Signal
 from fastapi_crons.state.checks import checked_missed, checked_run
 from fastapi_crons.state.figures import Figures, bucket_of, day_of, durations_of
+from fastapi_crons.state.figures import text_of as text_of_sketch
 
 from .connection import text_of
 
@@ -105,6 +106,21 @@ def with_success(state: JobState, text: bytes | None) -> JobState:
         return state._replace(failures=int(failures))
     run_id, ended, took = success
     return JobState(*state[:4], float(ended), run_id, float(took), int(failures))
+
+
+def restored_state(state: JobState) -> tuple[str, str, str]:
+    """A state as `scripts/history/upkeep.lua` takes it: the job, a head for where its latest run is gone, and its success."""
+    head = as_json((first_id_at(state.last_run_ts), state.status, state.job, state.instance, state.last_run_ts))
+    success = str(state.failures)
+    if state.last_success_run is not None and state.last_success_ts is not None:
+        success += f" {state.last_success_run} {state.last_success_ts:.6f} {state.last_success_took or 0.0:.6f}"
+    return state.job, head, success
+
+
+def restored_figures(figures: Figures) -> tuple[str, int, str]:
+    """The figures of a job and day, as `scripts/history/upkeep.lua` takes them."""
+    counts = f"{figures.runs} {figures.failed} {figures.missed} {figures.longest:.6f}"
+    return figures.job, figures.day, f"{counts} {text_of_sketch(figures.durations)}".rstrip()
 
 
 def events_in(text: str | bytes, damage: Damage) -> Iterator[Event]:

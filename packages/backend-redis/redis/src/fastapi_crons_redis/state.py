@@ -28,7 +28,7 @@ from .clients import Client
 from .connection import Connection, text_of
 from .history import History
 from .questions import Questions
-from .records import events_in, lines_of, parsed
+from .records import events_in, lines_of, parsed, restored_figures, restored_state
 from .subscription import messages
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ VERSION = 2
 COMPATIBLE_FROM = 1
 #: How many jobs one step indexes, cuts back, or forgets.
 _INDEXED_AT_A_TIME, _CUT_AT_A_TIME, _FORGOTTEN_AT_A_TIME = 5, 50, 50
+#: How many states, or figures, one step puts on record.
+_RESTORED_AT_A_TIME = 500
 
 
 class RedisStateBackend(StateBackend):
@@ -162,6 +164,14 @@ class RedisStateBackend(StateBackend):
 
     async def unfinished(self) -> list[Run]:
         return await self._questions.unfinished()
+
+    async def restore(self, states: Collection[JobState], figures: Collection[Figures]) -> None:
+        await self._history.do_in_steps(
+            "restore_states", [restored_state(each) for each in states], _RESTORED_AT_A_TIME
+        )
+        await self._history.do_in_steps(
+            "restore_figures", [restored_figures(each) for each in figures], _RESTORED_AT_A_TIME
+        )
 
     async def begin_backfill(self, record: BackfillRecord) -> BackfillRecord | None:
         wanted, unreadable = [record.id, record.job, backfill_to_text(record), KEPT], ""

@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
+from fastapi_crons.locking.instance import LeaseTerms as LeaseTerms  # noqa: PLC0414 - part of the contract
 from fastapi_crons.locking.instance import LiveInstance as LiveInstance  # noqa: PLC0414 - part of the contract
 
 if TYPE_CHECKING:
@@ -204,6 +205,8 @@ class KnownJob(NamedTuple):
     """Stands for the job's arguments, as in its `Definition`; None where that is not known."""
     registrars: tuple[str, ...] = ()
     """The owners of the instances that registered the definition in force, alive or not, the latest last."""
+    token: int = 0
+    """The fencing token that was given out last."""
 
 
 class PauseRequest(NamedTuple):
@@ -260,13 +263,6 @@ class Beat(NamedTuple):
     """This instance's leases; empty where there are as many as it said."""
     unknown: bool = False
     """Whether the store did not know this instance: it is new, was silent for long, or the store has lost its records."""
-
-
-class LeaseTerms(NamedTuple):
-    """How long a lease lasts, and how long an instance is taken for alive after a heartbeat, in seconds."""
-
-    lease: float
-    instance: float
 
 
 class LockBackend(ABC):
@@ -348,10 +344,7 @@ class LockBackend(ABC):
 
     @abstractmethod
     async def known(self, jobs: Sequence[str] | None = None) -> list[KnownJob]:
-        """The named jobs, or all, as they are on record; jobs without a record are left out. One query.
-
-        In no particular order.
-        """
+        """The named jobs, or all, as they are on record, in no particular order; without those that have none. One query."""
 
     @abstractmethod
     async def beat(self, running: int = 0, jobs: str = "", leases: int = 0) -> Beat:
@@ -371,10 +364,7 @@ class LockBackend(ABC):
 
     @abstractmethod
     async def forget(self, seconds: float) -> list[str]:
-        """Delete the records of jobs that no living instance has registered for so long; returns their names.
-
-        A job with a lease on record is kept.
-        """
+        """Delete the records of jobs without leases that no living instance has registered for so long; returns their names."""
 
     async def drain(self, owners: Collection[str]) -> set[str]:
         """Have instances claim nothing more; returns those on record. By default none: a process drains itself without this.
@@ -382,6 +372,18 @@ class LockBackend(ABC):
         `LiveInstance.jobs` of each is `DRAIN`, whatever its heartbeats say, until one says `DRAINING`.
         """
         return set()
+
+    async def restore(self, jobs: Sequence[KnownJob]) -> None:
+        """Put jobs on record as another store has them, in place of what is here: all or none, each registered now.
+
+        By default one step after another, and without leases and since when each definition is in force.
+        """
+        await self.register(
+            [Definition(*each[:4], each.last_handled, each.enabled, arguments=each.arguments) for each in jobs]
+        )
+        # A job that is paused already would keep its pause.
+        await self.resume([ResumeRequest(each.job, each.job, catch_up=True) for each in jobs])
+        await self.pause([PauseRequest(each.job, *each.pause[1:]) for each in jobs if each.pause is not None])
 
     async def pauses(self) -> dict[str, Pause]:
         """The jobs that are paused. One query."""

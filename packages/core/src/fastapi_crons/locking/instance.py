@@ -107,6 +107,13 @@ class LiveInstance(NamedTuple):
         return DRAIN if self.jobs == DRAIN and jobs != DRAINING else jobs
 
 
+class LeaseTerms(NamedTuple):
+    """How long a lease lasts, and how long an instance is taken for alive after a heartbeat, in seconds."""
+
+    lease: float
+    instance: float
+
+
 def _untaken(name: str) -> str:
     taken = {name_of(owner) for owner in _OWNERS}
     names = (name, *(f"{name}-{number}" for number in range(2, len(taken) + 3)))

@@ -26,6 +26,7 @@ from fastapi_crons.locking.base import (
     ResumeRequest,
 )
 from fastapi_crons.locking.record import JobRecord
+from fastapi_crons.locking.restoring import restore
 
 if TYPE_CHECKING:
     from fastapi_crons.locking.instance import Instance
@@ -88,6 +89,11 @@ class LocalLockBackend(LockBackend):
     async def known(self, jobs: Sequence[str] | None = None) -> list[KnownJob]:
         names = self._records if jobs is None else jobs
         return [record.known(name) for name in names if (record := self._records.get(name)) is not None]
+
+    async def restore(self, jobs: Sequence[KnownJob]) -> None:
+        now = self._clock.now()
+        for known in jobs:
+            restore(self._records, known, now)
 
     async def beat(self, running: int = 0, jobs: str = "", leases: int = 0) -> Beat:
         return Beat()

@@ -77,4 +77,5 @@ class JobRecord:
             tuple(self.leases.values()) if self.leases else (),
             self.arguments,
             self.registrars,
+            self.token,
         )

@@ -30,6 +30,7 @@ from fastapi_crons.locking.base import (
 )
 from fastapi_crons.locking.checks import checked_instance, checked_lease, checked_record
 from fastapi_crons.locking.instance import DRAIN, DRAINING
+from fastapi_crons.locking.restoring import restore
 
 if TYPE_CHECKING:
     from fastapi_crons.locking.instance import Instance
@@ -218,6 +219,10 @@ class TransactionalLockBackend(LockBackend):
             return {lease.run_id for lease in await self._leases(transaction, await transaction.now())}
 
         return (await self.transact(work, to_read=True)).intersection(run_ids)
+
+    async def restore(self, jobs: Sequence[KnownJob]) -> None:
+        names = {each.job for each in jobs}
+        await self._change(names, lambda records, now: [restore(records, each, now) for each in jobs])
 
     async def beat(self, running: int = 0, jobs: str = "", leases: int = 0) -> Beat:
         me = self.instance

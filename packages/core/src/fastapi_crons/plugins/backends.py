@@ -37,6 +37,10 @@ class BackendSpec(Generic[BackendT_co]):
     """With no backend named in the settings, the one with the highest preference is used; below 0: only where it is named."""
     wanted: Callable[[], bool] | None = None
     """Says whether the environment points to this store: then it goes before stores that are only installed."""
+    schemes: tuple[str, ...] = ()
+    """What the places of such stores begin with, before the first colon: `redis` for `redis://host`."""
+    at: Callable[[CronConfig, str], BackendT_co] | None = None
+    """Makes a backend at a place that begins with one of `schemes`, unopened; otherwise as the environment's settings say."""
     _unusable: Callable[[str], PluginError] = field(init=False, repr=False, compare=False, default=PluginError)
 
     def brought_by(self, unusable: Callable[[str], PluginError]) -> BackendSpec[BackendT_co]:
@@ -57,13 +61,16 @@ class BackendSpec(Generic[BackendT_co]):
         with self._errors_named(f"failed to say whether {self.class_name} is wanted", self._unusable):
             return self.wanted()
 
-    def make(self, config: CronConfig) -> BackendT_co:
-        """A new backend. Raises `ConfigurationError` where it can't be made, without the values of its settings."""
+    def make(self, config: CronConfig, place: str | None = None) -> BackendT_co:
+        """A new backend, at a place for which there is `at`, or else where the environment's settings say.
+
+        Raises `ConfigurationError` where it can't be made, without the values of its settings.
+        """
         from fastapi_crons.locking.base import LockBackend
         from fastapi_crons.state.base import StateBackend
 
         with self._errors_named(f"{self.class_name} can't be made", ConfigurationError):
-            made = self.create(config)
+            made = self.create(config) if place is None or self.at is None else self.at(config, place)
         if not isinstance(made, (StateBackend, LockBackend)):
             raise self._unusable(f"makes an object of class {type(made).__name__} instead of {self.class_name}")
         return made

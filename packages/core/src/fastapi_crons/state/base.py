@@ -304,6 +304,12 @@ class StateBackend(ABC):
         """All runs that are on record as running."""
         return await self.runs(None, limit=_ALL, status="running")
 
+    async def restore(self, states: Collection[JobState], figures: Collection[Figures]) -> None:  # noqa: B027 - see below
+        """Put states and figures in place of those of the same jobs and days, once the runs of another store are on record.
+
+        By default nothing: states and figures are those of the runs on record.
+        """
+
     async def begin_backfill(self, record: BackfillRecord) -> BackfillRecord | None:
         """Keep a new backfill, unless one of the same job is on record as running, which is returned then. To be done at once.
 

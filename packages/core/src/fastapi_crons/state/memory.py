@@ -236,6 +236,23 @@ class MemoryStateBackend(StateBackend):
             if (jobs is None or each.job in jobs) and since <= each.day and (until is None or each.day <= until)
         ]
 
+    async def restore(self, states: Collection[JobState], figures: Collection[Figures]) -> None:
+        self._count_ended()
+        self._figures.update({(each.job, each.day): each for each in figures})
+        for state in states:
+            run_id, ended, took = state.last_success_run, state.last_success_ts, state.last_success_took
+            if run_id is not None and ended is not None:
+                began = ended - (took or 0.0)
+                self._successes[state.job] = Run(
+                    run_id, state.job, None, "schedule", 1, state.instance, 0, "completed", began, ended
+                )
+            self._failures[state.job] = state.failures
+            if state.job not in self._latest:
+                stands_for_it = first_id_at(state.last_run_ts)
+                self._latest[state.job] = Run(
+                    stands_for_it, state.job, None, "schedule", 1, state.instance, 0, state.status, state.last_run_ts
+                )
+
     async def runs_by_id(self, run_ids: Collection[str]) -> dict[str, Run]:
         wanted = set(run_ids)
         kept = (runs for by_job in (self._runs, self._failed) for runs in by_job.values())

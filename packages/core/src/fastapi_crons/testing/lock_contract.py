@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from fastapi_crons.clock import SystemClock
-from fastapi_crons.locking import ClaimResult, LeaseRef, LockBackend, PauseRequest, Registered
+from fastapi_crons.locking import ClaimResult, KnownJob, LeaseRef, LockBackend, Pause, PauseRequest, Registered
 from fastapi_crons.locking.instance import DRAIN, DRAINING
 from fastapi_crons.locking.record import QUARANTINE
-from fastapi_crons.testing._contract import on_a_shared_store, on_a_store
+from fastapi_crons.testing._contract import on_a_shared_store, on_a_store, skip_unless
 from fastapi_crons.testing._lock_claims import SCHEDULE, ClaimTests, define, request
 
 
@@ -103,6 +103,61 @@ class LockContract(ClaimTests):
         await other.beat(0, DRAINING)
         assert await lock.drain([its]) == {its}
         assert {found.instance.owner: found.jobs for found in await lock.instances()} == {me: "digest", its: DRAINING}
+
+    @on_a_store
+    async def test_jobs_of_another_store_are_on_record_as_they_were_there(self, lock: LockBackend) -> None:
+        now = int(SystemClock().now())
+        first = KnownJob("job", SCHEDULE, "UTC", "module:function", True, now - 60, now - 500.5, token=now * 1000 + 5)
+        off = KnownJob(
+            "öff", SCHEDULE, "", "module:other", False, now - 90, now - 5, Pause(now - 9, "ops", "why"), (), "a"
+        )
+        await lock.restore([first._replace(pause=Pause(now - 5, "copy")), off])
+        await lock.restore([first])
+        found = {known.job: known for known in await lock.known()}
+        assert found.keys() == {"job", "öff"}
+        for known in (first, off):
+            seen = found[known.job]
+            assert (*seen[:6], seen.pause and seen.pause[1:], seen.arguments) == (
+                *known[:6],
+                known.pause and known.pause[1:],
+                known.arguments,
+            )
+        assert await lock.last_handled(["job", "öff"]) == [now - 60, now - 90]
+        (registered,) = await lock.register([define()])
+        assert (registered.last_handled, registered.replaced) == (now - 60, None)
+        assert [each.outcome for each in await lock.claim([request("r1", now - 60)])] == ["stale"]
+        if type(lock).restore is LockBackend.restore:
+            return
+        assert (found["job"], found["öff"]) == (first, off)
+        (granted,) = await lock.claim([request("r2", now - 30)])
+        assert (granted.outcome, granted.last_handled) == ("granted", now - 60)
+        assert granted.token > first.token
+
+    @on_a_shared_store
+    async def test_leases_of_another_store_are_recovered_as_those_of_dead_instances(self, lock: LockBackend) -> None:
+        skip_unless(type(lock).restore is not LockBackend.restore, "the store restores no leases")
+        last = (await lock.register([define()]))[0].last_handled
+        dead, target = await self.another(), await self.another(namespace=f"{self.namespace}-copy")
+        await dead.claim([request("r1", last + 1)])
+        await dead.cancel(["r1"], "ops")
+        await self.dies(dead)
+        (known,) = await lock.known()
+        for _ in range(2):
+            await target.restore([known])
+        (found,) = await target.known()
+        # Stores keep fractions of seconds as far as they matter.
+        assert [lease._replace(expires=0) for lease in found.leases] == [
+            each._replace(expires=0) for each in known.leases
+        ]
+        assert found._replace(leases=(), since=0) == known._replace(leases=(), since=0)
+        (lease,) = (await target.beat()).dead
+        assert lease[:4] == ("job", "r1", last + 1, known.leases[0].instance)
+        assert lease.cancelled
+        (granted,) = await target.claim([request("again", last + 1)._replace(replaces="r1", attempt=2)])
+        assert (granted.outcome, granted.last_handled) == ("granted", last)
+        await target.restore([known._replace(leases=())])
+        assert await target.leased(["r1", "again"]) == set()
+        await target.restore([])
 
     @on_a_shared_store
     async def test_what_a_dead_instance_left_is_recovered_once(self, lock: LockBackend) -> None:

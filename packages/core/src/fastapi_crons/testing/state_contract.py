@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from fastapi_crons.run import LogLine, MissedTicks, Run, RunError, RunIds, RunStatus
-from fastapi_crons.state import Signal, StateBackend
+from fastapi_crons.state import Figures, JobState, Signal, StateBackend
 from fastapi_crons.testing._contract import on_a_shared_store, on_a_store, skip_unless
 from fastapi_crons.testing._state_backfills import BackfillTests
 from fastapi_crons.testing._state_questions import DAY, NOW, QuestionTests, a_run, new_id
@@ -129,6 +129,39 @@ class StateContract(QuestionTests, BackfillTests):
                             run for run in kept if (before is None or run.id < before) and status in (None, run.status)
                         ][:limit]
                     )
+
+    @on_a_store
+    async def test_states_and_figures_of_another_store_take_the_place_of_those_of_the_runs_that_are_here(
+        self, state: StateBackend
+    ) -> None:
+        skip_unless(
+            type(state).restore is not StateBackend.restore, "the store keeps no states and figures beside its runs"
+        )
+        run = a_run("jöb", "completed", started=float(int(NOW)))
+        await state.write([run, a_run("other", "failed")])
+        success = (int(NOW) - 900.0, new_id(), 1.5)
+        states = [
+            JobState("jöb", "completed", "here", run.started_ts, run.ended_ts, run.id, 1.0),
+            JobState("gone", "failed", "there", int(NOW) - 500.0, *success, failures=7),
+            JobState("never well", "interrupted", "there", int(NOW) - 400.0, failures=3),
+        ]
+        today = int(NOW // DAY)
+        figures = [
+            Figures("jöb", today, 12, 3, 4, 2.5, {40: 5, 41: 4}),
+            Figures("gone", today - 3, 2, 2, 0, 0.0, {}),
+        ]
+        for _ in range(2):
+            await state.restore(states, figures)
+        found = await state.states()
+        assert found.keys() == {"jöb", "other", "gone", "never well"}
+        assert [found[each.job] for each in states] == states
+        restored = await state.figures(["jöb", "gone"], since=today - 10)
+        assert sorted(restored, key=lambda each: each.job) == sorted(figures, key=lambda each: each.job)
+        await state.write([a_run("gone", "completed"), a_run("jöb", "failed", started=float(int(NOW)))])
+        later = {each.job: each for each in await state.figures(["jöb", "gone"], since=today)}
+        assert (later["jöb"].runs, later["jöb"].failed, later["gone"].runs) == (13, 4, 1)
+        assert [(await state.states())[job].failures for job in ("gone", "jöb", "never well")] == [0, 1, 3]
+        await state.restore([], [])
 
     @on_a_store
     async def test_states_show_the_latest_run_of_each_job(self, state: StateBackend) -> None:

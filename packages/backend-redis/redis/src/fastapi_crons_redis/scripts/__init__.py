@@ -25,7 +25,7 @@ LOCK_KEYS = (
 )  # fmt: skip
 #: The keys of the state store, as `history/records.lua` explains them.
 HISTORY_KEYS = ("states", "running", "oldest", "layout", "successes", "failed", "missed", "days", "again", "backfills")
-_UPKEEP = ("open", "prune", "prune_figures", "cut_back", "forget", "jobs", "index")
+_UPKEEP = ("open", "prune", "prune_figures", "cut_back", "forget", "jobs", "index", "restore_states", "restore_figures")
 _HISTORY_PARTS = {
     "write": ("cutting", "counting", "publish", "write"),
     "publish": ("publish",),

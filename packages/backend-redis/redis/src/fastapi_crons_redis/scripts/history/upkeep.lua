@@ -112,6 +112,30 @@ function operations.forget()
   return tostring(#done)
 end
 
+-- Put states of jobs on record; returns how many. The head of a latest run that is on record stays.
+function operations.restore_states()
+  check_keys()
+  for _, about in ipairs(batch) do
+    local job, head, success = unpack(about)
+    redis.call('HSETNX', STATES, job, head)
+    redis.call('HSET', SUCCESSES, job, success)
+  end
+  return tostring(#batch)
+end
+
+-- Put figures of jobs and days on record; returns how many.
+function operations.restore_figures()
+  check_keys()
+  for _, about in ipairs(batch) do
+    local job, day, text = unpack(about)
+    make_kind(FIGURES .. day, 'hash')
+    redis.call('HSET', FIGURES .. day, job, text)
+    redis.call('EXPIRE', FIGURES .. day, figures_lifetime)
+    redis.call('ZADD', DAYS, day, day)
+  end
+  return tostring(#batch)
+end
+
 -- What a run says of its success, as it is kept.
 local function success_in(text, id)
   local known = decoded(text)

@@ -40,6 +40,30 @@ function operations.resume() return each(resume) end
 function operations.release() return each(release) end
 function operations.renew() return each(renew) end
 
+-- Put jobs on record as another store has them, as fastapi_crons.locking.restoring.
+function operations.restore()
+  return each(function(known)
+    local job, record, registrars, cancels = unpack(known)
+    local former, leases, value = load_record(job), record[HELD], record[PAUSE]
+    for index = former and #former[HELD] or 0, 1, -1 do
+      remove_lease(former, index)
+    end
+    record[TOKEN] = math.max(record[TOKEN], former and former[TOKEN] or 0)
+    record[HELD] = {}
+    add_record(job, record)
+    set_registrars(job, registrars)
+    redis.call('HSET', REGISTERED, job, second)
+    set_pause(record, job, value)
+    for _, lease in ipairs(leases) do
+      add_lease(record, lease)
+    end
+    for _, about in ipairs(cancels) do
+      set_cancel(unpack(about))
+    end
+    return true
+  end)
+end
+
 function operations.cancel()
   local run_ids, actor = unpack(batch)
   local found = {}

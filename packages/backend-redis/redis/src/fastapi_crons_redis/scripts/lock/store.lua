@@ -82,12 +82,13 @@ function add_lease(record, lease)
   table.insert(record[HELD], lease)
   new_leases[#new_leases + 1] = lease[L_RUN_ID]
   new_leases[#new_leases + 1] = cjson.encode({lease[L_JOB], lease[L_INSTANCE]})
+  old_leases[lease[L_RUN_ID]] = nil
   count_lease(lease, 1)
 end
 
 function remove_lease(record, index)
   local lease = table.remove(record[HELD], index)
-  old_leases[#old_leases + 1] = lease[L_RUN_ID]
+  old_leases[lease[L_RUN_ID]] = true
   count_lease(lease, -1)
 end
 
@@ -134,9 +135,13 @@ local function write_changes()
   end
   in_parts(flat, function(...) redis.call('HSET', JOBS, ...) end)
   in_parts(new_leases, function(...) redis.call('HSET', LEASES, ...) end)
-  in_parts(old_leases, function(...) redis.call('HDEL', LEASES, ...) end)
-  if #old_leases > 0 and redis.call('EXISTS', CANCELS) == 1 then
-    in_parts(old_leases, function(...) redis.call('HDEL', CANCELS, ...) end)
+  local gone = {}
+  for run_id in pairs(old_leases) do
+    gone[#gone + 1] = run_id
+  end
+  in_parts(gone, function(...) redis.call('HDEL', LEASES, ...) end)
+  if #gone > 0 and redis.call('EXISTS', CANCELS) == 1 then
+    in_parts(gone, function(...) redis.call('HDEL', CANCELS, ...) end)
   end
   for holder, by in pairs(held_by) do
     if by ~= 0 then
