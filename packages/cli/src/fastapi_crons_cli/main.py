@@ -22,6 +22,7 @@ from fastapi_crons_cli.commands import (
 )
 from fastapi_crons_cli.commands.history import logs, missed, runs, stats
 from fastapi_crons_cli.commands.plan.command import plan
+from fastapi_crons_cli.commands.store import command as store
 from fastapi_crons_cli.options import Verbose, is_verbose
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "plugins": configuration.plugins,
 }
 #: Commands that have commands of their own.
-_GROUPS = {"runs": runs.app}
+_GROUPS = {"runs": runs.app, "store": store.app}
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
 for _name, _group in _GROUPS.items():

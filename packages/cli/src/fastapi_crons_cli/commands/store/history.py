@@ -1,0 +1,76 @@
+"""History: copied from one state store to another, by what every state store can do."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from fastapi_crons.state import StateBackend
+
+T = TypeVar("T")
+
+#: How many records are read at a time; how many runs, which have their logs, are written at a time.
+_PAGE, _RUNS = 500, 50
+
+
+class Copied(NamedTuple):
+    """How much of a history was copied."""
+
+    runs: int
+    missed: int
+    backfills: int
+
+
+async def jobs_of(state: StateBackend) -> set[str]:
+    """The jobs that have a history."""
+    return {*await state.states(), *(figures.job for figures in await state.figures(None, since=0))}
+
+
+async def newest_of(state: StateBackend) -> object:
+    """What is another value when anything was added to a history, or a backfill went on."""
+    return [run.id for run in await state.runs(None, limit=1)], await state.unfinished(), await state.backfills()
+
+
+async def copy_history(source: StateBackend, target: StateBackend, jobs: Collection[str]) -> Copied:
+    """Copy the history of all jobs, oldest first. `jobs` are those that may have missed ticks."""
+    run_ids = await _run_ids(source)
+    for ids in _parts(run_ids, _RUNS):
+        runs = await source.runs_by_id(ids)
+        await target.write([runs[run_id] for run_id in ids if run_id in runs])
+    missed = await _copy_missed(source, target, jobs)
+    # What these runs and ticks have been counted as is replaced: some that were counted are not on record any more.
+    for states in _parts([*(await source.states()).values()], _PAGE):
+        await target.restore(states, ())
+    for figures in _parts(await source.figures(None, since=0), _PAGE):
+        await target.restore((), figures)
+    backfills = (await source.backfills())[::-1]
+    for backfill in backfills:
+        await target.begin_backfill(backfill)
+    return Copied(len(run_ids), missed, len(backfills))
+
+
+async def _run_ids(source: StateBackend) -> list[str]:
+    """The ids of all runs, oldest first."""
+    found: list[str] = []
+    while page := await source.runs(None, limit=_PAGE, before=found[-1] if found else None):
+        found += [run.id for run in page]
+    return found[::-1]
+
+
+async def _copy_missed(source: StateBackend, target: StateBackend, jobs: Collection[str]) -> int:
+    from fastapi_crons.run import MissedTicks
+    from fastapi_crons.state import MissedQuery
+
+    found: list[MissedTicks] = []
+    while page := await source.find_missed(MissedQuery(jobs, before=found[-1].id if found else None, limit=_PAGE)):
+        found += page
+    for part in _parts(found[::-1], _PAGE):
+        await target.write(part)
+    return len(found)
+
+
+def _parts(records: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (records[first : first + size] for first in range(0, len(records), size))
