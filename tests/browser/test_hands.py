@@ -95,7 +95,7 @@ def test_a_job_is_paused_with_a_note_and_resumed_by_keys(shown: Watched) -> None
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.locator("main q")).to_have_text("by keys")
-    expect(page.get_by_role("status")).to_contain_text("Paused on all instances")
+    expect(page.locator("#said")).to_contain_text("Paused on all instances")
     expect(page.locator("#content")).to_be_focused()
     tab_to(page, page.locator("summary", has_text="Resume"))
     page.keyboard.press("Enter")

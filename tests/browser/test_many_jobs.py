@@ -103,6 +103,6 @@ def test_a_job_among_ten_thousand_is_run_and_seen_to_have_run(page: Page) -> Non
     page.get_by_role("button", name="Filter").click()
     row = page.get_by_role("row").filter(has_text="job-05000")
     row.get_by_role("button", name="Run").click()
-    expect(page.get_by_role("status")).to_have_text("The run has started.")
+    expect(page.locator("#said")).to_have_text("The run has started.")
     row.get_by_role("link", name="job-05000", exact=True).click()
     expect(page.get_by_role("region", name="Runs", exact=True).locator("caption")).to_have_text("2 runs, newest first")
