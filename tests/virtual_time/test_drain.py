@@ -153,7 +153,7 @@ async def test_a_run_by_hand_that_is_waited_for_goes_on(servers: Servers) -> Non
     assert (await waits).status == "completed"
     assert await crons.drain() == ()
     await servers.stop(crons)
-    with pytest.raises(CronsError, match="can't drain this instance: the scheduler has not started"):
+    with pytest.raises(CronsError, match="can't drain this instance: the scheduler is not running"):
         await crons.drain()
 
 

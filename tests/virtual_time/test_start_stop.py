@@ -48,7 +48,7 @@ async def test_a_stop_during_a_start_waits_for_it(make_crons: MakeCrons) -> None
 
 
 @pytest.mark.parametrize(
-    ("role", "refused"), [(None, "the scheduler has not started"), ("observer", "was started as an observer")]
+    ("role", "refused"), [(None, "the scheduler is not running"), ("observer", "was started as an observer")]
 )
 async def test_a_request_says_what_can_not_be_done_and_why(
     make_crons: MakeCrons, role: str | None, refused: str

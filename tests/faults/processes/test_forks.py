@@ -87,7 +87,7 @@ def test_a_child_that_was_forked_from_a_started_process_leaves_its_scheduler_alo
         seen_until = time.time() - 1
         fleet.stop()
         said = json.loads(Path("said.json").read_text())
-        assert said.pop("run").startswith("can't run job 'job-0': the scheduler has not started")
+        assert said.pop("run").startswith("can't run job 'job-0': the scheduler is not running")
         assert said == {"running": False, "health": "unhealthy"}
         assert [line for line in fleet.lines() if line.pid == child] == []
         report(

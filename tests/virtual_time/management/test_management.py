@@ -226,9 +226,9 @@ async def test_nothing_is_answered_before_the_start(make_crons: MakeCrons) -> No
     crons.cron("* * * * *", name="job")(nothing)
     management = Management(crons)
     for ask in (management.jobs(), management.job("job"), management.instances(), management.missed("job")):
-        with pytest.raises(CronsError, match="the scheduler has not started"):
+        with pytest.raises(CronsError, match="the scheduler is not running"):
             await ask
-    with pytest.raises(CronsError, match="can't list runs: the scheduler has not started"):
+    with pytest.raises(CronsError, match="can't list runs: the scheduler is not running"):
         await management.runs("job")
     with pytest.raises(UnknownJobError):
         await management.pause("nope")

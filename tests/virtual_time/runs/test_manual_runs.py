@@ -49,7 +49,7 @@ async def test_a_manual_run_of_a_running_job_is_refused_unless_forced(
 async def test_a_scheduler_that_has_not_started_runs_nothing(make_crons: MakeCrons) -> None:
     crons = make_crons()
     crons.cron("* * * * *", name="job")(nothing)
-    with pytest.raises(CronsError, match="has not started"):
+    with pytest.raises(CronsError, match="is not running"):
         await crons.run_job("job")
 
 
