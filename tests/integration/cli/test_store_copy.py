@@ -159,7 +159,7 @@ def test_all_that_is_on_record_comes_to_another_store(
     assert len(before["runs"]) == 34  # type: ignore[arg-type]
     result = fastapi_crons("store", "copy", old, new)
     assert result.exit_code == 0, result.output
-    assert "Copied 4 jobs, 34 runs, 1 records of missed ticks and 1 backfills" in result.stdout
+    assert ": 4 jobs, 34 runs, 1 record of missed ticks, 1 backfill\n" in result.stdout
     assert asyncio.run(holds(new)) == before
     assert asyncio.run(holds(old)) == before
     assert "already" in refused(fastapi_crons("store", "copy", old, new)), "it is not empty any more"

@@ -44,6 +44,7 @@ def copy(
 
     Instances that start on the new stores go on where those on the old ones ended, by what each job says of late ticks.
     """
+    from fastapi_crons._util.text import counted
     from fastapi_crons.config import CronConfig
     from fastapi_crons.plugins import Plugins
     from fastapi_crons_cli.commands.store.places import place_of
@@ -54,10 +55,13 @@ def copy(
     places = [place_of(given, plugins, config) for given in (source, target)]
     outcome = run(_copied(places[0], places[1], live=live))
     runs, missed, backfills = outcome.history
-    say(
-        f"✅ Copied {outcome.jobs} jobs, {runs} runs, {missed} records of missed ticks and {backfills} backfills to "
-        f"{shown(places[1].name)}"
+    counts = (
+        counted(outcome.jobs, "job"),
+        counted(runs, "run"),
+        f"{counted(missed, 'record')} of missed ticks",
+        counted(backfills, "backfill"),
     )
+    say(f"✅ Copied to {shown(places[1].name)}: {', '.join(counts)}")
     if live:
         say(
             f"All jobs stay paused in {shown(places[0].name)}. Restart each instance with the settings of "
