@@ -5,8 +5,8 @@
 - Each line of a `bash` block is run; servers go on until the next one starts, or the page ends.
 - A `console` block is commands (`$ …`), each with what it prints. `…` stands for any text, a line `...` for any lines but
   those that tell of a failure. Dates, times of day without an offset, lengths of time, ids, versions and spacing need not
-  agree; all other figures do. A command that may fail ends with `|| true`. An id that was shown as `run 0123abcd` stands for
-  the one that was printed in its place in later commands.
+  agree; all other figures do. A command that may fail ends with `|| true`; `> FILE` writes what one prints. An id that was
+  shown as `run 0123abcd` stands for the one that was printed in its place in later commands.
 - A `sql` block is sent to the database that CRON_POSTGRES_URL names.
 - `toml`, `json`, `yaml`, `ini` and `env` blocks are parsed. Blocks in other languages are refused, but for a few that are
   only shown; without a language there is only the code of other tools, under `docs/moving`.
@@ -227,6 +227,8 @@ class PageRun:
             raise AssertionError(f"say export, not {words[0]}")
         may_fail = words[-2:] == ["||", "true"]
         words = words[:-2] if may_fail else words
+        into = Path(words[-1]) if words[-2:-1] == [">"] else None
+        words = words if into is None else words[:-2]
         program = words[0]
         if program == "export":
             self._environment.update(dict(word.split("=", 1) for word in words[1:]))
@@ -245,7 +247,10 @@ class PageRun:
         elif "start-scheduler" in words:
             self._serve(self._here(words), _STARTED)
         else:
-            return self._run_to_its_end(line, self._here(words), may_fail=may_fail)
+            printed = self._run_to_its_end(line, self._here(words), may_fail=may_fail)
+            if into is not None and printed is not None:
+                into.write_text(printed, encoding="utf-8")
+            return printed
         return ""
 
     def _here(self, words: list[str]) -> list[str]:
@@ -254,6 +259,7 @@ class PageRun:
             "fastapi-crons": ["-m", "fastapi_crons"],
             "python": [],
             "python3": [],
+            "alembic": ["-m", "alembic"],
             "pytest": ["-m", "pytest", "-p", "no:cacheprovider", "-p", "pytest_asyncio.plugin"],
         }
         if words[0] in known:

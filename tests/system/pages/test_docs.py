@@ -25,7 +25,13 @@ from tests.system.pages.requirements import check_distributions
 REDIS = "redis://localhost:6379"
 POSTGRES = "postgresql://crons:secret@localhost:5432"
 #: Written from the code, or followed by tests of their own.
-APART = {*generate.PAGES, "plugins/hook-plugin.md", "plugins/backend.md", "plugins/lock-store.md"}
+APART = {
+    *generate.PAGES,
+    "plugins/hook-plugin.md",
+    "plugins/backend.md",
+    "plugins/lock-store.md",
+    "how-to/postgres-alembic.md",
+}
 PAGES = sorted(
     path.relative_to(ROOT / "docs").as_posix()
     for path in (ROOT / "docs").rglob("*.md")
