@@ -258,4 +258,13 @@ def test_a_copy_from_a_running_fleet_leaves_the_jobs_paused_where_they_were(fast
     said = asyncio.run(copied())
     assert "All jobs stay paused in sqlite:a.db" in said
     assert asyncio.run(holds("sqlite:b.db")) == before
-    assert "moved to sqlite:b.db" in refused(fastapi_crons("store", "copy", "sqlite:a.db", "sqlite:c.db"))
+    for more in ([], ["--live"]):
+        sentence = refused(fastapi_crons("store", "copy", "sqlite:a.db", "sqlite:c.db", *more))
+        assert "moved to sqlite:b.db" in sentence
+        assert "already" in refused(fastapi_crons("store", "copy", "sqlite:a.db", "sqlite:b.db", *more))
+
+    async def pauses() -> set[str | None]:
+        async with place("sqlite:a.db") as (_, _, lock):
+            return {pause.actor for pause in (await lock.pauses()).values()}
+
+    assert asyncio.run(pauses()) == {ACTOR, "ops"}, "what is refused resumes nothing"

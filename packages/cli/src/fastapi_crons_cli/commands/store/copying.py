@@ -44,8 +44,8 @@ class Copy:
 
     async def make(self) -> Outcome:
         """Copy everything. Where that fails, or is cancelled, the source is as it was; raises `CronsError`."""
+        await self._check()
         try:
-            await self._check()
             if self.live:
                 await self._pause()
             return await self._copy()
@@ -154,12 +154,7 @@ class Copy:
                 raise
             self._is_whole = True
 
-        task = asyncio.ensure_future(restore())
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            await asyncio.wait({task})
-            raise
+        await _to_its_end(restore())
 
     async def _may_be_whole(self) -> bool:
         from fastapi_crons.errors import CronsError
