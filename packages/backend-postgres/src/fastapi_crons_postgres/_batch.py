@@ -6,9 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 
 from fastapi_crons_postgres._connection import Driver
 
+#: The largest whole number that is written: the server can still subtract any two. No record that can be read has larger ones.
+_MOST = 2**62 - 1
+
 
 def fit(value: object) -> object:
-    """A value as the server takes it: a text with NUL and lone surrogates escaped."""
+    """A value as the server takes it: a text with NUL and lone surrogates escaped, a whole number within its bounds."""
+    if type(value) is int:
+        return max(-_MOST, min(value, _MOST))
     if isinstance(value, str) and not value.isascii():
         value = value.encode("utf-8", "backslashreplace").decode()
     return value.replace("\x00", "\\x00") if isinstance(value, str) and "\x00" in value else value

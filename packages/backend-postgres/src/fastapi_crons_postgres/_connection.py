@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import asyncpg
 
 from fastapi_crons.errors import StoreError, StoreUnusableError
-from fastapi_crons_postgres._faults import ERRORS, PASSING, fault, is_broken, reason_of
+from fastapi_crons_postgres._faults import ERRORS, PASSING, fault, is_about_data, is_broken, reason_of
 from fastapi_crons_postgres.settings import PostgresSettings
 from fastapi_crons_postgres.url import Place, missing_files, place_of
 
@@ -29,6 +29,8 @@ _FOR_LOCKS, _STANDS_STILL = 0.8, 5.0
 _AGAIN = 3
 #: The oldest major version of the server that is supported.
 OLDEST = 13
+#: How long (seconds) a notification to ourselves may take.
+_HEARD = 1.0
 
 
 class Connection:
@@ -48,11 +50,15 @@ class Connection:
         self._turn = asyncio.Lock()
         #: How many stores share it.
         self.users = 0
-        #: Who is woken by notifications, by channel; and which channels the connection listens to.
+        #: Who is woken by notifications, by channel.
         self._listeners: dict[str, set[asyncio.Event]] = {}
-        self._heard: set[str] = set()
-        # Without the two limits an instance that stands still while it holds a lock stops all others.
+        #: Whether notifications arrive, once that is known; and who finds it out.
+        self._hears: bool | None = None
+        self._finding_out = asyncio.Lock()
+        # Without these limits an instance that stands still while it holds a lock stops all others, and a statement that
+        # nobody waits for any more is carried on.
         self._limits = (
+            f"SET LOCAL statement_timeout = {int(patience * 1000)}; "
             f"SET LOCAL lock_timeout = {int(patience * _FOR_LOCKS * 1000)}; "
             f"SET LOCAL idle_in_transaction_session_timeout = {int(_STANDS_STILL * 1000)}"
         )
@@ -61,7 +67,9 @@ class Connection:
     def shared(cls, settings: PostgresSettings, patience: float) -> Connection:
         """The one of the running event loop, which whoever has it gives back by `leave`."""
         of_loop = _SHARED.setdefault(asyncio.get_running_loop(), {})
-        connection = of_loop.setdefault((settings, patience), cls(settings, patience))
+        connection = of_loop.get((settings, patience)) or of_loop.setdefault(
+            (settings, patience), cls(settings, patience)
+        )
         connection.users += 1
         return connection
 
@@ -100,36 +108,65 @@ class Connection:
         return await self.read(work)
 
     async def listen(self, channel: str, woken: asyncio.Event) -> None:
-        """Have notifications set an event, on the connection as it is now. Asking again costs nothing."""
-        async with self._turn:
-            self._listeners[channel] = {*self._listeners.get(channel, ()), woken}
-            connection = self._connection
-            if connection is not None and not connection.is_closed() and channel not in self._heard:
+        """Have notifications set an event. So does the loss of the connection, with which some may have been lost."""
+
+        async def listen() -> None:
+            async with self._turn:
+                connection = await self._opened()
                 try:
-                    await asyncio.wait_for(connection.add_listener(channel, self._wake), self.patience)
-                except ERRORS as error:
+                    await connection.add_listener(channel, self._wake)
+                except BaseException:
                     self._drop(connection)
-                    raise self._fault(error) from None
-                self._heard.add(channel)
+                    raise
+                self._listeners.setdefault(channel, set()).add(woken)
+
+        await self._bounded(listen())
 
     def unlisten(self, channel: str, woken: asyncio.Event) -> None:
         """Leave an event alone from now on."""
-        self._listeners.get(channel, set()).discard(woken)
+        listeners = self._listeners.get(channel, set())
+        listeners.discard(woken)
+        if not listeners:
+            self._listeners.pop(channel, None)
 
     def _wake(self, connection: object, pid: int, channel: str, payload: object) -> None:
         for woken in self._listeners.get(channel, ()):
             woken.set()
 
-    async def notify_from_elsewhere(self, channel: str) -> None:
-        """Send a notification from another connection, as another instance does."""
+    def _wake_all(self, connection: object) -> None:
+        for channel in self._listeners:
+            self._wake(connection, 0, channel, None)
+
+    async def hears(self, channel: str) -> bool:
+        """Whether notifications arrive, which a pooler may take.
+
+        It is found out once, by one that another connection sends. As long as none can be made, the answer is no.
+        """
+        async with self._finding_out:
+            if self._hears is None:
+                heard = asyncio.Event()
+                await self.listen(channel, heard)
+                connection = self._connection
+                try:
+                    await self._bounded(self._notify_from_elsewhere(channel))
+                    await asyncio.wait_for(heard.wait(), _HEARD)
+                except StoreError as error:
+                    logger.debug("whether %s sends notifications is not known: %s", self.place, error)
+                except asyncio.TimeoutError:
+                    self._hears = False
+                else:
+                    # The loss of the connection wakes, too.
+                    self._hears = True if connection is self._connection else None
+                finally:
+                    self.unlisten(channel, heard)
+        return self._hears is True
+
+    async def _notify_from_elsewhere(self, channel: str) -> None:
+        other = await self._connect()
         try:
-            other = await self._connect()
-            try:
-                await other.execute(f"NOTIFY {channel}")
-            finally:
-                await other.close(timeout=1)
-        except ERRORS as error:
-            raise self._fault(error) from None
+            await other.execute(f"NOTIFY {channel}")
+        finally:
+            other.terminate()
 
     async def close(self) -> None:
         """Disconnect. Never raises."""
@@ -144,9 +181,16 @@ class Connection:
                 connection.terminate()
 
     async def _transact(self, begin: str, work: Callable[[Driver], Awaitable[T]]) -> T:
+        return await self._bounded(self._in_turn(begin, work))
+
+    async def _bounded(self, work: Awaitable[T]) -> T:
+        """What `work` returns, in time; what the driver raises is raised as our error."""
         try:
-            return await asyncio.wait_for(self._in_turn(begin, work), self.patience)
+            return await asyncio.wait_for(work, self.patience)
         except ERRORS as error:
+            if is_about_data(error):
+                # The scheduler drops a record that raises this; it would write it again and again otherwise.
+                raise OverflowError(reason_of(error)) from None
             raise self._fault(error) from None
 
     async def _in_turn(self, begin: str, work: Callable[[Driver], Awaitable[T]]) -> T:
@@ -166,7 +210,8 @@ class Connection:
         except BaseException as error:
             await self._undo(connection, error)
             raise
-        self._rest()
+        finally:
+            self._rest()
         return answer
 
     def _rest(self) -> None:
@@ -182,24 +227,35 @@ class Connection:
 
     async def _begun(self, begin: str) -> Driver:
         """A connection on which a transaction has begun. One that was lost while it was idle is made anew."""
-        connection = self._connection
-        if connection is not None and not connection.is_closed():
+        was_open = self._connection is not None
+        try:
+            return await self._begun_on(await self._opened(), begin)
+        except ERRORS as error:
+            if not was_open or not is_broken(error):
+                raise
+            logger.debug("the connection to %s was lost: %s", self.place, reason_of(error))
+        return await self._begun_on(await self._opened(), begin)
+
+    async def _begun_on(self, connection: Driver, begin: str) -> Driver:
+        try:
+            await connection.execute(begin)
+        except BaseException:
+            self._drop(connection)
+            raise
+        return connection
+
+    async def _opened(self) -> Driver:
+        """The connection, made where there is none, which listens to all channels."""
+        if self._connection is None or self._connection.is_closed():
+            connection = self._connection = await self._connect()
             try:
-                await connection.execute(begin)
-            except asyncio.CancelledError:
+                for channel in list(self._listeners):
+                    await connection.add_listener(channel, self._wake)
+            except BaseException:
                 self._drop(connection)
                 raise
-            except ERRORS as error:
-                self._drop(connection)
-                if not is_broken(error):
-                    raise
-                logger.debug("the connection to %s was lost: %s", self.place, reason_of(error))
-            else:
-                return connection
-        connection = self._connection = await self._connect()
-        self._heard.clear()
-        await connection.execute(begin)
-        return connection
+            connection.add_termination_listener(self._wake_all)
+        return self._connection
 
     async def _connect(self) -> Driver:
         # Statements that are kept by name break behind a pooler.
@@ -228,6 +284,7 @@ class Connection:
     def _drop(self, connection: Driver) -> None:
         if self._connection is connection:
             self._connection = None
+            self._wake_all(connection)
         connection.terminate()
 
     def _fault(self, error: BaseException) -> StoreError:

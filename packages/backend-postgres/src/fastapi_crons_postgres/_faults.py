@@ -14,7 +14,14 @@ from fastapi_crons_postgres.settings import PREFIX
 from fastapi_crons_postgres.url import Place
 
 #: What a call on a connection may raise because of the server or the way to it.
-ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, asyncio.TimeoutError, EOFError)
+ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    asyncio.TimeoutError,
+    EOFError,
+)
 
 #: What goes by when a transaction is begun again.
 PASSING = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
@@ -40,6 +47,7 @@ _UNAVAILABLE = {
 #: The connection can't be used again.
 _CLOSED = (
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.IdleInTransactionSessionTimeoutError,
@@ -51,7 +59,15 @@ _CLOSED = (
 
 def is_broken(error: BaseException) -> bool:
     """Whether the connection on which it was raised is lost."""
-    return isinstance(error, _CLOSED) and not isinstance(error, asyncpg.QueryCanceledError)
+    return isinstance(error, _CLOSED) and not (isinstance(error, asyncpg.QueryCanceledError) or is_about_data(error))
+
+
+def is_about_data(error: BaseException) -> bool:
+    """Whether the driver or the server refuses a value: trying again does not help."""
+    by_driver = isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
+    return isinstance(error, asyncpg.DataError) or (
+        by_driver and not isinstance(error, asyncpg.exceptions.ClientConfigurationError)
+    )
 
 
 def fault(error: BaseException, place: Place, missing_files: Sequence[str]) -> StoreError:

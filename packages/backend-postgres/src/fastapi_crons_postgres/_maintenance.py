@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal, NamedTuple
@@ -26,8 +25,6 @@ from fastapi_crons_postgres.settings import PREFIX, PostgresSettings
 
 #: How long (seconds) making the tables may take: an index of a large table takes its time.
 _PATIENCE = 1_800.0
-#: How long (seconds) a notification may take.
-_HEARD = 1.0
 _RIGHTS = ("SELECT", "INSERT", "UPDATE", "DELETE")
 #: Which part of the connections may be in use before that is said.
 _MANY = 0.8
@@ -172,16 +169,9 @@ async def _rights(connection: Connection) -> Finding:
 
 async def _notifications(connection: Connection) -> Finding:
     """Whether LISTEN hears what other connections tell."""
-    channel, woken = f"crons_{uuid4().hex}", asyncio.Event()
-    await connection.listen(channel, woken)
-    await connection.notify_from_elsewhere(channel)
-    try:
-        await asyncio.wait_for(woken.wait(), _HEARD)
-    except asyncio.TimeoutError:
+    if not await connection.hears(f"crons_{uuid4().hex}"):
         text = (
             "LISTEN hears nothing, as behind a pooler: events are asked for instead, and come up to half a second later"
         )
         return Finding("notifications", "warning", text)
-    finally:
-        connection.unlisten(channel, woken)
     return Finding("notifications", "ok", "LISTEN works")

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from fastapi_crons.config import CronConfig
 from fastapi_crons.locking import LockBackend, LockTransaction, Reach, TransactionalLockBackend
+from fastapi_crons_postgres._batch import fit
 from fastapi_crons_postgres._connection import Connection, Driver
 from fastapi_crons_postgres._layout import is_made, prepare
 from fastapi_crons_postgres._lock_transaction import NoRecords, PostgresLockTransaction
@@ -81,5 +82,5 @@ class PostgresLockBackend(TransactionalLockBackend):
 
 def _key_of(schema: str, namespace: str) -> int:
     """The advisory lock of a namespace: eight bytes that no other program is likely to use."""
-    digest = blake2b(f"fastapi-crons lock {schema} {namespace}".encode(), digest_size=8).digest()
+    digest = blake2b(f"fastapi-crons lock {schema} {fit(namespace)}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)

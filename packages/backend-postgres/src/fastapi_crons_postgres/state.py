@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import asyncpg
 from pydantic import SecretStr
@@ -67,6 +67,7 @@ _CLOSING = (
 )
 _CLOSED = ", ".join(f"{column} = excluded.{column}" for column in _CLOSING) + " WHERE old.status = 'running'"
 _STATE_COLUMNS = "job, status, instance, last_run_ts, success_ts, success_run, success_took, failures"
+AnyRecord = TypeVar("AnyRecord", Run, MissedTicks)
 #: How long (seconds) the connection for questions is kept.
 _KEPT = 30.0
 #: The tables with what is kept of a job.
@@ -230,10 +231,8 @@ class PostgresStateBackend(StateBackend):
         return {run.id: run for run in found if run is not None}
 
     async def runs_by_job(self, jobs: Collection[str], *, limit: int = 50) -> dict[str, list[Run]]:
-        found: dict[str, list[Run]] = {job: [] for job in jobs}
-        for run in runs_of(await self._newest_of_each("crons_run", RUN_COLUMNS, jobs, limit), self._damage):
-            found[run.job].append(run)
-        return found
+        records = runs_of(await self._newest_of_each("crons_run", RUN_COLUMNS, jobs, limit), self._damage)
+        return _by_job(jobs, records)
 
     async def unfinished(self) -> list[Run]:
         wanted = Wanted(self._namespace)
@@ -249,10 +248,8 @@ class PostgresStateBackend(StateBackend):
         return missed_of(await self._rows(missed_wanted(self._schema, self._namespace, query)), self._damage)
 
     async def missed_by_job(self, jobs: Collection[str], *, limit: int = 50) -> dict[str, list[MissedTicks]]:
-        found: dict[str, list[MissedTicks]] = {job: [] for job in jobs}
-        for ticks in missed_of(await self._newest_of_each("crons_missed", MISSED_COLUMNS, jobs, limit), self._damage):
-            found[ticks.job].append(ticks)
-        return found
+        records = missed_of(await self._newest_of_each("crons_missed", MISSED_COLUMNS, jobs, limit), self._damage)
+        return _by_job(jobs, records)
 
     async def _newest_of_each(
         self, table: str, columns: str, jobs: Collection[str], limit: int
@@ -330,3 +327,11 @@ class PostgresStateBackend(StateBackend):
 
 def _state_of(row: asyncpg.Record) -> JobState:
     return checked_state(JobState(*row))
+
+
+def _by_job(jobs: Collection[str], records: Sequence[AnyRecord]) -> dict[str, list[AnyRecord]]:
+    """Records by the names that were asked for, as which they are not always written."""
+    found: dict[object, list[AnyRecord]] = {fit(job): [] for job in jobs}
+    for record in records:
+        found[record.job].append(record)
+    return {job: found[fit(job)] for job in jobs}

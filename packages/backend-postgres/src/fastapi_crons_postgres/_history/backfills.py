@@ -31,7 +31,7 @@ async def begin(
         job,
         record.status,
         record.revision,
-        fit(backfill_to_text(record)),
+        fit(_text_of(record)),
     )
     await driver.execute(
         f"DELETE FROM {table} WHERE namespace = $1 AND status <> 'running' AND id NOT IN "
@@ -51,7 +51,7 @@ async def change(driver: Driver, table: str, namespace: object, record: Backfill
         fit(record.job),
         record.status,
         record.revision,
-        fit(backfill_to_text(record)),
+        fit(_text_of(record)),
     )
     return done == "UPDATE 1"
 
@@ -60,3 +60,8 @@ def read(rows: Sequence[asyncpg.Record], damage: Damage) -> list[BackfillRecord]
     """The readable ones."""
     found = (damage.noted(f"backfill {name}", partial(backfill_from_text, text)) for name, text in rows)
     return [record for record in found if record is not None]
+
+
+def _text_of(record: BackfillRecord) -> str:
+    # Half a pair would come back from JSON as what is no text.
+    return backfill_to_text(BackfillRecord._make(map(fit, record)))

@@ -54,6 +54,8 @@ _FOLLOWS = ", ".join(
     + [f"{column} = coalesce(excluded.{column}, old.{column})" for column in list(_STATE_TYPES)[4:7]]
     + ["failures = CASE WHEN excluded.success_run IS NULL THEN old.failures ELSE 0 END + excluded.failures"]
 )
+#: Unix seconds: the year 9998.
+_END_OF_CALENDARS = 253_370_000_000
 #: Durations to which so much was appended are to be added up.
 _LONG = 32
 
@@ -69,7 +71,7 @@ def count_runs(batch: Batch, written: Collection[Run]) -> dict[tuple[str, int], 
         elif run.status in FAILED:
             failures = int(str(failures)) + 1
         states[run.job] = [run.job, run.status, run.instance, run.started_ts, ts, run_id, took, failures]
-        if run.ended_ts is not None:
+        if run.ended_ts is not None and all(map(_is_an_instant, (run.started_ts, run.ended_ts))):
             add(figures, [of_run(run)])
     batch.put("crons_state", _STATE_TYPES, ["job"], list(states.values()), _FOLLOWS)
     return figures
@@ -92,7 +94,8 @@ async def count_missed(
     """Write the figures, with missed ticks and without those that they replace."""
     for sign, records in ((1, missed), (-1, replaced)):
         for ticks in records:
-            add(figures, of_missed(ticks, sign=sign))
+            if all(map(_is_an_instant, (ticks.first_ts, ticks.last_ts, ticks.count))):
+                add(figures, of_missed(ticks, sign=sign))
     less = [each for each in figures.values() if each.missed < 0]
     if less:
         await connection.execute(
@@ -110,6 +113,11 @@ async def count_missed(
         if each.runs or each.missed > 0
     ]
     batch.put("crons_figures", _FIGURES_TYPES, ["day", "job"], rows, _ADDED)
+
+
+def _is_an_instant(seconds: float) -> bool:
+    """Whether calendars have it, so that there is a day to count on. Nor are there more ticks than seconds."""
+    return 0 <= seconds < _END_OF_CALENDARS
 
 
 def _appended(figures: Figures) -> str:

@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from hashlib import blake2b
-from time import time
+from time import monotonic, time
 from uuid import uuid4
 
 import asyncpg
@@ -26,8 +26,8 @@ logger = logging.getLogger("fastapi_crons.postgres")
 _AT_LEAST, _POLLED = 5.0, 0.5
 #: How long (seconds) the row of a subscriber is valid, and after how long it is renewed.
 _VALID, _RENEWED = 30.0, 10.0
-#: How long (seconds) events are kept, and how long a notification to ourselves may take.
-_KEPT, _HEARD = 60.0, 1.0
+#: How long (seconds) events are kept, and how long, at least, lies between two questions for them.
+_KEPT, _BETWEEN = 60.0, 0.25
 _AT_A_TIME = 1_000
 
 
@@ -36,9 +36,12 @@ class Events:
 
     def __init__(self, connection: Connection, namespace: str, damage: Damage) -> None:
         self._connection, self._namespace, self._damage = connection, namespace, damage
-        digest = blake2b(f"fastapi-crons events {connection.schema} {namespace}".encode(), digest_size=8).digest()
+        named = f"fastapi-crons events {connection.schema} {fit(namespace)}"
+        digest = blake2b(named.encode(), digest_size=8).digest()
         self._order = int.from_bytes(digest, "big", signed=True)
-        self.channel = f"crons_{digest.hex()}"
+        #: Records have a channel of their own: of most instances, nobody wants them.
+        self._of_signals = f"crons_{digest.hex()}"
+        self._of_records = f"{self._of_signals}_records"
         self._schema = connection.schema
 
     async def are_wanted(self, driver: Driver) -> bool:
@@ -62,22 +65,22 @@ class Events:
             [*ids] if signal is None else [None],
             [None] * len(ids) if signal is None else [json.dumps(signal)],
         )
-        await driver.execute(f"NOTIFY {self.channel}")
+        await driver.execute(f"NOTIFY {self._of_records if signal is None else self._of_signals}")
 
     async def subscribe(self, *, records: bool) -> AsyncGenerator[Event, None]:
         """What is told from now on. Raises `StoreUnavailableError`."""
         subscriber, woken = str(uuid4()), asyncio.Event()
+        channels = [self._of_signals, self._of_records] if records else [self._of_signals]
         newest, until = await self._begin(subscriber, records=records)
         try:
-            interval = _AT_LEAST if await self._is_woken(woken) else _POLLED
+            interval = await self._listen(channels, woken)
             while True:
                 woken.clear()
-                rows = await self._told(newest, records=records)
-                for row in rows:
-                    newest = row["seq"]
-                for event in await self._events(rows):
+                asked = monotonic()
+                newest, events, is_all = await self._told(newest, records=records)
+                for event in events:
                     yield event
-                if len(rows) == _AT_A_TIME:
+                if not is_all:
                     continue
                 left = until - time()
                 if records and left < 0:
@@ -87,15 +90,25 @@ class Events:
                     )
                 if records and not _VALID - _RENEWED <= left <= _VALID:
                     until = await self._renew(subscriber)
-                await self._connection.listen(self.channel, woken)
                 try:
                     await asyncio.wait_for(woken.wait(), interval)
                 except asyncio.TimeoutError:
                     continue
+                await asyncio.sleep(max(0.0, asked + _BETWEEN - monotonic()))
         finally:
-            self._connection.unlisten(self.channel, woken)
+            for channel in channels:
+                self._connection.unlisten(channel, woken)
             if records:
                 await self._end(subscriber)
+
+    async def _listen(self, channels: Sequence[str], woken: asyncio.Event) -> float:
+        """Have notifications wake, where they arrive; how often (seconds) events are to be asked for."""
+        if not await self._connection.hears(self._of_signals):
+            logger.debug("%s sends no notifications; it is asked every %g s", self._connection.place, _POLLED)
+            return _POLLED
+        for channel in channels:
+            await self._connection.listen(channel, woken)
+        return _AT_LEAST
 
     async def _begin(self, subscriber: str, *, records: bool) -> tuple[int, float]:
         async def work(driver: Driver) -> int:
@@ -112,17 +125,6 @@ class Events:
             return newest
 
         return await self._connection.write(work), time() + _VALID
-
-    async def _is_woken(self, woken: asyncio.Event) -> bool:
-        """Whether notifications arrive: a pooler may take them."""
-        await self._connection.listen(self.channel, woken)
-        await self._connection.notify_from_elsewhere(self.channel)
-        try:
-            await asyncio.wait_for(woken.wait(), _HEARD)
-        except asyncio.TimeoutError:
-            logger.debug("%s sends no notifications; it is asked every %g s", self._connection.place, _POLLED)
-            return False
-        return True
 
     async def _renew(self, subscriber: str) -> float:
         async def work(driver: Driver) -> None:
@@ -151,32 +153,37 @@ class Events:
         except StoreError as error:
             logger.debug("the row of a subscriber was not deleted: %s", error)
 
-    async def _told(self, newest: int, *, records: bool) -> list[asyncpg.Record]:
-        kinds = "" if records else "AND signal IS NOT NULL"
-        return await self._connection.rows(
-            f"SELECT seq, record_id, signal FROM {self._schema}.crons_event WHERE namespace = $1 AND seq > $2 {kinds} "
-            f"ORDER BY seq LIMIT {_AT_A_TIME}",
-            fit(self._namespace),
-            newest,
-        )
+    async def _told(self, newest: int, *, records: bool) -> tuple[int, list[Event], bool]:
+        """The newest number, what was told since, and whether that is all."""
 
-    async def _events(self, rows: Sequence[asyncpg.Record]) -> list[Event]:
+        async def work(driver: Driver) -> tuple[int, list[Event], bool]:
+            # A failover may have lost the newest numbers, which are then given out again.
+            latest, *rows = await driver.fetch(
+                f"SELECT coalesce(max(seq), 0) AS seq, NULL AS record_id, NULL AS signal FROM {self._schema}.crons_event "
+                f"UNION ALL (SELECT seq, record_id, signal FROM {self._schema}.crons_event WHERE namespace = $1 AND seq > $2 "
+                f"{'' if records else 'AND signal IS NOT NULL'} ORDER BY seq LIMIT {_AT_A_TIME})",
+                fit(self._namespace),
+                newest,
+            )
+            events = await self._events(driver, rows)
+            is_all = len(rows) < _AT_A_TIME
+            return latest["seq"] if is_all else rows[-1]["seq"], events, is_all
+
+        return await self._connection.read(work)
+
+    async def _events(self, driver: Driver, rows: Sequence[asyncpg.Record]) -> list[Event]:
         """What rows tell of, each record once; what was deleted since is left out."""
         ids = list(dict.fromkeys(row["record_id"] for row in rows if row["record_id"] is not None))
         found: dict[str, list[Record]] = {}
         if ids:
-            for columns, table in ((RUN_COLUMNS, "crons_run"), (MISSED_COLUMNS, "crons_missed")):
-                of_table = await self._connection.rows(
-                    f"SELECT {columns} FROM {self._schema}.{table} WHERE namespace = $1 AND id = ANY ($2)",
-                    fit(self._namespace),
-                    ids,
-                )
-                records: Sequence[Record] = (
-                    runs_of(of_table, self._damage) if table == "crons_run" else missed_of(of_table, self._damage)
-                )
-                for record in records:
-                    # A run that was vetoed has a record of each kind.
-                    found.setdefault(record.id, []).append(record)
+            where = "WHERE namespace = $1 AND id = ANY ($2)"
+            of = [fit(self._namespace), ids]
+            runs = await driver.fetch(f"SELECT {RUN_COLUMNS} FROM {self._schema}.crons_run {where}", *of)
+            missed = await driver.fetch(f"SELECT {MISSED_COLUMNS} FROM {self._schema}.crons_missed {where}", *of)
+            records: list[Record] = [*runs_of(runs, self._damage), *missed_of(missed, self._damage)]
+            # A run that was vetoed has a record of each kind.
+            for record in records:
+                found.setdefault(record.id, []).append(record)
         events: list[Event] = []
         for row in rows:
             if row["signal"] is not None:

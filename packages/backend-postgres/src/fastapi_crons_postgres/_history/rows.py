@@ -11,6 +11,7 @@ import asyncpg
 
 from fastapi_crons.run import LogLine, MissedTicks, Run, RunError
 from fastapi_crons.state.checks import Damage, checked_log, checked_missed, checked_run
+from fastapi_crons_postgres._batch import fit
 
 #: In the order of a `Run`, but for its log.
 RUN_TYPES = {
@@ -62,7 +63,8 @@ _OF_MISSED = attrgetter(*MISSED_TYPES)
 def run_row(run: Run) -> Sequence[object]:
     """A run as a row: its columns, and its log."""
     error = run.error
-    lines = [(line.ts, line.level, line.logger, line.message) for line in run.log]
+    # Half a pair would come back from JSON as what is no text.
+    lines = [(line.ts, line.level, fit(line.logger), fit(line.message)) for line in run.log]
     return (
         *_BEFORE_ERROR(run),
         *((None, None, None) if error is None else (error.type, error.message, error.traceback)),
