@@ -47,7 +47,8 @@ class PgBouncer:
     def url_of(self, database: str) -> str:
         return f"postgresql://{USER}@{HOST}:{self.port}/{database}"
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Start it, and wait until it takes connections."""
         assert _PROGRAM is not None
         log = self.folder / "log"
         with log.open("wb") as output:
@@ -55,12 +56,19 @@ class PgBouncer:
                 [_PROGRAM, self.folder / "pgbouncer.ini"], user=self._account, stdout=output, stderr=output
             )
         until(lambda: b"process up" in log.read_bytes())
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def __enter__(self) -> Self:
+        self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
+        self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -54,10 +54,14 @@ def server_account() -> str | None:
 class PostgresServer:
     """A server on a free port of this machine; a restart changes neither port nor folder.
 
-    `settings` are those of `postgresql.conf`. The user `crons` needs no password.
+    `settings` are those of `postgresql.conf`. The user `crons` needs no password. With `replica_of` it follows another server,
+    until it is promoted.
     """
 
-    def __init__(self, programs: Path | None = None, **settings: str | int) -> None:
+    def __init__(
+        self, programs: Path | None = None, *, replica_of: PostgresServer | None = None, **settings: str | int
+    ) -> None:
+        self._primary = replica_of
         self.programs = programs or postgres_programs()[max(postgres_programs())]
         self.settings = {"fsync": "off", "listen_addresses": HOST, **settings}
         self.port = 0
@@ -86,7 +90,10 @@ class PostgresServer:
         """Start it, and wait until it takes connections. The first start makes the database and chooses the port."""
         data = self.folder / "data"
         if not self.port:
-            self._run("initdb", "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+            if self._primary is None:
+                self._run("initdb", "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+            else:
+                self._run("pg_basebackup", "-D", data, "-R", "-X", "stream", "-c", "fast", "-d", self._primary.url)
             self.port = free_port()
         given = {**self.settings, "port": self.port, "unix_socket_directories": self.folder}
         options = " ".join(f"-c {name}={value}" for name, value in given.items())
@@ -100,6 +107,25 @@ class PostgresServer:
     def restart(self, mode: str = "fast") -> None:
         self.stop(mode)
         self.start()
+
+    def kill(self) -> None:
+        """kill -9 to all of its processes."""
+        self._signal(signal.SIGKILL)
+        (self.folder / "data" / "postmaster.pid").unlink()
+
+    def promote(self) -> None:
+        """Have a replica take writes."""
+        self._run("pg_ctl", "-D", self.folder / "data", "-w", "promote")
+
+    def ask_password_of(self, user: str) -> None:
+        """From now on a user logs in with a password only."""
+        rules = self.folder / "data" / "pg_hba.conf"
+        rules.write_text(f"host all {user} all scram-sha-256\n{rules.read_text()}")
+        self.psql("SELECT pg_reload_conf()")
+
+    def terminate(self, where: str) -> int:
+        """End backends as an administrator does; returns how many."""
+        return int(self.psql(f"SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE {where}"))
 
     def pause(self) -> None:
         """SIGSTOP to all of its processes: connections stay open, and nothing is answered."""

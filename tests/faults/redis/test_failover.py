@@ -10,7 +10,8 @@ import redis.asyncio
 
 from tests.faults.conftest import Report
 from tests.faults.proxy import Proxy
-from tests.faults.redis.watch import (
+from tests.faults.redis_server import HOST, RedisServer, Sentinel, free_port, needs_redis
+from tests.faults.watch import (
     RECOVERS_IN,
     SECRET,
     assert_no_body_twice,
@@ -18,7 +19,6 @@ from tests.faults.redis.watch import (
     assert_tokens_grow,
     watched,
 )
-from tests.faults.redis_server import HOST, RedisServer, Sentinel, free_port, needs_redis
 from tests.support import until
 
 pytestmark = [pytest.mark.slow, needs_redis]

@@ -14,8 +14,8 @@ from fastapi_crons import CronConfig, Crons
 from fastapi_crons.locking import DistributedLockManager
 from fastapi_crons_redis import RedisLockBackend, RedisStateBackend
 from tests.faults.conftest import Report, on_time
-from tests.faults.redis.watch import watched
 from tests.faults.redis_server import HOST, RedisServer, needs_redis
+from tests.faults.watch import watched
 
 pytestmark = [pytest.mark.slow, needs_redis]
 

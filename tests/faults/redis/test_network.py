@@ -8,8 +8,8 @@ import pytest
 
 from tests.faults.conftest import Report, on_time
 from tests.faults.proxy import Proxy
-from tests.faults.redis.watch import RECOVERS_IN, SECRET, assert_no_body_twice, assert_quiet, watched
 from tests.faults.redis_server import HOST, RedisServer, needs_redis
+from tests.faults.watch import RECOVERS_IN, SECRET, assert_no_body_twice, assert_quiet, watched
 from tests.support import until
 
 pytestmark = [pytest.mark.slow, needs_redis]

@@ -16,8 +16,8 @@ from fastapi_crons import Run
 from fastapi_crons.state import HistoryLimits
 from fastapi_crons_redis import RedisStateBackend
 from tests.faults.conftest import Report, on_time
-from tests.faults.redis.watch import RECOVERS_IN, assert_no_body_twice, assert_quiet, assert_tokens_grow, watched
 from tests.faults.redis_server import HOST, RedisServer, connection_to, free_port, needs_redis
+from tests.faults.watch import RECOVERS_IN, assert_no_body_twice, assert_quiet, assert_tokens_grow, watched
 from tests.support import until
 
 pytestmark = [pytest.mark.slow, needs_redis]

@@ -18,8 +18,8 @@ import pytest
 
 from tests.faults.conftest import Report
 from tests.faults.fleet import Fleet
-from tests.faults.redis.watch import RECOVERS_IN, SECRET, assert_quiet, watched
 from tests.faults.redis_server import HOST, RedisServer, free_port, needs_redis
+from tests.faults.watch import RECOVERS_IN, SECRET, assert_quiet, watched
 from tests.support import until
 
 pytestmark = [pytest.mark.slow, needs_redis]

@@ -1,13 +1,15 @@
-"""Watches a fleet on a Redis server while something breaks, and says what became of its ticks."""
+"""Watches a fleet on a server while something breaks, and says what became of its ticks."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from tests.faults.conftest import History, redis_history
+from fastapi_crons.state import StateBackend
+from fastapi_crons_postgres import PostgresStateBackend
+from tests.faults.conftest import History, history, redis_state
 from tests.faults.fleet import Fleet, Line, Sums
 
 #: What the rules promise: a tick that is due so long (seconds) after the store's return runs on time.
@@ -20,9 +22,10 @@ SECRET = "not-for-logs-5531"
 class Watch:
     """A fleet that has got going, watched from then on."""
 
-    def __init__(self, fleet: Fleet, url: str) -> None:
+    def __init__(self, fleet: Fleet, state: Callable[[], StateBackend]) -> None:
         self.fleet = fleet
-        self.url = url
+        #: Makes the store that history is read from at the end.
+        self._state = state
         self.since = time.time()
         self.seen_until = 0.0
 
@@ -36,7 +39,7 @@ class Watch:
         return self.fleet.sums(self.since, self.seen_until, self.history()), recovery
 
     def history(self) -> History:
-        return redis_history(self.fleet, self.url)
+        return history(self.fleet, self._state())
 
     def log(self) -> str:
         return self.fleet.log.read_text()
@@ -64,10 +67,20 @@ def watched(
 ) -> Iterator[Watch]:
     """A fleet on a server, got going. History is read where `history_url` says."""
     options = {"jobs": jobs, "seconds": seconds, "job": job, "every": every, "extra": extra}
-    with Fleet({"CRON_REDIS_URL": url, **settings}, **options) as fleet:  # type: ignore[arg-type]
+    with Fleet({**setting_of(url), **settings}, **options) as fleet:  # type: ignore[arg-type]
         fleet.start(count)
         time.sleep(1.5)
-        yield Watch(fleet, history_url or url)
+        yield Watch(fleet, lambda: state_at(history_url or url))
+
+
+def setting_of(url: str) -> dict[str, str]:
+    """The setting that leads an app to a server."""
+    return {"CRON_POSTGRES_URL" if url.startswith("postgresql:") else "CRON_REDIS_URL": url}
+
+
+def state_at(url: str) -> StateBackend:
+    """The state store on a server, not open yet."""
+    return PostgresStateBackend(url) if url.startswith("postgresql:") else redis_state(url)
 
 
 def assert_no_body_twice(watch: Watch) -> None:
