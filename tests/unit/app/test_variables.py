@@ -38,6 +38,10 @@ def test_variables_of_what_is_not_installed_say_what_to_install(monkeypatch: pyt
     assert unread_variables(Plugins()) == []
     (said,) = unread_variables(Plugins(frozenset({"redis-lock", "redis-state"})))
     assert said.startswith("CRON_REDIS_URL is set, but what reads it is not installed: pip install ")
+    monkeypatch.delenv("CRON_REDIS_URL")
+    monkeypatch.setenv("CRON_POSTGRES_URL", "postgresql://h/app")
+    (said,) = unread_variables(Plugins(frozenset({"postgres"})))
+    assert said == "CRON_POSTGRES_URL is set, but what reads it is not installed: pip install fastapi-crons-postgres"
 
 
 @pytest.mark.parametrize("mark", ['"', "'"])
