@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from importlib.resources import files
+from pathlib import Path
 
 from fastapi import FastAPI
 from httpx2 import ASGITransport, AsyncClient
 
+import fastapi_crons_dashboard
 from fastapi_crons import Crons, get_cron_router
 from fastapi_crons.state import MemoryStateBackend, SQLiteStateBackend
 from fastapi_crons.testing import VirtualClock
@@ -103,7 +104,7 @@ async def test_strangers_are_not_shown_where_records_are_damaged(make_crons: Mak
 def test_commands_that_pages_name_exist() -> None:
     named = {
         command
-        for template in files("fastapi_crons_dashboard").joinpath("templates").iterdir()
+        for template in Path(fastapi_crons_dashboard.__file__).parent.rglob("*.html")
         for command in re.findall(r"fastapi-crons ([a-z-]+)", template.read_text())
     }
     assert named <= {command.name for command in command_line.registered_commands}

@@ -71,7 +71,7 @@ def add_actions(pages: Pages) -> None:
 def _form_again(shown: Shown, job: CronJob, fields: ImmutableMultiDict[str, str], error: CronsError) -> HTMLResponse:
     """The form of a job's page with what was typed into it, and why it is refused."""
     return shown.page(
-        "run_refused.html",
+        "parts/run_refused.html",
         status_of(error, shown.request),
         live=None,
         job=job,

@@ -30,7 +30,7 @@ def add_to(pages: Pages) -> None:
         # A browser sends no session with a link from another site, and does with the one that leads on from here.
         if not (_AGAIN in request.query_params or _sends_sessions(request)):
             onward = links.to("login", {"next": next, _AGAIN: 1})
-            return HTMLResponse(render("onward.html", {"to": onward}))
+            return HTMLResponse(render("parts/onward.html", {"to": onward}))
         return _page(links, next, focus="hx-request" not in request.headers)
 
     @pages.post("/login", "log_in")

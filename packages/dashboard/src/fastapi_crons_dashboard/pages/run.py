@@ -105,9 +105,9 @@ def _sent(event: LogEvent, level: Level | None) -> ServerSentEvent | None:
     if isinstance(event, Logged):
         if not is_shown(event.line, level):
             return None
-        return ServerSentEvent(raw_data=render("log_line.html", {"line": event.line}), id=str(event.number))
+        return ServerSentEvent(raw_data=render("parts/log_line.html", {"line": event.line}), id=str(event.number))
     if isinstance(event, Lost):
-        return ServerSentEvent(raw_data=render("log_lost.html", {"number": event.number}), id=str(event.until))
+        return ServerSentEvent(raw_data=render("parts/log_lost.html", {"number": event.number}), id=str(event.until))
     return ServerSentEvent(raw_data="{}", event="ended")
 
 
