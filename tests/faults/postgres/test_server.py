@@ -146,6 +146,7 @@ def in_a_claim(server: PostgresServer) -> None:
     until(lambda: server.psql(f"SELECT 1 FROM pg_stat_activity WHERE {_IN_A_CLAIM} LIMIT 1"), 30, "a claim")
 
 
+@pytest.mark.full
 def test_a_server_that_takes_no_writes_for_a_while_starts_nothing_meanwhile(
     own_postgres: PostgresServer, report: Report
 ) -> None:
@@ -193,17 +194,23 @@ def small_disk(folder: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", folder], check=True)
 
 
+@pytest.mark.full
 def test_a_server_without_a_free_connection_is_named_and_waited_for(report: Report) -> None:
     with PostgresServer(max_connections=12, superuser_reserved_connections=3) as server:
         server.psql("CREATE ROLE app LOGIN; GRANT ALL ON SCHEMA public TO app")
         url = server.url_of("postgres", "app")
         with watched(url) as watch:
             with all_connections(server) as others:
+                for process in watch.fleet.processes:
+                    process.send_signal(signal.SIGSTOP)
                 server.terminate("usename = 'app' AND query NOT LIKE '%pg_sleep%'")
                 others()
+                for process in watch.fleet.processes:
+                    process.send_signal(signal.SIGCONT)
                 time.sleep(3)
                 said = watch.fleet.refused()
                 assert "raise max_connections, or put a pooler before it" in said
+                assert "raise max_connections" in watch.log()
             recovered(watch, report, "max_connections reached for 3 s", time.time())
 
 
