@@ -79,11 +79,16 @@ class Batch:
                 f"DELETE FROM {self.table(table)} WHERE namespace = $1 AND {key} = ANY (${len(self.values)}::text[])"
             )
 
-    async def send(self, connection: Driver) -> None:
-        """Write all of it."""
-        if self._parts:
-            parts = ", ".join(f"part{number} AS ({part})" for number, part in enumerate(self._parts))
-            await connection.execute(f"WITH {parts} SELECT", *self.values)
+    async def send(self, connection: Driver, question: str = "") -> object:
+        """Write all of it, and return the answer to a question (SQL, in which `$1` is the namespace) that is sent along."""
+        if not self._parts and not question:
+            return None
+        parts = ", ".join(f"part{number} AS ({part})" for number, part in enumerate(self._parts))
+        written = f"WITH {parts} " if parts else ""
+        # Named, so that the server knows the type of a parameter that nothing else has.
+        return await connection.fetchval(
+            f"{written}SELECT {question or 'true'} WHERE $1::text IS NOT NULL", *self.values
+        )
 
     def _unnested(self, types: Mapping[str, str], rows: Collection[Sequence[object]]) -> str:
         arrays = []

@@ -90,10 +90,14 @@ class Connection:
         """The schema of our tables, quoted."""
         return f'"{self._settings.db_schema}"'
 
-    async def write(self, work: Callable[[Driver], Awaitable[T]]) -> T:
-        """Do `work` in a transaction that sees what was committed before each of its statements."""
+    async def write(self, work: Callable[[Driver], Awaitable[T]], lock: int | None = None) -> T:
+        """Do `work` in a transaction that sees what was committed before each of its statements.
+
+        Where a `lock` is named, an advisory one, no other transaction with it goes on at the same time.
+        """
         # Not READ WRITE: an administrator may have set the database to read only, because its disk is nearly full.
-        return await self._transact(f"BEGIN ISOLATION LEVEL READ COMMITTED; {self._limits}", work)
+        begin = f"BEGIN ISOLATION LEVEL READ COMMITTED; {self._limits}"
+        return await self._transact(begin if lock is None else f"{begin}; SELECT pg_advisory_xact_lock({lock})", work)
 
     async def read(self, work: Callable[[Driver], Awaitable[T]]) -> T:
         """Do `work` in a transaction that writes nothing, and sees one state of the database."""
@@ -239,8 +243,8 @@ class Connection:
     async def _begun_on(self, connection: Driver, begin: str) -> Driver:
         try:
             await connection.execute(begin)
-        except BaseException:
-            self._drop(connection)
+        except BaseException as error:
+            await self._undo(connection, error)
             raise
         return connection
 

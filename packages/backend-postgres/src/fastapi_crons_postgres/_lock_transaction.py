@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from operator import attrgetter
-
-import asyncpg
+from typing import Any
 
 from fastapi_crons.locking import Lease, LiveInstance, LockTransaction, Pause
 from fastapi_crons.locking.instance import Instance
@@ -54,7 +54,6 @@ _LEASE_TYPES = {
     "cancel": "boolean",
     "cancelled_by": "text",
 }
-_LEASE_COLUMNS = ", ".join(_LEASE_TYPES)
 #: In the order of a `LiveInstance`.
 _INSTANCE_TYPES = {
     "id": "text",
@@ -69,27 +68,29 @@ _INSTANCE_TYPES = {
     "running": "bigint",
     "jobs": "text",
 }
-_INSTANCE_COLUMNS = ", ".join(_INSTANCE_TYPES)
+
+#: A table, its columns as they are read, and the one with what is wanted.
+_Table = tuple[str, str, str]
+_JOBS: _Table = ("crons_job", f"name, {_JOB_COLUMNS}", "name")
+_LEASES: _Table = ("crons_lease", ", ".join(_LEASE_TYPES), "job")
+_INSTANCES: _Table = ("crons_instance", ", ".join(_INSTANCE_TYPES), "owner")
 
 
 class PostgresLockTransaction(LockTransaction):
-    """The records of one namespace in a transaction. What is written is sent at its end, as one statement."""
+    """The records of one namespace in a transaction.
+
+    The time is asked for together with what is read first, and what is written is sent at the end: one statement each.
+    """
 
     def __init__(self, connection: Driver, schema: str, namespace: str) -> None:
         self._connection, self._schema, self._namespace = connection, schema, namespace
         self._batch = Batch(schema, namespace)
-        self._now = 0.0
+        self._now: float | None = None
         #: What was loaded, by job: `_SETTLED` and `_MOVING` of its record, and its leases.
         self._before: dict[str, tuple[object, object]] = {}
         self._leases: dict[str, dict[str, Lease]] = {}
         #: What is to be written of instances, by owner.
         self._instances: dict[str, Sequence[object]] = {}
-
-    async def begin(self, lock_key: int | None) -> None:
-        """Wait for the lock of the namespace, where something is to be written, and ask for the time after that."""
-        lock = "" if lock_key is None else f", pg_advisory_xact_lock({lock_key})"
-        (row,) = await self._connection.fetch(f"SELECT 1{lock}, extract(epoch FROM clock_timestamp())::float8 AS now")
-        self._now = row["now"]
 
     async def flush(self) -> None:
         """Write everything."""
@@ -97,15 +98,18 @@ class PostgresLockTransaction(LockTransaction):
         await self._batch.send(self._connection)
 
     async def now(self) -> float:
+        if self._now is None:
+            await self._read(None)
+        assert self._now is not None
         return self._now
 
     async def load(self, jobs: Collection[str] | None) -> dict[str, JobRecord]:
         records = {}
-        for row in await self._rows("crons_job", f"name, {_JOB_COLUMNS}", "name", jobs):
+        rows, leases = await self._read(jobs, _JOBS, _LEASES)
+        for row in rows:
             records[row[0]] = found = _record(row)
             self._before[row[0]] = _SETTLED(found), _MOVING(found)
-        leases = await self.leases() if jobs is None else await self._leases_of(jobs)
-        for lease in leases:
+        for lease in (Lease(*row) for row in leases):
             record = records.get(lease.job)
             if record is not None:
                 self._leases.setdefault(lease.job, {})[lease.run_id] = lease
@@ -139,17 +143,15 @@ class PostgresLockTransaction(LockTransaction):
         self._batch.delete("crons_job", "name", jobs)
 
     async def leases(self) -> list[Lease]:
-        return await self._leases_of(None)
-
-    async def _leases_of(self, jobs: Collection[str] | None) -> list[Lease]:
-        return [Lease(*row) for row in await self._rows("crons_lease", _LEASE_COLUMNS, "job", jobs)]
+        (rows,) = await self._read(None, _LEASES)
+        return [Lease(*row) for row in rows]
 
     async def delete_leases(self, leases: Sequence[Lease]) -> None:
         self._batch.delete("crons_lease", "run_id", [lease.run_id for lease in leases])
 
     async def instances(self) -> list[LiveInstance]:
-        rows = await self._rows("crons_instance", _INSTANCE_COLUMNS, "owner", None)
-        return [LiveInstance(Instance(*row[:-3]), *row[-3:]) for row in map(tuple, rows)]
+        (rows,) = await self._read(None, _INSTANCES)
+        return [LiveInstance(Instance(*row[:-3]), *row[-3:]) for row in rows]
 
     async def save_instance(self, instance: LiveInstance) -> None:
         about, *rest = instance
@@ -162,21 +164,31 @@ class PostgresLockTransaction(LockTransaction):
     async def touch(self, owner: str, now: float) -> None:
         self._batch.update("crons_instance", {"owner": "text", "heartbeat_ts": "float8"}, "owner", [(owner, now)])
 
-    async def _rows(self, table: str, columns: str, key: str, wanted: Collection[str] | None) -> list[asyncpg.Record]:
-        sql = f"SELECT {columns} FROM {self._schema}.{table} WHERE namespace = $1"
-        if wanted is None:
-            return await self._connection.fetch(sql, fit(self._namespace))
-        return await self._connection.fetch(f"{sql} AND {key} = ANY ($2)", fit(self._namespace), [*map(fit, wanted)])
+    async def _read(self, wanted: Collection[str] | None, *tables: _Table) -> list[list[list[Any]]]:
+        """The rows of tables, of the wanted jobs or of all; and the time, where it is not known yet."""
+        parameters: list[object] = [fit(self._namespace)]
+        if wanted is not None:
+            parameters.append([*map(fit, wanted)])
+        asked = ["extract(epoch FROM clock_timestamp())::float8", "$1::text"]
+        for name, columns, key in tables:
+            which = "" if wanted is None else f" AND {key} = ANY ($2::text[])"
+            asked.append(
+                f"(SELECT json_agg(json_build_array({columns})) FROM {self._schema}.{name} WHERE namespace = $1{which})"
+            )
+        (row,) = await self._connection.fetch(f"SELECT {', '.join(asked)}", *parameters)
+        self._now = row[0] if self._now is None else self._now
+        return [json.loads(rows or "[]") for rows in row[2:]]
 
 
 class NoRecords(PostgresLockTransaction):
     """Reads where no tables have been made yet."""
 
-    async def _rows(self, table: str, columns: str, key: str, wanted: Collection[str] | None) -> list[asyncpg.Record]:
-        return []
+    async def _read(self, wanted: Collection[str] | None, *tables: _Table) -> list[list[list[Any]]]:
+        await super()._read(None)
+        return [[] for _ in tables]
 
 
-def _record(row: asyncpg.Record) -> JobRecord:
+def _record(row: list[Any]) -> JobRecord:
     _, schedule, timezone, function, enabled, registrars, since, settled_at, *pause, arguments, mark, token, at = row
     return JobRecord(
         schedule,

@@ -72,12 +72,11 @@ class PostgresLockBackend(TransactionalLockBackend):
 
         async def within(connection: Driver) -> T:
             transaction = kind(connection, self._connection.schema, self.namespace)
-            await transaction.begin(None if to_read else self._lock_key)
             answer = await work(transaction)
             await transaction.flush()
             return answer
 
-        return await (self._connection.read if to_read else self._connection.write)(within)
+        return await (self._connection.read(within) if to_read else self._connection.write(within, self._lock_key))
 
 
 def _key_of(schema: str, namespace: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import asyncpg
@@ -68,6 +69,8 @@ _CLOSING = (
 _CLOSED = ", ".join(f"{column} = excluded.{column}" for column in _CLOSING) + " WHERE old.status = 'running'"
 _STATE_COLUMNS = "job, status, instance, last_run_ts, success_ts, success_run, success_took, failures"
 AnyRecord = TypeVar("AnyRecord", Run, MissedTicks)
+#: After so many writes, durations are added up.
+_COMPACTED = 16
 #: How long (seconds) the connection for questions is kept.
 _KEPT = 30.0
 #: The tables with what is kept of a job.
@@ -96,6 +99,8 @@ class PostgresStateBackend(StateBackend):
         self._settings, self._timeout = settings, timeout
         #: Closes what was opened.
         self._open = AsyncExitStack()
+        #: Numbers what is written.
+        self._written = count()
         self._damage = Damage(f"history in {place_of(settings.url.get_secret_value())}")
 
     async def open(self, namespace: str, limits: HistoryLimits) -> None:
@@ -149,10 +154,10 @@ class PostgresStateBackend(StateBackend):
                     driver, batch, figures, missed.values(), await self._missed_on_record(driver, missed)
                 )
             batch.put("crons_missed", MISSED_TYPES, ["id"], [missed_row(missed[each]) for each in sorted(missed)])
-            await batch.send(driver)
-            if figures:
+            is_wanted = await batch.send(driver, self._events.are_wanted)
+            if figures and next(self._written) % _COMPACTED == 0:
                 await compact(driver, batch)
-            if await self._events.are_wanted(driver):
+            if is_wanted:
                 on_record = {run_id for run_id, is_new in known.items() if not is_new}
                 written = [each for each in records if isinstance(each, MissedTicks) or each.id in known]
                 await self._events.publish(driver, to_be_told(written, on_record))

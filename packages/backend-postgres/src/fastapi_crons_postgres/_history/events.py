@@ -44,14 +44,13 @@ class Events:
         self._of_records = f"{self._of_signals}_records"
         self._schema = connection.schema
 
-    async def are_wanted(self, driver: Driver) -> bool:
-        """Whether somebody subscribes to records."""
-        found: bool = await driver.fetchval(
-            f"SELECT EXISTS (SELECT 1 FROM {self._schema}.crons_listener WHERE namespace = $1 "
-            "AND until_ts > extract(epoch FROM clock_timestamp()))",
-            fit(self._namespace),
+    @property
+    def are_wanted(self) -> str:
+        """The question (SQL, in which `$1` is the namespace) whether somebody subscribes to records."""
+        return (
+            f"EXISTS (SELECT 1 FROM {self._schema}.crons_listener WHERE namespace = $1 "
+            "AND until_ts > extract(epoch FROM clock_timestamp()))"
         )
-        return found
 
     async def publish(self, driver: Driver, ids: Sequence[str], signal: Signal | None = None) -> None:
         """Tell of records, or of a signal, as the last thing that a transaction does."""

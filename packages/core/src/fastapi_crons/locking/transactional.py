@@ -140,8 +140,7 @@ class TransactionalLockBackend(LockBackend):
         asks = any(each.at_start == "fleet" for each in definitions)
 
         async def work(transaction: LockTransaction) -> list[Registered]:
-            now = await transaction.now()
-            records = await self._load(transaction, {each.job for each in definitions}, now)
+            records, now = await self._load(transaction, {each.job for each in definitions})
             alive = self._alive(await self._instances(transaction, now), now) if asks else None
             answers = [rule.register(records, each, owner, now, term, alive) for each in definitions]
             await transaction.touch(owner, now)
@@ -154,8 +153,7 @@ class TransactionalLockBackend(LockBackend):
         owner, term = self.instance.owner, self.terms.lease
 
         async def work(transaction: LockTransaction) -> list[ClaimResult]:
-            now = await transaction.now()
-            records = await self._load(transaction, {each.job for each in requests}, now)
+            records, now = await self._load(transaction, {each.job for each in requests})
             asks = any(rule.asks_who_is_alive(records, each) for each in requests)
             alive = self._alive(await self._instances(transaction, now) if asks else {}, now)
             results = [rule.claim(records, each, owner, now, term, alive) for each in requests]
@@ -188,7 +186,7 @@ class TransactionalLockBackend(LockBackend):
         async def work(transaction: LockTransaction) -> set[str]:
             now = await transaction.now()
             jobs = {lease.job for lease in await self._leases(transaction, now) if lease.run_id in run_ids}
-            records = await self._load(transaction, jobs, now)
+            records, _ = await self._load(transaction, jobs)
             found = {run_id for run_id in run_ids if rule.cancel(records, run_id, actor)}
             await transaction.save(records)
             return found
@@ -197,15 +195,14 @@ class TransactionalLockBackend(LockBackend):
 
     async def known(self, jobs: Sequence[str] | None = None) -> list[KnownJob]:
         async def work(transaction: LockTransaction) -> list[KnownJob]:
-            records = await self._load(transaction, jobs, await transaction.now())
+            records, _ = await self._load(transaction, jobs)
             return [record.known(job) for job, record in records.items()]
 
         return await self.transact(work, to_read=True)
 
     async def last_handled(self, jobs: Sequence[str]) -> list[int | None]:
         async def work(transaction: LockTransaction) -> list[int | None]:
-            now = await transaction.now()
-            records = await self._load(transaction, jobs, now)
+            records, now = await self._load(transaction, jobs)
             # One that the rule would reset does not say what was handled.
             ticks = {
                 job: each.last_handled for job, each in records.items() if rule.is_credible(each.last_handled, now)
@@ -277,7 +274,7 @@ class TransactionalLockBackend(LockBackend):
         async def work(transaction: LockTransaction) -> list[str]:
             now = await transaction.now()
             living = {each.instance.owner for each in self._living(await self._instances(transaction, now), now)}
-            records = await self._load(transaction, None, now)
+            records, _ = await self._load(transaction, None)
             registered, gone = {}, []
             for job, record in records.items():
                 # One that does not know when it was registered is taken for new.
@@ -295,8 +292,7 @@ class TransactionalLockBackend(LockBackend):
         """Change the records of jobs."""
 
         async def work(transaction: LockTransaction) -> list[T]:
-            now = await transaction.now()
-            records = await self._load(transaction, jobs, now)
+            records, now = await self._load(transaction, jobs)
             answers = change(records, now)
             await transaction.save(records)
             return answers
@@ -304,11 +300,12 @@ class TransactionalLockBackend(LockBackend):
         return await self.transact(work)
 
     async def _load(
-        self, transaction: LockTransaction, jobs: Collection[str] | None, now: float
-    ) -> dict[str, JobRecord]:
-        """The records that can be read."""
+        self, transaction: LockTransaction, jobs: Collection[str] | None
+    ) -> tuple[dict[str, JobRecord], float]:
+        """The records that can be read, and the time. It is asked for after them: a server can tell both at once."""
         found = await transaction.load(jobs)
-        return {job: record for job, record in found.items() if self._is_readable(job, record, now)}
+        now = await transaction.now()
+        return {job: record for job, record in found.items() if self._is_readable(job, record, now)}, now
 
     def _is_readable(self, job: str, record: JobRecord, now: float) -> bool:
         """Whether a record can be read; what can't be in it is repaired, or left out."""
