@@ -32,6 +32,12 @@ def pooler() -> Iterator[PgBouncer]:
         yield pooler
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine may take longer than the scheduler would wait."""
+    monkeypatch.setenv("CRON_STORE_TIMEOUT", "20")
+
+
 class ServerClock:
     """A database whose server takes its time from a table."""
 
