@@ -114,14 +114,16 @@ def make_environment() -> list[str]:
 
 
 def free_port(wanted: int) -> int:
-    """`wanted` where it is free on the loopback interface, else any port that is."""
+    """`wanted` where no server has it on the loopback interface, else any port that is free.
+
+    It is tried as a server takes it: connections to the one that has just ended don't keep it from the next.
+    """
     for port in (wanted, 0):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
+        try:
+            with socket.create_server(("127.0.0.1", port)) as probe:
+                return int(probe.getsockname()[1])
+        except OSError:
+            continue
     raise OSError("no free port on the loopback interface")
 
 
