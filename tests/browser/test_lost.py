@@ -112,6 +112,12 @@ def test_a_page_says_that_its_server_hangs(server: Server, open_page: Open) -> N
 
 def test_a_button_that_nothing_answers_says_so(server: Server, open_page: Open) -> None:
     page = opened(open_page, f"{server.url}/api/dashboard", "jobs").page
+    page.set_viewport_size({"width": 360, "height": 740})
+    run_quickly(page)
     server.kill()
     page.get_by_role("button", name=f"Run {QUICK}").click()
     notice(page, "No answer since ")
+    both = page.locator(".notices p")
+    expect(both).to_have_count(2)
+    for each in both.all():
+        expect(each).to_be_in_viewport(ratio=1)

@@ -111,7 +111,7 @@ function wireZone() {
 }
 
 function showButtons() {
-  for (const button of document.querySelectorAll(":is([data-copies], [data-chooses])[hidden]")) button.hidden = false;
+  for (const button of document.querySelectorAll(":is([data-copies], [data-chooses], [data-closes])[hidden]")) button.hidden = false;
 }
 document.addEventListener("change", ({ target }) => {
   if (!target.dataset?.chooses) return;
@@ -132,6 +132,7 @@ document.addEventListener("click", (event) => {
   if (event.detail > 1 && event.target.closest?.("form[method=post] :is(button, [type=submit])")) event.preventDefault();
   const button = event.target.closest?.("[data-copies]");
   if (button) copy(button);
+  if (event.target.closest?.("[data-closes]")) event.target.closest(".notice").remove();
 });
 
 // Nor is a key that is still held down.
