@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import datetime, timezone
+from zoneinfo import ZoneInfo
 
 from fastapi_crons import Crons
 from fastapi_crons.state import MemoryStateBackend
@@ -83,6 +85,25 @@ async def test_its_log_is_shown_from_a_level_on(crons: Crons, pages: Dashboard, 
     assert found == {"": 3, "INFO": 3, "WARNING": 3, "ERROR": 2}
     page = await pages.get(where)
     assert lines_of(await pages.get(page.link("error"))) == 2
+
+
+async def test_the_times_of_its_log_are_on_the_clock_of_its_job(
+    crons: Crons, pages: Dashboard, clock: VirtualClock
+) -> None:
+    @crons.cron("* * * * *", name="job", timezone="Asia/Kolkata")
+    async def job() -> None:
+        logger.warning("one")
+
+    await crons.start()
+    await clock.advance(crons, minutes=1)
+    (run,) = await runs_of(crons, "job")
+    instant = datetime.fromtimestamp(run.log[0].ts, timezone.utc).astimezone(ZoneInfo("Asia/Kolkata"))
+    where = path("job", "runs", run.id)
+    page = await pages.get(where)
+    assert "times in Asia/Kolkata" in page.text
+    assert f"{instant:%H:%M:%S}.{instant.microsecond // 1000:03} WARNING" in page.text
+    followed = (await pages.ask("GET", f"{where}/log")).text
+    assert f"{instant:%H:%M:%S}.{instant.microsecond // 1000:03}</time> <b>WARNING" in followed
 
 
 async def test_its_log_says_which_attempt_failed_and_how(crons: Crons, pages: Dashboard, clock: VirtualClock) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from zoneinfo import ZoneInfo
+
 from httpx2 import AsyncClient
 
 from fastapi_crons import Crons
 from fastapi_crons.testing import VirtualClock
 from tests.integration.dashboard.conftest import ODD
 from tests.integration.dashboard.page import Page
-from tests.support import nothing
+from tests.support import nothing, runs_of
 
 
 def fail() -> None:
@@ -59,6 +61,25 @@ async def test_by_status_time_and_tag_page_by_page(crons: Crons, dashboard: Asyn
     assert len([row for row in older.rows if row and row[0] == "failed"]) == 11  # one each minute, both ends included
     for wrong in ("status=gone", "hours=0", "hours=x", "before=x"):
         assert (await dashboard.get(f"/runs?{wrong}")).status_code == 422
+
+
+async def test_times_of_each_job_are_on_its_own_clock(
+    crons: Crons, dashboard: AsyncClient, clock: VirtualClock
+) -> None:
+    crons.cron("*/10 * * * *", name="afar", timezone="Asia/Kolkata")(fail)
+    crons.cron("*/10 * * * *", name="here")(fail)
+    await crons.start()
+    await clock.advance(crons, minutes=10)
+    await crons.pause("afar")
+    await clock.advance(crons, minutes=10)
+    await crons.resume("afar")
+    page = Page(await dashboard.get("/runs"))
+    assert {(row[1], row[2].rpartition(" ")[2]) for row in page.rows} == {("afar", "IST"), ("here", "UTC")}
+    assert page.text.count("newest first, times in each job’s zone") == 2
+    (run,) = await runs_of(crons, "afar")
+    assert run.tick is not None
+    in_kolkata = f"{run.tick.astimezone(ZoneInfo('Asia/Kolkata')):%Y-%m-%d %H:%M:%S IST}"
+    assert [row[2] for row in page.rows if row[:2] == ["failed", "afar"]] == [in_kolkata]
 
 
 async def test_without_jobs_it_says_what_to_do(crons: Crons, dashboard: AsyncClient) -> None:

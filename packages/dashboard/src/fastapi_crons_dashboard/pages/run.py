@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import suppress
+from datetime import tzinfo
 from typing import Annotated, Literal, NamedTuple
 
 from fastapi import Depends, Header, Query
@@ -44,6 +45,13 @@ class Neighbours(NamedTuple):
     """The runs of the same tick, oldest first, this one included; none for a run without a tick."""
 
 
+class Following(NamedTuple):
+    """What is followed of a run: its log, and the zone that its lines have their times in."""
+
+    events: AsyncIterator[LogEvent]
+    zone: tzinfo
+
+
 def add_to(pages: Pages) -> None:
     @pages.get("/jobs/{job_name}/runs/{run_id}", "run")
     async def run(shown: Showing, job_name: str, run_id: str, level: Level | Literal[""] = "") -> HTMLResponse:
@@ -67,11 +75,11 @@ def add_to(pages: Pages) -> None:
 
     @pages.get("/jobs/{job_name}/runs/{run_id}/log", "run-log", response_class=EventSourceResponse)
     async def log(
-        events: Annotated[AsyncIterator[LogEvent], Depends(_following)], level: AtLeast = None
+        following: Annotated[Following, Depends(_following)], level: AtLeast = None
     ) -> AsyncGenerator[ServerSentEvent, None]:
         yield ServerSentEvent(comment="following")
-        async for event in events:
-            sent = _sent(event, level)
+        async for event in following.events:
+            sent = _sent(event, level, following.zone)
             if sent is not None:
                 yield sent
 
@@ -91,21 +99,23 @@ async def _following(
     asked: Annotated[Asked, Depends(asked)],
     after: Annotated[int, Query(ge=0)] = 0,
     last_event_id: Annotated[int, Header(ge=0)] = 0,
-) -> AsyncIterator[AsyncIterator[LogEvent]]:
+) -> AsyncIterator[Following]:
     # A dependency, because the answer can refuse nothing once it has begun, and because this ends with the request.
     if not asked.details:
         raise HTTPException(403, "only clients that may change things can follow a log")
     run = await asked.management.run(job_name, run_id)
     with asked.management.follow_log(run, after=max(after, last_event_id)) as events:
-        yield events
+        yield Following(events, zone(asked.management.definition(job_name).schedule_zone))
 
 
-def _sent(event: LogEvent, level: Level | None) -> ServerSentEvent | None:
+def _sent(event: LogEvent, level: Level | None, zone: tzinfo) -> ServerSentEvent | None:
     """A line as the page shows it; None for one that is not shown. An event of a name of its own where the run has ended."""
     if isinstance(event, Logged):
         if not is_shown(event.line, level):
             return None
-        return ServerSentEvent(raw_data=render("parts/log_line.html", {"line": event.line}), id=str(event.number))
+        return ServerSentEvent(
+            raw_data=render("parts/log_line.html", {"line": event.line, "zone": zone}), id=str(event.number)
+        )
     if isinstance(event, Lost):
         return ServerSentEvent(raw_data=render("parts/log_lost.html", {"number": event.number}), id=str(event.until))
     return ServerSentEvent(raw_data="{}", event="ended")

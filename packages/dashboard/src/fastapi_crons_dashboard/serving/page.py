@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
-from datetime import datetime
+from datetime import datetime, tzinfo
 from http import HTTPStatus
 from math import ceil
 from time import perf_counter
@@ -31,6 +31,7 @@ from fastapi_crons_dashboard.serving.links import Links
 from fastapi_crons_dashboard.serving.rendering import render
 from fastapi_crons_dashboard.words import said
 from fastapi_crons_dashboard.words.refusals import of_form, on_a_page, sentence
+from fastapi_crons_dashboard.words.times import zone
 
 #: Nothing but our own files, no script or style within a page, and no page of others around ours.
 _HEADERS = {
@@ -82,6 +83,11 @@ class Shown:
     def tags(self) -> list[str]:
         """The tags of all jobs."""
         return sorted({tag for job in self.management.crons.get_jobs() for tag in job.tags})
+
+    def zone_of(self, job: str) -> tzinfo:
+        """The zone that a job's ticks are on the clock of; UTC for one that the app has no more."""
+        found = self.management.crons.get_job(job)
+        return UTC if found is None else zone(found.schedule_zone)
 
     def pace(self) -> int:
         """For how long (seconds) a live page, whose values are found by now, is not asked for again."""

@@ -77,9 +77,9 @@ def pieces(text: str, zone: tzinfo) -> Iterator[str | datetime]:
     yield text[end:]
 
 
-def clock(instant: datetime) -> str:
-    """The time of day (UTC), to the millisecond."""
-    return f"{instant.astimezone(UTC):%H:%M:%S}.{instant.microsecond // 1000:03}"
+def clock(instant: datetime, zone: tzinfo) -> str:
+    """The time of day in a zone, to the millisecond."""
+    return f"{instant.astimezone(zone):%H:%M:%S}.{instant.microsecond // 1000:03}"
 
 
 def iso(instant: datetime) -> str:
