@@ -56,9 +56,17 @@ async def test_by_status_time_and_tag_page_by_page(crons: Crons, dashboard: Asyn
     assert await jobs("status=completed") == ["fine"] * 50
     assert await jobs("status=completed&tag=night") == []
     assert await jobs("tag=night") == ["bad"] * 50
+    assert await jobs("status=any&q=FIN&hours=1") == ["fine"] * 50
+    assert await jobs("status=any&q=nigh") == ["bad"] * 50
+    assert await jobs("status=any&q=fine&tag=night") == await jobs("q=no+such+job") == []
+    assert await jobs("status=raised") == ["bad"] * 50
+    assert await jobs("status=timed_out") == await jobs("status=interrupted") == []
     first = Page(await dashboard.get("/runs?hours=1"))
+    assert "The newest 50 of more than 50 runs; there are older ones" in first.text
     older = Page(await dashboard.get(first.link("Older →").removeprefix("/api/dashboard")))
     assert len([row for row in older.rows if row and row[0] == "failed"]) == 11  # one each minute, both ends included
+    assert "11 runs, newest first, older than those before" in older.text
+    assert "older ones" not in older.text
     for wrong in ("status=gone", "hours=0", "hours=x", "before=x"):
         assert (await dashboard.get(f"/runs?{wrong}")).status_code == 422
 
