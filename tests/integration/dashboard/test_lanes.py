@@ -1,24 +1,29 @@
-"""What timelines are drawn from: parts of a span, an axis, and instants as people give them. Pure functions."""
+"""What lanes of timelines are drawn from: parts of a span, an axis, instants as people give them; and lanes that are dense."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime, timezone
+from typing import get_args
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastapi_crons import Crons
 from fastapi_crons.errors import InvalidArgumentError
 from fastapi_crons.run import MissedReason, MissedTicks, Run, RunStatus
 from fastapi_crons.schedule.cron import cron_schedule
+from fastapi_crons.testing import VirtualClock
 from fastapi_crons_dashboard.svg.axis import labels
-from fastapi_crons_dashboard.svg.density import PARTS, Parts, parts_of_records
+from fastapi_crons_dashboard.svg.density import PARTS, Parts, edge, parts_of_records
 from fastapi_crons_dashboard.svg.due import DueTicks
 from fastapi_crons_dashboard.svg.timeline import MOST, Records, Window, Words, lane
+from fastapi_crons_dashboard.words.fates import FATES
 from fastapi_crons_dashboard.words.instants import read_instant
-from tests.support import examples
+from tests.integration.dashboard.browsing import Dashboard
+from tests.support import examples, nothing
 
 BERLIN = ZoneInfo("Europe/Berlin")
 STATUSES: tuple[RunStatus, ...] = ("completed", "failed", "timed_out", "interrupted", "cancelled", "running")
@@ -108,21 +113,114 @@ def test_numbers_of_parts_are_those_of_the_records() -> None:
     missed = [
         missed_at(2_000, 2_000, 1, "overlap"),
         missed_at(10_000, 20_000, 1_000, "misfire_grace_time"),
-        missed_at(30_000, 40_000, 1_000, "coalesced"),  # a run stands for these
+        missed_at(30_000, 40_000, 1_000, "coalesced"),  # a run stands for these: they are not work
     ]
     parts = parts_of_records(0, DAY, runs, missed, None)
     assert sum(parts.good) == 1
     assert sum(parts.held) == 2
-    assert 990 <= sum(parts.bad) - 1 <= 1_010
+    assert sum(parts.bad) == 1_001
+    assert sum(parts.covered) == 1_000
     handled = Parts(0, DAY, (10,) * PARTS)
-    # The parts are twelve minutes long.
-    assert parts_of_records(0, DAY, runs, missed, handled).good[:4] == (10, 9, 9, 10)
+    # The parts are twelve minutes long. Of those that lie within a record, none ran.
+    estimate = parts_of_records(0, DAY, runs, missed, handled)
+    assert estimate.good[:4] == (10, 9, 9, 10)
+    assert estimate.good[14:27] == estimate.good[42:55] == (0,) * 13
     assert parts_of_records(0, DAY, [], [], handled).total == 10 * PARTS
+
+
+@pytest.mark.parametrize(("every", "covered"), [(300, 119), (60, 599), (90, 399)])
+def test_of_ticks_at_equal_distances_it_is_known_in_which_part_each_is(every: int, covered: int) -> None:
+    first, last = 28_800 + every, 64_800 - every
+    ticks = range(0, DAY, every)
+    handled = [sum(edge(0, DAY, part) <= tick < edge(0, DAY, part + 1) for tick in ticks) for part in range(PARTS)]
+    missed = missed_at(first, last, covered, "coalesced")
+    parts = parts_of_records(0, DAY, [], [missed], Parts(0, DAY, tuple(handled)))
+    for part in range(PARTS):
+        own = [tick for tick in ticks if edge(0, DAY, part) <= tick < edge(0, DAY, part + 1)]
+        assert parts.covered[part] == sum(first <= tick <= last for tick in own)
+        assert parts.good[part] + parts.covered[part] == len(own)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "words"),
+    [
+        # Each run is known.
+        ("*/5 * * * *", "145 runs, 0 failed; 0 ticks not run; 119 covered by a later run"),
+        # There are too many to read: of those that nothing is on record of, it is known that they were handled.
+        ("* * * * *", "721 ticks ran, 0 failed; 0 ticks not run; 599 covered by a later run"),
+    ],
+)
+async def test_an_outage_is_not_drawn_as_work(
+    crons: Crons, pages: Dashboard, clock: VirtualClock, schedule: str, words: str
+) -> None:
+    crons.cron(schedule, name="often")(nothing)
+    await crons.start()
+    await clock.advance(crons, hours=8)
+    await crons.stop()
+    await clock.advance(hours=10)
+    await crons.start()
+    await clock.advance(crons, hours=4)
+    page = await pages.get("/timeline")
+    (lane,) = page.all("svg", class_="lane")
+    assert str(lane["aria-label"]).startswith(f"often: {words}; ")
+
+    def spans(class_: str) -> list[tuple[float, float]]:
+        """Where bars begin and end, in hours from the start, neighbours as one. The window has two days; its middle is now."""
+        found: list[tuple[float, float]] = []
+        for bar in page.all("rect", class_=class_):
+            if str(bar["x"]).endswith("%"):
+                x, width = (float(str(bar[key]).removesuffix("%")) * 0.48 for key in ("x", "width"))
+                begins = found.pop()[0] if found and abs(found[-1][1] - (x - 2)) < 0.05 else x - 2
+                found.append((begins, x - 2 + width))
+        return [(round(begin, 1), round(end, 1)) for begin, end in found]
+
+    part = 0.4
+    (up, up_again), (down,) = spans("level"), spans("range")
+    assert 0 <= up[0] <= 0.1
+    assert 8 <= up[1] <= 8 + part
+    assert 18 - part <= up_again[0] <= 18
+    assert 22 <= up_again[1] <= 22.2  # the run of now is as wide as a bar is at least
+    assert down[0] + part >= 8
+    assert up[1] - part <= down[0] <= up[1]
+    assert up_again[0] <= down[1] <= up_again[0] + part
+    middle = next(href for href, said in page.links if said.endswith(" covered by a later run") and " ran" not in said)
+    assert "covered by a later run" in (await pages.get(middle)).text
+
+
+async def test_a_job_that_has_run_for_half_a_minute_is_drawn_from_its_start_at_any_zoom(
+    crons: Crons, pages: Dashboard, clock: VirtualClock
+) -> None:
+    crons.cron("* * * * * */5", name="warm")(nothing)
+    await crons.start()
+    await clock.advance(crons, seconds=30)
+    for zoom in ("1h", "12h", "2d", "7d"):
+        page = await pages.get(f"/timeline?zoom={zoom}")
+        assert str(next(page.all("svg", class_="lane"))["aria-label"]).startswith("warm: 6 runs, 0 failed; ")
+        bars = [bar for bar in page.all("rect", class_="run") if str(bar["x"]).endswith("%")]
+        levels = [bar for bar in page.all("rect", class_="level") if str(bar["x"]).endswith("%")]
+        assert all(float(str(bar["x"]).removesuffix("%")) > 49 for bar in (*bars, *levels))
+        assert bars or levels
+
+
+async def test_all_that_a_lane_draws_is_in_the_legend(pages: Dashboard, crons: Crons) -> None:
+    crons.cron("0 0 * * *", name="nightly")(nothing)
+    await crons.start()
+    legend = (await pages.get("/timeline")).text
+    for fate in (*get_args(RunStatus), "covered", "skipped", "vetoed", "paused", "missed"):
+        assert FATES[fate].word in legend
+
+
+async def test_after_the_last_page_of_lanes_comes_the_last_page(pages: Dashboard, crons: Crons) -> None:
+    crons.cron("0 0 * * *", name="nightly")(nothing)
+    await crons.start()
+    page = await pages.get("/timeline?page=99")
+    assert len(list(page.all("svg", class_="lane"))) == 1
+    assert "No jobs yet" not in page.text
 
 
 def test_neighbours_that_look_the_same_are_one() -> None:
     good = (9,) * 30 + (10,) * 30 + (0,) * 30 + (3,) * 30
-    stacks = list(Parts(0, 1_200, good).stacks())
+    stacks = list(Parts(0, 1_200, good).stacks(0, 1_200))
     assert [(stack.since, stack.until, stack.good) for stack in stacks] == [(0, 600, 570), (900, 1_200, 90)]
     assert [stack.level for stack in stacks] == [1.0, 0.6]
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from math import inf
 from typing import Annotated, Literal, NamedTuple
 
 from fastapi import Query
 from fastapi.responses import HTMLResponse
 
+from fastapi_crons.clock import utc_datetime
 from fastapi_crons.locking import KnownJob
 from fastapi_crons.management import JobStats, JobView, Management
 from fastapi_crons.run import MissedTicks, Run, RunStatus
@@ -17,9 +19,10 @@ from fastapi_crons_dashboard.pages.table import by_name, has_text
 from fastapi_crons_dashboard.serving.links import Links
 from fastapi_crons_dashboard.serving.page import Pages, Showing
 from fastapi_crons_dashboard.svg.axis import labels
-from fastapi_crons_dashboard.svg.density import PARTS, Parts, edge
+from fastapi_crons_dashboard.svg.density import Parts
 from fastapi_crons_dashboard.svg.due import DueTicks
 from fastapi_crons_dashboard.svg.timeline import HEIGHT, MOST, Records, Shape, Window, Words, lane, summary
+from fastapi_crons_dashboard.words.fates import LANE_LEGEND, legend
 from fastapi_crons_dashboard.words.instants import Given, ZoneName, read_instant, zone_asked
 from fastapi_crons_dashboard.words.times import zone as in_zone
 
@@ -27,6 +30,8 @@ from fastapi_crons_dashboard.words.times import zone as in_zone
 PER_PAGE = 25
 #: How many records of each kind are read at most.
 _MOST_RECORDS = 5_000
+#: So many runs of a lane are read at most. Of jobs that had more, their ticks are counted: see `Records.handled`.
+_MOST_RUNS = 500
 #: How far before the window (seconds) runs are looked for that reach into it: as long as runs take, and no longer than this.
 _LONGEST_REACH = 86_400
 
@@ -62,13 +67,13 @@ class Found(NamedTuple):
     runs: Sequence[Run]
     running: Sequence[Run]
     missed: Sequence[MissedTicks]
-    stats: Sequence[JobStats]
+    stats: dict[str, JobStats]
+    counted: Collection[str]
+    """The jobs whose runs are too many to be read: of these, only the ones that did not complete are among `runs`."""
     known: dict[str, KnownJob]
-
-    @property
-    def cut(self) -> bool:
-        """Whether there are more records than were read."""
-        return max(len(self.runs), len(self.missed)) >= _MOST_RECORDS
+    """What the lock store knows of these."""
+    cut: bool
+    """Whether there are more records than were read."""
 
 
 def add_to(pages: Pages) -> None:
@@ -90,6 +95,8 @@ def add_to(pages: Pages) -> None:
         window = Window(middle - half, middle + half, now)
         views = [view for view in await management.jobs(tags=[tag] if tag else ()) if has_text(view.job, q)]
         views.sort(key=lambda view: by_name(view.job.name))
+        pages = max(1, -(-len(views) // PER_PAGE))
+        page = min(page, pages)
         here = views[(page - 1) * PER_PAGE : page * PER_PAGE]
         lanes, cut = await _lanes(management, shown.links, here, window, Words(tz, shown.asked.details))
         return shown.page(
@@ -110,7 +117,8 @@ def add_to(pages: Pages) -> None:
             tag=tag,
             jobs=len(views),
             page=page,
-            pages=max(1, -(-len(views) // PER_PAGE)),
+            pages=pages,
+            legend=legend(LANE_LEGEND),
         )
 
 
@@ -118,33 +126,29 @@ async def _lanes(
     management: Management, links: Links, views: Sequence[JobView], window: Window, words: Words
 ) -> tuple[list[Lane], bool]:
     ticks = DueTicks(window.since, window.until, MOST)
-    before = {
-        view.job.name: await ticks.between(view.job.schedule, window.since - 1, min(window.until, int(window.now)))
-        for view in views
-    }
-    dense = {name for name, due in before.items() if isinstance(due, Parts)}
-    found = await _found(management, [view.job.name for view in views], dense, window)
-    stats = {each.job: each.whole for each in found.stats}
+    due = {view.job.name: await ticks.between(view.job.schedule, window.since - 1, window.past_until) for view in views}
+    found = await _found(management, due, window)
     lanes = []
     for view in views:
         job, name = view.job, view.job.name
         runs = {run.id: run for run in (*found.runs, *found.running) if run.job == name}
-        due = before[name]
+        known, usual = found.known.get(name), found.stats[name].whole
         records = Records(
             runs=list(runs.values()),
             missed=[missed for missed in found.missed if missed.job == name],
-            handled=_handled(due, found.known.get(name)) if isinstance(due, Parts) else None,
+            handled=await _handled(ticks, view, window, known) if name in found.counted else None,
+            handled_since=None if known is None else known.since,
             planned=await _ahead(ticks, view, window) if job.enabled else (),
             runs_planned=view.pause is None,
-            p50=stats[name].p50,
-            p95=stats[name].p95,
-            swallowed=() if view.pause is None else _since(due, view.pause.since),
+            p50=usual.p50,
+            p95=usual.p95,
+            swallowed=await _swallowed(ticks, view, window),
         )
         lanes.append(
             Lane(
                 view,
                 lane(window, records, words),
-                summary(records),
+                summary(window, records),
                 links.to("run", job_name=name, run_id="-").removesuffix("-"),
                 links.to("why", job_name=name),
             )
@@ -161,53 +165,68 @@ async def _ahead(ticks: DueTicks, view: JobView, window: Window) -> Sequence[int
     return [tick] if window.ahead_since < tick <= window.until else ()
 
 
-async def _found(management: Management, names: Sequence[str], dense: set[str], window: Window) -> Found:
-    """One query for each kind of record."""
-    if not names:
-        return Found((), (), (), (), {})
-    stats = await management.stats(names)
-    reach = min(_LONGEST_REACH, max((each.whole.longest or 0 for each in stats), default=0) + 60)
+async def _handled(ticks: DueTicks, view: JobView, window: Window, known: KnownJob | None) -> Parts:
+    """The ticks in a window that were handled since the definition in force is known, and before a pause that goes on."""
+    since, until = (0.0, 0.0) if known is None else (known.since, float(known.last_handled))
+    until = until if view.pause is None else min(until, view.pause.since)
+    return await ticks.in_parts(
+        view.job.schedule, max(window.since - 1, int(since)), min(window.past_until, int(until))
+    )
+
+
+async def _swallowed(ticks: DueTicks, view: JobView, window: Window) -> Sequence[int] | Parts:
+    """The ticks in a window that fell due in a pause that goes on."""
+    if view.pause is None:
+        return ()
+    return await ticks.between(view.job.schedule, max(window.since - 1, int(view.pause.since)), window.past_until)
+
+
+async def _found(management: Management, due: Mapping[str, Sequence[int] | Parts], window: Window) -> Found:
+    """One query for each kind of record. `due`: the ticks of each job, up to now."""
+    if not due:
+        return Found((), (), (), {}, (), {}, cut=False)
+    stats = {each.job: each for each in await management.stats(due)}
+    reach = min(_LONGEST_REACH, max((each.whole.longest or 0 for each in stats.values()), default=0) + 60)
     since, until = window.since - reach, min(window.until, window.now) + 1
     if until <= since:
-        return Found((), (), (), stats, {})
-    single = [name for name in names if name not in dense]
+        return Found((), (), (), stats, (), {}, cut=False)
+    most = min(_MOST_RUNS, management.crons.config.history_keep)
+    counted = {
+        name
+        for name, ticks in due.items()
+        if isinstance(ticks, Parts) and _most_runs(ticks, stats[name], window) > most
+    }
+    read = [name for name in due if name not in counted]
 
-    async def runs(jobs: Sequence[str], statuses: tuple[RunStatus, ...]) -> list[Run]:
-        query = RunQuery(jobs, statuses, since, until, limit=_MOST_RECORDS)
-        return await management.find_runs(query) if jobs else []
+    async def runs(jobs: Sequence[str], statuses: tuple[RunStatus, ...], limit: int) -> list[Run]:
+        return await management.find_runs(RunQuery(jobs, statuses, since, until, limit=limit)) if jobs else []
 
-    of_single, of_dense, running, missed, known = await asyncio.gather(
-        runs(single, ()),
-        runs(sorted(dense), _NOT_COMPLETED),
-        management.find_runs(RunQuery(names, _RUNNING, limit=_MOST_RECORDS)),
-        management.find_missed(MissedQuery(names, window.since, until, limit=_MOST_RECORDS)),
-        management.known_jobs(sorted(dense)) if dense else _none(),
+    of_read, of_counted, running, missed, known = await asyncio.gather(
+        runs(read, (), _MOST_RUNS * PER_PAGE),
+        runs(sorted(counted), _NOT_COMPLETED, _MOST_RECORDS),
+        management.find_runs(RunQuery(list(due), _RUNNING, limit=_MOST_RECORDS)),
+        management.find_missed(MissedQuery(list(due), window.since, until, limit=_MOST_RECORDS)),
+        management.known_jobs(sorted(counted)) if counted else _none(),
     )
-    by_name = {each.job: each for each in known}
-    return Found([*of_single, *of_dense], running, [each.ticks for each in missed], stats, by_name)
+    return Found(
+        [*of_read, *of_counted],
+        running,
+        [each.ticks for each in missed],
+        stats,
+        counted,
+        {each.job: each for each in known},
+        cut=len(of_read) >= _MOST_RUNS * PER_PAGE or max(len(of_counted), len(missed)) >= _MOST_RECORDS,
+    )
 
 
 async def _none() -> list[KnownJob]:
     return []
 
 
-def _handled(due: Parts, known: KnownJob | None) -> Parts:
-    """Those of the ticks that fell due which were handled since the definition in force is known."""
-    return _within(due, 0, 0) if known is None else _within(due, known.since, known.last_handled)
-
-
-def _since(due: Sequence[int] | Parts, instant: float) -> Sequence[int] | Parts:
-    """Those of the ticks that fell due after an instant."""
-    return _within(due, instant, due.until) if isinstance(due, Parts) else [tick for tick in due if tick > instant]
-
-
-def _within(due: Parts, since: float, until: float) -> Parts:
-    """Those of the ticks that lie in a span, as if they were evenly spread in each part."""
-    begin = [edge(due.since, due.until, part) for part in range(PARTS + 1)]
-    shares = (_overlap(begin[part], begin[part + 1], since, until) for part in range(PARTS))
-    return due._replace(good=tuple(round(number * share) for number, share in zip(due.good, shares, strict=True)))
-
-
-def _overlap(begin: int, end: int, since: float, until: float) -> float:
-    """How much of a part lies in a span, from 0 to 1."""
-    return max(0.0, min(end, until) - max(begin, since)) / max(1, end - begin)
+def _most_runs(due: Parts, stats: JobStats, window: Window) -> float:
+    """How many runs a job has had at most since a window began, by its ticks and by its figures of days."""
+    known = [due.total] if window.until >= window.now else []
+    first = utc_datetime(window.since).date()
+    if any(day == first for day, _ in stats.days):
+        known.append(sum(figures.runs for day, figures in stats.days if day >= first))
+    return min(known, default=inf)

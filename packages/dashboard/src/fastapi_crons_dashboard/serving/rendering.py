@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from fastapi_crons.clock import UTC, utc_datetime
 from fastapi_crons.run import RETRY_LOGGER, reason_in_words
 from fastapi_crons_dashboard.words import instants, times
-from fastapi_crons_dashboard.words.fates import FATES, TRIGGERS
+from fastapi_crons_dashboard.words.fates import FATES, STRIP_LEGEND, TRIGGERS, legend
 
 #: The pages that each page links to, and their words.
 NAVIGATION = (
@@ -59,7 +59,12 @@ def _environment() -> Environment:
         on_the_wall=instants.on_the_wall,
     )
     environment.globals.update(
-        utc=UTC, fates=FATES, triggers=TRIGGERS, navigation=NAVIGATION, retry_logger=RETRY_LOGGER
+        utc=UTC,
+        fates=FATES,
+        strip_legend=legend(STRIP_LEGEND),
+        triggers=TRIGGERS,
+        navigation=NAVIGATION,
+        retry_logger=RETRY_LOGGER,
     )
     return environment
 

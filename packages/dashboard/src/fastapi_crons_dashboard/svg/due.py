@@ -26,6 +26,16 @@ class DueTicks:
             self._known[asked] = self._find(schedule, after, until) if after < until else ()
         return self._known[asked]
 
+    async def in_parts(self, schedule: Schedule, after: int, until: int) -> Parts:
+        """The same as numbers, however few they are."""
+        ticks = await self.between(schedule, after, until)
+        if isinstance(ticks, Parts):
+            return ticks
+        numbers = [0] * PARTS
+        for tick in ticks:
+            numbers[part_of(self._since, self._until, tick)] += 1
+        return Parts(self._since, self._until, tuple(numbers))
+
     def _find(self, schedule: Schedule, after: int, until: int) -> Sequence[int] | Parts:
         ticks = self._patience.first_of(schedule, after, until, self._most + 1)
         if ticks is None:

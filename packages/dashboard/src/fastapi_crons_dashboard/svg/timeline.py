@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from fastapi_crons.clock import utc_datetime
 from fastapi_crons.run import MissedReason, MissedTicks, Run, reason_in_words
-from fastapi_crons_dashboard.svg.density import Parts, Stack, parts_of_records
+from fastapi_crons_dashboard.svg.density import Parts, Stack, number_between, parts_of_records
 from fastapi_crons_dashboard.words.fates import FATES, Look
 from fastapi_crons_dashboard.words.times import duration
 
@@ -42,6 +42,11 @@ class Window(NamedTuple):
 
     def shows(self, instant: float) -> bool:
         return self.since <= instant <= self.until
+
+    @property
+    def past_until(self) -> int:
+        """Until when what was due is shown."""
+        return min(self.until, int(self.now))
 
     @property
     def ahead_since(self) -> int:
@@ -89,6 +94,21 @@ class Records(NamedTuple):
     p95: float | None
     swallowed: Sequence[int] | Parts = ()
     """The ticks so far of a pause that goes on: they are on record when it ends."""
+    handled_since: float | None = None
+    """Since when ticks are among `handled`."""
+
+    @property
+    def begins(self) -> float:
+        """The first instant that anything is known of."""
+        instants = [*(run.started_ts for run in self.runs), *(each.first_ts for each in self.missed)]
+        return min(instants if self.handled_since is None else [*instants, self.handled_since], default=0.0)
+
+    def parts(self, window: Window) -> Parts:
+        """All of it but what lies ahead, as numbers."""
+        parts = parts_of_records(window.since, window.until, self.runs, self.missed, self.handled)
+        if not isinstance(self.swallowed, Parts):
+            return parts
+        return parts._replace(held=tuple(map(sum, zip(parts.held, self.swallowed.good, strict=True))))
 
 
 class Words(NamedTuple):
@@ -128,7 +148,7 @@ def lane(window: Window, records: Records, words: Words) -> list[Shape]:
     """The shapes of a lane, at most a few hundred; those that are drawn later lie above the others."""
     shapes = list(_planned(window, records, words))
     one_by_one = len(records.runs) + len(records.missed) <= MOST
-    if records.handled is not None or not one_by_one:
+    if records.handled is not None or isinstance(records.swallowed, Parts) or not one_by_one:
         shapes += _density(window, records, words)
         shapes += _bars(window, [run for run in records.runs if run.status == "running"][:MOST], words)
     else:
@@ -140,16 +160,23 @@ def lane(window: Window, records: Records, words: Words) -> list[Shape]:
     return shapes
 
 
-def summary(records: Records) -> str:
+def summary(window: Window, records: Records) -> str:
     """A lane in words."""
     runs = records.runs
     failed = sum(FATES[run.status].tone == "bad" for run in runs)
-    missed = sum(each.count for each in records.missed if each.reason != "coalesced")
+    numbers = [(each, number_between(each, window.since, window.until + 1)) for each in records.missed]
+    covered = sum(number for each, number in numbers if each.reason == "coalesced")
+    missed = sum(number for each, number in numbers if each.reason != "coalesced")
     missed += records.swallowed.total if isinstance(records.swallowed, Parts) else len(records.swallowed)
     planned = records.planned.total if isinstance(records.planned, Parts) else len(records.planned)
-    shown = len(runs) if records.handled is None else records.handled.total
-    what = "runs" if records.handled is None else "ticks handled"
-    return f"{shown} {what}, {failed} failed; {missed} ticks not run; {planned} planned"
+    shown = f"{len(runs)} runs"
+    if records.handled is not None:
+        others = sum(run.status not in ("completed", "running") for run in runs)
+        shown = f"{sum(records.parts(window).good) + others} ticks ran"
+    known = f"{shown}, {failed} failed; {missed} ticks not run; "
+    if covered:
+        known += f"{covered} {FATES['covered'].word}; "
+    return f"{known}{planned} planned"
 
 
 def _bars(window: Window, runs: Iterable[Run], words: Words) -> Iterator[Shape]:
@@ -199,7 +226,7 @@ def _look_of(missed: MissedTicks) -> Look:
 
 def _planned(window: Window, records: Records, words: Words) -> Iterator[Shape]:
     if isinstance(records.planned, Parts):
-        for stack in records.planned.stacks():
+        for stack in records.planned.stacks(window.ahead_since, window.until):
             title = f"{words.between(stack.since, stack.until)}: {stack.good} planned"
             yield _level("due", window, stack, 1.0, 0.0, "ahead" if records.runs_planned else "held", title)
         return
@@ -225,11 +252,10 @@ def _planned(window: Window, records: Records, words: Words) -> Iterator[Shape]:
 
 
 def _density(window: Window, records: Records, words: Words) -> Iterator[Shape]:
-    parts = parts_of_records(window.since, window.until, records.runs, records.missed, records.handled)
-    if isinstance(records.swallowed, Parts):
-        parts = parts._replace(held=tuple(map(sum, zip(parts.held, records.swallowed.good, strict=True))))
-    for stack in parts.stacks():
+    for stack in records.parts(window).stacks(records.begins, window.now):
         title = f"{words.between(stack.since, stack.until)}: {stack.in_words}"
+        if stack.covered:
+            yield _covered(window, stack, title)
         share = 0.0
         for tone, number in (("bad", stack.bad), ("held", stack.held), ("good", stack.good)):
             if number:
@@ -241,6 +267,16 @@ def _density(window: Window, records: Records, words: Words) -> Iterator[Shape]:
             yield Shape("mark", x, 0, 0, 8, tone, symbol, title, tick=middle)
 
 
+def _covered(window: Window, stack: Stack, title: str) -> Shape:
+    x, middle = window.x(stack.since), (stack.since + stack.until) // 2
+    return Shape("range", x, _width(window, stack), _TOP + 5, _BAR - 10, FATES["covered"].tone, "", title, tick=middle)
+
+
+def _width(window: Window, stack: Stack) -> float:
+    x = window.x(stack.since)
+    return min(max(_LEAST, window.x(stack.until) - x), max(_LEAST, 100 - x))
+
+
 def _level(kind: Kind, window: Window, stack: Stack, part: float, below: float, tone: str, title: str) -> Shape:
     """A part of a stack: as high as its share of it, above the share that is drawn already."""
     # What is planned is a low band: a job that is due each second fills it, and says little by that.
@@ -249,4 +285,4 @@ def _level(kind: Kind, window: Window, stack: Stack, part: float, below: float, 
     x, middle = window.x(stack.since), (stack.since + stack.until) // 2
     y = HEIGHT - 4 - whole * below - height
     notable = tone in ("bad", "held") and kind == "level"
-    return Shape(kind, x, window.x(stack.until) - x, y, height, tone, "", title, tick=middle, notable=notable)
+    return Shape(kind, x, _width(window, stack), y, height, tone, "", title, tick=middle, notable=notable)

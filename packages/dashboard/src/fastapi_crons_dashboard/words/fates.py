@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from fastapi_crons.run import Trigger
@@ -37,6 +38,25 @@ FATES: dict[str, Look] = {
     "older_schedule": Look("before this schedule", "dot", "quiet"),
     "unknown": Look("unknown", "dot", "quiet"),
 }
+
+#: What a strip of ticks, and a lane of a timeline, may show, as their legends name it.
+STRIP_LEGEND = (
+    *("completed", "failed", "interrupted", "cancelled", "running", "waiting", "covered"),
+    *("skipped", "paused", "missed", "unknown"),
+)
+LANE_LEGEND = (
+    *("completed", "running", "failed", "timed_out", "interrupted", "cancelled", "covered"),
+    *("skipped", "vetoed", "paused", "missed"),
+)
+
+
+def legend(names: Iterable[str]) -> list[Look]:
+    """How these fates are shown: those that look the same as one, with the words of all."""
+    words: dict[tuple[str, str], list[str]] = {}
+    for look in (FATES[name] for name in names):
+        words.setdefault((look.shape, look.tone), []).append(look.word)
+    return [Look(" or ".join(each), shape, tone) for (shape, tone), each in words.items()]
+
 
 #: What started a run.
 TRIGGERS: dict[Trigger, str] = {
