@@ -13,14 +13,19 @@ HOUR = 3_600
 BATCH = 1_000
 #: How often each page is asked for; the first time, its template is compiled.
 TIMES = 6
+#: How many jobs are running meanwhile.
+RUNNING = 20
+#: From when to when (hours ago) no instance was up, and the ticks were missed.
+OUTAGE = (7, 2)
 
 
 def cost_of_pages(store: str, jobs: int, hours: int) -> dict[str, float]:
-    """CPU seconds for each page, the server's included where the store has one: the least of several.
+    """CPU seconds for each page, as an operator sees it, the server's included where the store has one: the least of several.
 
-    Each of so many jobs has run once in every one of the last hours.
+    Each of so many jobs has run once in every one of so many hours; in between, no instance was up.
     """
-    os.environ.update({"CRON_REDIS_URL": store} if store.startswith("redis:") else {"CRON_SQLITE_PATH": store})
+    place = {"CRON_REDIS_URL": store} if store.startswith("redis:") else {"CRON_SQLITE_PATH": store}
+    os.environ.update(place, CRON_SHUTDOWN_TIMEOUT="0")
     return asyncio.run(_measured(store, jobs, hours))
 
 
@@ -32,7 +37,8 @@ async def _measured(store: str, jobs: int, hours: int) -> dict[str, float]:
     last = await _fill(store, jobs, hours)
     crons = Crons()
     for number in range(jobs):
-        crons.cron(f"{number % 60} * * * *", name=f"job-{number}", tags=[f"group-{number % 20}"])(_nothing)
+        function = _waits if 0 < number <= RUNNING else _nothing
+        crons.cron(f"{number % 60} * * * *", name=f"job-{number}", tags=[f"group-{number % 20}"])(function)
     app = FastAPI()
     app.include_router(get_cron_router(crons))
     paths = {
@@ -48,19 +54,35 @@ async def _measured(store: str, jobs: int, hours: int) -> dict[str, float]:
         "Instances": "/instances",
     }
     await crons.start()
+    running = [asyncio.create_task(crons.run_job(f"job-{number}")) for number in range(1, RUNNING + 1)]
     try:
+        await _until_running(app)
         return {name: await _cost(app, path, store) for name, path in paths.items()}
     finally:
         await crons.stop()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _until_running(app: Any) -> None:
+    """Wait until the jobs that wait are running, each with a button that only an operator gets."""
+    for _ in range(100):
+        if (await _ask(app, "?state=running")).count(b'aria-label="Run job-') == RUNNING:
+            return
+        await asyncio.sleep(0.1)
+    raise RuntimeError(f"{RUNNING} jobs are to be running, each with a button")
 
 
 async def _nothing() -> None:
     pass
 
 
+async def _waits() -> None:
+    await asyncio.sleep(HOUR)
+
+
 async def _fill(store: str, jobs: int, hours: int) -> str:
     """Put the runs on record; returns the id of the last one of the first job."""
-    from fastapi_crons.run import Run, RunError, RunIds
+    from fastapi_crons.run import MissedTicks, Run, RunError, RunIds
     from fastapi_crons.state import HistoryLimits
 
     backend = _backend(store)
@@ -69,19 +91,30 @@ async def _fill(store: str, jobs: int, hours: int) -> str:
     failed = RunError("ConnectionError", "the other side does not answer", "")
     now, last = 0.0, ""
     ids = RunIds(lambda: now)
-    runs: list[Run] = []
-    for tick in range(hour - hours * HOUR, hour, 60):
+    records: list[Run | MissedTicks] = []
+    outage = range(*(hour - ago * HOUR for ago in OUTAGE))
+    for tick in range(hour - hours * HOUR - len(outage), hour, 60):
         now = float(tick)
         for number in range(tick // 60 % 60, jobs, 60):
+            if tick in outage:
+                missed: Any = {
+                    "job": f"job-{number}",
+                    "first_ts": tick,
+                    "last_ts": tick,
+                    "count": 1,
+                    "recorded_ts": now,
+                }
+                records.append(MissedTicks(ids(), reason="misfire_grace_time", instance="here", **missed))
+                continue
             ends = (
                 {"status": "failed", "error": failed} if (tick // HOUR + number) % 50 == 0 else {"status": "completed"}
             )
             run: Any = {"id": ids(), "job": f"job-{number}", "tick_ts": tick, "started_ts": now, "ended_ts": now + 0.1}
-            runs.append(Run(trigger="schedule", attempt=1, instance="here", token=tick, **run, **ends))
-            last = runs[-1].id if number == 0 else last
-        if len(runs) > BATCH or tick == hour - 60:
-            await backend.write(runs)
-            runs = []
+            records.append(Run(trigger="schedule", attempt=1, instance="here", token=tick, **run, **ends))
+            last = run["id"] if number == 0 else last
+        if len(records) > BATCH or tick == hour - 60:
+            await backend.write(records)
+            records = []
     await backend.close()
     return last
 
@@ -115,8 +148,8 @@ def _of_server(store: str) -> float:
     return float(cpu["used_cpu_user"]) + float(cpu["used_cpu_sys"])
 
 
-async def _ask(app: Any, path: str) -> None:
-    """Ask for a page as a server would."""
+async def _ask(app: Any, path: str) -> bytes:
+    """Ask for a page as an operator's browser on this machine does; returns it."""
     where, _, query = path.partition("?")
     scope = {
         "type": "http",
@@ -128,7 +161,7 @@ async def _ask(app: Any, path: str) -> None:
         "scheme": "http",
         "http_version": "1.1",
         "headers": [(b"host", b"localhost:8000"), (b"accept", b"text/html")],
-        "client": ("127.0.0.1", 50_000),
+        "client": ("testclient", 50_000),
         "server": ("127.0.0.1", 8_000),
     }
     sent: list[Any] = []
@@ -142,3 +175,4 @@ async def _ask(app: Any, path: str) -> None:
     await app(scope, receive, send)
     if sent[0]["status"] != 200:
         raise RuntimeError(f"{path}: {sent[0]['status']}")
+    return b"".join(message["body"] for message in sent[1:])
