@@ -15,6 +15,7 @@ from tests.browser.jobs import ODD, QUICK, TALKS, WAITS
 from tests.browser.proxies import StickyProxy
 from tests.browser.test_pages import PAGES, go
 from tests.browser.watched import Watched
+from tests.faults.postgres_server import PostgresServer, needs_postgres
 from tests.faults.redis_server import RedisServer, needs_redis
 from tests.support import until
 
@@ -26,6 +27,7 @@ class Fleet(NamedTuple):
 
     here: str
     there: str
+    store: str
 
 
 @contextmanager
@@ -40,7 +42,8 @@ def workers(folder: Path) -> Iterator[Fleet]:
 
         until(answered, 30, "an answer of each worker", not_yet=OSError)
         proxies = [StickyProxy(server.port, pid) for pid in pids]
-        yield Fleet(*(f"http://127.0.0.1:{proxy.port}/api/dashboard" for proxy in proxies))
+        here, there = (f"http://127.0.0.1:{proxy.port}/api/dashboard" for proxy in proxies)
+        yield Fleet(here, there, "SQLite")
         for proxy in proxies:
             proxy.stop()
 
@@ -53,10 +56,28 @@ def on_redis(folder: Path) -> Iterator[Fleet]:
         serving(folder, CRON_API_TOKEN=TOKEN, CRON_REDIS_URL=redis.url) as one,
         serving(folder, CRON_API_TOKEN=TOKEN, CRON_REDIS_URL=redis.url) as other,
     ):
-        yield Fleet(f"{one.url}/api/dashboard", f"{other.url}/api/dashboard")
+        yield Fleet(f"{one.url}/api/dashboard", f"{other.url}/api/dashboard", "Redis")
 
 
-@pytest.fixture(scope="module", params=[workers, pytest.param(on_redis, marks=needs_redis)])
+@contextmanager
+def on_postgres(folder: Path) -> Iterator[Fleet]:
+    """Two servers on one PostgreSQL server."""
+    with (
+        PostgresServer() as postgres,
+        serving(folder, CRON_API_TOKEN=TOKEN, CRON_POSTGRES_URL=postgres.url) as one,
+        serving(folder, CRON_API_TOKEN=TOKEN, CRON_POSTGRES_URL=postgres.url) as other,
+    ):
+        yield Fleet(f"{one.url}/api/dashboard", f"{other.url}/api/dashboard", "Postgres")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        workers,
+        pytest.param(on_redis, marks=needs_redis),
+        pytest.param(on_postgres, marks=needs_postgres),
+    ],
+)
 def fleet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with request.param(tmp_path_factory.mktemp("fleet")) as fleet:
         yield fleet
@@ -101,6 +122,12 @@ def faults_of(shown: Watched, base: str) -> list[str]:
         go(shown, base, page, QUICK)
         faults += [f"{page}: {fault}" for fault in shown.accessible()]
     return faults
+
+
+def test_instances_names_the_store_of_lock_and_history(there: Watched, fleet: Fleet) -> None:
+    there.page.get_by_role("link", name="Instances").click()
+    for heading in ("Locking", "History"):
+        expect(there.page.locator(f"dt:text-is('{heading}') + dd")).to_contain_text(fleet.store)
 
 
 def test_all_pages_of_the_instance_that_did_not_run_the_job(here: Watched, there: Watched, fleet: Fleet) -> None:
