@@ -24,8 +24,7 @@ def cost_of_pages(store: str, jobs: int, hours: int) -> dict[str, float]:
 
     Each of so many jobs has run once in every one of so many hours; in between, no instance was up.
     """
-    place = {"CRON_REDIS_URL": store} if store.startswith("redis:") else {"CRON_SQLITE_PATH": store}
-    os.environ.update(place, CRON_SHUTDOWN_TIMEOUT="0")
+    os.environ.update({"CRON_REDIS_URL": store} if store.startswith("redis:") else {"CRON_SQLITE_PATH": store})
     return asyncio.run(_measured(store, jobs, hours))
 
 
@@ -35,9 +34,9 @@ async def _measured(store: str, jobs: int, hours: int) -> dict[str, float]:
     from fastapi_crons import Crons, get_cron_router
 
     last = await _fill(store, jobs, hours)
-    crons = Crons()
+    crons, ended = Crons(), asyncio.Event()
     for number in range(jobs):
-        function = _waits if 0 < number <= RUNNING else _nothing
+        function = ended.wait if 0 < number <= RUNNING else _nothing
         crons.cron(f"{number % 60} * * * *", name=f"job-{number}", tags=[f"group-{number % 20}"])(function)
     app = FastAPI()
     app.include_router(get_cron_router(crons))
@@ -59,8 +58,9 @@ async def _measured(store: str, jobs: int, hours: int) -> dict[str, float]:
         await _until_running(app)
         return {name: await _cost(app, path, store) for name, path in paths.items()}
     finally:
+        ended.set()
+        await asyncio.gather(*running)
         await crons.stop()
-        await asyncio.gather(*running, return_exceptions=True)
 
 
 async def _until_running(app: Any) -> None:
@@ -74,10 +74,6 @@ async def _until_running(app: Any) -> None:
 
 async def _nothing() -> None:
     pass
-
-
-async def _waits() -> None:
-    await asyncio.sleep(HOUR)
 
 
 async def _fill(store: str, jobs: int, hours: int) -> str:
