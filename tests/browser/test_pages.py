@@ -59,17 +59,35 @@ def test_pages(site: Site, open_page: Open, condition: str) -> None:
     faults = []
     for page in PAGES:
         go(shown, base, page)
-        shown.page.wait_for_timeout(300)
-        assert shown.page.title() != "broken"
-        assert shown.page.locator("h1").count() == 1, page
-        if condition != "without script":  # axe is a script
-            faults += [f"{page}: {fault}" for fault in shown.accessible()]
-        if condition == "phone":
-            wide = shown.page.evaluate("document.documentElement.scrollWidth")
-            assert wide <= 360, f"{page} is {wide} pixels wide"
+        faults += faults_of(shown, page, condition)
         if condition == "viewer":
             assert shown.page.locator("main form[method=post]").count() == 0, page
     assert faults == []
+
+
+@pytest.mark.parametrize("condition", ["light", "dark", "without script", "phone"])
+def test_the_login_page_before_and_after_a_wrong_token(site: Site, open_page: Open, condition: str) -> None:
+    shown = open_page(**CONDITIONS[condition])
+    shown.page.goto(f"{site.proxy}/login")
+    faults = faults_of(shown, "login", condition)
+    shown.expected = (401,)
+    shown.page.get_by_label("Token").fill("a wrong one")
+    shown.page.get_by_role("button", name="Sign in").click()
+    expect(shown.page.get_by_role("alert")).to_contain_text("That is not the token")
+    assert faults + faults_of(shown, "login", condition) == []
+
+
+def faults_of(shown: Watched, page: str, condition: str) -> list[str]:
+    """What is wrong with the page that is shown."""
+    shown.page.wait_for_timeout(300)
+    assert shown.page.title() != "broken"
+    assert shown.page.locator("h1").count() == 1, page
+    # axe is a script
+    faults = shown.accessible() if condition != "without script" else []
+    if condition == "phone":
+        wide = shown.page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= 360, f"{page} is {wide} pixels wide"
+    return [f"{page}: {fault}" for fault in faults]
 
 
 def test_markup_is_shown_as_text_wherever_it_is(site: Site, open_page: Open) -> None:

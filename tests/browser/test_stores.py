@@ -28,6 +28,7 @@ class Fleet(NamedTuple):
     here: str
     there: str
     store: str
+    """What Instances calls it, at least."""
 
 
 @contextmanager

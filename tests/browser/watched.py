@@ -38,9 +38,13 @@ class Watched:
         self.page.context.close()
 
     def accessible(self) -> list[str]:
-        """What axe finds wrong with the page as it is."""
+        """What axe finds wrong with the page, all that can be unfolded on it included."""
         from axe_playwright_python.sync_playwright import Axe
 
+        self.page.evaluate(
+            "() => { document.querySelectorAll('details').forEach(it => { it.open = true });"
+            " document.getAnimations().forEach(it => it instanceof CSSTransition && it.finish()) }"
+        )
         found: dict[str, Any] = Axe().run(self.page).response
         return [
             f"{fault['id']}: {fault['help']}: {node['html'][:200]}"
