@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import get_args
 from zoneinfo import ZoneInfo
 
@@ -11,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastapi_crons import Crons
+from fastapi_crons import CronConfig, Crons
 from fastapi_crons.errors import InvalidArgumentError
 from fastapi_crons.run import MissedReason, MissedTicks, Run, RunStatus
 from fastapi_crons.schedule.cron import cron_schedule
-from fastapi_crons.testing import VirtualClock
+from fastapi_crons.state import SQLiteStateBackend
+from fastapi_crons.testing import VirtualClock, reset
 from fastapi_crons_dashboard.svg.axis import labels
 from fastapi_crons_dashboard.svg.density import PARTS, Parts, edge, parts_of_records
 from fastapi_crons_dashboard.svg.due import DueTicks
@@ -122,7 +124,7 @@ def test_numbers_of_parts_are_those_of_the_records() -> None:
     assert sum(parts.covered) == 1_000
     handled = Parts(0, DAY, (10,) * PARTS)
     # The parts are twelve minutes long. Of those that lie within a record, none ran.
-    estimate = parts_of_records(0, DAY, runs, missed, handled)
+    estimate = parts_of_records(0, DAY, runs[1:], missed, handled)
     assert estimate.good[:4] == (10, 9, 9, 10)
     assert estimate.good[14:27] == estimate.good[42:55] == (0,) * 13
     assert parts_of_records(0, DAY, [], [], handled).total == 10 * PARTS
@@ -185,6 +187,23 @@ async def test_an_outage_is_not_drawn_as_work(
     assert up_again[0] <= down[1] <= up_again[0] + part
     middle = next(href for href, said in page.links if said.endswith(" covered by a later run") and " ran" not in said)
     assert "covered by a later run" in (await pages.get(middle)).text
+
+
+async def test_runs_of_an_older_schedule_stay_in_a_lane_of_many(clock: VirtualClock, tmp_path: Path) -> None:
+    async def life(expr: str, hours: float) -> Crons:
+        crons = Crons(state_backend=SQLiteStateBackend(tmp_path / "jobs.db"), config=CronConfig(), clock=clock)
+        crons.cron(expr, name="often")(nothing)
+        await crons.start()
+        await clock.advance(crons, hours=hours)
+        return crons
+
+    await (await life("* * * * *", 9)).stop()
+    reset()
+    crons = await life("* * * * * */30", 1)
+    async with Dashboard(crons) as pages:
+        page = await pages.get("/timeline")
+    await crons.stop()
+    assert str(next(page.all("svg", class_="lane"))["aria-label"]).startswith("often: 660 ticks ran, 0 failed; ")
 
 
 async def test_a_job_that_has_run_for_half_a_minute_is_drawn_from_its_start_at_any_zoom(

@@ -46,6 +46,7 @@ ZOOMS: dict[Zoom, int] = {
     "7d": 604_800,
 }
 _RUNNING: tuple[RunStatus, ...] = ("running",)
+_COMPLETED: tuple[RunStatus, ...] = ("completed",)
 #: Those that say something where runs can't be told apart.
 _NOT_COMPLETED: tuple[RunStatus, ...] = ("running", "failed", "timed_out", "interrupted", "cancelled")
 
@@ -69,7 +70,7 @@ class Found(NamedTuple):
     missed: Sequence[MissedTicks]
     stats: dict[str, JobStats]
     counted: Collection[str]
-    """The jobs whose runs are too many to be read: of these, only the ones that did not complete are among `runs`."""
+    """The jobs whose runs are too many to be read: of these, those that did not complete, or are of an older definition."""
     known: dict[str, KnownJob]
     """What the lock store knows of these."""
     cut: bool
@@ -208,15 +209,26 @@ async def _found(management: Management, due: Mapping[str, Sequence[int] | Parts
         management.find_missed(MissedQuery(list(due), window.since, until, limit=_MOST_RECORDS)),
         management.known_jobs(sorted(counted)) if counted else _none(),
     )
+    since_of = dict.fromkeys(counted, window.now) | {each.job: each.since for each in known}
+    of_older = await _of_older(management, since_of, since, until)
     return Found(
-        [*of_read, *of_counted],
+        [*of_read, *of_counted, *(run for run in of_older if run.started_ts <= since_of[run.job])],
         running,
         [each.ticks for each in missed],
         stats,
         counted,
         {each.job: each for each in known},
-        cut=len(of_read) >= _MOST_RUNS * PER_PAGE or max(len(of_counted), len(missed)) >= _MOST_RECORDS,
+        cut=len(of_read) >= _MOST_RUNS * PER_PAGE or max(len(of_counted), len(of_older), len(missed)) >= _MOST_RECORDS,
     )
+
+
+async def _of_older(management: Management, since_of: Mapping[str, float], since: float, until: float) -> list[Run]:
+    """The runs of a span that completed, up to the last definition in force: how many ticks older ones had is not known."""
+    jobs = sorted(name for name, known in since_of.items() if known > since)
+    until = min(until, max((since_of[name] for name in jobs), default=0.0) + 1)
+    if until <= since:
+        return []
+    return await management.find_runs(RunQuery(jobs, _COMPLETED, since, until, limit=_MOST_RECORDS))
 
 
 async def _none() -> list[KnownJob]:

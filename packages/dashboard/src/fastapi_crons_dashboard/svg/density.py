@@ -95,7 +95,7 @@ def part_of(since: int, until: int, instant: float) -> int:
 def parts_of_records(
     since: int, until: int, runs: Sequence[Run], missed: Sequence[MissedTicks], handled: Parts | None
 ) -> Parts:
-    """What records say. With `handled`, the ticks that were handled: those that nothing else is known of ran."""
+    """What records say. With `handled`, the ticks that were handled: those that nothing else is known of ran, too."""
     good, held, bad, covered = ([0] * PARTS for _ in range(4))
     by_tone = {"good": good, "held": held, "bad": bad}
     for run in runs:
@@ -110,7 +110,8 @@ def parts_of_records(
             without_runs.update(_parts_within(each, since, until))
     if handled is not None:
         known = enumerate(zip(handled.good, held, bad, covered, strict=True))
-        good = [0 if part in without_runs else max(0, all_ - sum(others)) for part, (all_, *others) in known]
+        for part, (number, *others) in known:
+            good[part] += 0 if part in without_runs else max(0, number - sum(others))
     return Parts(since, until, tuple(good), tuple(held), tuple(bad), tuple(covered))
 
 
