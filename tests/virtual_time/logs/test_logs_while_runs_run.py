@@ -269,3 +269,22 @@ async def test_listeners_hear_of_a_run_when_it_starts_and_when_it_ends(
         assert called == ["before", "after"]
         listening.cancel()
         await asyncio.wait({listening})
+
+
+@pytest.mark.parametrize("run_in", ["loop", "thread"])
+async def test_lines_have_the_time_of_the_schedulers_clock(
+    make_crons: MakeCrons, clock: VirtualClock, run_in: str
+) -> None:
+    crons = make_crons()
+
+    def says() -> None:
+        app.warning("now")
+
+    async def says_in_the_loop() -> None:
+        says()
+
+    crons.cron("0 * * * *", name="job")(says_in_the_loop if run_in == "loop" else says)
+    await crons.start()
+    await clock.advance(crons, hours=1)
+    run = await kept_of(crons)
+    assert [line.ts for line in run.log] == [run.tick_ts]

@@ -8,6 +8,7 @@ hooks log after a run comes too late for its record.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from fastapi_crons.run import LogLine, current_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
+
+    from fastapi_crons.clock import Clock
 
     _Adapter = logging.LoggerAdapter[logging.Logger]
 else:
@@ -45,6 +48,7 @@ class RunLog:
 
     __slots__ = (
         "_chars",
+        "_clock",
         "_closed",
         "_dropped",
         "_limit",
@@ -58,10 +62,15 @@ class RunLog:
     )
 
     def __init__(
-        self, limit: int, line_limit: int, redact: Callable[[str], str] | None, on_growth: Callable[[], None]
+        self,
+        limit: int,
+        line_limit: int,
+        redact: Callable[[str], str] | None,
+        clock: Clock,
+        on_growth: Callable[[], None],
     ) -> None:
         self._limit, self._line_limit = limit, line_limit
-        self._redact, self._on_growth = redact, on_growth
+        self._redact, self._clock, self._on_growth = redact, clock, on_growth
         self._lines: deque[LogLine] = deque()
         self._sizes: deque[int] = deque()
         self._chars = self._dropped = 0
@@ -87,7 +96,9 @@ class RunLog:
 
     def add(self, record: logging.LogRecord) -> None:
         """Keep a record; the oldest ones are dropped where there is no room."""
-        line = LogLine(record.created, record.levelname, record.name, cut(record_text(record), self._line_limit))
+        # Records of other processes come with a delay, and none of those has a virtual clock.
+        made = self._clock.now() if record.process == os.getpid() else record.created
+        line = LogLine(made, record.levelname, record.name, cut(record_text(record), self._line_limit))
         with self._lock:
             if self._closed:
                 return

@@ -19,6 +19,7 @@ from fastapi_crons.logs import without_our_frames
 from fastapi_crons.run import Run, RunError
 
 if TYPE_CHECKING:
+    from fastapi_crons.clock import Clock
     from fastapi_crons.config import CronConfig
     from fastapi_crons.plugins.calls import HookCaller
 
@@ -37,11 +38,12 @@ _NOTE_CHARS = 1_000
 class OutcomeFilter:
     """Turns what a run returned, raised and logged, and people's notes, into what is stored."""
 
-    def __init__(self, config: CronConfig, hooks: HookCaller, on_log_growth: Callable[[], None]) -> None:
+    def __init__(self, config: CronConfig, hooks: HookCaller, clock: Clock, on_log_growth: Callable[[], None]) -> None:
         self._max_error_chars = config.max_error_chars
         self._max_log_chars, self._max_line_chars = config.max_log_chars, longest_line(config.max_log_chars)
         self._max_result_bytes = config.max_result_bytes
         self._hooks = hooks
+        self._clock = clock
         self._on_log_growth = on_log_growth
 
     async def result(self, run: ActiveRun, value: object) -> str | None:
@@ -72,7 +74,7 @@ class OutcomeFilter:
             def redact(text: str) -> str:
                 return self._redacted(name, "log", text, limit)
 
-        return RunLog(self._max_log_chars, self._cut_first(name, limit), redact, self._on_log_growth)
+        return RunLog(self._max_log_chars, self._cut_first(name, limit), redact, self._clock, self._on_log_growth)
 
     def outcome(self, run: ActiveRun, outcome: Run) -> Run:
         """A run's outcome with its log, redacted."""

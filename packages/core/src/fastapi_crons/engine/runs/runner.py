@@ -74,7 +74,7 @@ class Runner(Part):
 
     def __post_init__(self) -> None:
         self._keeps_logs = self._config.enabled and self._config.max_log_chars > 0
-        self._filter = OutcomeFilter(self._config, self._hooks, self._on_log_growth)
+        self._filter = OutcomeFilter(self._config, self._hooks, self._clock, self._on_log_growth)
         self._new_log = self._filter.new_log if self._keeps_logs else None
         self._attempts = Attempts(
             self._config, self._clock, self._plugins, self._hooks, self._served, self._settle_lease
