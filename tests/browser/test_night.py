@@ -42,9 +42,9 @@ def test_why_the_run_of_the_night_did_not_happen_and_that_tick_is_run_again(show
     answer = page.locator("article.answer")
     expect(answer).to_contain_text("missed")
     expect(answer).to_contain_text("no instance ran the job until")
-    page.get_by_text("Run this tick again …").click()
+    page.get_by_text("Run this tick now …").click()
     page.get_by_label("Note").fill("made up for by hand")
-    page.get_by_role("button", name="Run it again").click()
+    page.get_by_role("button", name="Run it now").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Run ")
     expect(page.get_by_text("made up for by hand")).to_be_visible()
     page.get_by_role("link", name="what became of it").click()
@@ -102,7 +102,7 @@ def test_how_often_it_failed_this_week_and_how_long_it_takes(shown: Watched) -> 
     page.get_by_role("link", name="flaky sync", exact=True).click()
     page.get_by_role("link", name="7 days").click()
     figures = page.locator("dl.figures")
-    expect(figures).to_contain_text("Usual duration (7 days)")
+    expect(figures).to_contain_text("Usual duration (7 days; of completed runs)")
     expect(figures).to_contain_text(re.compile(r"Failed \(7 days\)\s*[1-9]\d* of [1-9]\d* runs"))
 
 

@@ -59,6 +59,19 @@ def test_tables_of_runs_fit_a_phone(site: Site, open_page: Open) -> None:
     assert name.evaluate(LINES) == 1
 
 
+def test_no_table_is_cut_on_a_phone(site: Site, open_page: Open) -> None:
+    page = open_page(**PHONE).page
+    for address in ("/plan", "/instances"):
+        page.goto(f"{site.operator}{address}")
+        for details in page.locator("main details").all():
+            details.evaluate("each => { each.open = true; }")
+        assert set(is_cut(page)) <= {"Ticks by hour"}, address
+    page.goto(f"{site.operator}/jobs/flaky%20sync?status=completed")
+    page.get_by_role("region", name="Runs", exact=True).locator("a[href*='/why?at=']").first.click()
+    expect(page.get_by_role("region", name="Runs", exact=True)).to_contain_text("completed")
+    assert is_cut(page) == []
+
+
 def test_names_are_broken_only_where_they_must_be(site: Site, open_page: Open) -> None:
     page = open_page(viewport={"width": 1280, "height": 900}).page
     for address in ("", "/runs", "/plan"):
