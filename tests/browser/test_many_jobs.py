@@ -91,7 +91,7 @@ def test_the_plan_is_paged_and_filtered(page: Page) -> None:
 def test_the_runs_of_all_jobs_are_paged_and_lead_to_a_run(page: Page) -> None:
     page.get_by_role("link", name="Runs", exact=True).click()
     region = page.get_by_role("region", name="Runs", exact=True)
-    expect(region.locator("caption")).to_contain_text("The newest 50 of more than 50 runs; there are older ones")
+    expect(region.locator("caption")).to_contain_text("The newest 50 of more than 50 runs (there are older ones)")
     page.get_by_role("link", name="Older →").first.click()
     expect(region.locator("caption")).to_contain_text("older than those before")
     region.get_by_role("link", name="failed").first.click()

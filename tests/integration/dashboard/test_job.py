@@ -44,7 +44,7 @@ async def test_its_schedule_options_and_next_ticks_are_shown(crons: Crons, pages
         "In force since now ; registered by worker-001",
         "It has not run yet.",
         "None on record. Ask what became of a tick",
-        "Nothing ran in these days. Look at 90 days",
+        "No run has ended in these days. History",
     ):
         assert words in page.text
     exact = [time["datetime"] for time in page.all("time", class_="exact")]

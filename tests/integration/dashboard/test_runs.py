@@ -62,7 +62,7 @@ async def test_by_status_time_and_tag_page_by_page(crons: Crons, dashboard: Asyn
     assert await jobs("status=raised") == ["bad"] * 50
     assert await jobs("status=timed_out") == await jobs("status=interrupted") == []
     first = Page(await dashboard.get("/runs?hours=1"))
-    assert "The newest 50 of more than 50 runs; there are older ones" in first.text
+    assert "The newest 50 of more than 50 runs (there are older ones)" in first.text
     older = Page(await dashboard.get(first.link("Older →").removeprefix("/api/dashboard")))
     assert len([row for row in older.rows if row and row[0] == "failed"]) == 11  # one each minute, both ends included
     assert "11 runs, newest first, older than those before" in older.text
