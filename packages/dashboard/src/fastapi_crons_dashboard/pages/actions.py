@@ -13,7 +13,14 @@ from starlette.datastructures import ImmutableMultiDict
 from fastapi_crons.api import form, local_path
 from fastapi_crons.errors import CronsError, InvalidArgumentError
 from fastapi_crons.job import CronJob, ManualRun
-from fastapi_crons_dashboard.serving.page import Showing, Shown, run_in_the_way, status_of, words_of
+from fastapi_crons_dashboard.serving.page import (
+    ChangesRefusedError,
+    Showing,
+    Shown,
+    run_in_the_way,
+    status_of,
+    words_of,
+)
 from fastapi_crons_dashboard.words import said
 from fastapi_crons_dashboard.words.arguments import arguments_of, given_arguments
 from fastapi_crons_dashboard.words.refusals import on_a_page
@@ -114,22 +121,19 @@ async def _to_many(shown: Shown, fields: ImmutableMultiDict[str, str]) -> tuple[
         "pause": lambda name: shown.management.pause(name, actor=shown.asked.actor, note=_note(fields)),
         "resume": lambda name: shown.management.resume(name, catch_up="catch_up" in fields),
     }
-    refused = []
+    refused = {}
     for name in names:
         try:
             await calls[fields["do"]](name)
         except CronsError as error:
-            refused.append(f"{name}: {on_a_page(str(error))}")
+            refused[name] = f"{name}: {on_a_page(str(error))}"
     if refused:
         done = len(names) - len(refused)
         raise ChangesRefusedError(
-            f"{done} of {len(names)} jobs {'was' if done == 1 else 'were'} {verb}; refused: {'; '.join(refused)}"
+            f"{done} of {len(names)} jobs {'was' if done == 1 else 'were'} {verb}; refused: {'; '.join(refused.values())}",
+            tuple(refused),
         )
     return code, len(names)
-
-
-class ChangesRefusedError(CronsError):
-    """Some of what was asked for is refused."""
 
 
 def _note(fields: ImmutableMultiDict[str, str]) -> str | None:

@@ -55,6 +55,14 @@ _REST = 20
 EndpointT = TypeVar("EndpointT", bound=Callable[..., object])
 
 
+class ChangesRefusedError(CronsError):
+    """Some of what was asked for is refused, by these jobs."""
+
+    def __init__(self, words: str, jobs: tuple[str, ...]) -> None:
+        super().__init__(words)
+        self.jobs = jobs
+
+
 class Shown:
     """A request for a page: who asks, and what all pages show."""
 
@@ -121,8 +129,14 @@ class PageRoute(APIRoute):
             except CronsError as error:
                 known = not isinstance(error, UnknownJobError)
                 other = run_in_the_way(error, request)
+                by = error.jobs if isinstance(error, ChangesRefusedError) else None
                 response = _problem(
-                    request, status_of(error, request), words_of(error), job_is_known=known, other_run=other
+                    request,
+                    status_of(error, request),
+                    words_of(error),
+                    job_is_known=known,
+                    other_run=other,
+                    refused_by=by,
                 )
             return _guarded(response)
 
@@ -173,6 +187,7 @@ def _problem(
     *,
     job_is_known: bool = True,
     other_run: str | None = None,
+    refused_by: tuple[str, ...] | None = None,
 ) -> Response:
     """A page that says what was wrong, and leads on."""
     links, reads = Links(request), request.method == "GET"
@@ -185,6 +200,7 @@ def _problem(
         # Where it is the query that makes no sense.
         "plain": links.to(links.page, **request.path_params) if reads and status == 422 else None,
         "refused": not reads,
+        "refused_by": refused_by,
         "problem": True,
         # What may be gone in a moment is asked for until it is.
         "live": reads and status == 503,

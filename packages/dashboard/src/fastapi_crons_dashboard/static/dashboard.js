@@ -249,6 +249,9 @@ document.addEventListener("htmx:after:swap", (event) => {
   // A form that was sent, and not refused, begins anew: its note is not for the next change.
   const form = source?.closest?.("form[method=post]");
   if (form && response?.status < 400) form.reset();
+  // Of many jobs, those that refused stay chosen.
+  const by = form && document.querySelector("#said [data-refused-by]")?.dataset.refusedBy;
+  if (by) for (const box of form.querySelectorAll("[name=job]:checked")) box.checked = JSON.parse(by).includes(box.value);
   // What had the focus may be gone: go on from the content, not from the top of the page.
   if (wasWithin && document.activeElement === document.body) content.focus({ preventScroll: true });
 });
