@@ -255,6 +255,7 @@ def stores() -> str:
                     Entry("fastapi_crons.run:MissedReason", about="Why ticks were missed."),
                     Entry("fastapi_crons.job:Overlap", about="What becomes of a tick while its job is still running."),
                     Entry("fastapi_crons.locking.instance:LiveInstance"),
+                    Entry("fastapi_crons.locking.instance:LeaseTerms"),
                     Entry("fastapi_crons.locking.instance:Instance"),
                     Entry("fastapi_crons.clock:Clock"),
                 ),
