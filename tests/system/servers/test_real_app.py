@@ -34,7 +34,6 @@ def _rows(query: str) -> list[Any]:
         return connection.execute(query).fetchall()
 
 
-@pytest.mark.second_try("another program can hold the machine for seconds")
 def test_each_order_is_shipped_once_by_two_workers(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "examples/real_app/bookshop", tmp_path / "bookshop")
     Path("app.py").write_text(APP)

@@ -235,7 +235,6 @@ def test_what_another_process_runs_is_heard_too(store: str, start: Callable[...,
         assert stream.run(_run(there))["status"] == "completed"
 
 
-@pytest.mark.second_try("another program can hold the machine for seconds")
 def test_a_client_that_goes_away_leaves_nothing_behind(
     store: str, start: Callable[..., Server], request: pytest.FixtureRequest
 ) -> None:
