@@ -45,5 +45,6 @@ def carrier(request: Request) -> AsyncClient:
     return client
 
 
-SessionDep = Annotated[AsyncSession, Depends(session)]
+# An endpoint's session commits before the response is sent, so that nobody is told of what is not kept.
+SessionDep = Annotated[AsyncSession, Depends(session, scope="function")]
 CarrierDep = Annotated[AsyncClient, Depends(carrier)]

@@ -1,10 +1,11 @@
-"""The example of a real app under two workers that share SQLite files: each order is shipped once."""
+"""The example of a real app under two workers that share SQLite files: each order that is confirmed is shipped once."""
 
 from __future__ import annotations
 
 import shutil
 import sqlite3
 import time
+import urllib.error
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,17 @@ def _rows(query: str) -> list[Any]:
         return connection.execute(query).fetchall()
 
 
-def test_each_order_is_shipped_once_by_two_workers(tmp_path: Path) -> None:
+@pytest.fixture(autouse=True)
+def app(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "examples/real_app/bookshop", tmp_path / "bookshop")
     Path("app.py").write_text(APP)
+
+
+def _order(server: Server, book: str) -> None:
+    server.post("/orders", {"region": "eu", "customer": "ann", "book": book, "cents": 900})
+
+
+def test_each_order_is_shipped_once_by_two_workers() -> None:
     server = Server("--workers", "2")
     try:
         until(lambda: server.output().count("Application startup complete") == 2)
@@ -44,7 +53,7 @@ def test_each_order_is_shipped_once_by_two_workers(tmp_path: Path) -> None:
         while ordered < 20 or len({run["instance_id"] for run in server.runs("orders.ship")}) < 2:
             assert ordered < 1000
             time.sleep(0.05)
-            server.post("/orders", {"region": "eu", "customer": "ann", "book": f"book {ordered}", "cents": 900})
+            _order(server, f"book {ordered}")
             ordered += 1
         until(lambda: _rows("SELECT count(*) FROM orders WHERE status = 'paid'") == [(0,)])
         assert _rows("SELECT count(*), count(DISTINCT order_id) FROM parcels") == [(ordered, ordered)]
@@ -61,3 +70,19 @@ def test_each_order_is_shipped_once_by_two_workers(tmp_path: Path) -> None:
     finally:
         server.kill()
     assert "Traceback" not in server.output()
+
+
+def test_an_order_that_can_not_be_kept_is_not_confirmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOOKSHOP_DATABASE_URL", "sqlite+aiosqlite:///bookshop.db?timeout=0.1")
+    server = Server()
+    try:
+        until(lambda: server.is_listening)
+        with closing(sqlite3.connect("bookshop.db")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                _order(server, "Emma")
+            refused.value.close()
+        assert refused.value.code == 500
+        assert _rows("SELECT * FROM orders") == []
+    finally:
+        server.kill()
