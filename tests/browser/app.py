@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 
 from fastapi import Depends, FastAPI, HTTPException
 
@@ -22,8 +21,3 @@ def only_look() -> None:
 app.include_router(get_cron_router(), prefix="/api")
 app.include_router(get_cron_router(change_dependencies=[Depends(only_look)]), prefix="/readers")
 app.include_router(get_cron_router(), prefix="/a/deep/prefix")
-
-
-@app.get("/pid")
-def pid() -> int:
-    return os.getpid()

@@ -1,4 +1,4 @@
-"""Proxies: one serves an app under a prefix that the app does not see, as nginx with `proxy_pass …/`; one leads to a worker."""
+"""A proxy that serves an app under a prefix that the app does not see, as nginx with `proxy_pass …/`."""
 
 from __future__ import annotations
 
@@ -41,9 +41,6 @@ class StrippingProxy:
         self._server = await asyncio.start_server(self._pass_on, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self._target)
-
     async def _pass_on(self, client: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
         try:
             head = await client.readuntil(b"\r\n\r\n")
@@ -52,10 +49,10 @@ class StrippingProxy:
             if not path.startswith(self._prefix + b"/"):
                 answer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
                 return
-            server, request = await self._connect()
+            server, request = await asyncio.open_connection("127.0.0.1", self._target)
             try:
                 kept = [each for each in headers.split(b"\r\n") if each and not each.lower().startswith(b"connection:")]
-                kept += [b"Connection: close", *([b"X-Forwarded-Prefix: " + self._prefix] if self._prefix else [])]
+                kept += [b"Connection: close", b"X-Forwarded-Prefix: " + self._prefix]
                 first = b" ".join([method, path.removeprefix(self._prefix), version])
                 request.write(b"\r\n".join([first, *kept, b"", b""]))
                 await asyncio.gather(_pipe(client, request), _pipe(server, answer))
@@ -65,25 +62,6 @@ class StrippingProxy:
             pass
         finally:
             answer.close()
-
-
-class StickyProxy(StrippingProxy):
-    """Leads to one worker of a server, which answers to `/pid`: as a proxy that keeps each client with its worker."""
-
-    def __init__(self, port: int, pid: int) -> None:
-        self._pid = pid
-        super().__init__(port, "")
-
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        while True:
-            server, request = await super()._connect()
-            request.write(b"GET /pid HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            head = (await server.readuntil(b"\r\n\r\n")).lower()
-            length = head.partition(b"content-length:")[2].split()[0]
-            if int(await server.readexactly(int(length))) == self._pid:
-                return server, request
-            request.close()
-            await asyncio.sleep(0.01)
 
 
 async def _pipe(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:

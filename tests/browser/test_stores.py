@@ -12,9 +12,9 @@ from playwright.sync_api import Browser, Locator, expect
 
 from tests.browser.conftest import TOKEN, Open, log_in, serving
 from tests.browser.jobs import ODD, QUICK, TALKS, WAITS
-from tests.browser.proxies import StickyProxy
 from tests.browser.test_pages import PAGES, go
 from tests.browser.watched import Watched
+from tests.browser.workers import PORTS
 from tests.faults.postgres_server import PostgresServer, needs_postgres
 from tests.faults.redis_server import RedisServer, needs_redis
 from tests.support import until
@@ -34,19 +34,14 @@ class Fleet(NamedTuple):
 @contextmanager
 def workers(folder: Path) -> Iterator[Fleet]:
     """Two workers of one server on SQLite. Each has an address of its own, for the tests alone."""
-    with serving(folder, "--workers", "2", CRON_API_TOKEN=TOKEN) as server:
-        pids: set[int] = set()
+    with serving(folder, "--workers", "2", app="tests.browser.workers:app", CRON_API_TOKEN=TOKEN):
 
-        def answered() -> bool:
-            pids.add(server.get("/pid"))
-            return len(pids) == 2
+        def ports() -> list[str]:
+            return [port for path in folder.glob(PORTS) if (port := path.read_text())]
 
-        until(answered, 30, "an answer of each worker", not_yet=OSError)
-        proxies = [StickyProxy(server.port, pid) for pid in pids]
-        here, there = (f"http://127.0.0.1:{proxy.port}/api/dashboard" for proxy in proxies)
+        until(lambda: len(ports()) == 2, 30, "a port of each worker")
+        here, there = (f"http://127.0.0.1:{port}/api/dashboard" for port in ports())
         yield Fleet(here, there, "SQLite")
-        for proxy in proxies:
-            proxy.stop()
 
 
 @contextmanager
@@ -101,9 +96,10 @@ def here(fleet: Fleet, open_page: Open) -> Watched:
 
 @pytest.fixture
 def there(here: Watched, fleet: Fleet, open_page: Open) -> Watched:
-    """The first page of the other instance, in the same browser."""
+    """The first page of the other instance, in the same browser; it listens by now."""
     shown = open_page(beside=here)
-    shown.page.goto(fleet.there)
+    with shown.page.expect_response("**/events"):
+        shown.page.goto(fleet.there)
     return shown
 
 
