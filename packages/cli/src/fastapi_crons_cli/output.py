@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
     from rich.live import Live
+    from rich.spinner import Spinner
     from rich.table import Table
 
 #: Seconds after which the progress of a step is shown.
@@ -167,6 +168,8 @@ class Progress:
         self._lock = Lock()
         self._timer: Timer | None = None
         self._live: Live | None = None
+        self._spinner: Spinner | None = None
+        self._what = ""
 
     def __enter__(self) -> Progress:
         return self
@@ -179,9 +182,19 @@ class Progress:
     def begin(self, what: str) -> None:
         """Begin the next step, and end the one before."""
         self.end()
-        self._timer = Timer(PATIENCE, self._show, [what])
+        self._what = what
+        self._timer = Timer(PATIENCE, self._show)
         self._timer.daemon = True
         self._timer.start()
+
+    def tell(self, what: str) -> None:
+        """Say how far the current step is. Where there is no terminal, only what is said when it begins to be shown."""
+        with self._lock:
+            self._what = what
+            if self._spinner is not None:
+                from rich.text import Text
+
+                self._spinner.update(text=Text(what))
 
     def end(self) -> None:
         """End the current step."""
@@ -191,14 +204,14 @@ class Progress:
             self._timer = None
             if self._live is not None:
                 self._live.stop()
-                self._live = None
+                self._live = self._spinner = None
 
-    def _show(self, what: str) -> None:
+    def _show(self) -> None:
         with self._lock:
             if self._timer is None:
                 return
             if not sys.stderr.isatty():
-                warn(f"{what} …")
+                warn(f"{self._what} …")
                 return
             from rich.live import Live
             from rich.spinner import Spinner
@@ -206,8 +219,9 @@ class Progress:
 
             # Where both are on the same terminal, what a job prints goes above the spinner.
             above = sys.stdout.isatty()
+            self._spinner = Spinner("dots", Text(self._what))
             self._live = Live(
-                Spinner("dots", Text(what)),
+                self._spinner,
                 console=console(stderr=True),
                 transient=True,
                 redirect_stdout=above,

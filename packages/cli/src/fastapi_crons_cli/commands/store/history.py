@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
@@ -14,6 +14,8 @@ T = TypeVar("T")
 
 #: How many records are read at a time; how many runs, which have their logs, are written at a time.
 _PAGE, _RUNS = 500, 50
+#: Of how many jobs the figures, which are up to one a day, are read at a time.
+_JOBS = 50
 
 
 class Copied(NamedTuple):
@@ -26,26 +28,40 @@ class Copied(NamedTuple):
 
 async def jobs_of(state: StateBackend) -> set[str]:
     """The jobs that have a history."""
-    return {*await state.states(), *(figures.job for figures in await state.figures(None, since=0))}
+    return {*await state.states(), *await state.sums(None, since=0)}
 
 
-async def newest_of(state: StateBackend) -> object:
-    """What is another value when anything was added to a history, or a backfill went on."""
-    return [run.id for run in await state.runs(None, limit=1)], await state.unfinished(), await state.backfills()
+async def summary_of(state: StateBackend) -> object:
+    """What is another value when anything was added to a history: runs and missed ticks are counted."""
+    return (
+        [run.id for run in await state.runs(None, limit=1)],
+        await state.unfinished(),
+        await state.backfills(),
+        await state.states(),
+        await state.sums(None, since=0),
+    )
 
 
-async def copy_history(source: StateBackend, target: StateBackend, jobs: Collection[str]) -> Copied:
-    """Copy the history of all jobs, oldest first. `jobs` are those that may have missed ticks."""
+async def copy_history(
+    source: StateBackend, target: StateBackend, jobs: Collection[str], show: Callable[[str], None]
+) -> Copied:
+    """Copy the history of all jobs, oldest first. `jobs` are those that have one; `show` is told how far it is."""
     run_ids = await _run_ids(source)
+    done = 0
     for ids in _parts(run_ids, _RUNS):
+        show(f"copying: {done:,} of {len(run_ids):,} runs")
         runs = await source.runs_by_id(ids)
         await target.write([runs[run_id] for run_id in ids if run_id in runs])
+        done += len(ids)
+    show("copying missed ticks")
     missed = await _copy_missed(source, target, jobs)
+    show("copying figures")
     # What these runs and ticks have been counted as is replaced: some that were counted are not on record any more.
     for states in _parts([*(await source.states()).values()], _PAGE):
         await target.restore(states, ())
-    for figures in _parts(await source.figures(None, since=0), _PAGE):
-        await target.restore((), figures)
+    for names in _parts(sorted(jobs), _JOBS):
+        for figures in _parts(await source.figures(names, since=0), _PAGE):
+            await target.restore((), figures)
     backfills = (await source.backfills())[::-1]
     for backfill in backfills:
         await target.begin_backfill(backfill)
