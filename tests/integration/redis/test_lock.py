@@ -62,6 +62,29 @@ class TestWalk(LockWalk):
         self.clock.set("walk:now", json.dumps([str(int(now)), str(round(now % 1 * 1_000_000))]))
 
 
+@pytest.mark.leaves("lease", "instances that are made up leave the record at any moment")
+@pytest.mark.timeout(300)
+class TestWalkOnACluster(LockWalk):
+    walks = 10
+
+    @pytest.fixture(autouse=True)
+    def _server(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+        with RedisServer(tmp_path_factory.mktemp("cluster"), cluster=True) as server:
+            self.url = (
+                f"{server.url.replace('redis://', 'redis+cluster://')}?socket_connect_timeout=60&socket_timeout=60"
+            )
+            yield
+
+    def make_store(self) -> LockBackend:
+        return RedisLockBackend(self.url)
+
+    def set_time(self, store: LockBackend, now: float) -> None:
+        assert isinstance(store, RedisLockBackend)
+        # A key for the time would lie in another slot.
+        time = f"{{'{int(now)}', '{round(now % 1 * 1_000_000)}'}}"
+        store._script = lock_script().replace("redis.call('TIME')", time)
+
+
 async def test_a_client_is_used_as_it_is(redis_server: RedisServer) -> None:
     instance = Instance.of_this_process()
     for options in ({}, {"decode_responses": True}, {"protocol": 3}, {"max_connections": 1}):

@@ -30,15 +30,20 @@ from fastapi_crons.locking import (
 )
 from fastapi_crons.locking.base import AtStartOf
 from fastapi_crons.locking.instance import DRAIN, Instance
+from fastapi_crons.locking.restoring import restore
 from fastapi_crons.run import MissedReason
+from fastapi_crons.testing._walk_jobs import JobElsewhere, jobs_elsewhere
 
 T = TypeVar("T")
 
 TERMS = LeaseTerms(100, 30)
 SCHEDULES = {"one": "* * * * *", "two": "Every(seconds=5, after='end')"}
 JOBS = tuple(SCHEDULES)
+#: The owners of the instances, and of one that is never there.
+OWNERS = ("a", "b", "c")
+GONE = "gone"
 START = 1_800_000_000
-owners, jobs, places = st.sampled_from(["a", "b", "c"]), st.sampled_from(JOBS), st.integers(0, 1_000)
+owners, jobs, places = st.sampled_from(OWNERS), st.sampled_from(JOBS), st.integers(0, 1_000)
 others = st.sampled_from([*[None] * 9, "0 * * * *"])
 digests = st.sampled_from([None, None, "", "5cd9b1e0"])
 
@@ -113,8 +118,10 @@ class _Walk(RuleBasedStateMachine):
         self.beats: dict[str, float] = {}
         self.known: set[str] = set()
         self.silent: set[str] = set()
+        #: Jobs as they were on record once, and may be restored to.
+        self.remembered: list[KnownJob] = []
         namespace, here = f"walk-{secrets.token_hex(6)}", Instance.of_this_process()
-        for owner in ("a", "b", "c"):
+        for owner in OWNERS:
             store = self.tests.make_store()
             if store.reach == "process" and self.stores:
                 continue
@@ -345,6 +352,30 @@ class _Walk(RuleBasedStateMachine):
         for _ in range(1 + again):
             expected = rule.resume(self.records, request, owner, self.clock.time, TERMS.lease)
             assert self.do(store.resume([request])) == [expected]
+
+    @step(owner=owners, asked=jobs_elsewhere(jobs, others, digests))
+    def jobs_of_another_store_are_restored(self, owner: str, asked: list[JobElsewhere]) -> None:
+        holders = (*OWNERS, GONE) if self.shared else ("a",)
+        tokens = {job: record.token for job, record in self.records.items()}
+        now = self.clock.time
+        self.restore(
+            owner,
+            [each.known(SCHEDULES[each.job], now, tokens.get(each.job, 0), holders, self.new_id) for each in asked],
+        )
+
+    @step(owner=owners, again=st.booleans())
+    def jobs_are_restored_to_what_they_were(self, owner: str, again: bool) -> None:
+        for _ in range(1 + again):
+            self.restore(owner, self.remembered)
+        self.remembered = [record.known(job) for job, record in self.records.items()]
+
+    def restore(self, owner: str, known: list[KnownJob]) -> None:
+        store, _ = self.at(owner)
+        # By default it is a row of steps that the walk takes anyway.
+        if type(store).restore is not LockBackend.restore:
+            for each in known:
+                restore(self.records, each, self.clock.time)
+            self.do(store.restore(known))
 
     @step(really=st.integers(0, 9))
     def the_store_loses_all(self, really: int) -> None:
