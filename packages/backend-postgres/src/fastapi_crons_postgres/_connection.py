@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
+from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 import asyncpg
@@ -141,36 +142,35 @@ class Connection:
         for channel in self._listeners:
             self._wake(connection, 0, channel, None)
 
-    async def hears(self, channel: str) -> bool:
+    async def hears(self) -> bool:
         """Whether notifications arrive, which a pooler may take.
 
-        It is found out once, by one that another connection sends. As long as none can be made, the answer is no.
+        It is found out once; as long as it can't be, the answer is no.
         """
         async with self._finding_out:
             if self._hears is None:
-                heard = asyncio.Event()
-                await self.listen(channel, heard)
-                connection = self._connection
                 try:
-                    await self._bounded(self._notify_from_elsewhere(channel))
-                    await asyncio.wait_for(heard.wait(), _HEARD)
+                    self._hears = await self._find_out()
                 except StoreError as error:
                     logger.debug("whether %s sends notifications is not known: %s", self.place, error)
-                except asyncio.TimeoutError:
-                    self._hears = False
-                else:
-                    # The loss of the connection wakes, too.
-                    self._hears = True if connection is self._connection else None
-                finally:
-                    self.unlisten(channel, heard)
         return self._hears is True
 
-    async def _notify_from_elsewhere(self, channel: str) -> None:
-        other = await self._connect()
+    async def _find_out(self) -> bool | None:
+        """Whether a connection hears what ours tells; None where it was lost meanwhile.
+
+        It does nothing else: a pooler hands over what comes in the middle of a transaction, and only that.
+        """
+        channel, heard = f"crons_{uuid4().hex}", asyncio.Event()
+        other = await self._bounded(self._connect())
         try:
-            await other.execute(f"NOTIFY {channel}")
+            await self._bounded(other.add_listener(channel, lambda *_: heard.set()))
+            await self.write(lambda driver: driver.execute(f"NOTIFY {channel}"))
+            await asyncio.wait_for(heard.wait(), _HEARD)
+        except asyncio.TimeoutError:
+            return None if other.is_closed() else False
         finally:
             other.terminate()
+        return True
 
     async def close(self) -> None:
         """Disconnect. Never raises."""
@@ -262,9 +262,14 @@ class Connection:
         return self._connection
 
     async def _connect(self) -> Driver:
-        # Statements that are kept by name break behind a pooler.
         connection = await asyncpg.connect(
-            self._url, timeout=self._settings.connect_timeout, statement_cache_size=0, command_timeout=self.patience
+            self._url,
+            timeout=self._settings.connect_timeout,
+            command_timeout=self.patience,
+            # Statements that are kept by name break behind a pooler.
+            statement_cache_size=0,
+            # As servers spell it: PgBouncer would set the driver's 'utf-8' before each transaction, as if it were another one.
+            server_settings={"client_encoding": "UTF8"},
         )
         version = connection.get_server_version()
         if version.major < OLDEST:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Literal, NamedTuple
-from uuid import uuid4
 
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import StoreError, StoreUnusableError
@@ -169,7 +168,7 @@ async def _rights(connection: Connection) -> Finding:
 
 async def _notifications(connection: Connection) -> Finding:
     """Whether LISTEN hears what other connections tell."""
-    if not await connection.hears(f"crons_{uuid4().hex}"):
+    if not await connection.hears():
         text = (
             "LISTEN hears nothing, as behind a pooler: events are asked for instead, and come up to half a second later"
         )

@@ -102,7 +102,7 @@ class Events:
 
     async def _listen(self, channels: Sequence[str], woken: asyncio.Event) -> float:
         """Have notifications wake, where they arrive; how often (seconds) events are to be asked for."""
-        if not await self._connection.hears(self._of_signals):
+        if not await self._connection.hears():
             logger.debug("%s sends no notifications; it is asked every %g s", self._connection.place, _POLLED)
             return _POLLED
         for channel in channels:
