@@ -75,10 +75,10 @@ def define(crons: Crons, sleep: Sleep) -> None:
         pass
 
     @crons.cron("0 0 1 1 *", name=TALKS, tags=["by hand"])
-    async def talks(lines: int = 20) -> str:
+    async def talks(lines: int = 20, pause: float = 0.3) -> str:
         for number in range(lines):
             logger.info("line %d", number)
-            await sleep(0.3)
+            await sleep(pause)
         return "said all"
 
     @crons.cron("0 0 1 1 *", name=WAITS, tags=["by hand"])

@@ -34,3 +34,21 @@ def test_what_was_followed_stays_when_the_run_ends_although_less_of_it_is_kept(t
         many = kept.count()
         page.reload()
         assert kept.count() < many
+
+
+def test_a_page_that_follows_hundreds_of_lines_a_second_can_be_used(tmp_path: Path, open_page: Open) -> None:
+    with serving(tmp_path) as server:
+        page = open_page().page
+        page.goto(f"{server.url}/api/dashboard/jobs/{TALKS}")
+        page.get_by_text("Run now", exact=True).click()
+        page.get_by_label("lines int").fill("1000000")
+        page.get_by_label("pause float").fill("0.001")
+        page.get_by_role("button", name="Run", exact=True).click()
+        expect(page.get_by_text("Earlier lines are no longer shown here.")).to_be_visible(timeout=60_000)
+        log = page.get_by_role("list", name="Log")
+        newest = log.locator("li").last.inner_text()
+        assert log.locator("li").count() < 3_000
+        expect(log).not_to_contain_text(newest)
+        page.get_by_role("button", name="Cancel").click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("cancelled")
+        expect(page.get_by_text("Earlier lines are no longer shown here.")).to_be_visible()

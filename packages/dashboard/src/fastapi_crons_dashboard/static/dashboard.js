@@ -35,12 +35,18 @@ function relative(instant, now) {
 const ahead = Number(document.querySelector('meta[name="now"]')?.content ?? Date.now()) - Date.now();
 
 const two = (number) => String(number).padStart(2, "0");
+const formats = new Map();
+function formatOf(zone) {
+  if (!formats.has(zone)) {
+    formats.set(zone, new Intl.DateTimeFormat("en-GB", {
+      timeZone: zone, timeZoneName: "short", hourCycle: "h23",
+      year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit",
+    }));
+  }
+  return formats.get(zone);
+}
 function inZone(date, zone) {
-  const parts = new Intl.DateTimeFormat("en-GB", {
-    timeZone: zone, timeZoneName: "short", hourCycle: "h23",
-    year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit",
-  }).formatToParts(date);
-  const of = Object.fromEntries(parts.map(({ type, value }) => [type, value]));
+  const of = Object.fromEntries(formatOf(zone).formatToParts(date).map(({ type, value }) => [type, value]));
   return `${of.year}-${of.month}-${of.day} ${two(of.hour)}:${of.minute}:${of.second} ${of.timeZoneName}`;
 }
 
@@ -54,10 +60,10 @@ function freshen() {
 
 // What the server wrote is kept beside, to come back to.
 const written = new WeakMap();
-function showZone() {
+function showZone(within = document) {
   const choice = stored("zone") || "page";
   const zone = choice === "local" ? undefined : choice;
-  for (const time of document.querySelectorAll("time")) {
+  for (const time of within.querySelectorAll("time")) {
     const exact = time.classList.contains("exact");
     const before = written.get(time);
     const shown = exact ? time.textContent : time.title;
@@ -152,14 +158,40 @@ function forgetSaid() {
 // What was followed stays on the page, although not all of it may be kept; it is not followed again.
 document.addEventListener("ended", ({ target }) => target.removeAttribute("hx-sse:connect"), true);
 
-// The end of a log that is followed stays in view, unless one has scrolled away from it.
-function keepEnd() {
+// A job may log hundreds of lines a second: those that have come are added together a few times a second, and of those that
+// were added only the newest stay. The end of the log stays in view, unless one has scrolled away from it.
+const TOGETHER = 250, MOST_LINES = 2_000;
+function followLog() {
   const log = document.querySelector(".log[hx-sse\\:connect]");
   if (!log) return;
+  const most = log.children.length + MOST_LINES;
   let follows = true;
+  let lines = [];
+  let waiting;
+  function add() {
+    clearTimeout(waiting);
+    waiting = undefined;
+    const added = document.createRange().createContextualFragment(lines.slice(-most).join(""));
+    const over = log.children.length + lines.length - most;
+    lines = [];
+    showZone(added);
+    log.append(added);
+    if (over > 0) {
+      for (const line of [...log.children].slice(0, -most)) line.remove();
+      document.getElementById("cut").hidden = false;
+    }
+    if (follows) log.scrollTop = log.scrollHeight;
+  }
   log.scrollTop = log.scrollHeight;
   log.addEventListener("scroll", () => { follows = log.scrollTop + log.clientHeight > log.scrollHeight - 20; });
-  new MutationObserver(() => { showZone(); if (follows) log.scrollTop = log.scrollHeight; }).observe(log, { childList: true });
+  log.addEventListener("htmx:sse:before:message", (event) => {
+    const { data, event: named } = event.detail.message;
+    if (named) return;
+    event.preventDefault();
+    lines.push(data);
+    waiting ??= setTimeout(add, TOGETHER);
+  });
+  log.addEventListener("ended", add);
 }
 
 // A page is loaded anew after something has happened, and every few seconds: never before it has rested as long as the
@@ -220,8 +252,9 @@ document.addEventListener("htmx:error", ({ detail }) => {
   if (source === content) wasNotAnswered();
   else if (source?.closest("form[method=post]")) sayLost();
 });
-const live = document.getElementById("live");
-for (const kind of ["run", "missed"]) live?.addEventListener(kind, refreshSoon);
+// A page holds one stream, as browsers have few connections for a site: that of its log, where it follows one.
+const live = document.querySelector("[hx-sse\\:connect]");
+for (const kind of ["run", "missed", "ended"]) live?.addEventListener(kind, refreshSoon);
 // The stream ends with the server; what happened before it is back is not in it.
 for (const when of ["before", "after"]) {
   live?.addEventListener(`htmx:sse:${when}:connection`, ({ detail }) => { if (detail.connection.attempt) refreshSoon(); });
@@ -234,7 +267,7 @@ for (const switches of document.querySelectorAll(".switches")) switches.hidden =
 wireTheme();
 wireZone();
 forgetSaid();
-keepEnd();
+followLog();
 all();
 refreshAfter(Math.max(EVERY, content.dataset.pace * 1000));
 setInterval(freshen, 1000);
