@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import repeat
+from operator import contains
+from typing import Any
 
 from fastapi_crons_postgres._connection import Driver
 
@@ -17,6 +20,16 @@ def fit(value: object) -> object:
     if isinstance(value, str) and not value.isascii():
         value = value.encode("utf-8", "backslashreplace").decode()
     return value.replace("\x00", "\\x00") if isinstance(value, str) and "\x00" in value else value
+
+
+def _fitted(column: Sequence[Any], kind: str) -> Sequence[object]:
+    """The values of a column as the server takes them. Nearly always they are so already: all are looked at together."""
+    known = [value for value in column if value is not None]
+    if kind == "bigint":
+        fits = not known or (min(known) >= -_MOST and max(known) <= _MOST)
+    else:
+        fits = kind != "text" or (all(map(str.isascii, known)) and not any(map(contains, known, repeat("\x00"))))
+    return column if fits else [*map(fit, column)]
 
 
 class Batch:
@@ -93,6 +106,6 @@ class Batch:
     def _unnested(self, types: Mapping[str, str], rows: Collection[Sequence[object]]) -> str:
         arrays = []
         for column, kind in zip(zip(*rows, strict=True), types.values(), strict=True):
-            self.values.append([*map(fit, column)])
+            self.values.append(_fitted(column, kind))
             arrays.append(f"${len(self.values)}::{kind}[]")
         return f"unnest({', '.join(arrays)}) AS new ({', '.join(types)})"
