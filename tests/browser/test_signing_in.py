@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import TOKEN, Open, Site
+from tests.browser.jobs import QUICK
 from tests.browser.watched import Watched
 
 pytestmark = pytest.mark.slow
@@ -53,3 +54,26 @@ def test_an_open_page_becomes_the_login_page_when_the_session_is_over(site: Site
     page.wait_for_timeout(300)  # what the browser has to complain about is said by then
     sign_in(shown)
     expect(page.get_by_role("heading", name="Timeline")).to_be_visible()
+
+
+def test_a_form_that_is_sent_when_the_session_is_over_is_sent_again_with_its_note(site: Site, open_page: Open) -> None:
+    shown = open_page()
+    page = shown.page
+    page.goto(f"{site.proxy}/jobs/{QUICK}")
+    sign_in(shown)
+    page.locator("summary", has_text="Pause").click()
+    note = page.locator("#pause-form").get_by_label("Note")
+    note.fill("the other side is down")
+    shown.expected = (401,)  # the stream of events
+    page.context.clear_cookies()
+    page.get_by_role("button", name="Pause on all instances").click()
+    expect(page.get_by_role("alert")).to_contain_text("Nothing was done")
+    expect(page.get_by_role("button", name="Sign out")).to_have_count(0)
+    expect(page.get_by_role("link", name="Plan")).to_have_count(0)
+    sign_in(shown)
+    expect(note).to_have_value("the other side is down")
+    page.get_by_role("button", name="Pause on all instances").click()
+    expect(page.locator("main q")).to_have_text("the other side is down")
+    page.locator("summary", has_text="Resume").click()
+    page.get_by_role("button", name="Resume").click()
+    expect(page.locator("main q")).to_have_count(0)

@@ -134,6 +134,23 @@ async def test_who_signed_in_is_the_actor_and_signs_out(browser: AsyncClient, cr
     out = await browser.post("/logout", headers=SAME_ORIGIN)
     assert out.headers["location"] == "/api/dashboard/login"
     assert (await browser.get("/plan")).status_code == 303
+    # Once more, as in another window.
+    out = await browser.post("/logout", headers=SAME_ORIGIN)
+    assert out.headers["location"] == "/api/dashboard/login"
+
+
+async def test_a_form_that_is_sent_when_the_session_has_ended_is_told_that_nothing_was_done(
+    browser: AsyncClient, crons: Crons
+) -> None:
+    form = "https://jobs.example.com/api/dashboard/jobs/job?days=7&said=resumed"
+    sent = await browser.post("/jobs/job/pause", data={"note": "x"}, headers={**SAME_ORIGIN, "Referer": form})
+    assert sent.status_code == 303
+    login = Page(await browser.get(sent.headers["location"].partition("/dashboard")[2]))
+    assert "Nothing was done: your session had ended. Sign in, and do it again." in login.text
+    (following,) = login.all("input", name="next")
+    # Nor is it said once more what was done before.
+    assert following["value"] == "/api/dashboard/jobs/job?days=7"
+    assert "Nothing was done" not in Page(await browser.get("/login")).text
 
 
 async def test_without_a_token_there_is_nothing_to_sign_in_to(make_crons: MakeCrons) -> None:

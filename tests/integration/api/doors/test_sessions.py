@@ -167,7 +167,8 @@ def test_a_form_that_is_sent_when_its_session_is_over_leads_to_the_login_page_an
     sent = serve().post("/api/site/change", headers=PAGE | HERE | referer)
     assert sent.status_code == 303
     to = urlsplit(sent.headers["location"])
-    assert (to.path, parse_qs(to.query).get("next", [""])) == ("/api/site/login", [page])
+    query = parse_qs(to.query)
+    assert (to.path, query.get("next", [""]), query["undone"]) == ("/api/site/login", [page], ["1"])
 
 
 def test_who_is_refused_by_the_app_is_not_sent_to_the_login_page(serve: Serve) -> None:

@@ -186,5 +186,6 @@ def _is_page(connection: HTTPConnection) -> bool:
 
 def _to(login: Login, connection: HTTPConnection) -> HTTPException:
     """What sends a browser to a login page, and from there to the page that it asked for, or whose form it sent."""
-    query = urlencode({"next": page_of_form(connection) if is_change(connection) else asked_path(connection)})
-    return HTTPException(303, "sign in first", {"Location": f"{login.url(connection)}?{query}"})
+    form = is_change(connection)
+    query = {"next": page_of_form(connection), "undone": "1"} if form else {"next": asked_path(connection)}
+    return HTTPException(303, "sign in first", {"Location": f"{login.url(connection)}?{urlencode(query)}"})

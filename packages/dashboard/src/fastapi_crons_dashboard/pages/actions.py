@@ -155,7 +155,6 @@ def _seconds(text: str) -> float | None:
 
 def _answer(back: str | None, default: str, code: str, number: int | None = None) -> RedirectResponse:
     """Leads to the page that a form came from, or else to another, which says what was done."""
-    path, _, query = local_path(back, default).partition("?")
-    kept = [(name, value) for name, value in parse_qsl(query) if name not in said.PARAMETERS]
-    given = [*kept, ("said", code), *([] if number is None else [("n", str(number))])]
-    return RedirectResponse(f"{urlsplit(path).path}?{urlencode(given)}", 303)
+    to = urlsplit(said.left_out(local_path(back, default)))
+    given = [*parse_qsl(to.query), ("said", code), *([] if number is None else [("n", str(number))])]
+    return RedirectResponse(f"{to.path}?{urlencode(given)}", 303)

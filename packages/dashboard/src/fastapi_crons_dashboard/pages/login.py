@@ -12,6 +12,7 @@ from fastapi_crons.api import Asked, asked, form, local_path, login_page, open_r
 from fastapi_crons_dashboard.serving.links import Links
 from fastapi_crons_dashboard.serving.page import Pages
 from fastapi_crons_dashboard.serving.rendering import render
+from fastapi_crons_dashboard.words import said
 
 _LONGEST_NAME = 100
 #: Says that the login page is asked for by itself, once.
@@ -23,15 +24,17 @@ Asking = Annotated[Asked, Depends(asked)]
 def add_to(pages: Pages) -> None:
     @pages.get("/login", "login")
     @login_page
-    async def login(request: Request, asked: Asking, next: Annotated[str, Query(max_length=4_000)] = "") -> Response:
-        links = Links(request)
+    async def login(
+        request: Request, asked: Asking, next: Annotated[str, Query(max_length=4_000)] = "", undone: str = ""
+    ) -> Response:
+        links, next = Links(request), said.left_out(next)
         if not asked.token_wanted or await asked.signed_in():
             return RedirectResponse(local_path(next, links.to("overview")), 303)
         # A browser sends no session with a link from another site, and does with the one that leads on from here.
         if not (_AGAIN in request.query_params or _sends_sessions(request)):
-            onward = links.to("login", {"next": next, _AGAIN: 1})
+            onward = links.to("login", {"next": next, "undone": undone, _AGAIN: 1})
             return HTMLResponse(render("parts/onward.html", {"to": onward}))
-        return _page(links, next, focus="hx-request" not in request.headers)
+        return _page(links, next, undone=bool(undone))
 
     @pages.post("/login", "log_in")
     @open_route
@@ -46,6 +49,7 @@ def add_to(pages: Pages) -> None:
         return _page(links, following, name, wrong=True)
 
     @pages.post("/logout", "logout")
+    @open_route  # whose session has ended by itself is not asked to begin one
     async def logout(request: Request, asked: Asking) -> Response:
         answer = RedirectResponse(Links(request).to("login"), 303)
         asked.sign_out(answer)
@@ -62,8 +66,8 @@ def _sends_sessions(request: Request) -> bool:
     return "hx-request" in request.headers or host == request.headers.get("host")
 
 
-def _page(links: Links, following: str, name: str = "", *, wrong: bool = False, focus: bool = True) -> HTMLResponse:
-    """The form. `focus`: whether one types into it at once, which browsers do not like of a part of an open page."""
+def _page(links: Links, following: str, name: str = "", *, wrong: bool = False, undone: bool = False) -> HTMLResponse:
+    """The form. `undone`: whether another form was sent, which was not looked at."""
     values = {
         "links": links,
         "live": False,
@@ -71,6 +75,6 @@ def _page(links: Links, following: str, name: str = "", *, wrong: bool = False, 
         "name": name,
         "longest": _LONGEST_NAME,
         "wrong": wrong,
-        "focus": focus,
+        "undone": undone,
     }
     return HTMLResponse(render("login.html", values), 401 if wrong else 200)

@@ -155,6 +155,27 @@ function forgetSaid() {
   history.replaceState(history.state, "", here);
 }
 
+// The note of a form that was sent when the session had ended is in the form again when one has signed in.
+const SENT = "crons-sent";
+const sent = (note) => { try { sessionStorage.setItem(SENT, JSON.stringify(note)); } catch { /* as above */ } };
+function bringNote() {
+  let note;
+  try { note = JSON.parse(sessionStorage.getItem(SENT)); } catch { return; }
+  const isUndone = new URL(location.href).searchParams.has("undone");
+  if (document.querySelector(".sign-in")) return isUndone && note ? sent({ ...note, isUndone }) : undefined;
+  sent(null);
+  const form = note?.isUndone && [...document.forms].find((each) => each.getAttribute("action") === note.action);
+  const field = form?.elements.namedItem("note");
+  if (!field) return;
+  field.value = note.text;
+  field.closest("details")?.setAttribute("open", "");
+}
+document.addEventListener("submit", ({ target: form }) => {
+  if (form.method === "post" && !form.closest(".sign-in")) {
+    sent({ action: form.getAttribute("action"), text: form.elements.namedItem("note")?.value ?? "" });
+  }
+}, true);
+
 // What was followed stays on the page, although not all of it may be kept; it is not followed again.
 document.addEventListener("ended", ({ target }) => target.removeAttribute("hx-sse:connect"), true);
 
@@ -241,6 +262,11 @@ function sayLost(why) {
 // Only an answer that is a page of ours takes the place of the page.
 document.addEventListener("htmx:after:request", (event) => {
   const { sourceElement, response, text } = event.detail.ctx;
+  if (text?.includes('class="sign-in"')) { // it is not a part of a page
+    event.preventDefault();
+    location.assign(response.raw.url);
+    return;
+  }
   if (sourceElement !== content) return;
   if (response.status < 400 && text.includes('id="content"')) return;
   event.preventDefault();
@@ -267,6 +293,7 @@ for (const switches of document.querySelectorAll(".switches")) switches.hidden =
 wireTheme();
 wireZone();
 forgetSaid();
+bringNote();
 followLog();
 all();
 refreshAfter(Math.max(EVERY, content.dataset.pace * 1000));

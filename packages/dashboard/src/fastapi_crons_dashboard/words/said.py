@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import parse_qsl, urlencode
 
 from fastapi_crons_dashboard.words.times import counted
 
@@ -22,6 +23,14 @@ _OF_MANY = {
 }
 #: The parameters of a link that name a sentence. Links to the same page leave them out.
 PARAMETERS = ("said", "n")
+
+
+def left_out(link: str) -> str:
+    """The same link, to a page that says nothing once."""
+    path, _, query = link.partition("?")
+    given = parse_qsl(query, keep_blank_values=True)
+    kept = [(name, value) for name, value in given if name not in PARAMETERS]
+    return link if kept == given else f"{path}?{urlencode(kept)}".rstrip("?")
 
 
 def sentence(query: Mapping[str, str]) -> str | None:

@@ -78,7 +78,8 @@ def login_page(endpoint: EndpointT) -> EndpointT:
     """Marks the login page of a router, which is an open route.
 
     A browser that asks for a page of the same router without a token is sent there, with the path that it asked for as the
-    query parameter `next`. The name of its route must be unique in the app.
+    query parameter `next`. One that sends a form is sent there, too, with the path of the form's page, and with `undone=1`,
+    as nothing was done. The name of its route must be unique in the app.
     """
     vars(endpoint)[_MARK] = _LOGIN
     return endpoint
