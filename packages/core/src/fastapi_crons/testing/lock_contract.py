@@ -155,6 +155,10 @@ class LockContract(ClaimTests):
         assert lease.cancelled
         (granted,) = await target.claim([request("again", last + 1)._replace(replaces="r1", attempt=2)])
         assert (granted.outcome, granted.last_handled) == ("granted", last)
+        await target.restore([known])
+        before = known.leases[0]._replace(cancelled=False, cancelled_by=None)
+        await target.restore([known._replace(leases=(before,))])
+        assert [lease.cancelled for lease in (await target.known())[0].leases] == [False]
         await target.restore([known._replace(leases=())])
         assert await target.leased(["r1", "again"]) == set()
         await target.restore([])

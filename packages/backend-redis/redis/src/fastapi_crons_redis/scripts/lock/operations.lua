@@ -56,6 +56,7 @@ function operations.restore()
     set_pause(record, job, value)
     for _, lease in ipairs(leases) do
       add_lease(record, lease)
+      redis.call('HDEL', CANCELS, lease[L_RUN_ID])
     end
     for _, about in ipairs(cancels) do
       set_cancel(unpack(about))
