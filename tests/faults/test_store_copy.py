@@ -15,6 +15,7 @@ import pytest
 
 from fastapi_crons.state import SQLiteStateBackend
 from tests.faults.conftest import Place, Report, history, redis_history
+from tests.faults.postgres_server import PostgresServer, needs_postgres
 from tests.faults.redis_server import RedisServer, needs_redis
 from tests.support import until
 
@@ -43,8 +44,8 @@ def copying(source: str, target: str) -> Iterator[subprocess.Popen[str]]:
                 process.kill()
 
 
-def result_of(process: subprocess.Popen[str]) -> tuple[int, str]:
-    out, err = process.communicate(timeout=60)
+def result_of(process: subprocess.Popen[str], seconds: float = 60) -> tuple[int, str]:
+    out, err = process.communicate(timeout=seconds)
     return process.returncode, out + err
 
 
@@ -55,27 +56,38 @@ def paused() -> int:
     return int(found)
 
 
+@pytest.fixture(params=["Redis", pytest.param("PostgreSQL", marks=needs_postgres)])
+def other(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
+    """Another store: the setting that names it, and its URL."""
+    if request.param == "Redis":
+        yield "CRON_REDIS_URL", request.getfixturevalue("own_redis").url
+        return
+    with PostgresServer() as server:
+        yield "CRON_POSTGRES_URL", server.url
+
+
 def test_a_fleet_moves_to_another_store_and_back_and_no_tick_is_doubled_or_lost(
-    own_redis: RedisServer, report: Report
+    other: tuple[str, str], report: Report
 ) -> None:
+    setting, url = other
     with Place("SQLite").fleet(jobs=5, seconds=0.3) as fleet:
         old = fleet.start(2)
         fleet.wait_for("job-0")
         since = time.time() + 1
         time.sleep(2)
-        with copying("sqlite:crons.db", own_redis.url) as process:
+        with copying("sqlite:crons.db", url) as process:
             code, said = result_of(process)
         assert code == 0, said
         moved = time.time()
         # One of the old ones is still there when the first new one claims what was due meanwhile.
-        (new,) = fleet.start(1, CRON_REDIS_URL=own_redis.url)
+        (new,) = fleet.start(1, **{setting: url})
         fleet.wait_for("job-0", since=moved, pid=new.pid)
         for process_of_old in old:
             process_of_old.terminate()
             assert process_of_old.wait(30) == 0
-        fleet.start(1, CRON_REDIS_URL=own_redis.url)
+        fleet.start(1, **{setting: url})
         time.sleep(3)
-        with copying(own_redis.url, "sqlite:back.db") as process:
+        with copying(url, "sqlite:back.db") as process:
             code, said = result_of(process)
         assert code == 0, said
         moved = time.time()
@@ -85,7 +97,7 @@ def test_a_fleet_moves_to_another_store_and_back_and_no_tick_is_doubled_or_lost(
         seen_until = time.time() - 1
         fleet.stop()
         sums = fleet.sums(since, seen_until, history(fleet, SQLiteStateBackend("back.db")))
-        report("fleet moved to Redis, and to SQLite again", sums)
+        report(f"fleet moved to {setting.split('_')[1].title()}, and to SQLite again", sums)
         assert sums.expected > 5 * 5
 
 
