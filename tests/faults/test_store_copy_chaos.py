@@ -83,16 +83,12 @@ def test_a_fleet_moves_through_all_stores_while_copies_and_servers_are_killed(
     dice = random.Random(seed)
     with PostgresServer() as server, Place("SQLite").fleet(jobs=5, seconds=0.2) as fleet:
 
-        def restart_postgres() -> None:
-            server.kill()
-            server.start()
-
         def restart_redis() -> None:
             own_redis.kill()
             own_redis.start()
 
         sqlite = Stores("sqlite:crons.db", {})
-        postgres = Stores(server.url, {"CRON_POSTGRES_URL": server.url}, restart_postgres)
+        postgres = Stores(server.url, {"CRON_POSTGRES_URL": server.url}, lambda: server.restart("immediate"))
         redis = Stores(own_redis.url, {"CRON_REDIS_URL": own_redis.url}, restart_redis)
         back = Stores("sqlite:back.db", {"CRON_SQLITE_PATH": "back.db"})
         add_ballast()

@@ -28,11 +28,16 @@ class Place(NamedTuple):
 def place_of(given: str, plugins: Plugins, config: CronConfig) -> Place:
     """The stores at a place, unopened: `sqlite:crons.db`, a URL, or the name of a backend, whose settings say where it is."""
     from fastapi_crons._util.hiding import know_address, without_secrets
+    from fastapi_crons.errors import ConfigurationError
 
     know_address(given)
+    specs = _spec(plugins.state_backends, given, "state"), _spec(plugins.lock_backends, given, "lock")
     at = given if ":" in given else None
-    state = _spec(plugins.state_backends, given, "state").make(config, at)
-    lock = _spec(plugins.lock_backends, given, "lock").make(config, at)
+    try:
+        state, lock = specs[0].make(config, at), specs[1].make(config, at)
+    except ConfigurationError as error:
+        # It names the setting that the place stands for.
+        raise ConfigurationError(f"{without_secrets(given)!r}: {error}") from None
     return Place(without_secrets(given), state, lock)
 
 
