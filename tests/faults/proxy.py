@@ -40,6 +40,8 @@ class Proxy:
         self.silent = False
         self.accepted = 0
         """How many connections were made to it so far."""
+        self.answered = 0
+        """How many requests, or pipelines of them, were answered so far: round trips."""
         self.dropped = 0
         """How many replies `drop_replies` has swallowed so far."""
         self._refuse = False
@@ -262,6 +264,7 @@ class _Link:
             self._over.set()
         elif self._dropping is None:
             asked, self._asked = self._asked, b""
+            self._proxy.answered += bool(asked)
             if self._proxy.takes(asked):
                 self._drop()
             else:

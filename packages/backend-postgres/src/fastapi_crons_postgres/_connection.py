@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import asyncpg
 
 from fastapi_crons.errors import StoreError, StoreUnusableError
+from fastapi_crons_postgres._driver import Driver
 from fastapi_crons_postgres._faults import ERRORS, PASSING, fault, is_about_data, is_broken, reason_of
 from fastapi_crons_postgres.settings import PostgresSettings
 from fastapi_crons_postgres.url import Place, missing_files, place_of
@@ -22,8 +23,6 @@ from fastapi_crons_postgres.url import Place, missing_files, place_of
 logger = logging.getLogger("fastapi_crons.postgres")
 
 T = TypeVar("T")
-Driver = asyncpg.Connection
-"""A connection of the driver, inside a transaction."""
 #: Of the time of a call, how much a transaction waits for a lock; and for how long (seconds) it may stand still inside.
 _FOR_LOCKS, _STANDS_STILL = 0.8, 5.0
 #: How often a transaction is begun again after a deadlock and the like.
@@ -262,22 +261,13 @@ class Connection:
         return self._connection
 
     async def _connect(self) -> Driver:
-        connection = await asyncpg.connect(
-            self._url,
-            timeout=self._settings.connect_timeout,
-            command_timeout=self.patience,
-            # Statements that are kept by name break behind a pooler.
-            statement_cache_size=0,
-            # As servers spell it: PgBouncer would set the driver's 'utf-8' before each transaction, as if it were another one.
-            server_settings={"client_encoding": "UTF8"},
-        )
-        version = connection.get_server_version()
-        if version.major < OLDEST:
-            connection.terminate()
+        driver = await Driver.connect(self._url, timeout=self._settings.connect_timeout, command_timeout=self.patience)
+        if driver.major < OLDEST:
+            driver.terminate()
             raise StoreUnusableError(
-                f"{self.place}: the server is PostgreSQL {version.major}, which is too old; use {OLDEST} or newer"
+                f"{self.place}: the server is PostgreSQL {driver.major}, which is too old; use {OLDEST} or newer"
             )
-        return connection
+        return driver
 
     async def _undo(self, connection: Driver, error: BaseException) -> None:
         """End a transaction that failed. A connection in an unknown state is dropped: the server undoes what it had begun."""

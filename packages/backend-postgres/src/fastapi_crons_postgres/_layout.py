@@ -10,7 +10,8 @@ import logging
 from collections.abc import Sequence
 
 from fastapi_crons.errors import StoreUnusableError
-from fastapi_crons_postgres._connection import Connection, Driver
+from fastapi_crons_postgres._connection import Connection
+from fastapi_crons_postgres._driver import Driver
 from fastapi_crons_postgres._former import TAKE_OVER
 
 logger = logging.getLogger("fastapi_crons.postgres")

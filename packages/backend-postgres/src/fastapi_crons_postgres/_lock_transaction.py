@@ -11,7 +11,7 @@ from fastapi_crons.locking import Lease, LiveInstance, LockTransaction, Pause
 from fastapi_crons.locking.instance import Instance
 from fastapi_crons.locking.rule import JobRecord
 from fastapi_crons_postgres._batch import Batch, fit
-from fastapi_crons_postgres._connection import Driver
+from fastapi_crons_postgres._driver import Driver
 
 _JOB_COLUMNS = (
     "schedule, timezone, function, enabled, registrars, since, settled_at, paused_since, paused_by, paused_note, arguments, "

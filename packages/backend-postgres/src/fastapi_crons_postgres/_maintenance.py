@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import StoreError, StoreUnusableError
-from fastapi_crons_postgres._connection import Connection, Driver
+from fastapi_crons_postgres._connection import Connection
+from fastapi_crons_postgres._driver import Driver
 from fastapi_crons_postgres._layout import (
     LAYOUT_LOCK,
     READ_ONLY,

@@ -12,7 +12,8 @@ from pydantic import SecretStr
 from fastapi_crons.config import CronConfig
 from fastapi_crons.locking import LockBackend, LockTransaction, Reach, TransactionalLockBackend
 from fastapi_crons_postgres._batch import fit
-from fastapi_crons_postgres._connection import Connection, Driver
+from fastapi_crons_postgres._connection import Connection
+from fastapi_crons_postgres._driver import Driver
 from fastapi_crons_postgres._layout import is_made, prepare
 from fastapi_crons_postgres._lock_transaction import NoRecords, PostgresLockTransaction
 from fastapi_crons_postgres.settings import PostgresSettings

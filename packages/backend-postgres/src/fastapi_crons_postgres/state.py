@@ -19,7 +19,8 @@ from fastapi_crons.state.base import Event, HistoryLimits, JobState, MissedQuery
 from fastapi_crons.state.checks import Damage, checked_state
 from fastapi_crons.state.figures import Figures
 from fastapi_crons_postgres._batch import Batch, fit
-from fastapi_crons_postgres._connection import Connection, Driver
+from fastapi_crons_postgres._connection import Connection
+from fastapi_crons_postgres._driver import Driver
 from fastapi_crons_postgres._history import backfills
 from fastapi_crons_postgres._history.counting import (
     FIGURES_COLUMNS,

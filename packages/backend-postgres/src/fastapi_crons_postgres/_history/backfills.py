@@ -10,7 +10,7 @@ import asyncpg
 from fastapi_crons.state.backfills import KEPT, BackfillRecord, backfill_from_text, backfill_to_text
 from fastapi_crons.state.checks import Damage
 from fastapi_crons_postgres._batch import fit
-from fastapi_crons_postgres._connection import Driver
+from fastapi_crons_postgres._driver import Driver
 
 
 async def begin(

@@ -14,7 +14,7 @@ from fastapi_crons.state import JobState
 from fastapi_crons.state.checks import Damage, checked_figures
 from fastapi_crons.state.figures import Figures, add, durations_of, of_missed, of_run, text_of
 from fastapi_crons_postgres._batch import Batch, fit
-from fastapi_crons_postgres._connection import Driver
+from fastapi_crons_postgres._driver import Driver
 
 #: What was taken away of missed ticks may not have been counted: by a restored database, for example.
 _FIGURES_TYPES = {

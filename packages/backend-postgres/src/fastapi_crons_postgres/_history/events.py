@@ -17,7 +17,8 @@ from fastapi_crons.run import Run
 from fastapi_crons.state.base import Event, Record, Signal
 from fastapi_crons.state.checks import Damage
 from fastapi_crons_postgres._batch import fit
-from fastapi_crons_postgres._connection import Connection, Driver
+from fastapi_crons_postgres._connection import Connection
+from fastapi_crons_postgres._driver import Driver
 from fastapi_crons_postgres._history.rows import MISSED_COLUMNS, RUN_COLUMNS, missed_of, runs_of
 
 logger = logging.getLogger("fastapi_crons.postgres")

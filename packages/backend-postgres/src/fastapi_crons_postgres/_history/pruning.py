@@ -11,7 +11,8 @@ from fastapi_crons.run import first_id_at
 from fastapi_crons.state.base import HistoryLimits
 from fastapi_crons.state.figures import day_of
 from fastapi_crons_postgres._batch import fit
-from fastapi_crons_postgres._connection import Connection, Driver
+from fastapi_crons_postgres._connection import Connection
+from fastapi_crons_postgres._driver import Driver
 
 _DAY = 86_400
 #: How many jobs are looked at together, how many old rows are, and how many rows one transaction deletes.

@@ -141,7 +141,7 @@ class TransactionalLockBackend(LockBackend):
 
         async def work(transaction: LockTransaction) -> list[Registered]:
             records, now = await self._load(transaction, {each.job for each in definitions})
-            alive = self._alive(await self._instances(transaction, now), now) if asks else None
+            alive = self._alive((await self._instances(transaction))[0], now) if asks else None
             answers = [rule.register(records, each, owner, now, term, alive) for each in definitions]
             await transaction.touch(owner, now)
             await transaction.save(records)
@@ -155,7 +155,7 @@ class TransactionalLockBackend(LockBackend):
         async def work(transaction: LockTransaction) -> list[ClaimResult]:
             records, now = await self._load(transaction, {each.job for each in requests})
             asks = any(rule.asks_who_is_alive(records, each) for each in requests)
-            alive = self._alive(await self._instances(transaction, now) if asks else {}, now)
+            alive = self._alive((await self._instances(transaction))[0] if asks else {}, now)
             results = [rule.claim(records, each, owner, now, term, alive) for each in requests]
             await transaction.touch(owner, now)
             await transaction.save(records)
@@ -184,8 +184,7 @@ class TransactionalLockBackend(LockBackend):
 
     async def cancel(self, run_ids: Collection[str], actor: str | None) -> set[str]:
         async def work(transaction: LockTransaction) -> set[str]:
-            now = await transaction.now()
-            jobs = {lease.job for lease in await self._leases(transaction, now) if lease.run_id in run_ids}
+            jobs = {lease.job for lease in await self._leases(transaction) if lease.run_id in run_ids}
             records, _ = await self._load(transaction, jobs)
             found = {run_id for run_id in run_ids if rule.cancel(records, run_id, actor)}
             await transaction.save(records)
@@ -213,7 +212,7 @@ class TransactionalLockBackend(LockBackend):
 
     async def leased(self, run_ids: Collection[str]) -> set[str]:
         async def work(transaction: LockTransaction) -> set[str]:
-            return {lease.run_id for lease in await self._leases(transaction, await transaction.now())}
+            return {lease.run_id for lease in await self._leases(transaction)}
 
         return (await self.transact(work, to_read=True)).intersection(run_ids)
 
@@ -225,15 +224,14 @@ class TransactionalLockBackend(LockBackend):
         me = self.instance
 
         async def work(transaction: LockTransaction) -> Beat:
-            now = await transaction.now()
-            instances = await self._instances(transaction, now, repair=True)
+            instances, now = await self._instances(transaction, repair=True)
             known = instances.get(me.owner)
             said = jobs if known is None else known.after_beat(jobs)
             instances[me.owner] = LiveInstance(me, now, running, said)
             await transaction.save_instance(instances[me.owner])
             living = self._living(instances, now)
             owners = {each.instance.owner for each in living}
-            held = await self._leases(transaction, now, living=owners)
+            held = await self._leases(transaction, living=owners)
             gone = instances.keys() - owners - {lease.instance for lease in held}
             if gone:
                 await transaction.delete_instances(gone)
@@ -251,7 +249,7 @@ class TransactionalLockBackend(LockBackend):
 
     async def drain(self, owners: Collection[str]) -> set[str]:
         async def work(transaction: LockTransaction) -> set[str]:
-            known = await self._instances(transaction, await transaction.now())
+            known, _ = await self._instances(transaction)
             found = known.keys() & set(owners)
             for owner in found:
                 if known[owner].jobs != DRAINING:
@@ -265,16 +263,14 @@ class TransactionalLockBackend(LockBackend):
 
     async def instances(self) -> list[LiveInstance]:
         async def work(transaction: LockTransaction) -> list[LiveInstance]:
-            now = await transaction.now()
-            return self._living(await self._instances(transaction, now), now)
+            return self._living(*await self._instances(transaction))
 
         return await self.transact(work, to_read=True)
 
     async def forget(self, seconds: float) -> list[str]:
         async def work(transaction: LockTransaction) -> list[str]:
-            now = await transaction.now()
-            living = {each.instance.owner for each in self._living(await self._instances(transaction, now), now)}
-            records, _ = await self._load(transaction, None)
+            living = {each.instance.owner for each in self._living(*await self._instances(transaction))}
+            records, now = await self._load(transaction, None)
             registered, gone = {}, []
             for job, record in records.items():
                 # One that does not know when it was registered is taken for new.
@@ -332,15 +328,14 @@ class TransactionalLockBackend(LockBackend):
             self.damage.note(f"lease {lease.run_id!r}", "its end, or who cancelled it, can't be what is on record")
         return found
 
-    async def _leases(
-        self, transaction: LockTransaction, now: float, living: Collection[str] | None = None
-    ) -> list[Lease]:
+    async def _leases(self, transaction: LockTransaction, living: Collection[str] | None = None) -> list[Lease]:
         """The leases that can be read. Others are deleted unless an instance of `living` holds them, or that is None."""
+        found, now = await transaction.leases(), await transaction.now()
         readable, damaged = [], []
-        for lease in await transaction.leases():
-            found = self._readable_lease(lease, now)
-            if found is not None:
-                readable.append(found)
+        for lease in found:
+            repaired = self._readable_lease(lease, now)
+            if repaired is not None:
+                readable.append(repaired)
             elif living is not None and lease.instance not in living:
                 damaged.append(lease)
         if damaged:
@@ -348,11 +343,11 @@ class TransactionalLockBackend(LockBackend):
         return readable
 
     async def _instances(
-        self, transaction: LockTransaction, now: float, *, repair: bool = False
-    ) -> dict[str, LiveInstance]:
-        """The instances that can be read, by owner. With `repair`, what is repaired of them is written."""
-        instances = {}
-        for read in await transaction.instances():
+        self, transaction: LockTransaction, *, repair: bool = False
+    ) -> tuple[dict[str, LiveInstance], float]:
+        """The instances that can be read, by owner, and the time. With `repair`, what is repaired of them is written."""
+        instances, on_record, now = {}, await transaction.instances(), await transaction.now()
+        for read in on_record:
             row = f"instance {read.instance.owner!r}"
             found = self.damage.noted(row, partial(checked_instance, read, now))
             if found is None:
@@ -362,7 +357,7 @@ class TransactionalLockBackend(LockBackend):
                 self.damage.note(row, "what it says of itself can't be what is on record")
                 if repair:
                     await transaction.save_instance(found)
-        return instances
+        return instances, now
 
     def _alive(self, instances: Mapping[str, LiveInstance], now: float) -> Alive:
         def alive(owner: str, expires: float) -> bool:

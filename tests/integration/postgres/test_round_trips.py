@@ -1,0 +1,101 @@
+"""How often an instance waits for the server: a claim is as late as its round trips take."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from uuid import uuid4
+
+from fastapi_crons.clock import SystemClock
+from fastapi_crons.locking import ClaimRequest, ClaimResult, Definition, LeaseRef, LeaseTerms
+from fastapi_crons.locking.instance import Instance
+from fastapi_crons.run import Run
+from fastapi_crons.state import HistoryLimits
+from fastapi_crons_postgres import PostgresLockBackend, PostgresStateBackend
+from tests.faults.pgbouncer import PgBouncer, needs_pgbouncer
+from tests.faults.postgres_server import PostgresServer
+from tests.faults.proxy import Proxy
+
+#: The begin with the lock, one question, all that is written, and the commit. What only reads writes nothing.
+COSTS = {
+    "claim": 4,
+    "record of its start": 4,
+    "record of its end": 4,
+    "renewal": 4,
+    "release": 4,
+    "heartbeat": 5,
+    "question": 3,
+}
+
+
+class Stores:
+    """Both stores of a scheduler, behind a proxy that counts; each call has been made before."""
+
+    def __init__(self, url: str, proxy: Proxy) -> None:
+        self.lock, self.state, self._proxy = PostgresLockBackend(url), PostgresStateBackend(url), proxy
+
+    async def open(self) -> None:
+        namespace = f"trips-{uuid4()}"
+        await self.lock.open(Instance.of_this_process(), namespace, LeaseTerms(300, 30), SystemClock())
+        await self.state.open(namespace, HistoryLimits(100, 30))
+
+    async def close(self) -> None:
+        await self.lock.close()
+        await self.state.close()
+
+    async def run(self, job: str) -> dict[str, int]:
+        """What each call of a run of a new job costs."""
+        run_id, results = str(uuid4()), list[ClaimResult]()
+        (registered,) = await self.lock.register([Definition(job, "* * * * *", "UTC", "f")])
+        claim = ClaimRequest(job, run_id, registered.last_handled + 1, "* * * * *", "UTC")
+        running = Run(run_id, job, claim.tick, "schedule", 1, "here", 1, "running", 60.0)
+
+        async def claimed() -> None:
+            results.extend(await self.lock.claim([claim]))
+
+        def lease() -> LeaseRef:
+            return LeaseRef(job, run_id, results[0].token)
+
+        costs = {
+            "claim": await self._cost(claimed),
+            "record of its start": await self._cost(lambda: self.state.write([running])),
+            "record of its end": await self._cost(
+                lambda: self.state.write([replace(running, status="completed", ended_ts=61.0)])
+            ),
+            "renewal": await self._cost(lambda: self.lock.renew([lease()])),
+            "release": await self._cost(lambda: self.lock.release([lease()])),
+            "heartbeat": await self._cost(self.lock.beat),
+            "question": await self._cost(lambda: self.state.runs(job)),
+        }
+        assert results[0].outcome == "granted"
+        return costs
+
+    async def _cost(self, call: Callable[[], Awaitable[object]]) -> int:
+        before = self._proxy.answered
+        await call()
+        return self._proxy.answered - before
+
+
+@asynccontextmanager
+async def stores_at(url: str, port: int) -> AsyncIterator[Stores]:
+    with Proxy(port) as proxy:
+        stores = Stores(url.replace(f":{port}/", f":{proxy.port}/"), proxy)
+        await stores.open()
+        try:
+            yield stores
+        finally:
+            await stores.close()
+
+
+async def test_what_the_calls_of_a_run_cost(postgres: PostgresServer) -> None:
+    async with stores_at(postgres.url, postgres.port) as stores:
+        await stores.run("first")  # from then on the types of all statements are known
+        assert await stores.run("second") == COSTS
+
+
+@needs_pgbouncer
+async def test_they_cost_the_same_behind_a_pooler(pooler: PgBouncer) -> None:
+    async with stores_at(pooler.url, pooler.port) as stores:
+        await stores.run("first")
+        assert await stores.run("second") == COSTS
