@@ -146,12 +146,16 @@ class PostgresLockTransaction(LockTransaction):
         (rows,) = await self._read(None, _LEASES)
         return [Lease(*row) for row in rows]
 
+    async def instances_and_leases(self) -> tuple[list[LiveInstance], list[Lease]]:
+        instances, leases = await self._read(None, _INSTANCES, _LEASES)
+        return [_instance(row) for row in instances], [Lease(*row) for row in leases]
+
     async def delete_leases(self, leases: Sequence[Lease]) -> None:
         self._batch.delete("crons_lease", "run_id", [lease.run_id for lease in leases])
 
     async def instances(self) -> list[LiveInstance]:
         (rows,) = await self._read(None, _INSTANCES)
-        return [LiveInstance(Instance(*row[:-3]), *row[-3:]) for row in rows]
+        return [_instance(row) for row in rows]
 
     async def save_instance(self, instance: LiveInstance) -> None:
         about, *rest = instance
@@ -186,6 +190,10 @@ class NoRecords(PostgresLockTransaction):
     async def _read(self, wanted: Collection[str] | None, *tables: _Table) -> list[list[list[Any]]]:
         await super()._read(None)
         return [[] for _ in tables]
+
+
+def _instance(row: list[Any]) -> LiveInstance:
+    return LiveInstance(Instance(*row[:-3]), *row[-3:])
 
 
 def _record(row: list[Any]) -> JobRecord:

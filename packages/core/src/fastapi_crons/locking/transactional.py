@@ -81,6 +81,10 @@ class LockTransaction(ABC):
         """All leases on record. Overridden where they can be had without all records."""
         return [lease for record in (await self.load(None)).values() for lease in (record.leases or {}).values()]
 
+    async def instances_and_leases(self) -> tuple[list[LiveInstance], list[Lease]]:
+        """All instances and all leases on record. Overridden where both can be had at once."""
+        return await self.instances(), await self.leases()
+
     async def delete_leases(self, leases: Sequence[Lease]) -> None:  # noqa: B027 - most stores need not
         """Delete leases that can't be read and that nobody alive holds.
 
@@ -184,7 +188,8 @@ class TransactionalLockBackend(LockBackend):
 
     async def cancel(self, run_ids: Collection[str], actor: str | None) -> set[str]:
         async def work(transaction: LockTransaction) -> set[str]:
-            jobs = {lease.job for lease in await self._leases(transaction) if lease.run_id in run_ids}
+            leases = self._readable_leases(await transaction.leases(), await transaction.now())
+            jobs = {lease.job for lease in leases if lease.run_id in run_ids}
             records, _ = await self._load(transaction, jobs)
             found = {run_id for run_id in run_ids if rule.cancel(records, run_id, actor)}
             await transaction.save(records)
@@ -212,7 +217,8 @@ class TransactionalLockBackend(LockBackend):
 
     async def leased(self, run_ids: Collection[str]) -> set[str]:
         async def work(transaction: LockTransaction) -> set[str]:
-            return {lease.run_id for lease in await self._leases(transaction)}
+            leases = self._readable_leases(await transaction.leases(), await transaction.now())
+            return {lease.run_id for lease in leases}
 
         return (await self.transact(work, to_read=True)).intersection(run_ids)
 
@@ -224,14 +230,22 @@ class TransactionalLockBackend(LockBackend):
         me = self.instance
 
         async def work(transaction: LockTransaction) -> Beat:
-            instances, now = await self._instances(transaction, repair=True)
+            (seen, seen_leases), now = await transaction.instances_and_leases(), await transaction.now()
+            instances = self._readable_instances(seen, now)
+            for each in instances.values():
+                if each not in seen:  # it was repaired
+                    await transaction.save_instance(each)
             known = instances.get(me.owner)
             said = jobs if known is None else known.after_beat(jobs)
             instances[me.owner] = LiveInstance(me, now, running, said)
             await transaction.save_instance(instances[me.owner])
             living = self._living(instances, now)
             owners = {each.instance.owner for each in living}
-            held = await self._leases(transaction, living=owners)
+            held = self._readable_leases(seen_leases, now)
+            readable = {lease.run_id for lease in held}
+            damaged = [lease for lease in seen_leases if lease.run_id not in readable]
+            if nobodys := [lease for lease in damaged if lease.instance not in owners]:
+                await transaction.delete_leases(nobodys)
             gone = instances.keys() - owners - {lease.instance for lease in held}
             if gone:
                 await transaction.delete_instances(gone)
@@ -314,8 +328,8 @@ class TransactionalLockBackend(LockBackend):
         if repaired:
             self.damage.note(f"record of job {job!r}", f"{', '.join(repaired)} can't be what is on record")
         if record.leases:
-            leases = [self._readable_lease(lease, now) for lease in record.leases.values()]
-            record.leases = {lease.run_id: lease for lease in leases if lease is not None}
+            leases = self._readable_leases(record.leases.values(), now)
+            record.leases = {lease.run_id: lease for lease in leases}
         return True
 
     def _readable_lease(self, lease: Lease, now: float) -> Lease | None:
@@ -328,25 +342,17 @@ class TransactionalLockBackend(LockBackend):
             self.damage.note(f"lease {lease.run_id!r}", "its end, or who cancelled it, can't be what is on record")
         return found
 
-    async def _leases(self, transaction: LockTransaction, living: Collection[str] | None = None) -> list[Lease]:
-        """The leases that can be read. Others are deleted unless an instance of `living` holds them, or that is None."""
-        found, now = await transaction.leases(), await transaction.now()
-        readable, damaged = [], []
-        for lease in found:
-            repaired = self._readable_lease(lease, now)
-            if repaired is not None:
-                readable.append(repaired)
-            elif living is not None and lease.instance not in living:
-                damaged.append(lease)
-        if damaged:
-            await transaction.delete_leases(damaged)
-        return readable
+    def _readable_leases(self, leases: Collection[Lease], now: float) -> list[Lease]:
+        found = (self._readable_lease(lease, now) for lease in leases)
+        return [lease for lease in found if lease is not None]
 
-    async def _instances(
-        self, transaction: LockTransaction, *, repair: bool = False
-    ) -> tuple[dict[str, LiveInstance], float]:
-        """The instances that can be read, by owner, and the time. With `repair`, what is repaired of them is written."""
-        instances, on_record, now = {}, await transaction.instances(), await transaction.now()
+    async def _instances(self, transaction: LockTransaction) -> tuple[dict[str, LiveInstance], float]:
+        """The instances that can be read, by owner, and the time."""
+        on_record, now = await transaction.instances(), await transaction.now()
+        return self._readable_instances(on_record, now), now
+
+    def _readable_instances(self, on_record: Collection[LiveInstance], now: float) -> dict[str, LiveInstance]:
+        instances = {}
         for read in on_record:
             row = f"instance {read.instance.owner!r}"
             found = self.damage.noted(row, partial(checked_instance, read, now))
@@ -355,9 +361,7 @@ class TransactionalLockBackend(LockBackend):
             instances[found.instance.owner] = found
             if found != read:
                 self.damage.note(row, "what it says of itself can't be what is on record")
-                if repair:
-                    await transaction.save_instance(found)
-        return instances, now
+        return instances
 
     def _alive(self, instances: Mapping[str, LiveInstance], now: float) -> Alive:
         def alive(owner: str, expires: float) -> bool:
