@@ -11,7 +11,7 @@ from fastapi_crons.locking.record import MAX_AHEAD, MAX_HANDLED_AHEAD
 logger = logging.getLogger(__name__)
 
 #: How long (seconds) the store's clock is taken to be behind ours, once it was found to be.
-_BEHIND_LASTS = 60.0
+_BEHIND_LASTS = 10.0
 
 
 class StoreClock:
