@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from uuid import uuid4
 
+import pytest
+
 from fastapi_crons.clock import SystemClock
 from fastapi_crons.locking import ClaimRequest, ClaimResult, Definition, LeaseRef, LeaseTerms
 from fastapi_crons.locking.instance import Instance
@@ -24,7 +26,7 @@ COSTS = {
     "record of its end": 4,
     "renewal": 4,
     "release": 4,
-    "heartbeat": 5,
+    "heartbeat": 4,
     "question": 3,
 }
 
@@ -33,7 +35,7 @@ class Stores:
     """Both stores of a scheduler, behind a proxy that counts; each call has been made before."""
 
     def __init__(self, url: str, proxy: Proxy) -> None:
-        self.lock, self.state, self._proxy = PostgresLockBackend(url), PostgresStateBackend(url), proxy
+        self.lock, self.state, self.proxy = PostgresLockBackend(url), PostgresStateBackend(url), proxy
 
     async def open(self) -> None:
         namespace = f"trips-{uuid4()}"
@@ -72,9 +74,9 @@ class Stores:
         return costs
 
     async def _cost(self, call: Callable[[], Awaitable[object]]) -> int:
-        before = self._proxy.answered
+        before = self.proxy.answered
         await call()
-        return self._proxy.answered - before
+        return self.proxy.answered - before
 
 
 @asynccontextmanager
@@ -99,3 +101,15 @@ async def test_they_cost_the_same_behind_a_pooler(pooler: PgBouncer) -> None:
     async with stores_at(pooler.url, pooler.port) as stores:
         await stores.run("first")
         assert await stores.run("second") == COSTS
+
+
+@pytest.mark.parametrize(("delay", "connections"), [(0.0, 1), (0.05, 2)])
+async def test_over_a_long_way_claims_do_not_wait_for_records(
+    postgres: PostgresServer, delay: float, connections: int
+) -> None:
+    run = Run("0195d0c0-0000-7000-8000-000000000000", "job", 60, "schedule", 1, "here", 7, "completed", 60.0, 61.0)
+    async with stores_at(postgres.url, postgres.port) as stores:
+        stores.proxy.delay = delay
+        for _ in range(6):
+            await stores.state.write([run])
+        assert stores.proxy.connections == connections

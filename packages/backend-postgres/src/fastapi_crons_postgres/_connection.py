@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import TypeVar
 from uuid import uuid4
 from weakref import WeakKeyDictionary
@@ -29,6 +31,9 @@ _FOR_LOCKS, _STANDS_STILL = 0.8, 5.0
 _AGAIN = 3
 #: The oldest major version of the server that is supported.
 OLDEST = 13
+_LOCK = "pg_advisory_xact_lock"
+#: A server is far away from so many seconds on, there and back.
+_FAR = 0.03
 #: How long (seconds) a notification to ourselves may take.
 _HEARD = 1.0
 
@@ -48,6 +53,8 @@ class Connection:
         self._connection: Driver | None = None
         self._closing: asyncio.TimerHandle | None = None
         self._turn = asyncio.Lock()
+        #: How long (seconds) the last transactions took to begin, of those that did not wait for a lock.
+        self._beginnings: deque[float] = deque(maxlen=4)
         #: How many stores share it.
         self.users = 0
         #: Who is woken by notifications, by channel.
@@ -86,6 +93,11 @@ class Connection:
         return place_of(self._url)
 
     @property
+    def is_far(self) -> bool:
+        """Whether the way to the server takes so long that a transaction should not wait for another one's."""
+        return min(self._beginnings, default=0.0) > _FAR
+
+    @property
     def schema(self) -> str:
         """The schema of our tables, quoted."""
         return f'"{self._settings.db_schema}"'
@@ -97,7 +109,7 @@ class Connection:
         """
         # Not READ WRITE: an administrator may have set the database to read only, because its disk is nearly full.
         begin = f"BEGIN ISOLATION LEVEL READ COMMITTED; {self._limits}"
-        return await self._transact(begin if lock is None else f"{begin}; SELECT pg_advisory_xact_lock({lock})", work)
+        return await self._transact(begin if lock is None else f"{begin}; SELECT {_LOCK}({lock})", work)
 
     async def read(self, work: Callable[[Driver], Awaitable[T]]) -> T:
         """Do `work` in a transaction that writes nothing, and sees one state of the database."""
@@ -241,7 +253,10 @@ class Connection:
 
     async def _begun_on(self, connection: Driver, begin: str) -> Driver:
         try:
+            asked = monotonic()
             await connection.execute(begin)
+            if _LOCK not in begin:
+                self._beginnings.append(monotonic() - asked)
         except BaseException as error:
             await self._undo(connection, error)
             raise

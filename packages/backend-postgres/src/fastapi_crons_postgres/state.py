@@ -72,7 +72,7 @@ _STATE_COLUMNS = "job, status, instance, last_run_ts, success_ts, success_run, s
 AnyRecord = TypeVar("AnyRecord", Run, MissedTicks)
 #: After so many writes, durations are added up.
 _COMPACTED = 16
-#: How long (seconds) the connection for questions is kept.
+#: How long (seconds) the connection beside the one for claims is kept.
 _KEPT = 30.0
 #: The tables with what is kept of a job.
 _OF_JOBS = ("crons_run", "crons_missed", "crons_backfill", "crons_state", "crons_figures")
@@ -119,11 +119,15 @@ class PostgresStateBackend(StateBackend):
         self._connection = Connection.shared(self._settings, patience)
         self._open.push_async_callback(self._connection.leave)
         # What people ask takes its time, which claims have not.
-        self._questions = Connection(self._settings, patience, kept=_KEPT)
-        self._open.push_async_callback(self._questions.close)
+        self._aside = Connection(self._settings, patience, kept=_KEPT)
+        self._open.push_async_callback(self._aside.close)
         self._schema = self._connection.schema
         self._events = Events(self._connection, namespace, self._damage)
-        self._pruning = Pruning(self._connection, namespace, limits)
+        self._pruning = Pruning(self._unhurried, self._schema, namespace, limits)
+
+    def _unhurried(self) -> Connection:
+        """The connection for what is not urgent: not that of claims where they would wait for round trips."""
+        return self._aside if self._connection.is_far or self._aside.is_far else self._connection
 
     async def close(self) -> None:
         await self._open.aclose()
@@ -163,7 +167,7 @@ class PostgresStateBackend(StateBackend):
                 written = [each for each in records if isinstance(each, MissedTicks) or each.id in known]
                 await self._events.publish(driver, to_be_told(written, on_record))
 
-        await self._connection.write(work)
+        await self._unhurried().write(work)
         self._pruning.note([record.job for record in records])
 
     async def _write_runs(self, driver: Driver, runs: Sequence[Run]) -> dict[str, bool]:
@@ -311,7 +315,7 @@ class PostgresStateBackend(StateBackend):
 
     async def prune(self, now: float) -> None:
         await self._pruning.prune(now)
-        await self._connection.write(lambda driver: clean_up(driver, self._schema))
+        await self._unhurried().write(lambda driver: clean_up(driver, self._schema))
 
     async def forget(self, jobs: Collection[str]) -> None:
         async def work(driver: Driver) -> None:
@@ -324,11 +328,11 @@ class PostgresStateBackend(StateBackend):
 
     async def _rows(self, sql: Sql) -> list[asyncpg.Record]:
         # One that is opened to read makes no tables. They may be made at any time.
-        self._has_tables = self._has_tables or await is_made(self._questions)
+        self._has_tables = self._has_tables or await is_made(self._aside)
         if not self._has_tables:
             return []
         statement, parameters = sql
-        return await self._questions.rows(statement, *parameters)
+        return await self._aside.rows(statement, *parameters)
 
 
 def _state_of(row: asyncpg.Record) -> JobState:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 
 from fastapi_crons.run import first_id_at
@@ -26,8 +26,11 @@ _LONGEST, _BETWEEN = 15.0, 0.01
 class Pruning:
     """Finds, by reading, what is to go, and deletes that. Several instances may do so in the same tables."""
 
-    def __init__(self, connection: Connection, namespace: str, limits: HistoryLimits) -> None:
-        self._connection, self._schema = connection, connection.schema
+    def __init__(
+        self, connection: Callable[[], Connection], schema: str, namespace: str, limits: HistoryLimits
+    ) -> None:
+        """`connection` says which one is used for what is not urgent."""
+        self._connection, self._schema = connection, schema
         self._namespace, self._limits = fit(namespace), limits
         #: How many records of each job were written here since it was looked at; None where all jobs are to be looked at.
         self._grown: Counter[str] | None = None
@@ -83,7 +86,7 @@ class Pruning:
                 f"SELECT min(job) FROM {self._schema}.{table} WHERE namespace = $1{rest}"
                 for rest in ("", " AND job > jobs.job")
             )
-            rows = await self._connection.rows(
+            rows = await self._connection().rows(
                 f"WITH RECURSIVE jobs (job) AS (({first}) UNION ALL SELECT ({following}) FROM jobs WHERE job IS NOT NULL) "
                 "SELECT job FROM jobs WHERE job IS NOT NULL",
                 self._namespace,
@@ -95,7 +98,7 @@ class Pruning:
         """Delete what these jobs have too much of."""
         keep, always, failed = self._limits.keep, self._limits.keep_always, self._limits.keep_failed
         kept = max(keep, always)
-        rows = await self._connection.rows(
+        rows = await self._connection().rows(
             "SELECT wanted.job, coalesce(last.id, '') AS completed, coalesce(failed.id, '') AS not_completed, "
             "least(coalesce(old.id, ''), $3) AS old, coalesce(missed.id, '') AS missed "
             "FROM unnest($2::text[]) AS wanted (job) "
@@ -124,7 +127,7 @@ class Pruning:
 
     async def _delete_found(self, table: str, condition: str, bounds: Sequence[Sequence[str]]) -> None:
         while monotonic() < self._ends:
-            rows = await self._connection.rows(
+            rows = await self._connection().rows(
                 "SELECT found.id FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) "
                 "AS excess (job, completed, not_completed, old, missed) CROSS JOIN LATERAL ("
                 f"SELECT id FROM {self._schema}.{table} WHERE namespace = $1 AND job = excess.job {condition} "
@@ -142,7 +145,7 @@ class Pruning:
             seen = self._seen_by_age
             running = "AND status <> 'running'" if table == "crons_run" else ""
             while monotonic() < self._ends:
-                rows = await self._connection.rows(
+                rows = await self._connection().rows(
                     f"SELECT id, job FROM {self._schema}.{table} WHERE namespace = $1 AND id > $2 AND id < $3 {running} "
                     f"ORDER BY id LIMIT {_ROWS_AT_A_TIME}",
                     self._namespace,
@@ -162,7 +165,7 @@ class Pruning:
         """The ids of the newest so many records of each of these jobs."""
         if not number:
             return set()
-        rows = await self._connection.rows(
+        rows = await self._connection().rows(
             "SELECT found.id FROM unnest($2::text[]) AS wanted (job) CROSS JOIN LATERAL ("
             f"SELECT id FROM {self._schema}.{table} WHERE namespace = $1 AND job = wanted.job ORDER BY id DESC "
             f"LIMIT {number:d}) AS found",
@@ -182,7 +185,7 @@ class Pruning:
                     [*part],
                 )
 
-            await self._connection.write(work)
+            await self._connection().write(work)
             await asyncio.sleep(_BETWEEN)
 
     async def _delete_figures(self, first_day: int) -> None:
@@ -193,7 +196,7 @@ class Pruning:
                 first_day,
             )
 
-        await self._connection.write(work)
+        await self._connection().write(work)
 
 
 _NOT_COMPLETED = "AND status <> 'running' AND status <> 'completed'"
