@@ -35,6 +35,12 @@ async def test_what_is_due_over_all_jobs(crons: Crons, api: AsyncClient, clock: 
     assert (stranger["idle"], "full" in str(stranger)) == (0, False)
 
 
+async def test_a_plan_ends_by_one_of_two_arguments(crons: Crons, api: AsyncClient) -> None:
+    await crons.start()
+    refused = await api.get("/plan", params={"hours": 3, "until": "2026-03-01T01:30:00Z"})
+    assert problem(refused) == (422, "hours and until can't both be given: each says when the plan ends")
+
+
 @pytest.mark.parametrize("hours", ["0", "-1", "744.1", "nan", "inf", "x"])
 async def test_a_span_that_can_not_be_planned_is_refused(crons: Crons, api: AsyncClient, hours: str) -> None:
     await crons.start()

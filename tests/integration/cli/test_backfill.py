@@ -41,6 +41,13 @@ def test_runs_that_fail_are_counted_and_the_exit_code_says_so(fastapi_crons: Cli
     assert (plan["ticks"], plan["ran"], plan["runs"], plan["from"]) == (3, 0, 3, "2026-02-01T09:00:00Z")
 
 
+def test_a_day_without_a_midnight_begins_after_it(fastapi_crons: Cli, project: Path) -> None:
+    source = Path("main.py").read_text()
+    Path("main.py").write_text(source.replace("Europe/Berlin", "America/Santiago"))
+    plan = fastapi_crons("backfill", "send_reports", "2025-09-07", "2025-09-07T01:15", "--dry-run", "--json")
+    assert json_of(plan)["from"] == "2025-09-07T04:00:00Z"
+
+
 def test_a_span_that_is_too_long_is_refused(fastapi_crons: Cli, project: Path) -> None:
     message = refused(fastapi_crons("backfill", "send_reports", "2020-01-01", "2026-01-01"))
     assert "ticks, and 10000 is the most" in message

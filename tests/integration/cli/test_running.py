@@ -80,6 +80,12 @@ def test_run_job_asks_which_of_two_ticks_is_meant(fastapi_crons: Cli, project: P
     assert "the one before is 2026-03-01 02:00:00 CET, the next one is 2026-03-01 02:15:00 CET" in no_tick
 
 
+def test_why_asks_which_of_two_ticks_is_meant(fastapi_crons: Cli, project: Path) -> None:
+    twice = fastapi_crons("why", "send_reports", "2025-10-26 02:30")
+    assert twice.exit_code == 2
+    assert "2025-10-26T02:30:00+02:00 or 2025-10-26T02:30:00+01:00" in " ".join(twice.stderr.replace("│", " ").split())
+
+
 def test_run_job_that_takes_too_long(fastapi_crons: Cli, project: Path) -> None:
     result = fastapi_crons("run-job", "endless", "--timeout", "0.05")
     assert result.exit_code == 1

@@ -52,6 +52,20 @@ def _checked(fastapi_crons: Cli, app: str) -> tuple[int, list[str]]:
     return result.exit_code, result.stdout.splitlines()
 
 
+def test_check_does_not_doubt_schedules_that_no_clock_knows(fastapi_crons: Cli, project: Path) -> None:
+    app = """
+from fastapi import FastAPI
+from fastapi_crons import Crons
+from fastapi_crons.schedules import AtStart, Every
+crons = Crons(FastAPI())
+crons.cron(AtStart(), name="once")(print)
+crons.cron(Every(seconds=45, after="end"), name="often")(print)
+"""
+    code, lines = _checked(fastapi_crons, app)
+    assert code == 0
+    assert [line[:2] for line in lines if line[2:].startswith("job ")] == ["✓ ", "✓ "]
+
+
 def test_check_says_each_schedule_in_words(fastapi_crons: Cli, project: Path) -> None:
     lines = fastapi_crons("check").stdout.splitlines()
     assert any(

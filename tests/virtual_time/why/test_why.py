@@ -279,6 +279,20 @@ async def test_a_job_that_nobody_has_and_one_that_no_instance_has_registered(
         await why(crons, "00:02:00", "nobody")
 
 
+async def test_what_a_clock_with_fractions_has_recorded_is_told_on_the_clock_of_the_job() -> None:
+    clock = VirtualClock("2026-03-01T00:00:00.346410Z")
+    crons = Crons(config=CronConfig(state_backend="memory", lock_backend="local"), clock=clock)
+    crons.cron("* * * * *", name="job", timezone="Europe/Berlin")(nothing)
+    await crons.start()
+    await crons.pause("job", actor="ann", note="full")
+    await clock.advance(crons, minutes=2)
+    await crons.resume("job")
+    await clock.advance(crons, seconds=1)
+    fate = await why(crons, "00:01:00")
+    await crons.stop()
+    assert "the job was paused: by ann since 2026-03-01 01:00:00 CET: full." in fate.text
+
+
 async def test_ticks_beside_those_that_a_long_run_is_in_the_way_of(clock: VirtualClock, make_crons: MakeCrons) -> None:
     crons = make_crons()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -62,6 +62,30 @@ def test_a_run_that_was_cut_off_and_not_run_again() -> None:
     lease = Lease("job", run.id, TICK, "worker-1~x", 1, 1, TICK + 300, TICK - 600)
     known = KnownJob("job", "*/10 * * * *", "UTC", "app:job", True, TICK, TICK - 9_999.0, None, (lease,))
     assert "another instance may recover" in explain(_records(run, known=known)).text
+
+
+@pytest.mark.parametrize(
+    ("about", "why_not"),
+    [
+        ({"max_reruns": 0}, "CRON_RERUN_INTERRUPTED and CRON_MAX_RERUNS allow no reruns"),
+        ({"run": {"attempt": 2}}, "CRON_MAX_RERUNS allows 1 rerun"),
+        ({"since": TICK + 1.0}, "the job has another definition since 2026-03-01 01:00:01 UTC"),
+        ({"job": {"enabled": False}}, "the job is disabled in code"),
+        (
+            {"job": {"misfire_grace_time": 5}},
+            "that it was cut off was noticed 10 seconds after it was due, and its misfire_grace_time is 5 seconds",
+        ),
+        ({"pause": Pause(TICK + 5.0, "ann", "full")}, "the job is paused since 2026-03-01 01:00:05 UTC by ann: full"),
+        ({}, "when that was noticed, the job was paused, or was run or changed already, or was not there any more"),
+    ],
+)
+def test_why_a_run_that_was_cut_off_was_not_rerun(about: dict[str, Any], why_not: str) -> None:
+    run = _run("interrupted", error=_CUT_OFF, ended_ts=TICK + 10.0, **about.get("run", {}))
+    since, pause = about.get("since", TICK - 9_999.0), about.get("pause")
+    known = KnownJob("job", "*/10 * * * *", "UTC", "app:job", True, TICK, since, pause)
+    job = CronJob(print, "*/10 * * * *", "job", timezone="UTC", **about.get("job", {}))
+    records = replace(_records(run, known=known), job=job, max_reruns=about.get("max_reruns", 1))
+    assert f" It was not rerun: {why_not}." in explain(records).text
 
 
 def test_a_run_on_record_whose_instance_is_gone() -> None:

@@ -17,8 +17,7 @@ def tick_at(time: Time, zone: str, now: float) -> datetime:
     from zoneinfo import ZoneInfo
 
     given = time.wall(zone, now)
-    is_day = time.days_ago is not None and time.of_day is None
-    if given is None or is_day:
+    if given is None or time.is_day:
         return time.instant(zone, now)
     first, second = (given.replace(fold=fold, tzinfo=ZoneInfo(zone)) for fold in (0, 1))
     if first.utcoffset() == second.utcoffset():

@@ -29,6 +29,7 @@ _AGO = re.compile(r"(?:[0-9]{1,9}[smhdw])+")
 _PART = re.compile(r"([0-9]{1,9})([smhdw])")
 _FRACTION = re.compile(r"(?<=:[0-9]{2})[.,][0-9]+")
 _DAYS_AGO = {"today": 0, "yesterday": 1}
+_DAY = re.compile(r"[0-9]{4}-?[0-9]{2}-?[0-9]{2}")
 _OF_A_DAY = re.compile(r"(today|yesterday)(?:[ t]([0-9]{2}:[0-9]{2}(?::[0-9]{2})?))?")
 _EPOCH = datetime(1970, 1, 1)
 #: Outside of these years, instants can't be computed in all zones.
@@ -68,6 +69,11 @@ class Time:
         if moment.year not in _YEARS:
             raise typer.BadParameter(f"{text!r} can't be used; give a year from {_YEARS[0]} to {_YEARS[-1]}")
         return cls(text, moment=moment)
+
+    @property
+    def is_day(self) -> bool:
+        """Whether it is a day, without a time of it."""
+        return self.of_day is None if self.moment is None else _DAY.fullmatch(self.text.strip()) is not None
 
     def instant(self, zone: str, now: float) -> datetime:
         """The instant (aware), in whole seconds.

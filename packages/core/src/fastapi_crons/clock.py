@@ -25,7 +25,7 @@ UTC = timezone.utc
 _STEADY: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 #: An instant in the text of a record, as `iso_utc` writes it.
-_INSTANT = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
+_INSTANT = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?\+00:00")
 
 #: The task that the current one belongs to: a run's own, for all tasks that its function makes. Virtual time knows by it
 #: which work sleeps.

@@ -119,7 +119,7 @@ async def test_what_was_missed_and_what_is_overdue(crons: Crons, api: AsyncClien
     (record,), (waiting,) = page["missed"], page["unhandled"]
     assert (record["job_name"], record["count"], record["reason"]) == ("minutely", 6, "paused")
     assert (record["first"], record["last"]) == ("2026-03-01T00:01:00Z", "2026-03-01T00:06:00Z")
-    assert record["explanation"].startswith("the job was paused: ")
+    assert record["explanation"] == "the job was paused: since 2026-03-01 00:00:00 UTC: deploy"
     assert (record["instance_id"], page["next"], page["unhandled_jobs"]) == ("worker-001", None, 1)
     assert (waiting["job_name"], waiting["count"], waiting["fate"]) == ("bad", 3, "paused")
     assert waiting["explanation"].endswith(": no money; it was due during the pause, and is not run.")

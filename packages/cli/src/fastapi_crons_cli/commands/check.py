@@ -114,15 +114,16 @@ def _job_steps(crons: Crons) -> Iterator[Step]:
         except Exception as error:  # a foreign schedule
             yield Step(name, "failed", f"{rule}: its schedule failed with {one_line(error)}")
             continue
-        if tick is None:
-            yield Step(name, "warning", f"{rule} is never due again")
-        elif not job.enabled:
+        ours = job.schedule if isinstance(job.schedule, ZonedSchedule) else None
+        if not job.enabled:
             yield Step(name, "warning", f"{rule} is disabled in code")
+        elif tick is None and (ours is None or ours.is_clocked):
+            yield Step(name, "warning", f"{rule} is never due again")
         else:
             zone = job.schedule_zone or crons.config.timezone
-            ours = job.schedule if isinstance(job.schedule, ZonedSchedule) else None
+            when = "when that is, is not known from the clock" if tick is None else f"next at {clock_time(tick, zone)}"
             words = "" if ours is None else f": {ours.words}"
-            yield Step(name, "ok", f"{rule}, next at {clock_time(tick, zone)}{words}")
+            yield Step(name, "ok", f"{rule}, {when}{words}")
             for expression in () if ours is None else ours.expressions:
                 for doubt in hardly_meant(expression):
                     yield Step(name, "warning", doubt)

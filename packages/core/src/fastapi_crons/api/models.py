@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from fastapi_crons.api.endpoints.job_options import OptionsModel
-from fastapi_crons.clock import UTC, utc_datetime
+from fastapi_crons.clock import UTC, in_local_time, utc_datetime
 from fastapi_crons.locking.base import Pause
 from fastapi_crons.management.fates.explain import Fate, TickFate
 from fastapi_crons.management.views import JobStatus, JobView
@@ -305,14 +305,14 @@ class MissedModel(BaseModel):
     more: bool = Field(description="Whether counting stopped early")
     reason: MissedReason = Field(description="Why they were missed")
     explanation: str = Field(
-        description="The same in words; without what is not for clients that are not shown details",
+        description="The same in words, on the clock of the job; without what is not for clients that are not shown details",
         examples=["the job was still running"],
     )
     recorded: Instant = Field(description="When they were recorded")
     instance_id: str = Field(description="The instance that recorded them", examples=["worker-001"])
 
     @classmethod
-    def of(cls, ticks: MissedTicks, *, details: bool) -> MissedModel:
+    def of(cls, ticks: MissedTicks, zone: str, *, details: bool) -> MissedModel:
         return cls(
             id=ticks.id,
             job_name=ticks.job,
@@ -321,7 +321,7 @@ class MissedModel(BaseModel):
             count=ticks.count,
             more=ticks.more,
             reason=ticks.reason,
-            explanation=reason_in_words(ticks, details=details),
+            explanation=in_local_time(reason_in_words(ticks, details=details), zone),
             recorded=utc_datetime(ticks.recorded_ts),
             instance_id=ticks.instance,
         )
@@ -342,14 +342,14 @@ class TickModel(BaseModel):
     next: Instant | None = Field(description="The job's next tick after now")
 
     @classmethod
-    def of(cls, name: str, time: datetime, fate: TickFate, *, details: bool) -> TickModel:
+    def of(cls, name: str, zone: str, time: datetime, fate: TickFate, *, details: bool) -> TickModel:
         return cls(
             job_name=name,
             time=time.astimezone(UTC),
             fate=fate.fate,
             explanation=fate.text,
             runs=[RunModel.of(run, details=details) for run in fate.runs],
-            missed=None if fate.missed is None else MissedModel.of(fate.missed, details=details),
+            missed=None if fate.missed is None else MissedModel.of(fate.missed, zone, details=details),
             next=fate.next,
         )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
@@ -146,7 +147,7 @@ async def one_tick(asked: Asking, job_name: Name, time: Time) -> TickModel:
     """What happened to a job at an instant, and why: it ran, was skipped, paused, missed, not due, and so on."""
     time = _possible_tick(time)
     fate = await asked.management.explain_tick(job_name, time, details=asked.details)
-    return TickModel.of(job_name, time, fate, details=asked.details)
+    return TickModel.of(job_name, asked.management.zone_of(job_name), time, fate, details=asked.details)
 
 
 def _possible_tick(time: datetime) -> datetime:
@@ -197,11 +198,11 @@ async def _listening(
         yield records
 
 
-def _event(record: Record) -> ServerSentEvent:
+def _event(record: Record, zone_of: Callable[[str], str]) -> ServerSentEvent:
     """A record as an event; all clients get the same."""
     if isinstance(record, Run):
         return _event_of("run", record.id, RunModel.of(record, details=True))
-    return _event_of("missed", record.id, MissedModel.of(record, details=True))
+    return _event_of("missed", record.id, MissedModel.of(record, zone_of(record.job), details=True))
 
 
 def _event_of(kind: str, record_id: str, shown: BaseModel) -> ServerSentEvent:
@@ -215,6 +216,7 @@ def _event_of(kind: str, record_id: str, shown: BaseModel) -> ServerSentEvent:
     responses={200: {"description": "`run` with a run as it starts or ends, `missed` with missed ticks"}},
 )
 async def events(
+    asked: Asking,
     records: Annotated[AsyncIterator[Published], Depends(_listening)],
 ) -> AsyncGenerator[ServerSentEvent, None]:
     """Runs as they start and end, without logs, and missed ticks, of all instances that share the state store.
@@ -222,8 +224,9 @@ async def events(
     Only for clients that may see results.
     """
     yield ServerSentEvent(comment="listening")
+    show = partial(_event, zone_of=asked.management.zone_of)
     async for published in records:
-        yield published.shown_by(_event)
+        yield published.shown_by(show)
 
 
 def get_cron_router(

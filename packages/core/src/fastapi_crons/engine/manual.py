@@ -278,7 +278,7 @@ class Requests(Part):
         pause = resumed.pause
         by = f"by {pause.actor} since" if pause.actor else "since"
         note = f": {pause.note}" if pause.note else ""
-        detail = f"{by} {iso_utc(pause.since)}{note}" if pause.since else None
+        detail = f"{by} {iso_utc(int(pause.since))}{note}" if pause.since else None
         # Ticks that were already late when the pause began get a record of their own.
         # Those that are counted from the end of a run are one tick, however long ago that was.
         since = resumed.after

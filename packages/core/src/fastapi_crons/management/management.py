@@ -58,6 +58,11 @@ class Management:
         """The job of this name, as it is defined in this process."""
         return self.crons.jobs.named(name)
 
+    def zone_of(self, name: str) -> str:
+        """The zone whose clock a job's ticks are on; UTC for one without, and for one that is not defined in this process."""
+        job = self.crons.get_job(name)
+        return (job.schedule_zone if job is not None else "") or "UTC"
+
     async def jobs(self, *, tags: Collection[str] = (), statuses: Collection[JobFilter] = ()) -> list[JobView]:
         """All jobs, or those that have all of these tags and any of these statuses.
 
@@ -270,7 +275,7 @@ class Management:
 
     def _fates(self, action: str) -> Fates:
         engine = self._engine(action)
-        return Fates(engine, self._history(), self.crons.clock.now(), self.crons.config.store_timeout)
+        return Fates(engine, self._history(), self.crons.clock.now(), self.crons.config)
 
     async def plan(
         self,

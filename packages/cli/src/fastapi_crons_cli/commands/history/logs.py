@@ -21,6 +21,7 @@ from fastapi_crons_cli.options import (
     Verbose,
 )
 from fastapi_crons_cli.output import clock_time, json_only, print_json, say, shown, shown_lines, warn
+from fastapi_crons_cli.ticks import tick_at
 
 if TYPE_CHECKING:
     from fastapi_crons.management.fates.explain import TickFate
@@ -174,7 +175,8 @@ class RunPrinter:
         if self._json_out is not None:
             from fastapi_crons.api.models import MissedModel
 
-            self._print_json(MissedModel.of(missed, details=True).model_dump(mode="json"))
+            own_zone = self._session.management.zone_of(missed.job)
+            self._print_json(MissedModel.of(missed, own_zone, details=True).model_dump(mode="json"))
             return
         when, zone = missed.last, self._session.zone
         number = f"{'at least ' if missed.more else ''}{missed.count} {'tick' if missed.count == 1 else 'ticks'}"
@@ -233,18 +235,19 @@ def why(
     """Explain what happened to a job at an instant: it ran, was skipped, paused, missed, or was not due."""
     from fastapi_crons_cli.session import with_stores
 
-    async def ask(session: Session) -> tuple[datetime, str, TickFate]:
+    async def ask(session: Session) -> tuple[datetime, str, str, TickFate]:
         job = session.crons.get_job(name)
         assert job is not None
-        instant = time.instant(job.schedule_zone or session.zone, session.crons.clock.now())
-        return instant, session.zone, await session.management.explain_tick(name, instant)
+        instant = tick_at(time, job.schedule_zone or session.zone, session.crons.clock.now())
+        fate = await session.management.explain_tick(name, instant)
+        return instant, session.zone, session.management.zone_of(name), fate
 
     with json_only(as_json):
-        instant, zone, fate = with_stores(ask, app=app, job=name)
+        instant, zone, own_zone, fate = with_stores(ask, app=app, job=name)
     if as_json:
         from fastapi_crons.api.models import TickModel
 
-        print_json(TickModel.of(name, instant, fate, details=True).model_dump(mode="json"))
+        print_json(TickModel.of(name, own_zone, instant, fate, details=True).model_dump(mode="json"))
         return
     say(shown(fate.text))
     if verbose:

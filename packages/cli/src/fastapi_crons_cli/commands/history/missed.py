@@ -11,7 +11,7 @@ from fastapi_crons_cli.output import clock_time, json_only, print_json, say, sho
 from fastapi_crons_cli.times import seconds_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from fastapi_crons.management.history import MissedRecord
     from fastapi_crons.management.unhandled import UnhandledTicks
@@ -53,22 +53,26 @@ def missed(
     from fastapi_crons.state.base import MissedQuery
     from fastapi_crons_cli.session import check_names, with_stores
 
-    async def ask(session: Session) -> tuple[str, list[MissedRecord], tuple[list[UnhandledTicks], int]]:
+    async def ask(
+        session: Session,
+    ) -> tuple[str, Callable[[str], str], list[MissedRecord], tuple[list[UnhandledTicks], int]]:
         jobs = check_names(session, job, tag)
         shown_in, now = zone or session.zone, session.crons.clock.now()
         span = seconds_of(since, shown_in, now), seconds_of(until, shown_in, now)
         query = MissedQuery(jobs, *span, before, limit + 1)
-        records = await session.management.find_missed(query, only_open=only_open)
-        if before is not None:
-            return shown_in, records, ([], 0)
-        return shown_in, records, await session.management.unhandled(query._replace(limit=limit), only_open=only_open)
+        management = session.management
+        unhandled: tuple[list[UnhandledTicks], int] = ([], 0)
+        records = await management.find_missed(query, only_open=only_open)
+        if before is None:
+            unhandled = await management.unhandled(query._replace(limit=limit), only_open=only_open)
+        return shown_in, management.zone_of, records, unhandled
 
     with json_only(as_json):
-        shown_in, records, unhandled = with_stores(ask, app=app)
+        shown_in, zone_of, records, unhandled = with_stores(ask, app=app)
     if as_json:
         from fastapi_crons.api.endpoints.missed_models import MissedPage
 
-        print_json(MissedPage.of(records, unhandled, limit, details=True).model_dump(mode="json"))
+        print_json(MissedPage.of(records, unhandled, limit, zone_of, details=True).model_dump(mode="json"))
     else:
         _print(records[:limit], *unhandled, shown_in, more=len(records) > limit, only_open=only_open)
     if exit_code and (records or unhandled[1]):

@@ -126,7 +126,7 @@ def show_run(run: RunId, app: App = None, zone: Zone = None, as_json: AsJson = F
 def _facts(run: Run, zone: str) -> Iterator[tuple[str, str]]:
     """What is on record of a run, each with its name."""
     from fastapi_crons.clock import in_local_time, utc_datetime
-    from fastapi_crons.run import SHORTEST_WAIT
+    from fastapi_crons.run import INTERRUPTED, SHORTEST_WAIT
 
     yield "Status", shown(run.status.replace("_", " "))
     yield "Tick", clock_time(run.tick, zone)
@@ -154,4 +154,6 @@ def _facts(run: Run, zone: str) -> Iterator[tuple[str, str]]:
     if run.result_json is not None:
         yield "Result", shown(run.result_json)
     if run.error is not None:
-        yield "Error", f"{shown(run.error.type)}: {shown(run.error.message)}"
+        of_ours = run.error.type == INTERRUPTED
+        message = in_local_time(run.error.message, zone) if of_ours else run.error.message
+        yield "Error", f"{shown(run.error.type)}: {shown(message)}"

@@ -80,7 +80,7 @@ async def missed(
     if before is None:
         limited = query._replace(limit=limit)
         unhandled = await asked.management.unhandled(limited, details=asked.details, only_open=only_open)
-    return MissedPage.of(records, unhandled, limit, details=asked.details)
+    return MissedPage.of(records, unhandled, limit, asked.management.zone_of, details=asked.details)
 
 
 def _seconds(time: datetime | None) -> float | None:

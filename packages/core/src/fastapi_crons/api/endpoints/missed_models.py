@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pydantic import BaseModel, Field
 
@@ -19,8 +19,8 @@ class MissedRecordModel(MissedModel):
     made_up: int = Field(description="How many were made up for: run again, to completion, by a run that is on record")
 
     @classmethod
-    def of_record(cls, record: MissedRecord, *, details: bool) -> MissedRecordModel:
-        return cls(**MissedModel.of(record.ticks, details=details).model_dump(), made_up=record.made_up)
+    def of_record(cls, record: MissedRecord, zone: str, *, details: bool) -> MissedRecordModel:
+        return cls(**MissedModel.of(record.ticks, zone, details=details).model_dump(), made_up=record.made_up)
 
 
 class UnhandledModel(BaseModel):
@@ -70,13 +70,20 @@ class MissedPage(BaseModel):
         missed: Sequence[MissedRecord],
         unhandled: tuple[Sequence[UnhandledTicks], int],
         limit: int,
+        zone_of: Callable[[str], str],
         *,
         details: bool,
     ) -> MissedPage:
-        """A page of at most so many records; that there are more shows that there is a next page."""
+        """A page of at most so many records; that there are more shows that there is a next page.
+
+        `zone_of` says on which clock the sentences about a job are.
+        """
         found, jobs = unhandled
         return cls(
-            missed=[MissedRecordModel.of_record(record, details=details) for record in missed[:limit]],
+            missed=[
+                MissedRecordModel.of_record(record, zone_of(record.ticks.job), details=details)
+                for record in missed[:limit]
+            ],
             next=missed[limit - 1].ticks.id if len(missed) > limit else None,
             unhandled=[UnhandledModel.of(ticks) for ticks in found],
             unhandled_jobs=jobs,

@@ -100,7 +100,7 @@ def ref_of(lease: Lease) -> LeaseRef:
 
 def interrupted(known: Run | None, lease: Lease, covered: TickRange | None, now: float, why: str) -> Run:
     """The closing record of an interrupted run, and why; `known` is its record in the state store, if it has one."""
-    error = RunError(INTERRUPTED, f"{why}, before {iso_utc(now)}")
+    error = RunError(INTERRUPTED, f"{why}, before {iso_utc(int(now))}")
     status: RunStatus = "cancelled" if lease.cancelled else "interrupted"
     if known is not None:
         return replace(known, status=status, ended_ts=now, error=error)

@@ -84,10 +84,28 @@ class Words:
             return "Its lease is still on record, so another instance may recover and rerun it."
         if run.error is not None and run.error.type != INTERRUPTED:
             return "It was not rerun: its scheduler was stopped, and did not crash."
-        return (
-            "It was not rerun: the job does not rerun interrupted runs, or has done so as often as it may, or was paused, "
-            "disabled or changed since, or it was too late for that."
-        )
+        return f"It was not rerun: {self._why_not_rerun(run)}."
+
+    def _why_not_rerun(self, run: Run) -> str:
+        job, known, most = self._records.job, self._records.known, self._records.max_reruns
+        noticed = self._records.now if run.ended_ts is None else run.ended_ts
+        grace = None if job.misfire_grace_time is None else job.misfire_grace_time + job.jitter
+        if most == 0:
+            return "CRON_RERUN_INTERRUPTED and CRON_MAX_RERUNS allow no reruns"
+        if run.attempt > most:
+            return f"CRON_MAX_RERUNS allows {counted(most, 'rerun')}"
+        if known is not None and self._tick < known.since:
+            return f"the job has another definition since {self.at(known.since)}"
+        if not job.enabled or (known is not None and not known.enabled):
+            return "the job is disabled in code"
+        if grace is not None and noticed - self._tick > grace:
+            late = span(noticed - self._tick)
+            return (
+                f"that it was cut off was noticed {late} after it was due, and its misfire_grace_time is {span(grace)}"
+            )
+        if known is not None and known.pause is not None and known.pause.since <= noticed:
+            return f"the job is paused {self.paused(known)}"
+        return "when that was noticed, the job was paused, or was run or changed already, or was not there any more"
 
     def leases(self) -> tuple[Lease, ...]:
         return self._records.known.leases if self._records.known is not None else ()

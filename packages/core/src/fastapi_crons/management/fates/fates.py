@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from fastapi_crons.clock import utc_datetime
+from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import InvalidArgumentError
 from fastapi_crons.job import CronJob
 from fastapi_crons.locking.base import KnownJob
@@ -61,11 +62,11 @@ class JobRecords:
 class Fates:
     """Answers from the stores of a started scheduler."""
 
-    def __init__(self, engine: Engine, history: History, now: float, timeout: float) -> None:
+    def __init__(self, engine: Engine, history: History, now: float, config: CronConfig) -> None:
         self._engine = engine
         self._history = history
         self._now = now
-        self._timeout = timeout
+        self._config = config
 
     async def explained(self, job: CronJob, tick: int, *, details: bool) -> TickFate:
         """What happened to a job at an instant (Unix seconds), and why."""
@@ -85,6 +86,7 @@ class Fates:
             missed=tuple(missed),
             living=frozenset(found.instance.owner for found in instances),
             instances=len(engine.owners_running(instances)),
+            max_reruns=self._config.max_reruns if self._config.rerun_interrupted else 0,
         )
         return explain(records, details=details)
 
@@ -110,7 +112,7 @@ class Fates:
         return found
 
     async def _answer(self, question: Awaitable[T]) -> T:
-        return await answer_of(question, self._timeout)
+        return await answer_of(question, self._config.store_timeout)
 
 
 def latest_fates(records: JobRecords, now: float, last: int) -> list[TickMark]:

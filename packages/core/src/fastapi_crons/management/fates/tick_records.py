@@ -27,3 +27,5 @@ class TickRecords:
     """The owners of leases whose instances are running."""
     instances: int = 0
     """How many running instances run jobs."""
+    max_reruns: int = 1
+    """How often an interrupted tick is rerun, by the settings of this process."""
