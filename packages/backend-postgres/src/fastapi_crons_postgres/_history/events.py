@@ -46,6 +46,11 @@ class Events:
         self._schema = connection.schema
 
     @property
+    def _newest(self) -> str:
+        """The newest number of the namespace (SQL, in which `$1` is it): others' are in no order with ours."""
+        return f"(SELECT coalesce(max(seq), 0) FROM {self._schema}.crons_event WHERE namespace = $1)"
+
+    @property
     def are_wanted(self) -> str:
         """The question (SQL, in which `$1` is the namespace) whether somebody subscribes to records."""
         return (
@@ -121,7 +126,7 @@ class Events:
                 )
             # What is being committed at this moment has begun before.
             await driver.execute(f"SELECT pg_advisory_xact_lock({self._order})")
-            newest: int = await driver.fetchval(f"SELECT coalesce(max(seq), 0) FROM {self._schema}.crons_event")
+            newest: int = await driver.fetchval(f"SELECT {self._newest}", fit(self._namespace))
             return newest
 
         return await self._connection.write(work), time() + _VALID
@@ -158,16 +163,17 @@ class Events:
 
         async def work(driver: Driver) -> tuple[int, list[Event], bool]:
             # A failover may have lost the newest numbers, which are then given out again.
-            latest, *rows = await driver.fetch(
-                f"SELECT coalesce(max(seq), 0) AS seq, NULL AS record_id, NULL AS signal FROM {self._schema}.crons_event "
-                f"UNION ALL (SELECT seq, record_id, signal FROM {self._schema}.crons_event WHERE namespace = $1 AND seq > $2 "
-                f"{'' if records else 'AND signal IS NOT NULL'} ORDER BY seq LIMIT {_AT_A_TIME})",
+            latest, *others = await driver.fetch(
+                f"SELECT {self._newest} AS latest, told.* FROM (VALUES (1)) AS one LEFT JOIN ("
+                f"SELECT seq, record_id, signal FROM {self._schema}.crons_event WHERE namespace = $1 AND seq > $2 "
+                f"{'' if records else 'AND signal IS NOT NULL'} ORDER BY seq LIMIT {_AT_A_TIME}) AS told ON true ORDER BY seq",
                 fit(self._namespace),
                 newest,
             )
+            rows = [] if latest["seq"] is None else [latest, *others]
             events = await self._events(driver, rows)
             is_all = len(rows) < _AT_A_TIME
-            return latest["seq"] if is_all else rows[-1]["seq"], events, is_all
+            return latest["latest"] if is_all else rows[-1]["seq"], events, is_all
 
         return await self._connection.read(work)
 
