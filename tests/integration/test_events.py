@@ -18,6 +18,7 @@ from fastapi_crons.run import RunIds
 from fastapi_crons.state import HistoryLimits, MemoryStateBackend, SQLiteStateBackend, StateBackend
 from fastapi_crons.state.base import Event
 from tests import seam
+from tests.support import until_async
 
 new_id = RunIds()
 
@@ -54,8 +55,12 @@ async def first(state: StateBackend) -> tuple[AsyncGenerator[Event, None], Event
     """A listener that has heard its first event."""
     events = state.events()
     assert events is not None
+    in_file = isinstance(state, SQLiteStateBackend)
+    before = left_in_file()[0] if in_file else 0
     listening = asyncio.ensure_future(anext(events))
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0)
+    if in_file:
+        await until_async(lambda: left_in_file()[0] > before)
     await state.write([a_run()])
     return events, await listening
 

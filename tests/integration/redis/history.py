@@ -9,7 +9,7 @@ from typing import Any
 from fastapi_crons import MissedTicks, Run
 from fastapi_crons.clock import SystemClock
 from fastapi_crons.run import RunIds, RunStatus
-from fastapi_crons.state import Event
+from fastapi_crons.state import Event, Signal
 from fastapi_crons_redis import RedisStateBackend
 from tests.faults.redis_server import connection_to
 
@@ -31,9 +31,15 @@ def on(url: str) -> RedisStateBackend:
     return RedisStateBackend.on(connection_to(url))
 
 
-async def first(events: AsyncIterator[Event], act: Coroutine[Any, Any, object]) -> Event:
-    """The first event of an act that waits until somebody listens."""
-    listening = asyncio.ensure_future(anext(events))
-    await asyncio.sleep(0.3)
+async def first(events: AsyncIterator[Event], told_by: RedisStateBackend, act: Coroutine[Any, Any, object]) -> Event:
+    """The first event of an act that waits until the stream brings what is told."""
+    listening, last = asyncio.ensure_future(anext(events)), Signal("join", "last")
+    while not listening.done():
+        await told_by.publish(Signal("join"))
+        await asyncio.wait({listening}, timeout=0.1)
+    assert await listening == Signal("join")
+    await told_by.publish(last)
+    while await anext(events) != last:
+        pass
     await act
-    return await asyncio.wait_for(listening, 5)
+    return await anext(events)

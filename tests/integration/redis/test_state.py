@@ -53,7 +53,7 @@ async def test_a_client_of_the_user_is_used_as_it_is_and_left_open(
     await backend.open(namespace, HistoryLimits(5, 30))
     run = replace(a_run("jöb"), log=(LogLine(NOW, "INFO", "app", "line ü"),), token=2**53 - 1, started_ts=NOW / 3)
     async with aclosing(backend.events()) as events:
-        assert await first(events, backend.write([run])) == replace(run, log=())
+        assert await first(events, backend, backend.write([run])) == replace(run, log=())
     assert await backend.run(run.id) == run
     assert (await backend.states())["jöb"].last_run_ts == NOW / 3
     await backend.close()
@@ -196,7 +196,7 @@ async def test_a_closed_record_takes_no_part_in_a_later_batch(state: RedisStateB
     await state.write([closed])
     late, other = a_run(status="running", run_id=closed.id), a_run("other", "running")
     async with aclosing(state.events()) as events:
-        heard = await first(events, state.write([late, other]))
+        heard = await first(events, state, state.write([late, other]))
     assert heard == other
     assert await state.run(closed.id) == closed
     assert [run.id for run in await state.unfinished()] == [other.id]
@@ -216,8 +216,8 @@ async def test_text_that_is_no_unicode_is_refused_as_such_and_nothing_is_kept(st
 async def test_large_results_come_back_and_are_told(redis_server: RedisServer, state: RedisStateBackend) -> None:
     runs = [replace(a_run(f"job {number}"), result_json='"' + "ü\\n" * 16_000 + '"') for number in range(100)]
     async with aclosing(state.events()) as events:
-        heard = [await first(events, state.write(runs))]
-        heard += [await asyncio.wait_for(anext(events), 5) for _ in runs[1:]]
+        heard = [await first(events, state, state.write(runs))]
+        heard += [await anext(events) for _ in runs[1:]]
     assert heard == runs
     assert await state.run(runs[7].id) == runs[7]
 
