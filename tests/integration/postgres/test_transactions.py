@@ -49,6 +49,28 @@ async def test_one_that_always_loses_is_given_up(postgres: PostgresServer, datab
         await state.close()
 
 
+async def test_a_database_that_takes_writes_again_is_written_to_at_once(
+    postgres: PostgresServer, database: str
+) -> None:
+    """Sessions keep what they began with."""
+    read_only = f"ALTER DATABASE {database} SET default_transaction_read_only = on"
+    state = PostgresStateBackend(postgres.url_of(database))
+    await state.open("default", HistoryLimits(100, 30))
+    try:
+        postgres.psql(read_only)
+        postgres.terminate(f"datname = '{database}'")
+        with pytest.raises(StoreUnavailableError, match="it takes no writes"):
+            await state.write([A_RUN])
+        assert await state.runs("job") == []
+        postgres.terminate(f"datname = '{database}'")
+        await state.forget([])  # a connection that is made while the database is read only
+        postgres.psql(f"ALTER DATABASE {database} RESET default_transaction_read_only")
+        await state.write([A_RUN])
+        assert [each.id for each in await state.runs("job")] == [A_RUN.id]
+    finally:
+        await state.close()
+
+
 def refuse(server: PostgresServer, database: str, code: str, times: int) -> None:
     """Have the server end the next transactions that write runs."""
     server.psql(

@@ -210,11 +210,18 @@ class Connection:
 
     async def _in_turn(self, begin: str, work: Callable[[Driver], Awaitable[T]]) -> T:
         async with self._turn:
+            was_open = self._connection is not None
             for _ in range(_AGAIN):
                 try:
                     return await self._once(begin, work)
                 except PASSING as error:
                     logger.debug("a transaction in %s is begun again: %s", self.place, reason_of(error))
+                except asyncpg.ReadOnlySQLTransactionError as error:
+                    # The connection keeps what it began with, and one of several hosts may take writes by now.
+                    if not was_open:
+                        raise
+                    was_open = False
+                    logger.debug("a new connection to %s is made: %s", self.place, reason_of(error))
             return await self._once(begin, work)
 
     async def _once(self, begin: str, work: Callable[[Driver], Awaitable[T]]) -> T:

@@ -51,6 +51,8 @@ _CLOSED = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    # Whether it takes writes is decided when it is made, by the server's settings and by the choice among hosts.
+    asyncpg.ReadOnlySQLTransactionError,
     OSError,
     EOFError,
     asyncio.TimeoutError,
@@ -58,7 +60,7 @@ _CLOSED = (
 
 
 def is_broken(error: BaseException) -> bool:
-    """Whether the connection on which it was raised is lost."""
+    """Whether the connection on which it was raised is lost, or of no more use."""
     return isinstance(error, _CLOSED) and not (isinstance(error, asyncpg.QueryCanceledError) or is_about_data(error))
 
 
