@@ -62,6 +62,7 @@ def test_pages(site: Site, open_page: Open, condition: str) -> None:
         faults += faults_of(shown, page, condition)
         if condition == "viewer":
             assert shown.page.locator("main form[method=post]").count() == 0, page
+            assert "You may only look: only people on call may change jobs." in shown.page.inner_text("main"), page
     assert faults == []
 
 

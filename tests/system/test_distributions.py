@@ -110,6 +110,12 @@ def test_no_file_is_in_two_wheels(wheels: Path) -> None:
         assert (folders == {"dist-info"}) is (wheel.partition("-")[0] in WITHOUT_CODE)
 
 
+def test_the_dashboard_comes_with_the_list_of_the_files_of_others(wheels: Path) -> None:
+    (wheel,) = wheels.glob("fastapi_crons_dashboard-*.whl")
+    licences = {Path(name).name for name in ZipFile(wheel).namelist() if "/licenses/" in name}
+    assert licences == {"LICENSE", "htmx.txt", "pico.txt", "vendored.json"}
+
+
 def test_installing_sqlite_makes_it_the_default(with_everything: Path, tmp_path: Path) -> None:
     done = run(with_everything, "-c", _USE_CORE)
     assert done.stdout.split() == ["SQLiteStateBackend", "SQLiteLockBackend"]

@@ -53,9 +53,10 @@ async def test_a_run_is_started_with_its_note_and_shown(crons: Crons, pages: Das
     assert (run.note, run.trigger, run.status) == ("after the repair", "api", "running")
     assert f"Run {run.id[-8:]} running" in page.text
     refused = Page(await pages.post(path(ODD, "run"), form="1"), 409)
-    assert f"is already running (run {run.id}); the box “Force” on its page runs it anyway." in refused.text
+    assert f"is already running (run {run.id}); the box “Force” below runs it anyway." in refused.text
     assert run.id in (await pages.get(refused.link("The run that is in the way"))).text
     without_form = Page(await pages.post(path(ODD, "run")), 409)
+    assert "the box “Force” on its page runs it anyway." in without_form.text
     assert without_form.link("The run that is in the way") == refused.link("The run that is in the way")
     forced = await pages.send(path(ODD, "run"), force="1")
     assert "Forced beside" in forced.text
@@ -95,9 +96,45 @@ async def test_a_tick_that_failed_is_run_again(crons: Crons, pages: Dashboard, c
     await clock.advance(crons, seconds=1)
     again = (await runs_of(crons, "job"))[-1]
     assert (again.tick, again.trigger, again.status) == (failed.tick, "again", "completed")
-    refused = await pages.post(path("job", "run"), tick=tick)
-    assert refused.status_code == 409
+    refused = Page(await pages.post(path("job", "run"), tick=tick, note="once more"), 409)
+    assert "the tick of 2026-03-01 01:00:00 UTC of job 'job' ran already" in refused.text
+    assert "the box “Force” below runs it again" in refused.text
+    kept = {field["name"]: field.get("value") for field in refused.all("input") if "name" in field}
+    assert kept == {"tick": tick, "note": "once more", "force": "1"}
     assert "Runs of this tick" in (await pages.get(path("job", "runs", again.id))).text
+    # That is also asked for on the page of its run that failed.
+    for run in (failed, again):
+        page = await pages.get(path("job", "runs", run.id))
+        assert "Force: run it although it ran already" in page.text
+        assert "required" in next(page.all("input", name="force"))
+
+
+async def test_a_tick_is_not_run_again_while_the_job_runs_and_what_was_typed_stays(
+    crons: Crons, pages: Dashboard, clock: VirtualClock
+) -> None:
+    ends, fails = asyncio.Event(), [True, False]
+
+    @crons.cron("0 * * * *", name="job")
+    async def job() -> None:
+        if fails.pop(0):
+            raise ValueError("not yet")
+        await ends.wait()
+
+    await crons.start()
+    await clock.advance(crons, minutes=61)
+    (failed,) = await runs_of(crons, "job")
+    page = await pages.get(path("job", "runs", failed.id))
+    (tick,) = [field["value"] for field in page.all("input", name="tick")]
+    # It did not run to its end: there is nothing to insist on.
+    assert "Force" not in page.text
+    running = await pages.send(path("job", "run"))
+    refused = Page(await pages.post(path("job", "run"), tick=tick, note="now it works"), 409)
+    assert "ask again when it has ended" in refused.text
+    assert "Force" not in refused.text
+    assert refused.link("The run that is in the way") in running.href("/runs/")
+    assert [field["value"] for field in refused.all("input", name="note")] == ["now it works"]
+    assert [field["value"] for field in refused.all("input", name="tick")] == [tick]
+    ends.set()
 
 
 async def test_many_jobs_are_paused_and_resumed_at_once(crons: Crons, pages: Dashboard) -> None:

@@ -98,6 +98,64 @@ async def test_a_tick_is_run_again_with_a_note(crons: Crons, pages: Dashboard, c
     assert list(told.all("input", name="tick")) == []
 
 
+async def test_a_tick_of_a_pause_is_run_by_force_where_it_is_asked_for(
+    crons: Crons, pages: Dashboard, clock: VirtualClock
+) -> None:
+    crons.cron("0 * * * *", name="job")(nothing)
+    await crons.start()
+    await crons.pause("job")
+    await clock.advance(crons, hours=1, minutes=5)
+    page = await pages.get("/jobs/job/why")
+    assert "Force: run it although the job is paused" in page.text
+    (box,) = page.all("input", name="force")
+    assert "required" in box
+    (form,) = page.all("form", method="post")
+    (tick,) = page.all("input", name="tick")
+    # As by a page that is older than the pause.
+    refused = Page(await pages.post(str(form["action"]), tick=tick["value"], note="the data is there"), 409)
+    assert "the job is paused; resume it first" in refused.text
+    assert "the box “Force” below runs it now all the same" in refused.text
+    (again,) = refused.all("form", method="post")
+    fields = {str(field["name"]): field["value"] for field in refused.all("input") if "name" in field}
+    assert fields == {"tick": tick["value"], "note": "the data is there", "force": "1"}
+    run = await pages.send(str(again["action"]), **fields)
+    await clock.advance(crons, seconds=1)
+    assert "Tick 2026-03-01 01:00:00 UTC" in run.text
+    assert "completed" in (await pages.get("/jobs/job/why?at=2026-03-01T01:00Z")).text
+    # A tick that is on record as paused takes no force.
+    await clock.advance(crons, hours=1)
+    await crons.resume("job")
+    await clock.advance(crons, seconds=5)
+    assert "Force" not in (await pages.get("/jobs/job/why?at=2026-03-01T02:00Z")).text
+
+
+async def test_a_tick_of_which_nothing_is_known_is_run_by_force(
+    crons: Crons, pages: Dashboard, clock: VirtualClock
+) -> None:
+    crons.cron("0 * * * *", name="job", enabled=False)(nothing)
+    await crons.start()
+    await clock.advance(crons, hours=1)
+    page = await pages.get("/jobs/job/why")
+    assert "Force: run it although nothing on record says that it did not run" in page.text
+    assert "required" in next(page.all("input", name="force"))
+
+
+async def test_the_run_that_was_in_the_way_is_linked(crons: Crons, pages: Dashboard, clock: VirtualClock) -> None:
+    @crons.cron("*/10 * * * *", name=ODD)
+    async def slow() -> None:
+        await clock.sleep(15 * 60)
+
+    await crons.start()
+    await clock.advance(crons, minutes=26)
+    (run, *_) = await runs_of(crons, ODD)
+    page = await pages.get(f"/jobs/{quote(ODD, safe='')}/why?at=2026-03-01T00:20:00Z")
+    named = [href for href, words in page.links if words == run.id[-8:]]
+    assert named == [f"/api/dashboard/jobs/{quote(ODD, safe='')}/runs/{run.id}"] * 2
+    assert f"Because the job was still running: run {run.id[-8:]} held the job" in page.text
+    for other in ("/runs", f"/jobs/{quote(ODD, safe='')}"):
+        assert named[0] in [href for href, words in (await pages.get(other)).links if words == run.id[-8:]]
+
+
 async def test_a_run_that_failed_is_shown_as_such_and_its_error_only_to_those_who_may_see_it(
     crons: Crons, dashboard: AsyncClient, clock: VirtualClock
 ) -> None:
@@ -115,6 +173,7 @@ async def test_a_run_that_failed_is_shown_as_such_and_its_error_only_to_those_wh
     stranger = await why(dashboard, "job", headers=STRANGER)
     assert "secret" not in stranger.text
     assert "which you are not shown" in stranger.text
+    assert "You may only look: without CRON_API_TOKEN" in stranger.text
     assert list(stranger.all("input", name="tick")) == []
 
 

@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.datastructures import ImmutableMultiDict
 
 from fastapi_crons.api import form, local_path
+from fastapi_crons.clock import utc_datetime
 from fastapi_crons.errors import CronsError, InvalidArgumentError
 from fastapi_crons.job import CronJob, ManualRun
 from fastapi_crons_dashboard.serving.page import (
@@ -23,7 +24,8 @@ from fastapi_crons_dashboard.serving.page import (
 )
 from fastapi_crons_dashboard.words import said
 from fastapi_crons_dashboard.words.arguments import arguments_of, given_arguments
-from fastapi_crons_dashboard.words.refusals import on_a_page
+from fastapi_crons_dashboard.words.refusals import on_a_page, takes_force
+from fastapi_crons_dashboard.words.times import zone
 
 if TYPE_CHECKING:
     from fastapi_crons_dashboard.serving.page import Pages
@@ -41,13 +43,13 @@ _OF_MANY = {"run": ("ran-many", "run"), "pause": ("paused-many", "paused"), "res
 def add_actions(pages: Pages) -> None:
     @pages.post("/jobs/{job_name}/run", "run-job")
     async def run_job(shown: Showing, job_name: str, fields: Fields) -> Response:
-        job = shown.management.definition(job_name)
+        job, tick = shown.management.definition(job_name), _tick(fields)
         try:
             run = await _run(shown, job, fields)
         except CronsError as error:
-            if "form" not in fields:
+            if "form" not in fields and tick is None:
                 raise
-            return _form_again(shown, job, fields, error)
+            return _form_again(shown, job, tick, fields, error)
         run_page = shown.links.to("run", job_name=job_name, run_id=run)
         return _answer(fields.get("back"), run_page, "started")
 
@@ -75,25 +77,27 @@ def add_actions(pages: Pages) -> None:
         return _answer(fields.get("back"), shown.links.to("overview"), code, number)
 
 
-def _form_again(shown: Shown, job: CronJob, fields: ImmutableMultiDict[str, str], error: CronsError) -> HTMLResponse:
-    """The form of a job's page with what was typed into it, and why it is refused."""
+def _form_again(
+    shown: Shown, job: CronJob, tick: int | None, fields: ImmutableMultiDict[str, str], error: CronsError
+) -> HTMLResponse:
+    """The form that runs a job, or a tick of it, with what was typed into it, and why it is refused."""
     return shown.page(
         "parts/run_refused.html",
         status_of(error, shown.request),
         live=None,
         job=job,
+        tick=None if tick is None else utc_datetime(tick),
+        zone=zone(job.schedule_zone),
+        takes_force=takes_force(str(error)),
         arguments=arguments_of(job),
         typed=fields,
-        refused=words_of(error),
+        refused=words_of(error, "below"),
         other_run=run_in_the_way(error, shown.request),
     )
 
 
 async def _run(shown: Shown, job: CronJob, fields: ImmutableMultiDict[str, str]) -> str:
     """Start a run as a form says, and return its id."""
-    tick = fields.get("tick")
-    if tick and not (tick.isascii() and tick.isdecimal() and len(tick) < 12):
-        raise InvalidArgumentError(f"tick can't be {tick[:50]!r}; give Unix seconds")
     wanted = ManualRun(
         job,
         force="force" in fields,
@@ -102,7 +106,7 @@ async def _run(shown: Shown, job: CronJob, fields: ImmutableMultiDict[str, str])
         note=_note(fields),
         trigger="api",
         kwargs=given_arguments(job, fields),
-        tick=int(tick) if tick else None,
+        tick=_tick(fields),
         texts=True,
     )
     return (await shown.management.run_job(wanted, wait=False)).id
@@ -134,6 +138,13 @@ async def _to_many(shown: Shown, fields: ImmutableMultiDict[str, str]) -> tuple[
             tuple(refused),
         )
     return code, len(names)
+
+
+def _tick(fields: ImmutableMultiDict[str, str]) -> int | None:
+    tick = fields.get("tick")
+    if tick and not (tick.isascii() and tick.isdecimal() and len(tick) < 12):
+        raise InvalidArgumentError(f"tick can't be {tick[:50]!r}; give Unix seconds")
+    return int(tick) if tick else None
 
 
 def _note(fields: ImmutableMultiDict[str, str]) -> str | None:

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from fastapi_crons.api import Asked, asked
 from fastapi_crons.errors import UnknownRunError
 from fastapi_crons.management import LogEvent, Logged, Lost, Management
-from fastapi_crons.run import FAILED, LogLine, Run, made_at
+from fastapi_crons.run import LogLine, Run, made_at
 from fastapi_crons.state import RunQuery
 from fastapi_crons_dashboard.serving.page import Pages, Showing, Shown
 from fastapi_crons_dashboard.serving.rendering import render
@@ -58,6 +58,8 @@ def add_to(pages: Pages) -> None:
         found = await _found(shown, job_name, run_id)
         job, details = shown.management.definition(job_name), shown.asked.details
         lines = [line for line in found.log if details and is_shown(line, level or None)]
+        neighbours = await _neighbours(shown.management, found, shown.now.timestamp())
+        of_tick = {each.status for each in neighbours.of_tick}
         return shown.page(
             "run.html",
             live=found.status == "running",
@@ -69,8 +71,9 @@ def add_to(pages: Pages) -> None:
             lines=lines,
             log_chars=shown.management.crons.config.max_log_chars,
             last_number=found.log_dropped + len(found.log),
-            neighbours=await _neighbours(shown.management, found, shown.now.timestamp()),
-            may_run_again=found.tick_ts is not None and found.status in (*FAILED, "cancelled"),
+            neighbours=neighbours,
+            may_run_again=found.tick_ts is not None and "running" not in of_tick,
+            has_completed="completed" in of_tick,
         )
 
     @pages.get("/jobs/{job_name}/runs/{run_id}/log", "run-log", response_class=EventSourceResponse)

@@ -16,7 +16,7 @@ from fastapi_crons_dashboard.serving.page import Pages, Showing, Shown
 from fastapi_crons_dashboard.words.instants import Given, ZoneName, read_instant, zone_asked
 from fastapi_crons_dashboard.words.times import zone as in_zone
 
-#: What ticks may be run again for. One that completed, or that a later run stands for, is refused.
+#: What ticks may be run again for. One that completed is run again from the page of its run.
 _RUN_AGAIN = ("failed", "timed_out", "interrupted", "cancelled", "skipped", "vetoed", "paused", "missed", "unknown")
 
 
@@ -68,10 +68,20 @@ def add_to(pages: Pages) -> None:
             asked_text=at.strip(),
             here=here,
             may_run_again=here.look in _RUN_AGAIN and here.instant <= shown.now,
+            force=_force(here),
             reason=None if missed is None else reason_in_words(missed, details=shown.asked.details),
             earlier=earlier,
             later=later,
         )
+
+
+def _force(here: Explained) -> str:
+    """Although what a tick would be run; empty where it is on record that it did not run to its end."""
+    if here.fate.runs or here.fate.missed:
+        return ""
+    return (
+        "although the job is paused" if here.look == "paused" else "although nothing on record says that it did not run"
+    )
 
 
 async def _explain(shown: Shown, job: CronJob, instant: datetime | None) -> Explained | None:

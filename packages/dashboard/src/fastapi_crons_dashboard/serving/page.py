@@ -164,11 +164,16 @@ def status_of(error: CronsError, request: Request) -> int:
     return _STATUSES.get(type(error), 503 if request.method == "GET" else 409)
 
 
-def words_of(error: CronsError) -> str:
-    """What is said of an error to people at a browser. Those of stores may have addresses in them."""
+def words_of(error: CronsError, form: str = "on its page") -> str:
+    """What is said of an error to people at a browser. Those of stores may have addresses in them.
+
+    `form`: where the form is that it advises.
+    """
     if isinstance(error, NotRunningError):
         return "the scheduler of this process is not running: it has stopped, or has not started yet"
-    return "the store does not answer; the log says why" if isinstance(error, StoreError) else on_a_page(str(error))
+    return (
+        "the store does not answer; the log says why" if isinstance(error, StoreError) else on_a_page(str(error), form)
+    )
 
 
 def run_in_the_way(error: CronsError, request: Request) -> str | None:

@@ -7,6 +7,8 @@ _OF_FORMS = {
     401: "nothing was done: you are not signed in, or the form was on a page of another site; sign in, and send it again",
     415: "nothing was done: only forms of these pages are accepted, and not those of other sites",
 }
+#: What core advises where it refuses a run.
+_FORCE = "force=True"
 
 
 def of_form(status: int, text: str) -> str:
@@ -14,9 +16,14 @@ def of_form(status: int, text: str) -> str:
     return _OF_FORMS.get(status, text)
 
 
-def on_a_page(text: str) -> str:
-    """A refusal of core's, which advises a parameter, with the box of the forms that stands for it."""
-    return text.replace("force=True", "the box “Force” on its page")
+def takes_force(text: str) -> bool:
+    """Whether a refusal of core's does not hold where one insists."""
+    return _FORCE in text
+
+
+def on_a_page(text: str, where: str = "on its page") -> str:
+    """A refusal of core's, which advises a parameter, with the box that stands for it. `where`: in which form that is."""
+    return text.replace(_FORCE, f"the box “Force” {where}")
 
 
 def sentence(text: str) -> str:

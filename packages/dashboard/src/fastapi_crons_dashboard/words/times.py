@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import datetime, tzinfo
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from fastapi_crons.clock import UTC
 
 _INSTANT = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?\+00:00")
 _ABSOLUTE = re.compile(r"\b(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) ([A-Z]{2,5}|[+-]\d\d(?:\d\d)?)\b")
+_RUN = re.compile(r"(?:(?<=[Rr]un )|(?<=[Rr]un, ))([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b")
+_PIECE = re.compile(f"{_ABSOLUTE.pattern}|{_RUN.pattern}")
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
@@ -63,18 +66,31 @@ def localised(text: str, zone: tzinfo | None = None) -> str:
     return _INSTANT.sub(lambda found: absolute(datetime.fromisoformat(found[0]), zone), text)
 
 
-def pieces(text: str, zone: tzinfo) -> Iterator[str | datetime]:
-    """A sentence, cut where it has instants as `absolute` writes them in this zone; these are given as what they are."""
+class RunId(NamedTuple):
+    """A run that a sentence names."""
+
+    id: str
+
+
+def pieces(text: str, zone: tzinfo) -> Iterator[str | datetime | RunId]:
+    """A sentence, cut where it has instants as `absolute` writes them in this zone, and ids of runs; these are given as what
+    they are."""
     end = 0
-    for found in _ABSOLUTE.finditer(text):
-        wall = datetime.fromisoformat(found[1])
-        folds = (wall.replace(tzinfo=UTC if found[2] == "UTC" else zone, fold=fold) for fold in (0, 1))
-        instant = next((each for each in folds if each.tzname() == found[2]), None)
-        if instant is not None:
+    for found in _PIECE.finditer(text):
+        piece = RunId(found[3]) if found[3] else _instant(found[1], found[2], zone)
+        if piece is not None:
             yield text[end : found.start()]
-            yield instant.astimezone(UTC)
+            yield piece
             end = found.end()
     yield text[end:]
+
+
+def _instant(wall: str, name: str, zone: tzinfo) -> datetime | None:
+    """The instant of a wall clock, by the name that its zone has then: UTC or this one; None where it has another."""
+    local = datetime.fromisoformat(wall)
+    folds = (local.replace(tzinfo=UTC if name == "UTC" else zone, fold=fold) for fold in (0, 1))
+    found = next((each for each in folds if each.tzname() == name), None)
+    return None if found is None else found.astimezone(UTC)
 
 
 def clock(instant: datetime, zone: tzinfo) -> str:
