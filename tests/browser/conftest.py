@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browser.proxies import StrippingProxy
 from tests.browser.watched import FLAGS, Watched
+from tests.programs import run
 from tests.support import until
 from tests.system.servers.server import Server
 
@@ -76,7 +76,7 @@ def serving(
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-m", "tests.browser.past"], cwd=folder, env=environment, check=True)
+    run([sys.executable, "-m", "tests.browser.past"], cwd=folder, env=environment, check=True)
     with (
         serving(folder) as plain,
         serving(folder, "--root-path", BEHIND, CRON_API_TOKEN=TOKEN) as guarded,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -11,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Response, expect
 
 from tests.browser.conftest import ROOT, Open, serving
+from tests.programs import run
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +22,7 @@ LONGEST = 300_000
 def base(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("many")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-m", "tests.browser.many"], cwd=folder, env=environment, check=True)
+    run([sys.executable, "-m", "tests.browser.many"], cwd=folder, env=environment, check=True)
     with serving(folder, app="tests.browser.many:app") as server:
         yield f"{server.url}/api/dashboard"
 

@@ -19,6 +19,8 @@ from fastapi_crons import CronJob, MissedTicks, Run
 from fastapi_crons.management.fates.explain import TickFate, explain
 from fastapi_crons.management.fates.tick_records import TickRecords
 from fastapi_crons.state import StateBackend
+from tests import programs
+from tests.programs import Program
 
 #: The app of each process. Its jobs append a line for each start and end to a file of their own process.
 APP = """
@@ -174,7 +176,7 @@ class Fleet:
             "job": dict(job or {}),
         }
         self._job = CronJob(print, str(self._options["expr"]), "any")
-        self.processes: list[subprocess.Popen[str]] = []
+        self.processes: list[Program] = []
         self.log = Path("fleet.log")
 
     def __enter__(self) -> Fleet:
@@ -189,17 +191,16 @@ class Fleet:
             if process.stdout is not None:
                 process.stdout.close()
 
-    def start(self, count: int = 1, **settings: str) -> list[subprocess.Popen[str]]:
+    def start(self, count: int = 1, **settings: str) -> list[Program]:
         """Start processes, and wait until their schedulers have started."""
         options = json.dumps(self._options)
         started = []
         for _ in range(count):
             with self.log.open("a") as log:
-                process = subprocess.Popen(
+                process = Program(
                     [sys.executable, "-c", APP, options],
                     stdout=subprocess.PIPE,
                     stderr=log,
-                    text=True,
                     env={**os.environ, **self._settings, **settings},
                 )
             started.append(process)
@@ -219,19 +220,13 @@ class Fleet:
 
     def refused(self, **settings: str) -> str:
         """All that a process says whose scheduler does not start."""
-        done = subprocess.run(
-            [sys.executable, "-c", APP, json.dumps(self._options)],
-            capture_output=True,
-            text=True,
-            env={**os.environ, **self._settings, **settings},
-            timeout=30,
-            check=False,
-        )
+        command = [sys.executable, "-c", APP, json.dumps(self._options)]
+        done = programs.run(command, env={**os.environ, **self._settings, **settings}, timeout=30)
         assert done.returncode > 0, done.stderr
         assert "started" not in done.stdout
         return done.stdout + done.stderr
 
-    def by_pid(self, pid: int) -> subprocess.Popen[str]:
+    def by_pid(self, pid: int) -> Program:
         """One of the processes."""
         return next(process for process in self.processes if process.pid == pid)
 

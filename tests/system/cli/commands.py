@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from tests.programs import run
 from tests.support import without_progress
 
 APP = """
@@ -44,14 +45,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 
 def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    answer = subprocess.run(
-        [*MODULE, *arguments],
-        capture_output=True,
-        encoding="utf-8",
-        timeout=180,
-        env={**os.environ, **environment},
-        check=False,
-    )
+    answer = run([*MODULE, *arguments], encoding="utf-8", env={**os.environ, **environment})
     answer.stderr = without_progress(answer.stderr)
     return answer
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import Program
 from tests.system.cli.commands import APP, HARD, MODULE, Start
 
 
@@ -23,11 +24,10 @@ def start() -> Iterator[Start]:
     processes: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
+        process = Program(
             [*MODULE, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
             env={**os.environ, **environment},
         )
         processes.append(process)

@@ -35,6 +35,7 @@ import pytest
 import yaml
 from dotenv import dotenv_values
 
+from tests.programs import Program, run
 from tests.support import without_progress
 from tests.system.conftest import ROOT
 from tests.system.pages.requirements import check_distributions
@@ -141,7 +142,7 @@ class PageRun:
     def __init__(self, page: Path, replacements: Mapping[str, str] | None = None) -> None:
         self.page = page
         self._replacements = dict(replacements or {})
-        self._server: subprocess.Popen[bytes] | None = None
+        self._server: Program | None = None
         self._log = Path("server.log")
         #: Commands whose programs are not on this machine.
         self._not_run: list[str] = []
@@ -199,14 +200,7 @@ class PageRun:
         return text
 
     def _program(self, arguments: list[str]) -> str:
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=self._environment,
-            timeout=180,
-        )
+        done = run([sys.executable, *arguments], env=self._environment)
         assert done.returncode == 0, f"{' '.join(arguments)[:200]}\n{done.stdout}{done.stderr}"
         return done.stdout
 
@@ -282,7 +276,7 @@ class PageRun:
         if shutil.which(command[0]) is None:
             self._not_run.append(line)
             return None
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=self._environment, timeout=180)
+        done = run(command, env=self._environment)
         assert may_fail or done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
         return done.stdout
 
@@ -302,7 +296,7 @@ class PageRun:
     def _serve(self, command: list[str], ready: re.Pattern[str]) -> None:
         self._end_server()
         with self._log.open("w") as log:
-            self._server = subprocess.Popen(
+            self._server = Program(
                 command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=self._environment
             )
         deadline = time.monotonic() + 90

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
+from tests.programs import run
 from tests.system.conftest import ROOT, Once, new_environment, pip, python_of
 from tests.system.pages import fire_times
 from tests.system.pages.pages import blocks
@@ -97,7 +97,7 @@ def before(once: Once) -> Path:
 def ticks(python: Path, kind: str, path: Path, start: str, days: float) -> Ticks:
     """The ticks of the jobs of a file, in UTC."""
     command = (python, fire_times.__file__, kind, path, start, str(days))
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run(command)
     assert done.returncode == 0, done.stderr
     found: Ticks = json.loads(done.stdout)
     return found

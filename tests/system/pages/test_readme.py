@@ -20,6 +20,7 @@ from fastapi_crons_postgres.settings import PostgresSettings
 from fastapi_crons_redis.settings import RedisSettings
 from fastapi_crons_sqlite import SQLiteSettings
 from tests.faults.redis_server import RedisServer, needs_redis
+from tests.programs import run
 from tests.system.conftest import ROOT
 
 TEXT = (ROOT / "README.md").read_text()
@@ -32,7 +33,7 @@ COMMANDS = [line for language, code in BLOCKS if language == "bash" for line in 
 @pytest.mark.slow
 @pytest.mark.parametrize("code", PYTHON, ids=range(len(PYTHON)))
 def test_every_python_snippet_runs(code: str) -> None:
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    done = run([sys.executable, "-W", "error", "-c", code])
     assert done.returncode == 0, done.stderr
 
 
@@ -91,9 +92,7 @@ def test_every_command_line_works_in_the_folder_of_the_five_minute_app() -> None
 def _run(command: str) -> str:
     program, *arguments = shlex.split(command)
     assert program == "fastapi-crons"
-    done = subprocess.run(
-        [sys.executable, "-m", "fastapi_crons", *arguments], capture_output=True, text=True, check=False
-    )
+    done = run([sys.executable, "-m", "fastapi_crons", *arguments])
     assert done.returncode == 0, (command, done.stderr)
     return done.stdout
 
@@ -131,13 +130,13 @@ def test_the_demo_says_what_to_open_and_answers() -> None:
 def test_the_demo_begins_with_a_day_of_history() -> None:
     for source in (ROOT / "examples/quickstart").glob("*.py"):
         shutil.copy(source, ".")
-    subprocess.run([sys.executable, "yesterday.py"], check=True)
+    run([sys.executable, "yesterday.py"], check=True)
     command = [sys.executable, "-m", "fastapi_crons", "list-jobs", "--json", "--app", "app:app"]
-    jobs = {job["name"]: job for job in json.loads(subprocess.check_output(command))}
+    jobs = {job["name"]: job for job in json.loads(run(command, check=True).stdout)}
     assert {name for name, job in jobs.items() if job["last_run"]} == {"rates", "invoices", "daily_report"}
     assert (jobs["invoices"]["paused"]["actor"], jobs["invoices"]["paused"]["note"]) == ("Ada", "the bank is down")
     failed = [sys.executable, "-m", "fastapi_crons", "runs", "--status", "failed", "--app", "app:app"]
-    assert "ConnectionError: the exchange is closed" in subprocess.check_output(failed, text=True)
+    assert "ConnectionError: the exchange is closed" in run(failed, check=True).stdout
 
 
 def _serve(command: list[str], started: str, path: str, expected: str, started_times: int = 1) -> str:

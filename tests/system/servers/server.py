@@ -13,6 +13,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from tests.programs import Program
+
 
 class Server:
     """`uvicorn app:app` in the current folder, on a free port or on this one. Its output goes to `server.log`."""
@@ -25,7 +27,7 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         command = [sys.executable, "-m", "uvicorn", app, "--port", str(self.port), *options]
         with Path("server.log").open("a") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+            self.process = Program(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
 
     @property
     def is_listening(self) -> bool:

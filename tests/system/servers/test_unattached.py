@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import run
+
 pytestmark = pytest.mark.slow
 
 UNATTACHED = """
@@ -64,7 +66,7 @@ def _served(app: str, *arguments: str) -> str:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     command = [sys.executable, "-c", SERVE, port, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stderr
+    return run(command, timeout=60, check=True).stderr
 
 
 def test_it_is_said_when_the_process_has_served_for_a_while() -> None:

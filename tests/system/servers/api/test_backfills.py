@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.programs import run
 from tests.support import until
 from tests.system.servers.server import Server, truth
 
@@ -119,4 +119,4 @@ def test_the_command_shows_and_cancels_that_of_a_server(server: Server) -> None:
 
 def command(*words: str) -> str:
     program = [sys.executable, "-m", "fastapi_crons", *words, "--app", "app:crons"]
-    return subprocess.run(program, check=True, capture_output=True, text=True).stdout
+    return run(program, check=True).stdout
