@@ -123,11 +123,10 @@ def types(session: nox.Session) -> None:
 
 @nox.session(venv_backend=HERE)
 def tests(session: nox.Session) -> None:
-    """All tests but those of faults that take long, on this interpreter."""
+    """All tests but those that take long, on this interpreter."""
     _install(session)
     python = "python" if HERE is None else sys.executable
-    # For the hundreds of programs that tests start: where PYTHONDONTWRITEBYTECODE is set, each would compile our modules anew.
-    session.run(python, "-m", "compileall", "-q", "packages")
+    _compile(session, python)
     session.run(python, "-m", "pytest", *TOGETHER, *session.posargs)
 
 
@@ -135,6 +134,7 @@ def tests(session: nox.Session) -> None:
 def tests_elsewhere(session: nox.Session) -> None:
     """On another interpreter, the tests that it may change; the others are run on this one."""
     session.install("-r", "tests/requirements.txt")
+    _compile(session, "python")
     session.run("pytest", *OF_THE_INTERPRETER, *TOGETHER, *LIGHT, *session.posargs)
 
 
@@ -144,6 +144,7 @@ def lowest(session: nox.Session) -> None:
     constraints = Path(session.create_tmp()) / "lowest.txt"
     constraints.write_text("".join(f"{line}\n" for line in lowest_versions()), encoding="utf-8")
     session.install("-r", "tests/requirements.txt", "-c", str(constraints))
+    _compile(session, "python")
     session.run("pytest", *OF_THE_INTERPRETER, *OF_DEPENDENCIES, *TOGETHER, *LIGHT, *session.posargs)
 
 
@@ -161,6 +162,11 @@ def lowest_versions() -> list[str]:
     return [bounds[name][max(bounds[name])] for name in sorted(bounds)]
 
 
+def _compile(session: nox.Session, python: str) -> None:
+    """For all programs that tests start: where PYTHONDONTWRITEBYTECODE is set, each would compile our modules anew."""
+    session.run(python, "-m", "compileall", "-q", "packages")
+
+
 def _install(session: nox.Session) -> None:
     if HERE is None:
         session.install("-r", "requirements-dev.txt")
@@ -176,6 +182,13 @@ def docs(session: nox.Session) -> None:
         folder = Path(session.create_tmp()) / builder
         session.run(python, "-m", "sphinx", "-W", "--keep-going", "-q", "-E", "-b", builder, "docs", str(folder))
         session.log(f"{builder}: {folder}")
+
+
+@nox.session
+def full(session: nox.Session) -> None:
+    """What `tests` leaves out as it takes long, but for faults; for each night."""
+    session.install("-r", "requirements-dev.txt")
+    session.run("pytest", "--ignore", "tests/faults", *TOGETHER, "-m", "full", *session.posargs)
 
 
 @nox.session

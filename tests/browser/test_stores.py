@@ -66,13 +66,16 @@ def on_postgres(folder: Path) -> Iterator[Fleet]:
         yield Fleet(f"{one.url}/api/dashboard", f"{other.url}/api/dashboard", "Postgres")
 
 
+OTHERS = {on_redis: needs_redis, on_postgres: needs_postgres}
+#: Everything is tried on the store that is the default, on the others what shows that the instances know of each other.
+on_each_store = pytest.mark.parametrize(
+    "fleet", [workers, *(pytest.param(store, marks=need) for store, need in OTHERS.items())], indirect=True
+)
+
+
 @pytest.fixture(
     scope="module",
-    params=[
-        workers,
-        pytest.param(on_redis, marks=needs_redis),
-        pytest.param(on_postgres, marks=needs_postgres),
-    ],
+    params=[workers, *(pytest.param(store, marks=[need, pytest.mark.full]) for store, need in OTHERS.items())],
 )
 def fleet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with request.param(tmp_path_factory.mktemp("fleet")) as fleet:
@@ -121,6 +124,7 @@ def faults_of(shown: Watched, base: str) -> list[str]:
     return faults
 
 
+@on_each_store
 def test_instances_names_the_store_of_lock_and_history(there: Watched, fleet: Fleet) -> None:
     there.page.get_by_role("link", name="Instances").click()
     for heading in ("Locking", "History"):
@@ -140,6 +144,7 @@ def test_who_signed_in_at_one_instance_is_known_to_the_other_until_the_end(here:
     expect(here.page.get_by_label("Token")).to_be_visible()
 
 
+@on_each_store
 def test_a_run_is_seen_to_begin_and_end_on_the_other_instance_without_loading_the_page(
     here: Watched, there: Watched
 ) -> None:

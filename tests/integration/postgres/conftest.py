@@ -14,6 +14,14 @@ from tests.faults.postgres_server import PostgresServer, needs_postgres, postgre
 MAJORS = sorted(postgres_programs())
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is not marked `each_major` is tried on the older ones by `nox -s full` only."""
+    for item in items:
+        of_server = item.callspec.params.get("postgres") if hasattr(item, "callspec") else None
+        if of_server in MAJORS[:-1] and item.get_closest_marker("each_major") is None:
+            item.add_marker("full")
+
+
 @pytest.fixture(scope="session", params=MAJORS or [0])
 def postgres(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
     """A private server for the whole session; tests keep to namespaces or databases of their own."""

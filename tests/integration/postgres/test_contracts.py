@@ -15,6 +15,7 @@ from tests.integration.postgres.conftest import ServerClock
 pytestmark = pytest.mark.leaves("lease", "instances that are made up leave the record at any moment")
 
 
+@pytest.mark.each_major
 class TestLock(LockContract):
     @pytest.fixture(autouse=True)
     def _server(self, postgres: PostgresServer) -> None:
@@ -36,6 +37,7 @@ class TestWalk(LockWalk):
         self.clock.set(now)
 
 
+@pytest.mark.each_major
 class TestState(StateContract):
     @pytest.fixture(autouse=True)
     def _server(self, postgres: PostgresServer) -> None:
