@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browser.proxies import StrippingProxy
 from tests.browser.watched import FLAGS, Watched
+from tests.conftest import Once
 from tests.programs import run
 from tests.support import until
 from tests.system.servers.server import Server
@@ -28,7 +29,7 @@ expect.set_options(timeout=20_000)
 
 
 # Playwright keeps an event loop running in this thread: tests of other files must not find it.
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no Chromium here; apt-get install chromium")
@@ -71,12 +72,17 @@ def serving(
         server.kill()
 
 
-# For the tests of this folder: its servers end before those of the next one begin.
-@pytest.fixture(scope="package")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("site")
+def _make_a_day(folder: Path) -> None:
+    folder.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     run([sys.executable, "-m", "tests.browser.past"], cwd=folder, env=environment, check=True)
+
+
+# For the tests of this folder: its servers end before those of the next one begin.
+@pytest.fixture(scope="package")
+def site(once: Once, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copytree(once("day", _make_a_day), folder, dirs_exist_ok=True)
     with (
         serving(folder) as plain,
         serving(folder, "--root-path", BEHIND, CRON_API_TOKEN=TOKEN) as guarded,

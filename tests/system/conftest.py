@@ -6,12 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
+from tests.conftest import Once
 from tests.system.clones import NOT_OURS
 
 ROOT = Path(__file__).parents[2]
@@ -33,8 +33,6 @@ EXAMPLES = {
 #: What runs the tests of the examples, and apps.
 _TOOLS = ("pytest", "hypothesis", "uvicorn")
 
-Once = Callable[[str, Callable[[Path], None]], Path]
-
 
 def run(*command: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a program without the paths of this environment: what is installed must do."""
@@ -53,24 +51,6 @@ def _quick_programs() -> Iterator[None]:
         patch.setenv("PIP_NO_COMPILE", "0")
         patch.setenv("PIP_DISABLE_PIP_VERSION_CHECK", "1")
         yield
-
-
-@pytest.fixture(scope="session")
-def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
-    """Gives the folder of a name, which the first worker to want it has filled."""
-    own = tmp_path_factory.getbasetemp()
-    shared = own if worker_id == "master" else own.parent
-
-    def folder(name: str, make: Callable[[Path], None]) -> Path:
-        path, done = shared / name, shared / f"{name}.done"
-        with FileLock(f"{path}.lock"):
-            if not done.exists():
-                shutil.rmtree(path, ignore_errors=True)
-                make(path)
-                done.touch()
-        return path
-
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,9 @@ from textwrap import dedent
 
 import pytest
 
+from tests.conftest import Once
 from tests.programs import run
-from tests.system.conftest import ROOT, Once, new_environment, pip, python_of
+from tests.system.conftest import ROOT, new_environment, pip, python_of
 from tests.system.pages import fire_times
 from tests.system.pages.pages import blocks
 
