@@ -61,6 +61,8 @@ HERE = "none" if Path(sys.prefix).resolve() == (ROOT / ".venv").resolve() else N
 OTHERS = [python for python in interpreters() if python != sys.executable]
 #: The oldest one on this machine has the oldest dependencies, too; the newest of the others has the newest.
 OLDEST_HERE = interpreters()[0]
+#: For uv, which else leaves it to the many programs of a session to compile what they import. pip does it by itself.
+COMPILED = {"UV_COMPILE_BYTECODE": "1"}
 #: Most tests wait for something; a file's tests share what they have set up. Folders come in their order: whole programs before
 #: the many short files of `unit` and `virtual_time`, which keep all processes busy to the end.
 TOGETHER = ["-n", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
@@ -133,7 +135,7 @@ def tests(session: nox.Session) -> None:
 @nox.session(python=OTHERS or None)
 def tests_elsewhere(session: nox.Session) -> None:
     """On another interpreter, the tests that it may change; the others are run on this one."""
-    session.install("-r", "tests/requirements.txt")
+    session.install("-r", "tests/requirements.txt", env=COMPILED)
     _compile(session, "python")
     session.run("pytest", *OF_THE_INTERPRETER, *TOGETHER, *LIGHT, *session.posargs)
 
@@ -143,7 +145,7 @@ def lowest(session: nox.Session) -> None:
     """On the oldest interpreter, with the oldest version of every dependency that we allow, the tests that these may change."""
     constraints = Path(session.create_tmp()) / "lowest.txt"
     constraints.write_text("".join(f"{line}\n" for line in lowest_versions()), encoding="utf-8")
-    session.install("-r", "tests/requirements.txt", "-c", str(constraints))
+    session.install("-r", "tests/requirements.txt", "-c", str(constraints), env=COMPILED)
     _compile(session, "python")
     session.run("pytest", *OF_THE_INTERPRETER, *OF_DEPENDENCIES, *TOGETHER, *LIGHT, *session.posargs)
 
@@ -221,7 +223,7 @@ def vendored(session: nox.Session) -> None:
 @nox.session
 def build(session: nox.Session) -> None:
     """Build every distribution, install each wheel alone with core in a fresh environment, and find its plugin."""
-    session.install("build", "hatchling>=1.27")
+    session.install("build", "hatchling>=1.27", "pip")
     dist = Path(session.create_tmp()) / "dist"
     shutil.rmtree(dist, ignore_errors=True)
     for package in PACKAGES:

@@ -31,6 +31,7 @@ LIBRARIES = (
     "pydantic.v1",
     "pydantic_settings",
     "redis.asyncio",
+    "sqlalchemy.ext.asyncio",
     "sqlite3",
     "typer",
     "uvicorn",
