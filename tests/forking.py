@@ -59,6 +59,7 @@ def serve(connection: socket.socket) -> dict[str, Any]:
             if program == 0:
                 for stream, descriptor in enumerate(descriptors):
                     os.dup2(descriptor, stream)
+                connection.detach()
                 os.closerange(3, os.sysconf("SC_OPEN_MAX"))
                 request: dict[str, Any] = json.loads(text)
                 return request

@@ -9,6 +9,7 @@ setting of the interpreter, another user, a terminal) is left to `subprocess`.
 from __future__ import annotations
 
 import array
+import atexit
 import ctypes
 import json
 import os
@@ -106,6 +107,7 @@ class _Forking:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
             )
+        atexit.register(self._end)
 
     @staticmethod
     def of(environment: Mapping[str, str]) -> _Forking:
@@ -124,6 +126,10 @@ class _Forking:
                 _adopt(False)
             assert pid, "the process that forks has ended"
             return int(pid)
+
+    def _end(self) -> None:
+        self._ours.close()
+        self._process.wait()
 
 
 @cache
