@@ -10,8 +10,8 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from types import FrameType
 
@@ -110,6 +110,16 @@ class Signals(Part):
             self._stop_signals.stop()
         self._stop_signals = StopSignals(lambda: self._loop.call_soon_threadsafe(call))
         self._stop_signals.start()
+
+    @contextmanager
+    def heeded(self, call: Callable[[], object]) -> Iterator[None]:
+        """Call this on the loop when the process gets a signal to end meanwhile."""
+        self.on_stop(call)
+        try:
+            yield
+        finally:
+            if self._stop_signals is not None:
+                self._stop_signals.stop()
 
     async def shutdown(self, timeout: float) -> None:
         self.interrupts.stop()

@@ -112,7 +112,8 @@ class Engine:
         self.add(self._jobs)
         try:
             try:
-                await self._start_parts()
+                with self._signals.heeded(self.membership.give_up):
+                    await self._start_parts()
             except StoreError as error:
                 if not (self._config.start_without_store and self.role == "scheduler"):
                     raise

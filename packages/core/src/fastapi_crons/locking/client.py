@@ -18,7 +18,7 @@ from fastapi_crons._util.tasks import is_cancellation
 from fastapi_crons._util.text import counted, one_line, span
 from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
-from fastapi_crons.errors import CronsError, StoreUnavailableError
+from fastapi_crons.errors import CronsError, StoreUnavailableError, StoreUnusableError
 from fastapi_crons.locking.base import (
     Beat,
     ClaimRequest,
@@ -136,9 +136,11 @@ class LockClient:
         except CronsError as error:
             logger.warning("the lock store did not close cleanly: %s", one_line(error))
 
-    async def register(self, definitions: Sequence[Definition]) -> list[Registered]:
-        """Register jobs; waits while the store is down."""
-        return await self._until_answered(lambda: self._alive(lambda: self.backend.register(definitions)))
+    async def register(self, definitions: Sequence[Definition], *, at_start: bool = False) -> list[Registered]:
+        """Register jobs; waits while the store is down. With `at_start` it raises `StoreUnusableError`."""
+        return await self._until_answered(
+            lambda: self._alive(lambda: self.backend.register(definitions)), fails_if_unusable=at_start
+        )
 
     async def claim(
         self, requests: Sequence[ClaimRequest], is_superseded: Callable[[], bool] = lambda: False
@@ -273,12 +275,14 @@ class LockClient:
             self._leases.unanswered(run_ids)
             raise
 
-    async def _until_answered(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _until_answered(self, call: Callable[[], Awaitable[T]], *, fails_if_unusable: bool = False) -> T:
         backoff, asked_ts, asked, why = Backoff(), self._clock.now(), self._clock.monotonic(), ""
         while True:
             try:
                 answer = await self._bounded(call())
             except CronsError as error:
+                if fails_if_unusable and isinstance(error, StoreUnusableError):
+                    raise
                 delay = backoff.next()
                 self.fault = why = one_line(error)
                 self.fails("jobs", asked, why)

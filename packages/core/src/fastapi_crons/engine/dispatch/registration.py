@@ -100,8 +100,11 @@ class RegisteredJobs:
         """Register nothing more."""
         self._stopping = True
 
-    async def register_new(self) -> None:
-        """Register the jobs that were added or replaced, place them on the timeline, and withdraw those that were removed."""
+    async def register_new(self, *, at_start: bool = False) -> None:
+        """Register the jobs that were added or replaced, place them on the timeline, and withdraw those that were removed.
+
+        With `at_start` it raises `StoreUnusableError`; otherwise it waits for a store that can be used.
+        """
         if not (self._changed or self._withdrawn or self._turn.locked()):
             return
         async with self._turn:
@@ -110,7 +113,7 @@ class RegisteredJobs:
                 jobs = self._outdated(dict.fromkeys(names))
                 try:
                     await self._withdraw()
-                    await self._register(jobs)
+                    await self._register(jobs, at_start=at_start)
                 except BaseException:
                     self._changed.extendleft(reversed(names))
                     raise
@@ -276,14 +279,14 @@ class RegisteredJobs:
                 f"the last handled tick lies ahead of the clock, so nothing runs until then for {listed(names)}"
             )
 
-    async def _register(self, jobs: list[CronJob]) -> None:
+    async def _register(self, jobs: list[CronJob], *, at_start: bool) -> None:
         if not jobs:
             return
         with collector_paused():
             # The ids differ in their last digits only, since making many independent ids takes long.
             series = self._run_ids()[:24]
             definitions = [definition_of(job, f"{series}{number:012x}") for number, job in enumerate(jobs)]
-        answers = await self._locks.register(definitions)
+        answers = await self._locks.register(definitions, at_start=at_start)
         now = self._clock.now()
         answered = zip(jobs, definitions, answers, strict=True)
         try:

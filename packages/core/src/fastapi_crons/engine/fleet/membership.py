@@ -21,7 +21,7 @@ from fastapi_crons.engine.fleet.recovery import Recovery
 from fastapi_crons.engine.fleet.signals import FleetSignals
 from fastapi_crons.engine.fleet.waker import HeartbeatWaker
 from fastapi_crons.engine.runs.runner import Runs
-from fastapi_crons.errors import StoreError
+from fastapi_crons.errors import StoreError, StoreUnavailableError
 from fastapi_crons.locking.base import Beat, Lease, LiveInstance
 from fastapi_crons.locking.client import LockClient
 from fastapi_crons.locking.instance import DRAIN, DRAINING, Instance
@@ -80,6 +80,9 @@ class Membership(Part):
         #: The owners of the instances that have stopped, while what they left is to be recovered, and the task that does it.
         self._departed: set[str] = set()
         self._recovery_from_stop: asyncio.Task[None] | None = None
+        #: The start, while it waits for the lock store, and whether it was given up.
+        self._beginning: asyncio.Task[None] | None = None
+        self._given_up = False
         self._failures: defaultdict[str, Meter] = defaultdict(Meter)
         self._blocked = Meter()
         self._signals = signals
@@ -95,10 +98,33 @@ class Membership(Part):
         if self._runs_ticks:
             if self._reach_warning is not None:
                 logger.warning("%s", self._reach_warning)
-            await self._dispatcher.jobs.register_new()
-            await self._join()
+            await self._begin_unless_given_up()
         if self._shared:
             self.heartbeat.start()
+
+    async def _begin_unless_given_up(self) -> None:
+        self._beginning = asyncio.ensure_future(self._begin())
+        try:
+            await self._beginning
+        except asyncio.CancelledError:
+            if not self._given_up:
+                raise
+            why = self._locks.fault or "it had not answered yet"
+            raise StoreUnavailableError(
+                f"the start was given up, since the process was told to end; the lock store: {why}"
+            ) from None
+        finally:
+            self._beginning = None
+
+    async def _begin(self) -> None:
+        await self._dispatcher.jobs.register_new(at_start=True)
+        await self._join()
+
+    def give_up(self) -> None:
+        """Have a start that waits for the lock store raise `StoreUnavailableError`. Does nothing after the start."""
+        if self._beginning is not None:
+            self._given_up = True
+            self._beginning.cancel()
 
     async def shutdown(self, timeout: float) -> None:
         await self.heartbeat.stop(timeout)
