@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import TypeVar
 from uuid import uuid4
-from weakref import WeakKeyDictionary
 
 import asyncpg
 
@@ -20,7 +20,7 @@ from fastapi_crons.errors import StoreError, StoreUnusableError
 from fastapi_crons_postgres._driver import Driver
 from fastapi_crons_postgres._faults import ERRORS, PASSING, fault, is_about_data, is_broken, reason_of
 from fastapi_crons_postgres.settings import PostgresSettings
-from fastapi_crons_postgres.url import Place, missing_files, place_of
+from fastapi_crons_postgres.url import Place, missing_files, names_application, place_of
 
 logger = logging.getLogger("fastapi_crons.postgres")
 
@@ -31,7 +31,9 @@ _FOR_LOCKS, _STANDS_STILL = 0.8, 5.0
 _AGAIN = 3
 #: The oldest major version of the server that is supported.
 OLDEST = 13
-_LOCK = "pg_advisory_xact_lock"
+#: Statements that begin a transaction. The last one may wait for a lock.
+_Begin = tuple[str, ...]
+_LOCK = "SELECT pg_advisory_xact_lock"
 #: A server is far away from so many seconds on, there and back.
 _FAR = 0.03
 #: How long (seconds) a notification to ourselves may take.
@@ -45,8 +47,12 @@ class Connection:
     `kept`, the connection is closed when it was not used for so many seconds.
     """
 
-    def __init__(self, settings: PostgresSettings, patience: float, *, kept: float | None = None) -> None:
+    def __init__(
+        self, settings: PostgresSettings, patience: float, *, name: str = "", kept: float | None = None
+    ) -> None:
+        """`name` is that of the instance, by which the server's administrator knows it."""
         self._settings = settings
+        self.name = name
         self._url = settings.url.get_secret_value()
         self.patience = patience
         self._kept = kept
@@ -65,27 +71,30 @@ class Connection:
         # Without these limits an instance that stands still while it holds a lock stops all others, and a statement that
         # nobody waits for any more is carried on.
         self._limits = (
-            f"SET LOCAL statement_timeout = {int(patience * 1000)}; "
-            f"SET LOCAL lock_timeout = {int(patience * _FOR_LOCKS * 1000)}; "
-            f"SET LOCAL idle_in_transaction_session_timeout = {int(_STANDS_STILL * 1000)}"
+            f"SET LOCAL statement_timeout = {int(patience * 1000)}",
+            f"SET LOCAL lock_timeout = {int(patience * _FOR_LOCKS * 1000)}",
+            f"SET LOCAL idle_in_transaction_session_timeout = {int(_STANDS_STILL * 1000)}",
         )
 
     @classmethod
-    def shared(cls, settings: PostgresSettings, patience: float) -> Connection:
+    def shared(cls, settings: PostgresSettings, patience: float, name: str) -> Connection:
         """The one of the running event loop, which whoever has it gives back by `leave`."""
-        of_loop = _SHARED.setdefault(asyncio.get_running_loop(), {})
-        connection = of_loop.get((settings, patience)) or of_loop.setdefault(
-            (settings, patience), cls(settings, patience)
-        )
-        connection.users += 1
+        with _SHARING:
+            for of_closed in [key for key in _SHARED if key[0].is_closed()]:
+                del _SHARED[of_closed]  # nobody could give it back any more
+            key = (asyncio.get_running_loop(), settings, patience)
+            connection = _SHARED.setdefault(key, cls(settings, patience, name=name))
+            connection.users += 1
         return connection
 
     async def leave(self) -> None:
         """Give a shared connection back. The last one to do so closes it."""
-        self.users -= 1
-        if self.users == 0:
-            _SHARED.get(asyncio.get_running_loop(), {}).pop((self._settings, self.patience), None)
-            await self.close()
+        with _SHARING:
+            self.users -= 1
+            if self.users:
+                return
+            _SHARED.pop((asyncio.get_running_loop(), self._settings, self.patience), None)
+        await self.close()
 
     @property
     def place(self) -> Place:
@@ -108,12 +117,12 @@ class Connection:
         Where a `lock` is named, an advisory one, no other transaction with it goes on at the same time.
         """
         # Not READ WRITE: an administrator may have set the database to read only, because its disk is nearly full.
-        begin = f"BEGIN ISOLATION LEVEL READ COMMITTED; {self._limits}"
-        return await self._transact(begin if lock is None else f"{begin}; SELECT {_LOCK}({lock})", work)
+        begin = ("BEGIN ISOLATION LEVEL READ COMMITTED", *self._limits)
+        return await self._transact(begin if lock is None else (*begin, f"{_LOCK}({lock})"), work)
 
     async def read(self, work: Callable[[Driver], Awaitable[T]]) -> T:
         """Do `work` in a transaction that writes nothing, and sees one state of the database."""
-        return await self._transact(f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {self._limits}", work)
+        return await self._transact(("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", *self._limits), work)
 
     async def rows(self, statement: str, *parameters: object) -> list[asyncpg.Record]:
         """The rows of one statement that writes nothing."""
@@ -195,7 +204,7 @@ class Connection:
                 logger.debug("closing a connection: %s", reason_of(error))
                 connection.terminate()
 
-    async def _transact(self, begin: str, work: Callable[[Driver], Awaitable[T]]) -> T:
+    async def _transact(self, begin: _Begin, work: Callable[[Driver], Awaitable[T]]) -> T:
         return await self._bounded(self._in_turn(begin, work))
 
     async def _bounded(self, work: Awaitable[T]) -> T:
@@ -208,7 +217,7 @@ class Connection:
                 raise OverflowError(reason_of(error)) from None
             raise self._fault(error) from None
 
-    async def _in_turn(self, begin: str, work: Callable[[Driver], Awaitable[T]]) -> T:
+    async def _in_turn(self, begin: _Begin, work: Callable[[Driver], Awaitable[T]]) -> T:
         async with self._turn:
             was_open = self._connection is not None
             for _ in range(_AGAIN):
@@ -224,7 +233,7 @@ class Connection:
                     logger.debug("a new connection to %s is made: %s", self.place, reason_of(error))
             return await self._once(begin, work)
 
-    async def _once(self, begin: str, work: Callable[[Driver], Awaitable[T]]) -> T:
+    async def _once(self, begin: _Begin, work: Callable[[Driver], Awaitable[T]]) -> T:
         connection = await self._begun(begin)
         try:
             answer = await work(connection)
@@ -247,7 +256,7 @@ class Connection:
         if self._connection is not None and not self._turn.locked():
             self._drop(self._connection)
 
-    async def _begun(self, begin: str) -> Driver:
+    async def _begun(self, begin: _Begin) -> Driver:
         """A connection on which a transaction has begun. One that was lost while it was idle is made anew."""
         was_open = self._connection is not None
         try:
@@ -258,11 +267,11 @@ class Connection:
             logger.debug("the connection to %s was lost: %s", self.place, reason_of(error))
         return await self._begun_on(await self._opened(), begin)
 
-    async def _begun_on(self, connection: Driver, begin: str) -> Driver:
+    async def _begun_on(self, connection: Driver, begin: _Begin) -> Driver:
         try:
             asked = monotonic()
-            await connection.execute(begin)
-            if _LOCK not in begin:
+            await connection.begin(*begin)
+            if not begin[-1].startswith(_LOCK):
                 self._beginnings.append(monotonic() - asked)
         except BaseException as error:
             await self._undo(connection, error)
@@ -289,6 +298,12 @@ class Connection:
             raise StoreUnusableError(
                 f"{self.place}: the server is PostgreSQL {driver.major}, which is too old; use {OLDEST} or newer"
             )
+        try:
+            if not names_application(self._url):
+                await driver.introduce(f"fastapi-crons {self.name}".rstrip())
+        except BaseException:
+            driver.terminate()
+            raise
         return driver
 
     async def _undo(self, connection: Driver, error: BaseException) -> None:
@@ -312,7 +327,6 @@ class Connection:
         return fault(error, self.place, missing_files(self._url))
 
 
-#: By event loop, and by what it was made from.
-_SHARED: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[PostgresSettings, float], Connection]] = (
-    WeakKeyDictionary()
-)
+#: By event loop, and by what it was made from. Threads have loops of their own.
+_SHARED: dict[tuple[asyncio.AbstractEventLoop, PostgresSettings, float], Connection] = {}
+_SHARING = threading.Lock()

@@ -9,6 +9,8 @@ from typing import Any
 import asyncpg
 from asyncpg.prepared_stmt import PreparedStatement
 
+#: What a name is made of: printable ASCII, without what ends a text in SQL.
+_OF_NAMES = frozenset(map(chr, range(32, 127))) - {"'", "\\"}
 #: Of so many statements a connection knows the types.
 _MOST = 100
 
@@ -23,6 +25,8 @@ class Driver:
 
     def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         self._connection = connection
+        #: What is said within each transaction.
+        self._within: tuple[str, ...] = ()
         self._known_by_text: OrderedDict[str, PreparedStatement[asyncpg.Record]] = OrderedDict()
 
     @classmethod
@@ -38,6 +42,21 @@ class Driver:
             server_settings={"client_encoding": "UTF8"},
         )
         return cls(connection)
+
+    async def introduce(self, name: str) -> None:
+        """Have `pg_stat_activity` show this name. Behind a pooler it does while a transaction goes on."""
+        # The server cuts it off at 63 bytes, and shows only these characters.
+        name = "".join(each if each in _OF_NAMES else "?" for each in name)[:63]
+        # A pooler says a number of its own in place of the server's process.
+        pid = self._connection.get_server_pid()
+        set_it = f"SELECT set_config('application_name', '{name}', false) WHERE pg_backend_pid() = {pid}"
+        if await self._connection.execute(set_it) == "SELECT 0":
+            # For the next transaction of another client it would have to be set back.
+            self._within = (f"SET LOCAL application_name = '{name}'",)
+
+    async def begin(self, how: str, *statements: str) -> None:
+        """Begin a transaction, and do what it begins with."""
+        await self._connection.execute("; ".join((how, *self._within, *statements)))
 
     async def fetch(self, statement: str, *parameters: object) -> list[asyncpg.Record]:
         return await (await self._known(statement)).fetch(*parameters)

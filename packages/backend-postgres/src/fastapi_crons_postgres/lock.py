@@ -49,7 +49,7 @@ class PostgresLockBackend(TransactionalLockBackend):
 
     async def connect(self, *, to_read: bool) -> None:
         # A little less than the scheduler waits: then our error, which names the server, comes first.
-        self._connection = Connection.shared(self._settings, self._timeout * 0.9)
+        self._connection = Connection.shared(self._settings, self._timeout * 0.9, self.instance.id)
         self._open.push_async_callback(self._connection.leave)
         self._lock_key = _key_of(self._connection.schema, self.namespace)
         if to_read:

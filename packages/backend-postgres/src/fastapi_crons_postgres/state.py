@@ -116,10 +116,11 @@ class PostgresStateBackend(StateBackend):
     def _set_open(self, namespace: str, limits: HistoryLimits) -> None:
         patience = self._timeout * 0.9
         self._namespace = namespace
-        self._connection = Connection.shared(self._settings, patience)
+        # The lock has named it before, where that is in the same database.
+        self._connection = Connection.shared(self._settings, patience, CronConfig().instance_id)
         self._open.push_async_callback(self._connection.leave)
         # What people ask takes its time, which claims have not.
-        self._aside = Connection(self._settings, patience, kept=_KEPT)
+        self._aside = Connection(self._settings, patience, name=self._connection.name, kept=_KEPT)
         self._open.push_async_callback(self._aside.close)
         self._schema = self._connection.schema
         self._events = Events(self._connection, namespace, self._damage)

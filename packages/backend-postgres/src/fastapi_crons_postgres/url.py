@@ -51,6 +51,11 @@ def place_of(url: str) -> Place:
     return Place(hosts or named.get("host") or "localhost", database, who)
 
 
+def names_application(url: str) -> bool:
+    """Whether a URL says itself by which name the server is to know its connections."""
+    return any(name == "application_name" for name, _ in parse_qsl(urlsplit(url).query))
+
+
 def missing_files(url: str) -> list[str]:
     """The files for TLS that a URL names and that can't be read, as `name=path`."""
     named = parse_qsl(urlsplit(url).query)
