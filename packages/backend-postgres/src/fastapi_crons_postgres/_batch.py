@@ -7,7 +7,7 @@ from itertools import repeat
 from operator import contains
 from typing import Any
 
-from fastapi_crons_postgres._driver import Driver
+from fastapi_crons_postgres._connection import Driver
 
 #: The largest whole number that is written: the server can still subtract any two. No record that can be read has larger ones.
 _MOST = 2**62 - 1
@@ -22,11 +22,16 @@ def fit(value: object) -> object:
     return value.replace("\x00", "\\x00") if isinstance(value, str) and "\x00" in value else value
 
 
-def _fitted(column: Sequence[Any], kind: str) -> Sequence[object]:
-    """The values of a column as the server takes them. Nearly always they are so already: all are looked at together."""
+def _fitted(column: Sequence[Any], kind: str) -> Sequence[object] | None:
+    """The values of a column as the server takes them; None, which `unnest` fills up, where it has no value.
+
+    Nearly always they are so already: all are looked at together.
+    """
     known = [value for value in column if value is not None]
+    if not known:
+        return None
     if kind == "bigint":
-        fits = not known or (min(known) >= -_MOST and max(known) <= _MOST)
+        fits = min(known) >= -_MOST and max(known) <= _MOST
     else:
         fits = kind != "text" or (all(map(str.isascii, known)) and not any(map(contains, known, repeat("\x00"))))
     return column if fits else [*map(fit, column)]
