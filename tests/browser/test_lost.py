@@ -73,7 +73,7 @@ def test_pages_keep_what_they_show_while_the_store_is_gone_and_follow_it_again(t
         redis.start()
         for page in pages.values():
             no_notice(page)
-        expect(instances.locator("main")).to_contain_text("1 running.", timeout=SOON)
+        expect(instances.locator("main")).to_contain_text("1 instance.", timeout=SOON)
         expect(late.page.get_by_role("heading", level=1)).to_have_text("Jobs", timeout=SOON)
         run_quickly(pages["jobs"])
         expect(pages["job"].get_by_role("region", name="Runs", exact=True)).to_contain_text("1 run", timeout=SOON)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Open, Site, serving
+from tests.browser.conftest import ROOT, Open, Site, serving
 from tests.browser.jobs import NIGHTLY, ODD
 from tests.browser.watched import Watched
 from tests.support import until
@@ -113,6 +117,59 @@ def test_a_job_fails_and_is_seen_at_once_without_loading_the_page(shown: Watched
     other.page.get_by_role("row").filter(has_text="talks").get_by_role("button", name="Run").click()
     expect(row).to_contain_text("running", timeout=20_000)
     expect(row).to_contain_text("completed", timeout=30_000)
+
+
+def test_a_job_that_failed_is_looked_into_paused_run_with_another_argument_and_resumed(
+    tmp_path: Path, open_page: Open
+) -> None:
+    # Half an hour away from now: no tick comes in between.
+    minute = str((datetime.now(timezone.utc).minute + 30) % 60)
+    environment = {**os.environ, "BACKUP_MINUTE": minute, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-m", "tests.browser.backups"], cwd=tmp_path, env=environment, check=True)
+    with serving(tmp_path, app="tests.browser.backups:app", BACKUP_MINUTE=minute) as server:
+        shown = open_page()
+        page = shown.page
+        answer, heading, log = (
+            page.locator("article.answer"),
+            page.get_by_role("heading", level=1),
+            page.locator("#lines"),
+        )
+        # It failed; its log.
+        page.goto(f"{server.url}/api/dashboard")
+        page.get_by_role("link", name="1 failing").click()
+        page.locator("td.last").get_by_role("link").click()
+        expect(heading).to_contain_text("failed")
+        expect(page.locator("#traceback")).to_contain_text("OSError: nas-1 is full")
+        expect(log).to_contain_text("writing to nas-1")
+        # Why the one before did not run.
+        page.get_by_role("link", name="what became of it").click()
+        expect(answer).to_contain_text("failed")
+        page.get_by_role("link", name="The tick before").click()
+        expect(answer).to_contain_text("It was not run: the job was still running")
+        # Pause it.
+        page.get_by_role("link", name="backup", exact=True).click()
+        page.locator("summary", has_text="Pause").click()
+        page.locator("#pause-form").get_by_label("Note").fill("nas-1 is full")
+        page.get_by_role("button", name="Pause on all instances").click()
+        expect(page.locator("main q")).to_have_text("nas-1 is full")
+        # Run it, and watch it end.
+        page.get_by_text("Run now", exact=True).click()
+        page.get_by_label("target str").fill("nas-2")
+        page.get_by_label("minutes float").fill("0.05")
+        page.get_by_role("button", name="Run", exact=True).click()
+        expect(log).to_contain_text("writing to nas-2")
+        expect(heading).to_contain_text("completed")
+        expect(log).to_contain_text("written")
+        expect(page.locator("#returned")).to_contain_text("all of it is on nas-2")
+        # Resume it.
+        page.get_by_role("link", name="backup", exact=True).click()
+        page.locator("summary", has_text="Resume").click()
+        page.get_by_role("button", name="Resume").click()
+        expect(page.locator("#said")).to_contain_text("Resumed with its next tick.")
+        expect(page.locator("main q")).to_have_count(0)
+        page.get_by_role("link", name="Jobs", exact=True).first.click()
+        expect(page.get_by_role("link", name="0 failing")).to_be_visible()
+        shown.watches = False  # what the browser says of a server that is gone
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -182,7 +182,8 @@ async def test_forms_that_make_no_sense_are_refused_in_words(crons: Crons, pages
         (path("job", "run"), {"timeout": "nan"}, "Timeout can't be 'nan'"),
         (path("job", "run"), {"tick": "1e9"}, "Tick can't be '1e9'; give Unix seconds"),
         (path("job", "pause"), {"note": "x" * 1_001}, "A note has at most 1000 characters, not 1001"),
-        ("/many", {"do": "pause"}, "Choose 1 to 50 jobs; 0 are chosen"),
+        ("/many", {"do": "pause"}, "No job is chosen: tick the box of each that this is for"),
+        ("/many", {"do": "pause", "job": list(map(str, range(51)))}, "Choose at most 50 jobs at a time; 51 are chosen"),
         ("/many", {"do": "delete", "job": ["job"]}, "Choose what to do with the jobs"),
     ):
         assert words in Page(await pages.post(where, **fields), 422).text

@@ -79,7 +79,7 @@ def test_axes_end_at_round_numbers(value: float, top: float) -> None:
     ("seconds", "words"),
     [
         (None, "–"),
-        (0.0, "0.00 s"),
+        (0.0, "0 s"),
         (0.000_04, "0.04 ms"),
         (0.004, "4 ms"),
         (0.009_99, "10 ms"),

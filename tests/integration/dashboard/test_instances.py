@@ -33,7 +33,7 @@ async def test_an_instance_with_what_runs_there(crons: Crons, dashboard: AsyncCl
     page = Page(await dashboard.get("/instances"))
     assert "worker-001 this one runs jobs" in page.text
     assert f"{ODD} 2 min ago , over by in 28 min at the latest" in page.text
-    assert "1 running." in page.text
+    assert "1 instance." in page.text
     assert "This process (Local)" in page.text
     assert "gone when the process ends; to keep it, choose a store: CRON_STATE_BACKEND=sqlite" in page.text
     assert "fastapi-crons-dashboard" in page.text

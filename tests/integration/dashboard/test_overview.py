@@ -32,7 +32,7 @@ async def test_each_job_is_shown_with_its_schedule_latest_run_and_next_run(
         "Last tick: 1 completed",
         "completed",
         "1 min ago",
-        "0.00 s",
+        "0 s",
         "in 4 min",
         "Run Pause",
     ]

@@ -56,6 +56,8 @@ async def test_a_slash_too_many_leads_to_the_page(crons: Crons, pages: Dashboard
         ("/", ""),
         ("/plan/", "/plan"),
         ("/plan//?hours=6", "/plan?hours=6"),
+        ("/jobs", ""),
+        ("/jobs/?q=a", "?q=a"),
     ):
         answer = await pages.ask("GET", where)
         assert (answer.status_code, answer.headers["location"]) == (303, f"{HOME}{to}")
@@ -71,5 +73,7 @@ async def test_while_the_scheduler_is_not_running_pages_say_so_to_people_and_ask
     page = await pages.get("", 503)
     assert "The scheduler of this process is not running: it has stopped, or has not started yet" in page.text
     assert [main["hx-get"] for main in page.all("main")] == [HOME]
+    # What was done before is said nevertheless.
+    assert "The run is being cancelled." in (await pages.get("?said=cancelling", 503)).text
     refused = await pages.post(path("job", "pause"))
     assert (refused.status_code, "crons.start()" in refused.text) == (409, False)

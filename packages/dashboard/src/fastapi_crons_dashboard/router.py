@@ -38,7 +38,8 @@ def add_pages(router: APIRouter, *, prefix: str = "") -> None:
     @pages.get("/{rest:path}", "unknown")
     async def unknown(request: Request, rest: str) -> Response:
         known = rest.rstrip("/")
-        if known != rest or not rest:  # a slash too many
+        known = "" if known == "jobs" else known
+        if known != rest or not rest:  # a slash too many, or the address of a job without its name
             to = f"{Links(request).to('overview')}/{quote(known)}".rstrip("/")
             return RedirectResponse(f"{to}?{request.url.query}".rstrip("?"), 303)
         raise HTTPException(404, f"there is no page {rest!r}")

@@ -117,8 +117,10 @@ async def _to_many(shown: Shown, fields: ImmutableMultiDict[str, str]) -> tuple[
     names = list(dict.fromkeys(fields.getlist("job")))
     if fields.get("do") not in _OF_MANY:
         raise InvalidArgumentError("choose what to do with the jobs: run, pause or resume them")
-    if not 0 < len(names) <= MOST_JOBS:
-        raise InvalidArgumentError(f"choose 1 to {MOST_JOBS} jobs; {len(names)} are chosen")
+    if not names:
+        raise InvalidArgumentError("no job is chosen: tick the box of each that this is for")
+    if len(names) > MOST_JOBS:
+        raise InvalidArgumentError(f"choose at most {MOST_JOBS} jobs at a time; {len(names)} are chosen")
     code, verb = _OF_MANY[fields["do"]]
     calls: dict[str, Callable[[str], Awaitable[object]]] = {
         "run": lambda name: _run(shown, shown.management.definition(name), fields),

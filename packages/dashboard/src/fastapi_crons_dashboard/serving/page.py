@@ -205,6 +205,8 @@ def _problem(
         # Where it is the query that makes no sense.
         "plain": links.to(links.page, **request.path_params) if reads and status == 422 else None,
         "refused": not reads,
+        # A change was made, although its page can't be shown.
+        "said": said.sentence(request.query_params) if reads else None,
         "refused_by": refused_by,
         "problem": True,
         # What may be gone in a moment is asked for until it is.

@@ -46,7 +46,7 @@ STRIP_LEGEND = (
 )
 LANE_LEGEND = (
     *("completed", "running", "failed", "timed_out", "interrupted", "cancelled", "covered"),
-    *("skipped", "vetoed", "paused", "missed"),
+    *("vetoed", "skipped", "paused", "missed"),
 )
 
 

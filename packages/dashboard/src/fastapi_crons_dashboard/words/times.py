@@ -21,6 +21,8 @@ def duration(seconds: float | None) -> str:
     """So many seconds: `4 ms`, `0.12 s`, `4.2 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`; a dash for None."""
     if seconds is None:
         return "–"
+    if not seconds:
+        return "0 s"
     if 0 < seconds < 0.01:
         return f"{seconds * 1000:.{2 if seconds < 0.0001 else 1 if seconds < 0.001 else 0}f} ms"
     if seconds < 10:
