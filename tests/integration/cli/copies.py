@@ -46,6 +46,8 @@ async def fill(name: str) -> None:
         await lock.claim([ClaimRequest("a", running.id, last + 1, "* * * * *", "UTC")])
         log = (LogLine(NOW, "INFO", "app", "a line"), LogLine(NOW, "ERROR", "app", "änother\nline"))
         logged = [replace(run, log=log) for run in runs_at(NOW - 3_600, 30, every=100, job="ö")]
+        odd = '{"text": "nul \\u0000 lone \\ud800 🚀"}'
+        logged[0] = replace(logged[0], result_json=odd, note="nöte 🚀", actor="o'ps")
         failed = runs_at(NOW - 400, 3, job="b", status="failed")
         await state.write([*logged, *failed])
         await state.write([running, MissedTicks(new_id(), "a", int(NOW) - 90, int(NOW) - 60, 2, "paused", NOW, "here")])

@@ -240,7 +240,7 @@ class StateBackend(ABC):
         return sorted(found, key=attrgetter("id"), reverse=True)[: query.limit]
 
     async def find_ids(self, part: str, job: str | None = None) -> list[str]:
-        """The ids of the runs of a job, or of all, that begin or end with a text (lower case), newest first."""
+        """The ids of the runs of a job, or of all, that begin or end with a text (lower case; empty for all), newest first."""
         runs = await self.runs(job, limit=_ALL)
         return [run.id for run in runs if run.id.startswith(part) or run.id.endswith(part)]
 

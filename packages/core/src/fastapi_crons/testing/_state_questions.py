@@ -164,6 +164,7 @@ class QuestionTests(StateStoreTests):
         assert await state.find_ids(wanted.id[-8:], wanted.job) == [wanted.id]
         assert await state.find_ids(wanted.id[-8:], "job-6") == []
         assert await state.find_ids("%") == []
+        assert await state.find_ids("") == [run.id for run in runs[::-1]]
 
     @on_a_store
     async def test_a_job_shows_its_last_success_and_how_often_it_has_failed_since(self, state: StateBackend) -> None:

@@ -34,7 +34,6 @@ async def jobs_of(state: StateBackend) -> set[str]:
 async def summary_of(state: StateBackend) -> object:
     """What is another value when anything was added to a history: runs and missed ticks are counted."""
     return (
-        [run.id for run in await state.runs(None, limit=1)],
         await state.unfinished(),
         await state.backfills(),
         await state.states(),
@@ -46,13 +45,14 @@ async def copy_history(
     source: StateBackend, target: StateBackend, jobs: Collection[str], show: Callable[[str], None]
 ) -> Copied:
     """Copy the history of all jobs, oldest first. `jobs` are those that have one; `show` is told how far it is."""
-    run_ids = await _run_ids(source)
-    done = 0
+    copied = 0
+    # A page of the runs of all jobs would cost a look at each job.
+    run_ids = (await source.find_ids(""))[::-1]
     for ids in _parts(run_ids, _RUNS):
-        show(f"copying: {done:,} of {len(run_ids):,} runs")
-        runs = await source.runs_by_id(ids)
-        await target.write([runs[run_id] for run_id in ids if run_id in runs])
-        done += len(ids)
+        show(f"copying: {copied:,} of {len(run_ids):,} runs")
+        found = await source.runs_by_id(ids)
+        await target.write([found[run_id] for run_id in ids if run_id in found])
+        copied += len(found)
     show("copying missed ticks")
     missed = await _copy_missed(source, target, jobs)
     show("copying figures")
@@ -65,15 +65,7 @@ async def copy_history(
     backfills = (await source.backfills())[::-1]
     for backfill in backfills:
         await target.begin_backfill(backfill)
-    return Copied(len(run_ids), missed, len(backfills))
-
-
-async def _run_ids(source: StateBackend) -> list[str]:
-    """The ids of all runs, oldest first."""
-    found: list[str] = []
-    while page := await source.runs(None, limit=_PAGE, before=found[-1] if found else None):
-        found += [run.id for run in page]
-    return found[::-1]
+    return Copied(copied, missed, len(backfills))
 
 
 async def _copy_missed(source: StateBackend, target: StateBackend, jobs: Collection[str]) -> int:
