@@ -253,6 +253,19 @@ class Fleet:
             )
             time.sleep(0.02)
 
+    def decided_until(self) -> float:
+        """Wait until a tick of each numbered job that is due after now has started, so that those before have had theirs.
+
+        Returns now. After half a minute the ticks are told as they are.
+        """
+        now = time.time()
+        while time.time() < now + 30:
+            newest = {line.job: line.tick for line in sorted(self.lines(), key=lambda line: line.tick)}
+            if all(newest.get(f"job-{number}", 0) >= now for number in range(self.jobs)):
+                break
+            time.sleep(0.1)
+        return now
+
     def kill(self, process: subprocess.Popen[str]) -> float:
         """kill -9; returns when."""
         process.kill()

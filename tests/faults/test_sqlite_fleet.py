@@ -50,7 +50,7 @@ def test_a_file_that_another_process_locks_stops_the_fleet_for_so_long_and_no_lo
             other.execute("COMMIT")
         unlocked = time.time()
         time.sleep(8)
-        seen_until = time.time() - 1
+        seen_until = fleet.decided_until()
         fleet.stop()
         first = min(line.at for line in starts(fleet, unlocked))
         assert first - unlocked < 5
@@ -83,7 +83,7 @@ def test_a_file_that_is_deleted_under_a_fleet_is_made_anew_and_nothing_runs_twic
         deleted = time.time()
         until(PATH.exists, 5, "a new file")
         time.sleep(8)
-        seen_until = time.time() - 1
+        seen_until = fleet.decided_until()
         fleet.stop()
         assert "was deleted or replaced while in use" in fleet.log.read_text()
         # What was on record of the time before is gone with the file.
@@ -138,7 +138,7 @@ def test_a_full_disk_stops_the_fleet_and_it_goes_on_by_itself_when_there_is_room
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         room = time.time()
         time.sleep(7)
-        seen_until = time.time() - 1
+        seen_until = fleet.decided_until()
         fleet.stop()
         recovered = fleet.recovered_at(room, until=seen_until)
         report(
@@ -229,7 +229,7 @@ def test_a_file_of_layout_1_is_migrated_with_all_that_is_in_it(report: Report) -
         again = fleet.wait_for("job-1", tick=now - 4, attempt=2)
         assert again.token > (now - 4) * 1000
         time.sleep(3.5)
-        seen_until = time.time() - 1
+        seen_until = fleet.decided_until()
         fleet.stop()
         history = PLACE.history(fleet)
         late = next(run for run in reversed(history["job-0"][0]) if run.missed_ticks)

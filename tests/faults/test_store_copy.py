@@ -94,7 +94,7 @@ def test_a_fleet_moves_to_another_store_and_back_and_no_tick_is_doubled_or_lost(
         fleet.start(1, CRON_SQLITE_PATH="back.db")
         fleet.wait_for("job-0", since=moved)
         time.sleep(2)
-        seen_until = time.time() - 1
+        seen_until = fleet.decided_until()
         fleet.stop()
         sums = fleet.sums(since, seen_until, history(fleet, SQLiteStateBackend("back.db")))
         report(f"fleet moved to {setting.split('_')[1].title()}, and to SQLite again", sums)
@@ -132,7 +132,7 @@ def test_a_copy_that_is_ended_while_it_waits_for_runs_loses_nothing(
             fleet.wait_for("job-0", since=ended)
             place = Place("Redis", own_redis)
         time.sleep(2)
-        seen_until = time.time() - 1
+        seen_until = fleet.decided_until()
         fleet.stop()
         found = place.history(fleet) if place.redis is None else redis_history(fleet, own_redis.url)
         report(f"copy to another store, ended by {number.name}", fleet.sums(since, seen_until, found))

@@ -33,7 +33,7 @@ class Watch:
         """Look on after the store's return, and end it all: what became of the ticks, and when they were in time again."""
         if returned is not None:
             time.sleep(max(0.0, returned + looks_on - time.time()))
-        self.seen_until = time.time() - 1
+        self.seen_until = self.fleet.decided_until()
         self.fleet.stop()
         recovery = None if returned is None else self.fleet.recovered_at(returned, until=self.seen_until)
         return self.fleet.sums(self.since, self.seen_until, self.history()), recovery

@@ -84,7 +84,7 @@ def test_a_child_that_was_forked_from_a_started_process_leaves_its_scheduler_alo
         until(Path("said.json").exists, 15, "what the child says")
         child = int(Path("child").read_text())
         time.sleep(1)
-        seen_until = time.time() - 1
+        seen_until = fleet.decided_until()
         fleet.stop()
         said = json.loads(Path("said.json").read_text())
         assert said.pop("run").startswith("can't run job 'job-0': the scheduler is not running")
@@ -111,7 +111,7 @@ def test_a_forked_child_that_starts_the_scheduler_is_refused_or_takes_part_and_b
         fleet.start()
         until(Path("said.json").exists, 15, "what the child says")
         time.sleep(2)
-        seen_until = time.time() - 1
+        seen_until = fleet.decided_until()
         fleet.stop()
         if name == "SQLite":
             with sqlite_rows("PRAGMA integrity_check") as rows:

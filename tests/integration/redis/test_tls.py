@@ -25,6 +25,12 @@ from tests.support import nothing
 pytestmark = needs_redis
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Handshakes take long on a busy machine."""
+    monkeypatch.setenv("CRON_STORE_TIMEOUT", "60")
+
+
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
     return trustme.CA()
@@ -66,7 +72,7 @@ async def tls_before(port: int, certificate: trustme.LeafCert) -> AsyncIterator[
 
 
 async def started(url: str) -> None:
-    crons = Crons(state_backend=RedisStateBackend(url), config=CronConfig(store_timeout=8))
+    crons = Crons(state_backend=RedisStateBackend(url), config=CronConfig())
     crons.cron("0 0 1 1 *", name="job")(nothing)
     try:
         await crons.start()
@@ -153,7 +159,9 @@ async def test_what_is_wrong_with_a_certificate_is_said_and_nobody_is_told_to_do
     assert "redis:// for others" not in str(refused.value)
 
 
-async def test_a_server_without_tls_is_named_as_one(redis_server: RedisServer) -> None:
-    crons = Crons(state_backend=RedisStateBackend(f"rediss://localhost:{redis_server.port}/0"))
+async def test_a_server_without_tls_is_named_as_one(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = CronConfig()
+    monkeypatch.setenv("CRON_STORE_TIMEOUT", "5")  # of the connection: such a server never answers
+    crons = Crons(state_backend=RedisStateBackend(f"rediss://localhost:{redis_server.port}/0"), config=config)
     with pytest.raises(StoreUnusableError, match="redis:// for others"):
         await crons.start()
