@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from fastapi_crons import CronsError, JobLockedError, UnknownJobError
+from fastapi_crons import CronsError, JobLockedError, Run, UnknownJobError
 from fastapi_crons.run import short_id
+from fastapi_crons.state import MemoryStateBackend, Record
 from fastapi_crons.testing import VirtualClock
 from tests.conftest import MakeCrons
 from tests.support import nothing, runs_of
@@ -29,6 +31,36 @@ async def test_a_manual_run_takes_the_same_path_and_says_so(make_crons: MakeCron
     assert [kept.id for kept in await runs_of(crons, "job")] == [run.id]
     with pytest.raises(UnknownJobError, match="no job named 'nope'"):
         await crons.run_job("nope")
+
+
+class SlowToWrite(MemoryStateBackend):
+    """Takes its time to write."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__()
+        self._virtual = clock
+
+    async def write(self, records: Sequence[Record]) -> None:
+        await self._virtual.sleep(0.2)
+        await super().write(records)
+
+
+async def test_a_run_is_on_record_when_its_caller_is_answered_although_the_store_is_slow(
+    make_crons: MakeCrons, clock: VirtualClock
+) -> None:
+    crons = make_crons(state_backend=SlowToWrite(clock))
+    crons.cron("0 0 1 1 *", name="job")(nothing)
+    await crons.start()
+
+    async def run_and_look() -> tuple[Run, Run]:
+        run = await crons.run_job("job")
+        return run, (await runs_of(crons, "job"))[-1]
+
+    for _ in range(3):
+        looking = asyncio.create_task(run_and_look())
+        await clock.advance(crons, seconds=2)
+        run, kept = await looking
+        assert (kept.id, kept.status) == (run.id, "completed")
 
 
 async def test_a_manual_run_of_a_running_job_is_refused_unless_forced(

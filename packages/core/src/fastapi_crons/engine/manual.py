@@ -228,13 +228,12 @@ class Requests(Part):
             self._recorder.release(LeaseRef(request.job, request.run_id, result.token))
 
     async def finished(self, run: ActiveRun, *, or_stopping: bool, patience: float | None = None) -> Run:
-        """The run when it has ended and its lease is released.
+        """The run when it has ended, its lease is released, and it is on record, unless the state store does not answer.
 
         With `or_stopping`, as it is when the scheduler stops before that; with `patience`, as it is so many seconds after it
         was cut off, if it has not ended by then.
         """
-        assert run.ended is not None
-        waits = [asyncio.create_task(run.ended.wait())]
+        waits: list[asyncio.Task[object]] = [asyncio.create_task(self._on_record(run))]
         if or_stopping:
             waits.append(asyncio.create_task(self._stopping.wait()))
         cut_at: float | None = None
@@ -249,6 +248,11 @@ class Requests(Part):
             for wait in waits:
                 wait.cancel()
         return run.snapshot()
+
+    async def _on_record(self, run: ActiveRun) -> None:
+        assert run.ended is not None
+        await run.ended.wait()
+        await self._recorder.recorded(run.id)
 
     async def pause(self, job: CronJob, actor: str | None, note: str | None) -> Pause:
         """Let no instance claim a tick of a job until it is resumed."""

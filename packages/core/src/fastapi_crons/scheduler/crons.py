@@ -288,7 +288,7 @@ class Crons(Registers):
         kwargs: Mapping[str, object] | None = None,
         tick: datetime | None = None,
     ) -> Run:
-        """Run a job now, in the same way as a scheduled run, and wait for its end; the run says how it went.
+        """Run a job now, in the same way as a scheduled run, and wait until it has ended and is on record; it says how it went.
 
         `force` runs it although it is already running; the run then names the other one. `timeout` (seconds) replaces the
         job's own, `kwargs` its arguments of the same names. `actor`, `note` and the arguments are stored with the run.

@@ -74,6 +74,9 @@ class Recorder(Part):
         self._written: list[tuple[LeaseRef, Callable[[], None]]] = []
         self._wake = asyncio.Event()
         self._release_wake = asyncio.Event()
+        #: Set when the write that is under way, or else the next one, has come to its end; then another takes its place.
+        self._tried = asyncio.Event()
+        self._ended = False
         self._busy = 0
         self._batch_size = MAX_BATCH
         self._dropped = 0
@@ -91,6 +94,8 @@ class Recorder(Part):
         await self._supervisor.cancel("record", timeout)
         await self._supervisor.cancel("release", timeout)
         await self._flush(timeout)
+        self._ended = True
+        self._tried.set()
 
     def findings(self) -> Iterator[Finding]:
         if self.fault is not None:
@@ -118,6 +123,11 @@ class Recorder(Part):
         """The runs whose latest records may not be in the state store yet."""
         found = {**self._writing, **self._running, **self._started, **self._pending}
         return [_as_run(noted) for noted in found.values() if not isinstance(noted, MissedTicks)]
+
+    async def recorded(self, run_id: str) -> None:
+        """Return when what was noted of a run is written, or can't be at the moment."""
+        while self.noted(run_id) is not None and self.fault is None and not self._ended:
+            await self._tried.wait()
 
     def expect(self, latency: float) -> None:
         """Note how long (seconds) a store took to answer, before the first write shows it."""
@@ -273,6 +283,8 @@ class Recorder(Part):
         finally:
             self._busy -= 1
             self._writing = {}
+            self._tried.set()
+            self._tried = asyncio.Event()
         self._release_written(releases)
         return self.fault is None
 
