@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
+import asyncpg
 import pytest
 import typer
 from typer.testing import CliRunner, Result
@@ -159,6 +160,29 @@ def test_check_says_what_it_found(server: PostgresServer, command: Postgres, mon
     missing = command("check")
     assert missing.exit_code == 1
     assert "✗ tables: there is no schema 'elsewhere'; create it, or set CRON_POSTGRES_SCHEMA" in missing.stdout
+
+
+def test_check_counts_the_connections_of_others(server: PostgresServer, command: Postgres) -> None:
+    async def in_use() -> str:
+        others = [await asyncpg.connect(server.url) for _ in range(8)]
+        try:
+            checked = await asyncio.to_thread(command, "check", "--json", role="few_rights")
+        finally:
+            await asyncio.gather(*(other.close() for other in others))
+        texts = {step["name"]: step["text"] for step in json.loads(checked.stdout)["steps"]}
+        return str(texts["connections"])
+
+    command("migrate", "--grant", "few_rights")
+    assert int(asyncio.run(in_use()).split()[0]) >= 9
+
+
+def test_check_names_an_encoding(server: PostgresServer, command: Postgres) -> None:
+    server.psql("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
+    checked = command("check", url=server.url_of("latin"))
+    server.psql("DROP DATABASE latin")
+    assert checked.exit_code == 1
+    assert "✗ server: " in checked.stdout
+    assert "keeps texts as LATIN1" in checked.stdout
 
 
 def test_check_of_a_server_that_can_not_be_used(server: PostgresServer, command: Postgres) -> None:

@@ -110,6 +110,16 @@ async def test_a_database_that_is_not_there(server: PostgresServer) -> None:
     assert said.endswith('database "missing" does not exist; create the database: createdb missing')
 
 
+async def test_a_database_that_does_not_keep_every_character(server: PostgresServer) -> None:
+    server.psql("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
+    said = await unusable(server.url_of("latin"))
+    assert said.endswith(
+        ": the database keeps texts as LATIN1, which lacks most characters; make one with UTF8: "
+        "createdb --encoding UTF8 --template template0 latin"
+    )
+    server.psql("DROP DATABASE latin")
+
+
 async def test_a_schema_that_is_not_there(server: PostgresServer) -> None:
     said = await unusable(server.url_of("wrong"), db_schema="elsewhere")
     assert said.endswith(
@@ -128,7 +138,8 @@ async def test_a_role_that_may_not_make_tables(server: PostgresServer) -> None:
 async def test_tables_that_are_missing_where_they_may_not_be_made(server: PostgresServer) -> None:
     said = await unusable(server.url_of("wrong", "app", _PASSWORD), migrate=False)
     assert said.endswith(
-        ' has no tables crons_… in the schema "public", and CRON_POSTGRES_MIGRATE=false; run: fastapi-crons postgres migrate'
+        ' has no tables crons_… in the schema "public", and CRON_POSTGRES_MIGRATE=false; as a role that may, run: '
+        "fastapi-crons postgres migrate --grant app"
     )
 
 

@@ -298,6 +298,13 @@ class Connection:
             raise StoreUnusableError(
                 f"{self.place}: the server is PostgreSQL {driver.major}, which is too old; use {OLDEST} or newer"
             )
+        encoding = driver.encoding
+        if encoding not in ("UTF8", ""):
+            driver.terminate()
+            raise StoreUnusableError(
+                f"{self.place}: the database keeps texts as {encoding}, which lacks most characters; make one with "
+                f"UTF8: createdb --encoding UTF8 --template template0 {self.place.database or 'NAME'}"
+            )
         try:
             if not names_application(self._url):
                 await driver.introduce(f"fastapi-crons {self.name}".rstrip())

@@ -89,6 +89,12 @@ class Driver:
         """The major version of the server."""
         return self._connection.get_server_version().major
 
+    @property
+    def encoding(self) -> str:
+        """How the database keeps texts; empty where a pooler does not say."""
+        encoding: str = getattr(self._connection.get_settings(), "server_encoding", "")
+        return encoding
+
     async def add_listener(self, channel: str, heard: Callable[[object, int, str, object], None]) -> None:
         """Call `heard` with each notification on a channel; its third argument is the channel."""
         await self._connection.add_listener(channel, heard)

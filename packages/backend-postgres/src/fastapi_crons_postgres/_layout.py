@@ -13,6 +13,7 @@ from fastapi_crons.errors import StoreUnusableError
 from fastapi_crons_postgres._connection import Connection
 from fastapi_crons_postgres._driver import Driver
 from fastapi_crons_postgres._former import TAKE_OVER
+from fastapi_crons_postgres.url import Place
 
 logger = logging.getLogger("fastapi_crons.postgres")
 
@@ -131,7 +132,7 @@ async def prepare(connection: Connection, *, may_change: bool) -> int:
     if found < VERSION and not may_change:
         raise StoreUnusableError(
             f"{connection.place} has no tables crons_… in the schema {connection.schema}, and CRON_POSTGRES_MIGRATE=false; "
-            "run: fastapi-crons postgres migrate"
+            f"{to_migrate(connection.place)}"
             if not found
             else _too_old(connection, found)
         )
@@ -166,8 +167,13 @@ async def usable_layout(connection: Connection) -> int:
 def _too_old(connection: Connection, found: int) -> str:
     return (
         f"{connection.place} has tables of an older version of fastapi-crons-postgres (layout {found}; this version needs "
-        f"{VERSION}); run: fastapi-crons postgres migrate"
+        f"{VERSION}); {to_migrate(connection.place)}"
     )
+
+
+def to_migrate(place: Place) -> str:
+    """What to do where the role must not make tables, or must not use them."""
+    return f"as a role that may, run: fastapi-crons postgres migrate --grant {place.user or 'ROLE'}"
 
 
 async def layout_of(driver: Driver, schema: str) -> tuple[int, int]:

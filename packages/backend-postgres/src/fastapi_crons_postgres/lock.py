@@ -14,6 +14,7 @@ from fastapi_crons.locking import LockBackend, LockTransaction, Reach, Transacti
 from fastapi_crons_postgres._batch import fit
 from fastapi_crons_postgres._connection import Connection
 from fastapi_crons_postgres._driver import Driver
+from fastapi_crons_postgres._findings import obstacle
 from fastapi_crons_postgres._layout import is_made, prepare
 from fastapi_crons_postgres._lock_transaction import NoRecords, PostgresLockTransaction
 from fastapi_crons_postgres.settings import PostgresSettings
@@ -45,6 +46,7 @@ class PostgresLockBackend(TransactionalLockBackend):
         self._settings, self._timeout = settings, timeout
         #: Closes what was opened.
         self._open = AsyncExitStack()
+        self._obstacle: str | None = None
         super().__init__(f"lock store in {place_of(settings.url.get_secret_value())}")
 
     async def connect(self, *, to_read: bool) -> None:
@@ -54,12 +56,16 @@ class PostgresLockBackend(TransactionalLockBackend):
         self._lock_key = _key_of(self._connection.schema, self.namespace)
         if to_read:
             self._has_tables = await is_made(self._connection)
+            self._obstacle = await obstacle(self._connection, migrates=self._settings.migrate)
         else:
             await prepare(self._connection, may_change=self._settings.migrate)
             self._has_tables = True
 
     async def close(self) -> None:
         await self._open.aclose()
+
+    def obstacle(self) -> str | None:
+        return self._obstacle
 
     def clone(self) -> LockBackend:
         clone = PostgresLockBackend.by_settings(self._settings, self._timeout)

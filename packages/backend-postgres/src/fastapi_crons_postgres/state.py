@@ -21,6 +21,7 @@ from fastapi_crons.state.figures import Figures
 from fastapi_crons_postgres._batch import Batch, fit
 from fastapi_crons_postgres._connection import Connection
 from fastapi_crons_postgres._driver import Driver
+from fastapi_crons_postgres._findings import obstacle
 from fastapi_crons_postgres._history import backfills
 from fastapi_crons_postgres._history.counting import (
     FIGURES_COLUMNS,
@@ -102,6 +103,7 @@ class PostgresStateBackend(StateBackend):
         self._open = AsyncExitStack()
         #: Numbers what is written.
         self._written = count()
+        self._obstacle: str | None = None
         self._damage = Damage(f"history in {place_of(settings.url.get_secret_value())}")
 
     async def open(self, namespace: str, limits: HistoryLimits) -> None:
@@ -112,6 +114,7 @@ class PostgresStateBackend(StateBackend):
     async def open_to_read(self, namespace: str, limits: HistoryLimits) -> None:
         self._set_open(namespace, limits)
         self._has_tables = await is_made(self._connection)
+        self._obstacle = await obstacle(self._connection, migrates=self._settings.migrate)
 
     def _set_open(self, namespace: str, limits: HistoryLimits) -> None:
         patience = self._timeout * 0.9
@@ -132,6 +135,9 @@ class PostgresStateBackend(StateBackend):
 
     async def close(self) -> None:
         await self._open.aclose()
+
+    def obstacle(self) -> str | None:
+        return self._obstacle
 
     def companion_lock(self) -> LockBackend:
         from fastapi_crons_postgres.lock import PostgresLockBackend
