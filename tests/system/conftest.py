@@ -104,8 +104,11 @@ def new_environment(folder: Path, *, has_pip: bool = False) -> Path:
 
 
 def pip(python: Path, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Call the pip of this environment for another: to install one there takes longer than what it is to install."""
-    return run(sys.executable, "-m", "pip", "--python", python, "-q", *arguments, check=check)
+    """Install into another environment, by uv, in a second; what `pip install` does, `test_clone.py` and `nox -s build` see."""
+    command, *rest = arguments
+    if command == "wheel":
+        return run(sys.executable, "-m", "pip", "--python", python, "-q", command, *rest, check=check)
+    return run(sys.executable, "-m", "uv", "pip", command, "-q", "--python", python, *rest, check=check)
 
 
 @pytest.fixture
@@ -123,7 +126,7 @@ def tools(once: Once) -> Path:
         # nox finds a uv beside it, too: it is in a folder of its own.
         (folder / "only-uv").mkdir()
         shutil.move(folder / "bin" / "uv", folder / "only-uv" / "uv")
-        pip(python, "uninstall", "-y", "uv")
+        pip(python, "uninstall", "uv")
 
     return once("tools", make)
 

@@ -12,7 +12,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 # What pip installs for all tests is what dev.py installs; a session with less shows that nox calls it.
-@pytest.mark.parametrize(("session", "with_uv"), [("lint", False), ("tests", True)])
+# By uv, whole sessions of CI are made, if not from another environment.
+@pytest.mark.parametrize(("session", "with_uv"), [("lint", False), pytest.param("tests", True, marks=pytest.mark.full)])
 def test_nox_from_another_environment(clone: Path, tools: Path, uv: Path, session: str, with_uv: bool) -> None:
     nox_and_session = (tools / "bin" / "python", "-m", "nox", "-s", session, "--", "-p", "no:cacheprovider", A_TEST)
     said = run(clone, *nox_and_session, path=uv if with_uv else None)

@@ -93,9 +93,9 @@ def test_each_piece_of_redis_registers_one_store_and_takes_it_away_again(
     assert asked() == ["redis-lock", "RedisLockBackend", _STATE_MISSING]
     pip(with_code_of_redis, "install", "--no-index", *wheels.glob("fastapi_crons_redis_state-*"))
     assert asked() == ["redis-lock redis-state", "RedisLockBackend", "RedisStateBackend"]
-    pip(with_code_of_redis, "uninstall", "-y", "fastapi-crons-redis-lock")
+    pip(with_code_of_redis, "uninstall", "fastapi-crons-redis-lock")
     assert asked() == ["redis-state", _LOCK_MISSING, "RedisStateBackend"]
-    pip(with_code_of_redis, "uninstall", "-y", "fastapi-crons-redis")
+    pip(with_code_of_redis, "uninstall", "fastapi-crons-redis")
     refused = run(with_code_of_redis, "-c", _ASK_FOR_REDIS, check=False).stderr.splitlines()[-1]
     assert "of fastapi-crons-redis-state" in refused
     assert "No module named 'fastapi_crons_redis'" in refused
