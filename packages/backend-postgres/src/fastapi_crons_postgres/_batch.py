@@ -7,7 +7,7 @@ from itertools import repeat
 from operator import contains
 from typing import Any
 
-from fastapi_crons_postgres._connection import Driver
+from fastapi_crons_postgres._driver import Driver
 
 #: The largest whole number that is written: the server can still subtract any two. No record that can be read has larger ones.
 _MOST = 2**62 - 1
