@@ -34,7 +34,7 @@ FIELDS = {
     state.Signal: "kind job run_id actor",
     state.HistoryLimits: "keep days keep_failed keep_always figures_days",
     state.JobState: "job status instance last_run_ts last_success_ts last_success_run last_success_took failures",
-    state.RunQuery: "jobs statuses since until before limit triggers",
+    state.RunQuery: "jobs statuses since until before limit triggers under_way_since",
     state.MissedQuery: "jobs since until before limit",
     Figures: "job day runs failed missed longest durations",
 }

@@ -57,7 +57,9 @@ class Wanted:
 def runs_wanted(schema: str, namespace: str, query: RunQuery) -> Sql:
     """The runs that a query asks for, newest first."""
     wanted = Wanted(namespace)
-    _between(wanted, query.since, query.until, query.before)
+    _between(wanted, query.claimed_since, query.until, query.before)
+    if query.under_way_since is not None:
+        wanted.and_also("(ended_ts IS NULL OR ended_ts >= {}::float8)", float(query.under_way_since))
     if query.statuses:
         wanted.and_also("status = ANY ({}::text[])", sorted(query.statuses))
         if "completed" not in query.statuses:

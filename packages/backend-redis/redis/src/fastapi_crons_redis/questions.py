@@ -43,13 +43,15 @@ class _Wanted(NamedTuple):
     """With any of these; none for all."""
     triggers: tuple[Trigger, ...] = ()
     """Started by any of these; none for all."""
+    under_way_since: float | None = None
+    """Still running, or ended at this time or later."""
 
     @classmethod
     def by(cls, query: RunQuery) -> _Wanted:
         ends = (query.before, None if query.until is None else first_id_at(query.until))
         before = min((end for end in ends if end is not None), default=None)
-        after = None if query.since is None else first_id_at(query.since)
-        return cls(query.limit, before, after, list(query.statuses), query.triggers)
+        after = None if query.claimed_since is None else first_id_at(query.claimed_since)
+        return cls(query.limit, before, after, list(query.statuses), query.triggers, query.under_way_since)
 
 
 class Questions:

@@ -31,8 +31,9 @@ def runs_wanted(names: Names, query: RunQuery) -> Sql:
     """The runs that a query asks for, newest first."""
     bounds = _bounds(
         ("id < ?", query.before),
-        ("id >= ?", None if query.since is None else first_id_at(query.since)),
+        ("id >= ?", None if query.claimed_since is None else first_id_at(query.claimed_since)),
         ("id < ?", None if query.until is None else first_id_at(query.until)),
+        ("(ended_ts IS NULL OR ended_ts >= ?)", query.under_way_since),
     )
     if query.triggers == AGAIN:
         index = "INDEXED BY job_run_again"

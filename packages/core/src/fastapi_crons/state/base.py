@@ -32,6 +32,8 @@ _SUMS_A_TURN = 100
 _ALL = 2**31 - 1
 #: Sorts behind the ids of all runs.
 _LAST_ID = "g"
+#: How long (seconds) before `RunQuery.under_way_since` runs may have been claimed.
+LONGEST_UNDER_WAY = 86_400
 
 
 class Signal(NamedTuple):
@@ -99,6 +101,17 @@ class RunQuery(NamedTuple):
     limit: int = 50
     triggers: tuple[Trigger, ...] = ()
     """Started by any of these; none for all."""
+    under_way_since: float | None = None
+    """Still running, or ended at this time or later. Of runs claimed more than a day before it none is wanted, whenever they
+    ended, so that no store needs an index for this."""
+
+    @property
+    def claimed_since(self) -> float | None:
+        """Before when no run that is wanted was claimed; None where that is not said."""
+        if self.under_way_since is None:
+            return self.since
+        oldest = self.under_way_since - LONGEST_UNDER_WAY
+        return oldest if self.since is None else max(self.since, oldest)
 
 
 #: The triggers of a query for ticks that were run again.
@@ -124,10 +137,11 @@ def is_wanted_run(run: Run, query: RunQuery) -> bool:
     return (
         (query.jobs is None or run.job in query.jobs)
         and (not query.statuses or run.status in query.statuses)
-        and (query.since is None or run.id >= first_id_at(query.since))
+        and (query.claimed_since is None or run.id >= first_id_at(query.claimed_since))
         and (query.until is None or run.id < first_id_at(query.until))
         and (query.before is None or run.id < query.before)
         and (not query.triggers or run.trigger in query.triggers)
+        and (query.under_way_since is None or run.ended_ts is None or run.ended_ts >= query.under_way_since)
     )
 
 
@@ -223,7 +237,7 @@ class StateBackend(ABC):
         before = query.before
         if query.until is not None:
             before = min(before or _LAST_ID, first_id_at(query.until))
-        oldest = "" if query.since is None else first_id_at(query.since)
+        oldest = "" if query.claimed_since is None else first_id_at(query.claimed_since)
         while len(found) < query.limit:
             page = await self.runs(None, limit=_PAGE, before=before)
             found += [run for run in page if is_wanted_run(run, query)]

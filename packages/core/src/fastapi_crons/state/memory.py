@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import replace
+from math import inf
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, ClassVar
 
@@ -181,7 +182,8 @@ class MemoryStateBackend(StateBackend):
     async def find_runs(self, query: RunQuery) -> list[Run]:
         jobs = list(self._runs) if query.jobs is None else query.jobs
         kept = [runs for job in jobs for runs in self._kept_of(job, only_again=query.triggers == AGAIN) if runs]
-        oldest = "" if query.since is None else first_id_at(query.since)
+        oldest = "" if query.claimed_since is None else first_id_at(query.claimed_since)
+        ends_since = -inf if query.under_way_since is None else query.under_way_since
         ends = [
             end for end in (query.before, None if query.until is None else first_id_at(query.until)) if end is not None
         ]
@@ -198,6 +200,7 @@ class MemoryStateBackend(StateBackend):
                 and (newest is None or run.id < newest)
                 and (not query.statuses or run.status in query.statuses)
                 and (not query.triggers or run.trigger in query.triggers)
+                and (run.ended_ts is None or run.ended_ts >= ends_since)
             ]
             found = sorted(found, key=attrgetter("id"), reverse=True)[: query.limit]
         return found

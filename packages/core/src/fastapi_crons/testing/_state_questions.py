@@ -70,7 +70,8 @@ class QuestionTests(StateStoreTests):
             name = f"job-{order.randrange(20)}"
             run = a_run(name, order.choice(statuses), run_id=ids(), started=ids_at[0])
             trigger: Trigger = order.choice(["schedule", "schedule", "schedule", "catch_up", "cli", "again"])
-            runs.append(replace(run, trigger=trigger))
+            ended = None if run.ended_ts is None else run.ended_ts + order.choice([0, 0, 900, 3_000])
+            runs.append(replace(run, trigger=trigger, ended_ts=ended))
         shuffled = order.sample(runs, len(runs))
         await store.write([replace(run, status="running", ended_ts=None) for run in shuffled[:200]])
         await store.write(shuffled)
@@ -82,7 +83,8 @@ class QuestionTests(StateStoreTests):
             before = order.choice([None, runs[250].id])
             limit = order.choice([1, 7, 50, 1_000])
             triggers: tuple[Trigger, ...] = order.choice([(), (), ("again",), ("schedule",), ("again", "catch_up")])
-            found = await store.find_runs(RunQuery(jobs, wanted, since, until, before, limit, triggers))
+            under_way = order.choice([None, None, NOW - 2_000, NOW - 300])
+            found = await store.find_runs(RunQuery(jobs, wanted, since, until, before, limit, triggers, under_way))
             expected = [
                 run
                 for run in reversed(runs)
@@ -92,8 +94,48 @@ class QuestionTests(StateStoreTests):
                 and (until is None or run.started_ts < until)
                 and (before is None or run.id < before)
                 and (not triggers or run.trigger in triggers)
+                and (under_way is None or run.ended_ts is None or run.ended_ts >= under_way)
             ]
             assert found == expected[:limit]
+
+    @on_a_store
+    async def test_runs_that_were_under_way_are_found_page_by_page_among_those_that_had_ended(
+        self, state: StateBackend
+    ) -> None:
+        store = await self._with_limits(HistoryLimits(10_000, 30, 10_000))
+        statuses: tuple[RunStatus, ...] = ("failed", "completed")
+        ended = [replace(run, status=statuses[n % 2]) for n, run in enumerate(runs_at(NOW - 80_000, 2_600, every=30))]
+        long = [replace(run, ended_ts=NOW - 600 + n) for n, run in enumerate(runs_at(NOW - 79_995, 9, every=8_000))]
+        failed = [replace(run, status="failed") if n % 2 else run for n, run in enumerate(long)]
+        running, *short = runs_at(NOW - 70_000, 1, status="running") + runs_at(NOW - 600, 2, every=601)
+        for start in range(0, len(ended), 650):
+            await store.write(ended[start : start + 650])
+        await store.write([*failed, running, *short])
+        wanted = sorted((*failed, running, *short), key=lambda run: run.id, reverse=True)
+        for query in (
+            RunQuery(under_way_since=NOW - 600),
+            RunQuery(["job"], under_way_since=NOW - 600),
+            RunQuery(statuses=("failed", "running"), under_way_since=NOW - 600),
+            RunQuery(until=NOW, under_way_since=NOW - 600),
+        ):
+            expected = [run for run in wanted if not query.statuses or run.status in query.statuses]
+            expected = [run for run in expected if query.until is None or run.started_ts < query.until]
+            found: list[Run] = []
+            while page := await store.find_runs(query._replace(limit=2, before=found[-1].id if found else None)):
+                assert len(page) == 2 or len(found) + 1 == len(expected)
+                found += page
+            assert found == expected
+
+    @on_a_store
+    async def test_runs_under_way_are_looked_for_among_those_of_a_day_before(self, state: StateBackend) -> None:
+        since = NOW - 3_600
+        old = runs_at(since - DAY - 1, 1, status="failed") + runs_at(since - DAY - 1, 1, status="running")
+        new = runs_at(since - DAY, 1, status="failed") + runs_at(since - DAY, 1, status="running")
+        await state.write([run if run.ended_ts is None else replace(run, ended_ts=NOW) for run in (*old, *new)])
+        found = await state.find_runs(RunQuery(under_way_since=since))
+        assert {run.id for run in found} == {run.id for run in new}
+        within = RunQuery(since=since - 60, under_way_since=since)
+        assert await state.find_runs(within) == []
 
     @on_a_store
     async def test_runs_that_ran_ticks_again_go_with_the_others(self, state: StateBackend) -> None:

@@ -64,16 +64,28 @@ local function status_in(text, id)
   return string.sub(text, 1, #start) == start and string.match(text, '^%a[%a_]*', #start + 1)
 end
 
-local function trigger_in(text)
+-- A field of a run behind its head, at this place.
+local function field_in(text, place)
   local run = decoded(text)
-  return run and type(run[2]) == 'table' and run[2][2]
+  return run and type(run[2]) == 'table' and run[2][place]
 end
 
--- Whether a run is one of those that are wanted: with any of some statuses and of some triggers, where some are named.
-local function wants(statuses, triggers)
+-- Whether a run has not ended, or not before an instant. One that was claimed later need not be read for that.
+local function is_under_way(text, id, since)
+  if id > id_before(math.max(0, math.floor(since * 1000))) then
+    return true
+  end
+  local ended = field_in(text, 5)
+  return type(ended) ~= 'number' or ended >= since
+end
+
+-- Whether a run is one of those that are wanted: with any of some statuses and of some triggers, and under way since an instant, where
+-- these are named.
+local function wants(statuses, triggers, since)
   local of_status, of_trigger = #statuses > 0 and as_set(statuses), #triggers > 0 and as_set(triggers)
   return function(text, id)
-    return (not of_status or of_status[status_in(text, id)]) and (not of_trigger or of_trigger[trigger_in(text)])
+    return (not of_status or of_status[status_in(text, id)]) and (not of_trigger or of_trigger[field_in(text, 2)])
+      and (since == null or is_under_way(text, id, since))
   end
 end
 
@@ -121,9 +133,9 @@ end
 -- The newest runs of some jobs, so many of each. How many jobs are done, before which id the next one goes on, and then ids, each
 -- with its run behind it.
 function operations.runs()
-  local jobs, resume, limit, before, after, statuses, triggers = unpack(batch)
+  local jobs, resume, limit, before, after, statuses, triggers, under_way_since = unpack(batch)
   local found, seen, bytes, of_job, last_job = {'', ''}, 0, 0, 0, nil
-  local is_wanted = wants(statuses, triggers)
+  local is_wanted = wants(statuses, triggers, under_way_since)
   local function show(job, ids)
     if job ~= last_job then
       of_job, last_job = 0, job
@@ -191,9 +203,10 @@ end
 
 -- Runs of all jobs, or of some, in an index of such runs: `failed` or `again`. Before which member to go on, and then ids, each with its run behind it.
 function operations.indexed()
-  local index, jobs, limit, before, after, statuses, triggers = unpack(batch)
+  local index, jobs, limit, before, after, statuses, triggers, under_way_since = unpack(batch)
   local found, seen, bytes = {''}, 0, 0
-  local is_wanted, of_jobs = wants(statuses, triggers), jobs ~= null and as_set(jobs)
+  local is_wanted = wants(statuses, triggers, under_way_since)
+  local of_jobs = jobs ~= null and as_set(jobs)
   local function show(members)
     local ids, of, gone = {}, {}, {}
     for _, member in ipairs(members) do
