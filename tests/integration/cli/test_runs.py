@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from fastapi_crons.testing import reset
+from fastapi_crons import CronConfig, Crons
+from fastapi_crons.state import SQLiteStateBackend
+from fastapi_crons.testing import VirtualClock, reset
 from fastapi_crons_cli.completion.jobs import tags
 from fastapi_crons_cli.completion.runs import newest_runs
 from tests.integration.cli.commands import Cli, json_of, refused
@@ -51,6 +54,26 @@ def test_what_failed_since_yesterday(fastapi_crons: Cli) -> None:
     assert (nothing.exit_code, "no such runs are on record" in nothing.stderr) == (0, True)
     assert fastapi_crons("runs", "--failed", "--exit-code").exit_code == 3
     assert fastapi_crons("runs", "--failed").exit_code == 0
+
+
+async def test_what_failed_since_midnight_may_have_begun_before_it(fastapi_crons: Cli, project: Path) -> None:
+    clock = VirtualClock("2026-03-01T20:00:00Z")
+    crons = Crons(state_backend=SQLiteStateBackend("crons.db"), clock=clock, config=CronConfig(heartbeat_interval=300))
+
+    @crons.cron("0 23 * * *", name="send_reports")
+    async def two_hours() -> None:
+        await clock.sleep(7_200)
+        raise ConnectionError
+
+    await crons.start()
+    await clock.advance(crons, hours=6)
+    await crons.stop()
+    failed = ("runs", "--failed", "--exit-code", "--since")
+    found = await asyncio.to_thread(fastapi_crons, *failed, "2026-03-02 01:00", "--until", "2026-03-02 02:00")
+    assert (found.exit_code, "2026-03-01 23:00:00  failed" in found.stdout) == (3, True)
+    assert (await asyncio.to_thread(fastapi_crons, *failed, "2026-03-02 01:00:01")).exit_code == 0
+    before = await asyncio.to_thread(fastapi_crons, "runs", "--until", "2026-03-01 23:00", "--exit-code")
+    assert before.exit_code == 0
 
 
 @pytest.mark.parametrize("command", ["runs", "missed", "stats", "plan", "list-jobs"])

@@ -71,6 +71,22 @@ async def test_by_status_time_and_tag_page_by_page(crons: Crons, dashboard: Asyn
         assert (await dashboard.get(f"/runs?{wrong}")).status_code == 422
 
 
+async def test_what_failed_in_the_last_hour_may_have_begun_before_it(
+    crons: Crons, dashboard: AsyncClient, clock: VirtualClock
+) -> None:
+    @crons.cron("0 * * * *", name="long", overlap="allow")
+    async def long() -> None:
+        await clock.sleep(7_200)
+        raise ConnectionError
+
+    await crons.start()
+    await clock.advance(crons, hours=3, minutes=30)
+    shown = [row for row in Page(await dashboard.get("/runs?hours=1")).rows if row and row[0] == "failed"]
+    assert len(shown) == 1
+    everything = Page(await dashboard.get("/runs?hours=1&status=any"))
+    assert [row[0] for row in everything.rows if len(row) > 7] == ["running", "running", "failed"]
+
+
 async def test_times_of_each_job_are_on_its_own_clock(
     crons: Crons, dashboard: AsyncClient, clock: VirtualClock
 ) -> None:

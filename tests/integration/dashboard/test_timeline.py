@@ -41,6 +41,22 @@ async def test_runs_are_bars_and_ticks_ahead_hollow_ones(
     assert all(any(href.endswith(run_id) for href in hrefs) for run_id in ids)
 
 
+async def test_a_run_that_reaches_into_the_window_is_a_bar_and_one_that_ended_before_it_is_not_counted(
+    crons: Crons, dashboard: AsyncClient, clock: VirtualClock
+) -> None:
+    @crons.cron("0 0,2 * * *", name="job")
+    async def an_hour() -> None:
+        await clock.sleep(3_600)
+
+    await crons.start()
+    await clock.advance(crons, hours=29)
+    page = Page(await dashboard.get("/timeline", params={"zoom": "1h", "at": "2026-03-02T03:15Z"}))
+    (lane,) = page.all("svg", class_="lane")
+    assert str(lane["aria-label"]).startswith("job: 1 runs, 0 failed")
+    (bar, *_) = page.all("rect", class_="run")
+    assert bar["width"] == "25.0%"
+
+
 async def test_a_tick_without_a_run_leads_to_why(crons: Crons, dashboard: AsyncClient, clock: VirtualClock) -> None:
     @crons.cron("*/10 * * * *", name="slow")
     async def slow() -> None:

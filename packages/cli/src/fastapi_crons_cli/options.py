@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Annotated
 
 import typer
+from typer.models import OptionInfo
 
 from fastapi_crons_cli.times import FORMS, Time
 
@@ -151,20 +152,19 @@ GivenTime = Annotated[
         autocompletion=complete_time,
     ),
 ]
-Since = Annotated[
-    Time | None,
-    typer.Option(
-        "--since",
-        metavar="TIME",
-        parser=Time.given,
-        help=f"From this time on: {FORMS}.",
-        autocompletion=complete_time,
-    ),
+
+
+def _time(option: str, text: str) -> OptionInfo:
+    made: OptionInfo = typer.Option(option, metavar="TIME", parser=Time.given, help=text, autocompletion=complete_time)
+    return made
+
+
+Since = Annotated[Time | None, _time("--since", f"From this time on: {FORMS}.")]
+Until = Annotated[Time | None, _time("--until", "Up to this time.")]
+RunsSince = Annotated[
+    Time | None, _time("--since", f"Only runs that ended at this time or later, or have not ended: {FORMS}.")
 ]
-Until = Annotated[
-    Time | None,
-    typer.Option("--until", metavar="TIME", parser=Time.given, help="Up to this time.", autocompletion=complete_time),
-]
+RunsUntil = Annotated[Time | None, _time("--until", "Only runs that began before this time.")]
 Zone = Annotated[
     str | None,
     typer.Option(

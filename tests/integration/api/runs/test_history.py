@@ -82,6 +82,28 @@ async def test_runs_by_time_job_and_tag(crons: Crons, api: AsyncClient, clock: V
         )
 
 
+async def test_a_run_belongs_to_each_span_in_which_it_was_under_way(
+    crons: Crons, api: AsyncClient, clock: VirtualClock
+) -> None:
+    @crons.cron("10 0 * * *")
+    async def long() -> None:
+        await clock.sleep(7_200)
+        raise ConnectionError
+
+    async def statuses(**asked: str) -> list[str]:
+        return [run["status"] for run in (await api.get("/runs", params={"job": "long", **asked})).json()["runs"]]
+
+    await crons.start()
+    await clock.advance(crons, hours=1)
+    assert await statuses(since="2026-03-01T00:50:00Z", until="2026-03-01T01:00:00Z") == ["running"]
+    await clock.advance(crons, hours=2)
+    failed_at = "2026-03-01T02:10:00Z"
+    assert await statuses(since=failed_at, status="failed") == ["failed"]
+    assert await statuses(since="2026-03-01T01:00:00Z", until="2026-03-01T01:05:00Z") == ["failed"]
+    assert await statuses(since="2026-03-01T02:10:01Z") == []
+    assert await statuses(until="2026-03-01T00:10:00Z") == []
+
+
 @pytest.mark.parametrize("time", ["2026-03-01T01:05:00+01:00", "2026-03-01 01:05+01:00", "2026-03-01T01:05:00.0+0100"])
 async def test_a_plus_that_is_not_encoded_is_one_all_the_same(
     crons: Crons, api: AsyncClient, clock: VirtualClock, time: str

@@ -79,7 +79,8 @@ class History:
         An observer also checks whether runs on record as running still are: those whose instances are gone are interrupted.
         Raises `InvalidArgumentError` for a span that ends before it begins.
         """
-        _check_span(query.since, query.until)
+        for since in (query.since, query.under_way_since):
+            _check_span(since, query.until)
         gone = await gone_runs(self._engine, self._timeout)
         runs = await self._recorded(query._replace(limit=query.limit + len(gone)))
         if not gone:

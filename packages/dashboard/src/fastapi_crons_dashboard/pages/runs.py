@@ -49,7 +49,7 @@ class Wanted:
         self.before, self.missed_before = before, missed_before
 
     def runs(self, jobs: Collection[str] | None, status: Status, since: float) -> RunQuery:
-        return RunQuery(jobs, _statuses(status), since, before=self.before, limit=RUNS + 1)
+        return RunQuery(jobs, _statuses(status), before=self.before, limit=RUNS + 1, under_way_since=since)
 
 
 def _statuses(status: Status) -> tuple[RunStatus, ...]:

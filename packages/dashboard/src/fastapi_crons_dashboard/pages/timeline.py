@@ -200,7 +200,8 @@ async def _found(management: Management, due: Mapping[str, Sequence[int] | Parts
     read = [name for name in due if name not in counted]
 
     async def runs(jobs: Sequence[str], statuses: tuple[RunStatus, ...], limit: int) -> list[Run]:
-        return await management.find_runs(RunQuery(jobs, statuses, since, until, limit=limit)) if jobs else []
+        query = RunQuery(jobs, statuses, since, until, limit=limit, under_way_since=window.since)
+        return await management.find_runs(query) if jobs else []
 
     of_read, of_counted, running, missed, known = await asyncio.gather(
         runs(read, (), _MOST_RUNS * PER_PAGE),

@@ -14,11 +14,11 @@ from fastapi_crons_cli.options import (
     Before,
     ExitCode,
     RunId,
+    RunsSince,
     RunStatus,
-    Since,
+    RunsUntil,
     SomeJobs,
     SomeTags,
-    Until,
     Verbose,
     Zone,
 )
@@ -45,8 +45,8 @@ def runs(
     status: Annotated[
         list[RunStatus] | None, typer.Option("--status", help="Only runs with this status; may be repeated.")
     ] = None,
-    since: Since = None,
-    until: Until = None,
+    since: RunsSince = None,
+    until: RunsUntil = None,
     job: SomeJobs = None,
     tag: SomeTags = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many runs, the newest.")] = 50,
@@ -56,7 +56,10 @@ def runs(
     exit_code: ExitCode = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show the runs of all jobs, newest last; with JSON as GET /runs does, newest first. `runs show ID` shows one of them."""
+    """Show the runs of all jobs, newest last; with JSON as GET /runs does, newest first. `runs show ID` shows one of them.
+
+    With --since and --until those that were under way in between; those that began more than a day before --since are left out.
+    """
     if context.invoked_subcommand is not None:
         return
     from fastapi_crons.run import FAILED
@@ -69,9 +72,8 @@ def runs(
         jobs = check_names(session, job, tag)
         shown_in, now = zone or session.zone, session.crons.clock.now()
         oldest = None if before is None else (await session.management.find_run(before)).id
-        query = RunQuery(
-            jobs, statuses, seconds_of(since, shown_in, now), seconds_of(until, shown_in, now), oldest, limit + 1
-        )
+        begin, end = seconds_of(since, shown_in, now), seconds_of(until, shown_in, now)
+        query = RunQuery(jobs, statuses, until=end, before=oldest, limit=limit + 1, under_way_since=begin)
         return shown_in, await session.management.find_runs(query)
 
     with json_only(as_json):

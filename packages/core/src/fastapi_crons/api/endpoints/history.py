@@ -14,6 +14,8 @@ from fastapi_crons.api.endpoints.parts import (
     Endpoints,
     Limit,
     RunId,
+    RunsSince,
+    RunsUntil,
     Since,
     SomeJobs,
     SomeTags,
@@ -37,16 +39,21 @@ async def runs(
             description="Only runs with any of these statuses; what failed is `failed`, `timed_out` and `interrupted`",
         ),
     ] = None,
-    since: Since = None,
-    until: Until = None,
+    since: RunsSince = None,
+    until: RunsUntil = None,
     job: SomeJobs = None,
     tag: SomeTags = None,
     before: Before = None,
     limit: Limit = 50,
 ) -> RunPage:
-    """The runs of all jobs, newest first; `since` and `until` are about when they were claimed."""
+    """The runs of all jobs, newest first; with `since` and `until` those that were under way in between.
+
+    Those that began more than a day before `since` are left out.
+    """
     jobs = asked.management.names_of(job or (), tag or ())
-    query = RunQuery(jobs, status or (), _seconds(since), _seconds(until), before, limit + 1)
+    query = RunQuery(
+        jobs, status or (), until=_seconds(until), before=before, limit=limit + 1, under_way_since=_seconds(since)
+    )
     return RunPage.of(await asked.management.find_runs(query), limit, details=asked.details)
 
 

@@ -73,6 +73,11 @@ RunId = Annotated[
 Instant = Annotated[AwareDatetime, BeforeValidator(_as_iso)]
 Since = Annotated[Instant | None, Query(description="ISO 8601 with offset; this time is included")]
 Until = Annotated[Instant | None, Query(description="ISO 8601 with offset; this time is not included")]
+RunsSince = Annotated[
+    Instant | None,
+    Query(description="Only runs that ended at this time or later, or have not ended; ISO 8601 with offset"),
+]
+RunsUntil = Annotated[Instant | None, Query(description="Only runs that began before this time; ISO 8601 with offset")]
 SomeJobs = Annotated[
     list[Annotated[str, Field(max_length=200)]] | None,
     Query(max_length=100, description="Only this job; may be repeated"),
