@@ -65,10 +65,12 @@ def _lock_at(config: CronConfig, place: str | None) -> LockBackend:
 
 
 def _settings_at(place: str | None) -> SQLiteSettings:
-    """The settings; for the file of a place, as in `sqlite:crons.db`, where one is given."""
+    """The settings; for the file of a place, as in `sqlite:crons.db` or `sqlite:///crons.db`, where one is given."""
     from fastapi_crons_sqlite.settings import SQLiteSettings
 
-    return SQLiteSettings() if place is None else SQLiteSettings(path=place.partition(":")[2])
+    if place is None:
+        return SQLiteSettings()
+    return SQLiteSettings(path=place.partition(":")[2].removeprefix("///"))
 
 
 def _patience(settings: SQLiteSettings, config: CronConfig) -> float:

@@ -15,6 +15,7 @@ import pytest
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.state import RedisStateBackend
 from fastapi_crons.testing import reset
+from tests.faults.postgres_server import PostgresServer, needs_postgres
 from tests.faults.redis_server import RedisServer
 from tests.integration.cli.commands import Cli, refused
 
@@ -45,14 +46,14 @@ def send(region: str): ...
 """
 
 
-def deployed(code: str, path: str = "jobs.db") -> None:
+def deployed(code: str, backend: str = "SQLiteStateBackend('jobs.db')") -> None:
     """Start the code once and stop it again, so that the store knows its jobs, and no instance lives."""
     reset()
     names: dict[str, Any] = {"__name__": "main"}
     exec(
-        HEAD.replace("Crons(app)", f"Crons(app, state_backend=SQLiteStateBackend({path!r}))").replace(
+        HEAD.replace("Crons(app)", f"Crons(app, state_backend={backend})").replace(
             "from fastapi_crons.schedules",
-            "from fastapi_crons.state import SQLiteStateBackend\nfrom fastapi_crons.schedules",
+            "from fastapi_crons.state import PostgresStateBackend, SQLiteStateBackend\nfrom fastapi_crons.schedules",
         )
         + code,
         names,
@@ -201,17 +202,51 @@ def test_it_only_reads_and_does_not_start_the_app(fastapi_crons: Cli) -> None:
 
 def test_what_can_not_be_asked_is_an_error(fastapi_crons: Cli) -> None:
     new(OLD)
-    assert "'typo.db', and there is no such file" in refused(fastapi_crons("plan", "--against", "typo.db"))
+    assert "'typo.db' is no file that is there" in refused(fastapi_crons("plan", "--against", "typo.db"))
+    assert "typo.db', and there is no such file" in refused(fastapi_crons("plan", "--against", "sqlite:typo.db"))
     assert not Path("typo.db").exists()
     wrong = fastapi_crons("plan", "--against", "redis://ops:hush-hush@127.0.0.1:1/0")
     assert "hush-hush" not in refused(wrong) + wrong.output
     wrong = fastapi_crons("plan", "--against", "http://ops:hush-hush@example.com")
-    assert "this is not the URL of a Redis server" in refused(wrong)
+    assert "no installed plugin brings a state store at such a place" in refused(wrong)
     assert "hush-hush" not in wrong.output
     for options in (["--csv"], ["--job", "backup"], ["--until", "now"]):
         assert fastapi_crons("plan", "--deploy", *options).exit_code == 2
     Path("main.py").write_text("1 / 0")
     assert "main can't be imported" in refused(fastapi_crons("plan", "--deploy"))
+
+
+@pytest.mark.parametrize("prefix", ["", "sqlite:", "sqlite:///"])
+@pytest.mark.parametrize("folder", ["", "{here}/"])
+def test_each_spelling_of_a_file_is_the_same_store(fastapi_crons: Cli, prefix: str, folder: str) -> None:
+    deployed(OLD)
+    new(OLD)
+    place = f"{prefix}{folder.format(here=Path.cwd())}jobs.db"
+    result = fastapi_crons("plan", "--against", place)
+    assert f"4 jobs of this code, against {place}: no instance runs jobs there" in result.stdout
+    assert "Nothing is lost or in doubt." in result.stdout
+
+
+@needs_postgres
+def test_against_postgresql_named_and_by_the_settings(fastapi_crons: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    with PostgresServer() as server:
+        url = server.url_of("shop")
+        server.psql("CREATE DATABASE shop")
+        backend = f"PostgresStateBackend({url!r})"
+        deployed(OLD, backend)
+        new(OLD.replace('name="backup"', 'name="save"'))
+        by_hand = fastapi_crons("plan", "--against", url)
+        assert by_hand.exit_code == 3, by_hand.output
+        assert "/shop: no instance runs jobs there" in by_hand.stdout
+        assert "✗ perhaps renamed: backup to save (the same function)" in by_hand.stdout
+        monkeypatch.setenv("CRON_POSTGRES_URL", url)
+        by_settings = fastapi_crons("plan", "--deploy")
+        assert by_settings.exit_code == 3, by_settings.output
+        assert by_settings.stdout.splitlines()[1:] == by_hand.stdout.splitlines()[1:]
+        only_named = fastapi_crons("plan", "--against", "postgres")
+        assert only_named.stdout.splitlines()[1:] == by_hand.stdout.splitlines()[1:]
+        new(OLD)
+        assert fastapi_crons("plan", "--against", url).exit_code == 0
 
 
 def test_against_redis_with_instances_that_live(fastapi_crons: Cli, redis_server: RedisServer) -> None:

@@ -47,7 +47,8 @@ def plan(
         typer.Option(
             "--against",
             metavar="STORE",
-            help="The same with other stores than those of the settings: redis://… or the path of a SQLite file.",
+            help="The same with other stores than those of the settings: sqlite:FILE, a file that is there, redis://… or "
+            "postgresql://….",
         ),
     ] = None,
     verbose: Verbose = False,

@@ -2,51 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING
-
-from fastapi_crons.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from fastapi_crons.scheduler import Crons
-    from fastapi_crons.state import StateBackend
-
-_SQLITE = "sqlite:///"
 
 
 def on_other_stores(app: Crons, store: str) -> Crons:
-    """A scheduler with the jobs and settings of the app's, on the stores at a URL or in a file. The app's own is left alone.
+    """A scheduler with the jobs and settings of the app's, on the stores at another place. The app's own is left alone.
 
-    Raises `ConfigurationError` for what is neither.
+    Raises `ConfigurationError` for what is no place of stores, and for a file that is not there.
     """
-    from fastapi_crons._util.hiding import know_address
+    from fastapi_crons.errors import ConfigurationError
     from fastapi_crons.locking import DistributedLockManager
     from fastapi_crons.scheduler import Crons
+    from fastapi_crons_cli.commands.store.places import place_of
 
-    know_address(store)  # it may contain a password
-    state = _state_at(store)
-    lock = state.companion_lock()
-    assert lock is not None, "each store that has a URL or a file has a lock of its own"
-    crons = Crons(state_backend=state, lock_manager=DistributedLockManager(lock, app.config), config=app.config)
+    place = place_of(store, app.plugins, app.config)
+    # As all that is not there it would read as empty: all jobs would be new, and nothing in doubt.
+    file = getattr(place.state, "path", None)
+    if isinstance(file, str) and not os.path.exists(file):
+        raise ConfigurationError(f"--against names the file {file!r}, and there is no such file")
+    crons = Crons(
+        state_backend=place.state, lock_manager=DistributedLockManager(place.lock, app.config), config=app.config
+    )
     crons.jobs.extend(app.get_jobs())
     return crons
-
-
-def _state_at(store: str) -> StateBackend:
-    if "://" in store and not store.startswith(_SQLITE):
-        from fastapi_crons.state import RedisStateBackend
-
-        try:
-            made: StateBackend = RedisStateBackend(store)
-        except ValueError as error:
-            raise ConfigurationError(f"--against can't be used: {error}") from None
-        return made
-    from fastapi_crons.state import SQLiteStateBackend
-
-    path = Path(store.removeprefix(_SQLITE))
-    if not path.is_file():
-        raise ConfigurationError(
-            f"--against names {str(path)!r}, and there is no such file; give redis://… or a SQLite file"
-        )
-    in_file: StateBackend = SQLiteStateBackend(path)
-    return in_file

@@ -27,8 +27,8 @@ def copy(
         str,
         typer.Argument(
             metavar="FROM",
-            help="sqlite:FILE, redis://… or postgresql://…; or only sqlite, redis or postgres, where the settings say where "
-            "that is.",
+            help="sqlite:FILE, a file that is there, redis://… or postgresql://…; or only sqlite, redis or postgres, where "
+            "the settings say where that is.",
         ),
     ],
     target: Annotated[str, typer.Argument(metavar="TO", help="The same. Nothing of the namespace may be there.")],

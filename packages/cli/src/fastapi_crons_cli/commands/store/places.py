@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -26,11 +27,16 @@ class Place(NamedTuple):
 
 
 def place_of(given: str, plugins: Plugins, config: CronConfig) -> Place:
-    """The stores at a place, unopened: `sqlite:crons.db`, a URL, or the name of a backend, whose settings say where it is."""
+    """The stores at a place, unopened: `sqlite:crons.db`, a URL, or the name of a backend, whose settings say where it is.
+
+    Or the path of a file that is there, which counts as one of SQLite.
+    """
     from fastapi_crons._util.hiding import know_address, without_secrets
     from fastapi_crons.errors import ConfigurationError
 
     know_address(given)
+    if given not in plugins.state_backends and os.path.isfile(given):
+        given = f"sqlite:{given}"
     specs = _spec(plugins.state_backends, given, "state"), _spec(plugins.lock_backends, given, "lock")
     at = given if ":" in given else None
     try:
@@ -52,9 +58,10 @@ def _spec(specs: Mapping[str, BackendSpec[T]], given: str, kind: str) -> Backend
     if found is None:
         schemes = sorted({each for spec in specs.values() for each in spec.schemes})
         raise ConfigurationError(
-            f"{without_secrets(given)!r}: no installed plugin brings a {kind} store at such a place; write sqlite:crons.db, "
-            f"redis://host or postgresql://host/database (installed are: {', '.join(schemes) or 'none'}), or the name of a "
-            f"backend whose settings say where it is ({', '.join(sorted(specs))})"
+            f"{without_secrets(given)!r} is no file that is there, and no installed plugin brings a {kind} store at such a "
+            "place; write sqlite:crons.db, redis://host or postgresql://host/database "
+            f"(installed are: {', '.join(schemes) or 'none'}), or the name of a backend whose settings say where it is "
+            f"({', '.join(sorted(specs))})"
         )
     return found
 
