@@ -103,18 +103,20 @@ class QuestionTests(StateStoreTests):
         self, state: StateBackend
     ) -> None:
         store = await self._with_limits(HistoryLimits(10_000, 30, 10_000))
+        odd = 'job],[0,"schedule",1,7,5.0,'
         statuses: tuple[RunStatus, ...] = ("failed", "completed")
         ended = [replace(run, status=statuses[n % 2]) for n, run in enumerate(runs_at(NOW - 80_000, 2_600, every=30))]
         long = [replace(run, ended_ts=NOW - 600 + n) for n, run in enumerate(runs_at(NOW - 79_995, 9, every=8_000))]
         failed = [replace(run, status="failed") if n % 2 else run for n, run in enumerate(long)]
         running, *short = runs_at(NOW - 70_000, 1, status="running") + runs_at(NOW - 600, 2, every=601)
-        for start in range(0, len(ended), 650):
-            await store.write(ended[start : start + 650])
-        await store.write([*failed, running, *short])
-        wanted = sorted((*failed, running, *short), key=lambda run: run.id, reverse=True)
+        wanted = [replace(run, job=odd) for run in (*failed, running, *short)]
+        written = [*(replace(run, job=odd) for run in ended), *wanted]
+        for start in range(0, len(written), 650):
+            await store.write(written[start : start + 650])
+        wanted.sort(key=lambda run: run.id, reverse=True)
         for query in (
             RunQuery(under_way_since=NOW - 600),
-            RunQuery(["job"], under_way_since=NOW - 600),
+            RunQuery([odd], under_way_since=NOW - 600),
             RunQuery(statuses=("failed", "running"), under_way_since=NOW - 600),
             RunQuery(until=NOW, under_way_since=NOW - 600),
         ):
