@@ -11,13 +11,17 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from pydantic import SecretStr
 
 from fastapi_crons import Crons, JobContext
 from fastapi_crons_postgres import PostgresStateBackend
+from fastapi_crons_postgres.settings import PostgresSettings
 from tests.faults.postgres_server import PostgresServer
 from tests.support import runs_of, until_async
 from tests.system.conftest import ROOT
 
+#: The schema that the tables are in, in place of the guide's.
+SCHEMAS = ("public", "of_its_own")
 GUIDE = (ROOT / "docs/how-to/postgres.md").read_text(encoding="utf-8").replace("\\\n", " ")
 URL = "postgresql://crons:secret@localhost:5432/shop"
 
@@ -25,15 +29,16 @@ URL = "postgresql://crons:secret@localhost:5432/shop"
 class Database:
     """One of a server, which is dumped and restored as the guide says."""
 
-    def __init__(self, server: PostgresServer) -> None:
-        self._server, self._name = server, f"restored_{uuid4().hex}"
+    def __init__(self, server: PostgresServer, schema: str) -> None:
+        self._server, self._name, self._schema = server, f"restored_{uuid4().hex}", schema
         server.psql(f"CREATE DATABASE {self._name}")
+        server.psql(f"CREATE SCHEMA IF NOT EXISTS {schema}", self._name)
         self.url = server.url_of(self._name)
         self.ran: list[int] = []
 
     def run(self, program: str) -> None:
         (line,) = re.findall(rf"^{program} .*", GUIDE, re.MULTILINE)
-        command = [word.replace(URL, self.url) for word in shlex.split(line)]
+        command = [word.replace(URL, self.url) for word in shlex.split(self._of_schema(line))]
         path = f"{self._server.programs}{os.pathsep}{os.environ['PATH']}"
         subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PATH": path})
 
@@ -41,10 +46,18 @@ class Database:
         (statement,) = (
             text for text in re.findall(r"```sql\n *(.*?)```", GUIDE, re.DOTALL) if text.startswith(beginning)
         )
-        self._server.psql(statement, self._name)
+        self._server.psql(self._of_schema(statement), self._name)
+
+    def truncate(self) -> None:
+        (statement,) = re.findall(r"`(TRUNCATE .*?)`", GUIDE)
+        self._server.psql(self._of_schema(statement), self._name)
+
+    def _of_schema(self, text: str) -> str:
+        return re.sub(r"\bpublic\.", f"{self._schema}.", text)
 
     def crons(self) -> Crons:
-        crons = Crons(state_backend=PostgresStateBackend(self.url))
+        settings = PostgresSettings(url=SecretStr(self.url), db_schema=self._schema)
+        crons = Crons(state_backend=PostgresStateBackend.by_settings(settings, 20))
 
         @crons.cron("* * * * * *", name="job")
         async def job(context: JobContext) -> None:
@@ -59,8 +72,8 @@ class Database:
 
 
 @pytest.fixture
-def database(postgres: PostgresServer) -> Database:
-    return Database(postgres)
+def database(postgres: PostgresServer, request: pytest.FixtureRequest) -> Database:
+    return Database(postgres, getattr(request, "param", "public"))
 
 
 @pytest.mark.full
@@ -116,9 +129,11 @@ async def _newest_late(crons: Crons) -> int:
     return max((run.missed_ticks for run in await runs_of(crons, "job")), default=0)
 
 
+@pytest.mark.parametrize("database", SCHEMAS, indirect=True)
 async def test_with_marks_set_to_now_nothing_of_before_the_restore_runs(database: Database) -> None:
     last = await restored(database)
-    database.sql("UPDATE crons_job")
+    database.sql("UPDATE public.crons_job")
+    database.truncate()
     crons = database.crons()
     await crons.start()
     try:

@@ -8,10 +8,12 @@ from dataclasses import replace
 from uuid import uuid4
 
 import pytest
+from pydantic import SecretStr
 
 from fastapi_crons.run import Run, RunError, RunIds, RunStatus
 from fastapi_crons.state.base import HistoryLimits
 from fastapi_crons_postgres import PostgresStateBackend
+from fastapi_crons_postgres.settings import PostgresSettings
 from tests.faults.postgres_server import PostgresServer
 from tests.system.conftest import ROOT
 
@@ -19,8 +21,15 @@ AT = 1_772_366_400  # 2026-03-01 12:00 UTC
 RUN = Run(RunIds(lambda: AT)(), "job", AT, "schedule", 1, "here", 1, "completed", AT + 0.25, AT + 2.75)
 
 
-async def written(postgres: PostgresServer, *runs: Run, database: str = "postgres", namespace: str = "view") -> None:
-    store = PostgresStateBackend(postgres.url_of(database))
+async def written(
+    postgres: PostgresServer,
+    *runs: Run,
+    database: str = "postgres",
+    namespace: str = "view",
+    schema: str = "public",
+) -> None:
+    url = SecretStr(postgres.url_of(database))
+    store = PostgresStateBackend.by_settings(PostgresSettings(url=url, db_schema=schema), 20)
     await store.open(namespace, HistoryLimits(1000, 30))
     try:
         await store.forget(["job"])
@@ -74,11 +83,16 @@ def a_run(job: str, ago: float, took: float, error: str | None = None) -> Run:
     return replace(run, status=status, error=found)
 
 
-async def test_the_queries_of_the_guide_answer_what_they_are_asked(postgres: PostgresServer) -> None:
-    guide = (ROOT / "docs/how-to/postgres.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("schema", ["public", "of_its_own"])
+async def test_the_queries_of_the_guide_answer_what_they_are_asked(postgres: PostgresServer, schema: str) -> None:
+    """To the role that the guide makes for them."""
+    guide = re.sub(r"\bpublic\b", schema, (ROOT / "docs/how-to/postgres.md").read_text(encoding="utf-8"))
     failed, slow, at_three = re.findall(r"```sql\n(SELECT .*?)```", guide, re.DOTALL)
+    (role,) = re.findall(r"```sql\n(CREATE ROLE grafana .*?)```", guide, re.DOTALL)
     database, hour, day = f"view_{uuid4().hex}", 3_600, 86_400
     postgres.psql(f"CREATE DATABASE {database}")
+    postgres.psql(f"CREATE SCHEMA IF NOT EXISTS {schema}", database)
+    postgres.psql(f"REVOKE ALL ON SCHEMA {schema} FROM PUBLIC", database)
     night = float(postgres.psql("SELECT extract(epoch FROM now() - date_trunc('day', now()) - interval '3 hours')"))
     await written(
         postgres,
@@ -92,13 +106,21 @@ async def test_the_queries_of_the_guide_answer_what_they_are_asked(postgres: Pos
         a_run("over", night + 120, 60),
         database=database,
         namespace="default",
+        schema=schema,
     )
-    rows = [row.split("|") for row in postgres.psql(failed, database).splitlines()]
+    postgres.psql(role, database)
+
+    def asked(query: str) -> list[str]:
+        return postgres.psql(f"SET ROLE grafana; {query}", database).splitlines()[1:]
+
+    rows = [row.split("|") for row in asked(failed)]
     assert [(row[0], row[1], row[3]) for row in rows] == [
         ("sync", "2", "ValueError: latest"),
         ("mail", "1", "ValueError: refused"),
     ]
-    assert "report|50|20" in postgres.psql(slow, database).splitlines()
-    at_that_time = {row.split("|")[0] for row in postgres.psql(at_three, database).splitlines()}
+    assert "report|50|20" in asked(slow)
+    at_that_time = {row.split("|")[0] for row in asked(at_three)}
     assert "nightly" in at_that_time
     assert "over" not in at_that_time
+    postgres.psql("DROP OWNED BY grafana", database)
+    postgres.psql("DROP ROLE grafana")
