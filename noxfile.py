@@ -245,6 +245,6 @@ def build(session: nox.Session) -> None:
 
 @nox.session
 def benchmarks(session: nox.Session) -> None:
-    """What a run costs, beside bare asyncio, APScheduler and docket; `-- --docs` puts the figures into the docs."""
+    """What a run costs, beside bare asyncio and other schedulers; `-- --docs` puts the figures into the docs."""
     session.install("-r", "benchmarks/requirements.txt")
     session.run("python", "-m", "benchmarks", *session.posargs)

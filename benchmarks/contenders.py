@@ -11,9 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
 
 from benchmarks.load import Load
+from benchmarks.servers import Store
 
 Job = Callable[[], Awaitable[None]]
 
@@ -103,6 +103,8 @@ class FastAPICrons(Contender):
     def _store_settings(self) -> dict[str, str]:
         if self.store.startswith("redis:"):
             return {"CRON_REDIS_URL": self.store}
+        if self.store.startswith("postgresql:"):
+            return {"CRON_POSTGRES_URL": self.store}
         if self.store:
             return {"CRON_SQLITE_PATH": self.store}
         return {"CRON_STATE_BACKEND": "memory", "CRON_LOCK_BACKEND": "local"}
@@ -111,10 +113,8 @@ class FastAPICrons(Contender):
         """How many ticks of late have not been run, by its own records: let go, or covered by a later run."""
         engine = self._crons.engine
         assert engine is not None
-        count = 0
-        for job in self._crons.jobs:
-            count += sum(ticks.count for ticks in await engine.state.missed(job.name))
-        return count
+        found = await engine.state.missed_by_job([job.name for job in self._crons.jobs])
+        return sum(ticks.count for of_job in found.values() for ticks in of_job)
 
 
 class APScheduler(Contender):
@@ -198,13 +198,56 @@ class Docket(Contender):
         return task
 
 
+class Procrastinate(Contender):
+    """procrastinate, its periodic tasks: each process puts a job into a queue for each tick, unless another one has done so,
+    and takes jobs from it one by one. It keeps all of them, with what became of them and when.
+    """
+
+    def register(self) -> None:
+        import procrastinate
+
+        self._app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=self.store))
+        for number in range(self.load.jobs):
+            task = self._app.task(name=f"job-{number}")(self._task(number))
+            self._app.periodic(cron=self.load.expression(number))(task)
+
+    async def start(self) -> None:
+        await self._app.open_async()
+        await self._make_tables()
+        worker = self._app.run_worker_async(concurrency=10, install_signal_handlers=False)
+        self._running = asyncio.create_task(worker)
+
+    async def stop(self) -> None:
+        self._running.cancel()
+        await asyncio.wait({self._running})
+        await self._app.close_async()
+
+    async def _make_tables(self) -> None:
+        """Make its tables, in one of the processes."""
+        import psycopg
+
+        async with await psycopg.AsyncConnection.connect(self.store, autocommit=True) as connection:
+            await connection.execute("SELECT pg_advisory_lock(1)")
+            found = await connection.execute("SELECT to_regclass('procrastinate_jobs') IS NOT NULL")
+            if await found.fetchone() == (False,):
+                await self._app.schema_manager.apply_schema_async()
+
+    def _task(self, number: int) -> Callable[[int], Awaitable[None]]:
+        job = self.jobs[number]
+
+        async def task(timestamp: int) -> None:
+            await job()
+
+        return task
+
+
 @dataclass(frozen=True)
 class Entry:
     """A contender with a place to keep what it keeps."""
 
     label: str
     kind: type[Contender]
-    store: Literal["memory", "file", "redis"] = "memory"
+    store: Store = "memory"
     keeps: str = "nothing"
     claims: str = "no"
     #: How many runs a second it gets through, where those that are asked for can be too many.
@@ -227,6 +270,7 @@ CONTENDERS = {
     "memory": Entry("FastAPI Crons, memory", FastAPICrons, keeps="every run", claims="in the process"),
     "sqlite": Entry("FastAPI Crons, SQLite", FastAPICrons, "file", "every run", "on the host"),
     "redis": Entry("FastAPI Crons, Redis", FastAPICrons, "redis", "every run", "in the fleet"),
+    "postgres": Entry("FastAPI Crons, PostgreSQL", FastAPICrons, "postgres", "every run", "in the fleet", most=1_000),
     "apscheduler": Entry("APScheduler 3.11, memory", APScheduler, needs=("apscheduler",)),
     "apscheduler_sqlite": Entry(
         "APScheduler 3.11, SQLite job store",
@@ -236,6 +280,15 @@ CONTENDERS = {
         # Each run is a transaction, and a disk can take some milliseconds for that.
         most=100,
         needs=("apscheduler", "sqlalchemy"),
+    ),
+    "procrastinate": Entry(
+        "procrastinate, PostgreSQL",
+        Procrastinate,
+        "postgres",
+        "every run",
+        "in the fleet",
+        most=50,
+        needs=("procrastinate", "psycopg"),
     ),
     "docket": Entry("docket, Redis", Docket, "redis", "each job's last run", "in the fleet", needs=("docket",)),
 }

@@ -10,17 +10,18 @@ YEAR = 366 * 86_400
 
 @dataclass(frozen=True)
 class Load:
-    """Jobs that are each due once in a period, spread evenly over its seconds.
+    """Jobs that are each due once in a period, spread evenly over its seconds, or all in the same `second` of it.
 
     `period` is in seconds: a divisor of 60, 60 times a divisor of 60 below it, or `YEAR`.
     """
 
     jobs: int
     period: int = 1
+    second: int | None = None
 
     def phase(self, number: int) -> int:
         """The second of the period, counted from the Unix epoch, in which a job is due."""
-        return number % self.period
+        return number % self.period if self.second is None else self.second
 
     def expression(self, number: int) -> str:
         """When a job is due, as a cron expression; the sixth field is the second, as croniter has it."""

@@ -34,6 +34,13 @@ class Burst(NamedTuple):
     missed: int
 
 
+class OneSecond(NamedTuple):
+    """What became of jobs that were all due in one second, and the ticks that were not run by the records."""
+
+    cost: Cost
+    missed: int
+
+
 class Idle(NamedTuple):
     """What jobs cost that are not due: to register and to start (s), and CPU seconds per second."""
 
@@ -68,6 +75,20 @@ def burst(contender: str, store: str, load: Load, seconds: int) -> Burst:
         missed = await scheduler.missed()
         await scheduler.stop()
         return Burst(cost, held, missed)
+
+    return asyncio.run(main())
+
+
+def one_second(contender: str, store: str, load: Load, due: int, seconds: int) -> OneSecond:
+    """What has become of many jobs so many seconds after one instant (Unix seconds), at which all of them are due."""
+
+    async def main() -> OneSecond:
+        scheduler = await _started(contender, store, load)
+        assert isinstance(scheduler, FastAPICrons)
+        cost = await _cost(scheduler, seconds, due)
+        missed = await scheduler.missed()
+        await scheduler.stop()
+        return OneSecond(cost, missed)
 
     return asyncio.run(main())
 

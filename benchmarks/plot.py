@@ -12,6 +12,7 @@ _STYLES = {
     "memory": ("#1f77b4", "o", "-"),
     "sqlite": ("#2ca02c", "s", "-"),
     "redis": ("#d62728", "^", "-"),
+    "postgres": ("#9467bd", "P", "-"),
     "apscheduler": ("#ff7f0e", "v", "-."),
     "apscheduler_sqlite": ("#8c564b", "D", "-."),
 }

