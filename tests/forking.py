@@ -1,4 +1,4 @@
-"""The process that imports libraries once, and forks for each program that a test starts. See `programs.py`."""
+"""The process that imports once what most programs import, and forks for each that a test starts. See `programs.py`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import os
 import runpy
 import socket
 import sys
+import time
 import warnings
 from importlib import import_module
 from importlib.util import find_spec
@@ -19,7 +20,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
-#: What most programs import; each where it is installed.
+#: What most programs import of others; each where it is installed.
 LIBRARIES = (
     "aiosqlite",
     "asyncpg",
@@ -55,8 +56,11 @@ def serve(connection: socket.socket) -> dict[str, Any]:
         reading, writing = os.pipe()
         between = os.fork()
         if between == 0:
+            parent = os.getpid()
             program = os.fork()
             if program == 0:
+                while os.getppid() == parent:
+                    time.sleep(0.001)
                 for stream, descriptor in enumerate(descriptors):
                     os.dup2(descriptor, stream)
                 connection.detach()
@@ -103,8 +107,8 @@ def become(request: dict[str, Any]) -> None:
     else:
         sys.path[:0] = [str(Path(words[0]).resolve().parent), *added]
         sys.argv = words
-        main.__file__ = words[0]
-        exec(compile(Path(words[0]).read_bytes(), words[0], "exec"), vars(main))
+        main.__file__ = str(Path(words[0]).absolute())
+        exec(compile(Path(words[0]).read_bytes(), main.__file__, "exec"), vars(main))
 
 
 def _open_streams(*, buffered: bool) -> None:
