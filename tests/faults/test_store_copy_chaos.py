@@ -15,6 +15,7 @@ import pytest
 from fastapi_crons.state import HistoryLimits, SQLiteStateBackend
 from fastapi_crons.testing._state_questions import runs_at
 from tests.faults.conftest import Place, Report, history
+from tests.faults.fleet import long_job
 from tests.faults.postgres_server import PostgresServer, needs_postgres
 from tests.faults.redis_server import RedisServer, needs_redis
 from tests.faults.test_store_copy import copying, result_of
@@ -116,3 +117,18 @@ def test_a_fleet_moves_through_all_stores_while_copies_and_servers_are_killed(
         found = history(fleet, SQLiteStateBackend("back.db"))
         sums = fleet.sums(since, seen_until, found)
         report(f"fleet moved through all stores, seed {seed}", sums)
+
+
+def test_one_that_was_suspended_over_a_move_does_not_go_on(own_redis: RedisServer) -> None:
+    with Place("Redis", own_redis, elsewhere=True).fleet(jobs=1, extra=long_job("*/20", 60)) as fleet:
+        (suspended,) = fleet.start(1)
+        began = fleet.wait_for("long")
+        suspended.send_signal(signal.SIGSTOP)
+        time.sleep(7)  # longer than the time after which it counts as dead
+        with copying(own_redis.url, "sqlite:new.db") as process:
+            code, said = result_of(process)
+        assert code == 0, said
+        fleet.start(1, CRON_STATE_BACKEND="sqlite", CRON_LOCK_BACKEND="sqlite", CRON_SQLITE_PATH="new.db")
+        fleet.wait_for("long", tick=began.tick, attempt=2)
+        suspended.send_signal(signal.SIGCONT)
+        fleet.wait_for("long", "cancelled", tick=began.tick, pid=suspended.pid)
