@@ -70,7 +70,7 @@ def test_all_that_is_on_record_comes_to_another_store(
     asyncio.run(fill(old))
     before = asyncio.run(holds(old))
     assert len(before["runs"]) == 34  # type: ignore[arg-type]
-    result = fastapi_crons("store", "copy", old, new)
+    result = fastapi_crons("store", "copy", old.replace("postgresql:", "postgresql+psycopg2:"), new)
     assert result.exit_code == 0, result.output
     assert ": 4 jobs, 34 runs, 1 record of missed ticks, 1 backfill\n" in result.stdout
     assert asyncio.run(holds(new)) == before

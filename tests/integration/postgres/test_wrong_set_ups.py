@@ -150,8 +150,15 @@ async def test_a_parameter_that_no_server_knows(server: PostgresServer) -> None:
     assert said.endswith("verify-ca, verify-full; mend CRON_POSTGRES_URL")
 
 
-async def test_tls_is_wanted_and_not_had(server: PostgresServer) -> None:
-    said = await unusable(f"{server.url_of('wrong')}?sslmode=require")
+async def test_the_url_of_an_app_is_taken_as_it_is(server: PostgresServer) -> None:
+    url = server.url_of("wrong").replace("postgresql:", "postgresql+asyncpg:")
+    await opened(f"{url}?ssl=prefer&prepared_statement_cache_size=0")
+    await opened(f"{url}?channel_binding=prefer&connect_timeout=10&keepalives=1&keepalives_idle=30&gssencmode=prefer")
+
+
+@pytest.mark.parametrize("asked_by", ["sslmode", "ssl"])
+async def test_tls_is_wanted_and_not_had(server: PostgresServer, asked_by: str) -> None:
+    said = await unusable(f"{server.url_of('wrong')}?{asked_by}=require")
     assert said.endswith("; the server has no TLS that can be used; CRON_POSTGRES_URL asks for it by sslmode")
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi_crons.plugins import LockBackendSpec, StateBackendSpec
 from fastapi_crons.plugins.markers import hookimpl
+from fastapi_crons_postgres.url import SCHEMES
 
 if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
@@ -21,20 +22,16 @@ if TYPE_CHECKING:
 _PREFERENCE = -2
 
 
-#: What URLs of databases begin with.
-_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg", "postgresql+psycopg")
-
-
 @hookimpl
 def state_backends() -> Mapping[str, StateBackendSpec]:
     path = "fastapi_crons_postgres.state:PostgresStateBackend"
-    return {"postgres": StateBackendSpec(path, _state, _settings, _PREFERENCE, _wanted, _SCHEMES, _state_at)}
+    return {"postgres": StateBackendSpec(path, _state, _settings, _PREFERENCE, _wanted, SCHEMES, _state_at)}
 
 
 @hookimpl
 def lock_backends() -> Mapping[str, LockBackendSpec]:
     path = "fastapi_crons_postgres.lock:PostgresLockBackend"
-    return {"postgres": LockBackendSpec(path, _lock, _settings, _PREFERENCE, _wanted, _SCHEMES, _lock_at)}
+    return {"postgres": LockBackendSpec(path, _lock, _settings, _PREFERENCE, _wanted, SCHEMES, _lock_at)}
 
 
 @hookimpl

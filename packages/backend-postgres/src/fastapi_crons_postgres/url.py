@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
@@ -11,7 +12,26 @@ NO_URL = (
     "characters of user and password percent-encoded"
 )
 #: `postgresql+asyncpg://` and the like are what SQLAlchemy takes.
-_SCHEMES = ("postgresql", "postgres")
+_DRIVERS = ("asyncpg", "psycopg", "psycopg_async", "psycopg2", "psycopg2cffi", "pg8000")
+#: What URLs of databases begin with.
+SCHEMES = ("postgresql", "postgres", *(f"postgresql+{driver}" for driver in _DRIVERS))
+_TLS = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+#: What SQLAlchemy and libpq take behind the ?, and the server does not. How long connecting may take is a setting of ours, and
+#: connections that are dead are noticed by time limits of ours.
+_LEFT_OUT = (
+    "async_fallback",
+    "connect_timeout",
+    "fallback_application_name",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "prepared_statement_cache_size",
+    "sslcompression",
+    "sslsni",
+    "statement_cache_size",
+    "tcp_user_timeout",
+)
 _FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 
 
@@ -22,12 +42,36 @@ def parse(url: str) -> str:
         port = parts.port if "," not in parts.netloc else None
     except ValueError:  # its text may quote a password that was taken for a port
         raise ValueError(NO_URL) from None
-    scheme, _, driver = parts.scheme.partition("+")
-    if scheme not in _SCHEMES or (not driver and "+" in parts.scheme) or parts.fragment or "@" in parts.path:
+    if parts.scheme not in SCHEMES or parts.fragment or "@" in parts.path:
         raise ValueError(NO_URL)
     if port == 0:
         raise ValueError("the URL of a PostgreSQL database has the port 0; leave it out for 5432")
-    return urlunsplit(("postgresql", parts.netloc, parts.path, parts.query, ""))
+    query = "&".join(_translated(parts.query))
+    return urlunsplit(("postgresql", parts.netloc, parts.path, query, ""))
+
+
+def _translated(query: str) -> Iterator[str]:
+    """What stands behind the ?, by the names that the driver knows. What nobody knows here, the server is asked for."""
+    named = dict(parse_qsl(query))
+    for each in filter(None, query.split("&")):
+        name, _, value = each.partition("=")
+        if name == "ssl":
+            if value not in _TLS:
+                raise ValueError(f"in the URL, ssl is none of {', '.join(_TLS)}")
+            yield f"sslmode={value}"
+        elif name == "channel_binding":
+            if value == "require" and "verify-full" not in (named.get("sslmode"), named.get("ssl")):
+                raise ValueError(
+                    "channel_binding=require in the URL can't be done by the driver; leave it out, and have the server "
+                    "prove who it is: sslmode=verify-full"
+                )
+        elif name == "gssencmode":
+            if value == "require":
+                raise ValueError(
+                    "gssencmode=require in the URL can't be done by the driver; leave it out, and use TLS: sslmode=verify-full"
+                )
+        elif name not in _LEFT_OUT:
+            yield each
 
 
 class Place(NamedTuple):
@@ -48,7 +92,8 @@ def place_of(url: str) -> Place:
     user, _, hosts = parts.netloc.rpartition("@")
     who = unquote(user.partition(":")[0]) or named.get("user", "")
     database = unquote(parts.path.strip("/")) or named.get("dbname") or named.get("database") or who
-    return Place(hosts or named.get("host") or "localhost", database, who)
+    host = named.get("host") or "localhost"
+    return Place(hosts or (f"{host}:{named['port']}" if "port" in named else host), database, who)
 
 
 def names_application(url: str) -> bool:
