@@ -64,6 +64,8 @@ SQLITE_EVENT_TIME = Inside("fastapi_crons_sqlite._history.events", "time")
 SQLITE_TAKE_OVER = Inside("fastapi_crons_sqlite._schema", "_convert")
 #: After how long (seconds) without a word a listener asks whether Redis is there.
 REDIS_SILENCE = Inside("fastapi_crons_redis.subscription", "SILENCE")
+#: From how many seconds on, there and back, a PostgreSQL server is far away.
+POSTGRES_FAR = Inside("fastapi_crons_postgres._connection", "_FAR")
 
 
 def on_a_host_of_its_own() -> None:

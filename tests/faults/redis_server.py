@@ -110,7 +110,7 @@ class _Process:
                 self._config.write_text("".join(f"{line}\n" for line in self._settings()))
             try:
                 self._launch()
-                until(self._answers, 15, "an answer to PING", not_yet=redis.RedisError)
+                until(self._answers, what="an answer to PING", not_yet=redis.RedisError)
                 self._prepare(first)
             except BaseException:
                 taken = "Address already in use" in self.log()
@@ -314,7 +314,7 @@ class RedisServer(_Process):
                 not_yet=redis.RedisError,
             )
         if self._replica_of is not None and first:
-            until(self.in_step, 15, "a replica in step with its primary", not_yet=redis.RedisError)
+            until(self.in_step, what="a replica in step with its primary", not_yet=redis.RedisError)
 
     def _cluster_info(self) -> str:
         # By this spelling the client has no parser for the answer.
@@ -372,7 +372,7 @@ class Sentinel(_Process):
     def _prepare(self, first: bool) -> None:
         if first:
             known = int(self._primary.cli("INFO", "replication")["connected_slaves"])
-            until(lambda: self.replicas() >= known, 15, "a sentinel that knows the replicas", not_yet=redis.RedisError)
+            until(lambda: self.replicas() >= known, what="a sentinel that knows the replicas", not_yet=redis.RedisError)
 
 
 def _quoted(text: str) -> str:

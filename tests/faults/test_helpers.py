@@ -127,7 +127,7 @@ def test_sentinel_makes_the_replica_the_primary() -> None:
             assert replica.cli("GET", "key") == "value"
             assert sentinel.primary() == (HOST, primary.port)
             primary.kill()
-            until(lambda: sentinel.primary() == (HOST, replica.port), 10, "a failover", not_yet=redis.RedisError)
+            until(lambda: sentinel.primary() == (HOST, replica.port), what="a failover", not_yet=redis.RedisError)
             assert replica.cli("SET", "key", "other")
 
 
@@ -149,7 +149,7 @@ def test_reset(proxy: Proxy, client: redis.Redis) -> None:
     assert proxy.connections == 0
     assert client.ping()
     proxy.reset_every(0.05)
-    until(lambda: proxy.connections == 0, 5, "a reset")
+    until(lambda: proxy.connections == 0, what="a reset")
     proxy.reset_every(None)
     client.ping()
     time.sleep(0.2)

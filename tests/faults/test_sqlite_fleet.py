@@ -81,7 +81,7 @@ def test_a_file_that_is_deleted_under_a_fleet_is_made_anew_and_nothing_runs_twic
         for path in Path().glob("crons.db*"):
             path.unlink()
         deleted = time.time()
-        until(PATH.exists, 5, "a new file")
+        until(PATH.exists, what="a new file")
         time.sleep(8)
         seen_until = fleet.decided_until()
         fleet.stop()

@@ -111,7 +111,7 @@ def test_a_copy_that_is_ended_while_it_waits_for_runs_loses_nothing(
         since = time.time() + 1
         time.sleep(1.2)
         with copying("sqlite:crons.db", own_redis.url) as process:
-            until(lambda: paused() == 5, 60, "pauses of all jobs")
+            until(lambda: paused() == 5, what="pauses of all jobs")
             time.sleep(2)
             assert process.poll() is None, "it waits for the long run"
             process.send_signal(number)

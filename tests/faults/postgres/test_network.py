@@ -18,6 +18,7 @@ from tests.support import until
 pytestmark = [pytest.mark.slow, needs_postgres]
 
 
+@on_time
 @needs_pgbouncer
 def test_a_pooler_that_is_killed_and_comes_back_costs_no_tick(own_postgres: PostgresServer, report: Report) -> None:
     with PgBouncer(own_postgres) as pooler, watched(pooler.url, history_url=own_postgres.url) as watch:
@@ -73,7 +74,7 @@ def test_a_commit_whose_answer_is_lost_loses_and_doubles_no_tick(
 ) -> None:
     with watched(through(proxy, own_postgres), history_url=own_postgres.url) as watch:
         proxy.drop_replies(6, to="COMMIT")
-        until(lambda: proxy.dropped == 6, 20, "answers that are lost")
+        until(lambda: proxy.dropped == 6, what="answers that are lost")
         time.sleep(3)
         sums, _ = watch.ended()
         report("answers to COMMIT lost", sums)

@@ -94,6 +94,7 @@ def test_a_server_that_stalls_beyond_the_deadline_makes_no_run_of_ticks_out_of_g
         assert watch.latest() <= 3 + 0.5
 
 
+@on_time
 def test_an_instance_that_is_stopped_inside_a_transaction_holds_others_up_for_5_s(
     own_postgres: PostgresServer, report: Report
 ) -> None:
@@ -145,7 +146,7 @@ def test_backends_that_are_terminated_each_second_cost_no_tick(own_postgres: Pos
 
 def in_a_claim(server: PostgresServer) -> None:
     """Wait until the user `slow` is in the middle of one."""
-    until(lambda: server.psql(f"SELECT 1 FROM pg_stat_activity WHERE {_IN_A_CLAIM} LIMIT 1"), 30, "a claim")
+    until(lambda: server.psql(f"SELECT 1 FROM pg_stat_activity WHERE {_IN_A_CLAIM} LIMIT 1"), what="a claim")
 
 
 @pytest.mark.full
@@ -171,7 +172,7 @@ def test_a_full_disk_starts_nothing_or_keeps_what_came_of_it(own_postgres: Postg
             with suppress(OSError), filler.open("wb", buffering=0) as file:
                 while True:
                     file.write(bytes(8192))
-            until(lambda: "make room on its disk" in watch.log(), 30, "a disk that is full")
+            until(lambda: "make room on its disk" in watch.log(), what="a disk that is full")
             time.sleep(3)
             filler.unlink()
             recovered(watch, report, "disk full for 3 s", time.time())
@@ -225,7 +226,7 @@ def all_connections(server: PostgresServer) -> Iterator[Callable[[], None]]:
         # More than there are: some are refused.
         for _ in range(12):
             processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-        until(lambda: sum(each.poll() is None for each in processes) >= 5, 10, "sessions of others")
+        until(lambda: sum(each.poll() is None for each in processes) >= 5, what="sessions of others")
 
     take()
     try:

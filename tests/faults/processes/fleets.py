@@ -47,4 +47,4 @@ crons.start = start
 def health_of(pid: int, fits: Callable[[str, list[str]], bool]) -> None:
     """Wait until a process's own view of its health fits."""
     path = Path(f"health-{pid}.json")
-    until(lambda: path.exists() and fits(*json.loads(path.read_text())), 10, f"the health of {pid} {path}")
+    until(lambda: path.exists() and fits(*json.loads(path.read_text())), what=f"the health of {pid} {path}")

@@ -69,7 +69,7 @@ def change(pid: int, what: str) -> float:
     """Have a process change its jobs; returns when it has."""
     Path("change.new").write_text(what)
     Path("change.new").rename(f"change-{pid}")
-    until(Path(f"changed-{pid}").exists, 10, "the change")
+    until(Path(f"changed-{pid}").exists, what="the change")
     return time.time()
 
 

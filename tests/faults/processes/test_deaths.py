@@ -96,7 +96,7 @@ def test_a_tick_whose_process_dies_between_claim_and_body_is_recorded_and_runs_i
     with sqlite.fleet(jobs=5, extra=DIES_BEFORE_THE_BODY) as fleet:
         fleet.start(2)
         since = fleet.arm()
-        until(lambda: Path("died").exists() and Path("died").read_text(), 20, "a process that dies")
+        until(lambda: Path("died").exists() and Path("died").read_text(), what="a process that dies")
         tick, pid = map(int, Path("died").read_text().split())
         again = fleet.wait_for("job-0", tick=tick, attempt=2)
         assert again.pid != pid

@@ -64,13 +64,14 @@ def test_a_function_that_was_renamed_since_the_last_start_is_no_lasting_concern(
         health_of(process.pid, lambda status, _: status == "ok")
 
 
+@on_time
 def test_four_workers_of_a_plain_server_run_every_tick_once_with_nothing_configured() -> None:
     Path("app.py").write_text(QUICK_START)
     server = Server("--workers", "4")
     try:
-        until(lambda: Path("truth.txt").exists(), 20, "the first tick")
+        until(lambda: Path("truth.txt").exists(), what="the first tick")
         # Until all four have started.
-        until(lambda: server.output().count("Cron scheduler started with 5 jobs") == 4, 20, "four workers")
+        until(lambda: server.output().count("Cron scheduler started with 5 jobs") == 4, what="four workers")
         since = time.time() + 1
         time.sleep(6)
         seen_until = time.time() - 1

@@ -81,7 +81,7 @@ def test_a_child_that_was_forked_from_a_started_process_leaves_its_scheduler_alo
     with place.fleet(jobs=5, extra=LOOKS) as fleet:
         fleet.start(2)
         since = time.time() + 1
-        until(Path("said.json").exists, 15, "what the child says")
+        until(Path("said.json").exists, what="what the child says")
         child = int(Path("child").read_text())
         time.sleep(1)
         seen_until = fleet.decided_until()
@@ -104,12 +104,12 @@ def test_a_forked_child_that_starts_the_scheduler_is_refused_or_takes_part_and_b
     with place.fleet(jobs=12, extra=STARTS_ITS_OWN) as fleet:
         (parent,) = fleet.start()
         since = time.time() + 1
-        until(Path("child").exists, 10, "a child")
+        until(Path("child").exists, what="a child")
         time.sleep(2.5)
         parent.terminate()
         assert parent.wait(10) == 0
         fleet.start()
-        until(Path("said.json").exists, 15, "what the child says")
+        until(Path("said.json").exists, what="what the child says")
         time.sleep(2)
         seen_until = fleet.decided_until()
         fleet.stop()
@@ -159,7 +159,7 @@ def test_a_task_that_fails_for_any_reason_goes_on_and_health_says_so(task: str, 
     with sqlite.fleet(jobs=1, extra=f"options['fails'] = {task!r}" + FAILS_ONCE) as fleet:
         (process,) = fleet.start()
         since = fleet.arm()
-        until(Path("failed").exists, 15, f"a failure of the {task} task")
+        until(Path("failed").exists, what=f"a failure of the {task} task")
         failed = time.time()
         if task in ("dispatch", "record"):  # whatever else a store raises counts as no answer
 

@@ -146,7 +146,7 @@ def test_a_process_that_a_job_blocks_keeps_its_leases(
     with place.fleet(jobs=6, extra=body.replace("SECONDS", str(seconds))) as fleet:
         fleet.start(2)
         since = fleet.arm()
-        until(Path("blocked").exists, 15, "a job that blocks its process")
+        until(Path("blocked").exists, what="a job that blocks its process")
         blocked = next(line for line in reversed(fleet.lines()) if line.job == "long" and line.event == "start")
         ended = fleet.wait_for("long", "end", tick=blocked.tick, pid=blocked.pid)
         assert ended.at - blocked.at > seconds - 0.1

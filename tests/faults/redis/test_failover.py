@@ -49,7 +49,7 @@ def test_a_failover_by_sentinels_is_followed(report: Report) -> None:
             with watched(url, history_url=replica.url) as watch:
                 time.sleep(1)
                 primary.kill()
-                until(lambda: sentinel.primary() == (HOST, replica.port), 15, "the failover", not_yet=redis.RedisError)
+                until(lambda: sentinel.primary() == (HOST, replica.port), what="the failover", not_yet=redis.RedisError)
                 until(
                     lambda: replica.cli("ROLE")[0] == "master",
                     15,

@@ -38,7 +38,7 @@ def test_connections_that_are_reset_each_second_cost_no_tick(
 def test_a_claim_whose_answer_is_lost_runs_its_tick_once(own_redis: RedisServer, proxy: Proxy, report: Report) -> None:
     with watched(own_redis.url_at(proxy.port)) as watch:
         proxy.drop_replies(5, to=CLAIM)
-        until(lambda: proxy.dropped == 5, 10, "claims whose answers are lost")
+        until(lambda: proxy.dropped == 5, what="claims whose answers are lost")
         time.sleep(2)
         sums, _ = watch.ended()
         report("answers to claims lost", sums)
@@ -55,7 +55,7 @@ def test_whatever_answer_is_lost_no_tick_is(
     seconds = 1.5 if operation == "renew" else 0.0
     with watched(own_redis.url_at(proxy.port), jobs=5, seconds=seconds, CRON_LOCK_RENEWAL_INTERVAL="1") as watch:
         proxy.drop_replies(3, to=f"\r\n{operation}\r\n")
-        until(lambda: proxy.dropped == 3, 15, "answers that are lost")
+        until(lambda: proxy.dropped == 3, what="answers that are lost")
         time.sleep(2)
         sums, _ = watch.ended()
         report(f"answers to `{operation}` lost", sums)

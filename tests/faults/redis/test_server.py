@@ -129,7 +129,7 @@ def test_runs_give_up_their_leases_while_the_server_is_silent_for_too_long(
         assert len(watch.lines("start")) == 5
         own_redis.pause()
         paused = time.time()
-        until(lambda: len(watch.lines("cancelled")) == 5, 10, "runs that were given up")
+        until(lambda: len(watch.lines("cancelled")) == 5, what="runs that were given up")
         given_up = time.time() - paused
         time.sleep(max(0.0, paused + 5.5 - time.time()))
         own_redis.resume()
@@ -155,7 +155,7 @@ def test_runs_that_end_while_every_write_is_refused_count_and_are_not_run_again(
 ) -> None:
     # In threads, which nobody can end: some end before it is in doubt whose their leases are, some after.
     with watched(own_redis.url, jobs=2, every=6, extra=IN_THREADS, CRON_INSTANCE_TIMEOUT="4") as watch:
-        until(lambda: any(line.job.startswith("thread") for line in watch.lines("start")), 10, "threads")
+        until(lambda: any(line.job.startswith("thread") for line in watch.lines("start")), what="threads")
         own_redis.cli("REPLICAOF", HOST, free_port())
         time.sleep(seconds)
         own_redis.cli("REPLICAOF", "NO", "ONE")
@@ -252,6 +252,7 @@ def test_a_server_that_forgets_the_scripts_costs_no_tick(own_redis: RedisServer,
         assert_quiet(watch.log())
 
 
+@on_time
 def test_ticks_go_on_after_all_records_were_deleted(own_redis: RedisServer, report: Report) -> None:
     with watched(own_redis.url) as watch:
         time.sleep(1.9 - time.time() % 1)  # so that the next claims are the first to find nothing

@@ -126,7 +126,7 @@ def served(url: str) -> Iterator[int]:
     with Path("served.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
     try:
-        until(lambda: answers(port), 15, "an app that serves")
+        until(lambda: answers(port), what="an app that serves")
         yield port
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) in (0, -signal.SIGTERM)

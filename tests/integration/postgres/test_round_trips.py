@@ -15,6 +15,7 @@ from fastapi_crons.locking.instance import Instance
 from fastapi_crons.run import Run
 from fastapi_crons.state import HistoryLimits
 from fastapi_crons_postgres import PostgresLockBackend, PostgresStateBackend
+from tests import seam
 from tests.faults.pgbouncer import PgBouncer, needs_pgbouncer
 from tests.faults.postgres_server import PostgresServer
 from tests.faults.proxy import Proxy
@@ -90,6 +91,13 @@ async def stores_at(url: str, port: int) -> AsyncIterator[Stores]:
             await stores.close()
 
 
+@pytest.fixture
+def near(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No server is far away, however busy the machine is: each one that is costs a second connection."""
+    seam.POSTGRES_FAR.replace(monkeypatch, 60.0)
+
+
+@pytest.mark.usefixtures("near")
 async def test_what_the_calls_of_a_run_cost(postgres: PostgresServer) -> None:
     async with stores_at(postgres.url, postgres.port) as stores:
         await stores.run("first")  # from then on the types of all statements are known
@@ -97,16 +105,18 @@ async def test_what_the_calls_of_a_run_cost(postgres: PostgresServer) -> None:
 
 
 @needs_pgbouncer
+@pytest.mark.usefixtures("near")
 async def test_they_cost_the_same_behind_a_pooler(pooler: PgBouncer) -> None:
     async with stores_at(pooler.url, pooler.port) as stores:
         await stores.run("first")
         assert await stores.run("second") == COSTS
 
 
-@pytest.mark.parametrize(("delay", "connections"), [(0.0, 1), (0.05, 2)])
+@pytest.mark.parametrize(("delay", "far", "connections"), [(0.0, 60.0, 1), (0.05, 0.03, 2)])
 async def test_over_a_long_way_claims_do_not_wait_for_records(
-    postgres: PostgresServer, delay: float, connections: int
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, delay: float, far: float, connections: int
 ) -> None:
+    seam.POSTGRES_FAR.replace(monkeypatch, far)
     run = Run("0195d0c0-0000-7000-8000-000000000000", "job", 60, "schedule", 1, "here", 7, "completed", 60.0, 61.0)
     async with stores_at(postgres.url, postgres.port) as stores:
         stores.proxy.delay = delay

@@ -25,7 +25,9 @@ class Server:
             probe.bind(("127.0.0.1", port))
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "uvicorn", app, "--port", str(self.port), *options]
+        # By default a worker that has not answered for 5 s, on a machine that is busy, is killed.
+        patient = ("--timeout-worker-healthcheck", "60")
+        command = [sys.executable, "-m", "uvicorn", app, "--port", str(self.port), *patient, *options]
         with Path("server.log").open("a") as log:
             self.process = Program(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
 
