@@ -212,10 +212,14 @@ def test_two_stores_that_the_environment_asks_for_are_refused_until_one_is_named
         "unset what is not used, or name one store by CRON_STATE_BACKEND"
     )
     monkeypatch.setenv("CRON_STATE_BACKEND", "postgres")
-    with pytest.raises(ConfigurationError, match="name one store by CRON_LOCK_BACKEND"):
-        chosen()
+    assert chosen() == ("PostgresStateBackend", "PostgresLockBackend")
     monkeypatch.setenv("CRON_LOCK_BACKEND", "redis")
     assert chosen() == ("PostgresStateBackend", "RedisLockBackend")
+    monkeypatch.delenv("CRON_STATE_BACKEND")
+    assert chosen() == ("RedisStateBackend", "RedisLockBackend")
+    monkeypatch.setenv("CRON_LOCK_BACKEND", "sqlite")
+    with pytest.raises(ConfigurationError, match="name one store by CRON_STATE_BACKEND"):
+        chosen()
 
 
 def test_a_backend_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,12 +74,13 @@ class CronConfig(BaseSettings):
 
     state_backend: str | None = Field(
         None,
-        description="Name of the state store; by default Redis where CRON_REDIS_URL is set, else SQLite where "
-        "installed, else memory.",
+        description="Name of the state store; by default that of CRON_POSTGRES_URL or CRON_REDIS_URL, else SQLite where "
+        "installed, else memory. Where both are set: as CRON_LOCK_BACKEND, or one has to be named.",
     )
     lock_backend: str | None = Field(
         None,
-        description="Name of the lock store; by default Redis where CRON_REDIS_URL is set, else the state store's own.",
+        description="Name of the lock store; by default that of CRON_POSTGRES_URL or CRON_REDIS_URL, else the state store's "
+        "own. Where both are set: as CRON_STATE_BACKEND.",
     )
     enable_distributed_locking: bool = Field(
         False, description="True takes a lock that reaches further than one host, and refuses to start without one."

@@ -47,7 +47,8 @@ def choose_backends(
 
     chosen = state is None
     if state is None:
-        state = _chosen(plugins.state_backends, config.state_backend, "CRON_STATE_BACKEND").make(config)
+        name = config.state_backend or _alike(plugins.state_backends, config.lock_backend)
+        state = _chosen(plugins.state_backends, name, "CRON_STATE_BACKEND").make(config)
     missing: MissingDistributionError | None = None
     if locks is None:
         lock, missing = _lock_for(state, not chosen, config, plugins.lock_backends)
@@ -114,8 +115,9 @@ def _lock_for(
     The first that there is: the one that the settings name; the own lock of a store given in code, if it reaches a fleet; one
     for a fleet, if the settings demand it; one that the environment points to; the store's own lock.
     """
-    if config.lock_backend is not None:
-        return _chosen(specs, config.lock_backend, "CRON_LOCK_BACKEND").make(config), None
+    name = config.lock_backend or (None if given else _alike(specs, config.state_backend))
+    if name is not None:
+        return _chosen(specs, name, "CRON_LOCK_BACKEND").make(config), None
     wanted = any(spec.is_wanted for spec in specs.values())
     companion, missing = None, None
     if given or not wanted:
@@ -176,6 +178,14 @@ def _preferred(specs: Sequence[BackendSpec[BackendT_co]], variable: str) -> Back
             f"the environment asks for {' and '.join(asked)}; unset what is not used, or name one store by {variable}"
         )
     return max(specs, key=lambda spec: (spec.is_wanted, spec.preference))
+
+
+def _alike(specs: Mapping[str, BackendSpec[BackendT_co]], other: str | None) -> str | None:
+    """The name that the settings give the other kind of store, where the environment points to several, and to this one."""
+    if other is None:
+        return None
+    wanted = [name for name, spec in specs.items() if spec.is_wanted]
+    return other if len(wanted) > 1 and other in wanted else None
 
 
 def _by(spec: BackendSpec[BackendT_co]) -> str:
