@@ -156,7 +156,7 @@ def python() -> str:
                     Entry("fastapi_crons.errors:SkipRun"),
                 ),
             ),
-            Section("Errors", tuple(Entry(f"fastapi_crons.errors:{name}") for name in _ERRORS)),
+            Section("Errors", tuple(Entry(f"fastapi_crons.errors:{name}") for name in (*_ERRORS, "without_secrets"))),
         ),
     )
 

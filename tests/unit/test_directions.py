@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import fastapi_crons
+import fastapi_crons_postgres
 
 pytestmark = pytest.mark.once
 
@@ -99,6 +100,18 @@ def test_no_circle_of_imports() -> None:
             graph.setdefault(one, set()).add(other)
     assert len(graph) > 50
     assert circle(graph) == []
+
+
+def test_the_postgres_stores_are_written_against_public_doors() -> None:
+    private = []
+    files = list(Path(fastapi_crons_postgres.__file__).parent.rglob("*.py"))
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith("fastapi_crons."):
+                names = [*str(node.module).split("."), *(alias.name for alias in node.names)]
+                private += [(path.name, name) for name in names if name.startswith("_")]
+    assert len(files) > 10
+    assert private == []
 
 
 def test_no_folder_holds_more_than_a_dozen_files() -> None:

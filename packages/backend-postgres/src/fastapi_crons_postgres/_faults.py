@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from fastapi_crons._util.hiding import without_secrets
-from fastapi_crons.errors import StoreError, StoreUnavailableError, StoreUnusableError
+from fastapi_crons.errors import StoreError, StoreUnavailableError, StoreUnusableError, without_secrets
 from fastapi_crons_postgres.settings import PREFIX
 from fastapi_crons_postgres.url import Place
 

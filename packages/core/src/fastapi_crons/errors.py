@@ -25,9 +25,20 @@
         └── StoreUnusableError                it answers, but can't be used as it is
 
 `SkipRun` is not an error: a before-run hook raises it to veto a run.
+`without_secrets` is for the texts of errors, those of a driver for example.
 """
 
 from __future__ import annotations
+
+from fastapi_crons._util import hiding
+
+
+def without_secrets(text: str) -> str:
+    """A text, as that of a driver's error, with `***` in place of every secret in it.
+
+    These are passwords in addresses, values behind names such as `password=`, and the secrets of the settings.
+    """
+    return hiding.without_secrets(text)
 
 
 class CronsError(Exception):

@@ -18,9 +18,15 @@ from redis import exceptions
 from redis.asyncio import Redis, RedisCluster
 
 from fastapi_crons._util.damage import Damage
-from fastapi_crons._util.hiding import as_cause, know, without_secrets
+from fastapi_crons._util.hiding import as_cause, know
 from fastapi_crons.config import CronConfig
-from fastapi_crons.errors import ConfigurationError, StoreError, StoreUnavailableError, StoreUnusableError
+from fastapi_crons.errors import (
+    ConfigurationError,
+    StoreError,
+    StoreUnavailableError,
+    StoreUnusableError,
+    without_secrets,
+)
 
 from .clients import CALLS_AT_A_TIME, Client, client_by, copy_of, place_of, secrets_of
 from .settings import PREFIX, RedisSettings
