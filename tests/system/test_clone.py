@@ -28,6 +28,7 @@ def places_of(frozen: str) -> Iterator[tuple[str, str]]:
             yield name, place
 
 
+@pytest.mark.full
 def test_uv_sync_and_uv_run(clone: Path, uv: Path) -> None:
     run(clone, uv / "uv", "sync", "-q")
     assert " passed" in run(clone, uv / "uv", "run", "pytest", "-p", "no:cacheprovider", A_TEST)
