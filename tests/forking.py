@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
-#: What most programs import of others; each where it is installed.
+#: What most programs import of others, each where it is installed, and of us. Nothing of it does anything as it is imported.
 LIBRARIES = (
     "aiosqlite",
     "asyncpg",
@@ -40,6 +40,15 @@ LIBRARIES = (
     "uvicorn.loops.auto",
     "uvicorn.protocols.http.auto",
     "uvicorn.protocols.websockets.auto",
+)
+OURS = (
+    "fastapi_crons.api.router",
+    "fastapi_crons.engine.engine",
+    "fastapi_crons.management.management",
+    "fastapi_crons_cli.main",
+    "fastapi_crons_dashboard.router",
+    "fastapi_crons_sqlite.lock",
+    "fastapi_crons_sqlite.state",
 )
 _LONGEST, _STREAMS = 1_000_000, 3
 
@@ -138,7 +147,7 @@ def _show(kind: type[BaseException], error: BaseException, trace: TracebackType 
 if __name__ == "__main__":
     # What this process has been started by is nothing that the programs find.
     sys.path.remove(str(Path.cwd()))
-    for library in LIBRARIES:
+    for library in (*LIBRARIES, *OURS):
         if find_spec(library.partition(".")[0]) is not None:
             import_module(library)
     for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:

@@ -1,9 +1,9 @@
-"""Python programs that tests start: what they import of others is imported once, by a process that forks for each of them.
+"""Python programs that tests start: what all of them import is imported once, by a process that forks for each.
 
-`Program` and `run` are `subprocess.Popen` and `subprocess.run`, for commands that begin with this interpreter. All of our code
-is imported anew by each program; only libraries are there already, which take longer than what most programs do. A program is
-a child of the test's process, with its own signals, exit code and streams. What a running interpreter can't be given (another
-setting of the interpreter, another user, a terminal) is left to `subprocess`.
+`Program` and `run` are `subprocess.Popen` and `subprocess.run`, for commands that begin with this interpreter. To import
+FastAPI, its like and our modules takes longer than what most programs do. A program is a child of the test's process, with its
+own signals, exit code, streams and plugins. What a running interpreter can't be given (an option, another user, a terminal) is
+left to `subprocess`, and so is what is about starts: entry points, installed distributions, workers of servers, main modules.
 """
 
 from __future__ import annotations
