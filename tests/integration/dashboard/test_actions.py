@@ -178,8 +178,8 @@ async def test_forms_that_make_no_sense_are_refused_in_words(crons: Crons, pages
     crons.cron("0 * * * *", name="job")(nothing)
     await crons.start()
     for where, fields, words in (
-        (path("job", "run"), {"timeout": "<b>"}, "Timeout can't be '<b>'; give seconds, more than 0"),
-        (path("job", "run"), {"timeout": "nan"}, "Timeout can't be 'nan'"),
+        (path("job", "run"), {"timeout": "<b>"}, "The time limit can't be '<b>'; give seconds, more than 0"),
+        (path("job", "run"), {"timeout": "nan"}, "The time limit can't be 'nan'"),
         (path("job", "run"), {"tick": "1e9"}, "Tick can't be '1e9'; give Unix seconds"),
         (path("job", "pause"), {"note": "x" * 1_001}, "A note has at most 1000 characters, not 1001"),
         ("/many", {"do": "pause"}, "No job is chosen: tick the box of each that this is for"),

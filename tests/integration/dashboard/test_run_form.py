@@ -111,7 +111,7 @@ async def test_what_is_left_as_it_is_is_not_passed_and_what_is_changed_is_conver
         ("argument:limit", "0", "argument 'limit' can't be '0': Input should be greater than 0"),
         ("argument:since", "soon", "argument 'since' can't be 'soon'"),
         ("argument:context", "x", "argument 'context' can't be given: it is filled in by the scheduler"),
-        ("timeout", "long", "timeout can't be 'long'"),
+        ("timeout", "long", "the time limit can't be 'long'"),
         ("note", "x" * 1_001, "a note has at most 1000 characters"),
     ],
 )

@@ -199,7 +199,7 @@ async def test_what_can_not_be_an_instant_or_a_job_is_refused(crons: Crons, dash
     await crons.start()
     for wrong in ("<script>", "2026-13-01", "12345", "0001-01-01T00:00", "x" * 61):
         refused = await dashboard.get(f"/jobs/job/why?at={quote(wrong)}")
-        assert "Not understood At" in Page(refused, 422).text
+        assert "Not understood The time" in Page(refused, 422).text
         assert "<script>" not in refused.text
     assert "nope" in Page(await dashboard.get("/jobs/nope/why"), 404).text
 

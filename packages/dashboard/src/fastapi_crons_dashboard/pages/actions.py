@@ -162,7 +162,7 @@ def _seconds(text: str) -> float | None:
     except ValueError:
         seconds = -1.0
     if seconds is not None and not 0 < seconds <= 1e9:
-        raise InvalidArgumentError(f"timeout can't be {text[:50]!r}; give seconds, more than 0")
+        raise InvalidArgumentError(f"the time limit can't be {text[:50]!r}; give seconds, more than 0")
     return seconds
 
 

@@ -82,7 +82,7 @@ def add_to(pages: Pages) -> None:
     async def timeline(
         shown: Showing,
         zoom: Zoom = "2d",
-        at: Annotated[str, Query(max_length=60)] = "",
+        at: str = "",
         q: Annotated[str, Query(max_length=200)] = "",
         tag: Annotated[str, Query(max_length=1000)] = "",
         page: Annotated[int, Query(ge=1, le=100_000)] = 1,

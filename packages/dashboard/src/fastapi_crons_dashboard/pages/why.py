@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
-from fastapi import Query
 from fastapi.responses import HTMLResponse
 
 from fastapi_crons.job import CronJob
@@ -40,9 +39,7 @@ class Explained(NamedTuple):
 
 def add_to(pages: Pages) -> None:
     @pages.get("/jobs/{job_name}/why", "why")
-    async def why(
-        shown: Showing, job_name: str, at: Annotated[str, Query(max_length=60)] = "", zone: ZoneName = ""
-    ) -> HTMLResponse:
+    async def why(shown: Showing, job_name: str, at: str = "", zone: ZoneName = "") -> HTMLResponse:
         job = shown.management.definition(job_name)
         own = job.schedule_zone or "UTC"
         asked_zone = zone_asked(zone, own)

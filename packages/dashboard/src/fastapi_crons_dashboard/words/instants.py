@@ -38,7 +38,7 @@ def read_instant(text: str, zone: tzinfo) -> Given:
     if found is None or not _FIRST <= found.replace(tzinfo=found.tzinfo or UTC) <= _LAST:
         shown = ascii(text[:60])
         raise InvalidArgumentError(
-            f"at can't be {shown}: give a date and a time, such as 2026-03-01 02:00, or 2026-03-01T02:00Z"
+            f"the time can't be {shown}: give a date and a time, such as 2026-03-01 02:00, or 2026-03-01T02:00Z"
         )
     return Given(found) if found.tzinfo is not None else _on_the_wall(found, zone)
 
@@ -47,7 +47,9 @@ def zone_asked(name: str, own: str) -> str:
     """The name of the zone that a time was given in: its own by default. Raises `InvalidArgumentError`."""
     with suppress(ValueError, OSError, KeyError):
         return ZoneInfo(name).key if name else own
-    raise InvalidArgumentError(f"zone can't be {name[:60]!a}: give the name of a time zone, such as Europe/Berlin")
+    raise InvalidArgumentError(
+        f"the time zone can't be {name[:60]!a}: give the name of a time zone, such as Europe/Berlin"
+    )
 
 
 def _on_the_wall(wall: datetime, zone: tzinfo) -> Given:
