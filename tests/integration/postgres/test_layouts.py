@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -18,13 +18,14 @@ from typer.testing import CliRunner, Result
 import fastapi_crons_postgres
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.errors import StoreUnusableError
+from fastapi_crons.run import Run
 from fastapi_crons.state import HistoryLimits
 from fastapi_crons_cli.main import Commands
 from fastapi_crons_postgres import PostgresStateBackend
 from fastapi_crons_postgres.plugin import cli_commands
 from tests.faults.postgres_server import PostgresServer
 from tests.integration.postgres.conftest import MAJORS
-from tests.support import nothing, runs_of
+from tests.support import nothing, runs_of, until_async
 
 # What is read and written here does not depend on the server's version.
 pytestmark = pytest.mark.parametrize("postgres", [MAJORS[-1] if MAJORS else 0], indirect=True, scope="session")
@@ -196,6 +197,26 @@ async def test_tables_that_are_made_later_are_read_at_once(url: str) -> None:
         async with scheduler(url) as crons:
             run = await crons.run_job("job")
         assert [each.id for each in await state.runs("job")] == [run.id]
+    finally:
+        await state.close()
+
+
+async def test_events_are_to_be_had_as_soon_as_there_are_tables(postgres: PostgresServer, url: str) -> None:
+    state = PostgresStateBackend(url)
+    await state.open_to_read("default", HistoryLimits(100, 30))
+    try:
+        none = state.events()
+        assert none is not None
+        with pytest.raises(StoreUnusableError, match=r"; make the tables: fastapi-crons postgres migrate$"):
+            await anext(none)
+        async with scheduler(url) as crons:
+            events = state.events()
+            assert events is not None
+            async with aclosing(events):
+                coming = asyncio.ensure_future(anext(events))
+                await until_async(lambda: postgres.psql("SELECT count(*) FROM crons_listener", "layouts") == "1")
+                await crons.run_job("job")
+                assert isinstance(await coming, Run)
     finally:
         await state.close()
 
