@@ -24,8 +24,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ROOT = Path(__file__).parents[2]
 TOKEN = "a token of thirty-two characters"
 BEHIND = "/behind/a-proxy"
-# A page that comes late on a busy machine is no worse for that; the default is 5 s.
-expect.set_options(timeout=20_000)
+# A page that comes late on a busy machine is no worse for that. One that has missed an event asks anew after 10 s.
+expect.set_options(timeout=40_000)
 
 
 # Playwright keeps an event loop running in this thread: tests of other files must not find it.

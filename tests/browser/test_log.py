@@ -20,12 +20,12 @@ def test_what_was_followed_stays_when_the_run_ends_although_less_of_it_is_kept(t
         page.get_by_text("Run now", exact=True).click()
         page.get_by_role("button", name="Run", exact=True).click()
         log = page.get_by_role("list", name="Log")
-        expect(log).to_contain_text("line 3", timeout=20_000)
+        expect(log).to_contain_text("line 3")
         expect(page.locator("main")).to_contain_text(
             "the newest 300 characters are kept with a run (CRON_MAX_LOG_CHARS)"
         )
         followed = log.inner_text().splitlines()[0]
-        expect(page.get_by_role("heading", level=1)).to_contain_text("completed", timeout=30_000)
+        expect(page.get_by_role("heading", level=1)).to_contain_text("completed")
         expect(page.locator("main")).to_contain_text("earlier records not kept")
         expect(log).to_contain_text("line 19")
         expect(log).to_contain_text(followed)

@@ -44,11 +44,14 @@ def test_an_open_page_becomes_the_login_page_when_the_session_is_over(site: Site
     shown = open_page()
     page = shown.page
     page.goto(f"{site.proxy}/timeline")
-    sign_in(shown)
+    with page.expect_response("**/events"):  # by then the page listens
+        sign_in(shown)
     expect(page.get_by_role("heading", name="Timeline")).to_be_visible()
     shown.expected = (401,)  # the stream of events, which asks again
     page.get_by_label("Job or tag").focus()
     page.context.clear_cookies()
+    # On a busy machine the server has said that the page is to rest for long.
+    page.evaluate("document.getElementById('content').dataset.pace = 1")
     page.evaluate("document.getElementById('live').dispatchEvent(new Event('run'))")
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible(timeout=15_000)
     page.wait_for_timeout(300)  # what the browser has to complain about is said by then
