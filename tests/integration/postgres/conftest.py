@@ -32,11 +32,9 @@ def postgres(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def pooler() -> Iterator[PgBouncer]:
-    """A pooler before a server of its own, of the newest version."""
-    if not MAJORS:
-        pytest.skip(needs_postgres.kwargs["reason"])
-    with PostgresServer() as server, PgBouncer(server) as pooler:
+def pooler(postgres: PostgresServer) -> Iterator[PgBouncer]:
+    """A pooler before the server of the session."""
+    with PgBouncer(postgres) as pooler:
         yield pooler
 
 
@@ -48,6 +46,8 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class ServerClock:
     """A database whose server takes its time from a table."""
+
+    database = "clock"
 
     def __init__(self, server: PostgresServer) -> None:
         server.psql("CREATE DATABASE clock")

@@ -58,6 +58,19 @@ class TestLockBehindAPooler(LockContract):
 
 
 @needs_pgbouncer
+class TestWalkBehindAPooler(LockWalk):
+    @pytest.fixture(autouse=True)
+    def _server(self, server_clock: ServerClock, pooler: PgBouncer) -> None:
+        self.clock, self.url = server_clock, pooler.url_of(server_clock.database)
+
+    def make_store(self) -> LockBackend:
+        return PostgresLockBackend(self.url)
+
+    def set_time(self, store: LockBackend, now: float) -> None:
+        self.clock.set(now)
+
+
+@needs_pgbouncer
 class TestStateBehindAPooler(StateContract):
     @pytest.fixture(autouse=True)
     def _server(self, pooler: PgBouncer) -> None:
