@@ -176,6 +176,19 @@ def test_check_counts_the_connections_of_others(server: PostgresServer, command:
     assert int(asyncio.run(in_use()).split()[0]) >= 9
 
 
+def test_without_a_url_no_database_is_taken(server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """libpq's variables name one, too."""
+    monkeypatch.setenv("PGPORT", str(server.port))
+    monkeypatch.setenv("PGUSER", "crons")
+    monkeypatch.delenv("CRON_POSTGRES_URL", raising=False)
+    cli = typer.Typer(cls=Commands)
+    cli_commands(cli)
+    for action in ("migrate", "check", "sql"):
+        refused = CliRunner().invoke(cli, ["postgres", action])
+        assert refused.exit_code == 1
+        assert "CRON_POSTGRES_URL is not set: name the database" in refused.stderr
+
+
 def test_check_names_an_encoding(server: PostgresServer, command: Postgres) -> None:
     server.psql("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
     checked = command("check", url=server.url_of("latin"))

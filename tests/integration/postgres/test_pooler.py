@@ -52,6 +52,8 @@ async def test_what_comes_in_the_middle_of_a_transaction_is_not_taken_for_a_noti
         stores = [PostgresStateBackend(f"{pooler.url}?application_name=instance-{number}") for number in range(6)]
         await asyncio.gather(*map(begin_to_listen_while_busy, stores))
     assert caplog.text.count("sends no notifications") == len(stores)
+    said = server.log()
+    assert said.count("UNLISTEN crons_") == len(stores)  # the pooler's connections are others' afterwards
 
 
 async def begin_to_listen_while_busy(state: PostgresStateBackend) -> None:

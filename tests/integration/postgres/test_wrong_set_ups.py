@@ -20,6 +20,7 @@ from fastapi_crons.errors import ConfigurationError, StoreUnavailableError, Stor
 from fastapi_crons.state import HistoryLimits
 from fastapi_crons_postgres import PostgresLockBackend, PostgresStateBackend
 from fastapi_crons_postgres.settings import PostgresSettings
+from tests.faults.pgbouncer import PgBouncer, needs_pgbouncer
 from tests.faults.postgres_server import PostgresServer, needs_postgres, postgres_programs, server_account
 from tests.faults.redis_server import HOST
 from tests.support import nothing, until_async
@@ -108,6 +109,33 @@ async def test_a_user_whom_the_server_does_not_let_in(server: PostgresServer) ->
 async def test_a_database_that_is_not_there(server: PostgresServer) -> None:
     said = await unusable(server.url_of("missing", "app", _PASSWORD))
     assert said.endswith('database "missing" does not exist; create the database: createdb missing')
+
+
+async def test_a_role_that_may_not_connect(server: PostgresServer) -> None:
+    server.psql("CREATE DATABASE shut")
+    server.psql("REVOKE CONNECT ON DATABASE shut FROM PUBLIC")
+    said = await unusable(server.url_of("shut", "app", _PASSWORD))
+    assert said.endswith("; let the role in: GRANT CONNECT ON DATABASE shut TO app")
+    server.psql("DROP DATABASE shut")
+
+
+async def test_a_role_with_too_many_connections(server: PostgresServer) -> None:
+    server.psql("ALTER ROLE app CONNECTION LIMIT 0")
+    said = await unavailable(server.url_of("wrong", "app", _PASSWORD))
+    server.psql("ALTER ROLE app CONNECTION LIMIT -1")
+    assert said.endswith('for role "app"; raise the CONNECTION LIMIT that it has, or put a pooler before the server')
+
+
+@needs_pgbouncer
+async def test_a_pooler_that_lets_nobody_in(pooler: PgBouncer) -> None:
+    said = await unusable(f"{pooler.url}?colour=blue")
+    assert said.endswith(
+        "colour; leave out what stands behind the ? in CRON_POSTGRES_URL, or name it in ignore_startup_parameters of the pooler"
+    )
+    said = await unusable(pooler.url_of("missing"))
+    assert said.endswith(
+        "; check user, password and database in CRON_POSTGRES_URL, and whether the pooler and the server know them"
+    )
 
 
 async def test_a_database_that_does_not_keep_every_character(server: PostgresServer) -> None:

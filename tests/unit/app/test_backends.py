@@ -194,6 +194,10 @@ def test_distributed_locking_takes_a_lock_for_a_fleet_or_says_what_is_missing(mo
     monkeypatch.setenv("CRON_DISABLED_PLUGINS", "redis-lock,postgres")
     with pytest.raises(ConfigurationError, match="pip install fastapi-crons-redis-lock"):
         chosen()
+    monkeypatch.setenv("CRON_POSTGRES_URL", "postgresql://db/shop")
+    with pytest.raises(ConfigurationError, match=r"CRON_POSTGRES_URL is set, .*: pip install fastapi-crons-postgres$"):
+        chosen()
+    monkeypatch.delenv("CRON_POSTGRES_URL")
     monkeypatch.delenv("CRON_DISABLED_PLUGINS")
     monkeypatch.setenv("CRON_LOCK_BACKEND", "sqlite")
     with pytest.raises(ConfigurationError, match="SQLiteLockBackend reaches no further than one host"):

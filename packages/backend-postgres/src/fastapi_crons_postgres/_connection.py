@@ -176,7 +176,7 @@ class Connection:
         return self._hears is True
 
     async def _find_out(self) -> bool | None:
-        """Whether a connection hears what ours tells; None where it was lost meanwhile.
+        """Whether a connection hears what ours tells; None where it was lost meanwhile, or the server is slow.
 
         It does nothing else: a pooler hands over what comes in the middle of a transaction, and only that.
         """
@@ -187,10 +187,16 @@ class Connection:
             await self.write(lambda driver: driver.execute(f"NOTIFY {channel}"))
             await asyncio.wait_for(heard.wait(), _HEARD)
         except asyncio.TimeoutError:
-            return None if other.is_closed() else False
+            return None if other.is_closed() else await self._bounded(self._unheard(other, channel))
         finally:
             other.terminate()
         return True
+
+    async def _unheard(self, other: Driver, channel: str) -> bool | None:
+        """False where a connection hears nothing because of a pooler, None where that may come."""
+        # A pooler gives its connection to the server to others, who would be told of this channel.
+        await other.execute(f"UNLISTEN {channel}")
+        return False if await other.is_behind_a_pooler() else None
 
     async def close(self) -> None:
         """Disconnect. Never raises."""

@@ -43,6 +43,11 @@ class Driver:
         )
         return cls(connection)
 
+    async def is_behind_a_pooler(self) -> bool:
+        """Whether something stands between: it says a number of its own in place of the server's process."""
+        pid = self._connection.get_server_pid()
+        return await self._connection.execute(f"SELECT 1 WHERE pg_backend_pid() = {pid}") == "SELECT 0"
+
     async def introduce(self, name: str) -> None:
         """Have `pg_stat_activity` show this name. Behind a pooler it does while a transaction goes on."""
         # The server cuts it off at 63 bytes, and shows only these characters.

@@ -43,6 +43,7 @@ _UNAVAILABLE = {
     "25006": f"it takes no writes: it is a replica, or was set to read only; name the primary in {PREFIX}URL",
     "55P03": "another instance holds the lock for too long",
 }
+_OF_POOLERS = "08P01"
 #: The connection can't be used again.
 _CLOSED = (
     asyncpg.InterfaceError,
@@ -75,14 +76,33 @@ def fault(error: BaseException, place: Place, missing_files: Sequence[str]) -> S
     """Our error for one of the driver's. `missing_files` are those that the URL names in vain."""
     code = getattr(error, "sqlstate", None) or ""
     reason = reason_of(error)
-    advice = _UNUSABLE.get(code) or _about_connecting(error, missing_files)
+    advice = _refused_by_pooler(code, reason) or _UNUSABLE.get(code) or _about_connecting(error, missing_files)
+    if code == "42501" and getattr(error, "severity_en", None) == "FATAL":  # when the connection was made
+        advice = "let the role in: GRANT CONNECT ON DATABASE {database} TO {user}"
     if advice is not None:
         advice = advice.format(database=place.database or "NAME", user=place.user or "ROLE")
         return StoreUnusableError(f"{place}: {reason}; {advice}")
     hint = _UNAVAILABLE.get(code)
+    if code == "53300" and "too many connections for" in reason:
+        hint = "raise the CONNECTION LIMIT that it has, or put a pooler before the server"
+    if code == _OF_POOLERS and "no more connections" in reason:
+        hint = "raise max_client_conn of the pooler"
     if hint is None and isinstance(error, OSError):
         hint = f"check that the server runs, and host and port in {PREFIX}URL"
     return StoreUnavailableError(f"{place}: {reason}" + ("" if hint is None else f"; {hint}"))
+
+
+def _refused_by_pooler(code: str, reason: str) -> str | None:
+    """What to do where PgBouncer, which has one code for all, lets nobody in with this URL."""
+    if code != _OF_POOLERS:
+        return None
+    if "startup parameter" in reason:
+        return (
+            f"leave out what stands behind the ? in {PREFIX}URL, or name it in ignore_startup_parameters of the pooler"
+        )
+    if any(word in reason for word in ("authentication failed", "no such user", "no such database", "does not exist")):
+        return f"check user, password and database in {PREFIX}URL, and whether the pooler and the server know them"
+    return None
 
 
 def reason_of(error: BaseException) -> str:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi_crons.config import CronConfig
-from fastapi_crons.errors import StoreError, StoreUnusableError
+from fastapi_crons.errors import ConfigurationError, StoreError, StoreUnusableError
 from fastapi_crons_postgres._connection import Connection
 from fastapi_crons_postgres._driver import Driver
 from fastapi_crons_postgres._findings import Finding, findings
@@ -19,7 +19,12 @@ _PATIENCE = 1_800.0
 
 @asynccontextmanager
 async def _connected(patience: float) -> AsyncIterator[Connection]:
-    connection = Connection(PostgresSettings(), patience)
+    settings = PostgresSettings()
+    if "url" not in settings.model_fields_set:
+        raise ConfigurationError(
+            "CRON_POSTGRES_URL is not set: name the database, CRON_POSTGRES_URL=postgresql://user:password@host:5432/database"
+        )
+    connection = Connection(settings, patience)
     try:
         yield connection
     finally:

@@ -78,8 +78,10 @@ class Events:
         channels = [self._of_signals, self._of_records] if records else [self._of_signals]
         newest, until = await self._begin(subscriber, records=records)
         try:
-            interval = await self._listen(channels, woken)
+            interval, again = await self._listen(channels, woken), monotonic() + _RENEWED
             while True:
+                if interval == _POLLED and monotonic() >= again:  # a slow server may not have been heard in time
+                    interval, again = await self._listen(channels, woken), monotonic() + _RENEWED
                 woken.clear()
                 asked = monotonic()
                 newest, events, is_all = await self._told(newest, records=records)

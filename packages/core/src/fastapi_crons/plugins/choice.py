@@ -58,12 +58,21 @@ def choose_backends(
         platform = _platform()
         raise ConfigurationError(
             f"CRON_ENABLE_DISTRIBUTED_LOCKING is on, and {type(lock).__name__} reaches no further than one {lock.reach}"
-            f"{f', while this is {platform}' if platform else ''}; {_FOR_FLEETS}"
+            f"{f', while this is {platform}' if platform else ''}; {_missing_for_fleets(plugins) or _FOR_FLEETS}"
         )
     if not state.durable and chosen and config.state_backend is None:
         logger.warning("run history is kept in memory and lost at exit; pip install fastapi-crons to keep it in a file")
     _warn_of_difference(state, lock, missing)
     return state, locks
+
+
+def _missing_for_fleets(plugins: Plugins) -> str | None:
+    """What is not installed, although its variable names a place for it."""
+    for name, distribution in (("postgres", "fastapi-crons-postgres"), ("redis", "fastapi-crons-redis-lock")):
+        variable = f"CRON_{name.upper()}_URL"
+        if name not in plugins.lock_backends and os.environ.get(variable):
+            return f"{variable} is set, but what reads it is not installed: pip install {distribution}"
+    return None
 
 
 def reach_warning(reach: Reach) -> str | None:
