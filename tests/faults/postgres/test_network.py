@@ -7,12 +7,22 @@ import time
 import pytest
 
 from tests.faults.conftest import Report, on_time
+from tests.faults.fleet import Fleet
 from tests.faults.pgbouncer import PgBouncer, needs_pgbouncer
 from tests.faults.postgres.conftest import through
 from tests.faults.postgres_server import PostgresServer, needs_postgres
 from tests.faults.proxy import Proxy
 from tests.faults.redis_server import HOST
-from tests.faults.watch import RECOVERS_IN, assert_no_body_twice, assert_quiet, assert_tokens_grow, watched
+from tests.faults.watch import (
+    RECOVERS_IN,
+    Watch,
+    assert_no_body_twice,
+    assert_quiet,
+    assert_tokens_grow,
+    setting_of,
+    state_at,
+    watched,
+)
 from tests.support import until
 
 pytestmark = [pytest.mark.slow, needs_postgres]
@@ -91,8 +101,11 @@ def test_ticks_start_in_time_over_a_way_that_takes(
     proxy.delay = delay / 1000
     url = through(proxy, own_postgres)
     # Heartbeats come as often as by default: they take the lock, too.
-    with watched(url, every=every, history_url=own_postgres.url, CRON_HEARTBEAT_INTERVAL="5") as watch:
-        time.sleep(6)  # what a start asks for is more
+    settings = {"CRON_HEARTBEAT_INTERVAL": "5", "CRON_INSTANCE_TIMEOUT": "30"}
+    with Fleet({**setting_of(url), **settings}, every=every) as fleet:
+        fleet.start(2)
+        watch = Watch(fleet, lambda: state_at(own_postgres.url))
+        time.sleep(8)  # what a start asks for is more
         watch.since = time.time()
         time.sleep(6 + 3 * every)
         sums, _ = watch.ended()
