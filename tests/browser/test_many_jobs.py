@@ -23,7 +23,7 @@ def base(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder = tmp_path_factory.mktemp("many")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     run([sys.executable, "-m", "tests.browser.many"], cwd=folder, env=environment, check=True)
-    with serving(folder, app="tests.browser.many:app") as server:
+    with serving(folder, app="tests.browser.many:app", CRON_STORE_TIMEOUT="60") as server:
         yield f"{server.url}/api/dashboard"
 
 
