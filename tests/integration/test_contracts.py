@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from pydantic import SecretStr
 
 from fastapi_crons.locking import LocalLockBackend, LockBackend, TransactionalLockBackend
 from fastapi_crons.run import MissedTicks, Run, RunIds, RunStatus
 from fastapi_crons.state import MemoryStateBackend, MissedQuery, RunQuery, StateBackend
 from fastapi_crons.testing import LockContract, LockWalk, StateContract
 from fastapi_crons_redis import RedisLockBackend, RedisStateBackend
+from fastapi_crons_redis.connection import Connection
+from fastapi_crons_redis.settings import RedisSettings
 from fastapi_crons_sqlite import SQLiteLockBackend, SQLiteStateBackend
-from tests.faults.redis_server import RedisServer, connection_to, needs_redis
+from tests.faults.redis_server import RedisServer, needs_redis
 
 pytestmark = pytest.mark.leaves("lease", "instances that are made up leave the record at any moment")
+
+
+def _patient(url: str) -> Connection:
+    """What keeps a contract says nothing of how busy the machine is."""
+    return Connection.by_settings(RedisSettings(url=SecretStr(url), connect_timeout=60), 60)
 
 
 class TestLocalLock(LockContract, LockWalk):
@@ -34,7 +42,7 @@ class TestRedisLock(LockContract):
         self.url = redis_server.url
 
     def make_store(self) -> LockBackend:
-        return RedisLockBackend.on(connection_to(self.url))
+        return RedisLockBackend.on(_patient(self.url))
 
 
 class PlainLock(SQLiteLockBackend):
@@ -93,7 +101,7 @@ class TestRedisState(StateContract):
         self.url = redis_server.url
 
     def make_store(self) -> StateBackend:
-        return RedisStateBackend.on(connection_to(self.url))
+        return RedisStateBackend.on(_patient(self.url))
 
 
 def test_run_ids_only_grow_whatever_the_clock_does() -> None:
