@@ -258,10 +258,10 @@ def test_ticks_go_on_after_all_records_were_deleted(own_redis: RedisServer, repo
         time.sleep(1.9 - time.time() % 1)  # so that the next claims are the first to find nothing
         own_redis.cli("FLUSHALL")
         flushed = time.time()
-        sums, recovery = watch.ended(flushed, 4.0)
+        sums, recovery = watch.ended(flushed, 5.0)
         report("FLUSHALL", sums, recovery, because="the lock store had lost its records")
         assert recovery is not None
-        assert recovery <= 1.5
+        assert recovery <= 3  # for so long nothing is granted, until all instances have said what they handled
         assert watch.log().count("has lost its records") <= 2  # once for each process
         assert "has lost its records" in watch.log()
         assert_quiet(watch.log())
