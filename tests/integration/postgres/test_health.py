@@ -55,7 +55,7 @@ FAULTS = {
     "too many connections": Fault(
         _refuse_connections,
         lambda server: server.psql("ALTER DATABASE postgres CONNECTION LIMIT -1", "template1"),
-        "raise max_connections, or put a pooler before it",
+        "raise the CONNECTION LIMIT that it has, or put a pooler before the server",
     ),
     "password": Fault(
         _change_password,
