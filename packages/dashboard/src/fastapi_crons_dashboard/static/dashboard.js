@@ -253,6 +253,7 @@ function sayLost(why) {
   const since = then.slice(0, 10) === now.slice(0, 10) ? then.slice(11) : then;
   const text = why ? `${why}. What is shown is from ${since}.` : `No answer since ${since}. What is shown is from then.`;
   root.dataset.lost = answered;
+  freshen();
   if (lost.textContent === text) return;
   const notice = document.createElement("p");
   notice.className = "notice held";
