@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from fastapi_crons import Crons, JobContext, JobLockedError, Run, SkipRun, TickRefusedError
+from fastapi_crons import Crons, JobContext, JobLockedError, Run, SkipRun, StoreUnavailableError, TickRefusedError
 from fastapi_crons.job import Overlap
+from fastapi_crons.state import MemoryStateBackend
+from fastapi_crons.state.base import Record
 from fastapi_crons.testing import VirtualClock
 from tests.support import nothing
 from tests.virtual_time.why.asking import MIDNIGHT, why
@@ -160,6 +162,25 @@ async def test_a_run_of_days_later_is_told_too(make_crons: MakeCrons, clock: Vir
     assert [each.trigger for each in fate.runs] == ["schedule", "again"]
     assert f"(run {run.id}), and failed after" in fate.text
     assert [each.trigger for each in (await why(crons, "02:00:00")).runs] == ["schedule"]
+
+
+class Down(MemoryStateBackend):
+    async def write(self, records: Sequence[Record]) -> None:
+        raise StoreUnavailableError("it is down")
+
+
+async def test_a_tick_that_was_just_skipped_can_be_run_although_the_state_store_does_not_know_yet(
+    make_crons: MakeCrons, clock: VirtualClock
+) -> None:
+    crons = make_crons(state_backend=Down())
+    crons.cron("0 * * * *", name="job")(nothing)
+    await crons.start()
+    await crons.pause("job")
+    await clock.advance(crons, hours=1, minutes=10)
+    await crons.resume("job")
+    asked = asyncio.create_task(crons.run_job("job", tick=ONE))
+    await clock.advance(crons, minutes=1)
+    assert (await asked).status == "completed"
 
 
 async def test_a_tick_that_a_later_run_stands_for_ran(make_crons: MakeCrons, clock: VirtualClock) -> None:

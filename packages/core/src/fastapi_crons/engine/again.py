@@ -102,7 +102,10 @@ class TicksOnRecord:
         self._known = await self._records.known(self._job.name)
         self.left_behind = await self._records.left_behind(self._known)
         if first_look:
-            self._missed = [ticks async for ticks in self._read_missed()]
+            # Noted first: what is written meanwhile is found in the one or in the other.
+            noted = [ticks for ticks in self._records.recorder.noted_missed() if ticks.job == self._job.name]
+            missed = {ticks.id: ticks async for ticks in self._read_missed()}
+            self._missed = list((missed | {ticks.id: ticks for ticks in noted}).values())
         async for run in self._read_runs(self._since):
             self._note(run)
         running = [run.id for run in self._runs.values() if run.status == "running"]

@@ -124,6 +124,10 @@ class Recorder(Part):
         found = {**self._writing, **self._running, **self._started, **self._pending}
         return [_as_run(noted) for noted in found.values() if not isinstance(noted, MissedTicks)]
 
+    def noted_missed(self) -> list[MissedTicks]:
+        """The records of missed ticks that may not be in the state store yet."""
+        return [noted for noted in {**self._writing, **self._pending}.values() if isinstance(noted, MissedTicks)]
+
     async def recorded(self, run_id: str) -> None:
         """Return when what was noted of a run is written, or can't be at the moment."""
         while self.noted(run_id) is not None and self.fault is None and not self._ended:
