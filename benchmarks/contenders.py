@@ -287,7 +287,7 @@ CONTENDERS = {
         "postgres",
         "every run",
         "in the fleet",
-        most=50,
+        most=20,
         needs=("procrastinate", "psycopg"),
     ),
     "docket": Entry("docket, Redis", Docket, "redis", "each job's last run", "in the fleet", needs=("docket",)),
