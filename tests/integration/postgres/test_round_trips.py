@@ -12,7 +12,7 @@ import pytest
 from fastapi_crons.clock import SystemClock
 from fastapi_crons.locking import ClaimRequest, ClaimResult, Definition, LeaseRef, LeaseTerms
 from fastapi_crons.locking.instance import Instance
-from fastapi_crons.run import Run
+from fastapi_crons.run import MissedTicks, Run
 from fastapi_crons.state import HistoryLimits
 from fastapi_crons_postgres import PostgresLockBackend, PostgresStateBackend
 from tests import seam
@@ -102,6 +102,17 @@ async def test_what_the_calls_of_a_run_cost(postgres: PostgresServer) -> None:
     async with stores_at(postgres.url, postgres.port) as stores:
         await stores.run("first")  # from then on the types of all statements are known
         assert await stores.run("second") == COSTS
+
+
+async def test_a_transaction_holds_no_lock_while_the_driver_asks_how_types_are_made() -> None:
+    with PostgresServer(log_statement="all") as server:
+        async with stores_at(server.url, server.port) as stores:
+            await stores.run("first")
+            missed = MissedTicks("0195d0c0-0000-7000-8000-000000000000", "first", 60, 120, 2, "paused", 200.0, "here")
+            for count in (2, 1):
+                await stores.state.write([replace(missed, count=count)])
+        assert "crons_figures" in server.log()
+        assert "typeinfo" not in server.log()
 
 
 @needs_pgbouncer

@@ -22,19 +22,25 @@ def fit(value: object) -> object:
     return value.replace("\x00", "\\x00") if isinstance(value, str) and "\x00" in value else value
 
 
-def _fitted(column: Sequence[Any], kind: str) -> Sequence[object] | None:
-    """The values of a column as the server takes them; None, which `unnest` fills up, where it has no value.
+def in_array(number: int, kind: str) -> str:
+    """The parameter of this number, as `texts_of` gives it, as an array of a type.
 
-    Nearly always they are so already: all are looked at together.
+    Of arrays other than of texts the driver would first ask the server how they are made: on each connection, four round
+    trips, for which a transaction would hold its locks.
     """
+    return f"${number}::text[]" if kind == "text" else f"${number}::text[]::{kind}[]"
+
+
+def texts_of(column: Sequence[Any], kind: str) -> Sequence[str | None] | None:
+    """The values of a column as the server takes them; None, which `unnest` fills up, where it has no value."""
     known = [value for value in column if value is not None]
     if not known:
         return None
-    if kind == "bigint":
-        fits = min(known) >= -_MOST and max(known) <= _MOST
-    else:
-        fits = kind != "text" or (all(map(str.isascii, known)) and not any(map(contains, known, repeat("\x00"))))
-    return column if fits else [*map(fit, column)]
+    if kind != "text":
+        return [None if value is None else str(fit(value)) for value in column]
+    # Nearly always they are so already: all are looked at together.
+    fits = all(map(str.isascii, known)) and not any(map(contains, known, repeat("\x00")))
+    return column if fits else [None if value is None else str(fit(value)) for value in column]
 
 
 class Batch:
@@ -111,6 +117,6 @@ class Batch:
     def _unnested(self, types: Mapping[str, str], rows: Collection[Sequence[object]]) -> str:
         arrays = []
         for column, kind in zip(zip(*rows, strict=True), types.values(), strict=True):
-            self.values.append(_fitted(column, kind))
-            arrays.append(f"${len(self.values)}::{kind}[]")
+            self.values.append(texts_of(column, kind))
+            arrays.append(in_array(len(self.values), kind))
         return f"unnest({', '.join(arrays)}) AS new ({', '.join(types)})"

@@ -13,7 +13,7 @@ from fastapi_crons.run import FAILED, MissedTicks, Run
 from fastapi_crons.state import JobState
 from fastapi_crons.state.checks import Damage, checked_figures
 from fastapi_crons.state.figures import Figures, add, durations_of, of_missed, of_run, text_of
-from fastapi_crons_postgres._batch import Batch, fit
+from fastapi_crons_postgres._batch import Batch, fit, in_array, texts_of
 from fastapi_crons_postgres._driver import Driver
 
 #: What was taken away of missed ticks may not have been counted: by a restored database, for example.
@@ -100,12 +100,12 @@ async def count_missed(
     if less:
         await connection.execute(
             f"UPDATE {batch.table('crons_figures')} AS old SET missed = greatest(old.missed + new.missed, 0) "
-            "FROM unnest($2::text[], $3::bigint[], $4::bigint[]) AS new (job, day, missed) "
+            f"FROM unnest($2::text[], {in_array(3, 'bigint')}, {in_array(4, 'bigint')}) AS new (job, day, missed) "
             "WHERE old.namespace = $1 AND old.job = new.job AND old.day = new.day",
             batch.namespace,
             [fit(each.job) for each in less],
-            [each.day for each in less],
-            [each.missed for each in less],
+            texts_of([each.day for each in less], "bigint"),
+            texts_of([each.missed for each in less], "bigint"),
         )
     rows = [
         (each.job, each.day, each.runs, each.failed, max(each.missed, 0), each.longest, _appended(each), each.runs)
@@ -135,10 +135,10 @@ async def compact(connection: Driver, batch: Batch) -> None:
     if rows:
         await connection.execute(
             f"UPDATE {table} AS old SET durations = new.durations, appended = 0 "
-            "FROM unnest($2::bigint[], $3::text[], $4::text[]) AS new (day, job, durations) "
+            f"FROM unnest({in_array(2, 'bigint')}, $3::text[], $4::text[]) AS new (day, job, durations) "
             "WHERE old.namespace = $1 AND old.day = new.day AND old.job = new.job",
             batch.namespace,
-            [row["day"] for row in rows],
+            texts_of([row["day"] for row in rows], "bigint"),
             [row["job"] for row in rows],
             [_compacted(row["durations"]) for row in rows],
         )
