@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from fastapi_crons import ConfigurationError, Crons, StoreUnavailableError, StoreUnusableError
+from fastapi_crons import ConfigurationError, Crons, Run, StoreUnavailableError, StoreUnusableError
+from fastapi_crons.run import RunIds
 from fastapi_crons.state import SQLiteStateBackend
+from fastapi_crons.state.base import HistoryLimits
 from tests.integration.sqlite.files import PATH, database
 from tests.integration.sqlite.schedulers import locked, runs_beyond, scheduler
 from tests.support import runs_of, until_async
@@ -50,6 +54,29 @@ async def test_a_file_that_is_deleted_while_in_use_is_made_anew_and_no_tick_runs
     await crons.stop()
     assert len(ran) == len(set(ran))
     assert "was deleted or replaced while in use" in caplog.text
+
+
+async def test_a_file_that_is_deleted_while_it_is_opened_anew_is_noticed() -> None:
+    state, new_id = SQLiteStateBackend(PATH), RunIds()
+    await state.open("default", HistoryLimits(1_000, 30))
+
+    async def write() -> None:
+        await state.write([Run(new_id(), "job", None, "code", 1, "here", 1, "completed", 1.0, 2.0)])
+
+    for moment in range(60):
+        # A write notices this, and opens the file anew; then, at some moment of that, the file goes as well.
+        Path("jobs.db-wal").unlink(missing_ok=True)
+        writing = asyncio.create_task(write())
+        await asyncio.sleep(moment / 4_000)
+        for path in Path().glob("jobs.db*"):
+            path.unlink()
+        with suppress(StoreUnavailableError):
+            await writing
+        await write()
+        assert PATH.exists()
+        with database() as db:
+            assert db.execute("SELECT count(*) FROM job_run").fetchone()[0] >= 1
+    await state.close()
 
 
 async def test_a_file_overwritten_while_in_use_is_noticed_and_left_as_it_is(caplog: pytest.LogCaptureFixture) -> None:

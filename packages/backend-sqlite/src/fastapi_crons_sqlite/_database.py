@@ -52,7 +52,7 @@ class Database:
         self._synchronous = synchronous
         self._writer: Connection | None = None
         self._reader: Connection | None = None
-        #: Which file, and which write-ahead log, the connections have open.
+        #: Which file, and which write-ahead log, the connections have open; None where these are no longer there, or not yet.
         self._identity: tuple[_Identity, _Identity] | None = None
         self._turn: asyncio.Lock | None = None
         #: Whether the file is only read: then none is made, and nothing is changed but for what listeners say of themselves.
@@ -186,10 +186,12 @@ class Database:
     async def _connect(self) -> None:
         self._check_fork()
         make_file(self.path)
+        # Seen before it is opened: where it is deleted or replaced meanwhile, what is open is not what is there.
+        file = _identity(self.path, changed=True)
         # Before anything is written: another program's file, and a damaged one, stay as they are.
         await self._look()
         self._writer = await Connection.open(uri_of(self.path), busy_timeout=self._busy_timeout)
-        if os.path.getsize(self.path) <= _CHECKED_BYTES:
+        if file is None or file[-1] <= _CHECKED_BYTES:
             found = await self._writer.do(lambda connection: _pragma(connection, "quick_check(1)"))
             if found != "ok":
                 raise StoreUnusableError(
@@ -207,14 +209,16 @@ class Database:
             False,
         )
         await self._reader.do(_only_query)
-        self._identity = self._found()
+        log = _identity(f"{self.path}-wal", changed=False)
+        if file is not None and (log is not None or mode != "wal"):
+            self._identity = file[:2], log
 
     async def _connect_to_read(self) -> None:
         """Open the file, where there is one with anything in it, to see what is there and what others write."""
         self._check_fork()
         self._is_snapshot = True
-        self._identity = self._found()
-        if self._identity[0] is None:
+        file, _ = self._identity = self._found()
+        if file is None:
             return
         found = await self._look()
         if found.is_empty:
@@ -231,7 +235,8 @@ class Database:
             await self._disconnect()
             snapshot = not has_log(self.path)
             await self._open_reader(uri_of(self.path, snapshot=snapshot), snapshot=snapshot)
-        self._identity = self._found()
+        now, log = self._found()
+        self._identity = (now, log) if now is not None and now[:2] == file[:2] else None
 
     async def _open_reader(self, uri: str, *, snapshot: bool) -> None:
         self._is_snapshot = snapshot
@@ -322,6 +327,7 @@ class Database:
                 except sqlite3.Error:
                     logger.debug("closing %s", self.path, exc_info=True)
         self._writer = self._reader = None
+        self._identity = None
 
     async def _follow_file(self) -> None:
         """Open the file anew where it was deleted or replaced: our writes would be lost."""
