@@ -20,6 +20,8 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 STAMP = VENV / "installed"
 OLDEST = (3, 10)
+#: Installs in a fraction of pip's time. It compiles what it installs, or each program of a test would.
+UV = {"UV_COMPILE_BYTECODE": "1", "VIRTUAL_ENV": str(VENV)}
 _INPUTS = (
     "requirements-dev.txt",
     "*/requirements.txt",
@@ -98,8 +100,17 @@ def set_up() -> None:
         return
     print("Setting up .venv (once; takes a minute) ...", flush=True)
     pip = make_environment()
-    subprocess.run([*pip, "install", "--quiet", "--requirement", "requirements-dev.txt"], cwd=ROOT, check=True)
+    wanted = ("install", "--quiet", "--requirement", "requirements-dev.txt")
+    if not (runs([*pip, "install", "--quiet", "uv>=0.5"]) and runs([PYTHON, "-m", "uv", "pip", *wanted], UV)):
+        # uv does not know pip's settings, so it may not find what pip does.
+        subprocess.run([*pip, *wanted], cwd=ROOT, check=True)
     STAMP.write_text(digest.hexdigest())
+
+
+def runs(command: list[str | Path], settings: dict[str, str] | None = None) -> bool:
+    """Whether a program runs to its end without a fault; what it says of one is not shown."""
+    environment = {**os.environ, **(settings or {})}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False).returncode == 0
 
 
 def make_environment() -> list[str]:
