@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import asyncpg
 import pytest
 
+import fastapi_crons_postgres
 from tests.faults.pgbouncer import PgBouncer
 from tests.faults.postgres_server import PostgresServer, needs_postgres, postgres_programs
 
 MAJORS = sorted(postgres_programs())
+#: What the next version adds to the tables.
+_NEXT = """
+VERSION = 2
+MIGRATIONS[2] = (
+    "ALTER TABLE {schema}.crons_run ADD COLUMN later text DEFAULT 'x'",
+    "CREATE INDEX crons_run_later ON {schema}.crons_run (namespace, later)",
+)
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -76,3 +87,16 @@ def server_clock(postgres: PostgresServer) -> Iterator[ServerClock]:
     clock = ServerClock(postgres)
     yield clock
     clock.close()
+
+
+@pytest.fixture
+def next_version(tmp_path: Path) -> dict[str, str]:
+    """The environment of processes in which a version of our stores with a newer layout is installed."""
+    ours = Path(fastapi_crons_postgres.__file__).parent
+    theirs = shutil.copytree(ours, tmp_path / "next" / ours.name)
+    layout = theirs / "_layout.py"
+    # Behind the migrations, and before what is made of them.
+    before, found, after = layout.read_text().partition("\nasync def prepare(")
+    assert found
+    layout.write_text(f"{before}{_NEXT}\n{found}{after}")
+    return {"PYTHONPATH": str(theirs.parent)}

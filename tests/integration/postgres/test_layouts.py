@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -15,7 +14,6 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-import fastapi_crons_postgres
 from fastapi_crons import CronConfig, Crons
 from fastapi_crons.errors import StoreUnusableError
 from fastapi_crons.run import Run
@@ -40,14 +38,6 @@ crons = Crons(app)
 
 @crons.cron("0 0 1 1 *", name="job")
 async def job(): ...
-"""
-#: What the next version adds to the tables.
-_NEXT = """
-VERSION = 2
-MIGRATIONS[2] = (
-    "ALTER TABLE {schema}.crons_run ADD COLUMN later text DEFAULT 'x'",
-    "CREATE INDEX crons_run_later ON {schema}.crons_run (namespace, later)",
-)
 """
 
 
@@ -88,19 +78,6 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
         text=True,
         check=False,
     )
-
-
-@pytest.fixture
-def next_version(tmp_path: Path) -> dict[str, str]:
-    """The environment of processes in which a version of our stores with a newer layout is installed."""
-    ours = Path(fastapi_crons_postgres.__file__).parent
-    theirs = shutil.copytree(ours, tmp_path / "next" / ours.name)
-    layout = theirs / "_layout.py"
-    # Behind the migrations, and before what is made of them.
-    before, found, after = layout.read_text().partition("\nasync def prepare(")
-    assert found
-    layout.write_text(f"{before}{_NEXT}\n{found}{after}")
-    return {"PYTHONPATH": str(theirs.parent)}
 
 
 async def test_a_newer_layout_works_as_long_as_it_lets_us(postgres: PostgresServer, url: str) -> None:
@@ -207,7 +184,7 @@ async def test_events_are_to_be_had_as_soon_as_there_are_tables(postgres: Postgr
     try:
         none = state.events()
         assert none is not None
-        with pytest.raises(StoreUnusableError, match=r"; make the tables: fastapi-crons postgres migrate$"):
+        with pytest.raises(StoreUnusableError, match=r"and what to do, is said by: fastapi-crons postgres check$"):
             await anext(none)
         async with scheduler(url) as crons:
             events = state.events()

@@ -24,6 +24,7 @@ ERRORS = (
 
 #: What goes by when a transaction is begun again.
 PASSING = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+_MISSING = "what is missing, and what to do, is said by: fastapi-crons postgres check"
 #: By SQLSTATE: what to do about what trying again does not mend.
 _UNUSABLE = {
     "28P01": f"check user and password in {PREFIX}URL",
@@ -33,8 +34,8 @@ _UNUSABLE = {
     "42501": "as a role that may make tables, run: fastapi-crons postgres migrate --grant {user} (or what fastapi-crons "
     "postgres sql --grant {user} prints)",
     "42704": f"check what stands behind the ? in {PREFIX}URL",
-    "42P01": "make the tables: fastapi-crons postgres migrate",
-    "42703": "bring the tables up to date: fastapi-crons postgres migrate",
+    "42P01": _MISSING,
+    "42703": _MISSING,
 }
 #: The same, while a later call may succeed.
 _UNAVAILABLE = {

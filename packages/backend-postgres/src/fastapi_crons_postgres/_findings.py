@@ -56,11 +56,14 @@ async def findings(connection: Connection, *, migrates: bool) -> AsyncIterator[F
         yield Finding("tables", "failed", text)
         return
     try:
-        found = await usable_layout(connection)
+        found = (await usable_layout(connection)).version
     except StoreError as error:
         yield Finding("tables", "failed", str(error))
         return
     yield _tables(connection, found, seen, migrates=migrates)
+    if found and not seen["has_view"]:
+        text = "crons_runs, which people read, is missing; what fastapi-crons postgres sql --from 0 prints has its CREATE VIEW"
+        yield Finding("view", "warning", text)
     if found and seen["lacks"]:
         yield Finding("rights", "failed", f"the role lacks {seen['lacks']}; {to_migrate(connection.place)}")
     elif found:
@@ -82,6 +85,7 @@ _SEEN = """
             WHERE NOT CASE relkind WHEN 'S' THEN has_sequence_privilege(pg_class.oid, wanted)
                 ELSE has_table_privilege(pg_class.oid, wanted) END
             GROUP BY name) AS missing) AS lacks,
+        EXISTS (SELECT 1 FROM pg_views WHERE schemaname = $1 AND viewname = 'crons_runs') AS has_view,
         (SELECT sum(numbackends) FROM pg_stat_database) AS used,
         current_setting('max_connections')::int AS most
 """

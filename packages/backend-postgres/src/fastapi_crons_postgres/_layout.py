@@ -7,7 +7,9 @@ later. The database says which version wrote it, and which is the oldest that ma
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from fastapi_crons.errors import StoreUnusableError
 from fastapi_crons_postgres._connection import Connection
@@ -123,43 +125,81 @@ MIGRATIONS: dict[int, Sequence[str]] = {
 }
 
 
+#: How migrations make tables and columns.
+_TABLE = re.compile(r"CREATE TABLE \{schema\}\.(\w+) \((.*?)(?:,\s+PRIMARY KEY \(|\))", re.DOTALL)
+_COLUMN = re.compile(r"ALTER TABLE \{schema\}\.(\w+) ADD COLUMN (\w+)")
+
+
+class Layout(NamedTuple):
+    """What is found in a database."""
+
+    version: int = 0
+    """0 for none."""
+    needs: int = 0
+    """The oldest version that may work on it."""
+    on_record: bool = True
+    """False where `crons_layout` is empty: the version is then that of the columns that are there."""
+    missing: tuple[str, ...] = ()
+    """Tables, and `table.column`, that the version has, and the database has not."""
+    unknown: tuple[str, ...] = ()
+    """The same that the database has, and no version that we know; only where the version is not on record."""
+
+
 async def prepare(connection: Connection, *, may_change: bool) -> int:
     """Bring the tables to our layout where that is allowed; returns the layout that they had, 0 for none.
 
     Raises `StoreUnusableError` where they can't be used.
     """
     found = await usable_layout(connection)
-    if found < VERSION and not may_change:
+    if found.version < VERSION and not may_change:
         raise StoreUnusableError(
             f"{connection.place} has no tables crons_… in the schema {connection.schema}, and CRON_POSTGRES_MIGRATE=false; "
             f"{to_migrate(connection.place)}"
-            if not found
-            else _too_old(connection, found)
+            if not found.version
+            else _too_old(connection, found.version)
         )
-    if found < VERSION:
+    if found.version < VERSION or (not found.on_record and may_change):
         taken_over = await connection.write(lambda driver: _migrate(driver, connection.schema))
         if taken_over:
             logger.info(
                 "%s: the last runs of %d jobs of fastapi-crons 2.x are taken over", connection.place, taken_over
             )
-    return found
+    if not found.on_record:
+        logger.warning(
+            "%s: the table crons_layout was emptied; by their columns, the tables have the layout %d",
+            connection.place,
+            found.version,
+        )
+    return found.version
 
 
 async def is_made(connection: Connection) -> bool:
     """Whether there are tables to read. Raises `StoreUnusableError` where they can't be read."""
-    found = await usable_layout(connection)
+    found = (await usable_layout(connection)).version
     if 0 < found < VERSION:
         raise StoreUnusableError(_too_old(connection, found))
     return found > 0
 
 
-async def usable_layout(connection: Connection) -> int:
-    """The layout of the tables, 0 for none. Raises `StoreUnusableError` where it is one that we can't work on."""
-    found, needs = await connection.read(lambda driver: layout_of(driver, connection.schema))
-    if needs > VERSION:
+async def usable_layout(connection: Connection) -> Layout:
+    """The layout of the tables. Raises `StoreUnusableError` where it is one that we can't work on."""
+    found = await connection.read(lambda driver: layout_of(driver, connection.schema))
+    if found.needs > VERSION:
         raise StoreUnusableError(
-            f"{connection.place} was written by a newer version of fastapi-crons-postgres (layout {found}, which needs at "
-            f"least {needs}; this version has {VERSION}); install that version again"
+            f"{connection.place} was written by a newer version of fastapi-crons-postgres (layout {found.version}, which needs "
+            f"at least {found.needs}; this version has {VERSION}); install that version again"
+        )
+    if found.missing:
+        raise StoreUnusableError(
+            f"{connection.place} lacks {', '.join(found.missing)} in the schema {connection.schema}, beside other tables of "
+            "fastapi-crons; restore all of them from a backup (or, which loses what is on record, drop all tables crons_… and "
+            "run: fastapi-crons postgres migrate)"
+        )
+    if found.unknown:
+        raise StoreUnusableError(
+            f"{connection.place}: the table crons_layout in the schema {connection.schema} is empty, and this version of "
+            f"fastapi-crons-postgres does not know {', '.join(found.unknown)}; start the version that made it (or, where you "
+            f"added it yourself, run: INSERT INTO {connection.schema}.crons_layout VALUES ({VERSION}, {COMPATIBLE_FROM}))"
         )
     return found
 
@@ -176,28 +216,67 @@ def to_migrate(place: Place) -> str:
     return f"as a role that may, run: fastapi-crons postgres migrate --grant {place.user or 'ROLE'}"
 
 
-async def layout_of(driver: Driver, schema: str) -> tuple[int, int]:
-    """The version of the tables, and the oldest that may work on them; 0 for none."""
+async def layout_of(driver: Driver, schema: str) -> Layout:
+    """What the database says of its tables, and what of them is there."""
     # Not to_regclass(), which remembers what was not there before the lock was ours.
-    there = "SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = $1 AND tablename = 'crons_layout')"
-    if not await driver.fetchval(there, schema.strip('"')):
-        return 0, 0
-    row = await driver.fetchrow(f"SELECT version, compatible_from FROM {schema}.crons_layout LIMIT 1")
-    return (0, 0) if row is None else (row[0], row[1])
+    there = {
+        (row["relname"], row["attname"])
+        for row in await driver.fetch(_THERE, schema.strip('"'), [*TABLES, "crons_layout", SEQUENCE])
+    }
+    tables = {table for table, _ in there}
+    if not tables:
+        return Layout()
+    row = None
+    if "crons_layout" in tables:
+        row = await driver.fetchrow(f"SELECT version, compatible_from FROM {schema}.crons_layout LIMIT 1")
+    if row is not None:
+        version, needs = row
+        return Layout(version, needs, missing=_names(_columns_of(version) - there, tables))
+    for version in range(VERSION, 0, -1):
+        if there == _columns_of(version):
+            return Layout(version, on_record=False)
+    ours = _columns_of(VERSION)
+    return Layout(on_record=False, missing=_names(ours - there, tables), unknown=_names(there - ours, tables))
+
+
+_THERE = """
+    SELECT relname::text, attname::text
+    FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid JOIN pg_namespace AS schema ON schema.oid = relnamespace
+    WHERE nspname = $1 AND relname = ANY($2::text[]) AND relkind IN ('r', 'p', 'S') AND attnum > 0 AND NOT attisdropped
+"""
+
+
+def _columns_of(version: int) -> set[tuple[str, str]]:
+    """The columns that a layout has, each with its table; of one that we don't know, what it has of ours."""
+    columns = {(SEQUENCE, column) for column in ("last_value", "log_cnt", "is_called")}
+    for statement in (each for known, steps in MIGRATIONS.items() if known <= version for each in steps):
+        for table, body in _TABLE.findall(statement):
+            columns |= {(table, column.split()[0]) for column in body.split(",")}
+        columns |= set(_COLUMN.findall(statement))
+    return columns
+
+
+def _names(columns: set[tuple[str, str]], tables: set[str]) -> tuple[str, ...]:
+    """What columns are called: by their table alone where that is not among the `tables`."""
+    return tuple(sorted({f"{table}.{column}" if table in tables else table for table, column in columns}))
 
 
 async def _migrate(driver: Driver, schema: str) -> int:
     """Returns the number of jobs whose last runs are taken over."""
     await driver.execute(LAYOUT_LOCK)
-    found, _ = await layout_of(driver, schema)
-    await driver.execute(";\n".join(statements(schema, found)))  # at once: a server far away is asked in time
-    taken_over: int = await driver.fetchval(f"SELECT count(*) FROM {schema}.crons_state") if found == 0 else 0
+    found = await layout_of(driver, schema)
+    # At once: a server far away is asked in time.
+    await driver.execute(";\n".join(statements(schema, found.version, on_record=found.on_record)))
+    taken_over: int = await driver.fetchval(f"SELECT count(*) FROM {schema}.crons_state") if found.version == 0 else 0
     return taken_over
 
 
-def statements(schema: str, found: int) -> list[str]:
-    """What leads from one layout to ours."""
-    steps = [statement for version in range(found + 1, VERSION + 1) for statement in MIGRATIONS[version]]
+def statements(schema: str, found: int, *, on_record: bool = True) -> list[str]:
+    """What leads from one layout to ours. One that is not `on_record` is put there first."""
+    steps = (
+        [] if on_record else [f"INSERT INTO {{schema}}.crons_layout VALUES ({found}, {min(found, COMPATIBLE_FROM)})"]
+    )
+    steps += [statement for version in range(found + 1, VERSION + 1) for statement in MIGRATIONS[version]]
     steps.append(
         f"UPDATE {{schema}}.crons_layout SET version = {VERSION}, compatible_from = {COMPATIBLE_FROM} WHERE version < {VERSION}"
     )

@@ -63,13 +63,18 @@ async def script(found: int | None, grant_to: str | None) -> str:
     """What makes the tables, or brings them from a layout to ours, as SQL. Without a layout, from that on record."""
     settings = PostgresSettings()
     schema = f'"{settings.db_schema}"'
+    on_record = True
     if found is None:
         async with _connected(CronConfig().store_timeout) as connection:
-            found = await usable_layout(connection)
+            found, _, on_record, *_ = await usable_layout(connection)
     parts: list[str] = []
-    if found < VERSION:
+    if found < VERSION or not on_record:
         about = f"-- Tables of fastapi-crons-postgres in the schema {schema}, from layout {found} to {VERSION}."
-        parts = [f"{about}\n-- Run all of it in one transaction.", LAYOUT_LOCK, *statements(schema, found)]
+        parts = [
+            f"{about}\n-- Run all of it in one transaction.",
+            LAYOUT_LOCK,
+            *statements(schema, found, on_record=on_record),
+        ]
     else:
         parts = [f"-- The tables in the schema {schema} have the layout {found}: nothing is to be done."]
     parts += [] if grant_to is None else grants(schema, grant_to)
