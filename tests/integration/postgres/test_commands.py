@@ -21,7 +21,7 @@ from fastapi_crons_postgres import PostgresStateBackend
 from fastapi_crons_postgres.plugin import cli_commands
 from tests.faults.pgbouncer import PgBouncer, needs_pgbouncer
 from tests.faults.postgres_server import PostgresServer
-from tests.support import nothing, runs_of
+from tests.support import nothing, runs_of, until
 
 Postgres = Callable[..., Result]
 
@@ -174,6 +174,35 @@ def test_check_counts_the_connections_of_others(server: PostgresServer, command:
 
     command("migrate", "--grant", "few_rights")
     assert int(asyncio.run(in_use()).split()[0]) >= 9
+
+
+@pytest.mark.parametrize("limited", ["ROLE few_rights", "DATABASE commands"])
+def test_check_counts_by_the_limit_that_is_reached_first(
+    server: PostgresServer, command: Postgres, limited: str
+) -> None:
+    kind = limited.split(maxsplit=1)[0].lower()
+
+    def checked(limit: int, role: str = "few_rights") -> dict[str, tuple[str, str]]:
+        until(lambda: server.psql("SELECT count(*) FROM pg_stat_activity WHERE datname = 'commands'") == "0")
+        server.psql(f"ALTER {limited} CONNECTION LIMIT {limit}")
+        done = command("check", "--json", role=role)
+        assert done.exit_code == 0, done.stdout
+        return {step["name"]: (step["outcome"], step["text"]) for step in json.loads(done.stdout)["steps"]}
+
+    command("migrate", "--grant", "few_rights")
+    full = checked(1)
+    outcome, text = full["connections"]
+    assert (outcome, f" of 1 are in use, by the CONNECTION LIMIT of the {kind}; " in text) == ("warning", True)
+    outcome, text = full["notifications"]
+    assert outcome == "warning"
+    assert text.startswith("whether LISTEN works could not be found out: PostgreSQL at ")
+    assert f"too many connections for {kind}" in text
+    small = checked(2)
+    assert (small["connections"][0], small["notifications"]) == ("warning", ("ok", "LISTEN works"))
+    outcome, text = checked(20)["connections"]
+    assert (outcome, " of 20 are in use, by" in text) == ("ok", True)
+    for none in (checked(-1), checked(1, role="crons")):  # it does not hold for a superuser
+        assert " of 100 are in use; " in none["connections"][1]
 
 
 def test_without_a_url_no_database_is_taken(server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
+import asyncpg
 import pytest
+from pydantic import SecretStr
 
 from fastapi_crons.errors import StoreUnavailableError
 from fastapi_crons.run import Run
 from fastapi_crons.state import HistoryLimits
 from fastapi_crons_postgres import PostgresStateBackend
+from fastapi_crons_postgres.settings import PostgresSettings
 from tests.faults.postgres_server import PostgresServer
+from tests.support import until_async
 
 A_RUN = Run("0195d0c0-0000-7000-8000-000000000000", "job", 60, "schedule", 1, "here", 7, "completed", 60.0, 61.0)
 
@@ -68,6 +73,26 @@ async def test_a_database_that_takes_writes_again_is_written_to_at_once(
         await state.write([A_RUN])
         assert [each.id for each in await state.runs("job")] == [A_RUN.id]
     finally:
+        await state.close()
+
+
+async def test_a_table_that_another_session_has_locked(postgres: PostgresServer, database: str) -> None:
+    """An administrator's ALTER TABLE, for example; the advice shows who it is."""
+    state = PostgresStateBackend.by_settings(PostgresSettings(url=SecretStr(postgres.url_of(database))), 2)
+    await state.open("default", HistoryLimits(100, 30))
+    other = await asyncpg.connect(postgres.url_of(database))
+    try:
+        async with other.transaction():
+            await other.execute("LOCK TABLE crons_run")
+            writing = asyncio.create_task(state.write([A_RUN]))
+            shown = "SELECT pid, pg_blocking_pids(pid), query FROM pg_stat_activity"
+            await until_async(lambda: f"|{{{other.get_server_pid()}}}|" in postgres.psql(shown))
+            with pytest.raises(StoreUnavailableError, match="lock timeout; another session holds a lock: ") as raised:
+                await writing
+            assert shown in str(raised.value)
+        await state.write([A_RUN])
+    finally:
+        await other.close()
         await state.close()
 
 

@@ -170,15 +170,16 @@ class Connection:
         async with self._finding_out:
             if self._hears is None:
                 try:
-                    self._hears = await self._find_out()
+                    self._hears = await self.find_out_whether_it_hears()
                 except StoreError as error:
                     logger.debug("whether %s sends notifications is not known: %s", self.place, error)
         return self._hears is True
 
-    async def _find_out(self) -> bool | None:
+    async def find_out_whether_it_hears(self) -> bool | None:
         """Whether a connection hears what ours tells; None where it was lost meanwhile, or the server is slow.
 
-        It does nothing else: a pooler hands over what comes in the middle of a transaction, and only that.
+        It does nothing else: a pooler hands over what comes in the middle of a transaction, and only that. Raises `StoreError`
+        where there can't be another connection.
         """
         channel, heard = f"crons_{uuid4().hex}", asyncio.Event()
         other = await self._bounded(self._connect())

@@ -42,7 +42,8 @@ _UNAVAILABLE = {
     "53300": "raise max_connections, or put a pooler before it",
     "53100": "make room on its disk",
     "25006": f"it takes no writes: it is a replica, or was set to read only; name the primary in {PREFIX}URL",
-    "55P03": "another instance holds the lock for too long",
+    "55P03": "another session holds a lock: SELECT pid, pg_blocking_pids(pid), query FROM pg_stat_activity shows which one, "
+    "as long as somebody waits for it",
 }
 _OF_POOLERS = "08P01"
 #: The connection can't be used again.

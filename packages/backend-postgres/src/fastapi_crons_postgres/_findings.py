@@ -20,6 +20,8 @@ _WANTED = [
 ]
 #: Which part of the connections may be in use before that is said.
 _MANY = 0.8
+#: How many connections an instance has at a time.
+_OF_AN_INSTANCE = 3
 
 
 class Finding(NamedTuple):
@@ -68,9 +70,7 @@ async def findings(connection: Connection, *, migrates: bool) -> AsyncIterator[F
         yield Finding("rights", "failed", f"the role lacks {seen['lacks']}; {to_migrate(connection.place)}")
     elif found:
         yield Finding("rights", "ok", f"the role may read and write all {len(TABLES)} tables")
-    used, most = seen["used"], seen["most"]
-    text = f"{used} of {most} are in use; an instance has 2, and another one while somebody asks"
-    yield Finding("connections", "warning" if used > most * _MANY else "ok", text)
+    yield _connections(seen)
 
 
 #: Sessions of other roles are hidden in pg_stat_activity; their number is not.
@@ -86,9 +86,27 @@ _SEEN = """
                 ELSE has_table_privilege(pg_class.oid, wanted) END
             GROUP BY name) AS missing) AS lacks,
         EXISTS (SELECT 1 FROM pg_views WHERE schemaname = $1 AND viewname = 'crons_runs') AS has_view,
-        (SELECT sum(numbackends) FROM pg_stat_database) AS used,
-        current_setting('max_connections')::int AS most
+        (SELECT sum(numbackends) FROM pg_stat_database)::int AS of_server,
+        current_setting('max_connections')::int AS most_of_server,
+        (SELECT count(*) FROM pg_stat_activity WHERE usename = session_user AND backend_type = 'client backend') AS of_role,
+        (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = session_user AND NOT rolsuper) AS most_of_role,
+        numbackends AS of_database,
+        (SELECT nullif(datconnlimit, -1) FROM pg_roles WHERE rolname = session_user AND NOT rolsuper) AS most_of_database
+    FROM pg_database JOIN pg_stat_database ON pg_database.oid = datid WHERE pg_database.datname = current_database()
 """
+
+
+def _connections(seen: asyncpg.Record) -> Finding:
+    """How many are in use, by the limit that is reached first. A role's and a database's own do not hold for superusers."""
+    limits = (
+        ("", seen["of_server"], seen["most_of_server"]),
+        (", by the CONNECTION LIMIT of the role", seen["of_role"], seen["most_of_role"]),
+        (", by the CONNECTION LIMIT of the database", seen["of_database"], seen["most_of_database"]),
+    )
+    room, which, used, most = min((most - used, which, used, most) for which, used, most in limits if most is not None)
+    text = f"{used} of {most} are in use{which}; an instance has 2, and another one while somebody asks"
+    # Ours is free again in a moment.
+    return Finding("connections", "warning" if used > most * _MANY or room + 1 < _OF_AN_INSTANCE else "ok", text)
 
 
 def _tables(connection: Connection, found: int, seen: asyncpg.Record, *, migrates: bool) -> Finding:

@@ -95,9 +95,17 @@ async def check() -> list[Finding]:
 
 async def _notifications(connection: Connection) -> Finding:
     """Whether LISTEN hears what other connections tell."""
-    if not await connection.hears():
+    try:
+        hears = await connection.find_out_whether_it_hears()
+        text = "nothing was heard in time" if hears is None else ""
+    except StoreError as error:
+        hears, text = None, str(error)
+    if hears:
+        return Finding("notifications", "ok", "LISTEN works")
+    if hears is None:
+        text = f"whether LISTEN works could not be found out: {text}"
+    else:
         text = (
             "LISTEN hears nothing, as behind a pooler: events are asked for instead, and come up to half a second later"
         )
-        return Finding("notifications", "warning", text)
-    return Finding("notifications", "ok", "LISTEN works")
+    return Finding("notifications", "warning", text)
