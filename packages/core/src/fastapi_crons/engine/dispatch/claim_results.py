@@ -209,6 +209,7 @@ class ClaimResults:
         tracked = want.tracked
         if result.outcome == "early":
             self._early(result.last_handled, tick)
+            late = False  # that was by our clock
         elif result.holder:
             tracked.delayed(Delay(tick, self._clock.now(), f"run {result.holder} of the job was running elsewhere"))
 

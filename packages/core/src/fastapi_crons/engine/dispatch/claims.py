@@ -14,6 +14,9 @@ from fastapi_crons.run import INTERRUPTED, Run, RunError, RunIds, RunStatus
 from fastapi_crons.schedule.base import FROM_END, ZonedSchedule
 from fastapi_crons.schedule.due import Step, TickRange
 
+#: Further ahead (seconds) than any clock is wrong.
+_YEARS = 10 * 366 * 86_400
+
 
 class Wanted(NamedTuple):
     """A claim that is to be made, and what it is for."""
@@ -69,6 +72,11 @@ def manual_request(job: CronJob, run_id: str, tick: int | None, *, force: bool) 
 def probe_of(tracked: TrackedJob, run_id: str) -> ClaimRequest:
     """A claim of a tick that is handled already. Its refusal says whether our definition is in force."""
     return _request(tracked.job, run_id, tracked.last_handled)
+
+
+def early_claim_of(tracked: TrackedJob, run_id: str, now: float) -> ClaimRequest:
+    """A claim of a tick that is years ahead. Its refusal says what the store's clock shows."""
+    return _request(tracked.job, run_id, int(now) + _YEARS)
 
 
 def definition_of(

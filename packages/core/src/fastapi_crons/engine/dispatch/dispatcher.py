@@ -19,7 +19,7 @@ from fastapi_crons._util.text import one_line
 from fastapi_crons.clock import Clock
 from fastapi_crons.config import CronConfig
 from fastapi_crons.engine.dispatch.claim_results import ClaimResults
-from fastapi_crons.engine.dispatch.claims import Wanted, claims_of
+from fastapi_crons.engine.dispatch.claims import Wanted, claims_of, early_claim_of
 from fastapi_crons.engine.dispatch.jitter import HeldBack
 from fastapi_crons.engine.dispatch.lateness import LATE_AFTER, PAUSED, Delay, Delays
 from fastapi_crons.engine.dispatch.queue import JobQueue, Room
@@ -43,6 +43,8 @@ MAX_CLAIMS = 1_000
 #: How long (seconds) steps are decided, and how many runs are started, before the event loop has its turn.
 MAX_DECIDING = 0.004
 MAX_STARTS = 250
+#: For how many jobs the store is asked what its clock shows: it does not say so of one that is paused.
+_ASKED = 5
 #: The dispatcher sleeps for `max_sleep` at most. When it has not looked for ticks for this much longer (seconds), it is stuck.
 _STUCK_AFTER = 15.0
 
@@ -103,6 +105,8 @@ class Dispatcher(Part):
         self._crowded = self._undecided = False
         #: How many places of late runs are lent to runs that make up for ticks.
         self._lent = 0
+        #: Up to which instant (whole Unix seconds) ticks of the timeline were noticed.
+        self._noticed_until = 0
         self._wake = asyncio.Event()
         self._sleeping = self._stopping = False
 
@@ -228,7 +232,13 @@ class Dispatcher(Part):
             self._wake.clear()
             await self.jobs.register_new()
             self._watch_clock()
+            if self._store_clock.is_to_be_asked:
+                await self._ask_store_clock()
             now = self._store_clock.now()
+            if int(now) < self._noticed_until:
+                # The store's clock was found to be behind ours: ticks were noticed that are yet to come.
+                self._timeline.clock_set_back(now)
+            self._noticed_until = int(now)
             self._sharing.queue_unclaimed(now)
             self._notice(now)
             wanted = self._decide(now)
@@ -264,7 +274,6 @@ class Dispatcher(Part):
             self.delays.clock_went_on(expected, now)
             return
         self._store_clock.was_set_back(now, expected)
-        self._timeline.clock_set_back(now)
         # When these are due has changed.
         changed = [tracked for _, tracked in self._held_back.pop_due(inf)]
         changed += [tracked for tracked, _ in self._sharing.pop_over(inf)]
@@ -275,6 +284,16 @@ class Dispatcher(Part):
             if tracked.last_handled > now + MAX_HANDLED_AHEAD:
                 # The store decides: it resets the last handled tick where its own clock agrees.
                 tracked.reset_last_handled(int(now))
+
+    async def _ask_store_clock(self) -> None:
+        """Find out whether the store's clock is still behind ours."""
+        jobs = [each for each in self.jobs.all() if each.in_force and not each.dropped and each.job.enabled][:_ASKED]
+        asked_ts = self._store_clock.ask()
+        results = await self._locks.claim(
+            [early_claim_of(each, self.new_run_id(), asked_ts) for each in jobs], lambda: False
+        )
+        shown = (result.last_handled for result in results if result.outcome == "early")
+        self._store_clock.told(next(shown, None))
 
     def _notice(self, now: float) -> None:
         """Queue the jobs that have become due."""

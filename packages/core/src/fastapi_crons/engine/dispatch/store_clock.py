@@ -10,7 +10,7 @@ from fastapi_crons.locking.record import MAX_AHEAD, MAX_HANDLED_AHEAD
 
 logger = logging.getLogger(__name__)
 
-#: How long (seconds) the store's clock is taken to be behind ours, once it was found to be.
+#: How long (seconds) the store's clock is taken to be behind ours, once it was found to be, before it is asked again.
 _BEHIND_LASTS = 10.0
 
 
@@ -28,9 +28,17 @@ class StoreClock:
 
     def now(self) -> float:
         """The instant up to which ticks can be claimed."""
-        if self._ahead and self._clock.monotonic() >= self._ahead_until:
-            self._ahead = 0.0
         return self._clock.now() - self._ahead
+
+    @property
+    def is_to_be_asked(self) -> bool:
+        """Whether the store's clock was found to be behind ours, so long ago that it may have been set since."""
+        return bool(self._ahead) and self._clock.monotonic() >= self._ahead_until
+
+    def told(self, store_now: int | None) -> None:
+        """Learn from what the store's clock showed when it was asked; None where that can't be told."""
+        if store_now is None or not self.refused_as_early(store_now):
+            self._ahead = 0.0
 
     def ask(self) -> float:
         """Note that ticks are claimed now; returns when that is, by our clock."""
