@@ -43,7 +43,12 @@ async def main():
     await engine.dispose()
 
 
-asyncio.run(main())
+if context.is_offline_mode():
+    context.configure(dialect_name="postgresql", literal_binds=True, dialect_opts={{"paramstyle": "named"}})
+    with context.begin_transaction():
+        context.run_migrations()
+else:
+    asyncio.run(main())
 """
 
 
@@ -60,9 +65,37 @@ def test_the_page_about_alembic_does_what_it_says(monkeypatch: pytest.MonkeyPatc
         server.psql("CREATE DATABASE shop")
         with PageRun(PAGE, {POSTGRES: server.url_of("").rstrip("/")}) as run:
             run.run()
-        tables = server.psql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", "shop").split()
-        assert {"alembic_version", "crons_layout", "crons_run"} <= set(tables)
+        assert {"alembic_version", "crons_layout", "crons_run"} <= tables_in(server, "shop")
         monkeypatch.setenv("CRON_POSTGRES_URL", server.url_of("shop"))
-        alembic = [sys.executable, "-m", "alembic"]
         # Autogeneration leaves them alone.
-        subprocess.run([*alembic, "check"], check=True, capture_output=True, text=True)
+        alembic("check")
+        # They outlive a downgrade, with what is in them; the way up is open again.
+        server.psql("INSERT INTO crons_state (namespace, job) VALUES ('default', 'kept')", "shop")
+        alembic("downgrade", "base")
+        alembic("upgrade", "head")
+        assert server.psql("SELECT job FROM crons_state", "shop") == "kept"
+        # So it is where a start has made them.
+        server.psql("CREATE DATABASE started")
+        monkeypatch.setenv("CRON_POSTGRES_URL", server.url_of("started"))
+        run_module("fastapi_crons", "postgres", "migrate")
+        alembic("upgrade", "head")
+        assert {"alembic_version", "crons_run"} <= tables_in(server, "started")
+        # A script for somebody else can't look.
+        server.psql("CREATE DATABASE scripted")
+        server.psql(alembic("upgrade", "head", "--sql"), "scripted")
+        assert {"alembic_version", "crons_run"} <= tables_in(server, "scripted")
+
+
+def tables_in(server: PostgresServer, database: str) -> set[str]:
+    return set(server.psql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", database).split())
+
+
+def alembic(*arguments: str) -> str:
+    return run_module("alembic", *arguments)
+
+
+def run_module(*arguments: str) -> str:
+    """What a program prints, which has to end well."""
+    done = subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
