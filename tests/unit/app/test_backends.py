@@ -191,6 +191,14 @@ def test_documented_classes_are_those_of_the_table_and_say_what_to_install(monke
 def test_distributed_locking_takes_a_lock_for_a_fleet_or_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CRON_ENABLE_DISTRIBUTED_LOCKING", "true")
     assert chosen() == ("SQLiteStateBackend", "RedisLockBackend")
+    monkeypatch.setenv("CRON_DISABLED_PLUGINS", "redis-lock")
+    with pytest.raises(
+        ConfigurationError, match="no variable says where the lock of all instances is: set CRON_POSTGRES_URL"
+    ):
+        chosen()
+    monkeypatch.setenv("CRON_LOCK_BACKEND", "postgres")
+    assert chosen() == ("SQLiteStateBackend", "PostgresLockBackend")
+    monkeypatch.delenv("CRON_LOCK_BACKEND")
     monkeypatch.setenv("CRON_DISABLED_PLUGINS", "redis-lock,postgres")
     with pytest.raises(ConfigurationError, match="pip install fastapi-crons-redis-lock"):
         chosen()

@@ -59,6 +59,14 @@ def _state(config: CronConfig) -> StateBackend:
 
 
 def _lock(config: CronConfig) -> LockBackend:
+    from fastapi_crons.errors import ConfigurationError
+
+    if config.enable_distributed_locking and config.lock_backend is None and not _wanted():
+        # One that lost the variable, beside a server that happens to answer, would run every tick by itself.
+        raise ConfigurationError(
+            "CRON_ENABLE_DISTRIBUTED_LOCKING is on, and no variable says where the lock of all instances is: set "
+            "CRON_POSTGRES_URL to their database, or CRON_LOCK_BACKEND=postgres to use that of its default"
+        )
     return _lock_at(config, None)
 
 
