@@ -215,7 +215,8 @@ def test_without_a_url_no_database_is_taken(server: PostgresServer, monkeypatch:
     for action in ("migrate", "check", "sql"):
         refused = CliRunner().invoke(cli, ["postgres", action])
         assert refused.exit_code == 1
-        assert "CRON_POSTGRES_URL is not set: name the database" in refused.stderr
+        assert "CRON_POSTGRES_URL is not set: name the database, by postgresql:// and behind it " in refused.stderr
+        assert "user:password@host:5432/database" in refused.stderr
 
 
 def test_check_names_an_encoding(server: PostgresServer, command: Postgres) -> None:

@@ -244,6 +244,8 @@ async def test_a_server_that_takes_no_writes() -> None:
         await opened(server.url_of("closed"))
         server.psql("ALTER DATABASE closed SET default_transaction_read_only = on")
         await refuses_to_write(server.url_of("closed"))
+        said = await unavailable(f"{server.url_of('closed')}?target_session_attrs=read-write")
+        assert said.endswith(": none of the hosts takes writes, which target_session_attrs in the URL asks for")
         server.psql("ALTER DATABASE closed RESET default_transaction_read_only")
         server.stop()
         (server.folder / "data" / "standby.signal").touch()  # a replica from now on
@@ -310,12 +312,54 @@ async def test_a_scheduler_does_not_start_and_no_password_is_logged(
     assert _PASSWORD not in str(crons.health())
 
 
-def test_a_url_of_something_else_is_refused_without_showing_it() -> None:
-    for url in (f"mysql://app:{_PASSWORD}@db/app", f"postgresql://app:{_PASSWORD}/x@db:5432/app", _PASSWORD):
-        with pytest.raises(ConfigurationError) as raised:
-            PostgresStateBackend(url)
-        assert "CRON_POSTGRES_URL=***: this is not the URL of a PostgreSQL database" in str(raised.value)
-        assert _PASSWORD not in str(raised.value)
+@pytest.mark.parametrize("url", [f"mysql://app:{_PASSWORD}@db/app", _PASSWORD, f"postgresql://app:{_PASSWORD}[@db/app"])
+def test_a_url_of_something_else_is_refused_without_showing_it(url: str) -> None:
+    assert refused(url) == (
+        "this is not the URL of a PostgreSQL database; write postgresql:// and behind it user:password@host:5432/database, "
+        "with special characters of user and password percent-encoded"
+    )
+
+
+@pytest.mark.parametrize("sign", "@/#?")
+def test_a_sign_in_a_password_is_to_be_encoded(sign: str) -> None:
+    for credentials in (
+        f"app:{_PASSWORD}{sign}x",
+        f"app:12{sign}{_PASSWORD}",
+        f"{_PASSWORD}{sign}y",
+        f"a@b:{sign}{_PASSWORD}",
+    ):
+        for behind in ("localhost/shop", "db:5432/shop?sslmode=require"):
+            assert refused(f"postgresql://{credentials}@{behind}") == (
+                "user, password or database in the URL has an @, /, # or ? as it is; percent-encode it there: "
+                "%40, %2F, %23 or %3F"
+            )
+
+
+def test_an_at_sign_that_is_a_value_is_none_of_a_password() -> None:
+    for url in ("postgresql://db/shop?user=me@home", "postgresql://app:a%40b%2F@db/shop?application_name=a@b"):
+        assert PostgresSettings(url=SecretStr(url)).url.get_secret_value() == url
+
+
+def test_what_the_driver_does_not_take_is_named() -> None:
+    assert refused("postgresql://app@db/shop?sslmode=verify-full&sslrootcert=system") == (
+        "sslrootcert=system in the URL can't be done by the driver; name the file with the authorities of the system, "
+        "sslrootcert=/etc/ssl/certs/ca-certificates.crt for example"
+    )
+    for value in ("standby", "prefer-standby", "read-only", "master", ""):
+        assert refused(f"postgresql://app@db/shop?target_session_attrs={value}") == (
+            "in the URL, target_session_attrs is none of any, read-write, primary; a server has to take writes"
+        )
+
+
+def refused(url: str) -> str:
+    """What is said of a URL, without the setting that it stands in."""
+    with pytest.raises(ConfigurationError) as raised:
+        PostgresStateBackend(url)
+    said = str(raised.value)
+    assert _PASSWORD not in said
+    before, _, fault = said.partition("CRON_POSTGRES_URL=***: ")
+    assert before == "settings can't be used: "
+    return fault
 
 
 def test_neither_store_shows_its_password(server: PostgresServer) -> None:

@@ -111,6 +111,8 @@ def reason_of(error: BaseException) -> str:
     """What went wrong, on one line and without secrets."""
     if isinstance(error, asyncio.TimeoutError) and not str(error):
         return "no answer in time"
+    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+        return "none of the hosts takes writes, which target_session_attrs in the URL asks for"
     return " ".join(without_secrets(str(error)).split()) or type(error).__name__
 
 

@@ -12,6 +12,7 @@ from fastapi_crons_postgres._driver import Driver
 from fastapi_crons_postgres._findings import Finding, findings
 from fastapi_crons_postgres._layout import LAYOUT_LOCK, VERSION, grants, prepare, statements, usable_layout
 from fastapi_crons_postgres.settings import PostgresSettings
+from fastapi_crons_postgres.url import EXAMPLE
 
 #: How long (seconds) making the tables may take: an index of a large table takes its time.
 _PATIENCE = 1_800.0
@@ -21,9 +22,7 @@ _PATIENCE = 1_800.0
 async def _connected(patience: float) -> AsyncIterator[Connection]:
     settings = PostgresSettings()
     if "url" not in settings.model_fields_set:
-        raise ConfigurationError(
-            "CRON_POSTGRES_URL is not set: name the database, CRON_POSTGRES_URL=postgresql://user:password@host:5432/database"
-        )
+        raise ConfigurationError(f"CRON_POSTGRES_URL is not set: name the database, by {EXAMPLE}")
     connection = Connection(settings, patience)
     try:
         yield connection

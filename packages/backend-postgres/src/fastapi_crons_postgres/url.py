@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
+#: In two parts: what stands between // and @ is hidden in every text.
+EXAMPLE = "postgresql:// and behind it user:password@host:5432/database"
 NO_URL = (
-    "this is not the URL of a PostgreSQL database; write postgresql://user:password@host:5432/database, with special "
-    "characters of user and password percent-encoded"
+    f"this is not the URL of a PostgreSQL database; write {EXAMPLE}, with special characters of user and password "
+    "percent-encoded"
+)
+_NOT_ENCODED = (
+    "user, password or database in the URL has an @, /, # or ? as it is; percent-encode it there: %40, %2F, %23 or %3F"
 )
 #: `postgresql+asyncpg://` and the like are what SQLAlchemy takes.
 _DRIVERS = ("asyncpg", "psycopg", "psycopg_async", "psycopg2", "psycopg2cffi", "pg8000")
 #: What URLs of databases begin with.
 SCHEMES = ("postgresql", "postgres", *(f"postgresql+{driver}" for driver in _DRIVERS))
+_ENDS_AUTHORITY = re.compile(r"[/?#]")
 _TLS = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+#: Of `target_session_attrs`, those by which a server is found that takes writes.
+_TAKE_WRITES = ("any", "read-write", "primary")
 #: What SQLAlchemy and libpq take behind the ?, and the server does not. How long connecting may take is a setting of ours, and
 #: connections that are dead are noticed by time limits of ours.
 _LEFT_OUT = (
@@ -37,17 +46,28 @@ _FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 
 def parse(url: str) -> str:
     """The URL as the driver takes it. Raises `ValueError`, which quotes nothing that may belong to a password."""
+    if _is_not_encoded(url):
+        raise ValueError(_NOT_ENCODED)
     try:
         parts = urlsplit(url)
         port = parts.port if "," not in parts.netloc else None
     except ValueError:  # its text may quote a password that was taken for a port
         raise ValueError(NO_URL) from None
-    if parts.scheme not in SCHEMES or parts.fragment or "@" in parts.path:
+    if parts.scheme not in SCHEMES or parts.fragment:
         raise ValueError(NO_URL)
     if port == 0:
         raise ValueError("the URL of a PostgreSQL database has the port 0; leave it out for 5432")
     query = "&".join(_translated(parts.query))
     return urlunsplit(("postgresql", parts.netloc, parts.path, query, ""))
+
+
+def _is_not_encoded(url: str) -> bool:
+    """Whether an @ stands where none can be, as behind a password that has such a character in it."""
+    scheme, _, rest = url.partition("://")
+    authority = _ENDS_AUTHORITY.split(rest, maxsplit=1)[0]
+    before, at, _ = rest.removeprefix(authority).partition("@")
+    is_value = "=" in before.partition("?")[2]
+    return scheme.lower() in SCHEMES and (authority.count("@") > 1 or (bool(at) and not is_value))
 
 
 def _translated(query: str) -> Iterator[str]:
@@ -59,6 +79,15 @@ def _translated(query: str) -> Iterator[str]:
             if value not in _TLS:
                 raise ValueError(f"in the URL, ssl is none of {', '.join(_TLS)}")
             yield f"sslmode={value}"
+        elif name == "target_session_attrs" and value not in _TAKE_WRITES:
+            raise ValueError(
+                f"in the URL, target_session_attrs is none of {', '.join(_TAKE_WRITES)}; a server has to take writes"
+            )
+        elif name == "sslrootcert" and value == "system":
+            raise ValueError(
+                "sslrootcert=system in the URL can't be done by the driver; name the file with the authorities of the system, "
+                "sslrootcert=/etc/ssl/certs/ca-certificates.crt for example"
+            )
         elif name == "channel_binding":
             if value == "require" and "verify-full" not in (named.get("sslmode"), named.get("ssl")):
                 raise ValueError(
