@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -21,6 +24,7 @@ from fastapi_crons_postgres import PostgresStateBackend
 from fastapi_crons_postgres.plugin import cli_commands
 from tests.faults.pgbouncer import PgBouncer, needs_pgbouncer
 from tests.faults.postgres_server import PostgresServer
+from tests.integration.postgres.test_restore import GUIDE, URL
 from tests.support import nothing, runs_of, until
 
 Postgres = Callable[..., Result]
@@ -142,6 +146,20 @@ def test_a_role_that_is_not_there_is_not_let_in(server: PostgresServer, command:
     refused = command("migrate", "--grant", 'no"body')
     assert refused.exit_code == 1
     assert "has no role 'no\"body'; make it, or check its name" in refused.stderr
+    assert tables_in(server) == []
+
+
+def test_that_role_may_do_what_the_guide_says_of_backups(server: PostgresServer, command: Postgres) -> None:
+    command("migrate", "--grant", "few_rights")
+    url = server.url_of("commands", "few_rights")
+    (dump,) = re.findall("^pg_dump .*", GUIDE, re.MULTILINE)
+    program, *arguments = shlex.split(dump.replace(URL, url))
+    subprocess.run([server.programs / program, *arguments], check=True, capture_output=True)
+    assert b"crons_event_seq_seq" in Path("crons.dump").read_bytes()
+    (forget,) = re.findall("`(DELETE FROM .*?)`", GUIDE)
+    server.psql("INSERT INTO crons_lease (namespace, run_id) VALUES ('default', 'r')", "commands")
+    server.psql(f"SET ROLE few_rights; {forget}", "commands")
+    assert server.psql("SELECT count(*) FROM crons_lease", "commands") == "0"
 
 
 def test_check_says_what_it_found(server: PostgresServer, command: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,8 +26,8 @@ from tests.faults.redis_server import HOST
 from tests.support import nothing, until_async
 
 _PASSWORD = "s3cr3t-for-nobody"
-#: What lets the user of the tests in without a password, and nobody else.
-_HBA = f"host all crons {HOST}/32 trust\nhost all app,stranger {HOST}/32 scram-sha-256\n"
+#: What lets the user of the tests in without a password, and one with an odd name, and nobody else.
+_HBA = f'host all crons,"the app\'s" {HOST}/32 trust\nhost all app,stranger {HOST}/32 scram-sha-256\n'
 
 
 @pytest.fixture(scope="module")
@@ -111,11 +111,22 @@ async def test_a_database_that_is_not_there(server: PostgresServer) -> None:
     assert said.endswith('database "missing" does not exist; create the database: createdb missing')
 
 
+async def test_names_are_quoted_where_the_shell_needs_it(server: PostgresServer) -> None:
+    said = await unusable(server.url_of("Sh%20op", "app", _PASSWORD))
+    assert said.endswith("; create the database: createdb 'Sh op'")
+    server.psql('CREATE ROLE "the app\'s" LOGIN')
+    role = """'the app'"'"'s'"""
+    said = await unusable(server.url_of("wrong", "the%20app's"))
+    assert f"migrate --grant {role} (or what fastapi-crons postgres sql --grant {role} prints)" in said
+    assert (await unusable(server.url_of("wrong", "the%20app's"), migrate=False)).endswith(f"migrate --grant {role}")
+    server.psql('DROP ROLE "the app\'s"')
+
+
 async def test_a_role_that_may_not_connect(server: PostgresServer) -> None:
     server.psql("CREATE DATABASE shut")
     server.psql("REVOKE CONNECT ON DATABASE shut FROM PUBLIC")
     said = await unusable(server.url_of("shut", "app", _PASSWORD))
-    assert said.endswith("; let the role in: GRANT CONNECT ON DATABASE shut TO app")
+    assert said.endswith('; let the role in: GRANT CONNECT ON DATABASE "shut" TO "app"')
     server.psql("DROP DATABASE shut")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shlex
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -310,7 +311,7 @@ class Connection:
             driver.terminate()
             raise StoreUnusableError(
                 f"{self.place}: the database keeps texts as {encoding}, which lacks most characters; make one with "
-                f"UTF8: createdb --encoding UTF8 --template template0 {self.place.database or 'NAME'}"
+                f"UTF8: createdb --encoding UTF8 --template template0 {shlex.quote(self.place.database or 'NAME')}"
             )
         try:
             if not names_application(self._url):

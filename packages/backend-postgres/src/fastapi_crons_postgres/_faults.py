@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import ssl
 from collections.abc import Sequence
 
@@ -10,7 +11,7 @@ import asyncpg
 
 from fastapi_crons.errors import StoreError, StoreUnavailableError, StoreUnusableError, without_secrets
 from fastapi_crons_postgres.settings import PREFIX
-from fastapi_crons_postgres.url import Place
+from fastapi_crons_postgres.url import Place, identifier
 
 #: What a call on a connection may raise because of the server or the way to it.
 ERRORS = (
@@ -80,9 +81,15 @@ def fault(error: BaseException, place: Place, missing_files: Sequence[str]) -> S
     reason = reason_of(error)
     advice = _refused_by_pooler(code, reason) or _UNUSABLE.get(code) or _about_connecting(error, missing_files)
     if code == "42501" and getattr(error, "severity_en", None) == "FATAL":  # when the connection was made
-        advice = "let the role in: GRANT CONNECT ON DATABASE {database} TO {user}"
+        advice = "let the role in: GRANT CONNECT ON DATABASE {database_in_sql} TO {user_in_sql}"
     if advice is not None:
-        advice = advice.format(database=place.database or "NAME", user=place.user or "ROLE")
+        database, user = place.database or "NAME", place.user or "ROLE"
+        advice = advice.format(
+            database=shlex.quote(database),
+            user=shlex.quote(user),
+            database_in_sql=identifier(database),
+            user_in_sql=identifier(user),
+        )
         return StoreUnusableError(f"{place}: {reason}; {advice}")
     hint = _UNAVAILABLE.get(code)
     if code == "53300" and "too many connections for" in reason:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from fastapi_crons.errors import StoreUnusableError
 from fastapi_crons_postgres._connection import Connection
 from fastapi_crons_postgres._driver import Driver
 from fastapi_crons_postgres._former import TAKE_OVER
-from fastapi_crons_postgres.url import Place
+from fastapi_crons_postgres.url import Place, identifier
 
 logger = logging.getLogger("fastapi_crons.postgres")
 
@@ -213,7 +214,7 @@ def _too_old(connection: Connection, found: int) -> str:
 
 def to_migrate(place: Place) -> str:
     """What to do where the role must not make tables, or must not use them."""
-    return f"as a role that may, run: fastapi-crons postgres migrate --grant {place.user or 'ROLE'}"
+    return f"as a role that may, run: fastapi-crons postgres migrate --grant {shlex.quote(place.user or 'ROLE')}"
 
 
 async def layout_of(driver: Driver, schema: str) -> Layout:
@@ -285,11 +286,11 @@ def statements(schema: str, found: int, *, on_record: bool = True) -> list[str]:
 
 def grants(schema: str, role: str) -> list[str]:
     """What lets a role use the tables, and no more."""
-    to = '"' + role.replace('"', '""') + '"'
+    to = identifier(role)
     tables, read_only = (", ".join(f"{schema}.{table}" for table in some) for some in (TABLES, READ_ONLY))
     return [
         f"GRANT USAGE ON SCHEMA {schema} TO {to}",
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO {to}",
         f"GRANT SELECT ON {read_only} TO {to}",
-        f"GRANT USAGE ON SEQUENCE {schema}.{SEQUENCE} TO {to}",
+        f"GRANT USAGE, SELECT ON SEQUENCE {schema}.{SEQUENCE} TO {to}",  # pg_dump reads it
     ]

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from fastapi_crons.config import CronConfig
 from fastapi_crons.errors import ConfigurationError, StoreError, StoreUnusableError
 from fastapi_crons_postgres._connection import Connection
-from fastapi_crons_postgres._driver import Driver
 from fastapi_crons_postgres._findings import Finding, findings
 from fastapi_crons_postgres._layout import LAYOUT_LOCK, VERSION, grants, prepare, statements, usable_layout
 from fastapi_crons_postgres.settings import PostgresSettings
@@ -33,20 +32,15 @@ async def _connected(patience: float) -> AsyncIterator[Connection]:
 async def migrate(grant_to: str | None) -> str:
     """Bring the tables to our layout, and let a role use them; returns what was done."""
     async with _connected(_PATIENCE) as connection:
+        if grant_to is not None and not await connection.rows("SELECT FROM pg_roles WHERE rolname = $1", grant_to):
+            raise StoreUnusableError(f"{connection.place} has no role {grant_to!r}; make it, or check its name")
         found = await prepare(connection, may_change=True)
         said = f"{connection.place}, schema {connection.schema}: {_done(found)}"
         if grant_to is None:
             return said
-        role = grant_to
-
-        async def grant(driver: Driver) -> None:
-            if not await driver.fetchval("SELECT EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $1)", role):
-                raise StoreUnusableError(f"{connection.place} has no role {role!r}; make it, or check its name")
-            for statement in grants(connection.schema, role):
-                await driver.execute(statement)
-
-        await connection.write(grant)
-        return f"{said}; the role {role!r} may use them"
+        granting = ";\n".join(grants(connection.schema, grant_to))
+        await connection.write(lambda driver: driver.execute(granting))
+        return f"{said}; the role {grant_to!r} may use them"
 
 
 def _done(found: int) -> str:

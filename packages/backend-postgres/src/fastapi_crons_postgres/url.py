@@ -103,6 +103,11 @@ def _translated(query: str) -> Iterator[str]:
             yield each
 
 
+def identifier(name: str) -> str:
+    """A name as SQL takes it, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 class Place(NamedTuple):
     """Where a database is, for people: never a password."""
 
