@@ -119,7 +119,7 @@ def test_after_the_death_of_all_processes_the_next_ones_go_on_and_run_again_what
         began = fleet.wait_for("long", since=since)
         time.sleep(0.3)
         killed = [fleet.kill(process) for process in fleet.processes][-1]
-        time.sleep(1.5)
+        time.sleep(2.5)  # at least two ticks: one alone would only be late
         fleet.start(2)
         started = time.time()
         again = fleet.wait_for("long", tick=began.tick, attempt=2)

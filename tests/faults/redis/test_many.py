@@ -60,7 +60,7 @@ def test_200_jobs_that_are_due_at_once_start_in_time_over_a_few_connections(
 @pytest.mark.full
 async def test_a_thousand_manual_runs_share_a_small_client_of_the_users_own(own_redis: RedisServer) -> None:
     client = redis.asyncio.Redis.from_url(own_redis.url, max_connections=2)
-    config = CronConfig(store_timeout=5)
+    config = CronConfig(store_timeout=30)
     locks = DistributedLockManager(RedisLockBackend(client), config)
     crons = Crons(state_backend=RedisStateBackend(client), lock_manager=locks, config=config)
     ran = []
