@@ -55,22 +55,33 @@ def open_job(page: Page, job: str) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text(job)
 
 
+def by_tab(page: Page) -> tuple[list[int], dict[str, bool]]:
+    """The numbers of what Tab leads to, one after the other; and of each such place whether it and its focus are seen."""
+    order: list[int] = []
+    seen: dict[str, bool] = {}
+    page.keyboard.press("Tab")
+    # A field for a time has several places within itself.
+    while place := page.evaluate(FOCUSED):
+        number, is_seen, words = place
+        order += [number] if order[-1:] != [number] else []
+        seen[words] = seen.get(words) or is_seen
+        page.keyboard.press("Tab")
+    return order, seen
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_tab_leads_to_everything_in_the_order_of_the_page_and_the_focus_is_seen(
     site: Site, open_page: Open, page: str
 ) -> None:
-    shown = open_page()
-    go(shown, site.operator, page)
-    shown.page.evaluate("document.getElementById('live')?.remove()")  # what happens meanwhile would change the numbers
-    order: list[int] = []
-    seen: dict[str, bool] = {}
-    shown.page.keyboard.press("Tab")
-    # A field for a time has several places within itself.
-    while place := shown.page.evaluate(FOCUSED):
-        number, is_seen, words = place
-        order += [number] if order[-1:] != [number] else []
-        seen[words] = seen.get(words) or is_seen
-        shown.page.keyboard.press("Tab")
+    shown, order, seen = open_page(), list[int](), dict[str, bool]()
+    for _ in range(3):
+        go(shown, site.operator, page)
+        # What happens meanwhile would change the numbers. What the page had asked for by then may still come.
+        shown.page.evaluate("document.getElementById('live')?.remove()")
+        before = shown.page.evaluate(REACHABLE)
+        order, seen = by_tab(shown.page)
+        if before == shown.page.evaluate(REACHABLE):
+            break
     assert order == shown.page.evaluate(REACHABLE)
     assert [words for words, is_seen in seen.items() if not is_seen] == []
 
