@@ -79,7 +79,7 @@ def test_a_file_that_is_deleted_under_a_fleet_is_made_anew_and_nothing_runs_twic
         # In the middle of a run, where they take long.
         time.sleep(0.5)
         for path in Path().glob("crons.db*"):
-            path.unlink()
+            path.unlink(missing_ok=True)
         deleted = time.time()
         until(PATH.exists, what="a new file")
         time.sleep(8)
@@ -108,7 +108,7 @@ def test_a_run_keeps_its_job_while_another_process_makes_the_deleted_file_anew()
         other.start()
         time.sleep(max(0.0, began.tick + 4.5 - time.time()))
         for path in Path().glob("crons.db*"):
-            path.unlink()
+            path.unlink(missing_ok=True)
         ended = one.wait_for("long", "end", tick=began.tick)
         overlapping = [line for line in starts(one, began.at) if line.job == "long" and line.at < ended.at]
         assert overlapping == []

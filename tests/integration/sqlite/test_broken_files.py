@@ -48,7 +48,7 @@ async def test_a_file_that_is_deleted_while_in_use_is_made_anew_and_no_tick_runs
     await crons.start()
     await runs_beyond(crons, 1)
     for path in Path().glob("jobs.db*"):
-        path.unlink()
+        path.unlink(missing_ok=True)
     await runs_beyond(crons, 0)
     await until_async(lambda: PATH.exists() and len(ran) > 4)
     await crons.stop()
@@ -69,7 +69,7 @@ async def test_a_file_that_is_deleted_while_it_is_opened_anew_is_noticed() -> No
         writing = asyncio.create_task(write())
         await asyncio.sleep(moment / 4_000)
         for path in Path().glob("jobs.db*"):
-            path.unlink()
+            path.unlink(missing_ok=True)
         with suppress(StoreUnavailableError):
             await writing
         await write()

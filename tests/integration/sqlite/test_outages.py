@@ -88,7 +88,7 @@ async def test_a_file_deleted_under_a_running_job_does_not_start_it_a_second_tim
     await crons.start()
     await until_async(lambda: live == 1)
     for path in Path().glob("jobs.db*"):
-        path.unlink()
+        path.unlink(missing_ok=True)
     await until_async(lambda: PATH.exists())
     await asyncio.sleep(2.2)
     await crons.stop()
@@ -204,7 +204,7 @@ async def test_a_store_that_lost_the_leases_of_runs_takes_them_back() -> None:
     asked = asyncio.create_task(crons.run_job("long"))
     await until_async(lambda: bool(crons.engine and crons.engine.runner.active))
     for path in Path().glob("jobs.db*"):
-        path.unlink()
+        path.unlink(missing_ok=True)
 
     async def taken_back() -> bool:
         if not PATH.exists():
