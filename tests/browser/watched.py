@@ -55,7 +55,9 @@ class Watched:
     def _note(self, message: ConsoleMessage) -> None:
         # The browser says of each refused answer that it failed; which ones are all right is checked where they arrive.
         of_lost = self.may_be_lost and message.text.startswith("htmx: htmx:")
-        if "Failed to load resource" not in message.text and not of_lost:
+        # That a page is opened with the focus where its address says is no fault of its field that asks for it.
+        of_focus = message.text.startswith("Autofocus processing was blocked")
+        if "Failed to load resource" not in message.text and not of_lost and not of_focus:
             self._complain(f"{message.type}: {message.text}")
 
     def _check(self, response: Response) -> None:

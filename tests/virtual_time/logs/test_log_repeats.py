@@ -104,7 +104,8 @@ async def test_an_outage_of_the_lock_store_is_logged_now_and_then(
         assert seconds + minutes - 5 <= waiting <= seconds + minutes + 10, line
     store.down = False
     await clock.advance(crons, seconds=30)
-    (over,) = said(caplog)
+    # A run ends in real time: the next tick may meet the one of the late ticks.
+    (over,) = (line for line in said(caplog) if "the job was still running" not in line)
     assert over.startswith("the lock store answers again, after 16 minutes")
 
 
