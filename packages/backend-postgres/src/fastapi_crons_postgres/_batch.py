@@ -36,11 +36,10 @@ def texts_of(column: Sequence[Any], kind: str) -> Sequence[str | None] | None:
     known = [value for value in column if value is not None]
     if not known:
         return None
-    if kind != "text":
-        return [None if value is None else str(fit(value)) for value in column]
-    # Nearly always they are so already: all are looked at together.
-    fits = all(map(str.isascii, known)) and not any(map(contains, known, repeat("\x00")))
-    return column if fits else [None if value is None else str(fit(value)) for value in column]
+    # Texts are nearly always so already: all are looked at together.
+    if kind == "text" and all(map(str.isascii, known)) and not any(map(contains, known, repeat("\x00"))):
+        return column
+    return [None if value is None else str(fit(value)) for value in column]
 
 
 class Batch:
