@@ -289,9 +289,8 @@ class Dispatcher(Part):
         """Find out whether the store's clock is still behind ours."""
         jobs = [each for each in self.jobs.all() if each.in_force and not each.dropped and each.job.enabled][:_ASKED]
         asked_ts = self._store_clock.ask()
-        results = await self._locks.claim(
-            [early_claim_of(each, self.new_run_id(), asked_ts) for each in jobs], lambda: False
-        )
+        requests = [early_claim_of(each, self.new_run_id(), asked_ts) for each in jobs]
+        results = await self._locks.claim(requests) if requests else []
         shown = (result.last_handled for result in results if result.outcome == "early")
         self._store_clock.told(next(shown, None))
 
